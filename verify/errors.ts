@@ -29,7 +29,14 @@ export const verifyError = defineErrors({
   VERIFY_RECEIPT: 'disproved',
   VERIFY_ROLLBACK: 'disproved',
   VERIFY_SETTINGS: 'disproved',
-  VERIFY_SIGNATURE: 'disproved',
+  VERIFY_SIGNATURE: {
+    kind: 'failed',
+    next: 'get the record from another source: a message without a valid signature does not show who made it',
+  },
+  VERIFY_SOURCE: {
+    kind: 'failed',
+    next: 'get the record from another source: this one lacks a part, or has a part that no signature covers',
+  },
   VERIFY_WEIGHT: 'disproved',
 });
 

@@ -87,7 +87,7 @@ export async function verifyRecord(
       const text = `${message}; the newest checkpoint is of round ${newest}`;
       throw verifyError('ROUND_UNKNOWN', text, { from, newest });
     }
-    problems.push({ code: 'VERIFY_CHAIN', round: null, message, values: { from } });
+    problems.push({ code: 'VERIFY_SOURCE', round: null, message, values: { from } });
   }
   return {
     ok: problems.length === 0,
@@ -111,7 +111,7 @@ function factsOf(
     return { job, coordinator, manifest, settings, record, signal };
   } catch (error) {
     const message = `the changes of the settings are not valid: ${messageOf(error)}`;
-    problems.push({ code: 'VERIFY_SETTINGS', round: null, message, values: {} });
+    problems.push({ code: 'VERIFY_SOURCE', round: null, message, values: {} });
     return { job, coordinator, manifest, settings: null, record, signal };
   }
 }
@@ -142,19 +142,24 @@ class Walk {
     record: CheckpointRecord,
     from: number,
   ): Promise<{ report: CheckpointReport | null; findings: Findings }> {
-    const parent = this.#recent.at(-1) ?? null;
-    const signed = this.#signature(record.checkpoint, parent);
+    const before = this.#recent.at(-1) ?? null;
+    const signed = this.#signature(record.checkpoint, before);
     if (signed instanceof Findings) return { report: null, findings: signed };
     const { checkpoint, digest } = signed;
     const findings = new Findings(checkpoint.round);
     findings.done('signature');
+    if (checkpoint.round >= from) checkChain(this.#facts, signed, before, findings);
+    const parent = before?.digest === checkpoint.parent ? before : null;
+    // Nothing that was learned before a gap may count against a checkpoint after the gap.
+    if (parent === null) this.#recent.length = 0;
     if (checkpoint.round < from) {
       this.#ordinal = checkpoint.round === 0 ? 0 : null;
       // The residual is zero after the first checkpoint and after a roll-back, which both have no contributors.
       if (checkpoint.contributors.length === 0) this.#recomputation.restart();
       else this.#recomputation.claim(record.residual);
     } else {
-      this.#ordinal = parent === null ? 0 : this.#ordinal === null ? null : this.#ordinal + 1;
+      if (parent === null) this.#ordinal = checkpoint.round === 0 ? 0 : null;
+      else if (this.#ordinal !== null) this.#ordinal++;
       await this.#check(record, signed, parent, findings);
     }
     for (const head of this.#heads.check(record.heads, signed, this.#ordinal, findings)) {
@@ -168,8 +173,11 @@ class Walk {
     const findings = new Findings(parent === null ? 0 : parent.checkpoint.round + 1);
     try {
       const { author, message, digest } = verifyMessage('checkpoint', envelope);
-      if (author === this.#facts.coordinator) return { digest, checkpoint: message };
-      findings.problem('VERIFY_SIGNATURE', `the checkpoint is signed by ${author}`, { author });
+      const { coordinator, job } = this.#facts;
+      if (author === coordinator && message.job === job) return { digest, checkpoint: message };
+      if (author === coordinator) {
+        findings.problem('VERIFY_SOURCE', `the checkpoint is of job ${message.job}`, { job: message.job });
+      } else findings.problem('VERIFY_SIGNATURE', `the checkpoint is signed by ${author}`, { author });
     } catch (error) {
       findings.problem('VERIFY_SIGNATURE', `the checkpoint is unreadable: ${messageOf(error)}`);
     }
@@ -184,17 +192,20 @@ class Walk {
   ): Promise<void> {
     const facts = this.#facts;
     const { checkpoint } = signed;
-    checkChain(facts, signed, parent, findings);
     checkSettings(facts, signed, findings);
     if (parent === null) {
-      this.#recomputation.restart();
+      if (checkpoint.round === 0) this.#recomputation.restart();
+      else {
+        this.#recomputation.claim(record.residual);
+        findings.skip('merge', 'the source does not have the parent');
+      }
       return this.#recomputation.checkStored(checkpoint, findings);
     }
     if (checkpoint.contributors.length === 0) return this.#checkRollBack(signed, findings);
     this.#checkOnce(signed, findings);
     const updates = await checkContributors(facts, record, checkpoint, this.#earlier(), findings);
     const figures = checkFigures(facts, record.figures, { checkpoint, updates }, findings);
-    checkWeights(facts, checkpoint, updates, figures, findings);
+    checkWeights(facts, checkpoint, figures, findings);
     checkMetrics(facts, checkpoint, updates, findings);
     const merge = { updates, claimed: record.residual };
     await this.#recomputation.check(signed, parent.checkpoint, merge, findings);

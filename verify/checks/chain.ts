@@ -2,9 +2,9 @@ import { settingsAt } from '../../protocol/settings-chain.ts';
 import type { Findings } from '../findings.ts';
 import type { JobFacts, SignedCheckpoint } from '../job-facts.ts';
 
-/** Checks job, base, parent, round and term of a checkpoint. @param parent null for the first checkpoint of the job */
+/** Checks base, parent, round and term of a checkpoint. @param parent null for the first checkpoint of the job */
 export function checkChain(
-  { job, manifest }: JobFacts,
+  { manifest }: JobFacts,
   { digest, checkpoint }: SignedCheckpoint,
   parent: SignedCheckpoint | null,
   findings: Findings,
@@ -13,24 +13,33 @@ export function checkChain(
   const off = (message: string, values: Record<string, unknown>): void =>
     findings.problem('VERIFY_CHAIN', message, { checkpoint: digest, ...values });
   const { round, term } = checkpoint;
-  if (checkpoint.job !== job) off(`the checkpoint is of job ${checkpoint.job}`, { job: checkpoint.job });
   if (checkpoint.base !== manifest.base.digest)
     off(`the checkpoint names the base ${checkpoint.base}`, { base: checkpoint.base });
-  const expected = parent?.digest ?? null;
-  if (checkpoint.parent !== expected) {
-    const text = `the parent is ${checkpoint.parent ?? 'missing'}, not ${expected ?? 'missing'}`;
-    off(text, { parent: checkpoint.parent, expected });
-  }
+  const lacks = (message: string, values: Record<string, unknown>): void =>
+    findings.problem('VERIFY_SOURCE', message, { checkpoint: digest, ...values });
   if (parent === null) {
     const { initial } = manifest.adapter;
-    if (round !== 0) off('the first checkpoint of the job is missing', {});
-    else if (checkpoint.adapter.digest !== initial.digest || checkpoint.contributors.length > 0) {
+    if (round !== 0) {
+      lacks('the first checkpoint of the job is missing', {});
+      return;
+    }
+    if (checkpoint.parent !== null) off(`the first checkpoint has the parent ${checkpoint.parent}`, {});
+    if (checkpoint.adapter.digest !== initial.digest || checkpoint.contributors.length > 0) {
       const { adapter } = checkpoint;
       off(`the first adapter is ${adapter.digest}, not ${initial.digest}`, { adapter: adapter.digest });
     }
     return;
   }
   const before = parent.checkpoint;
+  if (checkpoint.parent !== parent.digest) {
+    const text = `the parent is ${checkpoint.parent ?? 'missing'}, not ${parent.digest}`;
+    const values = { parent: checkpoint.parent, expected: parent.digest };
+    // The source may have left out, moved or repeated a checkpoint, except where no round lies between the two.
+    const isAdjacent = round === before.round || round === before.round + 1;
+    if (isAdjacent && digest !== parent.digest) off(text, values);
+    else lacks(text, values);
+    return;
+  }
   if (round <= before.round) off(`the round is not above ${before.round}`, { before: before.round });
   if (term < before.term) off(`the term fell from ${before.term} to ${term}`, { term, before: before.term });
 }
@@ -50,5 +59,6 @@ export function checkSettings(
   const named = checkpoint.settings ?? null;
   if (named === expected) return;
   const text = `the checkpoint names the settings ${named ?? 'of the manifest'}, not ${expected ?? 'those of the manifest'}`;
-  findings.problem('VERIFY_SETTINGS', text, { settings: named, expected });
+  const isKnown = named === null || settings.some((change) => change.digest === named);
+  findings.problem(isKnown ? 'VERIFY_SETTINGS' : 'VERIFY_SOURCE', text, { settings: named, expected });
 }

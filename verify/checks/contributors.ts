@@ -22,7 +22,7 @@ export interface EarlierRounds {
 
 /**
  * Checks that each contributor of a checkpoint has signed its update and got a receipt for it.
- * @returns the update of each contributor, in the same order; null for an update without readable evidence
+ * @returns the update of each contributor, in the same order; null for an update without a verified signature
  */
 export async function checkContributors(
   facts: JobFacts,
@@ -42,7 +42,7 @@ export async function checkContributors(
     }
     updates.push(await checkUpdate(facts, proof, contributor, findings));
     const update = updates.at(-1);
-    if (update) compare(facts, { checkpoint, contributor, update, earlier }, findings);
+    if (update) compare({ checkpoint, contributor, update, earlier }, findings);
     checkReceipt(facts, proof, contributor, findings);
   }
   return updates;
@@ -64,7 +64,7 @@ function checkOrder({ contributors, round }: Checkpoint, findings: Findings): vo
   }
 }
 
-/** Verifies the signature of an update, if its payload is there or not needed. */
+/** Returns the update of a contributor, or null if its signature cannot be verified. */
 async function checkUpdate(
   facts: JobFacts,
   { evidence }: UpdateProof,
@@ -73,25 +73,28 @@ async function checkUpdate(
 ): Promise<ClaimedUpdate | null> {
   try {
     const claimed = decodeEvidence(evidence);
-    const wanted = { digest, size: claimed.update.payload.size, maxBytes: UPDATE_BYTES };
+    const wanted = { digest, size: null, maxBytes: UPDATE_BYTES };
     const payload = claimed.inlined ? await readBlob(facts, wanted, findings) : new Uint8Array();
     if (payload === null) {
       findings.skip('contributors', 'a signature covers a payload that the source does not have');
-      return claimed;
+      return null;
     }
     verifyEvidence(evidence, payload);
-    return claimed;
+    const { author, update } = claimed;
+    if (author === peer && update.job === facts.job && update.payload.digest === digest) return claimed;
+    const text = `the source has another signed update in the place of the update of ${peer}`;
+    findings.problem('VERIFY_SOURCE', text, { peer, update: digest });
+    return null;
   } catch (error) {
     facts.signal.throwIfAborted();
     const text = `the signed update of ${peer} is not valid: ${messageOf(error)}`;
-    findings.problem('VERIFY_CONTRIBUTOR', text, { peer, update: digest });
+    findings.problem('VERIFY_SOURCE', text, { peer, update: digest });
     return null;
   }
 }
 
-/** Checks that the update of a contributor is the one that the checkpoint names, and is of this job and round. */
+/** Compares a verified update with what the checkpoint says about it. */
 function compare(
-  { job }: JobFacts,
   {
     checkpoint,
     contributor,
@@ -101,22 +104,19 @@ function compare(
   findings: Findings,
 ): void {
   const { peer, round, tokens, update: digest } = contributor;
-  const { author, update } = claimed;
+  const { update } = claimed;
   const parent = earlier.parentOf(round);
   const assignments = earlier.assignmentsOf(round);
   const assigned = assignments?.find((one) => one.peer === peer);
+  // A head may be older than the assignment of a node that came late.
   const isAssigned =
-    assignments === null ||
-    (assigned !== undefined && assigned.start === update.start && assigned.end === update.end);
+    assigned === undefined || (assigned.start === update.start && assigned.end === update.end);
   if (parent === null)
     findings.skip('contributors', 'the parent of an update is outside of the checked rounds');
   const agree: [string, boolean][] = [
-    ['author', author === peer],
-    ['job', update.job === job],
     ['term', update.term <= checkpoint.term],
     ['round', update.round === round],
     ['parent', parent === null || update.parent === parent],
-    ['payload', update.payload.digest === digest],
     ['tokens', update.tokens === tokens],
     ['rows', isAssigned],
   ];
@@ -138,21 +138,22 @@ function checkReceipt(
     return;
   }
   findings.done('receipts');
-  const off = (message: string, values: Record<string, unknown> = {}): void =>
-    findings.problem('VERIFY_RECEIPT', message, { peer, update, ...values });
+  const values = { peer, update };
   try {
     const { author, message } = verifyMessage('receipt', receipt);
     const isSame =
-      author === coordinator &&
-      message.job === job &&
-      message.peer === peer &&
-      message.update === update &&
-      message.round === round;
-    if (!isSame) off(`the receipt of ${peer} is for another update, or not signed by the coordinator`);
-    else if (!counts(message.code)) {
-      off(`the update of ${peer} was merged, but its receipt says "${message.code}"`, { code: message.code });
+      author === coordinator && message.job === job && message.peer === peer && message.update === update;
+    if (!isSame) {
+      const text = `the receipt of ${peer} is for another update, or not signed by the coordinator`;
+      findings.problem('VERIFY_SOURCE', text, values);
+    } else if (message.round !== round) {
+      const text = `the receipt of ${peer} is for round ${message.round}, not for round ${round}`;
+      findings.problem('VERIFY_RECEIPT', text, values);
+    } else if (!counts(message.code)) {
+      const text = `the update of ${peer} was merged, but its receipt says "${message.code}"`;
+      findings.problem('VERIFY_RECEIPT', text, { ...values, code: message.code });
     }
   } catch (error) {
-    off(`the receipt of ${peer} is not valid: ${messageOf(error)}`);
+    findings.problem('VERIFY_SOURCE', `the receipt of ${peer} is not valid: ${messageOf(error)}`, values);
   }
 }

@@ -24,18 +24,19 @@ export function checkFigures(
     findings.problem('VERIFY_FIGURES', message, values);
     return null;
   };
+  const lacks = (message: string): null => {
+    findings.problem('VERIFY_SOURCE', message);
+    return null;
+  };
   let figures: Figures;
   try {
     const { author, message } = verifyMessage('figures', envelope);
-    const isSame =
-      author === coordinator &&
-      message.job === job &&
-      message.round === checkpoint.round &&
-      message.parent === checkpoint.parent;
-    if (!isSame) return off('the scores are of another merge, or not signed by the coordinator');
+    const isSame = author === coordinator && message.job === job && message.round === checkpoint.round;
+    if (!isSame) return lacks('the scores are of another merge, or not signed by the coordinator');
+    if (message.parent !== checkpoint.parent) return off('the scores are of another parent');
     figures = message;
   } catch (error) {
-    return off(`the scores are not valid: ${messageOf(error)}`);
+    return lacks(`the scores are not valid: ${messageOf(error)}`);
   }
   for (const [i, { peer, round, update, weight }] of checkpoint.contributors.entries()) {
     const scored = figures.updates.find((one) => one.peer === peer && one.round === round);

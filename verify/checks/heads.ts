@@ -53,14 +53,16 @@ export class HeadChecks {
     const before = this.#newest;
     if (before !== null && !isNewer(head, before)) {
       const text = `${moment} comes after head ${before.term}/${before.sequence}`;
-      findings.problem('VERIFY_HEAD', text, { term, sequence });
+      findings.problem('VERIFY_SOURCE', text, { term, sequence });
     }
     this.#newest = head;
     this.#compareSettings(head, findings);
     const wrong = differences(head, signed, ordinal);
     if (wrong.length === 0) return;
     const text = `${moment} and the checkpoint differ in: ${wrong.join(', ')}`;
-    findings.problem('VERIFY_HEAD', text, { term, sequence, fields: wrong });
+    const { digest, round } = head.checkpoint;
+    const isOther = digest !== signed.digest && round !== signed.checkpoint.round;
+    findings.problem(isOther ? 'VERIFY_SOURCE' : 'VERIFY_HEAD', text, { term, sequence, fields: wrong });
   }
 
   #compareSettings(head: Head, findings: Findings): void {
@@ -68,9 +70,13 @@ export class HeadChecks {
     if (settings === null) return;
     const change = settingsAt(settings, head.round);
     if (change === null && head.settings === undefined) return;
+    const named = head.settings?.record;
+    if (change === null || (named !== undefined && !settings.some(({ digest }) => digest === named))) {
+      findings.problem('VERIFY_SOURCE', `the head of round ${head.round} names an unknown change`);
+      return;
+    }
     try {
-      if (change !== null) verifyHeadSettings(head, change);
-      else findings.problem('VERIFY_SETTINGS', `the head of round ${head.round} names an unknown change`);
+      verifyHeadSettings(head, change);
     } catch (error) {
       findings.problem('VERIFY_SETTINGS', messageOf(error));
     }

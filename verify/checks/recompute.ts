@@ -69,6 +69,11 @@ export class Recomputation {
         'the residual before this merge is taken from the source, and no signature covers it',
       );
     }
+    if (residual.kind === 'claimed' && !gives(merged, checkpoint)) {
+      const text = 'the merge with the residual of the source does not give the delta and the adapter';
+      findings.problem('VERIFY_SOURCE', text, { residual: residual.digest });
+      return this.#checkDelta(checkpoint, before, findings);
+    }
     this.#compare(checkpoint, merged, claimed, findings);
     if (!findings.recomputed) return;
     this.#residual = { kind: 'computed', bytes: merged.residual };
@@ -108,7 +113,10 @@ export class Recomputation {
       return null;
     }
     if (updates.includes(null)) {
-      findings.skip('merge', 'the source lacks a signed update, which says how its payload is compressed');
+      findings.skip(
+        'merge',
+        'the source lacks a signed update or its payload; it keeps payloads for 8 rounds',
+      );
       return null;
     }
     const computed = residual.kind === 'computed' ? residual.bytes : null;
@@ -162,7 +170,8 @@ export class Recomputation {
       }
       if (!isSwarmError(error)) throw error;
       findings.done('merge');
-      findings.problem('VERIFY_MERGE', `the updates cannot be merged: ${error.message}`, {
+      const code = residual.kind === 'claimed' ? 'VERIFY_SOURCE' : 'VERIFY_MERGE';
+      findings.problem(code, `the updates cannot be merged: ${error.message}`, {
         cause: error.code,
       });
       return null;
@@ -180,9 +189,12 @@ export class Recomputation {
     if (delta !== checkpoint.delta?.digest) off('delta', checkpoint.delta?.digest ?? null, delta);
     if (adapter !== checkpoint.adapter.digest) off('adapter', checkpoint.adapter.digest, adapter);
     else if (merged.drift !== metrics.drift) off('drift', metrics.drift, merged.drift);
-    const residual = sha256(merged.residual);
-    if (claimed !== null && claimed !== residual) off('residual', claimed, residual);
     findings.recomputed = gives(merged, checkpoint);
+    const residual = sha256(merged.residual);
+    if (findings.recomputed && claimed !== null && claimed !== residual) {
+      const text = `the merge gives the residual ${residual}, but the source names ${claimed}`;
+      findings.problem('VERIFY_SOURCE', text, { published: claimed, computed: residual });
+    }
   }
 
   /** Checks that the delta of a checkpoint turns the adapter of its parent into its own. */

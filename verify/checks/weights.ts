@@ -17,17 +17,16 @@ const ROUNDING = 1e-6;
 export function checkWeights(
   { manifest }: JobFacts,
   checkpoint: Checkpoint,
-  updates: readonly (ClaimedUpdate | null)[],
   figures: Figures | null,
   findings: Findings,
 ): void {
   findings.done('weights');
   findings.skip('weights', 'the limits for persons and newcomers: no signed message says who is one person');
-  for (const [i, { peer, round, tokens, weight }] of checkpoint.contributors.entries()) {
+  for (const { peer, round, tokens, weight } of checkpoint.contributors) {
     const scored = figures?.updates.find((one) => one.peer === peer && one.round === round);
-    const steps = scored?.steps ?? updates[i]?.update.steps ?? manifest.rounds.localSteps;
+    const steps = scored?.steps ?? null;
     const belief = scored?.belief ?? 1;
-    const counted = Math.min(tokens, believableTokens(steps, manifest));
+    const counted = steps === null ? tokens : Math.min(tokens, believableTokens(steps, manifest));
     const most = counted * stalenessWeight(Math.max(0, checkpoint.round - round)) * belief;
     if (Number.isFinite(weight) && weight >= 0 && weight <= most * (1 + ROUNDING)) continue;
     const text = `the weight of ${peer} is ${weight}; its update allows 0 to ${most}`;

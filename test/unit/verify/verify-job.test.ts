@@ -2,7 +2,8 @@ import { beforeAll, describe, expect, test } from 'vitest';
 import type { Checkpoint } from '../../../protocol/messages.ts';
 import { OUTER_RATE_FRACTIONS } from '../../../protocol/outer-rates.ts';
 import { verifyMessage } from '../../../protocol/signing.ts';
-import type { ProblemCode } from '../../../verify/errors.ts';
+import { type ProblemCode, verifyError } from '../../../verify/errors.ts';
+import type { CheckpointRecord } from '../../../verify/record.ts';
 import { verifyRecord } from '../../../verify/verify-job.ts';
 import { withCode } from '../../utils/codes.ts';
 import { ToySwarm } from '../coordinator/toy-swarm.ts';
@@ -123,7 +124,7 @@ describe('the verification finds', () => {
     ['another base', 'VERIFY_CHAIN', { checkpoint: () => ({ base: 'ff'.repeat(32) }) }],
     [
       'settings that were never announced',
-      'VERIFY_SETTINGS',
+      'VERIFY_SOURCE',
       { checkpoint: () => ({ settings: 'ff'.repeat(32) }) },
     ],
     [
@@ -209,16 +210,16 @@ describe('the verification finds', () => {
 
   test('a checkpoint that is missing in the middle, or at the beginning', async () => {
     const gap = kept.records.filter((_, i) => i !== 2);
-    expect((await codesOf({ ...kept, records: gap }))[0]).toBe('VERIFY_CHAIN');
-    expect((await codesOf({ ...kept, records: kept.records.slice(1) }))[0]).toBe('VERIFY_CHAIN');
-    expect(await codesOf({ ...kept, records: [] })).toEqual(['VERIFY_CHAIN']);
+    for (const records of [gap, kept.records.slice(1), [kept.records[0]!, ...kept.records], []]) {
+      expect(await codesOf({ ...kept, records })).toEqual(['VERIFY_SOURCE']);
+    }
   });
 
   test('an update that its author did not sign', async () => {
     const forgery: Forgery = {
       proofs: ([first, ...others]) => [{ ...first!, evidence: flipped(first!.evidence, 300) }, ...others],
     };
-    expect((await codesOf(forged(kept, forgery)))[0]).toBe('VERIFY_CONTRIBUTOR');
+    expect(await codesOf(forged(kept, forgery))).toEqual(['VERIFY_SOURCE']);
   });
 
   test('an update that is already in an earlier merge', async () => {
@@ -236,7 +237,7 @@ describe('the verification finds', () => {
     const { job, term } = last;
     const values = { learningRate: 0.1, count: 9, minPeers: 1, maxSeconds: 60 };
     const change = { job, term, sequence: 2, previous: null, fromRound: 9, values, reason: '', issuedAt: 0 };
-    expect(await codesOf(forged(kept, { settings: [change] }))).toEqual(['VERIFY_SETTINGS']);
+    expect(await codesOf(forged(kept, { settings: [change] }))).toEqual(['VERIFY_SOURCE']);
   });
 
   test('a damaged blob, which proves nothing against the coordinator', async () => {
@@ -244,5 +245,62 @@ describe('the verification finds', () => {
     const blobs = new Map(kept.blobs);
     blobs.set(digest!, flipped(blobs.get(digest!)!));
     expect(await codesOf({ ...kept, blobs })).toEqual(['VERIFY_BLOB']);
+  });
+});
+
+describe('parts of a record that its source chooses prove nothing against the coordinator', () => {
+  /** Returns a job in which the source changed the record at a place. */
+  const changed = (at: number, change: (record: CheckpointRecord) => Partial<CheckpointRecord>): KeptJob => ({
+    ...kept,
+    records: kept.records.map((record, i) => (i === at ? { ...record, ...change(record) } : record)),
+  });
+  const [first, second] = [1, 2];
+  const cases: [string, () => KeptJob, number | undefined][] = [
+    ['another residual', () => changed(second, () => ({ residual: 'ab'.repeat(32) })), undefined],
+    [
+      'the residual of an earlier merge',
+      () => changed(second, () => ({ residual: kept.records[first]!.residual })),
+      3,
+    ],
+    [
+      'scores of another round',
+      () => changed(3, () => ({ figures: kept.records[second]!.figures })),
+      undefined,
+    ],
+    [
+      'proofs of another round',
+      () => changed(3, () => ({ proofs: kept.records[second]!.proofs })),
+      undefined,
+    ],
+    [
+      'proofs in another order',
+      () => changed(3, ({ proofs }) => ({ proofs: [...proofs].reverse() })),
+      undefined,
+    ],
+    [
+      'a head of another checkpoint',
+      () => changed(first, () => ({ heads: kept.records[3]!.heads })),
+      undefined,
+    ],
+    [
+      'an unreadable receipt',
+      () =>
+        changed(3, ({ proofs }) => ({
+          proofs: proofs.map((one) => ({ ...one!, receipt: flipped(one!.receipt!) })),
+        })),
+      undefined,
+    ],
+  ];
+  test.each(cases)('%s', async (_what, job, from) => {
+    const { ok, problems } = await verifyRecord(recordOf(job()), from === undefined ? {} : { from });
+    expect(ok).toBe(false);
+    expect([...new Set(problems.map(({ code }) => code))]).toEqual(['VERIFY_SOURCE']);
+    expect(verifyError('VERIFY_SOURCE', '')).toMatchObject({ kind: 'failed' });
+  });
+
+  test('evidence whose payload was left out is not compared', async () => {
+    const { evidence } = kept.records[second]!.proofs[0]!;
+    const job = changed(3, ({ proofs }) => ({ proofs: [{ ...proofs[0]!, evidence }, ...proofs.slice(1)] }));
+    expect(await codesOf({ ...job, blobs: new Map() })).toEqual([]);
   });
 });

@@ -111,12 +111,12 @@ test('a problem is logged with its proof, and the coordinator gets the same requ
   });
   await look(lie);
   expect(found).toMatchObject([
-    { round: 3, code: 'VERIFY_MERGE', reason: expect.stringContaining('VERIFY_MERGE') },
+    { round: 3, code: 'VERIFY_SOURCE', reason: expect.stringContaining('residual') },
   ]);
   expect(calls).toEqual(honest.calls);
   expect(await files()).toEqual([expect.stringMatching(/^[0-9a-f]{12}-round-3\.bundle$/)]);
   const proof = await verifyBundle(String(found[0]!.file), { from: 3 });
-  expect(proof.problems[0]!.code).toBe('VERIFY_MERGE');
+  expect(proof.problems[0]!.code).toBe('VERIFY_SOURCE');
 });
 
 test('the node keeps few proofs against one job, and logs every problem', async () => {
