@@ -85,12 +85,22 @@ export function restoreState(context: RunContext, head: Head): JobState {
 
 /** Adds the cause that an older version did not store. The operator ordered most pauses that wait for a closed round. */
 function withCause(ending: StoredEnding): Ending {
-  return ending.phase === 'paused' ? { ...ending, cause: ending.cause ?? 'operator' } : ending;
+  if (ending.phase !== 'paused') return ending;
+  return { ...ending, cause: ending.cause ?? (isDiskFull(ending) ? 'disk-full' : 'operator') };
 }
 
 /** Returns the probable cause of a pause whose cause is not in the database. */
-function oldPauseCause({ refusals }: JobState, hasClosedRound: boolean): PauseCause {
+function oldPauseCause(state: JobState, hasClosedRound: boolean): PauseCause {
+  const { refusals } = state;
+  if (isDiskFull(state)) return 'disk-full';
   return hasClosedRound || refusals >= REFUSALS_IN_A_ROW ? 'problem' : 'operator';
+}
+
+/** Returns whether an older version gave this reason for a pause because of a full disk. */
+function isDiskFull({ reason }: { readonly reason: string }): boolean {
+  return (
+    reason.startsWith('the disk of the coordinator is full') || reason.includes('no space left to write')
+  );
 }
 
 /** Returns the phase of a job that has no round in progress. */

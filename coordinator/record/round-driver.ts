@@ -1,4 +1,4 @@
-import { messageOf } from '../../common/errors.ts';
+import { isSwarmError, messageOf } from '../../common/errors.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
 import type { BlobScope } from '../../storage/blob-collector.ts';
 import { Auditor } from '../audits/auditor.ts';
@@ -234,7 +234,8 @@ export class RoundDriver {
       const next = await work(scope).catch((error: unknown) => () => {
         deps.log.error({ job: manifest.name, round: this.#state.round, error }, 'merge-or-commit-failed');
         const reason = messageOf(error);
-        this.dispatch({ type: 'attempt-failed', reason });
+        const cause = isSwarmError(error, 'STORE_FULL') ? 'disk-full' : 'problem';
+        this.dispatch({ type: 'attempt-failed', reason, cause });
       });
       if (!signal.aborted) next();
     };

@@ -23,8 +23,6 @@ const RESERVE_BYTES = 16 * MIB;
 const TRANSACTION_BYTES = 8 * MIB;
 /** Time between two checks of the free space. */
 const LOOK_MS = 2_000;
-/** Beginning of the reason of a pause by this guard. It marks the jobs that the guard continues later. */
-const REASON = 'the disk of the coordinator is full';
 
 interface Deps {
   readonly jobs: () => readonly JobRun[];
@@ -81,20 +79,19 @@ export class DiskGuard {
     const free = await freeBytes(this.#home);
     if (free < PAUSE_BELOW_BYTES) {
       if (free < TRANSACTION_BYTES) this.#freeReserve();
-      const reason = `${REASON}: ${formatBytes(free)} are free, and the jobs continue by themselves when ${formatBytes(RESUME_FROM_BYTES)} are free`;
+      const reason = `the disk of the coordinator is full: ${formatBytes(free)} are free, and the jobs continue by themselves when ${formatBytes(RESUME_FROM_BYTES)} are free`;
       for (const run of jobs()) {
         const { phase, ending } = run.driver.state;
         if (isOver(run.driver.state) || phase === 'paused' || phase === 'queued' || ending !== null) continue;
         log.error({ job: run.context.manifest.name, free }, 'disk-full');
-        run.driver.dispatch({ type: 'pause', reason, cause: 'problem' });
+        run.driver.dispatch({ type: 'pause', reason, cause: 'disk-full' });
       }
       return;
     }
     if (free < RESUME_FROM_BYTES) return;
     await this.#keepReserve();
     for (const run of jobs()) {
-      const { phase, reason } = run.driver.state;
-      if (phase !== 'paused' || !isFull(reason)) continue;
+      if (run.driver.state.pauseCause !== 'disk-full') continue;
       log.info({ job: run.context.manifest.name, free }, 'disk-has-space');
       run.operate({ type: 'resume' });
     }
@@ -115,9 +112,4 @@ export class DiskGuard {
     if (size !== RESERVE_BYTES) await writeDurably(this.#reserve, randomBytes(RESERVE_BYTES));
     this.#hasReserve = true;
   }
-}
-
-/** Returns whether a job was paused because of a full disk: by the guard, or because a merge could not be written. */
-function isFull(reason: string): boolean {
-  return reason.startsWith(REASON) || reason.includes('no space left to write');
 }

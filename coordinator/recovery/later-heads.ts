@@ -124,7 +124,7 @@ export class LaterHeads {
   #giveWay(run: JobRun, { term }: Head): void {
     const { job } = run.context;
     this.#deps.log.error({ job, term }, 'another-copy-runs');
-    if (isOver(run.driver.state) || run.driver.state.phase === 'paused') return;
+    if (isOver(run.driver.state)) return;
     const reason = `another copy of this coordinator has taken over the job with term ${term}; stop one of the copies. To go on with this one, restart it`;
     run.driver.dispatch({ type: 'pause', reason, cause: 'problem' });
   }

@@ -12,7 +12,7 @@ import {
   stay,
   wait,
 } from './round-cycle.ts';
-import type { Ending, JobState, Transition } from './state.ts';
+import type { Ending, JobState, PauseCause, Transition } from './state.ts';
 
 /**
  * Ends the round in progress and restores a checkpoint. A job that was paused is paused again afterwards. If a round is
@@ -64,6 +64,21 @@ export function end(state: JobState, ending: Ending, now: number): Transition {
   }
   if (state.current) return discard({ ...state, ending }, 'the job was stopped', false, now);
   return rest(state, ending);
+}
+
+/**
+ * Pauses the job like `end`. If the job is paused because the disk is full, another cause replaces that pause, so that
+ * the job stays paused when there is space again. Any other pause stays as it is.
+ */
+export function pause(
+  state: JobState,
+  { reason, cause }: { reason: string; cause: PauseCause },
+  now: number,
+): Transition {
+  if (isEnding(state)) return stay(state);
+  const ending: Ending = { phase: 'paused', reason, cause };
+  if (state.phase !== 'paused') return end(state, ending, now);
+  return state.pauseCause === 'disk-full' && cause !== 'disk-full' ? rest(state, ending) : stay(state);
 }
 
 export function resume(state: JobState, now: number): Transition {

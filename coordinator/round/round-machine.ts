@@ -1,6 +1,6 @@
 import { judgeRound } from './close.ts';
-import { isEnding, isOpen, isOver, isRollingBack } from './job-phase.ts';
-import { changeSettings, end, resume, rollBack, unqueue } from './operator-events.ts';
+import { isOpen, isOver, isRollingBack } from './job-phase.ts';
+import { changeSettings, end, pause, resume, rollBack, unqueue } from './operator-events.ts';
 import { isAssignable } from './plan.ts';
 import { close, discard, gather, gatherFrom, proceed, rest, stay } from './round-cycle.ts';
 import { afterLeaving, delivered, exclude, judge, withoutPeer } from './round-peers.ts';
@@ -80,10 +80,9 @@ export function reduce(state: JobState, event: MachineEvent, now: number): Trans
       return proceed({ ...state, committed, rollBackTo, refusals: 0, shortRounds: 0 }, now);
     }
     case 'attempt-failed':
-      return attemptFailed(state, event.reason, now);
+      return attemptFailed(state, event, now);
     case 'pause':
-      if (state.phase === 'paused' || isEnding(state)) return stay(state);
-      return end(state, { phase: 'paused', reason: event.reason, cause: event.cause }, now);
+      return pause(state, event, now);
     case 'stop':
       return end(state, { phase: 'finished', reason: event.reason }, now);
     case 'resume':
@@ -116,14 +115,20 @@ function advance(state: JobState, now: number): Transition {
   return stay({ ...state, current: { ...round, abandonedAt: judged.abandonedAt } });
 }
 
-function attemptFailed(state: JobState, reason: string, now: number): Transition {
+function attemptFailed(
+  state: JobState,
+  { reason, cause }: Extract<MachineEvent, { type: 'attempt-failed' }>,
+  now: number,
+): Transition {
   if (state.phase !== 'validating' && state.phase !== 'committing') return stay(state);
   const attempts = state.attempts + 1;
   if (attempts >= MERGE_ATTEMPTS) {
     if (state.ending?.phase === 'finished') return discard(state, reason, false, now);
     // Keep the closed round, so that the job merges its updates again when the operator resumes the job.
     const kept: JobState = { ...state, attempts: 0, retryAt: null, ending: null };
-    return rest(kept, { phase: 'paused', reason, cause: 'problem' });
+    // A waiting pause takes effect even if the disk is full. Otherwise the job would continue when there is space.
+    const waiting = cause === 'disk-full' ? state.ending : null;
+    return rest(kept, waiting ?? { phase: 'paused', reason, cause });
   }
   return stay({ ...state, attempts, retryAt: now + RETRY_MS * 2 ** (attempts - 1) });
 }

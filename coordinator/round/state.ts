@@ -79,9 +79,10 @@ export type MachineSettings = ClosingSettings &
 
 /**
  * Why a job is paused. `operator`: its operator ordered the pause. `problem`: the coordinator paused the job because of
- * a problem that the operator must solve.
+ * a problem that the operator must solve. `disk-full`: the coordinator paused the job because its disk is full, and
+ * continues the job when there is space. Every other pause replaces such a pause.
  */
-export type PauseCause = 'operator' | 'problem';
+export type PauseCause = 'operator' | 'problem' | 'disk-full';
 
 export type Ending =
   | { readonly phase: 'paused'; readonly reason: string; readonly cause: PauseCause }
@@ -108,7 +109,7 @@ export type MachineEvent =
   | { type: 'refused'; reason: string }
   | { type: 'committed' }
   /** Merging or committing failed, and the updates are not the cause. The coordinator tries again. */
-  | { type: 'attempt-failed'; reason: string }
+  | { type: 'attempt-failed'; reason: string; cause: Exclude<PauseCause, 'operator'> }
   | { type: 'pause'; reason: string; cause: PauseCause }
   | { type: 'resume' }
   /** A queued job need not wait any longer: the other job has ended, or the operator resumed the queued job. */

@@ -18,7 +18,7 @@ type Step =
 const peer = fc.constantFrom(...PEERS);
 const standing = fc.constantFrom<Standing>('good', 'good', 'good', 'probation', 'suspended', 'banned');
 const reason = fc.constant('because');
-const cause = fc.constantFrom<PauseCause>('operator', 'problem');
+const cause = fc.constantFrom<PauseCause>('operator', 'problem', 'disk-full');
 const afterMs = fc.oneof(
   { weight: 3, arbitrary: fc.integer({ min: 0, max: 3_000 }) },
   { weight: 1, arbitrary: fc.integer({ min: 0, max: 90_000 }) },
@@ -114,7 +114,7 @@ class World {
     const { running } = this;
     if (!running) return;
     this.running = null;
-    if (broken) this.feed({ type: 'attempt-failed', reason: 'broken' });
+    if (broken) this.feed({ type: 'attempt-failed', reason: 'broken', cause: 'problem' });
     else if (running === 'commit') this.#commit();
     else this.feed(good ? { type: 'merged' } : { type: 'refused', reason: 'worse' });
   }
@@ -128,6 +128,8 @@ class World {
     expect(state.committed, 'checkpoints never go back').toBeGreaterThanOrEqual(before.committed);
     const paused = state.phase === 'paused' && before.phase !== 'paused';
     if (paused) expect(state.pauseCause, 'cause of the pause').toBe(causeOf(event, before));
+    const isReplaced = before.pauseCause === 'disk-full' && event.type === 'pause';
+    if (isReplaced) expect(state).toMatchObject({ pauseCause: event.cause, current: before.current });
     expect(state.pauseCause !== null, 'only a pause has a cause').toBe(state.phase === 'paused');
     expect(needsOperator(state)).toBe(state.pauseCause !== null && state.pauseCause !== 'operator');
     this.#checkNotStuck();

@@ -355,12 +355,12 @@ describe('validating and committing', () => {
   test('retries a failed merge with growing delays, then pauses with the closed round', () => {
     const machine = Machine.validating();
     for (let attempt = 1; attempt < MERGE_ATTEMPTS; attempt++) {
-      machine.feed({ type: 'attempt-failed', reason: 'out of memory' });
+      machine.feed({ type: 'attempt-failed', reason: 'out of memory', cause: 'problem' });
       expect(machine.state.phase).toBe('validating');
       machine.tick(dueAt(machine.state, machine.now)! - machine.now);
       expect(machine.effects).toEqual([{ type: 'merge', round: 1 }]);
     }
-    machine.feed({ type: 'attempt-failed', reason: 'out of memory' });
+    machine.feed({ type: 'attempt-failed', reason: 'out of memory', cause: 'problem' });
     expect(machine.state).toMatchObject({ phase: 'paused', reason: 'out of memory', round: 1 });
     machine.feed({ type: 'resume' });
     expect(machine.state.phase).toBe('validating');
@@ -370,7 +370,7 @@ describe('validating and committing', () => {
   test('merges again after a failed commit', () => {
     const machine = Machine.validating()
       .feed({ type: 'merged' })
-      .feed({ type: 'attempt-failed', reason: 'disk full' });
+      .feed({ type: 'attempt-failed', reason: 'disk full', cause: 'problem' });
     machine.tick(60_000);
     expect(machine.state.phase).toBe('validating');
     expect(machine.effects).toEqual([{ type: 'merge', round: 1 }]);
@@ -424,7 +424,7 @@ describe('operator', () => {
   test('paused with a closed round to finished is a null round', () => {
     const machine = Machine.validating();
     for (let i = 0; i < MERGE_ATTEMPTS; i++)
-      machine.feed({ type: 'attempt-failed', reason: 'broken' }).tick(60_000);
+      machine.feed({ type: 'attempt-failed', reason: 'broken', cause: 'problem' }).tick(60_000);
     machine.feed({ type: 'stop', reason: '' });
     expect(machine.types).toEqual(['discard', 'announce']);
     expect(machine.state.phase).toBe('finished');

@@ -1,0 +1,31 @@
+import { expect, test } from 'vitest';
+import { MERGE_ATTEMPTS } from '../../../../coordinator/round/round-machine.ts';
+import { Machine } from './machines.ts';
+
+/** Fails all attempts to write the closed round, because the disk is full. */
+function fillDisk(machine: Machine): Machine {
+  for (let i = 0; i < MERGE_ATTEMPTS; i++)
+    machine.feed({ type: 'attempt-failed', reason: 'full', cause: 'disk-full' }).tick(60_000);
+  return machine;
+}
+
+test.each(['operator', 'problem'] as const)('%s replaces a pause for a full disk', (cause) => {
+  const machine = fillDisk(Machine.validating());
+  const { current } = machine.state;
+  expect(machine.state).toMatchObject({ phase: 'paused', pauseCause: 'disk-full', round: 1 });
+  machine.feed({ type: 'pause', reason: 'lunch', cause });
+  expect(machine.effects).toEqual([{ type: 'announce', phase: 'paused', reason: 'lunch' }]);
+  expect(machine.state).toMatchObject({ phase: 'paused', pauseCause: cause, reason: 'lunch', current });
+  for (const other of ['disk-full', 'operator', 'problem'] as const)
+    machine.feed({ type: 'pause', reason: 'other', cause: other });
+  expect(machine.state).toMatchObject({ pauseCause: cause, reason: 'lunch' });
+  machine.feed({ type: 'resume' });
+  expect(machine.effects).toEqual([{ type: 'merge', round: 1 }]);
+});
+
+test('a pause that waits for a round takes effect if the disk is too full for the round', () => {
+  const machine = Machine.validating().feed({ type: 'pause', reason: 'lunch', cause: 'operator' });
+  expect(fillDisk(machine).state).toMatchObject({ phase: 'paused', pauseCause: 'operator', reason: 'lunch' });
+  machine.feed({ type: 'resume' });
+  expect(machine.effects).toEqual([{ type: 'merge', round: 1 }]);
+});
