@@ -1,3 +1,4 @@
+import { netError } from '../net/errors.ts';
 import { isNewer } from '../protocol/head-order.ts';
 import { JOBS_PER_COORDINATOR } from '../protocol/limits.ts';
 import { signedFigures } from './audits/figures.ts';
@@ -12,6 +13,12 @@ import { answerRecord } from './record/job-record.ts';
 import type { LaterHeads } from './recovery/later-heads.ts';
 import type { Scrub } from './recovery/scrub.ts';
 import { isOver } from './round/job-phase.ts';
+
+/**
+ * Calls of `record` by all peers together that are not members of the job. One person can have any number of such peers.
+ * The answers take at most a fifth of the coordinator's thread.
+ */
+const STRANGERS_RECORDS = { calls: 60, perMs: 10_000 };
 
 interface RequestDeps extends Pick<CoordinatorDeps, 'network' | 'store'> {
   /** The running jobs, by digest. */
@@ -128,9 +135,15 @@ export function answerNodes({
       readable(job, peer, 'settings');
       return { settings: store.jobs.settingsRecord(job, record) };
     }),
-    network.handle('record', async (peer, { job, ordinal, first }) =>
-      answerRecord(readable(job, peer, 'checkpoints'), ordinal, first),
-    ),
+    network.handle('record', async (peer, { job, ordinal, first }) => {
+      const run = readable(job, peer, 'checkpoints');
+      const { calls, perMs } = STRANGERS_RECORDS;
+      if (!run.members.has(peer) && !run.context.limiter.take('record of strangers', STRANGERS_RECORDS)) {
+        const text = `peers that are not members made more than ${calls} calls of record in ${perMs / 1000} s`;
+        throw netError('RPC_RATE_LIMITED', text);
+      }
+      return answerRecord(run, ordinal, first);
+    }),
     network.handle('figures', async (peer, { job, round }) => {
       const { context } = readable(job, peer, 'scores');
       return { figures: signedFigures(round, context) };

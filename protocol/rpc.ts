@@ -237,7 +237,8 @@ export const rpcMethods = {
     }),
     maxRequestBytes: 256,
     maxResponseBytes: RPC_MESSAGE_BYTES,
-    quota: { calls: 100, perMs: 10_000 },
+    // An answer takes up to 34 ms of the coordinator's thread.
+    quota: { calls: 20, perMs: 10_000 },
   },
   /**
    * Computes figures of one update for its score, one for each batch of rows: the inner product of the gradient and the

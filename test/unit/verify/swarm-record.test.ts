@@ -122,6 +122,24 @@ test('the coordinator answers proofs in pages, and nothing about a checkpoint th
   expect(await reader.ask('record', { job, ordinal: 4, first: 0 })).toEqual(none);
 });
 
+test('strangers share one quota, which members do not use', async () => {
+  const { swarm: played } = await playedJob();
+  const { job } = played.world.toy;
+  const ask = async (peer: ScriptedPeer): Promise<unknown> =>
+    peer.ask('record', { job, ordinal: 0, first: 0 }).then(
+      () => 'answered',
+      (error) => error.values.code,
+    );
+  const strangers = Array.from({ length: 70 }, (_, i) => new ScriptedPeer(50 + i, played.world));
+  const answers: unknown[] = [];
+  for (const stranger of strangers) answers.push(await ask(stranger));
+  expect(answers[0]).toBe('answered');
+  expect(answers.at(-1)).toBe('RPC_RATE_LIMITED');
+  const member = new ScriptedPeer(49, played.world);
+  await member.join();
+  expect(await ask(member)).toBe('answered');
+});
+
 test('the record of a job with an invite is only for peers that may read the job', async () => {
   const { swarm: closed } = await playedJob({
     admission: { kind: 'peers', peers: [1, 2, 3].map((n) => peerId(n)) },
