@@ -6,7 +6,7 @@ import { countOf } from '../common/text.ts';
 import type { Role } from './daemon-home.ts';
 import { storageError } from './errors.ts';
 
-/** Folders of a home whose files are of no use without the database. */
+/** Folders of a home whose files have records in the database. */
 const FOLDERS = ['blobs', 'checkpoints'] as const;
 
 /** Advice for a home whose database is missing, or older than the files beside the database. */
@@ -22,7 +22,7 @@ interface Files {
 
 /**
  * Checks that a home with blobs or checkpoints also has its database. Without this check, a daemon whose database was
- * deleted would start with an empty one and forget all its jobs. An empty database file counts as missing.
+ * deleted would start with an empty database and have no jobs. An empty database file counts as missing.
  * @param options.startAnew moves the files into a folder `set-aside-TIME` of the home, instead of refusing
  * @throws SwarmError STORE_MISSING
  */

@@ -7,7 +7,7 @@ import { formatBytes } from '../common/text.ts';
 
 /** Size of the file that a check writes. A file of a few bytes could still fit on a full disk. */
 const WRITTEN_BYTES = 64 * 1024;
-/** Free space below which a disk counts as full. An adapter, an update and a write-ahead log do not fit into less. */
+/** Free space below which a disk counts as full. An adapter, an update and a write-ahead log need at least this space. */
 export const FULL_BELOW_BYTES = 16 * 1024 * 1024;
 
 interface WriteCheckOptions {

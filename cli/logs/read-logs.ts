@@ -58,7 +58,7 @@ async function openLogs(homes: Readonly<Record<Role, string>>): Promise<DaemonLo
   );
 }
 
-/** Reads all stored entries of the logs, also of the older files, in the order of their times. */
+/** Reads all entries of the logs, including those in rotated files, in the order of their times. */
 export async function storedEntries(
   logs: readonly DaemonLog[],
   onEntry: (entry: DaemonEntry) => void,
@@ -93,12 +93,12 @@ export async function* appendedEntries(
     for (const { role, reader } of logs) {
       for await (const line of reader.lines()) yield { role, entry: readEntry(line) };
     }
-    // An abort ends the wait and the loop.
+    // If the signal aborts, the wait and the loop end.
     await sleep(POLL_MS, undefined, { signal }).catch(() => {});
   }
 }
 
-/** Keeps the newest entries that a filter shows. */
+/** Keeps the newest entries that match a filter. */
 export class NewestEntries {
   readonly #filter: EntryFilter;
   readonly #limit: number;

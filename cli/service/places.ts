@@ -1,7 +1,7 @@
 import { resolve } from 'node:path';
 import type { Environment } from '../../common/environment.ts';
 
-/** Variables that decide where the files of a daemon lie. Tokens and invites are not among them. */
+/** Environment variables that decide where the files of a daemon are. None of them contains a token or an invite. */
 const PLACES = [
   'SWARM_HOME',
   'SWARM_CACHE',
@@ -15,8 +15,9 @@ const PLACES = [
 ];
 
 /**
- * Returns the variables of a shell that decide where the files of a daemon lie. A service starts in another folder, so
- * relative paths become absolute. The hub's variables may begin with "~", which the daemon replaces itself.
+ * Returns the environment variables of a shell that decide where the files of a daemon are. Makes relative paths absolute,
+ * because a service starts in another folder. Keeps "~" in variables of the Hugging Face hub, because the daemon replaces
+ * it.
  */
 export function placesOf(environment: Environment, cwd: string): Record<string, string> {
   return Object.fromEntries(

@@ -11,12 +11,12 @@ export interface FrameSize {
   readonly rows: number;
 }
 
-/** Number of rows below which a frame has only its first lines. */
+/** Minimum number of rows for a whole frame. A smaller frame has no list and no line with keys. */
 const LEAST_ROWS = 4;
 
 /**
- * Returns the lines of a frame, at most `rows` lines of at most `columns` columns. Pure. Each line is made safe for a terminal
- * as a whole, because names and reasons come from strangers.
+ * Returns the lines of a frame, at most `rows` lines of at most `columns` columns. Pure. Makes each line
+ * safe for a terminal, because strangers choose names and reasons.
  */
 export function frameLines(state: TopState, { columns, rows }: FrameSize): FrameLine[] {
   // A line of the full width would wrap in some terminals.
@@ -37,7 +37,10 @@ export function frameLines(state: TopState, { columns, rows }: FrameSize): Frame
   }));
 }
 
-/** Returns the part of a list that fits into the rows. The last rows say how many lines are above and below. */
+/**
+ * Returns the part of a list that fits into the rows. If some lines do not fit, the last row says how many
+ * lines are above and below the visible part.
+ */
 function visible(list: readonly FrameLine[], scroll: number, rows: number): readonly FrameLine[] {
   if (list.length <= rows || rows < 2) return list.slice(0, rows);
   const from = Math.min(scroll, list.length - rows + 1);

@@ -41,7 +41,7 @@ const MAX_EVENTS = 100_000;
 
 const eventsSchema = z.object({
   after: z.coerce.number().int().nonnegative().default(0),
-  /** If given, the answer has only the newest events, at most this number. */
+  /** Maximum number of events. If given, the answer has only the newest events. */
   last: z.coerce.number().int().positive().max(MAX_EVENTS).optional(),
   limit: z.coerce.number().int().positive().max(MAX_EVENTS).optional(),
   /** Types of events, separated by commas. */

@@ -10,7 +10,7 @@ export interface Checking {
   readonly receipt: Promise<StoredReceipt>;
 }
 
-/** Returns the key of a round and an author, under which there is at most one update. */
+/** Returns a key for the update of an author in a round. */
 export function updateKey(round: number, author: string): string {
   return `${round}/${author}`;
 }

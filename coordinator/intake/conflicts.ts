@@ -14,7 +14,7 @@ export interface ConflictsDeps {
 export class Conflicts {
   readonly #context: RunContext;
   readonly #recorder: UpdateRecorder;
-  /** Keys of conflicts that are being recorded. */
+  /** Keys (see `updateKey`) of conflicts that are being recorded. */
   readonly #excluding = new Set<string>();
 
   constructor({ context, recorder }: ConflictsDeps) {

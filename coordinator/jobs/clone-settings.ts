@@ -6,7 +6,7 @@ import type { JobTasks } from '../store/store.ts';
 
 type Changes = Readonly<Record<string, unknown>>;
 
-/** Keys of a job file that the changes of a copy cannot contain, each with the reason. */
+/** Keys of a job file that a copy of a job cannot change, each with the reason. */
 const FIXED: ReadonlyMap<string, string> = new Map([
   ['name', 'the option --name (`name`) sets the name of a copy'],
   ['base', 'a copy uses the files of the base that the coordinator has'],
@@ -20,18 +20,18 @@ const FIXED: ReadonlyMap<string, string> = new Map([
   ['preset', 'the preset has already chosen the settings of the job'],
   ['admission', 'a copy admits the same nodes'],
 ]);
-/** Key of the training files. */
+/** Key of the training files in a job file. */
 const TRAIN = 'data.train';
 
 /** The settings of a copy of a job. */
 export interface CloneSettings {
   readonly spec: JobSpec;
-  /** Whether the copy has other training files than the job. */
+  /** Whether the training files of the copy differ from those of the job. */
   readonly hasNewData: boolean;
 }
 
 /**
- * Returns the newest settings of a job, with the changes applied.
+ * Returns the settings of a copy of a job: the newest settings of the job, with the given changes.
  * @throws SwarmError SETTING_FIXED, SETTING_INVALID, JOB_SPEC
  */
 export function cloneSettings(

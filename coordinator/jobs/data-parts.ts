@@ -16,7 +16,7 @@ type Paths = string | readonly string[];
 
 /** A part of a job's examples, such as the training part. */
 export interface DataPart {
-  /** Records that were read, and records that could not be used. */
+  /** Numbers of records that were read, and of records that could not be used. */
   readonly report: RowReport;
   readonly tally: RowTally;
   /** The packed rows. The files are read while the caller iterates. */

@@ -17,7 +17,7 @@ const HOLDERS = 8;
 const FETCH_MS = 5 * 60_000;
 /** Maximum time to fetch a base file, which can have many gigabytes. */
 const FETCH_BASE_MS = 6 * 60 * 60_000;
-/** Pause before the next attempt to repair a blob that could not be repaired, because a holder may connect meanwhile. */
+/** Pause after a failed repair of a blob. During the pause, a node that has the blob may connect. */
 const RETRY_MS = 60_000;
 
 interface Deps {
@@ -31,9 +31,9 @@ interface Deps {
 }
 
 /**
- * Gets missing and damaged blobs of jobs back: rebuilds an adapter from its parent and its delta, and a checkpoint's
- * body from its signed record, or else fetches the blob from a node that has it. Reports damage and repair as events of
- * the jobs that need the blob.
+ * Repairs missing and damaged blobs of jobs. Rebuilds an adapter from its parent and its delta, and a checkpoint's body
+ * from its signed record. If that is not possible, fetches the blob from a node that has it. Reports damage and repair
+ * as events of the jobs that need the blob.
  */
 export class BlobRepair {
   readonly #deps: Deps;
@@ -53,7 +53,7 @@ export class BlobRepair {
     });
   }
 
-  /** Returns the size that a blob must have, in bytes; null if no record contains it. */
+  /** Returns the size that a blob must have, in bytes; null if no record contains the size. */
   sizeOf(digest: string): number | null {
     return this.#purposes(digest).find(({ size }) => size !== null)?.size ?? null;
   }

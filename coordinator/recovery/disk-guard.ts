@@ -13,7 +13,7 @@ import { isOver } from '../round/job-phase.ts';
 const MIB = 1024 * 1024;
 /** Free space below which the jobs pause. A round of a small job writes a few MiB. */
 export const PAUSE_BELOW_BYTES = 64 * MIB;
-/** Free space above which paused jobs continue. It is larger, because the blobs of one round may fill 64 MiB. */
+/** Free space from which paused jobs continue. It is higher than the threshold of a pause, so that one round fits. */
 export const RESUME_FROM_BYTES = 128 * MIB;
 /** Free space that blobs leave to the database. */
 export const BLOB_FLOOR_BYTES = 24 * MIB;
@@ -50,7 +50,7 @@ export class DiskGuard {
     this.#deps = deps;
   }
 
-  /** Looks at the disk now, and then every two seconds. Never rejects. */
+  /** Checks the free space now, and then every two seconds. Never rejects. */
   async start(): Promise<void> {
     const { clock, log } = this.#deps;
     await this.look().catch((error: unknown) => log.warn({ error }, 'disk-not-watched'));
@@ -73,7 +73,7 @@ export class DiskGuard {
     }
   }
 
-  /** Pauses or continues jobs, as the free space demands. */
+  /** Reads the free space of the disk, and pauses or continues jobs accordingly. */
   async look(): Promise<void> {
     const { jobs, freeBytes = freeBytesOf, log } = this.#deps;
     const free = await freeBytes(this.#home);

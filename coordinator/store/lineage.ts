@@ -1,8 +1,8 @@
 import type { StoredCheckpoint } from './rounds.ts';
 
 /**
- * Returns the checkpoints whose training is part of the newest adapter, oldest first, without the initial one. A roll-back
- * undoes the checkpoints after the one that it restores. The roll-back itself adds no training, so it is left out too.
+ * Returns the checkpoints whose training is part of the newest adapter, oldest first. Leaves out the initial checkpoint,
+ * and checkpoints that a later roll-back has undone. Also leaves out roll-backs, because these add no training.
  * @param checkpoints all checkpoints of a job, oldest first
  */
 export function lineageOf(checkpoints: readonly StoredCheckpoint[]): readonly StoredCheckpoint[] {

@@ -9,7 +9,7 @@ export function areHours(text: string): boolean {
 /**
  * Returns the milliseconds until the hours begin; 0 during the hours. Hours are in local time, and a range may
  * pass midnight. A range whose ends are equal is the whole day.
- * @param hours as {@link areHours} accepts them
+ * @param hours text that {@link areHours} accepts
  * @param now local time
  */
 export function untilHours(hours: string, now: Date): number {

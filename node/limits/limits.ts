@@ -6,8 +6,8 @@ import { nodeError } from '../errors.ts';
 import { areHours } from './hours.ts';
 
 /**
- * Lowest bandwidth limit, in bytes per second. A range of a blob (1 MiB) must arrive within 64 s, even if three
- * ranges share the bandwidth.
+ * Lowest bandwidth limit that an owner can set, in bytes per second. Three ranges of blobs, of 1 MiB each, may share the
+ * bandwidth, and each must arrive within 64 s.
  */
 export const LEAST_RATE = 100_000;
 

@@ -2,7 +2,7 @@ import { type HeadOrder, isNewer } from '../../protocol/head-order.ts';
 import { RECALLED_MESSAGES } from '../../protocol/limits.ts';
 import type { Database } from '../../storage/database.ts';
 
-/** Number of newest checkpoints, and of newest receipts, that a node keeps of each job. */
+/** Number of newest rounds of each job whose checkpoints and receipts a node keeps. */
 const KEPT_ROUNDS = 64;
 
 /** Signed messages of a coordinator, as bytes, oldest first. */
@@ -14,8 +14,9 @@ export interface Recalled {
 }
 
 /**
- * Messages that the coordinator of a job has signed: its newest head, its newest checkpoints, the changes of its
- * settings, and the receipts of this node's updates. A coordinator that was restored from an old backup asks its nodes for them.
+ * The store of messages that the coordinator of a job has signed: its newest head, its newest checkpoints, the changes of
+ * its settings, and the receipts of this node's updates. A coordinator that was restored from an old backup asks its nodes
+ * for these messages.
  */
 export class KeptRecords {
   readonly #db: Database;
@@ -24,7 +25,7 @@ export class KeptRecords {
     this.#db = db;
   }
 
-  /** Keeps a head, if it is newer than the kept one. */
+  /** Stores a head if it is newer than the stored head. */
   keepHead(job: string, { term, sequence }: HeadOrder, envelope: Uint8Array): void {
     if (!isNewer({ term, sequence }, this.newestHead(job))) return;
     this.#db.run(
@@ -36,7 +37,7 @@ export class KeptRecords {
     );
   }
 
-  /** Returns the position of the kept head, which is the newest head of the job that this home has seen. */
+  /** Returns the term and sequence number of the stored head, which is the newest head that the node has seen. */
   newestHead(job: string): HeadOrder | null {
     const row = this.#db.one('SELECT term, sequence FROM kept_heads WHERE job = ?', job);
     return row && { term: Number(row.term), sequence: Number(row.sequence) };
@@ -50,12 +51,12 @@ export class KeptRecords {
     this.#keep('kept_checkpoints', job, one.round, one.digest, one.envelope);
   }
 
-  /** Keeps a receipt. A later receipt of the same round replaces an earlier one. */
+  /** Stores a receipt. A later receipt of the same round replaces an earlier receipt. */
   keepReceipt(job: string, one: { round: number; digest: string; envelope: Uint8Array }): void {
     this.#keep('kept_receipts', job, one.round, one.digest, one.envelope);
   }
 
-  /** Keeps a signed change of the job's settings. */
+  /** Stores a signed change of the job's settings. */
   keepSettings(job: string, one: { sequence: number; digest: string; envelope: Uint8Array }): void {
     this.#db.transaction(() => {
       this.#db.run(
@@ -76,8 +77,8 @@ export class KeptRecords {
   }
 
   /**
-   * Returns the newest head, the changes of the settings, and the checkpoints and receipts of later rounds than `after`,
-   * up to `maxBytes` in all.
+   * Returns the newest head, the changes of the settings, and and checkpoints and receipts of rounds after `after`: at
+   * most `maxBytes` in total.
    */
   recall(job: string, { after, maxBytes }: { after: number; maxBytes: number }): Recalled {
     const row = this.#db.one('SELECT envelope FROM kept_heads WHERE job = ?', job);

@@ -12,7 +12,7 @@ export class TrainerSettings {
   readonly #log: Logger;
   #job: JobToTrain | null = null;
   #current: TrainerOptions | null = null;
-  /** The requested setting of gradient checkpointing. For each job on this base, `auto` becomes true or false. */
+  /** The requested setting of gradient checkpointing. `auto` is decided separately for each job on this base. */
   #checkpointing: Compute['checkpointing'] = 'auto';
   /** Bytes of memory that were available before the process started. */
   #available = 0;
@@ -21,7 +21,7 @@ export class TrainerSettings {
    * job.
    */
   readonly #fitted = new Map<string, FittedJob>();
-  /** Text for people that says why the settings are not those that the owner chose; null if they are. */
+  /** Text that tells people why the settings differ from those of the owner; null if the settings are the same. */
   note: string | null = null;
 
   constructor(options: { compute: Compute }, deps: { log: Logger }) {

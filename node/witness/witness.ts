@@ -13,9 +13,9 @@ export interface WitnessDeps extends JobWitnessDeps {
 }
 
 /**
- * Verifies each new checkpoint of the node's jobs, beside the node's work. Tells only the owner of the node what it
- * finds: in the log, on the screen, and in a bundle that proves the problem. Sends the coordinator the same requests
- * whatever it finds.
+ * Verifies each new checkpoint of the node's jobs while the node works. Reports a problem only to the owner of the node:
+ * in the log, on the screen, and in a bundle that proves the problem. The requests to the coordinator do not depend on
+ * the result.
  */
 export class Witness {
   readonly #folder: string;

@@ -63,7 +63,7 @@ function signedFrames(topic: string, count: number, sign: (signer: Signer) => Ui
   return frames;
 }
 
-/** Returns the bytes with their length before them, as an unsigned varint. */
+/** Returns a frame: the length of the bytes as an unsigned varint, followed by the bytes. */
 export function framed(bytes: Uint8Array): Uint8Array {
   const length: number[] = [];
   let left = bytes.byteLength;

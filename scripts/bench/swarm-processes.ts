@@ -26,7 +26,7 @@ export interface BenchJob {
   readonly localSteps: number;
   /** Number of nodes. Every round waits for all of them. */
   readonly nodes: number;
-  /** Name of the job that must end first; null if the job opens at once. */
+  /** Name of another job that must end before this job opens; null if this job opens at once. */
   readonly after: string | null;
 }
 

@@ -193,7 +193,7 @@ export class ChaosSwarm {
       lora: { rank: 4, alpha: 8 },
       training: { sequenceLength: 32, batchSize: 4, microBatch: 4, learningRate: 4e-3, warmupSteps: 5 },
       rounds: { count: UNLIMITED, localSteps, minPeers: 2, maxSeconds: 40 },
-      // The gate is off, because it would refuse some merges by chance. The losses are compared at the end instead.
+      // This tolerance admits almost every merge. A normal gate would also refuse some merges by chance.
       acceptance: { tolerance: 1 },
     })) {
       if (line.event === 'error') throw new Error(`${line.code}: ${line.message}`);

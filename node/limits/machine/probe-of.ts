@@ -23,7 +23,7 @@ const system: ProbeDeps = {
     cpus().reduce((sum, { times }) => sum + times.user + times.nice + times.sys + times.irq, 0) / 1000,
 };
 
-/** Returns the probe of an operating system; null if this program knows none. */
+/** Returns the probe for an operating system; null if this program has no probe for it. */
 export function probeOf(platform: NodeJS.Platform, deps: ProbeDeps = system): MachineProbe | null {
   if (platform === 'linux') return linuxProbe(deps);
   if (platform === 'darwin') return macosProbe(deps);
