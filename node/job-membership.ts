@@ -170,8 +170,8 @@ export class JobMembership {
     const { context } = this.#worker!;
     const { head: known } = this.#runner.state;
     const head = await requestHead(context, { known, rejoin }, this.#tasks.life).catch((error: unknown) => {
-      // The coordinator no longer counts this node as a member, for example because the job was full and another node
-      // took the place. The node then joins again.
+      // The node joins again, because the coordinator no longer counts it as a member. For example, the job was full, and
+      // another node took the place.
       const isForgotten = isSwarmError(error, 'RPC_REFUSED') && error.values.code === 'NOT_ADMITTED';
       if (rejoin || !isForgotten) throw error;
       return requestHead(context, { known, rejoin: true }, this.#tasks.life);

@@ -31,7 +31,7 @@ if (values.list) {
 
 /** Maximum length of a refused input in the corpus, in hexadecimal characters. */
 const CORPUS_CHARACTERS = 800;
-/** Inputs in hexadecimal, by the name of the decoder. */
+/** Inputs in hexadecimal, by the name of their decoder. */
 const corpus: Record<string, string[]> =
   values.corpus === undefined ? {} : JSON.parse(readFileSync(values.corpus, 'utf8'));
 

@@ -24,8 +24,8 @@ interface Ready {
 }
 
 /**
- * Renders conversations with the template of the model that a request names: the template that the operator chose for
- * all models, else the adapter's own template, else the base's template.
+ * Renders conversations as prompts. The template is the one that the operator chose for all models, else the adapter's
+ * own template, else the base's template.
  */
 export class ChatTemplates {
   readonly #options: ChatTemplatesOptions;
@@ -53,8 +53,8 @@ export class ChatTemplates {
   /**
    * Renders the messages, followed by the beginning of the assistant's answer.
    * @param version version of the adapter; null for the base alone
-   * @throws SwarmError SERVE_REQUEST if there is no template, or if it refuses the conversation; SERVE_BUSY if too many
-   *   templates are in use; TEMPLATE_*; the errors of `ServedVersion.folder`
+   * @throws SwarmError SERVE_REQUEST if there is no template, or if it refuses the conversation; SERVE_BUSY if
+   *   running requests use the maximum number of templates; TEMPLATE_*; the errors of `ServedVersion.folder`
    */
   async render(messages: readonly ChatMessage[], version: ServedVersion | null): Promise<string> {
     const file =

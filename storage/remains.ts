@@ -107,7 +107,7 @@ function describe({ blobs, checkpoints, jobs }: Files): string {
   return `${countOf(checkpoints, 'checkpoint')} of ${countOf(jobs.length, 'job')} (${jobs.join(', ')}) and ${stored}`;
 }
 
-/** Returns the names in a folder; none if the folder does not exist. */
+/** Returns the names in a folder; an empty list if the folder does not exist. */
 async function entriesOf(folder: string): Promise<string[]> {
   return readdir(folder).catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return [];

@@ -57,7 +57,7 @@ async function logs(context: Context, options: LogsOptions): Promise<void> {
   const { environment, cwd, clock, signal, stdout } = context;
   const homes = resolveHomes(home, environment, cwd);
   const about = peer === undefined ? null : new PeerValues(peer);
-  // The entry that has both the name and the id of a peer can stand after other entries about the peer.
+  // Reads all entries first, because the entry with both the name and the id of a peer may follow other entries.
   if (about !== null)
     await withLogs(homes, (found) => storedEntries(found, ({ entry }) => about.read(entry)));
   await withLogs(homes, async (found) => {

@@ -138,7 +138,7 @@ export function limitLines(limits: KeptLimits): string[] {
   });
 }
 
-/** Returns the keys of changes that a running node applies at its next start only. */
+/** Returns the keys of changes that a running node applies only after a restart. */
 export function keysAtStart(changes: LimitChanges): string[] {
   return Object.entries(LIMIT_KEYS).flatMap(([key, { field, atStart = false }]) =>
     atStart && field in changes ? [key] : [],

@@ -1,7 +1,7 @@
 import { InvalidArgumentError } from 'commander';
 import { lifetime } from './common.ts';
 
-/** Returns the moment that a text names, in milliseconds since 1970. @param now the present time */
+/** A function from the present time to the chosen moment, both in milliseconds since 1970. */
 export type Moment = (now: number) => number;
 
 /** Parses a moment: a time before now such as 30m, 12h or 7d, or a date with or without a time of day. */

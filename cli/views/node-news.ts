@@ -83,7 +83,7 @@ class JobLines {
       const known = before?.updates.find((u) => u.update === update.update);
       const restored = update.outcome === 'restored' && known?.outcome !== 'restored';
       const accepted = update.code !== null && counts(update.code) && update.code !== known?.code;
-      // A refused update is put back into the error feedback a moment later, and its line is printed then.
+      // The line about a refused update is printed when the node has added the update back to its error feedback.
       if (before !== null && update.code !== null && (restored || accepted)) {
         lines.push(`${updateLine(update)}${accepted ? speedOf(status) : ''}`);
       }

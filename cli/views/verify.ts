@@ -1,7 +1,7 @@
 import { safeText } from '../../common/text.ts';
 import type { ReceiptsReport, VerifyReport } from '../../index.ts';
 
-/** Problems that the text shows. The JSON has more. */
+/** Maximum number of problems that the text shows. The output of --json can have more. */
 const SHOWN_PROBLEMS = 20;
 
 /** Formats the result of a verification. */

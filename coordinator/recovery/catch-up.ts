@@ -6,16 +6,16 @@ import { JobSettings } from '../record/job-settings.ts';
 import type { LostCheckpoint, LostRecords } from './lost-records.ts';
 
 /**
- * Writes the records that nodes gave back into the database, and makes a head that is later than the heads of these
+ * Adds to the database the records that nodes have returned, and makes a head that is later than the heads of these
  * nodes. Before the call, the caller must store the bodies of the checkpoints and the adapter of the newest checkpoint.
- * It must call this function in a transaction, and restart the job afterwards.
+ * The caller must call this function in a transaction, and restart the job afterwards.
  *
- * - Rounds and checkpoints of the database that are not part of the recovered chain are dropped. Nodes know nothing of
- *   them, or follow the later head.
+ * - Rounds and checkpoints of the database that are not part of the recovered chain are dropped. Nodes do not know these
+ *   rounds, or follow the later head.
  * - Each update that a recovered checkpoint contains gets the receipt `accepted`. Its author therefore counts it, and
  *   does not add it back to its error feedback.
  * - The changes of the settings are those of the recovered head, because nodes refuse a head without them.
- * - The term grows by one. Updates that were made for the lost rounds have the old term, so no merge takes them twice.
+ * - The term grows by one. Updates that were made for the lost rounds have the old term, so no merge can contain them again.
  *   Another copy of this coordinator that still runs has the old term too, and nodes ignore its heads.
  * @param options `from`: the peer that claimed to have a later head. `held`: digests of the adapters in the blob store
  * @returns the event, which the caller must announce
@@ -133,7 +133,7 @@ function roundWithAdapter(digest: string, { job, deps }: Pick<RunContext, 'job' 
 
 /**
  * Records rounds for the checkpoints that no node could give, so that the job still ends after its planned number of
- * checkpoints. Returns their number.
+ * checkpoints. Returns the number of these rounds.
  */
 function fillGap(after: number, ordinal: number, { job, deps }: RunContext): number {
   const { rounds } = deps.store;

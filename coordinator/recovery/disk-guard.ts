@@ -13,7 +13,7 @@ import { isOver } from '../round/job-phase.ts';
 const MIB = 1024 * 1024;
 /** Free space below which the jobs pause. A round of a small job writes a few MiB. */
 export const PAUSE_BELOW_BYTES = 64 * MIB;
-/** Free space from which paused jobs continue. It is higher than the threshold of a pause, so that one round fits. */
+/** Free space from which paused jobs continue. It exceeds PAUSE_BELOW_BYTES, so that the next round has space. */
 export const RESUME_FROM_BYTES = 128 * MIB;
 /** Free space that blobs leave to the database. */
 export const BLOB_FLOOR_BYTES = 24 * MIB;

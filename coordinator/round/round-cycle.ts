@@ -8,7 +8,7 @@ import type { CloseCause, Effect, Ending, JobState, Transition } from './state.t
 
 /**
  * Time in milliseconds that a waiting job with enough nodes still waits after each arrival of a node, because more
- * nodes may follow. Then the job opens a round.
+ * nodes may follow. After this time, the job opens a round.
  */
 export const GATHER_MS = HEARTBEAT_INTERVAL_MS;
 

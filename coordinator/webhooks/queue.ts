@@ -3,7 +3,7 @@ import { insertInto } from '../store/fields.ts';
 import type { WebhookMessage } from './message.ts';
 import type { LossMemory } from './news.ts';
 
-/** Maximum number of messages that wait for one receiver. When more arrive, the oldest ones are dropped. */
+/** Maximum number of messages that wait for one receiver. If more messages arrive, the oldest messages are dropped. */
 export const QUEUE_MESSAGES = 1_000;
 
 /** A message that waits for its delivery. */
@@ -17,7 +17,7 @@ export interface QueuedMessage extends WebhookMessage {
   readonly dueAt: number;
 }
 
-/** The position of a webhook in the event log of a job, and what it keeps about the losses of the job. */
+/** The position of a webhook in the event log of a job, and facts about the losses of the job. */
 export interface WebhookCursor extends LossMemory {
   /** Sequence number of the newest event that was read. */
   readonly sequence: number;

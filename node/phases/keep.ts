@@ -1,4 +1,4 @@
-/** Keeps what the coordinator of a job has signed, for a coordinator that is restored from an old backup. */
+/** Stores messages that the coordinator of a job has signed. A coordinator restored from an old backup asks for them. */
 import type { Head } from '../../protocol/messages.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
 import { request } from '../contact/requests.ts';

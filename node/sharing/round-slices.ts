@@ -3,7 +3,7 @@ import type { TrainedRound, TrainTask } from '../trainer/trainer.ts';
 
 /** Duration of a slice of a round, in milliseconds. A job that waits can get the trainer at the end of a slice. */
 export const SLICE_MS = 20_000;
-/** Maximum share of the time that sending adapter and moments to the trainer process and back may take. */
+/** Maximum share of the time for the transfer of adapter and optimiser moments to the trainer process and back. */
 const TRANSFER_SHARE = 0.02;
 
 /** Measures how fast a job trains, and decides how many steps a slice has. */

@@ -43,7 +43,7 @@ export class Daemon {
       cwd: ROOT,
       env: {
         ...process.env,
-        // Nodes that measure the speed of engines at the same time would disturb each other, so the engine is given.
+        // The engine is given, because nodes that measure the speed of engines at the same time would disturb each other.
         SWARM_ENGINE: 'onnx-cpu',
         NODE_OPTIONS: `--import=${CLOCK}`,
         CHAOS_CLOCK_FILE: clockFile,
@@ -116,6 +116,6 @@ function signal(pid: number, name: NodeJS.Signals): void {
   try {
     process.kill(pid, name);
   } catch {
-    // The process has ended since it was listed.
+    // The process ended after it was listed.
   }
 }

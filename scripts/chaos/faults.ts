@@ -130,7 +130,7 @@ export const fillDisk =
     return `disk of ${machine.name} full for ${ms / 1000} s`;
   };
 
-/** Mounts a small disk at the homes that `fillDisk` fills. @returns the reason if that is impossible, else null */
+/** Mounts a small disk at each home that `fillDisk` fills. @returns the reason of a failure; null after a success */
 export function mountDisks(homes: readonly string[]): string | null {
   try {
     for (const home of homes) {
@@ -209,7 +209,7 @@ export const damageCoordinator: Fault = async ({ swarm, random, problem }) => {
   return `coordinator: ${what}, ${outcome}`;
 };
 
-/** Gives the coordinator the home that it had some rounds ago. */
+/** Copies the home of the coordinator. Every second call restores this copy instead, and deletes it. */
 export const restoreCoordinator: Fault = async ({ swarm, problem }) => {
   const { coordinator } = swarm;
   const backup = `${coordinator.home}.backup`;

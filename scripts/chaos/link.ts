@@ -6,7 +6,7 @@ type Mode =
   | { readonly kind: 'open' | 'cut' | 'half' }
   | { readonly kind: 'slow'; readonly bytesPerSecond: number };
 
-/** Longest piece that a slow link passes on at once, in bytes. */
+/** Maximum length of a piece that a slow link passes on at once, in bytes. */
 const PIECE_BYTES = 4096;
 
 /** The link between the coordinator and all nodes: a TCP proxy that can drop bytes silently, or pass them on slowly. */
@@ -91,7 +91,7 @@ export class Link {
   }
 }
 
-/** Sockets whose bytes were dropped. */
+/** Sockets of which bytes were dropped. */
 const lossy = new WeakSet<Socket>();
 
 /** Returns a TCP port that is free now. */

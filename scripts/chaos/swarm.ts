@@ -114,7 +114,7 @@ export class ChaosSwarm {
     return this.events.some(({ type }) => type === 'finished');
   }
 
-  /** Reads all events again, because a restored coordinator numbers its new events from an earlier number on. */
+  /** Reads all events again, because the new events of a restored coordinator begin with an earlier number. */
   replayEvents(): void {
     this.#after = 0;
   }

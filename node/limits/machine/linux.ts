@@ -45,7 +45,7 @@ function busyTicks(stat: string): number {
 async function treeTicks(pid: number, deps: ProbeDeps): Promise<number | null> {
   const stat = await deps.text(`/proc/${pid}/stat`);
   if (stat === null) return null;
-  // The name in parentheses may contain spaces. The fields after it begin with the third, the state.
+  // The name in parentheses may contain spaces. The fields after the name begin with the third field, the state.
   const fields = stat
     .slice(stat.lastIndexOf(')') + 2)
     .split(' ')

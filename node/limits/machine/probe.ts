@@ -17,7 +17,7 @@ export interface MachineProbe {
   read(pid: number): Promise<MachineReading>;
 }
 
-/** The parts of the system that probes read. Tests replace them. */
+/** Functions with which probes read the system. Tests replace these functions. */
 export interface ProbeDeps {
   /** Returns the text of a file; null if it cannot be read. */
   readonly text: (path: string) => Promise<string | null>;
@@ -36,11 +36,11 @@ export interface ProcessRow {
   readonly seconds: number;
 }
 
-/** Returns the processor time of a process and all processes below it; null if the table lacks the process. */
+/** Returns the processor time of a process and all its descendants; null if `rows` lacks the process. */
 export function secondsOfTree(rows: readonly ProcessRow[], pid: number): number | null {
   if (!rows.some((row) => row.pid === pid)) return null;
   const seen = new Set([pid]);
-  // Each pass adds the children of the processes that are known so far.
+  // Each repetition adds the children of the processes that are in `seen`.
   for (let size = 0; size < seen.size; ) {
     size = seen.size;
     for (const row of rows) if (seen.has(row.parent)) seen.add(row.pid);

@@ -52,7 +52,7 @@ function parsed(text: string): Answer | null {
   try {
     return JSON.parse(text) as Answer;
   } catch {
-    // PowerShell may print a warning instead. The next reading asks again.
+    // PowerShell may print a warning instead of JSON. The next reading asks again.
     return null;
   }
 }
