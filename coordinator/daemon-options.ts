@@ -43,8 +43,8 @@ export interface CoordinatorDaemonOptions {
   /** A public page about jobs, which needs no token. @default none */
   readonly publicPage?: PublicPageOptions | undefined;
   /**
-   * Whether to start although the database is missing, or older than the files beside it. The daemon then moves these
-   * files into a folder `set-aside-TIME` of the home. @default false
+   * Whether to start although the database is missing, or older than the files beside it. If true, the daemon
+   * moves these files into a folder `set-aside-TIME` of the home. @default false
    */
   readonly startAnew?: boolean;
 }

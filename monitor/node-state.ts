@@ -17,7 +17,7 @@ interface Pause {
   readonly until: number | null;
 }
 
-/** What a node knows about its work for one job. */
+/** Facts about the work of a node for one job. */
 export interface NodeFacts {
   readonly state: Heartbeat['state'];
   readonly reason: string;

@@ -1,4 +1,4 @@
-/** The messages that the attackers of the benchmark of attacks send. */
+/** Messages that attackers send in the benchmark of attacks. */
 import { RPC } from '@libp2p/gossipsub/message';
 import { base58btc } from 'multiformats/bases/base58';
 import type { Heartbeat, Update } from '../../protocol/messages.ts';

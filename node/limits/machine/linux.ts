@@ -70,7 +70,7 @@ async function powerSupplies({ names, text }: ProbeDeps) {
   );
 }
 
-/** Returns whether a graphical session runs: one of systemd-logind, or an X server. */
+/** Returns whether a graphical session runs, as a session of systemd-logind or as an X server. */
 async function hasScreenUser({ names, text }: ProbeDeps): Promise<boolean> {
   const folder = '/run/systemd/sessions';
   const sessions = (await names(folder)).filter((name) => !name.endsWith('.ref'));
