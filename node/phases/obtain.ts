@@ -42,8 +42,8 @@ export async function obtain(
 
 /**
  * Brings a file of a job's base into the blob store. If the store has the file from a job of another coordinator, the
- * file is used as it is, because bases have gigabytes and are mostly public. In this case, the node does not serve the file to
- * the peers of this job.
+ * file is used as it is, because bases have gigabytes and are mostly public. In this case, the node does not serve the
+ * file to the peers of this job.
  * @throws SwarmError BLOB_*; the signal's reason
  */
 export async function obtainBaseFile(
