@@ -107,7 +107,7 @@ export async function estimateFinetune(
 /**
  * Opens a base with its tokenizer and, optionally, an adapter. Checks that the adapter belongs to the base. The first
  * call for a base writes converted weights to the cache folder. The result holds no process, open file or device memory
- * while it is not in use, so it has no `close`.
+ * while none of its functions runs, so it has no `close`.
  *
  * @throws SwarmError MODEL_*, HUB_*, ADAPTER_*, LORA_*, ENGINE_*, BASE_BITS, PRECISION; USAGE for several devices
  */

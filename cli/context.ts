@@ -103,7 +103,7 @@ function output(stream: NodeJS.WriteStream, environment: Environment): Output {
     write: (text) => void stream.write(text),
     isTTY,
     get columns() {
-      // Some terminals report 0 columns. Then 80 are assumed.
+      // Some terminals report 0 columns. In this case, assume 80.
       return stream.columns || 80;
     },
     get rows() {

@@ -1,13 +1,14 @@
 import type { Clock } from './clock.ts';
 
-/** Time between two looks at the clocks. */
+/** Milliseconds between two comparisons of the clocks. */
 const LOOK_MS = 5_000;
-/** Minimum jump that is reported. Time services correct smaller errors all the time. */
+/** Minimum jump that is reported, in milliseconds. Smaller corrections by time services are normal. */
 export const CLOCK_JUMP_MS = 5_000;
 
 /**
- * Compares the calendar clock with the monotonic clock every five seconds. Calls `onJump` if the calendar clock was set,
- * with the milliseconds by which it was set forward, or back if negative. Returns a function that ends the watch.
+ * Compares the calendar clock with the monotonic clock every five seconds, to detect that the calendar clock was set.
+ * @param onJump called with the number of milliseconds by which the clock was set forward; negative if it was set back
+ * @returns a function that ends the watch
  */
 export function watchClock(clock: Clock, onJump: (byMs: number) => void): () => void {
   const offset = (): number => clock.now() - clock.monotonic();

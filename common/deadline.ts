@@ -11,7 +11,7 @@ export interface DeadlineOptions {
   clock: Clock;
   /** Milliseconds after which the signal aborts with SwarmError DEADLINE_EXCEEDED. */
   ms: number;
-  /** Outer signal, which aborts the work too. The work's signal then aborts with the outer signal's reason. */
+  /** Outer signal. When it aborts, the work's signal aborts too, with the same reason. */
   signal?: AbortSignal | undefined;
   /** Name of the work, for the message of the error. */
   what: string;

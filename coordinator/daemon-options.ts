@@ -26,12 +26,12 @@ export interface CoordinatorDaemonOptions {
   /** Engine and settings for evaluating checkpoints, on one device. @default one thread of onnx-cpu */
   readonly compute?: ComputeInput;
   /**
-   * Number of newest checkpoints of a job that keep their weights; 0 keeps all weights. The best checkpoint, the
-   * one with the lowest loss, and up to 16 others, spread evenly over the job, keep their weights too.
+   * Number of newest checkpoints of a job that keep their weights; 0 keeps all weights. The best checkpoint and the
+   * lowest checkpoint keep their weights too, and so do up to 16 others that are spread evenly over the job.
    * @default 10
    */
   readonly keepCheckpoints?: number;
-  /** Whether to audit updates: the coordinator trains some of the nodes' work again and compares. @default true */
+  /** Whether to audit updates: the coordinator trains some intervals of nodes again, and compares. @default true */
   readonly audits?: boolean;
   /**
    * Folder of the registry to which the newest checkpoint of each finished job is added as a version; null for none.

@@ -14,7 +14,7 @@ import {
 const output = process.argv[2] ?? 'moby-adapter';
 const compute = { engine: 'onnx-cpu' };
 
-// Ctrl-C aborts the signal. finetune() then saves its state and throws the signal's reason.
+// Ctrl-C aborts the signal. When the signal aborts, finetune() saves its state and throws the signal's reason.
 const controller = new AbortController();
 process.once('SIGINT', () => controller.abort(new Error('interrupted')));
 

@@ -17,7 +17,7 @@ export type JobEventBody =
   | { type: 'job-created'; name: string; parameters: number; rounds: number }
   /** The job was created, and waits until the job `after` has ended. `afterName` is the name of the job `after`. */
   | { type: 'queued'; after: string; afterName: string }
-  /** The job is no longer queued, because the other job has ended (`ended`) or the operator resumed this job. */
+  /** The job is no longer queued. Either the job that it waited for has ended (`ended`), or the operator resumed it. */
   | { type: 'unqueued'; cause: 'ended' | 'operator' }
   /**
    * The operator changed settings of the job. The new settings hold from the round `fromRound` on. `digest`
@@ -149,9 +149,9 @@ export type JobEventBody =
     }
   | { type: 'pardoned'; peer: string; strikes: number; bans: number }
   /**
-   * The authors of seeming misdeeds had more than half of the round's earned belief. The cause is then
-   * probably a fault that many nodes share, such as a broken release, so no author got a strike. `faulty` is
-   * the number of updates that seemed to be misdeeds.
+   * The authors of seeming misdeeds had more than half of the round's earned belief. The cause is probably a
+   * fault that many nodes share, such as a broken release, so no author got a strike. `faulty` is the number of
+   * updates that seemed to be misdeeds.
    */
   | { type: 'shared-fault'; round: number; faulty: number; updates: number }
   /** The coordinator trained the interval of an update again, and compared the results. */

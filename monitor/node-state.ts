@@ -96,7 +96,7 @@ export function downloadText(what: keyof typeof DOWNLOADS): string {
   return DOWNLOADS[what];
 }
 
-/** Returns what a node does for a job that has ended. */
+/** Returns what a node does after the end of its job. */
 export function afterJobText({ followsJobs }: Pick<NodeFacts, 'followsJobs'>): string {
   return followsJobs
     ? 'this node serves the files of the job to other peers, and waits for the next job of the coordinator'

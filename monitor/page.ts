@@ -34,7 +34,7 @@ const SHARED = [
   'monitor/replay',
 ];
 
-/** The style sheets, which browsers get as one file. A later one overrides an earlier one. */
+/** The style sheets, which browsers get as one file. A later sheet overrides the earlier sheets. */
 const STYLES = ['page', 'controls', 'tables', 'overview', 'job'];
 
 /** The import map: tells browsers the URLs of the packages that modules import by name. */

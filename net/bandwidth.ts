@@ -20,9 +20,9 @@ interface RateLimitDeps {
 }
 
 /**
- * A token bucket for one direction. Transfers of blobs wait for their bytes. Gossip, requests and all other bytes do not
- * wait, because they are few and urgent. Their bytes are
- * also charged to the bucket, so the next blobs wait longer.
+ * A token bucket for one direction. Transfers of blobs wait until the bucket allows their bytes. Gossip, requests and all
+ * other bytes do not wait, because they are few and urgent. They are also charged to the bucket, so the next blobs wait
+ * longer.
  */
 export class RateLimit {
   readonly #deps: RateLimitDeps;

@@ -283,7 +283,7 @@ class Host implements SwarmNetwork {
   async #surveyGossip(): Promise<{ peer: string; connectedAt: number; flows: boolean }[]> {
     const survey = this.peers().map(async ({ peer, connectedAt }) => {
       const protocols = await this.#connections.protocolsOf(peer);
-      // If identify failed, the protocols of the peer are unknown, and gossipsub has opened no stream. The peer then
+      // If identify failed, the protocols of the peer are unknown, and gossipsub has opened no stream. Such a peer
       // counts as supporting gossip, so that the watchdog reconnects it.
       const supportsGossip =
         protocols.length === 0 || protocols.some((name) => name.startsWith(GOSSIP_PROTOCOL_PREFIX));

@@ -67,7 +67,7 @@ export interface NodeDaemonOptions extends JobTarget {
    */
   witness?: boolean;
   /**
-   * Whether to start although the home has blobs but no database. The daemon then moves the blobs into a folder
+   * Whether to start although the home has blobs but no database. If so, the daemon moves the blobs into a folder
    * `set-aside-TIME` of the home. @default false
    */
   startAnew?: boolean;

@@ -10,7 +10,10 @@ export interface MachineRunnerOptions {
   onChange: (state: NodeState, before: NodeState) => void;
 }
 
-/** Runs the state machine: passes it one event at a time, in order, and sends it a `tick` when it needs one. */
+/**
+ * Runs the state machine of a node. Passes events to it one at a time, in order, and a `tick` at the time of
+ * its next deadline.
+ */
 export class MachineRunner {
   readonly #options: MachineRunnerOptions;
   readonly #clock: Clock;

@@ -1,10 +1,10 @@
 import { serveError } from './errors.ts';
 
-/** Limits on unanswered sequences. A request for n choices of each of m prompts has n × m sequences. */
+/** Maximum numbers of unanswered sequences. A request for n choices of each of m prompts has n × m sequences. */
 export interface AdmissionLimits {
-  /** Limit for one client. A client is an API key or, without keys, a network address. */
+  /** Maximum for one client. A client is an API key or, without keys, a network address. */
   readonly perClient: number;
-  /** Limit for all clients together. */
+  /** Maximum for all clients together. */
   readonly total: number;
 }
 

@@ -43,7 +43,7 @@ export class OpenBlobs {
     }
   }
 
-  /** Closes the idle files now, and each file in use at the end of its use. */
+  /** Closes the idle files now. Closes each other file when its last `use` has ended. */
   close(): void {
     for (const [digest, blob] of this.#open) this.#forget(digest, blob);
   }

@@ -146,7 +146,7 @@ export class PartialBlob {
 
   /**
    * Verifies the digest of the complete blob and moves the blob into the store.
-   * @throws SwarmError BLOB_CORRUPT; all ranges are then forgotten, and `write` may start again
+   * @throws SwarmError BLOB_CORRUPT if the digest is wrong. All ranges are forgotten, and `write` may start again
    */
   async finish(): Promise<void> {
     const { digest } = this.#options;

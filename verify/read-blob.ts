@@ -6,8 +6,8 @@ import type { JobFacts } from './job-facts.ts';
 import type { BlobWanted } from './record.ts';
 
 /**
- * Reads a blob and verifies its digest and size.
- * @returns null if the source does not have the blob, or has other bytes, which is a problem of its own
+ * Reads a blob and verifies its digest and size. Reports a wrong digest or size to `findings`.
+ * @returns null if the source does not have the blob, or if the digest is wrong
  */
 export async function readBlob(
   { record, signal }: Pick<JobFacts, 'record' | 'signal'>,

@@ -12,9 +12,9 @@ import type { BlobWanted, CheckpointRecord, JobRecord, UpdateProof } from './rec
 
 /** Maximum number of changes of the settings that are fetched. Each needs a request. */
 const FETCHED_CHANGES = 1000;
-/** Pause after the coordinator refused a request because there were too many, in milliseconds. */
+/** Pause in milliseconds after the coordinator has refused a request because its quota was used up. */
 const PAUSE_MS = 1000;
-/** Number of pauses after which a request fails. The quota of every request is whole again after 10 s. */
+/** Maximum number of such pauses for one request. 15 pauses suffice, because every quota is full again after 10 s. */
 const PAUSES = 15;
 
 /** The job that is read, and messages of its coordinator that have been verified. */
@@ -73,7 +73,10 @@ class Requests {
     }
   }
 
-  /** Follows the changes of the settings back from the one that the head names. @returns them, oldest first */
+  /**
+   * Follows the changes of the settings back from the change that the head names. @returns all of them,
+   * oldest first
+   */
   async settings(): Promise<Uint8Array[]> {
     const { job, head } = this.#read;
     const changes: Uint8Array[] = [];
@@ -94,8 +97,8 @@ class SwarmRecord implements JobRecord {
   readonly #read: ReadJob;
   readonly #deps: SwarmRecordDeps & { readonly requests: Requests };
   /**
-   * Sizes of the residuals and payloads of the newest two records, by digest, the newest last. No checkpoint has these
-   * sizes.
+   * Sizes of the residuals and payloads of the newest two records, by digest, the newest record last. They are kept,
+   * because no checkpoint contains these sizes.
    */
   #sizes: readonly ReadonlyMap<string, number>[] = [];
 
@@ -185,7 +188,7 @@ function sizesOf(
   return sizes;
 }
 
-/** Returns the content of a checkpoint, or null if it is not valid. The verification then finds the problem itself. */
+/** Returns the content of a checkpoint; null if the checkpoint is not valid, which the verification reports itself. */
 function readable(envelope: Uint8Array): Checkpoint | null {
   try {
     return verifyMessage('checkpoint', envelope).message;

@@ -161,8 +161,8 @@ async function serve(context: Context, options: ServeOptions): Promise<void> {
       const { url, template } = server;
       if (options.json) printJson(context, { schemaVersion: 1, event: 'ready', url, models, template });
       else printLines(context, readyLines({ url, template, hasKeys: keys.length > 0 }, adapters, models));
-      // The process that computes the model may die, for example because memory ran out. The command then ends with the
-      // error of that process.
+      // The process that computes the model may die, for example because memory ran out. If it dies, the command ends
+      // with the error of that process.
       await pollUntilAborted(signal, async () => {
         await raceSignal(generator.status(), signal).catch((error: unknown) => {
           if (!signal.aborted) throw error;

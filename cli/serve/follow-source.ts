@@ -25,7 +25,7 @@ export interface FollowDeps {
 /**
  * Returns a source that serves the checkpoints of a job of the coordinator on this machine: the newest
  * checkpoint or, if a request names `JOB:ROUND`, the checkpoint of this round. While the coordinator does not
- * answer, the last known checkpoint stays in use.
+ * answer, serves the last known checkpoint.
  * @throws SwarmError JOB_UNKNOWN, DAEMON_NOT_RUNNING
  */
 export async function followSource(

@@ -188,7 +188,7 @@ function roundNodes(
   });
 }
 
-/** Returns the held-out losses of the job: that of the initial adapter, then those of its checkpoints. */
+/** Returns the held-out losses of the job's initial adapter and of its checkpoints, oldest first. */
 function lossesOf({ job, history }: CoordinatorFacts): number[] {
   const losses = history.flatMap((event) =>
     event.type === 'checkpoint' && event.heldOutLoss !== null ? [event.heldOutLoss] : [],

@@ -11,7 +11,10 @@ const MOVES: Readonly<Record<string, number>> = {
   '\u001b[6~': PAGE_LINES,
 };
 
-/** Splits the text that a terminal sends into keys. The text can hold several keys, and a key several characters. */
+/**
+ * Splits the text that a terminal sends into keys. A text can contain several keys. A key can have several
+ * characters.
+ */
 export function keysIn(text: string): string[] {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: keys such as the arrows begin with the control character ESC
   return text.match(/\u001b\[[\d;]*[~A-Za-z]|./gs) ?? [];

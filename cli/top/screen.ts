@@ -18,8 +18,8 @@ const STYLES: Readonly<Record<Tone, Parameters<typeof styleText>[0]>> = {
 };
 
 /**
- * The whole screen of a terminal. Uses the second buffer of the terminal, so that `leave` restores what the user saw
- * before.
+ * The whole screen of a terminal. Uses the terminal's alternate screen buffer, so that `leave` restores the text that the
+ * user saw before.
  */
 export class FullScreen {
   readonly #output: Output;
@@ -50,7 +50,7 @@ export class FullScreen {
     this.#shown = '';
   }
 
-  /** Returns to the first buffer and shows the cursor again. Idempotent. */
+  /** Returns to the normal screen buffer and shows the cursor again. Idempotent. */
   leave(): void {
     if (this.#isEntered) this.#output.write(LEAVE);
     this.#isEntered = false;

@@ -46,7 +46,7 @@ export function receiptsLines({ job, name, coordinator, peer, updates, rounds }:
   ];
 }
 
-/** Groups the checks that were not made by check and reason. */
+/** Groups the skipped checks of all checkpoints by their name and reason. */
 function skippedRounds(checkpoints: VerifyReport['checkpoints']) {
   const groups = new Map<string, { check: string; reason: string; all: number[] }>();
   for (const { round, unchecked } of checkpoints) {

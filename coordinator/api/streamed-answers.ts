@@ -6,7 +6,7 @@ import { describeError } from './describe-error.ts';
 import type { CheckJobLine, CreateJobLine } from './types.ts';
 
 /**
- * Streams lines of JSON: first the progress, and at the end the job, the figures of the check, or the error.
+ * Streams lines of JSON: first the progress, and at the end the created job, the result of a job check, or the error.
  * The HTTP status is 200 for every valid request, even if the creation fails later.
  */
 export function streamJob(

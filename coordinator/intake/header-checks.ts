@@ -177,8 +177,8 @@ const CHECKS: readonly Check[] = [
 ];
 
 /**
- * Returns whether a refusal with this code proves that the sender broke the protocol. Gossipsub then lowers the
- * sender's score.
+ * Returns whether a refusal with this code proves that the sender broke the protocol. Gossipsub lowers the score of
+ * such a sender.
  */
 export function isBreach(code: ReceiptCode): boolean {
   return code === 'too-large' || code === 'malformed' || code === 'bad-signature';

@@ -27,7 +27,7 @@ export const MAX_OVERSHOOT = 0.4;
 /**
  * Overshoots are divided by the median gain, but at least by this fraction of the median exact effect. The reason is
  * that the median gain is very small if the nodes' rows are so similar that a node's own rows teach it little more than
- * other rows do. Then even the differences between honest nodes are larger than the gain.
+ * other rows do. In this case, even the differences between honest nodes are larger than the gain.
  */
 const MIN_GAIN_SHARE = 0.25;
 /** Minimum number of exact effects for their median. With fewer, no overshoot is computed. */

@@ -199,7 +199,7 @@ export class Liveness {
     if (heartbeat.job !== job || !this.#isMember(author) || this.#left.has(author)) return false;
     // A replayed heartbeat must not keep a dead node present, so only a heartbeat with a later time than the last one
     // counts. If the time of the last heartbeat is more than CLOCK_SKEW_MS in the future, our clock was set back after
-    // its arrival. Then an earlier time does not prove a replay.
+    // its arrival. In this case, an earlier time does not prove a replay.
     const last = this.#issued.get(author) ?? 0;
     if (heartbeat.issuedAt <= last && last <= now + CLOCK_SKEW_MS) return false;
     const skewMs = heartbeat.issuedAt - now;

@@ -20,7 +20,7 @@ export class Contributions {
     this.#store = deps.store;
   }
 
-  /** Adds the rounds up to the round of the newest checkpoint, and returns the sums. The most tokens come first. */
+  /** Adds the rounds up to `round`. Returns the sums of all nodes, sorted by tokens in descending order. */
   async upTo(round: number): Promise<Contribution[]> {
     while (this.#round < round) {
       const last = Math.min(round, this.#round + ROUNDS_AT_ONCE);

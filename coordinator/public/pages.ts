@@ -112,7 +112,7 @@ function contributorTable(name: string, contributors: readonly Contributor[], co
     </div>`;
 }
 
-/** A page that says why there is no other page. */
+/** The page that a failed request gets. It gives the reason. */
 export function failurePage(text: string): string {
   return documentOf(text, html`<h1>${text}</h1>`);
 }

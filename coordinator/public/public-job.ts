@@ -28,7 +28,7 @@ export type Joining =
   | { readonly kind: 'open'; readonly invite: string }
   | { readonly kind: 'invite' | 'peers' | 'over' };
 
-/** The facts about a job that the public page shows. Each field is chosen; no other fact of a job may be read here. */
+/** The facts about a job that the public page shows. No other fact about the job may become public. */
 export interface PublicJob {
   readonly job: string;
   readonly name: string;

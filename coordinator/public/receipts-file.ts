@@ -6,8 +6,8 @@ import type { JobRun } from '../job-run.ts';
 const READ_RECEIPTS = 1000;
 
 /**
- * Returns the signed receipts of the newest updates of a node that count. An update whose newest receipt refuses it is
- * left out. Returns null if no update of the node counts.
+ * Returns signed receipts for the newest updates of a node. Leaves out each update whose newest receipt says that it does
+ * not count. Returns null if no update is left.
  */
 export function receiptsFile({ context, receipts }: JobRun, peer: string): ReceiptsFile | null {
   const { job, stored, deps } = context;

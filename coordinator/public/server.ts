@@ -16,15 +16,18 @@ import { isShown, publicJob } from './public-job.ts';
 import { receiptsFile } from './receipts-file.ts';
 import { listenerOf, type PublicPageOptions } from './settings.ts';
 
-/** Time for which an answer is sent again without a new look at the job, in seconds. */
+/** Number of seconds for which an answer is kept and sent to all clients, before the server reads the job again. */
 export const CACHE_SECONDS = 10;
-/** Requests of one network: an IPv4 address, or the first 64 bits of an IPv6 address. */
+/** Maximum number of requests from one network: an IPv4 address, or the first 64 bits of an IPv6 address. */
 export const NETWORK_QUOTA = { calls: 120, perMs: 60_000 };
-/** Requests of all networks. Behind a proxy on this machine, all requests have the same address. */
+/** Maximum number of requests from all networks. All requests through a proxy on this machine have one address. */
 const TOTAL_QUOTA = { calls: 3000, perMs: 60_000 };
-/** Files of receipts for one network. */
+/** Maximum number of requests for receipts from one network. */
 export const NETWORK_RECEIPTS_QUOTA = { calls: 10, perMs: 60_000 };
-/** Files of receipts for all networks. Signing a full file takes about 50 ms, so all files take 15 s of a minute at most. */
+/**
+ * Maximum number of requests for receipts from all networks. Signing a full file takes about 50 ms, so all files take 15 s
+ * of a minute at most.
+ */
 const RECEIPTS_QUOTA = { calls: 300, perMs: 60_000 };
 /** Maximum number of open connections. */
 const CONNECTIONS = 512;

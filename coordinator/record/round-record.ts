@@ -180,8 +180,8 @@ export class RoundRecord {
     const { job, deps } = this.#context;
     const closed = deps.store.updates.selected(job, round);
     const own = deps.store.updates.ofRounds(job, round, round).filter(({ late }) => !late);
-    // If the round never closed, no updates were selected. Discard only its own updates, so that late updates of
-    // earlier rounds wait for the next merge.
+    // If the round never closed, no updates were selected. Discard only the updates of this round, so that late
+    // updates of earlier rounds wait for the next merge.
     const discarded = closed.length > 0 ? closed : own;
     this.#ledger.judgeUnmerged(round, discarded, outbox);
     for (const update of discarded) this.#discardUpdate(update, 'null-round', outbox);

@@ -15,7 +15,7 @@ import { type LostRecords, lostRecords } from './lost-records.ts';
 const ASKED_NODES = 16;
 /** Time during which further nodes can connect before the coordinator asks them, so that it finds the newest head. */
 const GATHER_MS = 2_000;
-/** Minimum time between two recovery attempts for one job, because a node can claim a later head at any rate. */
+/** Minimum time between two recovery attempts for one job, because a node can claim a later head again and again. */
 const RETRY_MS = 10_000;
 /** Maximum time to fetch the newest adapter. */
 const FETCH_MS = 10 * 60_000;

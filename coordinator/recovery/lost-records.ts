@@ -18,7 +18,10 @@ export interface LostRecords {
   readonly head: Head;
   /** Checkpoints that the database lacks, oldest first. Each is the parent of the next, and the head names the last. */
   readonly checkpoints: readonly LostCheckpoint[];
-  /** Digest of the newest ancestor of the head in the database; null if checkpoints between the two are missing. */
+  /**
+   * Digest of the checkpoint in the database that `checkpoints` continue from; null if checkpoints between
+   * them are missing.
+   */
   readonly ancestor: string | null;
   /** All changes of the job's settings that the job has from now on, oldest first. */
   readonly settings: readonly SignedChange[];

@@ -13,7 +13,7 @@ export function delivered(state: JobState, event: Extract<MachineEvent, { type: 
   );
   const next = { ...state, present, arrivals };
   const { current } = state;
-  // A late update still measures the speed of its node. It is merged with the next round that closes.
+  // A late update still shows how fast its node is. It is merged with the next round that closes.
   if (!isOpen(state) || current?.number !== round || !current.assigned.includes(peer)) return next;
   if (current.delivered.includes(peer)) return next;
   return { ...next, phase: 'collecting', current: { ...current, delivered: [...current.delivered, peer] } };

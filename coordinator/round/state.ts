@@ -112,7 +112,7 @@ export type MachineEvent =
   | { type: 'attempt-failed'; reason: string; cause: Exclude<PauseCause, 'operator'> }
   | { type: 'pause'; reason: string; cause: PauseCause }
   | { type: 'resume' }
-  /** A queued job need not wait any longer: the other job has ended, or the operator resumed the queued job. */
+  /** A queued job need not wait any longer: the job that it waited for has ended, or the operator resumed the queued job. */
   | { type: 'unqueue' }
   /** The operator changed settings. If a round is in progress, they apply from the next round on. */
   | { type: 'settings'; settings: MachineSettings }

@@ -7,7 +7,7 @@ import type { StrikeKind } from '../../monitor/job-events.ts';
 /**
  * Points of a strike. Scores are noisy, so a strike that follows from scores counts only one point. A failed audit
  * counts two points, because few rounds are audited. Three points would suspend the person at once. That would be too
- * strict, because the limits of audits were measured with one model only.
+ * strict, because the thresholds of audits were measured with one model only.
  */
 export const POINTS: Readonly<Record<StrikeKind, number>> = {
   harmful: 1,

@@ -62,7 +62,7 @@ export class RowReport {
     this.#seen++;
   }
 
-  /** Reports a row that cannot be used. @throws DATA_BAD_ROWS if the share is 0 */
+  /** Reports a row that cannot be used. @throws DATA_BAD_ROWS if `badRowShare` is 0 */
   bad(row: BadRow): void {
     this.#refused++;
     const reason = this.#reasons.get(row.code) ?? { count: 0, rows: [] };

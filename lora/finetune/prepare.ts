@@ -33,13 +33,13 @@ export interface PrepareOptions {
   /** Folder of the adapter and the checkpoints; null for an estimate, which writes none. */
   output: string | null;
   /**
-   * Whether to continue from the newest checkpoint in `output`. Settings that are missing from `settings` are
-   * then those of the checkpoint.
+   * Whether to continue from the newest checkpoint in `output`. If so, settings that are missing from `settings`
+   * are those of the checkpoint.
    * @default false
    */
   resume?: boolean | undefined;
   /**
-   * Adapter to start from. LoRA settings that are missing from `settings` are then those of this adapter.
+   * Adapter to start from. If it is given, LoRA settings that are missing from `settings` are those of this adapter.
    * @default a new adapter
    */
   from?: StartAdapter | undefined;

@@ -6,7 +6,8 @@ import { type DataSettings, readingOf, rendererFor } from '../data/settings.ts';
 import type { TextTokenizer } from '../data/tokenizer.ts';
 
 /**
- * Number of samples to read. Reading them takes a second or two. The error of the estimates is then a few per cent.
+ * Number of samples to read. With this number, reading takes a second or two, and the estimates have an error of a few
+ * per cent.
  */
 const SAMPLES = 1_000;
 /** Number of tokens to read. Plain text reaches TOKENS before SAMPLES, because its documents are few and long. */

@@ -41,8 +41,8 @@ export class RunningGeneration implements Generation {
       this.#isDone = true;
       this.#notify();
     });
-    // A caller that reads only the stream gets the error from the stream. The rejection of `result` must then
-    // not count as unhandled.
+    // A caller that reads only the stream gets the error from the stream. For such a caller, the rejection of
+    // `result` must not count as unhandled.
     this.result.catch(() => {});
   }
 

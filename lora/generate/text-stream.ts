@@ -31,7 +31,7 @@ export class TextStream {
     this.#special = special;
   }
 
-  /** Whether a stop string was found. The stream then gives no more text. */
+  /** Whether a stop string was found. If so, the stream gives no more text. */
   get stopped(): boolean {
     return this.#stopped;
   }

@@ -43,8 +43,8 @@ export interface DataParallelOptions {
   /** Number of rows in one pass through the model. A batch is split into multiples of this number. */
   microBatch: number;
   /**
-   * Called when a worker failed. This device then computes the worker's rows; later batches are split among the
-   * remaining devices.
+   * Called when a worker failed. This device computes the worker's rows of the batch instead. Later batches are split
+   * among the remaining devices.
    */
   onLost: (name: string, error: unknown) => void;
 }

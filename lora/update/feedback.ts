@@ -49,7 +49,7 @@ export class ErrorFeedback {
 
   /**
    * Adds a round's change Δ to the residual e, after the decay β: e ← β·e + Δ.
-   * @throws UPDATE_SHAPE, UPDATE_VALUES when a change is too large or not finite; the residual is then unchanged
+   * @throws UPDATE_SHAPE; UPDATE_VALUES if a change is too large or not finite. The residual stays as it was
    */
   add(delta: readonly Float32Array[]): void {
     checkTensors(this.layout, delta);
@@ -65,7 +65,7 @@ export class ErrorFeedback {
 
   /**
    * Encodes the residual as an update, and subtracts the decoded values of this update from the residual.
-   * @throws UPDATE_VALUES; the residual is then unchanged
+   * @throws UPDATE_VALUES. The residual stays as it was
    */
   compress(preset: Preset): Uint8Array {
     const { bytes, update } = compressUpdate(this.layout, this.#residual, preset);

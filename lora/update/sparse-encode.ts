@@ -95,7 +95,7 @@ function writeChunk(sink: Sink, { kept, divisor }: ChunkCode, patterns: Uint32Ar
     let count = sink.count;
     let expected = 0;
     // Avoids branches, because the bits of an update are random and mispredicted branches would cost more than the
-    // rest.
+    // rest of the loop.
     for (let entry = 0; entry < kept; entry++) {
       const position = positions[entry]!;
       const gap = position - expected;

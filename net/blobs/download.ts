@@ -52,7 +52,7 @@ export interface DownloadDeps {
   permits: Permits;
   pool: RangePool;
   meter: NetworkMeter;
-  /** Limit on the rate at which bytes are fetched. @default no limit */
+  /** Limits the rate at which bytes are fetched. @default no limit */
   download?: RateLimit;
 }
 
@@ -216,7 +216,7 @@ export class Download {
   }
 }
 
-/** Returns whether an error concerns the whole holder and not just one stream. A retry is then pointless. */
+/** Returns whether an error concerns the whole holder and not just one stream. If so, a retry is pointless. */
 function isLasting(error: unknown): boolean {
   const codes = [
     'BLOB_MISSING',

@@ -33,7 +33,7 @@ import {
  */
 const RANGE_STALL_MS = 20_000;
 /**
- * Maximum size of a part of a block that is sent at once under a limit of the bandwidth. It is one frame, whose arrival
+ * Maximum size of a part of a block that is sent at once if a maximum bandwidth is set. It is one frame, whose arrival
  * counts as progress for the fetcher.
  */
 const PIECE_BYTES = BLOB_FRAME_BYTES;

@@ -5,7 +5,10 @@ import { request } from '../contact/requests.ts';
 import type { PhaseContext } from '../context.ts';
 import { nodeError } from '../errors.ts';
 
-/** Mean number of nodes of a round that keep its checkpoint. All nodes keep it if a round has no more updates than this. */
+/**
+ * Mean number of nodes that keep each checkpoint. All nodes keep a checkpoint that contains at most this many
+ * updates.
+ */
 const KEEPERS = 16;
 
 /**

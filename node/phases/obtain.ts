@@ -4,7 +4,7 @@ import { fetchOrRecheck } from './recheck.ts';
 
 interface ObtainOptions {
   readonly signal: AbortSignal;
-  /** The head whose nodes may have the blob. If null, only the coordinator is asked. @default null */
+  /** Head that names nodes which may have the blob. If it is null, only the coordinator is asked. @default null */
   readonly head?: Head | null;
   readonly onProgress?: (progress: { bytes: number; total: number }) => void;
 }

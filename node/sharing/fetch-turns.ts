@@ -69,7 +69,7 @@ export class FetchTurns {
     }
   }
 
-  /** Aborts a turn at the first multiple of FETCH_TURN_MS at which a job of another coordinator waits. */
+  /** Checks every FETCH_TURN_MS whether a job of another coordinator waits for the blob. If so, aborts the turn. */
   #limit(digest: string, turn: AbortController): () => void {
     const check = (): void => {
       const [own, ...others] = this.#queues.get(digest)!;

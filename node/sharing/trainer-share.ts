@@ -32,19 +32,19 @@ export interface TurnOptions<T> {
   readonly onTurn: () => void;
   /**
    * Uses the trainer.
-   * @param layout layout of the job's adapter, if the trainer had to be prepared
+   * @param layout layout of the job's adapter if the trainer was prepared in this turn; null otherwise
    * @param isUp returns whether another job needs the trainer now
    */
   readonly work: (layout: AdapterLayout | null, isUp: () => boolean) => Promise<T>;
 }
 
-/** The access of the jobs of a node to its trainer. */
+/** Gives the jobs of a node access to the trainer of the node, one job at a time. */
 export interface TrainerAccess {
   /** Whether several jobs share the trainer. */
   readonly isShared: boolean;
-  /** Returns the name of another job that has the trainer; null while the trainer is free or the user has it. */
+  /** Returns the name of the job that has the trainer; null while the trainer is free or the job of `user` has it. */
   busyWith(user: TurnUser): string | null;
-  /** Returns whether the user has the trainer. */
+  /** Returns whether the job of `user` has the trainer. */
   hasTurn(user: TurnUser): boolean;
   /** Waits for a turn, prepares the trainer for the job, and runs the work. */
   inTurn<T>(user: TurnUser, manifest: Manifest, signal: AbortSignal, options: TurnOptions<T>): Promise<T>;
@@ -100,7 +100,7 @@ export class TrainerShare implements NodeTrainer, ScoreTrainer {
     return this.#trainer.restarts;
   }
 
-  /** Name of the job of this share; null before the first call of `prepare`. */
+  /** Name of the job that uses this share of the trainer; null before the first call of `prepare`. */
   get jobName(): string | null {
     return this.#manifest?.name ?? null;
   }

@@ -175,8 +175,8 @@ export class TrainerTurns {
 
   #withdraw(claim: Claim): void {
     const place = this.#claims.indexOf(claim);
-    // The signal may abort after the turn was granted and before `claim` returns it. The claim is then no
-    // longer in the list, and its turn ends.
+    // The signal may abort after the turn was granted and before `claim` returns it. In this case, the claim is
+    // no longer in the list, and its turn ends.
     if (place < 0) this.#end(claim, 0);
     else this.#claims.splice(place, 1);
   }

@@ -62,7 +62,7 @@ export class JobWitness {
     this.#signal = signal;
   }
 
-  /** Verifies all checkpoints up to the newest one. Never rejects. The first call verifies only the newest one. */
+  /** Verifies the checkpoints since the last call. The first call verifies only the newest checkpoint. Never rejects. */
   async follow({ round }: Head['checkpoint']): Promise<void> {
     if (round <= (this.#verified?.round ?? -1) || this.#skips-- > 0) return;
     this.#skips = 0;

@@ -80,8 +80,8 @@ function damaged(path: string, digest: string): SwarmError {
 
 /**
  * Refuses the name in a manifest if versions of another author have this name in the registry. The author of
- * the manifest chose the name. Without this check, any author could move the tag `latest` of an adapter that
- * is in use.
+ * the manifest chose the name. Without this check, any author could move the tag `latest` of another
+ * author's adapter.
  * @throws SwarmError IMPORT_NAME
  */
 function refuseTakenName(registry: Registry, name: string, author: string): void {

@@ -42,7 +42,7 @@ export class SwarmProcesses {
     this.#home = join(folder, 'coordinator');
   }
 
-  /** Runs a function on a coordinator, and stops all processes afterwards. */
+  /** Starts a coordinator, runs `measure`, and stops all processes. */
   static async run<T>(
     folder: string,
     signal: AbortSignal,

@@ -4,7 +4,7 @@ import type { Checkpoint } from '../../protocol/messages.ts';
 import { counts, type ReceiptCode } from '../../protocol/receipts.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
 
-/** The facts of a stopped swarm that the check found. */
+/** Results of the check of a stopped swarm. */
 export interface History {
   readonly problems: readonly string[];
   readonly checkpoints: number;

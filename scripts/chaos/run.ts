@@ -129,7 +129,10 @@ async function runRound(
   };
 }
 
-/** Starts the daemons that are down. A node that refuses its home after a fault gets a new home. */
+/**
+ * Starts the daemons that are down. If a node refuses to start from its home, empties the home and starts the
+ * node again.
+ */
 async function revive({ swarm, changedHomes }: FaultContext): Promise<void> {
   if (!swarm.coordinator.isRunning) await swarm.coordinator.start().ready;
   await swarm.startNodes(swarm.nodes);

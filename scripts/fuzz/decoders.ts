@@ -103,7 +103,10 @@ const payloads = PRESET_NAMES.map(
   }),
 );
 
-/** Makes the declared length of a payload right. With a wrong length, most changed payloads would be refused at once. */
+/**
+ * Corrects the declared length of a changed payload. Decoders would refuse most payloads with a wrong length
+ * at once.
+ */
 function withLength(bytes: Uint8Array): Uint8Array {
   const copy = new Uint8Array(bytes);
   if (copy.length >= 16) new DataView(copy.buffer).setUint32(12, copy.length, true);
@@ -247,7 +250,7 @@ function row(random: SeededRandom) {
   return { ids, labels: Int32Array.from(ids), segments: new Uint16Array(16).fill(1) };
 }
 
-/** Reads all frames, from pieces whose length depends on the first byte. */
+/** Reads all frames from the bytes, which arrive in pieces. The first byte decides the length of the pieces. */
 function readFrames(bytes: Uint8Array): number {
   const buffer = new FrameBuffer();
   const step = 1 + ((bytes[0] ?? 0) % 50);

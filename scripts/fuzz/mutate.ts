@@ -58,7 +58,8 @@ const RANDOM_BYTES = 200;
 
 /**
  * Makes an input from a valid encoding: usually by one to four changes, sometimes from random bytes alone.
- * @param cbor whether the encoding is CBOR. If it is, half of the inputs have one changed value, not changed bytes
+ * @param cbor whether the encoding is CBOR. In CBOR, half of the changed inputs have one changed value instead of changed
+ *   bytes
  */
 export function mutate(
   valid: Uint8Array,

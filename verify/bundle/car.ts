@@ -18,7 +18,7 @@ const DIGEST_BYTES = 32;
 export const CID_BYTES = 4 + DIGEST_BYTES;
 /** Maximum number of bytes of a length. Seven bytes hold lengths below 2^49. */
 const VARINT_BYTES = 7;
-/** Number of bytes of a section that the reader needs to know what follows. */
+/** Number of bytes that always contain the whole head of a section. */
 export const SECTION_HEAD_BYTES = VARINT_BYTES + CID_BYTES;
 
 /** Encodes an unsigned LEB128 number. */

@@ -12,7 +12,7 @@ export interface BundleSource {
   readonly manifest: Uint8Array;
   /** Signed changes of the settings, oldest first. */
   readonly settings: readonly Uint8Array[];
-  /** Yields all checkpoints, oldest first. Called twice; both calls must yield the same. */
+  /** Yields all checkpoints, oldest first. It is called twice, and both calls must yield the same checkpoints. */
   checkpoints(): Iterable<CheckpointRecord>;
   /** Blobs of the job: adapters, deltas, residuals and payloads. Null leaves all blobs out. */
   readonly blobs: BundledBlobs | null;

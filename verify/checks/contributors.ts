@@ -48,7 +48,10 @@ export async function checkContributors(
   return updates;
 }
 
-/** Checks the order of the contributors, which is the order of the sums, and that none is there twice. */
+/**
+ * Checks that the contributors are in the order in which a merge adds their updates, that no update occurs twice, and
+ * that no update is too old for the merge.
+ */
 function checkOrder({ contributors, round }: Checkpoint, findings: Findings): void {
   findings.done('contributors');
   for (const [i, { peer, round: made }] of contributors.entries()) {

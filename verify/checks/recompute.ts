@@ -21,8 +21,8 @@ type Residual =
 class Missing extends Error {}
 
 /**
- * Computes merges again. Keeps the newest adapter and residual in memory, because the next merge starts from them. A
- * residual that was computed here needs no trust in the source.
+ * Computes merges again. Keeps the newest adapter and residual in memory, because the next merge starts from them. If
+ * the previous merge was computed too, its residual is known, and the source need not be trusted.
  */
 export class Recomputation {
   readonly #facts: JobFacts;
@@ -44,9 +44,7 @@ export class Recomputation {
     this.#residual = { kind: 'claimed', digest };
   }
 
-  /**
-   * Checks the merge of a checkpoint with contributors, or at least its adapter.
-   */
+  /** Computes the merge of a checkpoint again. If the source lacks blobs for that, checks at least the adapter. */
   async check(
     { checkpoint }: SignedCheckpoint,
     parent: Checkpoint,

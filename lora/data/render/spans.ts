@@ -28,9 +28,9 @@ export function tokeniseSpans(
 
 /**
  * Finds the index of the token after each boundary. The boundaries must be in ascending order. Usually special tokens
- * surround every turn, so the text between two boundaries gives the same tokens alone as within the whole text. Then
- * only the text between two boundaries is tokenised again. Otherwise the whole text before the boundary is tokenised
- * again.
+ * surround every turn, so the text between two boundaries gives the same tokens alone as within the whole text. In this
+ * case, only the text between two boundaries is tokenised again. Otherwise, the whole text before the boundary is
+ * tokenised again.
  */
 function findPlaces(
   text: string,

@@ -44,7 +44,7 @@ export interface Comparison {
 /**
  * Compares two models.
  * @param model results of one model
- * @param against results of the other one on the same tasks, with the same documents
+ * @param against results of the other model on the same tasks, with the same documents
  */
 export function compare(model: readonly EvaluatedTask[], against: readonly EvaluatedTask[]): Comparison {
   const metrics = model.flatMap((evaluated, i) => {

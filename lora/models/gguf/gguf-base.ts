@@ -56,6 +56,6 @@ async function requireSame(path: string, before: BigIntStats): Promise<void> {
 }
 
 async function isFolder(path: string): Promise<boolean> {
-  // A path that cannot be read is not a folder. Opening it as a file then reports why.
+  // A path that cannot be read does not count as a folder. The caller opens it as a file, and that error says why.
   return (await stat(path).catch(() => null))?.isDirectory() ?? false;
 }

@@ -6,11 +6,9 @@ import { isObject } from '../config.ts';
  * (`tokenizer.ggml.pre`). A wrong name silently gives different tokens, so unknown ways are refused.
  */
 export interface PreTokenizer {
-  /** Name of this way in the GGUF files that this program writes. */
+  /** Name of the pre-tokenizer in the GGUF files that this program writes. */
   readonly name: string;
-  /**
-   * Other names that a GGUF file may have here. llama.cpp splits text in the same way for all these names.
-   */
+  /** Other names that a GGUF file may have for the pre-tokenizer. llama.cpp splits text in the same way under each name. */
   readonly aliases: readonly string[];
   /**
    * Whether a word that is in the vocabulary becomes one token without any merges (`ignore_merges` of tokenizer.json).

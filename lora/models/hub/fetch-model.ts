@@ -159,7 +159,7 @@ class Fetcher {
     this.#deps = deps;
   }
 
-  /** @throws SwarmError HUB_DISK_FULL if the files do not fit; checked before the first is fetched */
+  /** @throws SwarmError HUB_DISK_FULL if the files do not fit on the disk, before any file is fetched */
   async fetchAll(files: readonly HubFile[]): Promise<void> {
     const { cache, options } = this.#options;
     this.#total += files.reduce((sum, { size }) => sum + size, 0);

@@ -37,7 +37,7 @@ export interface TransferOptions extends HubAccess {
  */
 export async function transfer(options: TransferOptions, deps: HubDeps): Promise<void> {
   const { partial, file, reference, endpoint } = options;
-  // The partial file of an earlier attempt may be damaged. Then the second attempt starts from the first byte.
+  // The partial file of an earlier attempt may be damaged. If it is, the second attempt starts from the first byte.
   for (let attempt = 0; attempt < 2; attempt++) {
     const handle = await open(partial, 'a+').catch((cause: unknown) => {
       throw asDiskFull(cause, partial);

@@ -14,7 +14,7 @@ export type QuantisedBits = 4 | 8;
 
 /**
  * Side of a tile, in weights. The kernels support blocks of 16 to 256, in powers of two. Larger blocks are faster and need
- * fewer scales, but an outlier then reduces the precision of more weights.
+ * fewer scales, but an outlier in a larger block reduces the precision of more weights.
  */
 const TILE_SIDE = 32;
 

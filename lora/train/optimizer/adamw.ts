@@ -61,7 +61,7 @@ export class AdamW {
    * Makes a step: updates `parameters` in place. Computes in float64, stores parameters and state in float32.
    * @param gradients null for a tensor that is not trained: it keeps its values and moments
    * @returns the L2 norm of the scaled gradient before clipping
-   * @throws SwarmError GRADIENT_NOT_FINITE; parameters and state are then unchanged
+   * @throws SwarmError GRADIENT_NOT_FINITE, without a change of parameters or state
    */
   step(
     parameters: readonly Float32Array[],
