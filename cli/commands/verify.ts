@@ -2,7 +2,7 @@ import { open, stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import { resolveHomes } from '../../common/user-folders.ts';
-import type { CheckpointReport, VerifyOptions, VerifyReport } from '../../index.ts';
+import type { CheckpointReport, Problem, SwarmError, VerifyOptions, VerifyReport } from '../../index.ts';
 import { digestSchema } from '../../protocol/ids.ts';
 import { looksLikeInvite } from '../../protocol/invite.ts';
 import { verifyError } from '../../verify/errors.ts';
@@ -67,10 +67,17 @@ async function verify(context: Context, words: readonly string[], flags: VerifyF
     const about = { job: digest, name, coordinator };
     printJson(context, { schemaVersion: 1, ok, checkpoints, recomputed, problems, ...about });
   } else printLines(context, verifyLines(report));
-  const [first] = problems;
-  if (first === undefined) return;
-  const error = verifyError(first.code, first.message, { ...first.values });
-  throw flags.json ? withoutOutput(error) : error;
+  const error = gravest(problems);
+  if (error !== null) throw flags.json ? withoutOutput(error) : error;
+}
+
+/**
+ * Returns the error for the oldest problem that disproves the coordinator. If there is none, returns the error for the
+ * oldest problem. Returns null if there is no problem.
+ */
+export function gravest(problems: readonly Problem[]): SwarmError | null {
+  const errors = problems.map(({ code, message, values }) => verifyError(code, message, { ...values }));
+  return errors.find(({ kind }) => kind === 'disproved') ?? errors[0] ?? null;
 }
 
 async function read(

@@ -66,6 +66,7 @@ export async function showTop(context: Context, home: string | undefined, daemon
           if (signal.aborted) break;
           draw({ now: context.clock.now(), failure: messageOf(error) });
           // A restarted daemon has another port.
+          // If the daemon has ended, the list has no daemon, and the next look tries again.
           const again = await runningDaemons(context, home).catch(() => []);
           api =
             again.find(({ role, home: same }) => role === daemon.role && same === daemon.home)?.api ?? api;

@@ -92,6 +92,28 @@ export class ChildCalls<M extends Methods> extends Calls<M> {
     await this.closed;
   }
 
+  /**
+   * Makes a call, then ends the process. If the signal aborts, ends the process immediately.
+   * @throws the error of the call; the signal's reason
+   */
+  async callOnce<N extends keyof M & string>(
+    method: N,
+    request: M[N]['request'],
+    signal: AbortSignal,
+  ): Promise<M[N]['reply']> {
+    const stop = (): void => void this.kill();
+    signal.addEventListener('abort', stop);
+    try {
+      return await this.call(method, request, { signal });
+    } catch (error) {
+      signal.throwIfAborted();
+      throw error;
+    } finally {
+      signal.removeEventListener('abort', stop);
+      await this.kill();
+    }
+  }
+
   /** Sets whether the child keeps its parent process alive. */
   hold(wait: boolean): void {
     const method = wait ? 'ref' : 'unref';

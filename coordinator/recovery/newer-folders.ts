@@ -96,6 +96,7 @@ async function roundsOf(folder: string): Promise<string[]> {
 
 /** Reads a signed checkpoint. Returns null if the file is missing or damaged, or if another peer has signed it. */
 async function readSigned(path: string, self: string) {
+  // A folder whose checkpoint cannot be read does not prove that the database is older.
   const bytes = await readFile(path).catch(() => null);
   if (bytes === null) return null;
   try {

@@ -58,6 +58,7 @@ export class Scrub {
       });
       // A blob is read in one go, so a portion with a file of the base can have gigabytes.
       const pause = PORTION_PAUSE_MS * Math.max(1, bytes / PORTION_BYTES);
+      // If the signal aborts, the wait and the loop end.
       await sleep(clock, pause, signal).catch(() => {});
     }
   }

@@ -63,7 +63,7 @@ export async function runAttempt(
     const about: Omit<AdapterToWrite, 'tensors'> = {
       layout,
       lora,
-      // The whole path would tell everybody who gets the adapter about the folders of this machine.
+      // The whole path would tell each user of the adapter about the folders of this machine.
       baseModelName: origin?.name ?? basename(modelDir),
       revision: origin?.revision ?? null,
       baseDigest: base.digest,

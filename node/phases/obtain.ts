@@ -1,3 +1,4 @@
+import type { BlobRef } from '../../protocol/manifest.ts';
 import type { Head } from '../../protocol/messages.ts';
 import { type PhaseContext, sourcesOf } from '../context.ts';
 import { fetchOrRecheck } from './recheck.ts';
@@ -15,26 +16,14 @@ interface ObtainOptions {
  * train on it.
  * @throws SwarmError BLOB_*; the signal's reason
  */
-export async function obtain(
-  context: PhaseContext,
-  ref: { digest: string; size: number },
-  { signal, head = null, onProgress }: ObtainOptions,
-): Promise<void> {
+export async function obtain(context: PhaseContext, ref: BlobRef, options: ObtainOptions): Promise<void> {
   const { deps, coordinator } = context;
-  const { blobs, network, store, fetchTurns } = deps;
-  const { origins } = store;
   const { digest } = ref;
-  await fetchTurns.run({ digest, coordinator }, signal, async (turn) => {
-    const isStored = await blobs.has(digest);
-    if (isStored && origins.has(digest, coordinator)) return;
-    const fetch = async (again: boolean): Promise<boolean> => {
-      origins.begin(digest, coordinator, { isStored: again });
-      const progress = onProgress && { onProgress };
-      await fetchOrRecheck({ job: context.job, digest, coordinator }, deps, turn, () =>
-        network.fetchBlob(ref, { ...sourcesOf(context, head), signal: turn, again, ...progress }),
-      );
-      return origins.end(digest, coordinator);
-    };
+  await deps.fetchTurns.run({ digest, coordinator }, options.signal, async (turn) => {
+    const isStored = await deps.blobs.has(digest);
+    if (isStored && deps.store.origins.has(digest, coordinator)) return;
+    const fetch = (again: boolean): Promise<boolean> =>
+      fetchOnce(context, ref, { ...options, signal: turn, again });
     // If a part of the bytes came from another coordinator, the whole blob is fetched once more.
     if (!(await fetch(isStored))) await fetch(true);
   });
@@ -48,18 +37,33 @@ export async function obtain(
  */
 export async function obtainBaseFile(
   context: PhaseContext,
-  ref: { digest: string; size: number },
-  { signal, head = null, onProgress }: ObtainOptions,
+  ref: BlobRef,
+  options: ObtainOptions,
 ): Promise<void> {
   const { deps, coordinator } = context;
-  const { blobs, network, store, fetchTurns } = deps;
-  await fetchTurns.run({ digest: ref.digest, coordinator }, signal, async (turn) => {
-    if (await blobs.has(ref.digest)) return;
-    store.origins.begin(ref.digest, coordinator, { isStored: false });
-    const progress = onProgress && { onProgress };
-    await fetchOrRecheck({ job: context.job, digest: ref.digest, coordinator }, deps, turn, () =>
-      network.fetchBlob(ref, { ...sourcesOf(context, head), signal: turn, ...progress }),
-    );
-    store.origins.end(ref.digest, coordinator);
+  await deps.fetchTurns.run({ digest: ref.digest, coordinator }, options.signal, async (turn) => {
+    if (!(await deps.blobs.has(ref.digest)))
+      await fetchOnce(context, ref, { ...options, signal: turn, again: false });
   });
+}
+
+/**
+ * Fetches a blob from the holders of a job, and records which coordinator supplied it.
+ * @param options.again whether the blob is fetched although the store has it
+ * @returns whether the coordinator supplied all bytes
+ */
+async function fetchOnce(
+  context: PhaseContext,
+  ref: BlobRef,
+  { signal, head = null, onProgress, again }: ObtainOptions & { again: boolean },
+): Promise<boolean> {
+  const { job, deps, coordinator } = context;
+  const { network, store } = deps;
+  const { digest } = ref;
+  store.origins.begin(digest, coordinator, { isStored: again });
+  const progress = onProgress && { onProgress };
+  await fetchOrRecheck({ job, digest, coordinator }, deps, signal, () =>
+    network.fetchBlob(ref, { ...sourcesOf(context, head), signal, again, ...progress }),
+  );
+  return store.origins.end(digest, coordinator);
 }

@@ -47,7 +47,7 @@ test('a newcomer gets a truncated base, because the coordinator fetches it from 
   expect(coordinator.disk.files.get(file!.digest)).toHaveLength(file!.size);
 });
 
-test('a newcomer is told why it cannot get the base if no node has a whole copy', async () => {
+test('a newcomer learns why it cannot get the base if no node has a whole copy', async () => {
   const { clock, coordinator, toy, holder, newcomer, cut, events } = await swarm();
   const [file] = toy.manifest.base.files;
   cut(file!.digest);

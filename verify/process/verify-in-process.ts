@@ -17,15 +17,5 @@ export async function verifyInProcess(request: VerifyRequest, signal: AbortSigna
       return verifyError('VERIFIER_DIED', `the process that verifies a bundle ${how}`, values, { cause });
     },
   });
-  const stop = (): void => void child.kill();
-  signal.addEventListener('abort', stop);
-  try {
-    return await child.call('verify', request, { signal });
-  } catch (error) {
-    signal.throwIfAborted();
-    throw error;
-  } finally {
-    signal.removeEventListener('abort', stop);
-    await child.kill();
-  }
+  return child.callOnce('verify', request, signal);
 }

@@ -4,7 +4,7 @@ export const UPDATE_INDEXES = `
   -- Asked for in every round, among all updates that a job has ever had.
   CREATE INDEX updates_by_merge ON updates (job, merge_round) WHERE merge_round IS NOT NULL;
   CREATE INDEX updates_unclaimed ON updates (job, round) WHERE fate = 'open' AND merge_round IS NULL;
-  -- Asked for by anybody, for any digest.
+  -- Asked for by any peer, for any digest.
   CREATE INDEX receipts_by_update ON receipts (job, peer, digest, id)
   `;
 

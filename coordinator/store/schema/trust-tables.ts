@@ -14,7 +14,7 @@ export const LIKENESSES = `
   `;
 
 export const CONFLICTS = `
-  -- Two different updates of one round by one node, as proof for everybody.
+  -- Two different updates of one round by one node, as proof for all peers.
   CREATE TABLE conflicts (
     job TEXT NOT NULL REFERENCES jobs,
     peer TEXT NOT NULL,

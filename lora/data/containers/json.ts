@@ -41,8 +41,8 @@ const FAILURES: Record<SplitFailure, { reason: string; next?: string }> = {
 
 export interface JsonOptions extends ContainerOptions {
   /**
-   * Column names that a row may have. With these names, a file with a single row is told from a file with an
-   * object that contains the rows.
+   * Column names that a row may have. They distinguish a file with a single row from a file with an object that contains
+   * the rows.
    */
   wanted: ReadonlySet<string>;
 }

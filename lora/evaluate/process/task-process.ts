@@ -19,17 +19,7 @@ export async function evaluateInProcess(
     ...(onLog && { onLog }),
     ended: died,
   });
-  const stop = (): void => void child.kill();
-  signal.addEventListener('abort', stop);
-  try {
-    return await child.call('evaluate', request, { signal });
-  } catch (error) {
-    signal.throwIfAborted();
-    throw error;
-  } finally {
-    signal.removeEventListener('abort', stop);
-    await child.kill();
-  }
+  return child.callOnce('evaluate', request, signal);
 }
 
 function died({ code, signal, stderr, cause }: ChildEnd): SwarmError {

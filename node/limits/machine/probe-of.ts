@@ -12,6 +12,8 @@ const PROGRAM_MS = 20_000;
 const OUTPUT_BYTES = 4 * 1024 * 1024;
 
 const system: ProbeDeps = {
+  // Not every machine has each of these files and programs, for example those of a battery. The probes treat null and an
+  // empty list as unknown.
   text: (path) => readFile(path, 'utf8').catch(() => null),
   names: (folder) => readdir(folder).catch(() => []),
   output: (program, ...args) =>

@@ -33,7 +33,7 @@ const RUN: PoisonRun = {
   behaviour: 'plain',
   split: 'even',
   unequal: false,
-  seed: 3,
+  seed: 18,
   rounds: 30,
   steps: 8,
 };
@@ -61,7 +61,5 @@ test('the audits of a whole coordinator find a node that makes half of its steps
     { attack: RUN.attack, state: 'failed' },
   ]);
   // The scores do not find this attack, because the update is as large as an honest one.
-  expect(strikes.attackers).toEqual({ audit: 1 });
-  // On this small base with random weights, chance alone makes the scores of some honest updates negative.
-  expect(strikes.honest).not.toHaveProperty('audit');
+  expect(strikes).toEqual({ honest: {}, attackers: { audit: 1 } });
 });

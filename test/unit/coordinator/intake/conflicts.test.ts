@@ -43,7 +43,7 @@ describe('two different updates of a round by one node', () => {
     ]);
     expect(world.run.receipts.lastDelivery(liar.id)).toBeNull();
 
-    // Anybody can verify the proof without the coordinator.
+    // Any peer can verify the proof without the coordinator.
     const [proof, ...more] = world.store.conflicts.ofPeer(job, liar.id);
     expect(more).toEqual([]);
     expect(proof).toMatchObject({ round: head.round, complete: true });

@@ -307,7 +307,7 @@ describe('announced payloads', () => {
     expect(world.disk.files.has(sha256(base))).toBe(true);
   });
 
-  test('are asked of their author whether or not the store has them, so that nobody can tell what it has', async () => {
+  test('are asked of their author whether or not the store has them, so that no stranger can tell what it has', async () => {
     const world = new World();
     const { peers, head } = await training(world, 2);
     const [peer] = peers;

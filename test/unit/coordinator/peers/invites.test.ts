@@ -355,7 +355,7 @@ describe('a revoked invite', () => {
     await a.heartbeat('training');
     expect(world.run.driver.state.current?.delivered).toEqual([]);
     expect(world.run.members.liveness.get(a.id)).toBeNull();
-    // Everybody else may read an open job.
+    // All others may read an open job.
     const [blob] = world.store.blobs.usesOf(sha256(world.toy.blobs[0]!));
     expect(blob?.job).toBe(world.toy.job);
     const fetch = (peer: ScriptedPeer): Promise<void> =>
@@ -370,7 +370,7 @@ describe('a revoked invite', () => {
     expect(world.store.updates.find(world.toy.job, head.round, a.id)).toBeNull();
   });
 
-  test('that was shared admits nobody, and personal ones still do', async () => {
+  test('that was shared admits no peer, and personal invites still do', async () => {
     const world = await new World(BY_INVITE).start();
     const { token } = create(world);
     const [a, b, c] = peersOf(world, 3) as [ScriptedPeer, ScriptedPeer, ScriptedPeer];

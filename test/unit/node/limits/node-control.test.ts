@@ -69,7 +69,7 @@ it('a pause without a time stays until the owner resumes', async () => {
   expect((await start()).pauses.current).toBeNull();
 });
 
-it('work waits while the node is paused, and new work waits for ever while it drains', async () => {
+it('work waits while the node is paused, and new work never starts while it drains', async () => {
   const { control, pauses } = await start();
   await control.pause(HOUR_MS);
   const abort = new AbortController();
@@ -100,7 +100,7 @@ it('a drain waits for the round and for its receipt, then stops the node', async
   expect(stops).toBe(1);
 });
 
-it('a drain does not wait for ever for a receipt, nor for a paused round', async () => {
+it('a drain waits for a receipt only until its deadline, and not for a paused round', async () => {
   const first = await start();
   work = [{ isTraining: false, awaitsReceipt: true }];
   first.control.drain();
