@@ -5,6 +5,7 @@ import type { AdapterLayout } from '../../lora/adapter/layout.ts';
 import { decodeUpdate, planLayout, type SparseUpdate } from '../../lora/update/index.ts';
 import { UPDATE_BYTES } from '../../protocol/limits.ts';
 import type { BlobStore, FileBlobs } from '../../storage/blobs.ts';
+import { withRepairs } from '../../storage/repairing-blobs.ts';
 import {
   type Merged,
   type MergeInput,
@@ -13,7 +14,6 @@ import {
   mergeUpdates,
 } from '../../verify/merge/merge-updates.ts';
 import { coordinatorError } from '../errors.ts';
-import { withRepairs } from '../recovery/repairing-blobs.ts';
 import type { Preset } from '../round/plan.ts';
 
 /**

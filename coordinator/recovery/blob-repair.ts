@@ -6,10 +6,10 @@ import type { JobEventBody } from '../../monitor/job-events.ts';
 import type { SwarmNetwork } from '../../net/network.ts';
 import { sha256 } from '../../protocol/cbor.ts';
 import type { BlobStore } from '../../storage/blobs.ts';
+import { getRepaired } from '../../storage/lost-blobs.ts';
 import type { JobRun } from '../job-run.ts';
 import type { Store } from '../store/store.ts';
 import { type BlobPurpose, purposeOf } from './blob-purpose.ts';
-import { getRepaired } from './lost-blobs.ts';
 
 /** Maximum number of nodes that are asked for one blob. */
 const HOLDERS = 8;

@@ -71,6 +71,12 @@ const IMPURE_MODULES: readonly { target: RegExp; may?: RegExp }[] = [
   { target: /(^|\/)common\/system-clock\.ts$/ },
 ];
 
+/**
+ * A folder that only files directly in `coordinator` import. A repair changes what the other folders of the coordinator
+ * record, so an import in the other direction would make a cycle of folders.
+ */
+const RECOVERY = 'coordinator/recovery';
+
 /** Unit tests and test helpers import nothing from the slower tests. */
 const SHARED_BY_TESTS = /^test\/(unit|utils)\//;
 const SLOW_TESTS = /^test\/(sim|e2e|interop)\//;
@@ -119,6 +125,13 @@ export function importOffences(file: string, source: string): string[] {
       continue;
     }
     const to = path.split('/')[0]!;
+    if (
+      !free &&
+      path.startsWith(`${RECOVERY}/`) &&
+      !['coordinator', RECOVERY].includes(posix.dirname(file))
+    ) {
+      add(start, `imports ${target}, which only files directly in coordinator may`);
+    }
     if (SHARED_BY_TESTS.test(file) && SLOW_TESTS.test(path))
       add(start, `imports ${target}; move it to test/utils`);
     if (PAGE.test(file) && TYPES_FOR_PAGE.includes(path)) continue;

@@ -81,6 +81,15 @@ describe('import rules', () => {
     expect(importOffences('node/a.ts', "import { x } from '../net/x.ts';\nimport './b.ts';")).toEqual([]);
   });
 
+  it('let only the files above it import the recovery of the coordinator', () => {
+    const text = "import { lostBlob } from '../recovery/lost-blobs.ts';";
+    expect(importOffences('coordinator/merge/a.ts', text)).toEqual([
+      expect.stringMatching(/^coordinator\/merge\/a\.ts:1: .*recovery.*directly in coordinator/),
+    ]);
+    expect(importOffences('coordinator/a.ts', "import { x } from './recovery/x.ts';")).toEqual([]);
+    expect(importOffences('coordinator/recovery/a.ts', "import { x } from './x.ts';")).toEqual([]);
+  });
+
   it('keep libp2p in net, onnxruntime and TensorFlow.js in lora/engines', () => {
     expect(importOffences('node/a.ts', "import { x } from '@libp2p/interface';")).toHaveLength(1);
     expect(importOffences('node/a.ts', "import { x } from 'libp2p/version';")).toHaveLength(1);

@@ -1,5 +1,5 @@
-import { isSwarmError } from '../../common/errors.ts';
-import type { BlobStore } from '../../storage/blobs.ts';
+import { isSwarmError } from '../common/errors.ts';
+import type { BlobStore } from './blobs.ts';
 
 /** Repairs blobs. */
 export interface Repairs {

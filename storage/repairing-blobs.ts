@@ -1,4 +1,4 @@
-import type { BlobStore } from '../../storage/blobs.ts';
+import type { BlobStore } from './blobs.ts';
 import { getRepaired, lostBlob, type Repairs } from './lost-blobs.ts';
 
 /** A blob store whose `get` repairs a blob that is missing or damaged. */
