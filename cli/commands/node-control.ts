@@ -33,7 +33,7 @@ export function registerNodeControl(node: Command, context: Context): void {
   );
   add(
     'drain',
-    'let the node finish the round that it trains, then stop it; returns when the node has stopped',
+    'let the node finish its current round, then stop it; the command returns when the node has stopped',
   ).action((_options: ControlOptions, command: Command) => drain(context, command.optsWithGlobals()));
   add('config', 'show or set the limits that the home of a node keeps, while the node runs or not')
     .argument(

@@ -88,7 +88,7 @@ export class NodeControl {
     this.#applyPause();
   }
 
-  /** Lets the node finish the round that it trains, and then stops it. A paused node stops at once. */
+  /** Lets the node finish its current round, and then stops it. A paused node stops at once. */
   drain(): void {
     const { pauses, log, clock } = this.#deps;
     if (pauses.isDraining) return;
