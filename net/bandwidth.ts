@@ -1,5 +1,6 @@
+import { raceSignal } from 'race-signal';
 import type { Clock } from '../common/clock.ts';
-import { sleep } from '../common/deadline.ts';
+import { type BandwidthClaimant, ByteQueue, type Rank } from './byte-queue.ts';
 
 /** Maximum rates of the traffic in bytes per second; null means no maximum. */
 export interface Rates {
@@ -19,20 +20,26 @@ interface RateLimitDeps {
   readonly total: () => number;
 }
 
+/** The claimant of bytes that this machine fetches for itself. */
+const OWN: BandwidthClaimant = { rank: 'own', address: '', peer: '' };
+
 /**
  * A token bucket for one direction. Transfers of blobs wait until the bucket allows their bytes. Gossip, requests and all
  * other bytes do not wait, because they are few and urgent. They are also charged to the bucket, so the next blobs wait
- * longer.
+ * longer. If several transfers wait, {@link ByteQueue} decides which of them goes on first.
  */
 export class RateLimit {
   readonly #deps: RateLimitDeps;
+  readonly #queue = new ByteQueue();
   #rate: number | null = null;
   /** Time at which all bytes so far would be transferred at this rate, on the monotonic clock. */
   #paidUntil = Number.NEGATIVE_INFINITY;
-  /** Number of bytes of blobs that were requested with `take`, without refunded bytes. */
+  /** Number of bytes of blobs that `take` has allowed, without refunded bytes. */
   #granted = 0;
   /** Number of other bytes that crossed the network before the newest count. */
   #others = 0;
+  /** Cancels the timer that grants the next bytes; null while no bytes wait. */
+  #cancelTimer: (() => void) | null = null;
 
   constructor(deps: RateLimitDeps) {
     this.#deps = deps;
@@ -47,25 +54,37 @@ export class RateLimit {
     // Bytes that crossed the network while there was no limit do not count against the new limit.
     if (this.#rate === null) this.#others = this.#newOthers();
     this.#rate = rate;
+    this.#grantWaiting();
   }
 
-  /** Milliseconds for which the next bytes of a blob would wait. */
+  /** Milliseconds for which the next bytes of a stranger's blob would wait. */
   get waitMs(): number {
-    if (this.#rate === null) return 0;
-    this.#countOthers();
-    return Math.max(0, this.#paidUntil - this.#deps.clock.monotonic());
+    return this.#debtMs() + this.queuedMs('stranger');
   }
 
-  /** Waits until bytes of a blob may be transferred. @throws the signal's reason if it aborts first */
-  async take(bytes: number, signal: AbortSignal): Promise<void> {
-    const { waitMs } = this;
-    this.#granted += bytes;
-    this.#charge(bytes);
-    if (waitMs === 0) return;
+  /** Milliseconds that the waiting bytes of this rank and of better ranks take. */
+  queuedMs(rank: Rank): number {
+    return this.#rate === null ? 0 : (1000 * this.#queue.bytesUpTo(rank)) / this.#rate;
+  }
+
+  /**
+   * Waits until bytes of a blob may be transferred.
+   * @param from peer that the bytes are for. @default this machine
+   * @throws the signal's reason if it aborts first
+   */
+  async take(bytes: number, signal: AbortSignal, from: BandwidthClaimant = OWN): Promise<void> {
+    if (this.#queue.isEmpty && this.#debtMs() === 0) {
+      this.#grant(bytes);
+      return;
+    }
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const { rank, address, peer } = from;
+    const leave = this.#queue.add({ rank, address, peer, bytes, grant: resolve });
+    if (this.#cancelTimer === null) this.#grantWaiting();
     try {
-      await sleep(this.#deps.clock, waitMs, signal);
+      await raceSignal(promise, signal);
     } catch (error) {
-      this.refund(bytes);
+      leave();
       throw error;
     }
   }
@@ -74,16 +93,40 @@ export class RateLimit {
   refund(bytes: number): void {
     this.#granted -= bytes;
     this.#charge(-bytes);
+    this.#grantWaiting();
+  }
+
+  /** Grants waiting bytes until the bucket is empty, and sets the timer for the next bytes. */
+  #grantWaiting(): void {
+    this.#cancelTimer?.();
+    this.#cancelTimer = null;
+    for (let waitMs = this.#debtMs(); !this.#queue.isEmpty; waitMs = this.#debtMs()) {
+      if (waitMs > 0) {
+        this.#cancelTimer = this.#deps.clock.after(waitMs, () => this.#grantWaiting());
+        return;
+      }
+      const next = this.#queue.shift()!;
+      this.#grant(next.bytes);
+      next.grant();
+    }
+  }
+
+  #grant(bytes: number): void {
+    this.#granted += bytes;
+    this.#charge(bytes);
+  }
+
+  /** Milliseconds until all bytes so far would be transferred at the rate of the limit. */
+  #debtMs(): number {
+    if (this.#rate === null) return 0;
+    const others = this.#newOthers();
+    this.#charge(others - this.#others);
+    this.#others = others;
+    return Math.max(0, this.#paidUntil - this.#deps.clock.monotonic());
   }
 
   #newOthers(): number {
     return Math.max(this.#others, this.#deps.total() - this.#granted);
-  }
-
-  #countOthers(): void {
-    const others = this.#newOthers();
-    this.#charge(others - this.#others);
-    this.#others = others;
   }
 
   #charge(bytes: number): void {

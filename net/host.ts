@@ -151,6 +151,7 @@ class Host implements SwarmNetwork {
       ranges: shares.ranges,
       buffers: shares.buffers,
       upload: bandwidth.upload,
+      rankOf: (peer) => shares.rankOf(peer),
     });
     const { download } = bandwidth;
     this.#blobFetcher = new BlobFetcher({ streams, blobs, clock, log, meter, download });
@@ -164,6 +165,7 @@ class Host implements SwarmNetwork {
         isConnected: (peer) => this.#connections.has(peer),
       },
     );
+    shares.isPersistent = (peer) => this.#persistent.has(peer);
     this.reserveFor(() => false);
     this.#watchdog = new Watchdog(options.watchdog ?? {}, {
       clock,

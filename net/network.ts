@@ -70,7 +70,8 @@ export interface SwarmNetwork {
 
   /**
    * Reserves a part of every queue that strangers can enter (connections, requests, ranges of blobs) for the peers for
-   * which `isKnown` returns true. A persistent peer, such as a node's coordinator, is always known.
+   * which `isKnown` returns true. If the bandwidth is limited, blobs go to these peers before they go to strangers. A
+   * persistent peer, such as a node's coordinator, is always known, and gets its blobs first.
    */
   reserveFor(isKnown: (peer: string) => boolean): void;
 

@@ -1,5 +1,6 @@
 import { type Claimant, FairPermits, type FairPermitsOptions } from '../common/fair-permits.ts';
 import { ROUND_PEERS } from '../protocol/limits.ts';
+import type { Rank } from './byte-queue.ts';
 import type { NetworkMeter, SharedQueue } from './meter.ts';
 
 /**
@@ -73,6 +74,8 @@ export class Shares {
   readonly #unreadOfStrangers: FairPermits;
   /** Returns whether a peer is known, and may therefore use the places that are reserved for known peers. */
   isKnown: (peer: string) => boolean = () => false;
+  /** Returns whether this host stays connected to a peer, such as a node's coordinator. */
+  isPersistent: (peer: string) => boolean = () => false;
   /** Addresses of known peers, least recently seen first. */
   readonly #addresses = new Set<string>();
 
@@ -102,6 +105,12 @@ export class Shares {
   /** Returns the permits for unread bytes of a peer's streams. */
   unread(peer: string): FairPermits {
     return this.isKnown(peer) ? this.#unreadOfKnown : this.#unreadOfStrangers;
+  }
+
+  /** Returns the rank in which a peer waits for bandwidth. */
+  rankOf(peer: string): Rank {
+    if (this.isPersistent(peer)) return 'own';
+    return this.isKnown(peer) ? 'known' : 'stranger';
   }
 
   #knows({ address, peer }: Claimant): boolean {

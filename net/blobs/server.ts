@@ -11,6 +11,7 @@ import { BLOB_PROTOCOL } from '../../protocol/rpc.ts';
 import type { BlobReader, ResumableBlobs } from '../../storage/blob-store.ts';
 import { OpenBlobs } from '../../storage/open-blobs.ts';
 import type { RateLimit } from '../bandwidth.ts';
+import type { BandwidthClaimant, Rank } from '../byte-queue.ts';
 import { netError } from '../errors.ts';
 import { LENGTH_PREFIX_BYTES } from '../frame-buffer.ts';
 import { FrameStream } from '../frames.ts';
@@ -39,7 +40,7 @@ const RANGE_STALL_MS = 20_000;
 const PIECE_BYTES = BLOB_FRAME_BYTES;
 /**
  * Maximum time in milliseconds for which bytes may wait for the bandwidth when a range begins. Further ranges are refused
- * as `busy`, so that those in progress end within BLOB_RANGE_TIMEOUT_MS.
+ * as `busy`, so that the ranges in progress end within BLOB_RANGE_TIMEOUT_MS.
  */
 const MAX_WAIT_MS = 2_000;
 /**
@@ -66,6 +67,8 @@ export interface BlobServerDeps {
   buffers: FairPermits;
   /** Limit on the rate at which bytes are sent. @default no limit */
   upload?: RateLimit;
+  /** Returns the rank in which a peer waits for bandwidth. @default every peer is a stranger */
+  rankOf?: (peer: string) => Rank;
 }
 
 /**
@@ -175,8 +178,8 @@ export class BlobServer {
     request: BlobRequest,
     answer: AnswerStream,
   ): Promise<BlobAnswer['status']> {
-    const { clock, meter, ranges, upload } = this.#deps;
-    const isFull = (upload?.waitMs ?? 0) > MAX_WAIT_MS;
+    const { clock, meter, ranges, upload, rankOf = () => 'stranger' } = this.#deps;
+    const rank = rankOf(from.peer);
     const withdrawn = new AbortController();
     const release = ranges.take(from, () => withdrawn.abort(busy()));
     meter.blobQueue(ranges.size);
@@ -189,10 +192,10 @@ export class BlobServer {
     };
     try {
       return await withProgress(limits, (signal, progressed) =>
-        release === null || isFull
+        release === null || isFull(upload, rank)
           ? sendHeader(answer, { status: 'busy', total: 0 }, signal)
           : this.#open.use(request.digest, (reader) =>
-              answerFrom(reader, request, { ...answer, signal, progressed, upload }),
+              answerFrom(reader, request, { ...answer, signal, progressed, upload, from: { ...from, rank } }),
             ),
       );
     } finally {
@@ -221,6 +224,15 @@ function busy(): Error {
   return netError('BLOB_BUSY', 'the place of this range was given to another address or identity');
 }
 
+/**
+ * Returns whether a further range would have to wait too long. A stranger waits for all bytes. Other peers wait only for
+ * the blobs of their own rank and of better ranks, so strangers cannot make the host refuse its coordinator.
+ */
+function isFull(upload: RateLimit | undefined, rank: Rank): boolean {
+  if (upload === undefined) return false;
+  return (rank === 'stranger' ? upload.waitMs : upload.queuedMs(rank)) > MAX_WAIT_MS;
+}
+
 async function answerFrom(
   reader: BlobReader | null,
   request: BlobRequest,
@@ -228,8 +240,14 @@ async function answerFrom(
     signal,
     progressed,
     upload,
+    from,
     ...answer
-  }: AnswerStream & { signal: AbortSignal; progressed: () => void; upload: RateLimit | undefined },
+  }: AnswerStream & {
+    signal: AbortSignal;
+    progressed: () => void;
+    upload: RateLimit | undefined;
+    from: BandwidthClaimant;
+  },
 ): Promise<BlobAnswer['status']> {
   if (reader === null) return sendHeader(answer, { status: 'missing', total: 0 }, signal);
   const total = reader.size;
@@ -242,9 +260,9 @@ async function answerFrom(
     for (const target of targets) at += target.length;
     for (const { bytes } of blocks) {
       const length = (upload?.rate ?? null) === null ? bytes.length : PIECE_BYTES;
-      for (let from = 0; from < bytes.length; from += length) {
-        const piece = bytes.subarray(from, from + length);
-        await upload?.take(piece.length, signal);
+      for (let start = 0; start < bytes.length; start += length) {
+        const piece = bytes.subarray(start, start + length);
+        await upload?.take(piece.length, signal, from);
         await answer.frames.writeFramed(piece, signal);
         progressed();
       }

@@ -7,6 +7,7 @@ import { nodeError } from '../errors.ts';
 import { SwarmNode } from '../swarm-node.ts';
 import { mayFetch } from './blob-access.ts';
 import { FetchTurns } from './fetch-turns.ts';
+import { namesMember } from './head-members.ts';
 import { SharedTrainer } from './shared-trainer.ts';
 
 /** Maximum size of the messages in an answer to `recall`. The rest of the answer is for their lengths. */
@@ -68,6 +69,10 @@ export class SwarmNodes {
 
   start(): void {
     const { network, store, log, pauses } = this.#deps;
+    // A coordinator is a persistent peer, so it is always known.
+    network.reserveFor((peer) =>
+      this.all.some((node) => namesMember({ head: node.view().state.head, peer })),
+    );
     network.serveBlobs((peer, digest, proof) => {
       // Serving files takes most of the traffic, so it stops when the traffic of the month is used up.
       if (pauses?.current?.reason === 'traffic') return false;

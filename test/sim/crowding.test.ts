@@ -3,9 +3,12 @@ import { peerIdFromString } from '@libp2p/peer-id';
 import { multiaddr } from '@multiformats/multiaddr';
 import type { Libp2p } from 'libp2p';
 import { describe, expect, it, onTestFinished } from 'vitest';
+import { systemClock } from '../../common/system-clock.ts';
+import { openRangeStream } from '../../net/blobs/range-stream.ts';
+import { streamsOf } from '../../net/libp2p/streams.ts';
 import { noMeter, type Refusal } from '../../net/meter.ts';
 import { encodeCbor, sha256 } from '../../protocol/cbor.ts';
-import { BLOB_RANGE_BYTES } from '../../protocol/limits.ts';
+import { BLOB_FRAME_BYTES, BLOB_RANGE_BYTES } from '../../protocol/limits.ts';
 import { BLOB_PROTOCOL, RPC_PROTOCOL } from '../../protocol/rpc.ts';
 import { eventually } from '../utils/eventually.ts';
 import { join, startAttacker, startHost, type TestHost } from '../utils/hosts.ts';
@@ -143,6 +146,55 @@ describe.runIf(process.platform === 'linux').each([1, 16])(
         await join(host, target);
         await host.network.fetchBlob(ref, { holders: [target.peer], signal: patiently() });
       }
+    });
+  },
+);
+
+describe.runIf(process.platform === 'linux')(
+  'a node with a limited bandwidth',
+  { timeout: PATIENCE_MS },
+  () => {
+    it('sends to its coordinator at half of the usual speed or more while strangers on 16 addresses pull', async () => {
+      const [node, coordinator] = await Promise.all([startTarget(), startHost()]);
+      const RATE = 4 * BLOB_RANGE_BYTES;
+      node.network.limitBandwidth({ upload: RATE, download: null });
+      node.network.addPersistentPeer(coordinator.network.addresses()[0]!);
+      await soonOrLater(() => node.network.peers().some(({ peer }) => peer === coordinator.peer));
+      const blobs = [1, 2, 3].map((fill) => Buffer.alloc(RATE, fill));
+      for (const bytes of blobs) await node.blobs.put(bytes);
+      const fetch = async (bytes: Uint8Array): Promise<number> => {
+        const ref = { digest: sha256(bytes), size: bytes.length };
+        const start = performance.now();
+        await coordinator.network.fetchBlob(ref, { holders: [node.peer], signal: patiently() });
+        return performance.now() - start;
+      };
+      // The first fetch uses the burst up.
+      await fetch(blobs[0]!);
+      const undisturbed = await fetch(blobs[1]!);
+      const digest = sha256(blobs[0]!);
+      let pulled = 0;
+      const pull = async (attacker: Libp2p): Promise<void> => {
+        const deps = { streams: streamsOf(attacker), clock: systemClock };
+        const stream = await openRangeStream(node.peer, deps, patiently());
+        const target = new Uint8Array(BLOB_RANGE_BYTES);
+        const onArrival = (): void => {
+          pulled += BLOB_FRAME_BYTES;
+        };
+        for (;;) {
+          const request = { digest, offset: 0, length: BLOB_RANGE_BYTES };
+          await stream
+            .range(request, { size: RATE, target, onArrival }, patiently())
+            .catch(() => new Promise((resolve) => setTimeout(resolve, 50)));
+        }
+      };
+      const strangers = await Promise.all(attackers(16).map(startAttacker));
+      for (const stranger of strangers) {
+        await stranger.dial(multiaddr(node.network.addresses()[0]!), { signal: patiently() });
+        // The streams end with the test.
+        for (let i = 0; i < 4; i++) void pull(stranger).catch(() => {});
+      }
+      await soonOrLater(() => pulled > RATE);
+      expect(await fetch(blobs[2]!)).toBeLessThan(2 * undisturbed);
     });
   },
 );

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { setImmediate as turn } from 'node:timers/promises';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { RateLimit } from '../../../net/bandwidth.ts';
+import type { BandwidthClaimant } from '../../../net/byte-queue.ts';
 import { sha256 } from '../../../protocol/cbor.ts';
 import { join, soon, startHost } from '../../utils/hosts.ts';
 import { ManualClock } from '../../utils/manual-clock.ts';
@@ -34,11 +35,11 @@ describe('a limit of 100 kB/s', () => {
   });
 
   /** Takes bytes again and again. Returns a function that gives the bytes so far. */
-  function transfer(bytes: number): () => number {
+  function transfer(bytes: number, from?: BandwidthClaimant): () => number {
     let sum = 0;
     const run = async (): Promise<void> => {
       for (;;) {
-        await limit.take(bytes, live);
+        await limit.take(bytes, live, from);
         sum += bytes;
         total += bytes;
       }
@@ -76,6 +77,46 @@ describe('a limit of 100 kB/s', () => {
     }
     expect(sum() - before).toBeGreaterThan(350 * KB);
     expect(sum() - before).toBeLessThan(450 * KB);
+  });
+
+  it('serves better ranks first, and shares the rest fairly between addresses and peers', async () => {
+    // One piece in each step of the clock.
+    const PIECE = 5 * KB;
+    const stranger = (address: string, peer: string) => ({ rank: 'stranger', address, peer }) as const;
+    const crowd = Array.from({ length: 16 }, () => transfer(PIECE, stranger('a crowd', 'x')));
+    const neighbour = transfer(PIECE, stranger('a crowd', 'y'));
+    const alone = transfer(PIECE, stranger('alone', 'z'));
+    await pass(10_000);
+    const crowded = crowd.reduce((sum, one) => sum + one(), 0);
+    // The burst at the start goes to the claims that came first.
+    expect(alone() / (crowded + neighbour() + alone())).toBeGreaterThan(0.4);
+    expect(neighbour() / (crowded + neighbour())).toBeGreaterThan(0.4);
+    const member = transfer(PIECE, { rank: 'known', address: 'a crowd', peer: 'm' });
+    await pass(2_000);
+    const before = { member: member(), alone: alone() };
+    await pass(2_000);
+    expect(alone()).toBe(before.alone);
+    const coordinator = transfer(PIECE, { rank: 'own', address: 'a crowd', peer: 'c' });
+    await pass(4_000);
+    expect(coordinator()).toBeGreaterThan(300 * KB);
+    expect(member() - before.member).toBeLessThan(250 * KB);
+  });
+
+  it('counts the wait of a rank without the bytes of worse ranks', async () => {
+    await limit.take(500 * KB, live);
+    for (const rank of ['stranger', 'known'] as const)
+      void limit.take(300 * KB, live, { rank, address: 'a', peer: rank });
+    expect(limit.queuedMs('own')).toBe(0);
+    expect(limit.queuedMs('known')).toBe(3_000);
+    expect(limit.queuedMs('stranger')).toBe(6_000);
+    expect(limit.waitMs).toBe(10_000);
+  });
+
+  it('lets waiting bytes go at once when the limit ends', async () => {
+    await limit.take(500 * KB, live);
+    const waiting = limit.take(300 * KB, live);
+    limit.rate = null;
+    await waiting;
   });
 
   it('gives bytes back that were not transferred, also after an abort', async () => {
