@@ -62,6 +62,7 @@ import type {
 } from './serve/model-server.ts';
 import type { ReceiptsReport } from './verify/receipts.ts';
 import type { VerifyOptions, VerifyReport } from './verify/verify-job.ts';
+import type { WantedJob } from './verify/wanted-job.ts';
 
 export {
   type ErrorJson,
@@ -333,18 +334,14 @@ export async function verifyBundle(file: string, options?: VerifyOptions): Promi
 }
 
 /**
- * Checks a file of receipts from the public page of a coordinator. The coordinator must have signed each receipt, for
- * the job and the node that the file names.
+ * Checks a file of receipts from the public page of a coordinator. The coordinator must have signed the manifest of the
+ * job, and each receipt for the job and the node that the file names.
  *
  * @param text content of the file
- * @param options `job`: digest that the job must have. @default any job
- * @throws SwarmError RECEIPTS_MALFORMED, JOB_DIFFERS, VERIFY_RECEIPT
+ * @throws SwarmError RECEIPTS_MALFORMED, RECEIPTS_OLD, RECEIPTS_SIGNER, JOB_DIFFERS, COORDINATOR_DIFFERS, VERIFY_RECEIPT
  */
-export async function verifyReceipts(
-  text: string,
-  options?: { job?: string | null },
-): Promise<ReceiptsReport> {
-  return (await import('./verify/receipts.ts')).verifyReceipts(text, options);
+export async function verifyReceipts(text: string, wanted?: WantedJob): Promise<ReceiptsReport> {
+  return (await import('./verify/receipts.ts')).verifyReceipts(text, wanted);
 }
 
 /**
@@ -758,6 +755,7 @@ export type {
   VerifyReport,
   VerifySwarmOptions,
   VersionDiff,
+  WantedJob,
   WebhookAttempt,
   WebhookSetting,
   WebhookTest,

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { digestSchema, nameSchema } from './ids.ts';
+import { digestSchema, nameSchema, peerIdSchema } from './ids.ts';
 import {
   ADAPTER_BYTES,
   BASE_FILES,
@@ -189,6 +189,11 @@ export const acceptanceSchema = z.strictObject({
 export const manifestSchema = z.strictObject({
   version: z.literal(1),
   name: nameSchema,
+  /**
+   * Peer id of the coordinator that signs the manifest, so that the digest of a job stands for its coordinator too.
+   * Absent in jobs that an older coordinator created.
+   */
+  coordinator: peerIdSchema.optional(),
   base: z.strictObject({
     name: z.string().min(1).max(200),
     /** Commit of the hub repository `name`; absent if the base came from a folder. */

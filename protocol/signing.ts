@@ -91,5 +91,11 @@ export function verifyMessage<K extends MessageKind>(kind: K, bytes: Uint8Array)
     });
   }
   const message = decodeCbor(envelope.body, messageSchemas[kind], messageBytes[kind]) as Messages[K];
+  // Another coordinator could otherwise sign the same manifest, and its job would have the same digest.
+  const signer = kind === 'manifest' ? (message as Messages['manifest']).coordinator : undefined;
+  if (signer !== undefined && signer !== envelope.author) {
+    const text = `the manifest names the coordinator ${signer}, but ${envelope.author} signed it`;
+    throw protocolError('SIGNATURE_INVALID', text, { kind, author: envelope.author, coordinator: signer });
+  }
   return { author: envelope.author, message, digest: sha256(envelope.body) };
 }

@@ -7,10 +7,19 @@ export const verifyError = defineErrors({
   },
   BUNDLE_CHANGED: { kind: 'failed', next: 'run the same command again' },
   BUNDLE_TOO_LARGE: 'failed',
+  COORDINATOR_DIFFERS: { kind: 'refused', next: 'check the peer id of the coordinator with its operator' },
   JOB_DIFFERS: { kind: 'refused', next: 'check the digest of the job with its operator' },
   RECEIPTS_MALFORMED: {
     kind: 'failed',
     next: 'get the file again, from the public page of the coordinator',
+  },
+  RECEIPTS_OLD: {
+    kind: 'failed',
+    next: 'download the file again; if it still has version 1, ask the operator of the coordinator to update lora-swarm',
+  },
+  RECEIPTS_SIGNER: {
+    kind: 'failed',
+    next: 'get the file again, from the public page of the coordinator; this file proves nothing, because anyone can make it',
   },
   RECORD_INCOMPLETE: { kind: 'failed', next: 'get a bundle of the job from its operator' },
   ROUND_UNKNOWN: { kind: 'notFound', next: 'begin at an earlier round' },

@@ -13,6 +13,7 @@ import { verifyError } from './errors.ts';
 import { type CheckpointReport, Findings, type Problem } from './findings.ts';
 import type { JobFacts, SignedCheckpoint } from './job-facts.ts';
 import type { CheckpointRecord, JobRecord } from './record.ts';
+import { checkWanted, type WantedJob } from './wanted-job.ts';
 
 /** Maximum number of problems that a report lists. More would not change the verdict. */
 const LISTED_PROBLEMS = 100;
@@ -30,6 +31,11 @@ export interface VerifyReport {
   readonly name: string;
   /** Peer id of the coordinator that signed the manifest. */
   readonly coordinator: string;
+  /**
+   * Whether the manifest names its coordinator. The manifest of an older job does not, so another coordinator can sign
+   * a copy with the same digest.
+   */
+  readonly namesCoordinator: boolean;
   /** The checks of each checkpoint, oldest first. */
   readonly checkpoints: readonly CheckpointReport[];
   /** Number of merges that were computed again and gave the same bits. */
@@ -39,9 +45,7 @@ export interface VerifyReport {
 }
 
 /** Part of a job's record to check, and how to follow the checks. */
-export interface VerifyOptions {
-  /** Digest that the job must have. @default any job */
-  readonly job?: string | null;
+export interface VerifyOptions extends WantedJob {
   /** Round of the first checkpoint to check. @default 0 */
   readonly from?: number;
   /** @default never aborts */
@@ -52,18 +56,13 @@ export interface VerifyOptions {
 
 /**
  * Checks the record of a job. Holds one checkpoint at a time in memory, with its adapter, and one update.
- * @throws SwarmError JOB_DIFFERS, SIGNATURE_INVALID or MESSAGE_* if the manifest is unreadable, ROUND_UNKNOWN if all
+ * @throws SwarmError JOB_DIFFERS, COORDINATOR_DIFFERS, SIGNATURE_INVALID or MESSAGE_* if the manifest is unreadable, ROUND_UNKNOWN if all
  *   checkpoints are older than `from`, errors of the source, and the signal's reason
  */
-export async function verifyRecord(
-  record: JobRecord,
-  { job = null, from = 0, signal = new AbortController().signal, onCheckpoint }: VerifyOptions = {},
-): Promise<VerifyReport> {
+export async function verifyRecord(record: JobRecord, options: VerifyOptions = {}): Promise<VerifyReport> {
+  const { from = 0, signal = new AbortController().signal, onCheckpoint } = options;
   const manifest = verifyMessage('manifest', record.manifest);
-  if (job !== null && manifest.digest !== job) {
-    const text = `the record is of job ${manifest.digest}, not of job ${job}`;
-    throw verifyError('JOB_DIFFERS', text, { job: manifest.digest, expected: job });
-  }
+  checkWanted(manifest, options);
   const problems: Problem[] = [];
   const facts = factsOf(manifest, record, signal, problems);
   const walk = new Walk(facts);
@@ -94,6 +93,7 @@ export async function verifyRecord(
     job: facts.job,
     name: facts.manifest.name,
     coordinator: facts.coordinator,
+    namesCoordinator: facts.manifest.coordinator !== undefined,
     checkpoints,
     recomputed,
     problems: problems.slice(0, LISTED_PROBLEMS),

@@ -2,8 +2,15 @@ import { open, stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import { resolveHomes } from '../../common/user-folders.ts';
-import type { CheckpointReport, Problem, SwarmError, VerifyOptions, VerifyReport } from '../../index.ts';
-import { digestSchema } from '../../protocol/ids.ts';
+import type {
+  CheckpointReport,
+  Problem,
+  SwarmError,
+  VerifyOptions,
+  VerifyReport,
+  WantedJob,
+} from '../../index.ts';
+import { digestSchema, peerIdSchema } from '../../protocol/ids.ts';
 import { looksLikeInvite } from '../../protocol/invite.ts';
 import { verifyError } from '../../verify/errors.ts';
 import { RECEIPTS_FILE_BYTES } from '../../verify/receipts.ts';
@@ -20,6 +27,7 @@ interface VerifyFlags {
   json?: boolean;
   from?: number;
   job?: string;
+  coordinator?: string;
   inviteFile?: string;
 }
 
@@ -33,6 +41,7 @@ export function registerVerify(program: Command, context: Context): void {
     .description('check the record of a job: signatures, receipts, settings, and merges bit for bit')
     .option('--from <round>', 'round of the first checkpoint to check (default: 0)', integer(0))
     .option('--job <digest>', 'whole digest that the job must have (default: any job)')
+    .option('--coordinator <peer>', 'peer id that the coordinator must have (default: any peer id)')
     .addOption(inviteFileOption())
     .addOption(homeOption())
     .addOption(jsonOption())
@@ -46,7 +55,7 @@ async function verify(context: Context, words: readonly string[], flags: VerifyF
       flags.from !== undefined ? '--from' : flags.inviteFile !== undefined ? '--invite-file' : null;
     if (unused !== null) throw usageError(`a file of receipts is checked as a whole, without ${unused}`);
     const { verifyReceipts } = await import('../../index.ts');
-    const report = await verifyReceipts(receipts, { job: wantedJob(flags) });
+    const report = await verifyReceipts(receipts, wantedJob(flags));
     if (flags.json) printJson(context, { schemaVersion: 1, ok: true, ...report });
     else printLines(context, receiptsLines(report));
     return;
@@ -55,16 +64,16 @@ async function verify(context: Context, words: readonly string[], flags: VerifyF
   const onCheckpoint = ({ round, recomputed }: CheckpointReport): void =>
     progress.update(`round ${round} checked${recomputed ? ', its merge computed again' : ''}`);
   const options: VerifyOptions = {
-    job: wantedJob(flags),
+    ...wantedJob(flags),
     from: flags.from ?? 0,
     signal: context.signal,
     onCheckpoint,
   };
   const report = await read(context, words, flags, options).finally(() => progress.clear());
   const { ok, checkpoints, recomputed, problems } = report;
-  const { job: digest, name, coordinator } = report;
+  const { job: digest, name, coordinator, namesCoordinator } = report;
   if (flags.json) {
-    const about = { job: digest, name, coordinator };
+    const about = { job: digest, name, coordinator, namesCoordinator };
     printJson(context, { schemaVersion: 1, ok, checkpoints, recomputed, problems, ...about });
   } else printLines(context, verifyLines(report));
   const error = gravest(problems);
@@ -131,7 +140,11 @@ function isFile(path: string): Promise<boolean> {
   );
 }
 
-function wantedJob({ job }: VerifyFlags): string | null {
-  if (job === undefined || digestSchema.safeParse(job).success) return job ?? null;
-  throw usageError('--job takes the whole digest of a job, 64 hexadecimal digits');
+function wantedJob(flags: VerifyFlags): WantedJob {
+  const { job = null, coordinator = null }: WantedJob = flags;
+  if (job !== null && !digestSchema.safeParse(job).success)
+    throw usageError('--job takes the whole digest of a job, 64 hexadecimal digits');
+  if (coordinator !== null && !peerIdSchema.safeParse(coordinator).success)
+    throw usageError('--coordinator takes a peer id, which begins with 12D3KooW');
+  return { job, coordinator };
 }

@@ -9,6 +9,7 @@ export function verifyLines({
   job,
   name,
   coordinator,
+  namesCoordinator,
   checkpoints,
   recomputed,
   problems,
@@ -20,7 +21,7 @@ export function verifyLines({
   const skipped = skippedRounds(checkpoints);
   return [
     `job          ${name} ${job}`,
-    `coordinator  ${coordinator}`,
+    coordinatorLine(coordinator, namesCoordinator),
     `checkpoints  ${checkpoints.length}, of the rounds ${first} to ${last}`,
     `merges       ${merges}, of which ${recomputed} were computed again and gave the same bits`,
     ...skipped.map(({ check, reason, rounds }) => `not checked  ${check}, ${rounds}: ${reason}`),
@@ -35,15 +36,30 @@ export function verifyLines({
 }
 
 /** Formats the result of checking the receipts of a node. */
-export function receiptsLines({ job, name, coordinator, peer, updates, rounds }: ReceiptsReport): string[] {
+export function receiptsLines({
+  job,
+  name,
+  coordinator,
+  namesCoordinator,
+  peer,
+  updates,
+  rounds,
+}: ReceiptsReport): string[] {
   const span = rounds === null ? '' : `, of the rounds ${rounds[0]} to ${rounds[1]}`;
   return [
     `job          ${safeText(name)} ${job}`,
-    `coordinator  ${coordinator}  (compare it with the one that your invite or the operator names)`,
+    coordinatorLine(coordinator, namesCoordinator),
     `node         ${peer}`,
     `updates      ${updates}${span}`,
     'result       the coordinator signed that it accepted these updates',
   ];
+}
+
+function coordinatorLine(coordinator: string, namesCoordinator: boolean): string {
+  const advice = namesCoordinator
+    ? 'compare it, or the digest of the job, with what your invite or the operator names'
+    : 'compare it with the one that your invite or the operator names: the digest of this older job does not cover it';
+  return `coordinator  ${coordinator}  (${advice})`;
 }
 
 /** Groups the skipped checks of all checkpoints by their name and reason. */

@@ -81,9 +81,13 @@ export async function checkJob(
   const adapterBytes = parameters * Float32Array.BYTES_PER_ELEMENT;
   const { data } = packed;
   // No adapter has been made, so its digest is unknown. Any digest gives the manifest its real size, because all
-  // digests have the same length.
+  // digests have the same length. Only the peer id of the coordinator is missing, which takes 65 bytes.
   const initial = { digest: sha256(new Uint8Array()), size: adapterBytes };
-  const manifest = describeJob({ spec, model, base, data, layout, initial, createdAt: clock.now() });
+  const manifest = describeJob({
+    coordinator: null,
+    ...{ spec, model, base, data, layout, initial },
+    createdAt: clock.now(),
+  });
   const cut = mostAreCut(packed.tally);
   const { preset } = spec.rounds;
   const presets: Preset[] = preset === 'auto' ? ['dense', 'balanced'] : [preset];

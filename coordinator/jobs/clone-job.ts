@@ -67,6 +67,7 @@ export async function prepareClone(
   deps.onProgress('adapter', 1, 1);
   const manifest = manifestSchema.parse({
     ...original,
+    coordinator: run.context.deps.network.signer.peerId,
     name: name ?? cloneName(stored.name, (other) => store.jobs.byName(other) !== null),
     data,
     lora,

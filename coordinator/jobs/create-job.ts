@@ -152,7 +152,7 @@ export class JobCreation {
     onLine: (line: CreateJobLine) => void,
     signal: AbortSignal,
   ): Promise<PreparedJob> {
-    const { blobs, store, validator, clock } = this.#deps;
+    const { network, blobs, store, validator, clock } = this.#deps;
     const progress = progressLines(onLine);
     const tasks = await readJobTasks(spec, { signal });
     const { model, layout } = await openJobBase(spec);
@@ -179,7 +179,11 @@ export class JobCreation {
     const initial = { digest: await scope.put(encoded), size: encoded.byteLength };
     progress('adapter', 1, 1);
 
-    const manifest = describeJob({ spec, model, base, data, layout, initial, createdAt: clock.now() });
+    const manifest = describeJob({
+      coordinator: network.signer.peerId,
+      ...{ spec, model, base, data, layout, initial },
+      createdAt: clock.now(),
+    });
     const admission = admissionOf(spec);
     const content = contentOf(manifest, admission, tasks);
     progress('baseline', 0, 1);

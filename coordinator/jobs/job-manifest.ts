@@ -8,6 +8,7 @@ import { type Manifest, manifestSchema } from '../../protocol/manifest.ts';
 
 /** Returns a job's manifest: the operator's settings, and the measured facts about base, data and adapter. */
 export function describeJob({
+  coordinator,
   spec,
   model,
   base,
@@ -16,6 +17,8 @@ export function describeJob({
   initial,
   createdAt,
 }: {
+  /** Peer id of the coordinator; null in a check of a job file, which no coordinator signs. */
+  coordinator: string | null;
   spec: JobSpec;
   model: BaseModel;
   base: BaseDescription;
@@ -29,6 +32,7 @@ export function describeJob({
   return manifestSchema.parse({
     version: 1,
     name,
+    ...(coordinator !== null && { coordinator }),
     base: { ...nameOf(spec.base), digest: base.digest, parameters: model.parameters, files },
     data,
     lora,

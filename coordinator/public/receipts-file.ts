@@ -18,11 +18,12 @@ export function receiptsFile({ context, receipts }: JobRun, peer: string): Recei
   const counted = [...newest.values()].filter(({ code }) => counts(code)).sort((a, b) => a.round - b.round);
   if (counted.length === 0) return null;
   return {
-    schemaVersion: 1,
+    schemaVersion: 2,
     type: 'lora-swarm-receipts',
     job,
     name: stored.name,
     coordinator: deps.network.signer.peerId,
+    manifest: Buffer.from(stored.manifest).toString('base64'),
     peer,
     receipts: counted.map((receipt) => Buffer.from(receipts.sign(receipt)).toString('base64')),
   };

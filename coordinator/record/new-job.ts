@@ -128,7 +128,7 @@ export function assertManifestFits(manifest: Manifest): number {
 
 /** Returns the digest of everything that the operator chose. Two jobs with the same name and digest are the same job. */
 export function contentOf(
-  { createdAt: _, ...chosen }: Manifest,
+  { createdAt: _, coordinator: __, ...chosen }: Manifest,
   admission: Admission,
   tasks: JobTasks | null,
 ): string {

@@ -18,7 +18,7 @@ export interface KeptJob {
 export async function playedJob(
   options: WorldOptions = {},
 ): Promise<{ swarm: ToySwarm; kept: KeptJob; source: BundleSource }> {
-  const swarm = new ToySwarm(['honest', 'honest', 'honest'], options);
+  const swarm = new ToySwarm(['honest', 'honest', 'honest'], { namesCoordinator: true, ...options });
   await swarm.play(await swarm.start(), 3);
   return { swarm, source: sourceOf(swarm), kept: keptOf(swarm) };
 }

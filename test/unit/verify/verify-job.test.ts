@@ -1,12 +1,13 @@
 import { beforeAll, describe, expect, test } from 'vitest';
 import type { Checkpoint } from '../../../protocol/messages.ts';
 import { OUTER_RATE_FRACTIONS } from '../../../protocol/outer-rates.ts';
-import { verifyMessage } from '../../../protocol/signing.ts';
+import { signerFromSeed, signMessage, verifyMessage } from '../../../protocol/signing.ts';
 import { type ProblemCode, verifyError } from '../../../verify/errors.ts';
 import type { CheckpointRecord } from '../../../verify/record.ts';
 import { verifyRecord } from '../../../verify/verify-job.ts';
 import { withCode } from '../../utils/codes.ts';
 import { ToySwarm } from '../coordinator/toy-swarm.ts';
+import { COORDINATOR } from '../coordinator/world.ts';
 import {
   type Forgery,
   flipped,
@@ -110,6 +111,27 @@ describe('the verification of an honest job', () => {
   test('refuses a record of another job', async () => {
     await expect(verifyRecord(recordOf(kept), { job: 'ab'.repeat(32) })).rejects.toThrow(
       withCode('JOB_DIFFERS'),
+    );
+  });
+});
+
+describe('the record of a forger', () => {
+  const FORGER = signerFromSeed(new Uint8Array(32).fill(77));
+
+  test('is refused if its manifest names another coordinator', async () => {
+    const manifest = signMessage('manifest', verifyMessage('manifest', kept.manifest).message, FORGER);
+    await expect(verifyRecord(recordOf({ ...kept, manifest }))).rejects.toThrow(
+      withCode('SIGNATURE_INVALID'),
+    );
+  });
+
+  test('is refused for an older job, whose manifest names no coordinator, if the caller knows the peer id', async () => {
+    const { coordinator: _, ...older } = verifyMessage('manifest', kept.manifest).message;
+    const manifest = signMessage('manifest', older, FORGER);
+    const record = recordOf({ ...kept, manifest });
+    expect(await verifyRecord(record)).toMatchObject({ coordinator: FORGER.peerId, namesCoordinator: false });
+    await expect(verifyRecord(record, { coordinator: COORDINATOR.peerId })).rejects.toThrow(
+      withCode('COORDINATOR_DIFFERS'),
     );
   });
 });

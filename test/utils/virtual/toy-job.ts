@@ -38,6 +38,8 @@ export interface ToyJobOptions {
   rounds?: Partial<Manifest['rounds']>;
   /** Base digest in the manifest. @default the digest of its files */
   base?: string;
+  /** Whether the manifest names the coordinator, as that of a new job does. @default false */
+  namesCoordinator?: boolean;
 }
 
 export interface ToyJob {
@@ -60,6 +62,7 @@ export function toyJob(
     training = {},
     rounds = {},
     base: claimed,
+    namesCoordinator = false,
   }: ToyJobOptions = {},
 ): ToyJob {
   const base = Buffer.from('the weights of a toy');
@@ -78,6 +81,7 @@ export function toyJob(
   const manifest = manifestSchema.parse({
     version: 1,
     name: 'toy',
+    ...(namesCoordinator && { coordinator: signer.peerId }),
     base: {
       name: 'toy',
       digest,

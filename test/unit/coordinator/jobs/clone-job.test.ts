@@ -4,7 +4,7 @@ import { type CloneDeps, type CloneOptions, prepareClone } from '../../../../coo
 import { cloneName } from '../../../../coordinator/jobs/clone-name.ts';
 import { withCode } from '../../../utils/codes.ts';
 import { MemoryBlobs } from '../../../utils/virtual/memory-blobs.ts';
-import { World } from '../world.ts';
+import { COORDINATOR, World } from '../world.ts';
 
 const { signal } = new AbortController();
 
@@ -43,6 +43,7 @@ describe('a copy of a job', () => {
     const { manifest } = world.toy;
     expect(prepared.manifest).toEqual({
       ...manifest,
+      coordinator: COORDINATOR.peerId,
       name: 'toy-2',
       training: { ...manifest.training, clipNorm: 2, learningRate: 5e-4 },
       rounds: { ...manifest.rounds, localSteps: 7, count: 12 },

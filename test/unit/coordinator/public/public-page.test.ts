@@ -77,7 +77,8 @@ describe('the public page', () => {
     const server = page(world);
     const { body, headers } = await server.inject(`/jobs/${stored.name}/receipts/${peers[0]!.id}.json`);
     expect(headers['content-disposition']).toContain('attachment');
-    const report = { job, name: stored.name, coordinator: COORDINATOR.peerId, peer: peers[0]!.id };
+    const about = { job, name: stored.name, coordinator: COORDINATOR.peerId, namesCoordinator: false };
+    const report = { ...about, peer: peers[0]!.id };
     expect(verifyReceipts(body, { job })).toEqual({ ...report, updates: 1, rounds: [1, 1] });
     const file = JSON.parse(body) as { receipts: string[] };
     const changed = { ...file, peer: peers[1]!.id };
