@@ -1,16 +1,10 @@
 import { existsSync } from 'node:fs';
-import { mkdir, rm, writeFile } from 'node:fs/promises';
+import { rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { withAbortReason } from '../common/abort-reason.ts';
 import type { Clock } from '../common/clock.ts';
-import { copyRights, linkOrCopy } from '../common/file-system.ts';
 import { requireNoFile } from '../common/folders.ts';
 import { systemClock } from '../common/system-clock.ts';
-import { CHAT_TEMPLATE_FILE } from '../lora/adapter/adapter-template.ts';
-import { MAX_ADAPTER_HEADER_BYTES } from '../lora/adapter/codec.ts';
-import { ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE } from '../lora/adapter/peft.ts';
-import { encodePeftConfig } from '../lora/adapter/peft-config.ts';
-import { readHeader } from '../lora/models/weights/safetensors.ts';
 import type { JobTarget } from '../protocol/invite.ts';
 import type { Manifest } from '../protocol/manifest.ts';
 import type { Head } from '../protocol/messages.ts';
@@ -18,6 +12,7 @@ import { CARD_FILE } from '../registry/export/card.ts';
 import { checkpointCard } from '../registry/export/checkpoint-card.ts';
 import { known, publishCheckpoint } from '../registry/publish-checkpoint.ts';
 import type { Registry } from '../registry/registry.ts';
+import { writePeftFolder } from './peft-folder.ts';
 import { fetchOrRecheck } from './phases/recheck.ts';
 import { withReader } from './reader.ts';
 
@@ -88,7 +83,7 @@ async function pull(options: PullOptions, clock: Clock): Promise<PulledCheckpoin
           onProgress: ({ bytes, total }) => onProgress?.({ round, bytes, total }),
         }),
       );
-      await writeFolder(output, blobs.path(adapter.digest), manifest);
+      await writePeftFolder(output, blobs.path(adapter.digest), manifest);
       await writeCard(output, { job, manifest, head });
       keepPartial = false;
       const version = await publish(options, { job, manifest, head });
@@ -125,21 +120,4 @@ async function writeCard(
   const { checkpoint } = head;
   const card = checkpointCard({ job, manifest, checkpoint, baseLoss: null, curve: [], figures: null });
   await writeFile(join(output, CARD_FILE), card);
-}
-
-async function writeFolder(output: string, weights: string, { lora, base, data }: Manifest): Promise<void> {
-  const { entries } = await readHeader(weights, MAX_ADAPTER_HEADER_BYTES);
-  const layout = [...entries.keys()].map((name) => ({ name }));
-  await mkdir(output, { recursive: true });
-  const target = join(output, ADAPTER_WEIGHTS_FILE);
-  await rm(target, { force: true });
-  await linkOrCopy(weights, target);
-  const config = { lora, baseModelName: base.name, revision: base.revision ?? null };
-  const configFile = join(output, ADAPTER_CONFIG_FILE);
-  await writeFile(configFile, encodePeftConfig(config, layout));
-  // With --force, the folder may have the template of another adapter.
-  await rm(join(output, CHAT_TEMPLATE_FILE), { force: true });
-  if (data.chatTemplate !== undefined) await writeFile(join(output, CHAT_TEMPLATE_FILE), data.chatTemplate);
-  // Only the owner can read blob files. The adapter gets the permissions that the user's new files have.
-  await copyRights(configFile, target);
 }

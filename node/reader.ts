@@ -28,10 +28,16 @@ export interface ReaderOptions extends JobTarget {
   readonly signal: AbortSignal;
 }
 
-/** A connection to the coordinator of a job, for a peer that reads the job without joining it. */
-export interface JobReader {
+/** The network with which this machine reads a job, and the blobs that it has fetched. */
+export interface ReaderHost {
   readonly network: SwarmNetwork;
   readonly blobs: FileBlobStore;
+  /** Addresses of the coordinator, and the job and the token if they are known. */
+  readonly target: Invite;
+}
+
+/** What a coordinator has signed for one of its jobs. */
+export interface ReadHead {
   /** Peer id of the coordinator, which has signed manifest and head. */
   readonly coordinator: string;
   readonly job: string;
@@ -41,17 +47,18 @@ export interface JobReader {
   readonly signedHead: Uint8Array;
 }
 
+/** A connection to the coordinator of a job, for a peer that reads the job without joining it. */
+export interface JobReader extends ReadHead, Pick<ReaderHost, 'network' | 'blobs'> {}
+
 /**
- * Connects to the coordinator of a job, verifies manifest and newest head, and runs `work`.
- * @throws SwarmError INVITE_INVALID, NO_ADDRESS, CONNECT_FAILED, JOB_NOT_FOUND, CHECKPOINT_UNTRUSTED, and refusals of
- *   the network and of admission
+ * Starts a network host that connects to no peer yet. The caller stops its network.
+ * @throws SwarmError INVITE_INVALID, NO_ADDRESS, FOLDER_UNUSABLE
  */
-export async function withReader<T>(
-  options: ReaderOptions,
+export async function openReaderHost(
+  options: Omit<ReaderOptions, 'signal'>,
   { clock }: { clock: Clock },
-  work: (reader: JobReader) => Promise<T>,
-): Promise<T> {
-  const { home, version = packageVersion(), signal } = options;
+): Promise<ReaderHost> {
+  const { home, version = packageVersion() } = options;
   const target = resolveTarget(options);
   if (target.addresses.length === 0) {
     throw nodeError(
@@ -69,21 +76,41 @@ export async function withReader<T>(
     { listen: [], bootstrap: [], mdns: [], home, agent: `lora-swarm/${version}` },
     { identity, blobs, log: silentLogger, clock },
   );
+  return { network, blobs, target };
+}
+
+/**
+ * Connects to the coordinator of a job, verifies manifest and newest head, and runs `work`.
+ * @throws SwarmError INVITE_INVALID, NO_ADDRESS, CONNECT_FAILED, JOB_NOT_FOUND, CHECKPOINT_UNTRUSTED, and refusals of
+ *   the network and of admission
+ */
+export async function withReader<T>(
+  options: ReaderOptions,
+  { clock }: { clock: Clock },
+  work: (reader: JobReader) => Promise<T>,
+): Promise<T> {
+  const host = await openReaderHost(options, { clock });
+  const { network, blobs } = host;
   try {
-    const coordinator = await connect(target.addresses, { network, clock }, signal);
-    const read = await newestHead({ ...target, signal }, { network, clock }, coordinator);
-    return await work({ network, blobs, coordinator, ...read });
+    return await work({ network, blobs, ...(await readNewest(host, { clock }, options.signal)) });
   } finally {
     await network.stop();
   }
 }
 
-/** Asks for the job's manifest and newest head, and verifies that this coordinator signed both. */
-async function newestHead(
-  { job: wanted, token, signal }: Invite & { signal: AbortSignal },
-  deps: { network: SwarmNetwork; clock: Clock },
-  coordinator: string,
-): Promise<Omit<JobReader, 'network' | 'blobs' | 'coordinator'>> {
+/**
+ * Connects to the coordinator, asks for the job's manifest and newest head, and verifies that this coordinator signed
+ * both.
+ * @throws SwarmError CONNECT_FAILED, JOB_NOT_FOUND, CHECKPOINT_UNTRUSTED, and refusals of the network and of admission
+ */
+export async function readNewest(
+  { network, target }: ReaderHost,
+  { clock }: { clock: Clock },
+  signal: AbortSignal,
+): Promise<ReadHead> {
+  const deps = { network, clock };
+  const { addresses, job: wanted, token } = target;
+  const coordinator = await connect(addresses, deps, signal);
   const { jobs } = await request(deps, coordinator, 'jobs', { invite: token }, signal);
   const job = wanted ?? (jobs.length === 1 ? jobs[0]!.job : null);
   if (job === null) {
@@ -119,6 +146,7 @@ async function newestHead(
     );
   }
   return {
+    coordinator,
     job,
     manifest: manifest.message,
     signedManifest: answer.manifest,

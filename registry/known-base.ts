@@ -3,7 +3,6 @@ import { adapterError } from '../lora/adapter/errors.ts';
 import { baseDigest, type DescribeOptions, describeBase } from '../lora/models/base/base-identity.ts';
 import { hubOrigin } from '../lora/models/hub/reference.ts';
 import type { VersionManifest } from '../protocol/version-manifest.ts';
-import type { AdapterVersion } from './version.ts';
 
 /** The base of a version, and where it is on this machine. */
 export interface KnownBase {
@@ -29,16 +28,24 @@ export async function knownBase(folder: string, options: DescribeOptions = {}): 
   return { base: { name, revision: origin?.revision ?? null, digest, tokenizer }, folder };
 }
 
+/** The digest of a base, and its name on the hub or the name of its folder. */
+interface NamedBase {
+  readonly digest: string;
+  readonly name: string | null;
+  readonly revision?: string | null | undefined;
+}
+
 /**
- * Checks that a version was made for a base.
+ * Checks that an adapter was made for a base.
+ * @param label name of the adapter for the message
  * @param base digest of the base, and its folder or name for the message
- * @throws SwarmError ADAPTER_BASE (values: expected, found) if the version was made for another base
+ * @throws SwarmError ADAPTER_BASE (values: expected, found) if the adapter was made for another base
  */
 export function requireSameBase(
-  { label, manifest }: Pick<AdapterVersion, 'label' | 'manifest'>,
+  { label, manifest }: { label: string; manifest: { base: NamedBase } },
   base: { digest: string; where: string },
 ): void {
-  const { digest: expected, name, revision } = manifest.base;
+  const { digest: expected, name, revision = null } = manifest.base;
   if (expected === base.digest) return;
   const named = name === null ? null : `${name}${revision === null ? '' : `@${revision}`}`;
   throw adapterError(

@@ -2,25 +2,27 @@ import { basename, resolve } from 'node:path';
 import type { Command } from 'commander';
 import { raceSignal } from 'race-signal';
 import { resolveCache } from '../../common/user-folders.ts';
-import type { AdapterSource, Registry } from '../../index.ts';
+import type { Registry } from '../../index.ts';
 import { hubOrigin } from '../../lora/models/hub/reference.ts';
 import { ADAPTER_HELP } from '../adapter/folder.ts';
 import { type RegistryFlags, registryFolder, registryOption } from '../adapter/with-registry.ts';
 import type { Context } from '../context.ts';
-import { coordinatorApi } from '../daemon/connect.ts';
 import { stderrLog } from '../daemon/log.ts';
 import { pollUntilAborted, STOP_DEADLINE_MS } from '../daemon/run.ts';
 import { BASE_MODEL } from '../models/base-model.ts';
 import { openCliGenerator } from '../models/generator.ts';
 import { baseBits, collect, ENGINE_THREADS, homeOption, integer, jsonOption } from '../options/common.ts';
-import { printJson, printLines, printNote } from '../print.ts';
+import { printJson, printLines } from '../print.ts';
 import { type ApiKeyFlags, apiKeys } from '../serve/api-keys.ts';
+import { servedAdapters } from '../serve/served-adapters.ts';
 import { readyLines, servedLine } from '../views/serve.ts';
 
 interface ServeOptions extends ApiKeyFlags, RegistryFlags {
   model: string;
   adapter?: string[];
   follow?: string;
+  inviteFile?: string;
+  job?: string;
   home?: string;
   host: string;
   port: number;
@@ -46,7 +48,15 @@ export function registerServe(program: Command, context: Context): void {
       `adapter to serve: NAME=DIR, a ${ADAPTER_HELP}; repeatable. If a tag moves, the next request gets the new version (default: none, the base alone)`,
       collect,
     )
-    .option('--follow <job>', "serve the newest checkpoint of a job of this machine's coordinator")
+    .option(
+      '--follow <job>',
+      'serve the newest checkpoint of a job, and each later one as soon as it exists: the name of a job of this machine\'s coordinator, an invite, a multiaddr of a coordinator, or "-" to read an invite from stdin',
+    )
+    .option('--invite-file <file>', 'file with the invite of a job to follow; use it in place of --follow')
+    .option(
+      '--job <digest>',
+      'digest of the job to follow, if the coordinator has several jobs and the invite or multiaddr names none',
+    )
     .addOption(homeOption())
     .addOption(registryOption())
     .option(
@@ -110,6 +120,7 @@ async function serve(context: Context, options: ServeOptions): Promise<void> {
     );
     return registry;
   };
+  let closeAdapters = async (): Promise<void> => {};
   const generator = await openCliGenerator(context, {
     model: options.model,
     threads: options.threads,
@@ -124,7 +135,8 @@ async function serve(context: Context, options: ServeOptions): Promise<void> {
     const { dir } = generator.model;
     const { digest } = await describeBase(dir, { signal, cacheDir: resolveCache(environment, cwd) });
     const base = { digest, dir };
-    const adapters = await sources(context, options, base, openRegistry);
+    const { sources: adapters, close } = await servedAdapters(context, options, base, openRegistry);
+    closeAdapters = close;
     const { startModelServer } = await import('../../index.ts');
     const { registrySource } = await import('../../serve/models/registry-source.ts');
     const { parseReference } = await import('../../registry/reference.ts');
@@ -174,29 +186,10 @@ async function serve(context: Context, options: ServeOptions): Promise<void> {
       else printLines(context, ['stopped']);
     }
   } finally {
+    await closeAdapters();
     await generator.close();
     ((await registry) as Registry | null)?.close();
   }
-}
-
-async function sources(
-  context: Context,
-  { adapter = [], follow, home }: ServeOptions,
-  base: { digest: string; dir: string },
-  registry: () => Promise<Registry>,
-): Promise<AdapterSource[]> {
-  const { adapterSource } = await import('../serve/adapter-sources.ts');
-  const found = await Promise.all(
-    adapter.map((text) => adapterSource(text, { cwd: context.cwd, base }, { registry })),
-  );
-  if (follow === undefined) return found;
-  const { followSource } = await import('../serve/follow-source.ts');
-  const source = await followSource(follow, {
-    open: () => coordinatorApi(context, { ...(home !== undefined && { home }) }),
-    now: () => context.clock.monotonic(),
-    onWarning: (text) => printNote(context, text),
-  });
-  return [...found, source];
 }
 
 /** Returns the name of a base in requests: its name on the hub, or the name of its folder. */

@@ -24,8 +24,8 @@ export interface FollowDeps {
 
 /**
  * Returns a source that serves the checkpoints of a job of the coordinator on this machine: the newest
- * checkpoint or, if a request names `JOB:ROUND`, the checkpoint of this round. While the coordinator does not
- * answer, serves the last known checkpoint.
+ * checkpoint or, if a request names `JOB:ROUND` or `JOB:best`, the checkpoint of this round or the best one. While the
+ * coordinator does not answer, serves the last known checkpoint.
  * @throws SwarmError JOB_UNKNOWN, DAEMON_NOT_RUNNING
  */
 export async function followSource(
@@ -56,9 +56,10 @@ export async function followSource(
         return version.digest.startsWith(choice.digest) ? version : null;
       }
       if (choice.tag === 'latest') return latest();
-      if (!/^\d{1,9}$/.test(choice.tag)) return null;
+      if (choice.tag !== 'best' && !/^\d{1,9}$/.test(choice.tag)) return null;
       try {
-        return versionOf(await (await open()).checkpoint(name, Number(choice.tag)));
+        const which = choice.tag === 'best' ? 'best' : Number(choice.tag);
+        return versionOf(await (await open()).checkpoint(name, which));
       } catch (error) {
         if (isSwarmError(error, 'CHECKPOINT_UNKNOWN')) return null;
         throw error;

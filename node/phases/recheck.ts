@@ -4,7 +4,7 @@ import type { NodeDeps } from '../context.ts';
 import { nodeError } from '../errors.ts';
 
 /** Codes of a fetch that fails because of the holders, and not because of this machine. */
-const HOLDERS_FAILED: ReadonlySet<string> = new Set(['BLOB_UNAVAILABLE', 'BLOB_CORRUPT', 'BLOB_SIZE']);
+export const HOLDERS_FAILED: ReadonlySet<string> = new Set(['BLOB_UNAVAILABLE', 'BLOB_CORRUPT', 'BLOB_SIZE']);
 
 interface Wanted {
   readonly job: string;

@@ -4,6 +4,8 @@ import { describe, expect, it } from 'vitest';
 import { adapterSource } from '../../../../cli/serve/adapter-sources.ts';
 import { apiKeys } from '../../../../cli/serve/api-keys.ts';
 import { followSource } from '../../../../cli/serve/follow-source.ts';
+import { followNote, networkSource } from '../../../../cli/serve/network-source.ts';
+import { type AdapterFlags, servedAdapters } from '../../../../cli/serve/served-adapters.ts';
 import { servedLine } from '../../../../cli/views/serve.ts';
 import type { ApiClient } from '../../../../index.ts';
 import { storageError } from '../../../../storage/errors.ts';
@@ -104,7 +106,8 @@ it('--follow serves the newest checkpoint of a job, also while its coordinator r
   });
   const api = {
     job: async () => ({ name: 'tale' }),
-    checkpoint: async (_: string, which: number | 'latest') => view(which === 'latest' ? round : which),
+    checkpoint: async (_: string, which: number | 'latest' | 'best') =>
+      view(which === 'latest' ? round : which === 'best' ? 1 : which),
   } as unknown as ApiClient;
   const source = await followSource('ta', {
     open: async () => {
@@ -121,11 +124,48 @@ it('--follow serves the newest checkpoint of a job, also while its coordinator r
   now += 5_000;
   expect(await newest()).toBe('d2');
   expect(await (await source.find({ tag: '1' }))!.folder()).toBe('/checkpoints/1');
-  expect(await source.find({ tag: 'best' })).toBeNull();
+  expect(await source.find({ tag: 'none' })).toBeNull();
+  expect((await source.find({ tag: 'best' }))!.digest).toBe('d1');
   expect((await source.find({ digest: 'd2' }))!.digest).toBe('d2');
   await expect(source.find({ tag: '0' })).rejects.toMatchObject({ code: 'CHECKPOINT_PRUNED' });
   away = true;
   now += 5_000;
   expect(await newest()).toBe('d2');
   expect(warnings).toHaveLength(1);
+});
+
+describe('--follow over the network', () => {
+  const checkpoints = [2, 1].map((round) => ({ digest: `d${round}`, round, folder: `/followed/${round}` }));
+  const source = networkSource({ name: 'tale', checkpoints });
+
+  it('serves the checkpoints that are on this machine', async () => {
+    const found = async (choice: Parameters<typeof source.find>[0]) => (await source.find(choice))?.digest;
+    expect(source.name).toBe('tale');
+    expect(await found(null)).toBe('d2');
+    expect(await found({ tag: 'latest' })).toBe('d2');
+    expect(await found({ tag: '1' })).toBe('d1');
+    expect(await found({ digest: 'd1' })).toBe('d1');
+    expect(await found({ tag: '0' })).toBeUndefined();
+    expect(await (await source.find(null))!.folder()).toBe('/followed/2');
+  });
+
+  it('says what it waits for, and what it serves meanwhile', () => {
+    const waiting = { type: 'waiting', reason: 'no route' } as const;
+    expect(followNote(waiting, null)).toMatch(/no route/);
+    expect(followNote(waiting, { name: 'tale', checkpoints })).toMatch(/tale.*round 2.*no route/);
+    expect(followNote({ type: 'checkpoint', checkpoint: checkpoints[0]! }, null)).toMatch(/round 2/);
+  });
+
+  it('needs one job, and a coordinator for --job', async () => {
+    const base = { digest: BASE, dir: '/base' };
+    const open = (flags: AdapterFlags) =>
+      servedAdapters(fakeContext().context, flags, base, async () => {
+        throw new Error('no registry is needed');
+      });
+    const job = 'a'.repeat(64);
+    await expect(open({ follow: 'tale', inviteFile: 'file' })).rejects.toMatchObject({ code: 'USAGE' });
+    await expect(open({ follow: 'tale', job })).rejects.toMatchObject({ code: 'USAGE' });
+    await expect(open({ follow: 'swarm1wrong' })).rejects.toMatchObject({ code: 'INVITE_INVALID' });
+    expect((await open({})).sources).toEqual([]);
+  });
 });
