@@ -103,7 +103,7 @@ export class JobFollower {
   static async open(options: FollowOptions, deps: FollowDeps): Promise<JobFollower> {
     const { folder } = options;
     const clock = deps.clock ?? systemClock;
-    await makeFolder(folder, { mode: 0o700 });
+    await makeFolder(folder);
     await removeAbandoned(folder, clock.now());
     const home = await mkdtemp(join(folder, 'job-'));
     let host: ReaderHost | null = null;
