@@ -151,6 +151,12 @@ export interface FetchBlobOptions {
    * blob, and the fetch succeeds only if a holder has the blob. @default false
    */
   again?: boolean;
+  /**
+   * Name of the group of holders that supply the blob. The ranges of an unfinished fetch are resumed only by fetches with
+   * the same name, so holders of different groups never supply parts of one copy. The name becomes a part of a file
+   * name. @default all fetches without a name share their ranges
+   */
+  origin?: string;
   signal: AbortSignal;
   /** Called after each range that is stored. */
   onProgress?: (progress: { bytes: number; total: number }) => void;

@@ -44,8 +44,11 @@ export interface BlobReader {
 export interface ResumableBlobs extends FileBlobs {
   /** Opens a blob to read many ranges from it; null if the blob is absent. The caller closes the reader. */
   reader(digest: string): Promise<BlobReader | null>;
-  /** Opens the partial blob of an earlier attempt, or an empty one. @throws SwarmError STORE_FULL */
-  resume(ref: { digest: string; size: number }): Promise<PartialBlob>;
+  /**
+   * Opens the partial blob of an earlier attempt, or an empty one. Attempts with different origins share no bytes.
+   * @throws SwarmError STORE_FULL
+   */
+  resume(ref: { digest: string; size: number; origin?: string }): Promise<PartialBlob>;
 }
 
 /** Only the owner may read blobs, because the coordinator decides which peers get a blob. */
@@ -230,7 +233,11 @@ export class FileBlobStore implements ResumableBlobs {
     await removePartial(this.#partial, digest);
   }
 
-  async resume(ref: { digest: string; size: number }): Promise<PartialBlob> {
+  async deletePartial(digest: string): Promise<void> {
+    await removePartial(this.#partial, digest);
+  }
+
+  async resume(ref: { digest: string; size: number; origin?: string }): Promise<PartialBlob> {
     const target = this.path(ref.digest);
     const freeBytes = (await this.#freeBytes(this.#partial)) - this.#floorBytes;
     return PartialBlob.open({ ...ref, folder: this.#partial, freeBytes }, (file) =>

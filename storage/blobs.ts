@@ -28,6 +28,8 @@ export interface BlobStore {
   ): Promise<'whole' | 'missing' | 'damaged'>;
   /** Deletes a blob and the partial files of its unfinished fetches. */
   delete(digest: string): Promise<void>;
+  /** Deletes the partial files of unfinished fetches of a blob, from all origins. No fetch of the blob may be running. */
+  deletePartial(digest: string): Promise<void>;
 }
 
 /** A blob store on disk. It also imports files and knows the paths of blobs. */

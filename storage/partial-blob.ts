@@ -1,4 +1,4 @@
-import { type FileHandle, open, rm } from 'node:fs/promises';
+import { type FileHandle, open, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { commonError } from '../common/common-errors.ts';
 import { writeError } from '../common/durable.ts';
@@ -10,6 +10,8 @@ import type { Release } from './running-hash.ts';
 
 export interface PartialBlobOptions {
   digest: string;
+  /** Origin of the bytes. Each origin has a partial blob of its own. @default one partial blob without an origin */
+  origin?: string;
   /** Size of the whole blob in bytes. */
   size: number;
   folder: string;
@@ -35,7 +37,7 @@ const FILE_MODE = 0o600;
 
 /**
  * A blob whose ranges arrive in any order. `<folder>/<digest>` holds the bytes, `<digest>.map` the set of present
- * ranges. Neither needs to be durable, because the digest of the whole blob is verified at the end.
+ * ranges. With an origin, the names are `<digest>.<origin>` and `<digest>.<origin>.map`. Neither needs to be durable, because the digest of the whole blob is verified at the end.
  */
 export class PartialBlob {
   readonly size: number;
@@ -54,7 +56,7 @@ export class PartialBlob {
     this.ranges = Math.ceil(options.size / BLOB_RANGE_BYTES);
     this.#options = options;
     this.#deps = deps;
-    this.#path = join(options.folder, options.digest);
+    this.#path = pathOf(options);
     this.#resumed = deps.map.count > 0;
   }
 
@@ -63,8 +65,8 @@ export class PartialBlob {
     options: PartialBlobOptions,
     adopt: (file: string) => Promise<void>,
   ): Promise<PartialBlob> {
-    const { digest, size, folder, freeBytes } = options;
-    const path = join(folder, digest);
+    const { digest, size, freeBytes } = options;
+    const path = pathOf(options);
     const ranges = Math.ceil(size / BLOB_RANGE_BYTES);
     try {
       const map = new RangeMap(`${path}.map`, size, ranges);
@@ -215,9 +217,15 @@ export class PartialBlob {
   }
 }
 
-/** Deletes the partial files of a blob. */
+function pathOf({ folder, digest, origin }: PartialBlobOptions): string {
+  return join(folder, origin === undefined ? digest : `${digest}.${origin}`);
+}
+
+/** Deletes the partial files of a blob, from all origins. */
 export async function removePartial(folder: string, digest: string): Promise<void> {
-  for (const name of [digest, `${digest}.map`]) await rm(join(folder, name), { force: true });
+  for (const name of await readdir(folder)) {
+    if (name.startsWith(digest)) await rm(join(folder, name), { force: true });
+  }
 }
 
 async function writeAll(file: FileHandle, bytes: Uint8Array, offset: number): Promise<void> {

@@ -69,9 +69,10 @@ export class BlobFetcher {
 
   async #fetchAlone(ref: Ref, options: FetchBlobOptions): Promise<void> {
     const { blobs, clock, meter } = this.#deps;
+    const { origin } = options;
     if (!options.again && (await blobs.has(ref.digest))) return;
     const start = clock.monotonic();
-    const partial = await blobs.resume(ref);
+    const partial = await blobs.resume(origin === undefined ? ref : { ...ref, origin });
     let code = 'ok';
     try {
       await this.#complete(partial, ref, options);

@@ -22,10 +22,7 @@ export async function obtain(context: PhaseContext, ref: BlobRef, options: Obtai
   await deps.fetchTurns.run({ digest, coordinator }, options.signal, async (turn) => {
     const isStored = await deps.blobs.has(digest);
     if (isStored && deps.store.origins.has(digest, coordinator)) return;
-    const fetch = (again: boolean): Promise<boolean> =>
-      fetchOnce(context, ref, { ...options, signal: turn, again });
-    // If a part of the bytes came from another coordinator, the whole blob is fetched once more.
-    if (!(await fetch(isStored))) await fetch(true);
+    await fetchOnce(context, ref, { ...options, signal: turn, again: isStored });
   });
 }
 
@@ -42,28 +39,32 @@ export async function obtainBaseFile(
 ): Promise<void> {
   const { deps, coordinator } = context;
   await deps.fetchTurns.run({ digest: ref.digest, coordinator }, options.signal, async (turn) => {
-    if (!(await deps.blobs.has(ref.digest)))
-      await fetchOnce(context, ref, { ...options, signal: turn, again: false });
+    if (await deps.blobs.has(ref.digest)) return;
+    await fetchOnce(context, ref, { ...options, signal: turn, again: false });
+    // No job needs the unfinished copies of other coordinators, and a base can have many gigabytes.
+    await deps.blobs.deletePartial(ref.digest);
   });
 }
 
 /**
- * Fetches a blob from the holders of a job, and records which coordinator supplied it.
+ * Fetches a blob from the holders of a job, and records which coordinator supplied it. An unfinished fetch for the same
+ * coordinator is resumed. If jobs of several coordinators also shared their unfinished copies, a finished copy could
+ * contain parts from several coordinators, and the node would have to fetch it again and again.
  * @param options.again whether the blob is fetched although the store has it
- * @returns whether the coordinator supplied all bytes
  */
 async function fetchOnce(
   context: PhaseContext,
   ref: BlobRef,
   { signal, head = null, onProgress, again }: ObtainOptions & { again: boolean },
-): Promise<boolean> {
+): Promise<void> {
   const { job, deps, coordinator } = context;
   const { network, store } = deps;
   const { digest } = ref;
-  store.origins.begin(digest, coordinator, { isStored: again });
+  // A blob that was lost may have had other origins.
+  if (!again) store.origins.forget(digest);
   const progress = onProgress && { onProgress };
   await fetchOrRecheck({ job, digest, coordinator }, deps, signal, () =>
-    network.fetchBlob(ref, { ...sourcesOf(context, head), signal, again, ...progress }),
+    network.fetchBlob(ref, { ...sourcesOf(context, head), origin: coordinator, signal, again, ...progress }),
   );
-  return store.origins.end(digest, coordinator);
+  store.origins.add(digest, coordinator);
 }

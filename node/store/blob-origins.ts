@@ -56,37 +56,8 @@ export class BlobOrigins {
     );
   }
 
-  /**
-   * Records that a fetch in a job of this coordinator begins. If an earlier fetch for another coordinator left a part of
-   * the bytes, neither coordinator counts as having supplied the whole blob.
-   * @param isStored whether the blob store has the blob already
-   */
-  begin(digest: string, coordinator: string, { isStored }: { isStored: boolean }): void {
-    this.#db.transaction(() => {
-      if (!isStored) this.#db.run('DELETE FROM blob_origins WHERE digest = ?', digest);
-      this.#db.run(
-        `INSERT INTO blob_fetches (digest, coordinator) VALUES (?, ?) ON CONFLICT (digest) DO UPDATE
-           SET coordinator = CASE coordinator WHEN excluded.coordinator THEN coordinator END`,
-        digest,
-        coordinator,
-      );
-    });
-  }
-
-  /** Records that a fetch has ended with the whole blob. Returns whether this coordinator supplied all bytes. */
-  end(digest: string, coordinator: string): boolean {
-    return this.#db.transaction(() => {
-      const row = this.#db.one('SELECT coordinator FROM blob_fetches WHERE digest = ?', digest);
-      this.#db.run('DELETE FROM blob_fetches WHERE digest = ?', digest);
-      if (row?.coordinator !== coordinator) return false;
-      this.add(digest, coordinator);
-      return true;
-    });
-  }
-
   /** Removes what is recorded about a deleted blob. */
   forget(digest: string): void {
     this.#db.run('DELETE FROM blob_origins WHERE digest = ?', digest);
-    this.#db.run('DELETE FROM blob_fetches WHERE digest = ?', digest);
   }
 }

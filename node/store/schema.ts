@@ -100,4 +100,8 @@ export const MIGRATIONS: readonly Migration[] = [
     PRIMARY KEY (job, digest)
   ) STRICT, WITHOUT ROWID;
   `,
+  `
+  -- Each coordinator has its own copies of unfinished fetches.
+  DROP TABLE blob_fetches;
+  `,
 ];

@@ -86,6 +86,8 @@ export class MemoryBlobs implements BlobStore {
   }
 
   /** Takes time like a write, so that a test can crash the process in between. */
+  async deletePartial(): Promise<void> {}
+
   delete(digest: string): Promise<void> {
     this.#onWrite();
     return new Promise((resolve) => {

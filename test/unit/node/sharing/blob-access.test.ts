@@ -82,20 +82,6 @@ test('a coordinator that names the blobs of another job in its manifest gets non
   expect(served(store, OTHER, [job])).toEqual(['foreign', 'shared']);
 });
 
-test('a blob that several coordinators have supplied in parts is served to none of them', () => {
-  const store = openStore();
-  const isStored = false;
-  store.origins.begin(BLOBS.shard, COORDINATOR, { isStored });
-  store.origins.begin(BLOBS.shard, OTHER, { isStored });
-  store.origins.begin(BLOBS.shard, COORDINATOR, { isStored });
-  expect(store.origins.end(BLOBS.shard, COORDINATOR)).toBe(false);
-  expect(served(store, COORDINATOR, [JOB])).toEqual(['adapter', 'update', 'shared']);
-  // The whole blob comes again, from this coordinator alone.
-  store.origins.begin(BLOBS.shard, COORDINATOR, { isStored: true });
-  expect(store.origins.end(BLOBS.shard, COORDINATOR)).toBe(true);
-  expect(served(store, COORDINATOR)).toContain('shard');
-});
-
 test('a settled update is no longer served', () => {
   const store = openStore();
   store.settle(JOB, 1, { outcome: 'counted', feedback: null });
