@@ -60,11 +60,11 @@ export class Store {
   readonly #db: Database;
 
   /**
-   * @param path path of the SQLite file, or ":memory:"
+   * @param source path of the SQLite file, ":memory:", or an open database with the schema of a coordinator
    * @throws SwarmError STORE_NEWER, STORE_CORRUPT, STORE_REFUSED
    */
-  constructor(path: string) {
-    this.#db = new Database({ path, migrations: MIGRATIONS });
+  constructor(source: string | Database) {
+    this.#db = typeof source === 'string' ? new Database({ path: source, migrations: MIGRATIONS }) : source;
     this.jobs = new JobTable(this.#db);
     this.keys = new KeyTable(this.#db);
     this.rounds = new RoundTable(this.#db);

@@ -1,11 +1,14 @@
 /** Simulates seeds that the parent sends, one at a time. */
-import '../../test/sim/memoised-crypto.ts';
+import '../../test/sim/cheap-crypto.ts';
 import { parentPort } from 'node:worker_threads';
 import type { SimulationOptions } from '../../test/sim/simulated-swarm.ts';
 
 // A dynamic import, so that all modules see the functions that the module above has replaced.
 const { SimulatedSwarm } = await import('../../test/sim/simulated-swarm.ts');
 const { silentLogger } = await import('../../monitor/log.ts');
+const { DatabasePool } = await import('../../test/utils/virtual/database-pool.ts');
+
+const databases = new DatabasePool();
 
 /** The outcome of one seed. */
 export interface SimulationReport {
@@ -16,8 +19,9 @@ export interface SimulationReport {
 }
 
 parentPort!.on('message', async ({ seed, options }: { seed: number; options: SimulationOptions }) => {
-  const swarm = new SimulatedSwarm(seed, silentLogger, options);
+  const swarm = new SimulatedSwarm(seed, silentLogger, { ...options, databases });
   const violations = await swarm.run();
+  databases.reuse();
   const adversaries = swarm.adversaries.map(({ kind }) => kind);
   parentPort!.postMessage({
     seed,

@@ -1,4 +1,5 @@
 import type { Logger } from '../../common/logger.ts';
+import type { DatabasePool } from '../utils/virtual/database-pool.ts';
 import { SeededRandom } from '../utils/virtual/seeded-random.ts';
 import { type ToyJob, toyJob } from '../utils/virtual/toy-job.ts';
 import { VirtualClock } from '../utils/virtual/virtual-clock.ts';
@@ -29,6 +30,8 @@ export interface SimulationOptions {
   readonly faultsMs?: number;
   /** Maximum number of checkpoints of the job. @default 6 */
   readonly maxRounds?: number;
+  /** Where the machines get their databases. @default each machine makes one in memory */
+  readonly databases?: DatabasePool;
 }
 
 /** The parameters of a swarm, which follow from the seed. */
@@ -66,7 +69,7 @@ export class SimulatedSwarm {
   constructor(
     seed: number,
     log: Logger,
-    { faultsMs = FAULTS_MS, maxRounds = MAX_ROUNDS }: SimulationOptions = {},
+    { faultsMs = FAULTS_MS, maxRounds = MAX_ROUNDS, databases }: SimulationOptions = {},
   ) {
     this.#faultsMs = faultsMs;
     const random = new SeededRandom(seed);
@@ -109,6 +112,7 @@ export class SimulatedSwarm {
       network: this.network,
       random,
       log,
+      databases,
       onWrite: (peer) => this.#onWrite(peer),
     };
     const trouble = { deaths: random.pick([0, 0.1]), blunders: random.pick([0, 0, 0.15]) };
@@ -137,7 +141,7 @@ export class SimulatedSwarm {
         kind,
         node: adversary(
           { kind, index, seed: ~seed + index, toy: this.toy },
-          { clock, network: this.network, random, log },
+          { clock, network: this.network, random, log, databases },
         ),
       };
     });

@@ -13,6 +13,7 @@ import type { NodeTrainer, ScoreTrainer } from '../../../node/trainer/trainer.ts
 import type { Signer } from '../../../protocol/signing.ts';
 import { Database } from '../../../storage/database.ts';
 import { signerOf } from '../signers.ts';
+import type { DatabasePool } from './database-pool.ts';
 import { FakeTrainer, type FakeTrainerOptions } from './fake-trainer.ts';
 import { MemoryBlobs, MemoryDisk } from './memory-blobs.ts';
 import type { SeededRandom } from './seeded-random.ts';
@@ -25,6 +26,8 @@ export interface VirtualEnvironment {
   readonly network: VirtualNetwork;
   readonly random: SeededRandom;
   readonly log: Logger;
+  /** Where the machines get their databases. @default each machine makes one in memory */
+  readonly databases?: DatabasePool | undefined;
   /** Called when a process begins to write to its disk. */
   readonly onWrite?: (peer: string) => void;
 }
@@ -55,7 +58,7 @@ export class VirtualNode {
   readonly pauses = new Pauses();
   /** Names of the jobs whose invites the node keeps. */
   readonly known = new Set<string>();
-  readonly database = new Database({ path: ':memory:', migrations: MIGRATIONS });
+  readonly database: Database;
   /** Error of the machine's clock. */
   wrongMs = 0;
   readonly #options: VirtualNodeOptions;
@@ -68,6 +71,8 @@ export class VirtualNode {
   constructor(options: VirtualNodeOptions, environment: VirtualEnvironment) {
     this.#options = options;
     this.#environment = environment;
+    this.database =
+      environment.databases?.take(MIGRATIONS) ?? new Database({ path: ':memory:', migrations: MIGRATIONS });
     this.signer = signerOf(options.number);
   }
 
