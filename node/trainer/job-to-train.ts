@@ -6,13 +6,13 @@ import { join } from 'node:path';
 import type { Logger } from '../../common/logger.ts';
 import { adapterLayout } from '../../lora/adapter/layout.ts';
 import { layOutBase } from '../../lora/models/base/base-folder.ts';
-import { openBase } from '../../lora/models/base/base-model.ts';
+import { type BaseModel, openBase } from '../../lora/models/base/base-model.ts';
 import type { Compute, ComputeOnDevices, ResolvedCompute } from '../../lora/train/compute.ts';
 import { jobTraining, type TrainingConfig } from '../../lora/train/config.ts';
 import { resolveDevices } from '../../lora/train/devices/choose.ts';
 import { shareBatch, shareLine } from '../../lora/train/devices/shared-batch.ts';
 import { checkpointingLine, decideCheckpointing } from '../../lora/train/memory/checkpointing.ts';
-import { estimateTraining } from '../../lora/train/memory/estimate.ts';
+import { estimateTraining, type MemoryEstimate } from '../../lora/train/memory/estimate.ts';
 import { memoryOfTrainers } from '../../lora/train/memory/trainers.ts';
 import type { TrainerOptions } from '../../lora/train/process/messages.ts';
 import { encodeCbor, sha256 } from '../../protocol/cbor.ts';
@@ -48,11 +48,17 @@ interface DeviceChoice {
   readonly signal: AbortSignal;
 }
 
-/** Chooses the devices for a base. Returns and logs the reason for the choice. */
+/** The devices for a base, and the reason for the choice. */
+export interface ChosenDevices {
+  readonly compute: ComputeOnDevices;
+  readonly reason: string;
+}
+
+/** Chooses the devices for a base. Logs the reason for the choice. */
 export async function chooseDevices(
   { home, modelDir, compute, now, signal }: DeviceChoice,
   log: Logger,
-): Promise<{ compute: ComputeOnDevices; reason: string }> {
+): Promise<ChosenDevices> {
   const model = await openBase(modelDir);
   const resolved = await resolveDevices(compute, { model, recordDir: join(home, 'engines'), now, signal });
   const reason = resolved.reason ?? 'set by the user';
@@ -97,11 +103,32 @@ export async function fitJob(
   adapterLayout(model, lora);
   const decided = decideCheckpointing(compute, {
     available,
-    needs: (resolved: ResolvedCompute) => {
-      const one = estimateTraining(model, { lora, training: fitted, compute: resolved }).memory;
-      return memoryOfTrainers(one, resolved).total;
-    },
+    needs: (resolved) => memoryOf(model, { lora, training: fitted }, resolved).total,
   });
   if (decided.reason !== null) report('checkpointing-chosen', checkpointingLine(decided.reason));
   return { training: fitted, checkpointing: decided.compute.checkpointing, notes };
+}
+
+/**
+ * Estimates the memory of all trainer processes of a job. If gradient checkpointing is decided automatically, the
+ * estimate is for a job that does not have to save memory.
+ * @throws SwarmError LORA_* if the job does not fit its base
+ */
+export async function memoryWanted(
+  { modelDir, lora, training }: JobToTrain,
+  compute: ComputeOnDevices,
+): Promise<MemoryEstimate> {
+  const { microBatch } = shareBatch(training, compute.devices.length);
+  const { checkpointing: asked, baseBits } = compute;
+  const checkpointing = asked === 'auto' ? baseBits === 4 : asked;
+  const model = await openBase(modelDir);
+  return memoryOf(model, { lora, training: { ...training, microBatch } }, { ...compute, checkpointing });
+}
+
+function memoryOf(
+  model: BaseModel,
+  job: Pick<JobToTrain, 'lora' | 'training'>,
+  compute: ResolvedCompute,
+): MemoryEstimate {
+  return memoryOfTrainers(estimateTraining(model, { ...job, compute }).memory, compute);
 }

@@ -45,15 +45,24 @@ export class TrainerSettings {
     this.#current = { modelDir, cacheDir, lora, training, compute: undecided };
   }
 
-  /** Fits the first job on a base. The previous process must have ended, because its memory is free only then. */
-  async fitFirst(job: JobToTrain, compute: ComputeOnDevices): Promise<void> {
-    this.#available = availableMemory();
+  /**
+   * Fits the first job on a base. Processes that make room for it must have ended, because their memory is free only
+   * then.
+   * @param mapped bytes that the system reports as available although other processes of this node use them
+   */
+  async fitFirst(job: JobToTrain, compute: ComputeOnDevices, { mapped }: { mapped: number }): Promise<void> {
+    this.#available = availableMemory() - mapped;
     this.take(job, await this.#fit(job, compute), compute);
   }
 
   /** Returns the settings of another job on the same base. */
   fitNext(job: JobToTrain): Promise<FittedJob> {
-    return this.#fit(job, { ...this.#current!.compute, checkpointing: this.#checkpointing });
+    return this.#fit(job, this.wanted);
+  }
+
+  /** The devices of the base, with the requested setting of gradient checkpointing. Read it only after `begin`. */
+  get wanted(): ComputeOnDevices {
+    return { ...this.#current!.compute, checkpointing: this.#checkpointing };
   }
 
   /** Makes a job the current one. */

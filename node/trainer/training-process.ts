@@ -1,71 +1,43 @@
 import { raceSignal } from 'race-signal';
-import type { Clock } from '../../common/clock.ts';
-import { sleep } from '../../common/deadline.ts';
-import { isSwarmError } from '../../common/errors.ts';
-import type { Logger } from '../../common/logger.ts';
 import type { AdapterLayout } from '../../lora/adapter/layout.ts';
 import type { Row } from '../../lora/data/row.ts';
 import { deviceNames } from '../../lora/engines/names.ts';
-import { type OnUndeleted, removeBases, removeOtherBits } from '../../lora/models/base/base-cleanup.ts';
-import type { Compute } from '../../lora/train/compute.ts';
-import { fallbackValues } from '../../lora/train/devices/fallback.ts';
+import { type OnUndeleted, removeBases } from '../../lora/models/base/base-cleanup.ts';
+import type { ComputeOnDevices } from '../../lora/train/compute.ts';
+import { availableMemory } from '../../lora/train/memory/available-memory.ts';
+import { fitsMemory, type MemoryEstimate } from '../../lora/train/memory/estimate.ts';
 import type { ProcessUse } from '../../lora/train/process/messages.ts';
-import { TrainerProcess } from '../../lora/train/process/supervisor.ts';
+import type { TrainerProcess } from '../../lora/train/process/supervisor.ts';
 import type { RowLoss } from '../../lora/train/step.ts';
 import type { TrainProgress } from '../../lora/train/trainer.ts';
 import type { LossGradient } from '../../lora/update/score.ts';
-import type { NodeMetrics } from '../../monitor/node-metrics.ts';
 import type { Manifest } from '../../protocol/manifest.ts';
-import type { FileBlobs } from '../../storage/blobs.ts';
 import { nodeError } from '../errors.ts';
-import { backoffMs } from '../machine/times.ts';
-import { chooseDevices, type JobToTrain, jobToTrain } from './job-to-train.ts';
+import { BaseTrainer, type TrainingProcessDeps, type TrainingProcessOptions } from './base-trainer.ts';
+import { chooseDevices, type JobToTrain, jobToTrain, memoryWanted } from './job-to-train.ts';
 import type { NodeTrainer, ScoreTrainer, TrainedRound, TrainTask } from './trainer.ts';
-import { TrainerSettings } from './trainer-settings.ts';
-
-export interface TrainingProcessOptions {
-  home: string;
-  /** `devices: 'auto'` takes the fastest engine for each base. */
-  compute: Compute;
-}
-
-export interface TrainingProcessDeps {
-  blobs: FileBlobs;
-  clock: Clock;
-  log: Logger;
-  random: () => number;
-  /** Counts steps and restarts, for metrics. */
-  meter: Pick<NodeMetrics, 'stepMade' | 'trainerRestarted'>;
-  /** Whether the process gets the lowest priority, for the user of the machine. @default false */
-  isPolite?: () => boolean;
-}
 
 /**
- * Runs the trainer process of one job at a time. When the next job has the same base, the process keeps the
- * base and switches to that job. If the process dies, the round that it trained is lost. The process is
- * restarted so that it is ready for the next round: immediately after a first failure, and after growing
- * pauses if it fails again.
+ * Runs the trainer processes of a node, one for each base. One process at a time trains. When the next job has another
+ * base, the process of the previous base stays loaded if both fit into the memory limit. Otherwise it ends.
  */
 export class TrainingProcess implements NodeTrainer, ScoreTrainer {
   readonly #options: TrainingProcessOptions;
   readonly #deps: TrainingProcessDeps;
   readonly #life = new AbortController();
-  /** The job that the process works on, and whose base it has loaded. */
-  #job: JobToTrain | null = null;
-  #process: Promise<TrainerProcess> | null = null;
-  readonly #settings: TrainerSettings;
-  /** Number of failures of the process since it last trained a round. */
-  #deaths = 0;
+  /** The processes by the digest of their base, from the least to the most recently used. The last one trains. */
+  readonly #loaded = new Map<string, BaseTrainer>();
+  /** Number of restarts of processes that have ended. */
   #restarts = 0;
-  #queue = 0;
   #isPaused = false;
-  #pid: number | null = null;
-  #use: (ProcessUse & { readonly at: number }) | null = null;
 
   constructor(options: TrainingProcessOptions, deps: TrainingProcessDeps) {
     this.#options = options;
     this.#deps = deps;
-    this.#settings = new TrainerSettings(options, deps);
+  }
+
+  get #current(): BaseTrainer | null {
+    return [...this.#loaded.values()].at(-1) ?? null;
   }
 
   /**
@@ -79,67 +51,63 @@ export class TrainingProcess implements NodeTrainer, ScoreTrainer {
    * chose, or an empty text if the owner chose `auto`.
    */
   get engine(): string {
-    const { devices } = (this.#settings.current ?? this.#options).compute;
+    const { devices } = this.#current?.settings.compute ?? this.#options.compute;
     return devices === 'auto' ? '' : deviceNames(devices, ', ');
   }
 
   get note(): string | null {
-    return this.#settings.note;
+    return this.#current?.settings.note ?? null;
   }
 
   get restarts(): number {
-    return this.#restarts;
+    return [...this.#loaded.values()].reduce((sum, { restarts }) => sum + restarts, this.#restarts);
   }
 
   /**
-   * Number of rounds that the process has received and has not finished. These are the round in training, and
+   * Number of rounds that the processes have received and have not finished. These are the round in training, and
    * aborted rounds whose last micro-batch is still running.
    */
   get queue(): number {
-    return this.#queue;
+    return [...this.#loaded.values()].reduce((sum, { queue }) => sum + queue, 0);
   }
 
-  /** Process id of the newest trainer process; null before the first. */
+  /** Process id of the newest process of the current base; null before the first. */
   get pid(): number | null {
-    return this.#pid;
+    return this.#current?.pid ?? null;
   }
 
   /**
-   * Processor time and memory of the trainer process at its newest step, and the time of the report on the monotonic
-   * clock; null before the first step of a process. With several devices, this is the process of the first one.
+   * Processor time and memory of all loaded processes together, each at its newest step, and the time of the newest
+   * report on the monotonic clock; null before the first step. With several devices, only the process of the first
+   * device counts.
    */
   get use(): (ProcessUse & { readonly at: number }) | null {
-    return this.#use;
+    const uses = [...this.#loaded.values()].flatMap(({ use }) => use ?? []);
+    if (uses.length === 0) return null;
+    return {
+      cpuSeconds: uses.reduce((sum, { cpuSeconds }) => sum + cpuSeconds, 0),
+      residentBytes: uses.reduce((sum, { residentBytes }) => sum + residentBytes, 0),
+      at: Math.max(...uses.map(({ at }) => at)),
+    };
   }
 
   async prepare(manifest: Manifest, { signal }: { signal: AbortSignal }): Promise<AdapterLayout> {
     const job = await jobToTrain(manifest, this.#options.home, this.#deps.blobs);
-    if (job.purpose !== this.#job?.purpose) {
-      if (job.base === this.#job?.base) await this.#turnTo(job);
-      else await this.#load(job, signal);
+    if (job.purpose !== this.#current?.job.purpose) {
+      const known = this.#loaded.get(job.base);
+      if (known === undefined) await this.#load(job, signal);
+      else await this.#turn(known, job);
     }
     return (await raceSignal(this.#living(), signal)).layout;
   }
 
-  /** Switches to another job on the base that the process has loaded. */
-  async #turnTo(job: JobToTrain): Promise<void> {
-    const fitted = await this.#settings.fitNext(job);
-    const before = this.#process!;
-    this.#job = job;
-    this.#process = (async () => {
-      // If the process failed to start, its error was reported then. The code below starts a new process
-      // instead.
-      const process = await before.catch(() => null);
-      // The settings are read after the await, because a failed device may have changed them meanwhile.
-      this.#settings.take(job, fitted);
-      if (!process?.alive) return this.#start();
-      const { lora } = job;
-      const { training, checkpointing } = fitted;
-      await process.turnTo({ lora, training, checkpointing });
-      return process;
-    })();
-    // Marks the rejection as handled. The next call that needs the process awaits the promise and gets the error.
-    this.#process.catch(() => {});
+  /** Makes a loaded process the current one, and switches it to a job on its base. */
+  async #turn(trainer: BaseTrainer, job: JobToTrain): Promise<void> {
+    const memory = await trainer.memoryFor(job);
+    if (trainer.job.purpose !== job.purpose) await trainer.turnTo(job, memory);
+    this.#loaded.delete(job.base);
+    this.#loaded.set(job.base, trainer);
+    this.#makeRoom(job.base, (others) => this.#fits(memory, others));
   }
 
   /** Starts a process for a job on another base. */
@@ -150,67 +118,73 @@ export class TrainingProcess implements NodeTrainer, ScoreTrainer {
       { home, modelDir: job.modelDir, compute: asked, now: clock.now(), signal },
       log,
     );
-    const before = this.#process;
-    this.#job = job;
-    this.#settings.begin(job, compute, reason);
-    this.#deaths = 0;
-    this.#process = (async () => {
-      await before?.then((process) => process.stop()).catch(() => {});
-      // policy.ts counts one copy of the base against the disk space that the machine's owner lends, so copies with
-      // other base bits are deleted.
-      const onUndeleted = this.#onUndeleted;
-      await removeOtherBits(job.cacheDir, { bits: compute.baseBits, onUndeleted });
-      await this.#settings.fitFirst(job, compute);
-      return this.#start();
-    })();
+    const memory = await memoryWanted(job, compute);
+    const { kept, ended } = this.#makeRoom(job.base, (others) => {
+      // The memory of a GPU is not known.
+      const isKnown = [compute, ...others.map(({ settings }) => settings.compute)].every(isProcessorOnly);
+      return (
+        isKnown &&
+        this.#fits(memory, others) &&
+        fitsMemory(memory.total, availableMemory() - mappedBy(others))
+      );
+    });
+    const deps = {
+      ...this.#deps,
+      life: this.#life.signal,
+      isPaused: () => this.#isPaused,
+      freeMemory: () => this.#makeRoom(job.base, (others) => others.length === 0).count > 0,
+      onUndeleted: this.#onUndeleted,
+    };
+    const loading = { job, compute, reason, memory, ended, mapped: mappedBy(kept) };
+    this.#loaded.set(job.base, new BaseTrainer(this.#options, deps, loading));
+  }
+
+  /**
+   * Ends processes of other bases, the least recently used first, until `fits` accepts those that are left.
+   * @returns the processes that are left, and a promise that resolves when the others have ended
+   */
+  #makeRoom(
+    base: string,
+    fits: (others: readonly BaseTrainer[]) => boolean,
+  ): { kept: readonly BaseTrainer[]; count: number; ended: Promise<unknown> } {
+    const kept = [...this.#loaded].flatMap(([digest, trainer]) => (digest === base ? [] : trainer));
+    const ended: Promise<void>[] = [];
+    while (kept.length > 0 && !fits(kept)) ended.push(this.#end(kept.shift()!));
+    return { kept, count: ended.length, ended: Promise.all(ended) };
+  }
+
+  async #end(trainer: BaseTrainer): Promise<void> {
+    this.#loaded.delete(trainer.job.base);
+    this.#restarts += trainer.restarts;
+    await trainer.stop();
+  }
+
+  /** Returns whether the processes of all bases together keep the limit of the machine's owner. */
+  #fits(wanted: MemoryEstimate, others: readonly BaseTrainer[]): boolean {
+    const total = others.reduce((sum, { memory }) => sum + memory.total, wanted.total);
+    return fitsMemory(total, this.#options.compute.memoryLimit);
   }
 
   async keepBases(bases: ReadonlySet<string>): Promise<void> {
-    if (this.#job !== null && !bases.has(this.#job.base)) {
-      const process = this.#process;
-      this.#process = null;
-      this.#job = null;
-      // Stop the process first. The disk space of deleted files becomes free only when no process maps them any more.
-      await process?.then((running) => running.stop()).catch(() => {});
-    }
+    // Stop the processes first. The disk space of deleted files becomes free only when no process maps them any more.
+    const left = [...this.#loaded].filter(([base]) => !bases.has(base));
+    await Promise.all(left.map(([, trainer]) => this.#end(trainer)));
     await removeBases({ home: this.#options.home, keep: bases, onUndeleted: this.#onUndeleted });
   }
 
   async train(
-    { adapter, rows, steps, optimizer, position }: TrainTask,
-    { signal, onProgress }: { signal: AbortSignal; onProgress: (progress: TrainProgress) => void },
+    task: TrainTask,
+    options: { signal: AbortSignal; onProgress: (progress: TrainProgress) => void },
   ): Promise<TrainedRound> {
-    const process = await raceSignal(this.#living(), signal);
-    const report = (progress: TrainProgress): void => {
-      this.#deps.meter.stepMade();
-      if (process.use !== null) this.#use = { ...process.use, at: this.#deps.clock.monotonic() };
-      onProgress(progress);
-    };
-    const task = { adapter, rows, steps, optimizer, position, onProgress: report, signal };
-    try {
-      // An aborted round ends only after its current micro-batch. The next round is sent to the process immediately,
-      // and waits there.
-      this.#queue++;
-      const training = process.train(task).finally(() => this.#queue--);
-      const { adapter: trained, ...result } = await raceSignal(training, signal);
-      const after = await raceSignal(process.snapshot(signal), signal);
-      this.#deaths = 0;
-      return { adapter: trained, optimizer: after, result };
-    } catch (error) {
-      if (!process.alive) this.#restart(error);
-      else if (this.#settings.fallback(error) !== null) {
-        await process.stop();
-        this.#restart(error);
-      }
-      throw error;
-    }
+    const current = this.#prepared();
+    const process = await raceSignal(current.living(), options.signal);
+    return current.train(process, task, options);
   }
 
   /** Pauses the training before its next step, or lets it go on. */
   pause(isPaused: boolean): void {
     this.#isPaused = isPaused;
-    // A process that fails to start reports its error to the call that needs it.
-    this.#process?.then((process) => process.pause(isPaused)).catch(() => {});
+    for (const trainer of this.#loaded.values()) trainer.pause(isPaused);
   }
 
   async lossGradient(
@@ -233,60 +207,31 @@ export class TrainingProcess implements NodeTrainer, ScoreTrainer {
 
   async stop(): Promise<void> {
     this.#life.abort(nodeError('TRAINER_STOPPED', 'the trainer has been stopped'));
-    const process = await this.#process?.catch(() => null);
-    await process?.stop();
+    await Promise.all([...this.#loaded.values()].map((trainer) => trainer.stop()));
   }
 
-  /**
-   * Returns the running process. If the process died between two rounds, starts a new process.
-   * @throws SwarmError TRAINER_NOT_PREPARED
-   */
+  /** Returns the running process of the current base. @throws SwarmError TRAINER_NOT_PREPARED */
   async #living(): Promise<TrainerProcess> {
-    if (!this.#process) {
-      throw nodeError('TRAINER_NOT_PREPARED', 'no job has been prepared for this trainer');
-    }
-    const current = this.#process;
-    const process = await current.catch((error: unknown) => {
-      // A failed start is not kept, so the next call starts the process again.
-      if (this.#process === current) this.#restart(error);
-      throw error;
-    });
-    if (process.alive) return process;
-    if (this.#process === current) this.#restart(null);
-    return this.#living();
+    return this.#prepared().living();
   }
 
-  #restart(error: unknown): void {
-    const { clock, log, random, meter } = this.#deps;
-    this.#deaths++;
-    this.#restarts++;
-    const pauseMs = this.#deaths === 1 ? 0 : backoffMs(this.#deaths - 1, random());
-    const fallback = this.#settings.fallback(error);
-    if (fallback !== null) this.#settings.takeFallback(fallback);
-    const values = isSwarmError(error) ? { code: error.code, reason: error.message, ...error.values } : {};
-    const changed = fallback === null ? {} : fallbackValues(fallback);
-    log.warn({ ...values, ...changed, deaths: this.#deaths, pauseMs }, 'trainer-restarted');
-    // The error is null when the process died between two rounds.
-    meter.trainerRestarted(isSwarmError(error) ? error.code : 'TRAINER_DIED');
-    this.#process = sleep(clock, pauseMs, this.#life.signal).then(() => this.#start());
-    // Marks the rejection of a failed start as handled. The next call that needs the process awaits the promise and
-    // gets the error.
-    this.#process.catch(() => {});
+  /** @throws SwarmError TRAINER_NOT_PREPARED */
+  #prepared(): BaseTrainer {
+    const current = this.#current;
+    if (current !== null) return current;
+    throw nodeError('TRAINER_NOT_PREPARED', 'no job has been prepared for this trainer');
   }
+}
 
-  async #start(): Promise<TrainerProcess> {
-    const { log } = this.#deps;
-    const onLog = (line: string): void => log.debug({ line }, 'trainer-logged');
-    const onNotice = (text: string): void => {
-      log.warn({ reason: text }, 'device-lost');
-      this.#settings.note = text;
-    };
-    const isPolite = this.#deps.isPolite?.() ?? false;
-    const deps = { onLog, onNotice, signal: this.#life.signal, isPolite };
-    const process = await TrainerProcess.start(this.#settings.current!, deps);
-    process.pause(this.#isPaused);
-    this.#pid = process.pid ?? null;
-    this.#use = null;
-    return process;
-  }
+function isProcessorOnly({ devices }: ComputeOnDevices): boolean {
+  return devices.every(({ engine }) => engine === 'onnx-cpu');
+}
+
+/**
+ * Returns the bytes of weights that the processes map from files. The system reports these bytes as available, because
+ * it could drop the pages.
+ */
+function mappedBy(trainers: readonly BaseTrainer[]): number {
+  const mapping = trainers.filter(({ settings }) => settings.compute.baseBits === 32);
+  return mapping.reduce((sum, { memory }) => sum + memory.weights, 0);
 }

@@ -32,11 +32,14 @@ export interface TinyBase {
   readonly rows: readonly Row[];
 }
 
-/** Makes a tiny base; its files are deleted when the test ends. */
-export async function tinyBase(): Promise<TinyBase> {
+/**
+ * Makes a tiny base; its files are deleted when the test ends.
+ * @param options seed of the base, and the home to use. @default seed 1 and a new home
+ */
+export async function tinyBase(options: { seed?: number; home?: string } = {}): Promise<TinyBase> {
   const folder = await temporaryFolder();
-  const home = join(folder, 'home');
-  const modelDir = await makeTinyModel(join(folder, 'tiny'));
+  const { seed = 1, home = join(folder, 'home') } = options;
+  const modelDir = await makeTinyModel(join(folder, 'tiny'), { seed });
   const blobs = await FileBlobStore.open({ home }, { clock: systemClock });
   const base = await describeBase(modelDir);
   const { signal } = new AbortController();

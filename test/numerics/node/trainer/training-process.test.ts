@@ -11,8 +11,9 @@ import { freshOptimizer } from '../../../../lora/train/optimizer/optimizer-state
 import { zeros } from '../../../../lora/update/layout.ts';
 import { silentLogger } from '../../../../monitor/log.ts';
 import { RoundSlices } from '../../../../node/sharing/round-slices.ts';
+import type { TrainingProcessDeps } from '../../../../node/trainer/base-trainer.ts';
 import type { TrainTask } from '../../../../node/trainer/trainer.ts';
-import { TrainingProcess, type TrainingProcessDeps } from '../../../../node/trainer/training-process.ts';
+import { TrainingProcess } from '../../../../node/trainer/training-process.ts';
 import type { Manifest } from '../../../../protocol/manifest.ts';
 import { childrenOf } from '../../../utils/children.ts';
 import { maxDifference } from '../../../utils/reference.ts';
@@ -244,6 +245,72 @@ describe('the trainer of a node', () => {
       });
       expect(await trained(trainer, manifest)).toEqual(first);
       expect(trainer.pid).toBe(pid);
+    });
+  });
+
+  describe('with jobs on different bases', () => {
+    /** Trains jobs of two bases in turns. Returns the adapters and the process of each round. */
+    const inTurns = async (trainer: TrainingProcess, turns: readonly Manifest[]) => {
+      const rounds: { adapter: readonly Float32Array[]; pid: number }[] = [];
+      for (const manifest of turns) {
+        await trainer.prepare(manifest, { signal: live() });
+        const { adapter } = await trainer.train(bench.task(1), { signal: live(), ...quiet });
+        rounds.push({ adapter, pid: trainer.pid! });
+      }
+      return rounds;
+    };
+    const trainerWith = (compute: Partial<typeof onProcessor>): TrainingProcess => {
+      const trainer = new TrainingProcess(
+        { home: bench.home, compute: { ...onProcessor, ...compute } },
+        bench.deps,
+      );
+      onTestFinished(() => trainer.stop());
+      return trainer;
+    };
+    let a: Manifest;
+    let b: Manifest;
+    beforeEach(async () => {
+      a = bench.manifest;
+      b = (await tinyBase({ seed: 2, home: bench.home })).manifest;
+    });
+
+    test('keeps both bases loaded, and computes as with one base at a time', async () => {
+      const { memory } = estimateTraining(bench.model, {
+        lora: a.lora,
+        training: trainingConfigSchema.parse({ ...a.training, totalSteps: 1, seed: a.seed }),
+        compute: processorCompute(),
+      });
+      const [both, one] = [2.6, 1.3].map((bases) => trainerWith({ memoryLimit: bases * memory.total }));
+      const kept = await inTurns(both!, [a, b, a, b]);
+      const reloaded = await inTurns(one!, [a, b, a]);
+      expect(kept.map(({ adapter }) => adapter).slice(0, 3)).toEqual(reloaded.map(({ adapter }) => adapter));
+      // Each process loads its base once.
+      expect(kept.map(({ pid }) => kept.findIndex((round) => round.pid === pid))).toEqual([0, 1, 0, 1]);
+      expect(new Set(reloaded.map(({ pid }) => pid)).size).toBe(3);
+      expect(both!.use!.residentBytes).toBeGreaterThan(1.5 * one!.use!.residentBytes);
+      expect(one!.note).not.toContain('gradient checkpointing');
+    });
+
+    test('ends the process of a base that is no longer needed', async () => {
+      const trainer = trainerWith({});
+      const [first, second] = await inTurns(trainer, [a, b]);
+      await trainer.keepBases(new Set([b.base.digest]));
+      expect(() => process.kill(first!.pid, 0)).toThrow();
+      const [third] = await inTurns(trainer, [b]);
+      expect(third!.pid).toBe(second!.pid);
+    });
+
+    test('ends the other base when memory runs out, and keeps the settings of the job', async () => {
+      const trainer = trainerWith({});
+      const [first] = await inTurns(trainer, [a, b]);
+      const training = trainer.train(bench.task(2000), {
+        signal: live(),
+        onProgress: ({ step }) => step === 1 && process.kill(trainer.pid!, 'SIGKILL'),
+      });
+      await expect(training).rejects.toMatchObject({ code: 'TRAINER_DIED' });
+      await inTurns(trainer, [b]);
+      expect(() => process.kill(first!.pid, 0)).toThrow();
+      expect(trainer.note).not.toContain('SIGKILL');
     });
   });
 

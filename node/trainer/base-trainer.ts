@@ -1,0 +1,248 @@
+import { raceSignal } from 'race-signal';
+import type { Clock } from '../../common/clock.ts';
+import { sleep } from '../../common/deadline.ts';
+import { isSwarmError } from '../../common/errors.ts';
+import type { Logger } from '../../common/logger.ts';
+import { type OnUndeleted, removeOtherBits } from '../../lora/models/base/base-cleanup.ts';
+import type { Compute, ComputeOnDevices } from '../../lora/train/compute.ts';
+import { fallbackValues } from '../../lora/train/devices/fallback.ts';
+import type { MemoryEstimate } from '../../lora/train/memory/estimate.ts';
+import type { ProcessUse } from '../../lora/train/process/messages.ts';
+import { TrainerProcess } from '../../lora/train/process/supervisor.ts';
+import type { TrainProgress } from '../../lora/train/trainer.ts';
+import type { NodeMetrics } from '../../monitor/node-metrics.ts';
+import type { FileBlobs } from '../../storage/blobs.ts';
+import { backoffMs } from '../machine/times.ts';
+import { type ChosenDevices, type JobToTrain, memoryWanted } from './job-to-train.ts';
+import type { TrainedRound, TrainTask } from './trainer.ts';
+import { TrainerSettings } from './trainer-settings.ts';
+
+export interface TrainingProcessOptions {
+  home: string;
+  /**
+   * `devices: 'auto'` takes the fastest engine for each base. `memoryLimit` is for the processes of all bases together.
+   */
+  compute: Compute;
+}
+
+export interface TrainingProcessDeps {
+  blobs: FileBlobs;
+  clock: Clock;
+  log: Logger;
+  random: () => number;
+  /** Counts steps and restarts, for metrics. */
+  meter: Pick<NodeMetrics, 'stepMade' | 'trainerRestarted'>;
+  /** Whether the process gets the lowest priority, for the user of the machine. @default false */
+  isPolite?: () => boolean;
+}
+
+export interface BaseTrainerDeps extends TrainingProcessDeps {
+  /** Aborts when the node stops. */
+  readonly life: AbortSignal;
+  /** Whether the training is paused now. */
+  readonly isPaused: () => boolean;
+  /** Ends the processes of other bases after this one has run out of memory. Returns whether there were any. */
+  readonly freeMemory: () => boolean;
+  readonly onUndeleted: OnUndeleted;
+}
+
+/** The process that a job is loaded into. */
+interface Loading extends ChosenDevices {
+  readonly job: JobToTrain;
+  readonly memory: MemoryEstimate;
+  /** Resolves when the processes that must end first have ended. */
+  readonly ended: Promise<unknown>;
+  /** Bytes that the system reports as available although other processes of this node use them. */
+  readonly mapped: number;
+}
+
+/**
+ * The trainer process of one base. When the next job has the same base, the process keeps the base and switches to that
+ * job. If the process dies, the round that it trained is lost. The process is restarted so that it is ready for the next
+ * round: immediately after a first failure, and after growing pauses if it fails again.
+ */
+export class BaseTrainer {
+  readonly #deps: BaseTrainerDeps;
+  readonly #settings: TrainerSettings;
+  #job: JobToTrain;
+  #process: Promise<TrainerProcess>;
+  #memory: MemoryEstimate;
+  /** Number of failures of the process since it last trained a round. */
+  #deaths = 0;
+  #restarts = 0;
+  #queue = 0;
+  #pid: number | null = null;
+  #use: (ProcessUse & { readonly at: number }) | null = null;
+
+  /** Starts a process. The next call that needs the process gets the error of a failed start. */
+  constructor(options: TrainingProcessOptions, deps: BaseTrainerDeps, loading: Loading) {
+    const { job, compute, reason, memory, ended, mapped } = loading;
+    this.#deps = deps;
+    const settings = new TrainerSettings(options, deps);
+    this.#settings = settings;
+    this.#job = job;
+    this.#memory = memory;
+    settings.begin(job, compute, reason);
+    this.#process = (async () => {
+      await ended;
+      // policy.ts counts one copy of the base against the disk space that the machine's owner lends, so copies with
+      // other base bits are deleted.
+      await removeOtherBits(job.cacheDir, { bits: compute.baseBits, onUndeleted: deps.onUndeleted });
+      await settings.fitFirst(job, compute, { mapped });
+      return this.#start();
+    })();
+    // Marks the rejection as handled.
+    this.#process.catch(() => {});
+  }
+
+  get job(): JobToTrain {
+    return this.#job;
+  }
+
+  get settings(): Pick<TrainerSettings, 'note'> & { readonly compute: ComputeOnDevices } {
+    return { note: this.#settings.note, compute: this.#settings.current!.compute };
+  }
+
+  /** Memory that the process takes for its current job. */
+  get memory(): MemoryEstimate {
+    return this.#memory;
+  }
+
+  get restarts(): number {
+    return this.#restarts;
+  }
+
+  /** Number of rounds that the process has received and has not finished. */
+  get queue(): number {
+    return this.#queue;
+  }
+
+  /** Process id of the newest process; null before the first. */
+  get pid(): number | null {
+    return this.#pid;
+  }
+
+  /** Processor time and memory of the process at its newest step, and the time of the report on the monotonic clock. */
+  get use(): (ProcessUse & { readonly at: number }) | null {
+    return this.#use;
+  }
+
+  /** Memory that the process would take for another job on its base. @throws SwarmError LORA_* */
+  memoryFor(job: JobToTrain): Promise<MemoryEstimate> {
+    return memoryWanted(job, this.#settings.wanted);
+  }
+
+  /** Switches to another job on the same base. @throws SwarmError LORA_* if the job does not fit the base */
+  async turnTo(job: JobToTrain, memory: MemoryEstimate): Promise<void> {
+    const fitted = await this.#settings.fitNext(job);
+    const before = this.#process;
+    this.#job = job;
+    this.#memory = memory;
+    this.#process = (async () => {
+      // If the process failed to start, its error was reported then. The code below starts a new process
+      // instead.
+      const process = await before.catch(() => null);
+      // The settings are read after the await, because a failed device may have changed them meanwhile.
+      this.#settings.take(job, fitted);
+      if (!process?.alive) return this.#start();
+      const { lora } = job;
+      const { training, checkpointing } = fitted;
+      await process.turnTo({ lora, training, checkpointing });
+      return process;
+    })();
+    // Marks the rejection as handled. The next call that needs the process awaits the promise and gets the error.
+    this.#process.catch(() => {});
+  }
+
+  /** Trains a round. @throws SwarmError TRAINER_DIED, another error of training, or the signal's reason */
+  async train(
+    process: TrainerProcess,
+    { adapter, rows, steps, optimizer, position }: TrainTask,
+    { signal, onProgress }: { signal: AbortSignal; onProgress: (progress: TrainProgress) => void },
+  ): Promise<TrainedRound> {
+    const report = (progress: TrainProgress): void => {
+      this.#deps.meter.stepMade();
+      if (process.use !== null) this.#use = { ...process.use, at: this.#deps.clock.monotonic() };
+      onProgress(progress);
+    };
+    const task = { adapter, rows, steps, optimizer, position, onProgress: report, signal };
+    try {
+      // An aborted round ends only after its current micro-batch. The next round is sent to the process immediately,
+      // and waits there.
+      this.#queue++;
+      const training = process.train(task).finally(() => this.#queue--);
+      const { adapter: trained, ...result } = await raceSignal(training, signal);
+      const after = await raceSignal(process.snapshot(signal), signal);
+      this.#deaths = 0;
+      return { adapter: trained, optimizer: after, result };
+    } catch (error) {
+      if (!process.alive) this.#restart(error);
+      else if (this.#settings.fallback(error) !== null) {
+        await process.stop();
+        this.#restart(error);
+      }
+      throw error;
+    }
+  }
+
+  /** Pauses the training before its next step, or lets it go on. */
+  pause(isPaused: boolean): void {
+    // A process that fails to start reports its error to the call that needs it.
+    this.#process.then((process) => process.pause(isPaused)).catch(() => {});
+  }
+
+  async stop(): Promise<void> {
+    // A process that failed to start needs no stop.
+    const process = await this.#process.catch(() => null);
+    await process?.stop();
+  }
+
+  /** Returns the running process. If the process died between two rounds, starts a new process. */
+  async living(): Promise<TrainerProcess> {
+    const current = this.#process;
+    const process = await current.catch((error: unknown) => {
+      // A failed start is not kept, so the next call starts the process again.
+      if (this.#process === current) this.#restart(error);
+      throw error;
+    });
+    if (process.alive) return process;
+    if (this.#process === current) this.#restart(null);
+    return this.living();
+  }
+
+  #restart(error: unknown): void {
+    const { clock, log, random, meter, life, freeMemory } = this.#deps;
+    this.#deaths++;
+    this.#restarts++;
+    const pauseMs = this.#deaths === 1 ? 0 : backoffMs(this.#deaths - 1, random());
+    const possible = this.#settings.fallback(error);
+    // If the process had to share the memory with other bases, it can keep its settings once they are gone.
+    const fallback = possible !== null && freeMemory() ? null : possible;
+    if (fallback !== null) this.#settings.takeFallback(fallback);
+    const values = isSwarmError(error) ? { code: error.code, reason: error.message, ...error.values } : {};
+    const changed = fallback === null ? {} : fallbackValues(fallback);
+    log.warn({ ...values, ...changed, deaths: this.#deaths, pauseMs }, 'trainer-restarted');
+    // The error is null when the process died between two rounds.
+    meter.trainerRestarted(isSwarmError(error) ? error.code : 'TRAINER_DIED');
+    this.#process = sleep(clock, pauseMs, life).then(() => this.#start());
+    // Marks the rejection of a failed start as handled. The next call that needs the process awaits the promise and
+    // gets the error.
+    this.#process.catch(() => {});
+  }
+
+  async #start(): Promise<TrainerProcess> {
+    const { log, life } = this.#deps;
+    const onLog = (line: string): void => log.debug({ line }, 'trainer-logged');
+    const onNotice = (text: string): void => {
+      log.warn({ reason: text }, 'device-lost');
+      this.#settings.note = text;
+    };
+    const isPolite = this.#deps.isPolite?.() ?? false;
+    const deps = { onLog, onNotice, signal: life, isPolite };
+    const process = await TrainerProcess.start(this.#settings.current!, deps);
+    process.pause(this.#deps.isPaused());
+    this.#pid = process.pid ?? null;
+    this.#use = null;
+    return process;
+  }
+}
