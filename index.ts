@@ -603,6 +603,9 @@ export type {
   PeerStanding,
   PeerStrike,
   PeerView,
+  SampleResult,
+  SamplesView,
+  SampleText,
   SettingsChange,
 } from './coordinator/api/types.ts';
 export type { ScoreMismatch, ScoreWitness } from './coordinator/audits/check-scores.ts';

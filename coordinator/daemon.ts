@@ -7,7 +7,7 @@ import { systemClock } from '../common/system-clock.ts';
 import { Teardown } from '../common/teardown.ts';
 import { resolveHomes } from '../common/user-folders.ts';
 import { deviceNames } from '../lora/engines/names.ts';
-import { evaluateInProcess } from '../lora/evaluate/process/task-process.ts';
+import { evaluateInProcess, sampleInProcess } from '../lora/evaluate/process/task-process.ts';
 import { layOutBase } from '../lora/models/base/base-folder.ts';
 import { parseOneDevice } from '../lora/train/compute.ts';
 import { createCoordinatorMetrics } from '../monitor/coordinator-metrics.ts';
@@ -18,6 +18,7 @@ import { privateAddressesWarning } from '../net/addresses.ts';
 import { createHost } from '../net/host.ts';
 import { loadIdentity } from '../net/identity.ts';
 import { defaultListen, rememberListen } from '../net/listen-port.ts';
+import type { Manifest } from '../protocol/manifest.ts';
 import { loadToken } from '../storage/api-token.ts';
 import { FileBlobStore } from '../storage/blob-store.ts';
 import { claimHome, writeDaemonFile } from '../storage/daemon-home.ts';
@@ -34,6 +35,7 @@ import {
   optionsSchema,
   type RunningCoordinator,
 } from './daemon-options.ts';
+import { BackgroundWork } from './jobs/background-work.ts';
 import { checkJob } from './jobs/check-job.ts';
 import { JobCreation } from './jobs/create-job.ts';
 import { JobPublisher } from './jobs/job-publisher.ts';
@@ -46,6 +48,7 @@ import { logEvents } from './record/event-log.ts';
 import { defaultRetention } from './record/retention.ts';
 import { BLOB_FLOOR_BYTES, DiskGuard, PAUSE_BELOW_BYTES } from './recovery/disk-guard.ts';
 import { requireNewestStore } from './recovery/newer-folders.ts';
+import { Sampler } from './samples/sampler.ts';
 import { Store } from './store/store.ts';
 import { openWebhooks } from './webhooks/open.ts';
 
@@ -150,26 +153,26 @@ export async function startCoordinator(
     teardown.add(() => publisher.stop());
     const { devices, threads, baseBits, precision } = compute;
     const engine = devices === 'auto' ? devices : deviceNames(devices, ',');
-    const evaluator = new TaskEvaluator(
-      { cacheDir: join(home, 'cache'), compute: { engine, threads, baseBits, precision } },
-      {
-        coordinator,
-        store,
-        folders,
-        clock,
-        log,
-        baseFolder: (base) => layOutBase({ home, base, pathOf: (digest) => blobs.path(digest) }),
-        evaluate: evaluateInProcess,
-      },
-    );
-    coordinator.onEvent((event) => evaluator.observe(event));
+    const model = { cacheDir: join(home, 'cache'), compute: { engine, threads, baseBits, precision } };
+    const workDeps = {
+      ...{ coordinator, store, folders, clock, log },
+      baseFolder: (base: Manifest['base']) =>
+        layOutBase({ home, base, pathOf: (digest) => blobs.path(digest) }),
+    };
+    const work = new BackgroundWork({
+      sources: [
+        new TaskEvaluator(model, { ...workDeps, evaluate: evaluateInProcess }),
+        new Sampler(model, { ...workDeps, sample: sampleInProcess }),
+      ],
+    });
+    coordinator.onEvent((event) => work.observe(event));
     const sweeps = new Sweeps({ coordinator, store, clock, log });
     coordinator.onEvent((event) => sweeps.observe(event));
     teardown.add(() => sweeps.stop());
     const { webhooks: given = [] } = options;
     const webhooks = await openWebhooks({ home, given, version }, { coordinator, store, clock, log });
     teardown.add(() => webhooks.stop());
-    teardown.add(() => evaluator.stop());
+    teardown.add(() => work.stop());
     const health = new Health({ clock });
     const needed = PAUSE_BELOW_BYTES;
     addHealthChecks(health, { coordinator, store, checkDisk: () => checkWritable(home, { needed }) });
@@ -192,7 +195,7 @@ export async function startCoordinator(
     coordinator.start();
     void guard.start();
     publisher.start();
-    evaluator.start();
+    work.start();
     sweeps.start();
     webhooks.start();
     await creation.clean();

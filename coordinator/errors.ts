@@ -50,6 +50,8 @@ export const coordinatorError = defineErrors({
   NOT_ADMITTED: 'refused',
   REQUEST_INVALID: 'usage',
   ROUND_NOT_CLOSED: 'failed',
+  SAMPLES_PROMPT: 'usage',
+  SAMPLES_SLOW: { kind: 'failed', next: 'use fewer prompts, or fewer tokens (samples.maxTokens)' },
   SEQUENCE_TOO_LONG: 'usage',
   SETTING_FIXED: 'usage',
   SETTING_INVALID: 'usage',

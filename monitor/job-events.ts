@@ -54,6 +54,9 @@ export type JobEventBody =
   /** A sweep of the job has ended without a winner. */
   | { type: 'sweep-failed'; sweep: string; reason: string }
   | { type: 'tasks-failed'; round: number; reason: string }
+  /** A checkpoint continued the prompts of the job. The texts are not in the event, because they are large. */
+  | { type: 'sampled'; round: number; seconds: number }
+  | { type: 'samples-failed'; round: number; reason: string }
   | { type: 'priority-changed'; before: number; after: number }
   | { type: 'peer-joined'; peer: string; name: string; engine: string }
   /** A node takes no work for now, for this reason. `reason` is null when the node takes work again. */

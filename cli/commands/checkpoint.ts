@@ -17,7 +17,7 @@ import { homeOption, jsonOption, roundOrBest } from '../options/common.ts';
 import { inviteFileOption, readTarget, TARGET_HELP, type TargetOptions } from '../options/target-input.ts';
 import { ProgressLine, printJson, printLines, printNote } from '../print.ts';
 import { versionJson } from '../views/adapters.ts';
-import { checkpointLines, checkpointTable } from '../views/checkpoints.ts';
+import { checkpointLines, checkpointTable, sampleLines } from '../views/checkpoints.ts';
 
 interface CommonOptions {
   home?: string;
@@ -46,7 +46,7 @@ export function registerCheckpoint(program: Command, context: Context): void {
   add('list', 'list the checkpoints of a job with their held-out loss')
     .argument(...JOB_ARGUMENT)
     .action((job: string | undefined, options: CommonOptions) => list(context, job, options));
-  add('show', 'show one checkpoint: its parent, contributors and metrics')
+  add('show', 'show one checkpoint: its parent, contributors, metrics and samples')
     .argument(...JOB_ARGUMENT)
     .option(...ROUND)
     .action((job: string | undefined, options: RoundOptions) => show(context, job, options));
@@ -106,9 +106,11 @@ async function list(context: Context, job: string | undefined, options: CommonOp
 }
 
 async function show(context: Context, job: string | undefined, options: RoundOptions): Promise<void> {
-  const view = await find(await coordinatorApi(context, options), job, options.round);
-  if (options.json) printJson(context, { schemaVersion: 1, ...view });
-  else printLines(context, checkpointLines(view));
+  const api = await coordinatorApi(context, options);
+  const view = await find(api, job, options.round);
+  const { result: samples } = await api.samples(view.checkpoint.job, view.round);
+  if (options.json) printJson(context, { schemaVersion: 1, ...view, samples });
+  else printLines(context, [...checkpointLines(view), ...sampleLines(samples)]);
 }
 
 async function find(
@@ -161,10 +163,13 @@ async function exportTo(context: Context, job: string, dir: string, options: Exp
 async function writeCard(api: ApiClient, view: CheckpointView, output: string): Promise<void> {
   const { checkpointCard } = await import('../../registry/export/checkpoint-card.ts');
   const { CARD_FILE } = await import('../../registry/export/card.ts');
-  const [{ job, manifest, baseLoss }, all] = await Promise.all([
+  const [{ job, manifest, baseLoss }, all, { result }] = await Promise.all([
     api.job(view.checkpoint.job),
     api.checkpoints(view.checkpoint.job),
+    api.samples(view.checkpoint.job, view.round),
   ]);
+  // An exported folder is often published, and held-out data may be private.
+  const samples = result?.texts?.filter(({ isHeldOut }) => !isHeldOut) ?? [];
   const curve = all
     .filter(({ round }) => round <= view.round)
     .map(({ round, checkpoint }) => ({ round, heldOutLoss: checkpoint.metrics.heldOutLoss }))
@@ -174,7 +179,7 @@ async function writeCard(api: ApiClient, view: CheckpointView, output: string): 
   const figures = view.tasks?.figures ?? null;
   await writeFile(
     join(output, CARD_FILE),
-    checkpointCard({ job, manifest, checkpoint, baseLoss, curve, figures }),
+    checkpointCard({ job, manifest, checkpoint, baseLoss, curve, figures, samples }),
   );
 }
 

@@ -1,5 +1,5 @@
 import { formatBytes, formatCount, formatDuration, formatLoss, safeText, table } from '../../common/text.ts';
-import type { CheckpointView } from '../../index.ts';
+import type { CheckpointView, SampleResult } from '../../index.ts';
 import { shortPeer } from '../../protocol/ids.ts';
 
 /** Returns a table of a job's checkpoints. */
@@ -58,6 +58,25 @@ export function checkpointLines(view: CheckpointView): string[] {
         `update        ${shortPeer(c.peer)}  round ${c.round}  weight ${c.weight.toFixed(3)}  ${formatCount(c.tokens)} tokens`,
     ),
   ];
+}
+
+/** Returns the samples of a checkpoint: each prompt with its continuations by the base and by the checkpoint. */
+export function sampleLines(samples: SampleResult | null): string[] {
+  if (samples === null) return [];
+  if (samples.texts === null) return [`samples       none: ${safeText(samples.reason)}`];
+  const shown = (text: string): string[] =>
+    safeText(text, { multiline: true, maxCharacters: Number.POSITIVE_INFINITY })
+      .split('\n')
+      .map((line) => `  ${line}`);
+  return samples.texts.flatMap(({ prompt, isHeldOut, before, after }, i) => [
+    '',
+    `sample ${i + 1}, the prompt${isHeldOut ? ' (the beginning of a held-out row)' : ''}:`,
+    ...shown(prompt),
+    'continued by the base:',
+    ...shown(before),
+    'continued by the checkpoint:',
+    ...shown(after),
+  ]);
 }
 
 /**

@@ -45,6 +45,10 @@ export class EventLines {
         return `! ${safeText(event.reason)}`;
       case 'tasks-failed':
         return `! round ${event.round}: the checkpoint was not evaluated on the tasks: ${safeText(event.reason)}`;
+      case 'sampled':
+        return null;
+      case 'samples-failed':
+        return `! round ${event.round}: the checkpoint was not sampled: ${safeText(event.reason)}`;
       case 'priority-changed':
         return `priority ${event.before} → ${event.after}`;
       case 'peer-joined':

@@ -54,6 +54,8 @@ const eventsSchema = z.object({
   follow: z.enum(['0', '1', 'true', 'false']).default('0'),
 });
 
+const samplesSchema = z.object({ round: z.coerce.number().int().nonnegative().optional() });
+
 export function jobRoutes(server: FastifyInstance, deps: ApiDeps): void {
   const { coordinator, views, store } = deps;
   type ById = { Params: { id: string } };
@@ -102,6 +104,10 @@ export function jobRoutes(server: FastifyInstance, deps: ApiDeps): void {
   server.get<ById>('/v1/jobs/:id/checkpoints', async ({ params }) => ({
     checkpoints: views.checkpoints(coordinator.find(params.id)),
   }));
+  server.get<ById>('/v1/jobs/:id/samples', async ({ params, query }) => {
+    const { round = null } = checked(samplesSchema, query, 'round');
+    return views.samples(coordinator.find(params.id), round);
+  });
   server.get<{ Params: { id: string; round: string } }>(
     '/v1/jobs/:id/checkpoints/:round',
     async ({ params }) => {

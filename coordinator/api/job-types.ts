@@ -1,4 +1,6 @@
-/** Parts of the answers about a job: changes of its settings, and its tasks. */
+import type { SampleResult } from '../store/samples.ts';
+
+/** Parts of the answers about a job: changes of its settings, its tasks, and its samples. */
 
 /** The tasks of a job, and the figures that decide which checkpoint is the best. */
 export interface JobTasksView {
@@ -36,4 +38,14 @@ export interface CheckpointTasks {
   reason: string;
   seconds: number;
   at: number;
+}
+
+/** Texts that the base and a checkpoint of a job generated from the same prompts. */
+export interface SamplesView {
+  /** Whether the job has prompts. */
+  hasPrompts: boolean;
+  /** Rounds of the checkpoints with samples, oldest first. */
+  rounds: number[];
+  /** The samples of the requested checkpoint, or the newest samples; null if there are none. */
+  result: SampleResult | null;
 }

@@ -282,5 +282,6 @@ export type CheckJobLine =
   | { event: 'checked'; check: JobCheck };
 
 export type { CreateJobLine } from '../jobs/create-job.ts';
-export type { CheckpointTasks, JobTasksView, SettingsChange } from './job-types.ts';
+export type { SampleResult, SampleText } from '../store/samples.ts';
+export type { CheckpointTasks, JobTasksView, SamplesView, SettingsChange } from './job-types.ts';
 export type { JobEvent };

@@ -11,7 +11,7 @@ import { isOpen, needsOperator } from '../round/job-phase.ts';
 import type { JobState } from '../round/state.ts';
 import type { StoredCheckpoint } from '../store/store.ts';
 import { checkpointTasks, type EvaluatedCheckpoints, jobTasks, settingsChanges } from './job-views.ts';
-import type { CheckpointView, CoordinatorStatus, JobDetail, JobSummary } from './types.ts';
+import type { CheckpointView, CoordinatorStatus, JobDetail, JobSummary, SamplesView } from './types.ts';
 
 export interface ViewOptions {
   readonly version: string;
@@ -140,6 +140,16 @@ export class Views {
 
   checkpoint(run: JobRun, stored: StoredCheckpoint): CheckpointView {
     return this.#checkpoint(run, stored, checkpointTasks(run.context.job, this.#deps.store));
+  }
+
+  /** @param round round of a checkpoint; null for the newest samples */
+  samples({ context: { job } }: JobRun, round: number | null): SamplesView {
+    const { samples } = this.#deps.store;
+    return {
+      hasPrompts: samples.of(job) !== null,
+      rounds: samples.rounds(job),
+      result: round === null ? samples.newest(job) : samples.result(job, round),
+    };
   }
 
   #checkpoint(run: JobRun, stored: StoredCheckpoint, tasks: EvaluatedCheckpoints): CheckpointView {

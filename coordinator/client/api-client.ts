@@ -15,12 +15,13 @@ import type {
   JobSummary,
   PeerReceipts,
   PeerView,
+  SamplesView,
 } from '../api/types.ts';
 import type { CloneOptions } from '../jobs/clone-job.ts';
 import type { NewPlace } from '../jobs/create-job.ts';
 import type { NewSweep } from '../jobs/sweeps.ts';
 import type { WebhookTest, WebhookView } from '../webhooks/webhooks.ts';
-import { ApiConnection, type ApiConnectionOptions } from './api-connection.ts';
+import { ApiConnection, type ApiConnectionOptions, jobPath } from './api-connection.ts';
 
 /** Location of a coordinator's control API: the home of a coordinator on this machine, or its URL and token. */
 export type CoordinatorAddress = { readonly home: string } | { readonly url: string; readonly token: string };
@@ -130,19 +131,17 @@ export class ApiClient {
 
   /** Finds a job by its name, its digest or a unique prefix of its digest. */
   job(id: string): Promise<JobDetail> {
-    return this.#connection.get(`/v1/jobs/${encodeURIComponent(id)}`);
+    return this.#connection.get(jobPath(id));
   }
 
   /** Pauses, resumes or ends a job. @param reason shown to its nodes */
   act(id: string, action: 'pause' | 'resume' | 'stop', reason: string): Promise<JobSummary> {
-    return this.#connection.post(`/v1/jobs/${encodeURIComponent(id)}/${action}`, { reason });
+    return this.#connection.post(`${jobPath(id)}/${action}`, { reason });
   }
 
   /** Lists the invites of a job: the shared one, then the personal ones, oldest first. */
   async invites(id: string): Promise<InviteView[]> {
-    return (
-      await this.#connection.get<{ invites: InviteView[] }>(`/v1/jobs/${encodeURIComponent(id)}/invites`)
-    ).invites;
+    return (await this.#connection.get<{ invites: InviteView[] }>(`${jobPath(id)}/invites`)).invites;
   }
 
   /**
@@ -150,7 +149,7 @@ export class ApiClient {
    * @throws SwarmError INVITE_EXISTS, TOO_MANY_INVITES
    */
   createInvite(id: string, options: CreateInviteOptions = {}): Promise<CreatedInvite> {
-    return this.#connection.post(`/v1/jobs/${encodeURIComponent(id)}/invites`, options);
+    return this.#connection.post(`${jobPath(id)}/invites`, options);
   }
 
   /**
@@ -159,7 +158,7 @@ export class ApiClient {
    * @throws SwarmError INVITE_UNKNOWN, INVITE_AMBIGUOUS, INVITE_WITHOUT_TOKEN
    */
   revokeInvite(id: string, invite: string): Promise<InviteView> {
-    const path = `/v1/jobs/${encodeURIComponent(id)}/invites/${encodeURIComponent(invite)}/revoke`;
+    const path = `${jobPath(id)}/invites/${encodeURIComponent(invite)}/revoke`;
     return this.#connection.post(path, {});
   }
 
@@ -168,7 +167,7 @@ export class ApiClient {
    * @param to round of the checkpoint, or `best` for the best checkpoint
    */
   rollBack(id: string, to: number | 'best'): Promise<JobSummary> {
-    return this.#connection.post(`/v1/jobs/${encodeURIComponent(id)}/rollback`, { to });
+    return this.#connection.post(`${jobPath(id)}/rollback`, { to });
   }
 
   /**
@@ -179,7 +178,7 @@ export class ApiClient {
    * @throws SwarmError SETTING_FIXED, SETTING_INVALID, JOB_SPEC, JOB_OVER
    */
   changeSettings(id: string, changes: Readonly<Record<string, unknown>>, reason = ''): Promise<JobDetail> {
-    return this.#connection.post(`/v1/jobs/${encodeURIComponent(id)}/settings`, { changes, reason });
+    return this.#connection.post(`${jobPath(id)}/settings`, { changes, reason });
   }
 
   /**
@@ -207,15 +206,18 @@ export class ApiClient {
 
   /** Lists the checkpoints of a job, newest first. */
   async checkpoints(id: string): Promise<CheckpointView[]> {
-    const path = `/v1/jobs/${encodeURIComponent(id)}/checkpoints`;
-    return (await this.#connection.get<{ checkpoints: CheckpointView[] }>(path)).checkpoints;
+    type Answer = { checkpoints: CheckpointView[] };
+    return (await this.#connection.get<Answer>(`${jobPath(id)}/checkpoints`)).checkpoints;
   }
 
   /** Returns the checkpoint of a round. @throws SwarmError CHECKPOINT_UNKNOWN */
   checkpoint(id: string, round: number | 'latest' | 'best'): Promise<CheckpointView> {
-    return this.#connection.get(
-      `/v1/jobs/${encodeURIComponent(id)}/checkpoints/${encodeURIComponent(round)}`,
-    );
+    return this.#connection.get(`${jobPath(id)}/checkpoints/${encodeURIComponent(round)}`);
+  }
+
+  /** Returns the samples of a checkpoint. @param round @default the newest checkpoint that has samples */
+  samples(id: string, round?: number): Promise<SamplesView> {
+    return this.#connection.get(`${jobPath(id)}/samples${round === undefined ? '' : `?round=${round}`}`);
   }
 
   /**
@@ -248,7 +250,7 @@ export class ApiClient {
     const { priority, after, ...rest } = options;
     const place = { ...(priority !== undefined && { priority }), ...(after && { after }) };
     const body = { ...rest, ...place };
-    yield* this.#connection.lines('POST', `/v1/jobs/${encodeURIComponent(id)}/clone`, either, body);
+    yield* this.#connection.lines('POST', `${jobPath(id)}/clone`, either, body);
   }
 
   /**
@@ -275,12 +277,12 @@ export class ApiClient {
     const query = new URLSearchParams({ after: String(after), ...(types && { types: types.join(',') }) });
     if (last !== undefined) query.set('last', String(last));
     if (follow) query.set('follow', '1');
-    yield* this.#connection.lines('GET', `/v1/jobs/${encodeURIComponent(id)}/events?${query}`, signal);
+    yield* this.#connection.lines('GET', `${jobPath(id)}/events?${query}`, signal);
   }
 
   /** Yields the bytes of a job's bundle. @internal users call `bundleJob` of the library */
   bundle(id: string, { blobs, signal }: { blobs: boolean; signal: AbortSignal }): AsyncIterable<Uint8Array> {
-    return this.#connection.bytes(`/v1/jobs/${encodeURIComponent(id)}/bundle?blobs=${blobs}`, signal);
+    return this.#connection.bytes(`${jobPath(id)}/bundle?blobs=${blobs}`, signal);
   }
 
   /** Yields the bytes of a blob. @throws SwarmError BLOB_MISSING @internal for the verification of a job */

@@ -114,3 +114,8 @@ export class ApiConnection {
 async function parsed<T>({ body }: HttpResponse): Promise<T> {
   return JSON.parse((await readAll(body)).toString('utf8'));
 }
+
+/** Returns the path of a job in the API. @param id name of the job, its digest or a prefix of the digest */
+export function jobPath(id: string): string {
+  return `/v1/jobs/${encodeURIComponent(id)}`;
+}

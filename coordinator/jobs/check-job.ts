@@ -8,6 +8,7 @@ import { describeBase } from '../../lora/models/base/base-identity.ts';
 import { type Preset, updateLimits } from '../../lora/update/index.ts';
 import { sha256 } from '../../protocol/cbor.ts';
 import { assertManifestFits } from '../record/new-job.ts';
+import { readPrompts } from '../samples/prompts.ts';
 import type { CreateJobLine } from './create-job.ts';
 import { openJobBase } from './job-base.ts';
 import { describeJob } from './job-manifest.ts';
@@ -64,6 +65,8 @@ export async function checkJob(
   { clock }: { clock: Pick<Clock, 'now'> },
 ): Promise<JobCheck> {
   await readJobTasks(spec, { signal });
+  const tokenizer = await loadTokenizer(spec.base);
+  await readPrompts(spec, tokenizer, { clock });
   const { model, layout } = await openJobBase(spec);
   const base = await describeBase(spec.base, { signal, cacheDir });
   const baseBytes = base.files.reduce((sum, { size }) => sum + size, 0);
@@ -71,7 +74,7 @@ export async function checkJob(
   const packed = await packJobData(
     {
       spec,
-      tokenizer: await loadTokenizer(spec.base),
+      tokenizer,
       signal,
       onProgress: (done, total) => onProgress({ event: 'progress', stage: 'data', done, total }),
     },

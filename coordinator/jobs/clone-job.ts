@@ -80,7 +80,8 @@ export async function prepareClone(
   } satisfies Manifest);
   const { admission } = stored;
   const tasks = changedTasks(store.tasks.of(stored.job), spec);
-  const content = contentOf(manifest, admission, tasks);
+  const samples = store.samples.of(stored.job);
+  const content = contentOf(manifest, admission, tasks, samples);
   const common = {
     manifest,
     layout: first.layout,
@@ -89,6 +90,7 @@ export async function prepareClone(
     token: newToken(admission),
     content,
     tasks,
+    samples,
   };
 
   const isMeasured =

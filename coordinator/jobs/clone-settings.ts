@@ -17,6 +17,7 @@ const FIXED: ReadonlyMap<string, string> = new Map([
   ['tasks', 'a copy is evaluated on the same tasks'],
   ['tasks.files', 'a copy is evaluated on the same tasks'],
   ['tasks.metric', 'a copy is compared by the same metric'],
+  ['samples', 'a copy continues the same prompts'],
   ['preset', 'the preset has already chosen the settings of the job'],
   ['admission', 'a copy admits the same nodes'],
 ]);

@@ -16,6 +16,7 @@ import type { Coordinator } from '../coordinator.ts';
 import { meanLoss } from '../merge/comparison.ts';
 import type { TrainerValidator } from '../merge/trainer-validator.ts';
 import { contentOf, findSameJob, type PreparedJob } from '../record/new-job.ts';
+import { jobSamples, readPrompts } from '../samples/prompts.ts';
 import type { Admission } from '../store/store.ts';
 import { type CloneOptions, prepareClone } from './clone-job.ts';
 import { inviteTo, newToken } from './invite.ts';
@@ -155,6 +156,8 @@ export class JobCreation {
     const { network, blobs, store, validator, clock } = this.#deps;
     const progress = progressLines(onLine);
     const tasks = await readJobTasks(spec, { signal });
+    const tokenizer = await loadTokenizer(spec.base);
+    const prompts = await readPrompts(spec, tokenizer, { clock });
     const { model, layout } = await openJobBase(spec);
     const cacheDir = join(this.#home, 'cache');
     const base = await importBase(spec.base, { cacheDir, signal }, { blobs, scope }, (done, total) =>
@@ -163,7 +166,7 @@ export class JobCreation {
     const { data, heldOut, read, tally } = await packJobData(
       {
         spec,
-        tokenizer: await loadTokenizer(spec.base),
+        tokenizer,
         signal,
         onProgress: (done, total) => progress('data', done, total),
       },
@@ -185,7 +188,8 @@ export class JobCreation {
       createdAt: clock.now(),
     });
     const admission = admissionOf(spec);
-    const content = contentOf(manifest, admission, tasks);
+    const samples = jobSamples(spec, prompts, heldOut, tokenizer);
+    const content = contentOf(manifest, admission, tasks, samples);
     progress('baseline', 0, 1);
     // If the job exists already, the base was measured when the job was created.
     const losses = findSameJob({ name: spec.name, content }, store)
@@ -202,6 +206,7 @@ export class JobCreation {
       token: newToken(admission),
       content,
       tasks,
+      samples,
       baseLoss: meanLoss(losses),
       baseTokens: losses.reduce((sum, { tokens }) => sum + tokens, 0),
     };

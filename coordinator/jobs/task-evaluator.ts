@@ -2,7 +2,6 @@ import type { Clock } from '../../common/clock.ts';
 import { messageOf } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
 import type { FlatFigures, TaskProcessRequest } from '../../lora/evaluate/process/messages.ts';
-import type { JobEvent } from '../../monitor/job-events.ts';
 import type { Manifest } from '../../protocol/manifest.ts';
 import { bestCheckpoint } from '../best-checkpoint.ts';
 import type { CheckpointFolders } from '../context.ts';
@@ -11,6 +10,7 @@ import type { JobRun } from '../job-run.ts';
 import { byPriority } from '../queue.ts';
 import { isOver } from '../round/job-phase.ts';
 import type { JobTasks, Store } from '../store/store.ts';
+import type { WorkSource } from './background-work.ts';
 
 export interface TaskEvaluatorOptions {
   /** Folder of converted weights. */
@@ -34,52 +34,22 @@ export interface TaskEvaluatorDeps {
   ) => Promise<FlatFigures>;
 }
 
-/** Events after which a job may have a checkpoint to evaluate. */
-const OCCASIONS: readonly JobEvent['type'][] = ['job-created', 'checkpoint', 'rolled-back', 'finished'];
-
 /**
- * Evaluates checkpoints on the tasks of their jobs, one after the other, while the rounds of the jobs go on. A checkpoint
- * whose weights are deleted before its turn is left out. An evaluation that a restart interrupts begins again.
+ * Evaluates checkpoints on the tasks of their jobs, one after the other. A checkpoint whose weights are deleted before
+ * its turn is left out. An evaluation that a restart interrupts begins again.
  */
-export class TaskEvaluator {
+export class TaskEvaluator implements WorkSource {
   readonly #options: TaskEvaluatorOptions;
   readonly #deps: TaskEvaluatorDeps;
-  readonly #life = new AbortController();
-  #running: Promise<void> | null = null;
 
   constructor(options: TaskEvaluatorOptions, deps: TaskEvaluatorDeps) {
     this.#options = options;
     this.#deps = deps;
   }
 
-  /**
-   * Evaluates the checkpoints that are still due, for example because an earlier process ended before their
-   * turn.
-   */
-  start(): void {
-    this.#running ??= this.#evaluateAll().finally(() => {
-      this.#running = null;
-    });
-  }
-
-  observe({ type }: JobEvent): void {
-    // Start in the next turn of the event loop, because listeners are called before the transition of the job that
-    // caused the event has ended.
-    if (OCCASIONS.includes(type) && !this.#life.signal.aborted) setImmediate(() => this.start());
-  }
-
-  /** Ends the evaluation that is running. It begins again at the next start of the coordinator. */
-  async stop(): Promise<void> {
-    this.#life.abort();
-    await this.#running;
-  }
-
-  async #evaluateAll(): Promise<void> {
-    for (;;) {
-      const due = this.#life.signal.aborted ? null : this.#nextDue();
-      if (due === null) return;
-      await this.#evaluate(due.run, due.tasks, due.round);
-    }
+  next(): ReturnType<WorkSource['next']> {
+    const due = this.#nextDue();
+    return due && ((signal) => this.#evaluate(due.run, due.tasks, due.round, signal));
   }
 
   /** Returns the oldest due checkpoint of the job with the highest priority. */
@@ -98,11 +68,15 @@ export class TaskEvaluator {
     return null;
   }
 
-  async #evaluate(run: JobRun, { files, metric, limit }: JobTasks, round: number): Promise<void> {
+  async #evaluate(
+    run: JobRun,
+    { files, metric, limit }: JobTasks,
+    round: number,
+    signal: AbortSignal,
+  ): Promise<void> {
     const { store, baseFolder, folders, clock, log, evaluate } = this.#deps;
     const { cacheDir, compute } = this.#options;
     const { job, stored, manifest } = run.context;
-    const { signal } = this.#life;
     const since = clock.monotonic();
     const onLog = (line: string): void => log.debug({ line }, 'tasks-output');
     let figures: FlatFigures | null = null;

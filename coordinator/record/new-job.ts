@@ -8,7 +8,7 @@ import type { BlobScope } from '../../storage/blob-collector.ts';
 import type { CoordinatorDeps } from '../context.ts';
 import { coordinatorError } from '../errors.ts';
 import { waitingReason } from '../round/round-cycle.ts';
-import { type Admission, type JobTasks, jobBlobs, type StoredJob } from '../store/store.ts';
+import { type Admission, type JobSamples, type JobTasks, jobBlobs, type StoredJob } from '../store/store.ts';
 import { makeHead } from './heads.ts';
 
 /** A job whose base, data and first adapter are in the blob store, but which is not in the database yet. */
@@ -28,6 +28,8 @@ export interface PreparedJob {
   readonly baseTokens: number;
   /** Tasks on which checkpoints are evaluated. @default none */
   readonly tasks?: JobTasks | null;
+  /** Prompts that the base and checkpoints continue. @default none */
+  readonly samples?: JobSamples | null;
   /** Jobs with a higher priority come first. @default 0 */
   readonly priority?: number;
   /** The job that must end before the new job opens. @default the new job opens at once */
@@ -48,7 +50,7 @@ export async function recordJob(
   { store, folders, network, clock }: CoordinatorDeps,
   scope: BlobScope,
 ): Promise<{ stored: StoredJob; events: JobEvent[] }> {
-  const { manifest, layout, content, priority = 0, after = null, tasks = null } = prepared;
+  const { manifest, layout, content, priority = 0, after = null, tasks = null, samples = null } = prepared;
   const known = findSameJob({ name: manifest.name, content }, store);
   if (known) return { stored: known, events: [] };
 
@@ -96,6 +98,7 @@ export async function recordJob(
   return store.transaction(() => {
     store.jobs.insert(stored, prepared.heldOut);
     if (tasks !== null) store.tasks.set(job, tasks);
+    if (samples !== null) store.samples.set(job, samples);
     const heldOutLoss = prepared.baseLoss;
     store.rounds.putCheckpoint(job, {
       round: 0,
@@ -131,8 +134,9 @@ export function contentOf(
   { createdAt: _, coordinator: __, ...chosen }: Manifest,
   admission: Admission,
   tasks: JobTasks | null,
+  samples: JobSamples | null,
 ): string {
-  return sha256(encodeCbor({ ...chosen, admission, ...(tasks && { tasks }) }));
+  return sha256(encodeCbor({ ...chosen, admission, ...(tasks && { tasks }), ...(samples && { samples }) }));
 }
 
 /** Finds the stored job of this name. @throws SwarmError JOB_EXISTS if its settings or data differ */

@@ -10,6 +10,7 @@ import { JobTable } from './jobs.ts';
 import { KeyTable } from './keys.ts';
 import { PeerTable } from './peers.ts';
 import { RoundTable } from './rounds.ts';
+import { SampleTable } from './samples.ts';
 import { MIGRATIONS } from './schema/migrations.ts';
 import { ScoreTable } from './scores.ts';
 import { StrikeTable } from './strikes.ts';
@@ -30,6 +31,7 @@ export type {
   StoredCheckpoint,
   StoredRound,
 } from './rounds.ts';
+export type { JobSamples, SampleResult, SampleText } from './samples.ts';
 export type { StoredScore } from './scores.ts';
 export type { StoredStrike } from './strikes.ts';
 export type { StoredSweep } from './sweeps.ts';
@@ -51,6 +53,7 @@ export class Store {
   readonly bans: BanTable;
   readonly audits: AuditTable;
   readonly tasks: TaskTable;
+  readonly samples: SampleTable;
   readonly sweeps: SweepTable;
   readonly webhooks: WebhookQueue;
   readonly events: EventTable;
@@ -75,6 +78,7 @@ export class Store {
     this.bans = new BanTable(this.#db);
     this.audits = new AuditTable(this.#db);
     this.tasks = new TaskTable(this.#db);
+    this.samples = new SampleTable(this.#db);
     this.sweeps = new SweepTable(this.#db);
     this.webhooks = new WebhookQueue(this.#db);
     this.events = new EventTable(this.#db);

@@ -40,9 +40,24 @@ export interface Generated {
  */
 export async function generate(bundle: ModelBundle, options: GenerateOptions): Promise<Generated> {
   checkOptions(optionsSchema, options);
+  const { tokenizer } = bundle;
+  const tokens = [...tokenizer.prefix, ...tokenizer.encode(options.prompt, { special: false })];
+  return continueTokens(bundle, tokens, options);
+}
+
+/**
+ * Continues tokens, which contain all special tokens already. Otherwise as {@link generate}.
+ * @param options.endTokens token ids that end the text besides the tokenizer's end token. @default none
+ */
+export async function continueTokens(
+  bundle: ModelBundle,
+  tokens: readonly number[],
+  options: Omit<GenerateOptions, 'prompt'> & { endTokens?: readonly number[] },
+): Promise<Generated> {
   const { model, tokenizer } = bundle;
-  const { prompt, maxTokens = 100, onText = () => {}, signal } = options;
-  let context = [...tokenizer.prefix, ...tokenizer.encode(prompt, { special: false })];
+  const { maxTokens = 100, onText = () => {}, signal, endTokens = [] } = options;
+  const ends = new Set([tokenizer.eosId, ...endTokens]);
+  let context = [...tokens];
   // The model needs at least one token, even with an empty prompt and no beginning-of-text token.
   if (context.length === 0) context = [tokenizer.eosId ?? 0];
   // The graph has tables of positions that grow with the limit, so the limit is no larger than needed.
@@ -63,7 +78,7 @@ export async function generate(bundle: ModelBundle, options: GenerateOptions): P
       signal?.throwIfAborted();
       if (context.length > limit) context = [...tokenizer.prefix, ...context.slice(-Math.ceil(limit / 2))];
       const id = sampler.next(await predictor.next(context));
-      if (id === tokenizer.eosId) {
+      if (ends.has(id)) {
         reason = 'end';
         break;
       }

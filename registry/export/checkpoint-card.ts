@@ -26,6 +26,8 @@ export interface CheckpointCard {
   readonly curve: readonly CurvePoint[];
   /** Figures of the checkpoint on the tasks of the job; null if it was not evaluated. */
   readonly figures: Readonly<Record<string, number>> | null;
+  /** Prompts with their continuations by the base alone, and by the checkpoint. @default none */
+  readonly samples?: readonly { readonly prompt: string; readonly before: string; readonly after: string }[];
 }
 
 /** Returns the model card of a checkpoint: its base, data, scores, loss curve and settings. */
@@ -36,6 +38,7 @@ export function checkpointCard({
   baseLoss,
   curve,
   figures,
+  samples = [],
 }: CheckpointCard): string {
   const { name, base, data, lora, training, rounds, acceptance, seed } = manifest;
   const scores = scoresOf(checkpoint, baseLoss, figures);
@@ -54,6 +57,11 @@ export function checkpointCard({
     '',
     ...table('Results', ['data', 'metric', 'value'], resultRows(scores)),
     ...curveLines(curve),
+    ...table(
+      'Samples',
+      ['prompt', 'continued by the base', 'continued by the adapter'],
+      samples.map(({ prompt, before, after }) => [prompt, before, after]),
+    ),
     ...table(
       'Settings',
       ['setting', 'value'],

@@ -25,6 +25,7 @@ test('a copy of a job needs no file of the operator, and its checkpoints are eva
       lora: { rank: 4 },
       training: { sequenceLength: 32, batchSize: 4, microBatch: 4 },
       tasks: { files: MINIMAL_PAIRS, every: 3, metric: 'minimal_pairs.acc', limit: 4 },
+      samples: { prompts: ['It was'], heldOut: 2, maxTokens: 5 },
     };
     const wrong = createJob(coordinator, { ...spec, tasks: { ...spec.tasks, metric: 'minimal_pairs.f1' } });
     await expect(wrong).rejects.toMatchObject({ code: 'TASK_METRIC' });
@@ -47,6 +48,7 @@ test('a copy of a job needs no file of the operator, and its checkpoints are eva
     await expect
       .poll(async () => (await api.checkpoints('tale'))[0]!.tasks, { timeout: 60_000 })
       .toMatchObject({ reason: '', value: expect.any(Number) });
+    expect(await api.samples('tale')).toEqual({ hasPrompts: true, rounds: [], result: null });
     const file = join(folder, 'sweep.yaml');
     await writeFile(join(folder, 'more.jsonl'), [...texts, JSON.stringify({ text: 'more' })].join('\n'));
     const variants = ['{}', '{ training.learningRate: 1e-4 }', '{ data.train: more.jsonl }'];

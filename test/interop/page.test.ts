@@ -51,10 +51,17 @@ async function show(page: Page, view: string, heading: string): Promise<void> {
   await page.waitForSelector(`:is(h1, h2):has-text("${heading}")`);
 }
 
+/** Saves a picture of the page if the variable SWARM_SCREENSHOTS names a folder. */
+async function screenshot(page: Page, name: string): Promise<void> {
+  const folder = process.env.SWARM_SCREENSHOTS;
+  if (folder) await page.screenshot({ path: join(folder, `${name}.png`), fullPage: true });
+}
+
 it('shows a job to its operator, who pauses and resumes it', async (browser) => {
   const swarm = await TestSwarm.create();
   await (await swarm.coordinator()).ready();
-  await swarm.createJob({ rounds: { count: 200 } });
+  const samples = { prompts: ['It was <b>'], heldOut: 1, every: 1, maxTokens: 12 };
+  await swarm.createJob({ rounds: { count: 200 }, samples });
   const other = swarm.node('otter').ready();
   await new Daemon(
     'evil',
@@ -62,6 +69,7 @@ it('shows a job to its operator, who pauses and resumes it', async (browser) => 
   ).ready();
   await other;
   await swarm.until('the third round', (event) => event.type === 'checkpoint' && event.round === 3);
+  await swarm.until('samples', ({ type }) => type === 'sampled');
 
   const address = await addressOf(swarm.home);
   const views = [
@@ -86,6 +94,7 @@ it('shows a job to its operator, who pauses and resumes it', async (browser) => 
         width,
       );
       expect(await accessibilityProblems(page), view).toEqual([]);
+      await screenshot(page, `${view.split('/').at(-1)}-${width}`);
     }
     // The token is in the tab's storage, and no longer in the address.
     expect(await page.evaluate<string>('location.href')).not.toContain('token');
@@ -97,6 +106,11 @@ it('shows a job to its operator, who pauses and resumes it', async (browser) => 
   await page.waitForSelector('td:has-text("otter")');
   expect(await page.textContent('table')).toContain(EVIL);
   expect(await page.evaluate<number>('document.querySelectorAll("td img").length')).toBe(0);
+
+  await show(page, '#/jobs/tale/checkpoints', 'Checkpoints');
+  await page.waitForSelector('h4:has-text("Before: the base")');
+  expect(await page.textContent('.sample blockquote')).toBe('It was <b>');
+  expect(await page.evaluate<number>('document.querySelectorAll(".sample .pair blockquote").length')).toBe(4);
 
   await show(page, '#/jobs/tale', 'Invite');
   await page.click('button:has-text("Pause")');
@@ -151,8 +165,7 @@ it('shows a job to everyone on its public page, which runs no script', async (br
     expect(await page.evaluate<number>('document.documentElement.scrollWidth')).toBeLessThanOrEqual(width);
     expect(await accessibilityProblems(page)).toEqual([]);
     expect(errors).toEqual([]);
-    const folder = process.env.SWARM_SCREENSHOTS;
-    if (folder) await page.screenshot({ path: join(folder, `page-public-${width}.png`), fullPage: true });
+    await screenshot(page, `page-public-${width}`);
   }
 
   const path = /\/jobs\/tale\/receipts\/\w+\.json/.exec(

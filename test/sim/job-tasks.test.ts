@@ -1,6 +1,7 @@
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { checkpointTasks } from '../../coordinator/api/job-views.ts';
 import { bestCheckpoint } from '../../coordinator/best-checkpoint.ts';
+import { BackgroundWork } from '../../coordinator/jobs/background-work.ts';
 import { JobPublisher } from '../../coordinator/jobs/job-publisher.ts';
 import { TaskEvaluator } from '../../coordinator/jobs/task-evaluator.ts';
 import type { JobTasks } from '../../coordinator/store/store.ts';
@@ -31,7 +32,7 @@ async function played(count: number, tasks: JobTasks | null = TASKS): Promise<Wo
 /** Starts an evaluator whose figures follow from the round. An error is the result of a failed evaluation. */
 function evaluator(world: World, valueAt: (round: number) => number | Error | Promise<number>) {
   const asked: number[] = [];
-  const started = new TaskEvaluator(
+  const source = new TaskEvaluator(
     { cacheDir: 'cache', compute: {} },
     {
       coordinator: world.coordinator,
@@ -50,6 +51,7 @@ function evaluator(world: World, valueAt: (round: number) => number | Error | Pr
       },
     },
   );
+  const started = new BackgroundWork({ sources: [source] });
   world.coordinator.onEvent((event) => started.observe(event));
   onTestFinished(() => started.stop());
   const isDone = (): boolean => asked.length > 0 && world.store.tasks.unevaluated(world.toy.job).length === 0;

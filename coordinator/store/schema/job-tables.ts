@@ -49,6 +49,24 @@ export const JOB_SETTINGS = `
   ) STRICT, WITHOUT ROWID
   `;
 
+export const JOB_SAMPLES = `
+  -- Prompts that the base and checkpoints of a job continue.
+  CREATE TABLE job_samples (
+    job TEXT PRIMARY KEY REFERENCES jobs,
+    settings TEXT NOT NULL          -- JSON, see JobSamples
+  ) STRICT, WITHOUT ROWID;
+
+  CREATE TABLE samples (
+    job TEXT NOT NULL REFERENCES jobs,
+    round INTEGER NOT NULL,         -- of the checkpoint
+    texts TEXT,                     -- JSON, see SampleText; NULL: generating failed
+    reason TEXT NOT NULL,           -- of a failure
+    seconds REAL NOT NULL,
+    at INTEGER NOT NULL,
+    PRIMARY KEY (job, round)
+  ) STRICT, WITHOUT ROWID
+  `;
+
 export const JOB_TASKS = `
   -- Tasks on which the checkpoints of a job are evaluated.
   CREATE TABLE job_tasks (

@@ -4,6 +4,7 @@ import { FIRST_TABLES } from './first-tables.ts';
 import {
   FAILED_SWEEPS,
   JOB_KEYS,
+  JOB_SAMPLES,
   JOB_SETTINGS,
   JOB_TASKS,
   PAUSE_CAUSES,
@@ -53,4 +54,5 @@ export const MIGRATIONS: readonly Migration[] = [
   FAILED_SWEEPS,
   WEBHOOKS,
   PAUSE_CAUSES,
+  JOB_SAMPLES,
 ];

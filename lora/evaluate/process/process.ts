@@ -1,5 +1,5 @@
 /**
- * Entry of a process that evaluates an adapter on tasks. The engine blocks its thread while it computes. In a process of
+ * Entry of a process that evaluates an adapter on tasks, or generates samples with it. The engine blocks its thread while it computes. In a process of
  * its own, it does not delay a coordinator's messages.
  */
 import { setPriority } from 'node:os';
@@ -10,9 +10,10 @@ import { openModel } from '../model-bundle.ts';
 import { evaluateTasks } from '../tasks/evaluate-tasks.ts';
 import { flatFigures } from '../tasks/flat-figures.ts';
 import type { TaskProcessMethods } from './messages.ts';
+import { generateSamples } from './samples.ts';
 
 /**
- * Nice value of the process. The priority is low, because no round waits for tasks. Rounds wait for the gate,
+ * Nice value of the process. The priority is low, because no round waits for tasks or samples. Rounds wait for the gate,
  * which computes in another process.
  */
 const NICE = 10;
@@ -31,6 +32,7 @@ serveCalls<TaskProcessMethods>(
       const { figures } = await evaluateTasks(bundle, { tasks, limit: limit ?? undefined, signal });
       return flatFigures(figures);
     },
+    sample: async (request, { signal }) => generateSamples(request, signal),
   },
   {
     channel: parentChannel(),

@@ -3,30 +3,58 @@ import { ChildCalls, type ChildEnd } from '../../../common/workers/child-process
 import { entryOf } from '../../../common/workers/entry.ts';
 import { graphProcessEnvironment } from '../../engines/allocator.ts';
 import { evaluateError } from '../errors.ts';
-import type { FlatFigures, TaskProcessMethods, TaskProcessRequest } from './messages.ts';
+import type {
+  FlatFigures,
+  SampleRequest,
+  Samples,
+  TaskProcessMethods,
+  TaskProcessRequest,
+} from './messages.ts';
 
 /**
  * Evaluates an adapter on tasks, in a process that ends afterwards.
  * @throws SwarmError TASK_*, DATA_*, MODEL_*, ADAPTER_*, ENGINE_*, TASKS_DIED; the signal's reason
  */
-export async function evaluateInProcess(
+export function evaluateInProcess(
   request: TaskProcessRequest,
-  { signal, onLog }: { signal: AbortSignal; onLog?: (line: string) => void },
+  options: TaskProcessOptions,
 ): Promise<FlatFigures> {
+  return callOnce('evaluate', request, options);
+}
+
+/**
+ * Generates samples with an adapter, in a process that ends afterwards.
+ * @throws SwarmError MODEL_*, ADAPTER_*, ENGINE_*, TASKS_DIED; the signal's reason
+ */
+export function sampleInProcess(request: SampleRequest, options: TaskProcessOptions): Promise<Samples> {
+  return callOnce('sample', request, options);
+}
+
+export interface TaskProcessOptions {
+  readonly signal: AbortSignal;
+  /** Called with each line that the process writes to its standard error. @default the lines are dropped */
+  readonly onLog?: (line: string) => void;
+}
+
+async function callOnce<N extends keyof TaskProcessMethods>(
+  method: N,
+  request: TaskProcessMethods[N]['request'],
+  { signal, onLog }: TaskProcessOptions,
+): Promise<TaskProcessMethods[N]['reply']> {
   signal.throwIfAborted();
   const child = new ChildCalls<TaskProcessMethods>(entryOf(import.meta, './process'), {
     env: graphProcessEnvironment(),
     ...(onLog && { onLog }),
     ended: died,
   });
-  return child.callOnce('evaluate', request, signal);
+  return child.callOnce(method, request, signal);
 }
 
 function died({ code, signal, stderr, cause }: ChildEnd): SwarmError {
   const how = signal !== null ? `was killed by ${signal}` : `exited with code ${code}`;
   return evaluateError(
     'TASKS_DIED',
-    `the process that evaluates tasks ${how}`,
+    `the process that evaluates checkpoints ${how}`,
     { code, signal, stderr },
     { cause },
   );

@@ -11,7 +11,7 @@ import { type Layer, trainSpecSchema } from './settings.ts';
 import { YamlFile } from './yaml-file.ts';
 
 const { base, data, lora, training, run, preset, seed } = trainSpecSchema.shape;
-const { name, rounds, acceptance, admission, start, tasks } = jobSpecSchema.shape;
+const { name, rounds, acceptance, admission, start, tasks, samples } = jobSpecSchema.shape;
 
 /**
  * The keys of a config file, all of which are optional. A job file can be used as a config file without changes: the
@@ -38,6 +38,7 @@ const configSchema = z.strictObject({
   acceptance: acceptance.optional(),
   admission: admission.optional(),
   tasks: tasks.optional(),
+  samples: samples.optional(),
 });
 
 /** The settings of a config file, with absolute paths. */
@@ -72,7 +73,7 @@ export async function readConfigFile(path: string): Promise<ConfigFile> {
   // Takes the values as written, without the schema's defaults, because flags or a preset may set what is missing.
   const written = value as Record<string, unknown> & Pick<Layer, 'data' | 'training'> & ConfigFile['compute'];
   const { name: _name, rounds: _rounds, acceptance: _acceptance, admission: _admission, ...others } = written;
-  const { tasks: _tasks, ...own } = others;
+  const { tasks: _tasks, samples: _samples, ...own } = others;
   const { output, training: settings, engine, baseBits, precision, gradientCheckpointing, ...rest } = own;
   const { start, ...layer } = absolutePaths(
     {

@@ -10,6 +10,11 @@ const path = z.string().min(1).max(4096).describe('a path');
 /** Files, folders or glob patterns; see `dataFiles`. */
 const paths = z.union([path, z.array(path).min(1).max(10_000).describe('a list of paths')]);
 
+/** Maximum number of prompts, because people read all continuations, and each takes seconds to generate. */
+const MAX_SAMPLES = 8;
+const MAX_PROMPT_CHARACTERS = 2_000;
+const MAX_SAMPLE_TOKENS = 256;
+
 const jobTasksSchema = z.strictObject({
   /** Task files, with the keys of lm-evaluation-harness (docs/evaluation.md). */
   files: paths,
@@ -22,6 +27,22 @@ const jobTasksSchema = z.strictObject({
   metric: z.string().min(1).max(256).nullable().default(null),
   /** Number of documents of each task to evaluate. @default null: all documents */
   limit: z.int().positive().nullable().default(null),
+});
+
+const jobSamplesSchema = z.strictObject({
+  /** Texts that the model continues. @default [] */
+  prompts: z.array(z.string().min(1).max(MAX_PROMPT_CHARACTERS)).max(MAX_SAMPLES).default([]),
+  /** Whether each prompt is a message of a user, which the chat template of the data renders. @default false */
+  chat: z.boolean().default(false),
+  /**
+   * Number of held-out rows whose beginnings are prompts. The samples show these beginnings.
+   * @default null: 3 if `admission` is "open" and there are no `prompts`, otherwise 0
+   */
+  heldOut: z.int().nonnegative().max(MAX_SAMPLES).nullable().default(null),
+  /** Samples every n-th checkpoint, and the last one. @default 5 */
+  every: z.int().positive().max(1_000_000).default(5),
+  /** Maximum number of tokens of each continuation. @default 64 */
+  maxTokens: z.int().positive().max(MAX_SAMPLE_TOKENS).default(64),
 });
 
 /** A job as its operator writes it, in YAML or JSON. */
@@ -51,6 +72,8 @@ export const jobSpecSchema = z.strictObject({
   acceptance: acceptanceSchema.prefault({}),
   /** Tasks on which the coordinator evaluates checkpoints. @default null: none */
   tasks: jobTasksSchema.nullable().default(null),
+  /** Prompts that the base and checkpoints continue, for people to compare. @default null: none */
+  samples: jobSamplesSchema.nullable().default(null),
   /** Peers that may join: all ("open"), those with the job's invite ("invite"), or a list of peer ids. @default "open" */
   admission: z
     .union([

@@ -32,6 +32,8 @@ const GROUPS: readonly { title: string; types: readonly JobEvent['type'][] }[] =
       'settings-changed',
       'tasks-evaluated',
       'tasks-failed',
+      'sampled',
+      'samples-failed',
       'priority-changed',
       'paused',
       'resumed',

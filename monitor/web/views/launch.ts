@@ -88,6 +88,10 @@ export function LaunchView() {
             ${ADMISSIONS.map(({ value, label }) => html`<option value=${value}>${label}</option>`)}
           </select></label
         >
+        <label
+          >Prompts for samples <span class="quiet">one a line; base and checkpoints continue them, so that you can compare</span>
+          <textarea rows="3" value=${values['samples.prompts'] ?? ''} onInput=${set('samples.prompts')}></textarea></label
+        >
         <details>
           <summary>Further settings</summary>
           <label
@@ -162,6 +166,8 @@ function specOf(values: Record<string, string>, more: string): object {
     if (text === '') continue;
     put(spec, path.split('.'), 'number' in field ? Number(text) : text);
   }
+  const prompts = (values['samples.prompts'] ?? '').split('\n').filter((line) => line.trim() !== '');
+  if (prompts.length > 0) put(spec, ['samples', 'prompts'], prompts);
   if (more.trim() === '') return spec;
   try {
     return merged(spec, JSON.parse(more) as Record<string, unknown>);

@@ -38,6 +38,12 @@ it('has the base, the data, the scores, the loss curve and the settings', () => 
   expect(text).toContain('| training.learningRate |');
 });
 
+it('has samples as text, whatever they contain', () => {
+  const text = card({ samples: [{ prompt: 'Once', before: 'a | b\n<b>', after: 'upon' }] });
+  expect(text).toContain('| Once | a \\| b &lt;b> | upon |');
+  expect(card()).not.toContain('## Samples');
+});
+
 it('leaves out what is not known', () => {
   const text = card({ curve: [], figures: null, baseLoss: null });
   expect(text).not.toContain('Loss curve');
