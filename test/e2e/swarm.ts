@@ -107,6 +107,7 @@ export interface JobOptions {
   rounds?: Record<string, unknown>;
   training?: Record<string, unknown>;
   acceptance?: Record<string, unknown>;
+  samples?: Record<string, unknown>;
 }
 
 /** The home of a coordinator, its job, and any number of nodes. */
@@ -178,6 +179,7 @@ export class TestSwarm {
       },
       // Most tests here do not depend on the loss, so the gate accepts every merge.
       acceptance: { tolerance: 1, ...options.acceptance },
+      ...(options.samples && { samples: options.samples }),
     };
     const api = await this.api();
     for await (const line of api.createJob(spec)) {

@@ -61,7 +61,7 @@ it('shows a job to its operator, who pauses and resumes it', async (browser) => 
   const swarm = await TestSwarm.create();
   await (await swarm.coordinator()).ready();
   const samples = { prompts: ['It was <b>'], heldOut: 1, every: 1, maxTokens: 12 };
-  await swarm.createJob({ rounds: { count: 200 }, samples });
+  await swarm.createJob({ rounds: { count: 200, localSteps: 50 }, samples });
   const other = swarm.node('otter').ready();
   await new Daemon(
     'evil',
@@ -77,6 +77,7 @@ it('shows a job to its operator, who pauses and resumes it', async (browser) => 
     ['#/jobs/tale', 'Invite'],
     ['#/jobs/tale/peers', 'Peers'],
     ['#/jobs/tale/checkpoints', 'Checkpoints'],
+    ['#/jobs/tale/samples', 'Samples'],
     ['#/jobs/tale/events', 'Events'],
     ['#/jobs/tale/replay', 'Replay'],
     ['#/jobs/tale/settings', 'Settings'],
@@ -107,7 +108,7 @@ it('shows a job to its operator, who pauses and resumes it', async (browser) => 
   expect(await page.textContent('table')).toContain(EVIL);
   expect(await page.evaluate<number>('document.querySelectorAll("td img").length')).toBe(0);
 
-  await show(page, '#/jobs/tale/checkpoints', 'Checkpoints');
+  await show(page, '#/jobs/tale/samples', 'Samples');
   await page.waitForSelector('h4:has-text("Before: the base")');
   expect(await page.textContent('.sample blockquote')).toBe('It was <b>');
   expect(await page.evaluate<number>('document.querySelectorAll(".sample .pair blockquote").length')).toBe(4);

@@ -7,7 +7,6 @@ import { usePolled } from '../live.ts';
 import { Confirm } from '../parts/confirm.ts';
 import { Failure, Loading } from '../parts/notice.ts';
 import { type Column, Table } from '../parts/table.ts';
-import { SamplesPart } from './samples.ts';
 
 /** Time between two requests for all checkpoints, in milliseconds. The answer is large in a long job. */
 const POLL_MS = 10_000;
@@ -35,7 +34,6 @@ export function CheckpointsPart({ job, onChange }: { job: JobDetail; onChange():
       id=${({ digest }: CheckpointView) => digest}
       empty="There is no checkpoint yet."
     />
-    <${SamplesPart} job=${job} />
   </section>`;
 }
 

@@ -15,6 +15,7 @@ import { HistoryCharts } from './history.ts';
 import { PeersPart } from './peers.ts';
 import { ReplayPart } from './replay.ts';
 import { RoundPart } from './round.ts';
+import { SamplesPart } from './samples.ts';
 import { SettingsPart } from './settings.ts';
 
 /**
@@ -32,6 +33,7 @@ const PARTS = [
   { part: '', title: 'Overview' },
   { part: 'peers', title: 'Peers' },
   { part: 'checkpoints', title: 'Checkpoints' },
+  { part: 'samples', title: 'Samples' },
   { part: 'events', title: 'Events' },
   { part: 'replay', title: 'Replay' },
   { part: 'settings', title: 'Settings' },
@@ -86,6 +88,8 @@ function partOf(part: string, props: PartProps) {
       return html`<${PeersPart} peers=${peers} />`;
     case 'checkpoints':
       return html`<${CheckpointsPart} job=${job} onChange=${onChange} />`;
+    case 'samples':
+      return html`<${SamplesPart} job=${job} />`;
     case 'events':
       return html`<${EventsPart} job=${job} peers=${peers} />`;
     case 'replay':

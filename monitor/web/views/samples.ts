@@ -5,7 +5,7 @@ import type { JobDetail, SamplesView, SampleText } from '../../../coordinator/ap
 import { jobPath } from '../api.ts';
 import { formatDate } from '../format.ts';
 import { usePolled } from '../live.ts';
-import { Failure } from '../parts/notice.ts';
+import { Failure, Loading } from '../parts/notice.ts';
 
 /** Time between two requests for samples, in milliseconds. Samples take seconds to minutes to generate. */
 const POLL_MS = 10_000;
@@ -15,9 +15,10 @@ export function SamplesPart({ job }: { job: JobDetail }) {
   const [round, setRound] = useState('');
   const path = `${jobPath(job.job)}/samples${round === '' ? '' : `?round=${round}`}`;
   const { data, error } = usePolled<SamplesView>(path, POLL_MS);
-  if (data === null) return html`<${Failure} error=${error} />`;
+  if (data === null)
+    return error ? html`<${Failure} error=${error} />` : html`<${Loading} what="the samples" />`;
   const { hasPrompts, rounds, result } = data;
-  return html`<h2>Samples</h2>
+  return html`<section><h2>Samples</h2>
     <${Failure} error=${error} />
     ${
       !hasPrompts &&
@@ -28,7 +29,7 @@ export function SamplesPart({ job }: { job: JobDetail }) {
     ${hasPrompts && rounds.length === 0 && html`<p class="quiet">No checkpoint has been sampled yet.</p>`}
     ${
       rounds.length > 0 &&
-      html`<label class="inline"
+      html`<label
         >Checkpoint
         <select value=${round} onChange=${(event: Event) => setRound((event.target as HTMLSelectElement).value)}>
           <option value="">newest</option>
@@ -38,7 +39,7 @@ export function SamplesPart({ job }: { job: JobDetail }) {
     }
     ${result !== null && html`<p class="quiet">Round ${result.round}, ${formatDate(result.at)}, generated in ${formatDuration(result.seconds)}</p>`}
     ${result !== null && result.texts === null && html`<p class="failure">${result.reason}</p>`}
-    ${result?.texts?.map((text) => html`<${Sample} ...${text} />`)}`;
+    ${result?.texts?.map((text) => html`<${Sample} ...${text} />`)}</section>`;
 }
 
 function Sample({ prompt, isHeldOut, before, after }: SampleText) {
