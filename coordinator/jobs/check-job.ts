@@ -65,9 +65,9 @@ export async function checkJob(
   { clock }: { clock: Pick<Clock, 'now'> },
 ): Promise<JobCheck> {
   await readJobTasks(spec, { signal });
+  const { model, layout } = await openJobBase(spec);
   const tokenizer = await loadTokenizer(spec.base);
   await readPrompts(spec, tokenizer, { clock });
-  const { model, layout } = await openJobBase(spec);
   const base = await describeBase(spec.base, { signal, cacheDir });
   const baseBytes = base.files.reduce((sum, { size }) => sum + size, 0);
   onProgress({ event: 'progress', stage: 'base', done: baseBytes, total: baseBytes });

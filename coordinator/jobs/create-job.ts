@@ -156,9 +156,9 @@ export class JobCreation {
     const { network, blobs, store, validator, clock } = this.#deps;
     const progress = progressLines(onLine);
     const tasks = await readJobTasks(spec, { signal });
+    const { model, layout } = await openJobBase(spec);
     const tokenizer = await loadTokenizer(spec.base);
     const prompts = await readPrompts(spec, tokenizer, { clock });
-    const { model, layout } = await openJobBase(spec);
     const cacheDir = join(this.#home, 'cache');
     const base = await importBase(spec.base, { cacheDir, signal }, { blobs, scope }, (done, total) =>
       progress('base', done, total),
