@@ -237,10 +237,7 @@ export class ApiClient {
     yield* this.#connection.lines('POST', path, either, spec);
   }
 
-  /**
-   * Creates a copy of a job. Yields progress, then the job.
-   * @internal users call `cloneJob` of the library
-   */
+  /** Creates a copy of a job. Yields progress, then the job. @internal users call `cloneJob` of the library */
   async *cloneJob(
     id: string,
     options: CloneOptions & NewPlace,
@@ -248,8 +245,7 @@ export class ApiClient {
   ): AsyncGenerator<CreateJobLine, void, undefined> {
     const either = AbortSignal.any([this.#connection.signal, signal]);
     const { priority, after, ...rest } = options;
-    const place = { ...(priority !== undefined && { priority }), ...(after && { after }) };
-    const body = { ...rest, ...place };
+    const body = { ...rest, ...(priority !== undefined && { priority }), ...(after && { after }) };
     yield* this.#connection.lines('POST', `${jobPath(id)}/clone`, either, body);
   }
 

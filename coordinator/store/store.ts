@@ -31,7 +31,7 @@ export type {
   StoredCheckpoint,
   StoredRound,
 } from './rounds.ts';
-export type { JobSamples, SampleResult, SampleText } from './samples.ts';
+export type { JobSamples, SampleText } from './samples.ts';
 export type { StoredScore } from './scores.ts';
 export type { StoredStrike } from './strikes.ts';
 export type { StoredSweep } from './sweeps.ts';
