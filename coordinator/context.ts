@@ -187,6 +187,11 @@ export interface CheckpointFolders {
   /** Writes a folder. It is complete and durable when the promise resolves; a partial folder is never visible. */
   write(checkpoint: CheckpointToWrite): Promise<void>;
   path(job: string, round: number): string;
+  /**
+   * Writes the signed manifest of a job beside its folders, as the proof that the database has recorded the job.
+   * Does nothing if it is there already.
+   */
+  recordJob(name: string, manifest: Uint8Array): Promise<void>;
   /** Deletes the weights in a checkpoint's folder and keeps the signed files. Idempotent. */
   empty(job: string, round: number): Promise<void>;
 }

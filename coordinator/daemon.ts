@@ -45,6 +45,7 @@ import { TrainerValidator } from './merge/trainer-validator.ts';
 import { startPublicServer } from './public/server.ts';
 import { FileCheckpointFolders } from './record/checkpoint-folders.ts';
 import { logEvents } from './record/event-log.ts';
+import { markJob } from './record/new-job.ts';
 import { defaultRetention } from './record/retention.ts';
 import { BLOB_FLOOR_BYTES, DiskGuard, PAUSE_BELOW_BYTES } from './recovery/disk-guard.ts';
 import { requireNewestStore } from './recovery/newer-folders.ts';
@@ -105,6 +106,8 @@ export async function startCoordinator(
     teardown.add(() => network.stop());
     await rememberListen(home, network.addresses());
     const folders = new FileCheckpointFolders({ home }, { blobs });
+    // An earlier version wrote no such files, and a killed process may have left out the newest.
+    for (const stored of store.jobs.all()) await markJob(stored, { folders, log });
     const metrics = createCoordinatorMetrics({
       version,
       traffic: () => network.traffic(),

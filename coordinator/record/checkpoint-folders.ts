@@ -1,7 +1,13 @@
 import { randomBytes } from 'node:crypto';
-import { mkdir, open, readdir, rm, stat } from 'node:fs/promises';
+import { mkdir, open, readdir, readFile, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { renameDurably, renameWithRetry, syncFolder, writeError } from '../../common/durable.ts';
+import {
+  renameDurably,
+  renameWithRetry,
+  syncFolder,
+  writeDurably,
+  writeError,
+} from '../../common/durable.ts';
 import { linkOrCopy } from '../../common/file-system.ts';
 import { CHAT_TEMPLATE_FILE } from '../../lora/adapter/adapter-template.ts';
 import { ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE } from '../../lora/adapter/peft.ts';
@@ -10,6 +16,8 @@ import type { FileBlobs } from '../../storage/blobs.ts';
 import type { CheckpointFolders, CheckpointToWrite } from '../context.ts';
 
 export const SIGNED_FILE = 'checkpoint.cbor';
+/** The signed manifest of a job that the database has recorded. */
+export const MANIFEST_FILE = 'manifest.cbor';
 export const READABLE_FILE = 'checkpoint.json';
 
 /**
@@ -29,6 +37,15 @@ export class FileCheckpointFolders implements CheckpointFolders {
 
   path(job: string, round: number): string {
     return join(this.#root, job, String(round).padStart(4, '0'));
+  }
+
+  async recordJob(name: string, manifest: Uint8Array): Promise<void> {
+    const path = join(this.#root, name, MANIFEST_FILE);
+    // A file that cannot be read is written again.
+    const written = await readFile(path).catch(() => null);
+    if (written?.equals(manifest)) return;
+    await mkdir(join(this.#root, name), { recursive: true });
+    await writeDurably(path, manifest);
   }
 
   async empty(job: string, round: number): Promise<void> {

@@ -47,7 +47,7 @@ const FIRST_TERM = 1;
  */
 export async function recordJob(
   prepared: PreparedJob,
-  { store, folders, network, clock }: CoordinatorDeps,
+  { store, folders, network, clock, log }: CoordinatorDeps,
   scope: BlobScope,
 ): Promise<{ stored: StoredJob; events: JobEvent[] }> {
   const { manifest, layout, content, priority = 0, after = null, tasks = null, samples = null } = prepared;
@@ -95,7 +95,7 @@ export async function recordJob(
     },
     { digest, checkpoint, ordinal: 0, residual: null },
   );
-  return store.transaction(() => {
+  const events = store.transaction(() => {
     store.jobs.insert(stored, prepared.heldOut);
     if (tasks !== null) store.tasks.set(job, tasks);
     if (samples !== null) store.samples.set(job, samples);
@@ -114,8 +114,23 @@ export async function recordJob(
     const { parameters } = manifest.adapter;
     const bodies: JobEventBody[] = [{ type: 'job-created', name: manifest.name, parameters, rounds }];
     if (after !== null) bodies.push({ type: 'queued', after: after.job, afterName: after.name });
-    return { stored, events: bodies.map((body) => store.events.append(job, clock.now(), body)) };
+    return bodies.map((body) => store.events.append(job, clock.now(), body));
   });
+  await markJob(stored, { folders, log });
+  return { stored, events };
+}
+
+/**
+ * Writes the manifest of a job to the job's folder, so that a start of the coordinator notices if the database has lost
+ * the job. A failure is only logged, because the job itself is durable, and the next start writes the file.
+ */
+export async function markJob(
+  { name, manifest }: Pick<StoredJob, 'name' | 'manifest'>,
+  { folders, log }: Pick<CoordinatorDeps, 'folders' | 'log'>,
+): Promise<void> {
+  await folders
+    .recordJob(name, manifest)
+    .catch((error: unknown) => log.warn({ job: name, err: error }, 'job-not-marked'));
 }
 
 /** Returns the manifest's size in bytes. @throws SwarmError JOB_TOO_LARGE if it is too large for a message */

@@ -2,10 +2,10 @@ import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isSwarmError } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
-import { verifyMessage } from '../../protocol/signing.ts';
+import { type Verified, verifyMessage } from '../../protocol/signing.ts';
 import { RESTORE_OR_START_ANEW, setAside } from '../../storage/remains.ts';
 import { coordinatorError } from '../errors.ts';
-import { SIGNED_FILE } from '../record/checkpoint-folders.ts';
+import { MANIFEST_FILE, SIGNED_FILE } from '../record/checkpoint-folders.ts';
 import type { Store } from '../store/store.ts';
 
 /** The newest checkpoint folder of a job that is newer than the database. */
@@ -21,6 +21,10 @@ interface NewerFolder {
  * Checks that the database is as new as the checkpoint folders beside it. A database that was restored alone from an
  * old backup has fewer checkpoints than the folders. With such a database, the coordinator would make a second checkpoint
  * for rounds that already have one.
+ *
+ * A database can also lack a whole job, for example if one bit of its write-ahead log was flipped before the log
+ * was copied into the database. SQLite ignores such a log from the damaged place on, and gives no error. Each job that
+ * the database has recorded therefore has its manifest in its folder.
  *
  * One folder may be newer: a coordinator that is killed between writing a folder and committing its transaction leaves
  * a folder whose parent is the newest checkpoint of the database.
@@ -49,6 +53,7 @@ export async function requireNewestStore(
   }
   const entries: string[] = [];
   for (const { job, known } of newer) {
+    if (known === null) entries.push(join('checkpoints', job, MANIFEST_FILE));
     for (const name of await roundsOf(join(home, 'checkpoints', job))) {
       if (Number(name) > (known ?? -1)) entries.push(join('checkpoints', job, name));
     }
@@ -66,15 +71,20 @@ async function newerFolders(
   const newer: NewerFolder[] = [];
   for (const name of await readdir(root).catch(() => [])) {
     const round = Number((await roundsOf(join(root, name))).at(-1) ?? 0);
-    // A coordinator that was killed while it created a job has left the folder of round 0. A damaged database could also
-    // have lost the job.
+    const recorded = await readSigned('manifest', join(root, name, MANIFEST_FILE), self);
+    if (recorded !== null && recorded.digest !== jobs.get(name)) {
+      newer.push({ job: name, round, known: null });
+      continue;
+    }
     if (round === 0) {
+      // A coordinator that was killed while it created a job has left the folder of round 0 without a manifest.
       if (!jobs.has(name)) log.warn({ folder: join(root, name) }, 'checkpoint-without-job');
       continue;
     }
     const folder = join(root, name, String(round).padStart(4, '0'));
-    const found = await readSigned(join(folder, SIGNED_FILE), self);
+    const found = await readSigned('checkpoint', join(folder, SIGNED_FILE), self);
     if (found === null) continue;
+    const { job: claimed, parent } = found.message;
     const job = jobs.get(name);
     if (job === undefined) {
       newer.push({ job: name, round, known: null });
@@ -82,7 +92,7 @@ async function newerFolders(
     }
     const [newest] = store.rounds.newestCheckpoints(job, 1);
     const isKnown = store.rounds.checkpointOf(job, found.digest) !== null;
-    if (isKnown || found.parent === newest?.digest || found.job !== job) continue;
+    if (isKnown || parent === newest?.digest || claimed !== job) continue;
     newer.push({ job: name, round, known: newest?.round ?? 0 });
   }
   return newer;
@@ -94,14 +104,18 @@ async function roundsOf(folder: string): Promise<string[]> {
   return names.filter((name) => /^\d+$/.test(name)).sort((a, b) => Number(a) - Number(b));
 }
 
-/** Reads a signed checkpoint. Returns null if the file is missing or damaged, or if another peer has signed it. */
-async function readSigned(path: string, self: string) {
-  // A folder whose checkpoint cannot be read does not prove that the database is older.
+/** Reads a signed message. Returns null if the file is missing or damaged, or if another peer has signed it. */
+async function readSigned<K extends 'checkpoint' | 'manifest'>(
+  kind: K,
+  path: string,
+  self: string,
+): Promise<Verified<K> | null> {
+  // A file that cannot be read does not prove that the database is older.
   const bytes = await readFile(path).catch(() => null);
   if (bytes === null) return null;
   try {
-    const { author, digest, message } = verifyMessage('checkpoint', bytes);
-    return author === self ? { digest, job: message.job, parent: message.parent } : null;
+    const verified = verifyMessage(kind, bytes);
+    return verified.author === self ? verified : null;
   } catch (error) {
     if (!isSwarmError(error)) throw error;
     return null;

@@ -1,7 +1,10 @@
-import { mkdir, readdir, writeFile } from 'node:fs/promises';
+import { cp, mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
+import { FileCheckpointFolders } from '../../../../coordinator/record/checkpoint-folders.ts';
+import { markJob } from '../../../../coordinator/record/new-job.ts';
 import { requireNewestStore } from '../../../../coordinator/recovery/newer-folders.ts';
+import { Store } from '../../../../coordinator/store/store.ts';
 import { silentLogger } from '../../../../monitor/log.ts';
 import { withCode } from '../../../utils/codes.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
@@ -66,4 +69,48 @@ it('sets the newer folders aside if the operator says so', async () => {
   await requireNewestStore(home, { ...options, startAnew: true }, { store: rolledBackTo(1, world), log });
   expect(await readdir(join(home, 'checkpoints', name))).toEqual(['0000', '0001']);
   await requireNewestStore(home, options, { store: rolledBackTo(1, world), log });
+});
+
+/** Creates a home with a database of one job without a merged checkpoint, as a killed coordinator leaves it. */
+async function created() {
+  const home = await temporaryFolder();
+  const world = new World();
+  await world.start();
+  const store = new Store(join(home, 'coordinator.sqlite'));
+  const [stored] = world.store.jobs.all();
+  store.jobs.insert(stored!, new Uint8Array(1));
+  const folders = new FileCheckpointFolders({ home }, { blobs: null as never });
+  const { name } = stored!;
+  await mkdir(join(home, 'checkpoints', name, '0000'), { recursive: true });
+  return { home, store, folders, stored: stored!, name };
+}
+
+it('refuses a database that lost a job because a bit of its write-ahead log was flipped', async () => {
+  const { home, store, folders, stored, name } = await created();
+  await markJob(stored, { folders, log });
+  await requireNewestStore(home, options, { store, log });
+  const killed = await temporaryFolder();
+  await cp(home, killed, { recursive: true });
+  store.close();
+  const path = join(killed, 'coordinator.sqlite-wal');
+  const wal = await readFile(path);
+  wal[wal.indexOf(stored.job)]! ^= 1;
+  await writeFile(path, wal);
+
+  const damaged = new Store(join(killed, 'coordinator.sqlite'));
+  expect(damaged.jobs.all()).toEqual([]);
+  const refused = requireNewestStore(killed, options, { store: damaged, log });
+  await expect(refused).rejects.toEqual(
+    withCode('STORE_ROLLED_BACK', { newer: [{ job: name, round: 0, known: null }] }),
+  );
+  await requireNewestStore(killed, { ...options, startAnew: true }, { store: damaged, log });
+  await requireNewestStore(killed, options, { store: damaged, log });
+  damaged.close();
+});
+
+it('accepts the folder of a job whose creation was interrupted, because such a folder has no manifest', async () => {
+  const { home, store } = await created();
+  store.close();
+  const { store: empty } = new World();
+  await requireNewestStore(home, options, { store: empty, log });
 });
