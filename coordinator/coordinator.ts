@@ -21,6 +21,7 @@ import { QueuePlace } from './record/queue-place.ts';
 import { defaultRetention } from './record/retention.ts';
 import { BlobRepair } from './recovery/blob-repair.ts';
 import { LaterHeads } from './recovery/later-heads.ts';
+import { Rechecks } from './recovery/rechecks.ts';
 import { Scrub } from './recovery/scrub.ts';
 import { isOver } from './round/job-phase.ts';
 import { banPeer, pardonPeer } from './sanctions.ts';
@@ -88,8 +89,13 @@ export class Coordinator {
     for (const stored of this.#deps.store.jobs.all()) this.#add(stored);
     const { network, store } = this.#deps;
     const laterHeads = this.#laterHeads;
-    const scrub = this.#scrub;
-    const requests = { network, store, runs: this.#runs, newcomers: this.#newcomers, laterHeads, scrub };
+    const rechecks = new Rechecks({
+      scrub: this.#scrub,
+      clock: this.#deps.clock,
+      networkOf: (peer) => network.networkOf(peer),
+      signal: this.#stopping.signal,
+    });
+    const requests = { network, store, runs: this.#runs, newcomers: this.#newcomers, laterHeads, rechecks };
     this.#cleanups.push(...answerNodes(requests));
     for (const run of this.#runs.values()) run.start();
     // A process that was killed when a job ended may not have opened the jobs that waited for it.

@@ -11,7 +11,7 @@ import type { Newcomers } from './peers/newcomers.ts';
 import { byPriority } from './queue.ts';
 import { answerRecord } from './record/job-record.ts';
 import type { LaterHeads } from './recovery/later-heads.ts';
-import type { Scrub } from './recovery/scrub.ts';
+import type { Rechecks } from './recovery/rechecks.ts';
 import { isOver } from './round/job-phase.ts';
 
 /**
@@ -25,7 +25,7 @@ interface RequestDeps extends Pick<CoordinatorDeps, 'network' | 'store'> {
   readonly runs: ReadonlyMap<string, JobRun>;
   readonly newcomers: Newcomers;
   readonly laterHeads: LaterHeads;
-  readonly scrub: Scrub;
+  readonly rechecks: Rechecks;
 }
 
 /** Answers the requests of nodes, and serves the blobs of the jobs. Returns functions that stop the answers. */
@@ -35,7 +35,7 @@ export function answerNodes({
   runs,
   newcomers,
   laterHeads,
-  scrub,
+  rechecks,
 }: RequestDeps): (() => void)[] {
   const all = (): JobRun[] => [...runs.values()];
   const running = (job: string): JobRun => {
@@ -125,11 +125,12 @@ export function answerNodes({
       return { checkpoint: store.rounds.checkpointOf(job, digest)?.envelope ?? null };
     }),
     network.handle('recheck', async (peer, { job, digest }) => {
-      readable(job, peer, 'blobs');
+      const { members } = readable(job, peer, 'blobs');
       if (!mayFetch(peer, digest, { jobs: all(), store })) {
         throw coordinatorError('NOT_FOUND', `job ${job} has no blob ${digest}`, { job, digest });
       }
-      return { state: await scrub.recheck(digest) };
+      // In an open job, strangers get only the results of checks for others.
+      return { state: await rechecks.state(digest, { peer, mayStart: members.mayRead(peer) }) };
     }),
     network.handle('settings', async (peer, { job, record }) => {
       readable(job, peer, 'settings');

@@ -128,7 +128,8 @@ export const rpcMethods = {
   },
   /**
    * Makes the coordinator check its copy of a blob that the caller could not fetch, and repair it. Returns `checking` if
-   * the check takes longer than the caller would wait. Only peers that may read the job get an answer.
+   * the check takes longer than the caller would wait. Only peers that may read the job get an answer. In an open job, a
+   * peer that is not a member causes no check, and gets the result of an earlier check or `checking`.
    */
   recheck: {
     request: z.strictObject({ job, digest: digestSchema }),

@@ -16,11 +16,6 @@ const PORTION_BLOBS = 200;
 /** Pause after each MiB that is hashed, so that rounds and requests go first. */
 const MIB_PAUSE_MS = 10;
 
-/** Maximum time that the request of a peer waits for the check of a blob. */
-const RECHECK_MS = 5_000;
-/** Time for which `recheck` returns its last result for the same blob, instead of reading the blob again. */
-const RECHECK_PAUSE_MS = 10_000;
-
 interface Deps {
   readonly store: Store;
   readonly blobs: BlobStore;
@@ -40,8 +35,6 @@ export class Scrub {
   /** Digest of the last blob that was checked. */
   #cursor = '';
   readonly #checking = new Map<string, Promise<boolean>>();
-  #rechecking = false;
-  #rechecked: { digest: string; at: number; state: 'whole' | 'damaged' } | null = null;
 
   constructor(deps: Deps) {
     this.#deps = deps;
@@ -70,31 +63,6 @@ export class Scrub {
     const check = this.#check(digest).finally(() => this.#checking.delete(digest));
     this.#checking.set(digest, check);
     return check;
-  }
-
-  /**
-   * Checks a blob that a peer could not fetch. Waits for the result for RECHECK_MS at most. Answers from the last result
-   * if the same blob was checked less than RECHECK_PAUSE_MS ago.
-   */
-  async recheck(digest: string): Promise<'whole' | 'checking' | 'damaged'> {
-    const { clock, signal } = this.#deps;
-    const now = clock.monotonic();
-    const last = this.#rechecked;
-    if (last?.digest === digest && now - last.at < RECHECK_PAUSE_MS) return last.state;
-    // One blob is checked at a time, so that peers cannot make the coordinator read its whole disk.
-    if (this.#rechecking) return 'checking';
-    this.#rechecking = true;
-    const check = this.check(digest)
-      .then((isWhole) => {
-        const state = isWhole ? ('whole' as const) : ('damaged' as const);
-        this.#rechecked = { digest, at: clock.monotonic(), state };
-        return state;
-      })
-      .finally(() => {
-        this.#rechecking = false;
-      });
-    const late = sleep(clock, RECHECK_MS, signal).then(() => 'checking' as const);
-    return Promise.race([check, late]);
   }
 
   async #check(digest: string): Promise<boolean> {

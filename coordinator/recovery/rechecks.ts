@@ -1,0 +1,82 @@
+import type { Clock } from '../../common/clock.ts';
+import { sleep } from '../../common/deadline.ts';
+import { FairTurns } from '../../common/fair-turns.ts';
+import type { Scrub } from './scrub.ts';
+
+/** Maximum time that the request of a peer waits for the check of a blob. */
+const ANSWER_MS = 5_000;
+/**
+ * Time for which the result of a check is the answer for the same blob, instead of reading the blob again. A node that
+ * got the answer `checking` asks again within this time, also if many other blobs had to be checked before.
+ */
+const WHOLE_MS = 10 * 60_000;
+/** The same time for a damaged blob. It is shorter, because the next attempt of the repair may succeed. */
+const DAMAGED_MS = 60_000;
+/** A check lasts longer than a slice, so the length of the slice has no effect. */
+const SLICE_MS = 8;
+
+type Result = 'whole' | 'damaged';
+
+interface RechecksDeps {
+  readonly scrub: Pick<Scrub, 'check'>;
+  readonly clock: Clock;
+  /** Returns the network address of a peer. */
+  readonly networkOf: (peer: string) => string;
+  readonly signal: AbortSignal;
+}
+
+/**
+ * Checks of blobs that peers could not fetch. One blob is checked at a time, so that peers cannot make the coordinator
+ * read its whole disk. Addresses take turns, and so do the peers of an address, so a peer that asks for many blobs does
+ * not delay the others by more than one check.
+ */
+export class Rechecks {
+  readonly #deps: RechecksDeps;
+  readonly #turns: FairTurns;
+  readonly #results = new Map<string, { result: Result; until: number }>();
+
+  constructor(deps: RechecksDeps) {
+    this.#deps = deps;
+    this.#turns = new FairTurns({ sliceMs: SLICE_MS }, deps);
+  }
+
+  /**
+   * Answers whether a blob is whole. Waits for a check for ANSWER_MS at most, and returns `checking` after that. The
+   * check goes on. A peer waits for one blob at a time: a later call for another blob takes the place of an earlier one.
+   * @param options.mayStart whether this peer may cause a check. If not, only an earlier result is returned
+   */
+  async state(
+    digest: string,
+    { peer, mayStart }: { peer: string; mayStart: boolean },
+  ): Promise<Result | 'checking'> {
+    const known = this.#known(digest);
+    if (known !== null) return known;
+    if (!mayStart) return 'checking';
+    const { clock, signal } = this.#deps;
+    const late = sleep(clock, ANSWER_MS, signal).then(() => 'checking' as const);
+    return Promise.race([this.#check(digest, peer), late]);
+  }
+
+  async #check(digest: string, peer: string): Promise<Result | 'checking'> {
+    const { scrub, clock, networkOf, signal } = this.#deps;
+    const end = await this.#turns.take({ address: networkOf(peer), peer, known: true }, signal);
+    if (end === null) return 'checking';
+    try {
+      // Another peer may have asked for the same blob before.
+      const known = this.#known(digest);
+      if (known !== null) return known;
+      const result = (await scrub.check(digest)) ? 'whole' : 'damaged';
+      const until = clock.monotonic() + (result === 'whole' ? WHOLE_MS : DAMAGED_MS);
+      this.#results.set(digest, { result, until });
+      return result;
+    } finally {
+      end();
+    }
+  }
+
+  #known(digest: string): Result | null {
+    const now = this.#deps.clock.monotonic();
+    for (const [key, { until }] of this.#results) if (until <= now) this.#results.delete(key);
+    return this.#results.get(digest)?.result ?? null;
+  }
+}
