@@ -76,7 +76,7 @@ export function workMeter(metrics: JobMetrics, registry: Registry): CoordinatorM
   );
   const auditShare = new Gauge({
     name: 'swarm_audit_share',
-    help: 'Rows that audits have trained, as a share of the rows that the nodes have trained.',
+    help: 'Rows that audits have trained, as a fraction of the rows that the nodes have trained.',
     labelNames: ['job'] as const,
     registers: [registry],
   });

@@ -18,8 +18,11 @@ function receiptTable(): string {
 function limitTable(source: string): string {
   const values = new Map<string, number>(Object.entries(limits));
   // The source groups related limits, so its order is kept.
-  const rows = [...source.matchAll(/(?:\/\*\* (.+?) \*\/\n)?export const ([A-Z_]+) =/g)].map(
-    ([, reason, name]) => `| \`${name}\` | ${values.get(name!)!.toLocaleString('en')} | ${reason ?? ''} |`,
+  const rows = [...source.matchAll(/\/\*\*\s((?:(?!\*\/)[^])+?)\s*\*\/\nexport const ([A-Z_]+) =/g)].map(
+    ([, comment, name]) => {
+      const reason = comment!.replace(/\s*\n? \* /g, ' ').trim();
+      return `| \`${name}\` | ${values.get(name!)!.toLocaleString('en')} | ${reason} |`;
+    },
   );
   return ['| name | value | reason |', '|---|---|---|', ...rows].join('\n');
 }

@@ -49,8 +49,8 @@ export function registerMerge(adapter: Command, context: Context): void {
       integer(1, 1024),
     )
     .option(
-      '--density <share>',
-      'share of the values that magnitude_prune, ties and dare_* keep (default: 0.5)',
+      '--density <fraction>',
+      'fraction of the values that magnitude_prune, ties and dare_* keep (default: 0.5)',
       share,
     )
     .addOption(

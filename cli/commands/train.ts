@@ -72,7 +72,7 @@ export function registerTrain(program: Command, context: Context): void {
     .optionsGroup('Data:')
     .option(
       '--held-out <path...>',
-      'held-out data to measure the loss on: files, or a share of the training examples such as 0.05 (default: none)',
+      'held-out data to measure the loss on: files, or a fraction of the training examples such as 0.05 (default: none)',
       collect,
     );
   command

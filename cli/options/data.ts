@@ -70,8 +70,8 @@ export function addDataOptions(command: Command, { packing }: { packing: boolean
       );
   }
   return command.option(
-    '--bad-rows <share>',
-    'maximum share of unusable records, from 0 to 1; if there are more, the command fails',
+    '--bad-rows <fraction>',
+    'maximum fraction of unusable records, from 0 to 1; if there are more, the command fails',
     number(0, 1),
     0.01,
   );

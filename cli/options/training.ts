@@ -83,8 +83,8 @@ export function addAdapterOptions(command: Command): Command {
     .option('--rslora', 'rsLoRA: scale the adapter by alpha / √rank instead of alpha / rank')
     .option('--dora', 'DoRA: train direction and magnitude of the weights separately')
     .option(
-      '--dropout <share>',
-      `dropout: share of the adapter's inputs that a training step sets to zero (default: ${lora.dropout})`,
+      '--dropout <fraction>',
+      `dropout: fraction of the adapter's inputs that a training step sets to zero (default: ${lora.dropout})`,
       number(0, 0.999),
     )
     .option(
@@ -128,8 +128,8 @@ export function addOptimizerOptions(command: Command): Command {
       ),
     )
     .option(
-      '--final-fraction <share>',
-      `learning rate at the end of the schedules linear and cosine, as a share of the peak (default: ${training.finalFraction})`,
+      '--final-fraction <fraction>',
+      `learning rate at the end of the schedules linear and cosine, as a fraction of the peak (default: ${training.finalFraction})`,
       number(0, 1),
     )
     .option(
@@ -139,8 +139,8 @@ export function addOptimizerOptions(command: Command): Command {
     )
     .addOption(
       new Option(
-        '--warmup-ratio <share>',
-        'length of the warm-up as a share of all steps, instead of --warmup',
+        '--warmup-ratio <fraction>',
+        'length of the warm-up as a fraction of all steps, instead of --warmup',
       )
         .argParser(number(0, 1))
         .conflicts('warmup'),
@@ -153,7 +153,7 @@ export function addOptimizerOptions(command: Command): Command {
     .addOption(
       new Option(
         '--micro-batch <rows>',
-        'rows that pass through the model at once; fewer rows need less memory, and the result is the same (default: the batch size; with several devices, an equal share of it for each device)',
+        'rows that pass through the model at once; fewer rows need less memory, and the result is the same (default: the batch size; with several devices, an equal part of it for each device)',
       )
         .argParser(integer(1, 4096))
         .helpGroup('Compute and memory:'),
@@ -188,8 +188,8 @@ export function addOptimizerOptions(command: Command): Command {
       number(0, 1000),
     )
     .option(
-      '--label-smoothing <share>',
-      `share of each target's probability that is spread evenly over the vocabulary (default: ${training.labelSmoothing})`,
+      '--label-smoothing <fraction>',
+      `fraction of each target's probability that is spread evenly over the vocabulary (default: ${training.labelSmoothing})`,
       number(0, 0.999),
     );
 }
