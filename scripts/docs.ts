@@ -18,7 +18,7 @@ function receiptTable(): string {
 function limitTable(source: string): string {
   const values = new Map<string, number>(Object.entries(limits));
   // The source groups related limits, so its order is kept.
-  const rows = [...source.matchAll(/\/\*\*\s((?:(?!\*\/)[^])+?)\s*\*\/\nexport const ([A-Z_]+) =/g)].map(
+  const rows = [...source.matchAll(/\/\*\*\s((?:(?!\*\/).)+?)\s*\*\/\nexport const ([A-Z_]+) =/gs)].map(
     ([, comment, name]) => {
       const reason = comment!.replace(/\s*\n? \* /g, ' ').trim();
       return `| \`${name}\` | ${values.get(name!)!.toLocaleString('en')} | ${reason} |`;
