@@ -1,6 +1,7 @@
 import type { BlobProof } from '../protocol/job-key.ts';
 import type { RpcMethod, RpcRequest, RpcResponse } from '../protocol/rpc.ts';
 import type { Signer } from '../protocol/signing.ts';
+import type { ResumableBlobs } from '../storage/blob-store.ts';
 import type { Rates } from './bandwidth.ts';
 
 /**
@@ -157,6 +158,8 @@ export interface FetchBlobOptions {
    * name. @default all fetches without a name share their ranges
    */
   origin?: string;
+  /** Store that gets the blob. @default the local store */
+  into?: ResumableBlobs;
   signal: AbortSignal;
   /** Called after each range that is stored. */
   onProgress?: (progress: { bytes: number; total: number }) => void;

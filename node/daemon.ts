@@ -213,7 +213,10 @@ export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps
       },
     };
     const witness = options.witness
-      ? await startWitness({ home }, { network, blobs, clock: systemClock, log, nodes })
+      ? await startWitness(
+          { home, policy },
+          { network, blobs, origins: store.origins, pauses, clock: systemClock, log, nodes },
+        )
       : null;
     if (witness !== null) teardown.add(() => witness.stop());
     const control = owner.control(node);

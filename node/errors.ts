@@ -37,6 +37,10 @@ export const nodeError = defineErrors({
   UPDATE_ENDED: 'failed',
   UPDATE_EXISTS: 'conflict',
   UPDATE_UNKNOWN: 'notFound',
+  WITNESS_DISK: {
+    kind: 'refused',
+    next: 'raise --max-disk, or delete proofs in the folder witness of the home',
+  },
   WORK_TOO_LARGE: 'failed',
   WRONG_SCALE: 'failed',
   WRONG_ADAPTER: { kind: 'failed', next: REPORT },

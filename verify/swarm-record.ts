@@ -113,10 +113,18 @@ class SwarmRecord implements JobRecord {
   }
 
   async *checkpoints(from: number): AsyncGenerator<CheckpointRecord, void, undefined> {
-    const { ordinal: last } = this.#read.head.checkpoint;
+    const { ordinal: announced, round: newest } = this.#read.head.checkpoint;
+    // A round has at most one checkpoint, so a job cannot have more checkpoints than rounds.
+    const last = Math.min(announced, newest);
     const start = await this.#firstAt(from, last);
+    let before = -1;
     for (let ordinal = Math.max(0, start - 1); ordinal <= last; ordinal++) {
-      yield await this.#record(ordinal, ordinal === last);
+      const record = await this.#record(ordinal, ordinal === last);
+      yield record;
+      const round = readable(record.checkpoint)?.round ?? before;
+      // The verification reports such a checkpoint. Without this limit, a coordinator could send checkpoints for ever.
+      if (round <= before) return;
+      before = round;
     }
   }
 

@@ -36,7 +36,8 @@ export class BlobFetcher {
   readonly #deps: BlobFetcherDeps;
   readonly #permits = new Permits(BLOB_STREAMS_PER_CONNECTION);
   readonly #pool = new RangePool();
-  readonly #running = new Map<string, Promise<void>>();
+  /** The running fetches of each store, by digest. */
+  readonly #running = new WeakMap<ResumableBlobs, Map<string, Promise<void>>>();
 
   constructor(deps: BlobFetcherDeps) {
     this.#deps = deps;
@@ -55,20 +56,23 @@ export class BlobFetcher {
         { ...ref },
       );
     }
-    // Each blob has one fetch at a time. A second fetch waits for the first one. Then it finds the blob in the store,
+    const { into = this.#deps.blobs } = options;
+    const running = this.#running.get(into) ?? new Map<string, Promise<void>>();
+    this.#running.set(into, running);
+    // Each blob of a store has one fetch at a time. A second fetch waits for the first one. Then it finds the blob in the store,
     // or resumes where the first one failed.
-    for (let other = this.#running.get(ref.digest); other; other = this.#running.get(ref.digest)) {
+    for (let other = running.get(ref.digest); other; other = running.get(ref.digest)) {
       await raceSignal(other, options.signal);
     }
     options.signal.throwIfAborted();
-    const run = this.#fetchAlone(ref, options);
-    const settled = run.catch(() => {}).finally(() => this.#running.delete(ref.digest));
-    this.#running.set(ref.digest, settled);
+    const run = this.#fetchAlone(ref, into, options);
+    const settled = run.catch(() => {}).finally(() => running.delete(ref.digest));
+    running.set(ref.digest, settled);
     await run;
   }
 
-  async #fetchAlone(ref: Ref, options: FetchBlobOptions): Promise<void> {
-    const { blobs, clock, meter } = this.#deps;
+  async #fetchAlone(ref: Ref, blobs: ResumableBlobs, options: FetchBlobOptions): Promise<void> {
+    const { clock, meter } = this.#deps;
     const { origin } = options;
     if (!options.again && (await blobs.has(ref.digest))) return;
     const start = clock.monotonic();

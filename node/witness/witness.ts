@@ -1,4 +1,9 @@
 import { join } from 'node:path';
+import { withDeadline } from '../../common/deadline.ts';
+import { Permits } from '../../common/permits.ts';
+import type { VerifyRequest } from '../../verify/process/messages.ts';
+import type { VerifyReport } from '../../verify/verify-job.ts';
+import type { Pauses } from '../limits/pauses.ts';
 import type { SwarmNodeView } from '../status/swarm-node-view.ts';
 import { JobWitness, type JobWitnessDeps } from './job-witness.ts';
 
@@ -6,55 +11,91 @@ import { JobWitness, type JobWitnessDeps } from './job-witness.ts';
 const LOOK_MS = 2_000;
 /** Folder of the home in which a witness keeps its files. */
 export const WITNESS_FOLDER = 'witness';
+/**
+ * Maximum time of one verification, in milliseconds. The largest merges take minutes. Verifications of other jobs wait
+ * until this one ends.
+ */
+const VERIFY_MS = 30 * 60_000;
 
 export interface WitnessDeps extends JobWitnessDeps {
   /** Returns the state of each job of the node. */
   readonly jobs: () => readonly Pick<SwarmNodeView, 'context' | 'state'>[];
+  readonly pauses: Pick<Pauses, 'isBlocked' | 'current' | 'onChange'>;
 }
 
 /**
- * Verifies each new checkpoint of the node's jobs while the node works. Reports a problem only to the owner of the node:
- * in the log, on the screen, and in a bundle that proves the problem. The requests to the coordinator do not depend on
- * the result.
+ * Verifies each new checkpoint of the node's jobs while the node works. The jobs do not wait for each other, except that
+ * one verification runs at a time. Reports a problem only to the owner of the node: in the log, on the screen, and in a
+ * bundle that proves the problem. The requests to the coordinator do not depend on the result.
  */
 export class Witness {
   readonly #folder: string;
   readonly #deps: WitnessDeps;
   readonly #jobs = new Map<string, JobWitness>();
+  readonly #turns = new Permits(1);
   readonly #life = new AbortController();
-  #working: Promise<void> = Promise.resolve();
+  /** Aborted when the owner of the machine pauses the node. */
+  #work = new AbortController();
   #cancel = (): void => {};
+  readonly #unsubscribe: () => void;
 
   constructor({ home }: { home: string }, deps: WitnessDeps) {
     this.#folder = join(home, WITNESS_FOLDER);
-    this.#deps = deps;
+    const { pauses, verify } = deps;
+    this.#deps = { ...deps, verify: (request, signal) => this.#verifyInTurn(request, signal, verify) };
+    this.#unsubscribe = pauses.onChange(() => {
+      if (pauses.current !== null) this.#work.abort();
+    });
   }
 
   start(): void {
     this.#cancel = this.#deps.clock.after(LOOK_MS, () => {
-      this.#working = this.look().finally(() => {
-        if (!this.#life.signal.aborted) this.start();
-      });
+      void this.look();
+      this.start();
     });
   }
 
-  /** Verifies the checkpoints that the node has learnt of since the last call, one job after the other. */
+  /**
+   * Begins to verify the checkpoints that the node has learnt of since the last call. Does nothing while the node is
+   * paused or stops.
+   * @returns a promise that resolves when the checkpoints of all jobs are verified. It never rejects
+   */
   async look(): Promise<void> {
-    for (const { context, state } of this.#deps.jobs()) {
-      if (context === null || state.head === null || this.#life.signal.aborted) continue;
+    const { jobs, pauses } = this.#deps;
+    if (pauses.isBlocked || this.#life.signal.aborted) return;
+    if (this.#work.signal.aborted) this.#work = new AbortController();
+    const signal = AbortSignal.any([this.#life.signal, this.#work.signal]);
+    const looks = jobs().flatMap(({ context, state }) => {
+      if (context === null || state.head === null) return [];
       const { job, coordinator, options } = context;
-      const known = this.#jobs.get(job);
       const facts = { job, coordinator, invite: options.invite, folder: this.#folder };
-      const witness = known ?? new JobWitness(facts, this.#deps, this.#life.signal);
+      const witness = this.#jobs.get(job) ?? new JobWitness(facts, this.#deps);
       this.#jobs.set(job, witness);
-      await witness.follow(state.head.checkpoint);
-    }
+      return witness.follow(state.head.checkpoint, signal);
+    });
+    await Promise.all(looks);
   }
 
   /** Stops the verification in progress. */
   async stop(): Promise<void> {
     this.#life.abort();
     this.#cancel();
-    await this.#working;
+    this.#unsubscribe();
+    await Promise.all([...this.#jobs.values()].map((witness) => witness.end()));
+  }
+
+  async #verifyInTurn(
+    request: VerifyRequest,
+    signal: AbortSignal,
+    verify: JobWitnessDeps['verify'],
+  ): Promise<VerifyReport> {
+    const release = await this.#turns.take('', signal);
+    try {
+      const { clock } = this.#deps;
+      const what = `the verification of round ${request.from}`;
+      return await withDeadline({ clock, ms: VERIFY_MS, signal, what }, (inner) => verify(request, inner));
+    } finally {
+      release();
+    }
   }
 }

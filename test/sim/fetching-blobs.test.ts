@@ -2,11 +2,14 @@ import { randomBytes } from 'node:crypto';
 import { truncate, writeFile } from 'node:fs/promises';
 import { encode } from 'it-length-prefixed';
 import { describe, expect, it } from 'vitest';
+import { systemClock } from '../../common/system-clock.ts';
 import { BLOB_HEADER_BYTES } from '../../net/blobs/wire.ts';
 import { FrameStream } from '../../net/frames.ts';
 import { encodeCbor, sha256 } from '../../protocol/cbor.ts';
 import { BLOB_PROTOCOL } from '../../protocol/rpc.ts';
+import { FileBlobStore } from '../../storage/blob-store.ts';
 import { eventually } from '../utils/eventually.ts';
+import { temporaryFolder } from '../utils/folder.ts';
 import { join, soon, startHost, startRaw, type TestHost } from '../utils/hosts.ts';
 import { ManualClock } from '../utils/manual-clock.ts';
 
@@ -120,6 +123,19 @@ describe('fetching a blob', () => {
     await fetch(from.peer, true);
     expect(from.network.traffic().sent).toBeGreaterThan(ref.size);
     await expectWhole(fetcher);
+  });
+
+  it('fetches a blob into another store, even if the local store has it', async () => {
+    const fetcher = await startHost();
+    const from = await holder(fetcher);
+    const into = await FileBlobStore.open({ home: await temporaryFolder() }, { clock: systemClock });
+    await fetcher.blobs.put(bytes);
+    const fetch = () => fetcher.network.fetchBlob(ref, { holders: [from.peer], into, signal: soon() });
+    await fetch();
+    expect(await into.check(ref.digest, { signal: soon() })).toBe('whole');
+    expect(from.network.traffic().sent).toBeGreaterThan(ref.size);
+    await fetch();
+    expect(from.network.traffic().sent).toBeLessThan(1.5 * ref.size);
   });
 
   it('finds the one holder with undamaged bytes', async () => {

@@ -1,6 +1,7 @@
 import { settingsAt } from '../../protocol/settings-chain.ts';
 import type { Findings } from '../findings.ts';
 import type { JobFacts, SignedCheckpoint } from '../job-facts.ts';
+import { largestAdapter } from './adapter-size.ts';
 
 /** Checks base, parent, round and term of a checkpoint. @param parent null for the first checkpoint of the job */
 export function checkChain(
@@ -15,6 +16,9 @@ export function checkChain(
   const { round, term } = checkpoint;
   if (checkpoint.base !== manifest.base.digest)
     off(`the checkpoint names the base ${checkpoint.base}`, { base: checkpoint.base });
+  const { size } = checkpoint.adapter;
+  const largest = largestAdapter(manifest);
+  if (size > largest) off(`the adapter has ${size} bytes; the manifest allows ${largest}`, { size, largest });
   const lacks = (message: string, values: Record<string, unknown>): void =>
     findings.problem('VERIFY_SOURCE', message, { checkpoint: digest, ...values });
   if (parent === null) {

@@ -100,7 +100,10 @@ function differences(head: Head, { digest, checkpoint }: SignedCheckpoint, ordin
   const agree: [string, boolean][] = [
     ['checkpoint.digest', announced.digest === digest],
     ['checkpoint.round', announced.round === round],
-    ['checkpoint.ordinal', ordinal === null || announced.ordinal === ordinal],
+    [
+      'checkpoint.ordinal',
+      ordinal === null ? announced.ordinal <= announced.round : announced.ordinal === ordinal,
+    ],
     ['checkpoint.adapter', announced.adapter.digest === adapter.digest],
     ['checkpoint.delta', isDelta],
     ['checkpoint.heldOutLoss', announced.heldOutLoss === metrics.heldOutLoss],

@@ -4,12 +4,13 @@ import { decodeHeader } from '../../lora/models/weights/safetensors.ts';
 import { applyDelta, type UpdateLayout } from '../../lora/update/index.ts';
 import { sha256 } from '../../protocol/cbor.ts';
 import type { ClaimedUpdate } from '../../protocol/evidence.ts';
-import { ADAPTER_BYTES, UPDATE_BYTES } from '../../protocol/limits.ts';
+import { UPDATE_BYTES } from '../../protocol/limits.ts';
 import type { Checkpoint } from '../../protocol/messages.ts';
 import type { Findings } from '../findings.ts';
 import type { JobFacts, SignedCheckpoint } from '../job-facts.ts';
 import { type Merged, mergeUpdates } from '../merge/merge-updates.ts';
 import { readBlob } from '../read-blob.ts';
+import { largestAdapter } from './adapter-size.ts';
 
 /** The residual of the deltas before a merge. */
 type Residual =
@@ -80,7 +81,11 @@ export class Recomputation {
 
   /** Checks the bytes of a checkpoint's adapter, if the source has them. */
   async checkStored({ adapter }: Checkpoint, findings: Findings): Promise<void> {
-    const wanted = { digest: adapter.digest, size: adapter.size, maxBytes: ADAPTER_BYTES };
+    const wanted = {
+      digest: adapter.digest,
+      size: adapter.size,
+      maxBytes: largestAdapter(this.#facts.manifest),
+    };
     const bytes =
       this.#adapter?.digest === adapter.digest
         ? this.#adapter.bytes
@@ -222,7 +227,7 @@ export class Recomputation {
 
   async #adapterOf({ adapter }: Checkpoint, findings: Findings): Promise<Uint8Array | null> {
     if (this.#adapter?.digest === adapter.digest) return this.#adapter.bytes;
-    return readBlob(this.#facts, { ...adapter, maxBytes: ADAPTER_BYTES }, findings);
+    return readBlob(this.#facts, { ...adapter, maxBytes: largestAdapter(this.#facts.manifest) }, findings);
   }
 
   /** Returns the layout of the job's adapters, from the first adapter that is read. All adapters must have it. */

@@ -1,6 +1,13 @@
 import { bundleSource } from '../../../coordinator/record/job-record.ts';
-import type { Checkpoint, Figures, Head, Receipt, SettingsRecord } from '../../../protocol/messages.ts';
-import { signMessage, verifyMessage } from '../../../protocol/signing.ts';
+import type {
+  Checkpoint,
+  Figures,
+  Head,
+  MessageKind,
+  Receipt,
+  SettingsRecord,
+} from '../../../protocol/messages.ts';
+import { type Signer, signMessage, verifyMessage } from '../../../protocol/signing.ts';
 import type { BundleSource } from '../../../verify/bundle/encode.ts';
 import type { CheckpointRecord, JobRecord, UpdateProof } from '../../../verify/record.ts';
 import { ToySwarm } from '../coordinator/toy-swarm.ts';
@@ -97,6 +104,25 @@ export function forged(kept: KeptJob, forgery: Forgery): KeptJob {
     ...kept,
     records: [...kept.records.slice(0, -1), record],
     ...(settings && { settings }),
+  };
+}
+
+/** Returns a job that another coordinator signed. Its manifest must not name its coordinator. */
+export function signedAgain(kept: KeptJob, signer: Signer): KeptJob {
+  const again = <K extends MessageKind>(kind: K, bytes: Uint8Array): Uint8Array =>
+    signMessage(kind, verifyMessage(kind, bytes).message, signer);
+  return {
+    ...kept,
+    manifest: again('manifest', kept.manifest),
+    records: kept.records.map(({ checkpoint, proofs, figures, heads, ...others }) => ({
+      ...others,
+      checkpoint: again('checkpoint', checkpoint),
+      heads: heads.map((head) => again('head', head)),
+      figures: figures && again('figures', figures),
+      proofs: proofs.map(
+        (proof) => proof && { ...proof, receipt: proof.receipt && again('receipt', proof.receipt) },
+      ),
+    })),
   };
 }
 

@@ -4,7 +4,7 @@ import type { SwarmNetwork } from '../../../net/network.ts';
 import { sha256 } from '../../../protocol/cbor.ts';
 import { PROOFS_PER_ANSWER, RESIDUAL_BYTES } from '../../../protocol/limits.ts';
 import { rpcMethods } from '../../../protocol/rpc.ts';
-import { verifyMessage } from '../../../protocol/signing.ts';
+import { signMessage, verifyMessage } from '../../../protocol/signing.ts';
 import { openSwarmRecord, type SwarmRecordDeps } from '../../../verify/swarm-record.ts';
 import { verifyRecord } from '../../../verify/verify-job.ts';
 import { signerOf } from '../../utils/signers.ts';
@@ -61,6 +61,40 @@ test('a job verified over the network has the same checks as one verified from a
   const wrong = await opened(swarm, { fetch: async () => null });
   await verifyRecord(wrong.record);
   expect(wrong.calls).toEqual(calls);
+});
+
+test('stops when rounds do not rise, and asks for no more checkpoints than the job has rounds', async () => {
+  const { world } = swarm;
+  const { job } = world.toy;
+  const reader = new ScriptedPeer(51, world);
+  const { manifest, head } = await reader.ask('manifest', { job, invite: null });
+  const { message } = verifyMessage('head', head!);
+  const endless = { ...message.checkpoint, round: 9_000, ordinal: 2 ** 40 };
+  const asked: number[] = [];
+  const request = ((_peer: string, method: 'record', body: { ordinal: number }) => {
+    if (method === 'record') asked.push(body.ordinal);
+    const answer = { ...body, ordinal: Math.min(body.ordinal, 3) };
+    return reader.ask(method, (method === 'record' ? answer : body) as never);
+  }) as SwarmNetwork['request'];
+  const signedHead = signMessage('head', { ...message, round: 9_000, checkpoint: endless }, COORDINATOR);
+  const record = await openSwarmRecord(
+    {
+      ...{ job, manifest, signedHead },
+      coordinator: COORDINATOR.peerId,
+      head: { ...message, checkpoint: endless },
+    },
+    {
+      network: { request },
+      clock: world.clock.process(() => true),
+      signal: new AbortController().signal,
+      fetch: async () => null,
+    },
+  );
+  const { problems } = await verifyRecord(record);
+  expect(asked).toEqual([0, 1, 2, 3, 4]);
+  expect(problems.at(-1)).toMatchObject({ code: 'VERIFY_SOURCE', round: 3 });
+  asked.length = 0;
+  for await (const _ of record.checkpoints(9_000)) expect(Math.max(...asked)).toBeLessThanOrEqual(9_000);
 });
 
 test('fetches no blob that is larger than the verification allows', async () => {

@@ -230,9 +230,10 @@ export class VirtualHost implements SwarmNetwork {
 
   async fetchBlob(
     { digest, size }: { digest: string; size: number },
-    { holders, prove, again, signal, onProgress }: FetchBlobOptions,
+    { holders, prove, again, into, signal, onProgress }: FetchBlobOptions,
   ): Promise<void> {
-    if (!again && (await this.#blobs.has(digest))) return;
+    const blobs = into ?? this.#blobs;
+    if (!again && (await blobs.has(digest))) return;
     for (const holder of holders) {
       try {
         await this.#travel(holder, signal);
@@ -242,7 +243,7 @@ export class VirtualHost implements SwarmNetwork {
         }
         const bytes = await other.#blobs.get(digest, { maxBytes: size });
         await this.#travel(holder, signal);
-        await this.#blobs.put(bytes);
+        await blobs.put(bytes);
         onProgress?.({ bytes: size, total: size });
         return;
       } catch (error) {

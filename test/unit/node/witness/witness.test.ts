@@ -1,73 +1,120 @@
-import { readdir, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
 import { beforeAll, expect, test } from 'vitest';
 import { systemClock } from '../../../../common/system-clock.ts';
 import { silentLogger } from '../../../../monitor/log.ts';
 import type { SwarmNetwork } from '../../../../net/network.ts';
 import type { PhaseContext } from '../../../../node/context.ts';
+import { Pauses } from '../../../../node/limits/pauses.ts';
 import type { NodeState } from '../../../../node/machine/state.ts';
-import { KEPT_PROOFS } from '../../../../node/witness/job-witness.ts';
+import { KEPT_PROOFS } from '../../../../node/witness/proofs.ts';
 import { Witness } from '../../../../node/witness/witness.ts';
-import { verifyMessage } from '../../../../protocol/signing.ts';
+import { signerFromSeed, verifyMessage } from '../../../../protocol/signing.ts';
 import { FileBlobStore } from '../../../../storage/blob-store.ts';
 import { verifyBundle } from '../../../../verify/bundle/verify-bundle.ts';
+import { eventually } from '../../../utils/eventually.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
 import { COORDINATOR } from '../../coordinator/world.ts';
-import { forged, type KeptJob, playedJob } from '../../verify/forged-job.ts';
+import { forged, type KeptJob, playedJob, signedAgain } from '../../verify/forged-job.ts';
 
 let kept: KeptJob;
+/** The job of another coordinator. */
+let slow: KeptJob;
+const SLOW = signerFromSeed(new Uint8Array(32).fill(91));
 
 beforeAll(async () => {
   ({ kept } = await playedJob());
+  slow = signedAgain((await playedJob({ namesCoordinator: false })).kept, SLOW);
 });
 
+interface Setup {
+  /** Jobs of other coordinators that the node has too, by the peer id of the coordinator. */
+  others?: Readonly<Record<string, KeptJob>>;
+  /** Whether the coordinator has supplied each blob that the node has. */
+  supplied?: boolean;
+  spare?: number;
+}
+
 /** A witness of a node whose coordinator answers from the record of a job, up to its newest checkpoint. */
-async function witnessOf() {
+async function witnessOf({ others = {}, supplied = false, spare = 1e9 }: Setup = {}) {
   const home = await temporaryFolder();
   const deps = { clock: systemClock };
   const blobs = await FileBlobStore.open({ home }, deps);
-  const store = await FileBlobStore.open({ home: join(home, 'witness') }, deps);
   const found: Record<string, unknown>[] = [];
+  const failed: Record<string, unknown>[] = [];
   const calls: string[] = [];
-  let shown = kept;
-  const head = () => verifyMessage('head', shown.records.at(-1)!.heads[0]!).message;
-  const answers: Record<string, (body: { ordinal: number; round: number }) => unknown> = {
-    manifest: () => ({ manifest: shown.manifest, head: shown.records.at(-1)!.heads[0] }),
-    record: ({ ordinal }) => {
-      const { checkpoint, proofs, residual: digest } = shown.records[ordinal]!;
-      const residual = digest && { digest, size: shown.blobs.get(digest)!.byteLength };
-      return { checkpoint, proofs, residual };
-    },
-    figures: ({ round }) => ({ figures: shown.records[round]!.figures }),
+  const pauses = new Pauses();
+  let running = 0;
+  const verifications = { most: 0, rounds: [] as number[] };
+  const jobs: Record<string, KeptJob> = { ...others, [COORDINATOR.peerId]: kept };
+  const headOf = (job: KeptJob) => verifyMessage('head', job.records.at(-1)!.heads[0]!).message;
+  const answer = (peer: string, method: string, { ordinal, round }: { ordinal: number; round: number }) => {
+    const shown = jobs[peer]!;
+    if (method === 'manifest') return { manifest: shown.manifest, head: shown.records.at(-1)!.heads[0] };
+    if (method === 'figures') return { figures: shown.records[round]?.figures ?? null };
+    const { checkpoint, proofs, residual: digest } = shown.records[ordinal] ?? shown.records.at(-1)!;
+    const residual = digest && { digest, size: shown.blobs.get(digest)!.byteLength };
+    return { checkpoint, proofs, residual };
   };
+  /** Called before each answer. */
+  const gates: Record<string, (signal: AbortSignal) => Promise<void>> = {};
   const network = {
-    request: async (_peer: string, method: string, body: never) => {
+    request: async (peer: string, method: string, body: never, { signal }: { signal: AbortSignal }) => {
       calls.push(method);
-      return answers[method]!(body);
+      await gates[peer]?.(signal);
+      return answer(peer, method, body);
     },
-    fetchBlob: async ({ digest }: { digest: string }) => {
+    fetchBlob: async (
+      { digest }: { digest: string },
+      { holders: [peer], into, signal }: { holders: string[]; into: FileBlobStore; signal: AbortSignal },
+    ) => {
       calls.push(digest);
-      await blobs.put(shown.blobs.get(digest)!);
+      await gates.blobs?.(signal);
+      await into.put(jobs[peer!]!.blobs.get(digest)!);
     },
   } as unknown as SwarmNetwork;
-  const context = { coordinator: COORDINATOR.peerId, options: { invite: null } } as PhaseContext;
+  const logTo = (list: Record<string, unknown>[]) => (fields: object) => void list.push({ ...fields });
   const witness = new Witness(
     { home },
     {
-      ...{ network, blobs, kept: store, ...deps },
-      collector: { withScope: (work) => work({ hold: async () => {}, put: (bytes) => blobs.put(bytes) }) },
-      log: { ...silentLogger, error: (fields: object) => found.push({ ...fields }) } as typeof silentLogger,
-      jobs: () => [{ context: { ...context, job: head().job }, state: { head: head() } as NodeState }],
-      verify: ({ file, job, from }) => verifyBundle(file, { job, from }),
+      ...{ network, blobs, pauses, ...deps },
+      log: { ...silentLogger, error: logTo(found), warn: logTo(failed) } as typeof silentLogger,
+      isFrom: () => supplied,
+      spareBytes: async () => spare,
+      jobs: () =>
+        Object.entries(jobs).map(([coordinator, job]) => {
+          const { job: digest } = headOf(job);
+          const context = { coordinator, job: digest, options: { invite: null } } as PhaseContext;
+          return { context, state: { head: headOf(job) } as NodeState };
+        }),
+      verify: async ({ file, job, from }) => {
+        verifications.most = Math.max(verifications.most, ++running);
+        await setTimeout(1);
+        return verifyBundle(file, { job, from }).finally(() => {
+          running--;
+          verifications.rounds.push(from);
+        });
+      },
     },
   );
   const look = async (job: KeptJob): Promise<void> => {
-    shown = job;
+    jobs[COORDINATOR.peerId] = job;
     await witness.look();
   };
   const files = async (): Promise<string[]> =>
     (await readdir(join(home, 'witness'))).filter((name) => name.endsWith('.bundle'));
-  return { look, found, calls, files, folder: join(home, 'witness') };
+  const folder = join(home, 'witness');
+  await mkdir(folder);
+  return { look, witness, found, failed, calls, files, folder, blobs, pauses, gates, verifications };
+}
+
+/** Rejects when a signal aborts. */
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((_, reject) => {
+    if (signal.aborted) reject(signal.reason);
+    signal.addEventListener('abort', () => reject(signal.reason));
+  });
 }
 
 /** The job as it was when it had `count` checkpoints. */
@@ -151,4 +198,84 @@ test('a checkpoint whose parent is not the one that was verified before is a pro
     ),
   );
   expect(found).toMatchObject([{ round: 3, code: 'VERIFY_CHAIN' }]);
+});
+
+test('a coordinator that does not answer delays no verification of another job', async () => {
+  const { witness, verifications, gates } = await witnessOf({ others: { [SLOW.peerId]: slow } });
+  gates[SLOW.peerId] = aborted;
+  void witness.look();
+  await eventually(() => expect(verifications.rounds).toEqual([3]));
+  await witness.look().catch(() => {});
+  await witness.stop();
+});
+
+test('one verification runs at a time', async () => {
+  const { look, verifications } = await witnessOf({ others: { [SLOW.peerId]: slow } });
+  await look(kept);
+  expect(verifications).toEqual({ most: 1, rounds: [3, 3] });
+});
+
+test('a paused node asks for nothing, and a pause ends a running fetch', async () => {
+  const { look, calls, pauses, gates, failed, verifications } = await witnessOf();
+  const paused = { reason: 'traffic', text: 'the traffic of the month is used up', until: null } as const;
+  pauses.set(paused);
+  await look(kept);
+  expect(calls).toEqual([]);
+  pauses.set(null);
+  gates.blobs = async (signal) => {
+    pauses.set(paused);
+    await aborted(signal);
+  };
+  await look(kept);
+  expect(verifications.rounds).toEqual([]);
+  delete gates.blobs;
+  pauses.set(null);
+  await look(kept);
+  expect(failed).toEqual([]);
+  expect(verifications.rounds).toEqual([3]);
+});
+
+test('blobs are fetched although the node has them, except if the same coordinator supplied them', async () => {
+  const fetched = async (supplied: boolean): Promise<number> => {
+    const { look, blobs, calls } = await witnessOf({ supplied });
+    for (const bytes of kept.blobs.values()) await blobs.put(bytes);
+    await look(kept);
+    return calls.filter((call) => kept.blobs.has(call)).length;
+  };
+  expect(await fetched(false)).toBeGreaterThan(5);
+  expect(await fetched(true)).toBe(0);
+});
+
+test('a verification that needs more disk space than the owner lends does not begin', async () => {
+  const { look, failed, verifications } = await witnessOf({ spare: 1000 });
+  await look(kept);
+  expect(failed).toMatchObject([{ round: 3, reason: expect.stringMatching(/1000 bytes.*--max-disk/) }]);
+  expect(verifications.rounds).toEqual([]);
+});
+
+test('an adapter that is larger than the manifest allows is not fetched, and is a problem', async () => {
+  const { look, found, calls } = await witnessOf();
+  const adapter = { digest: 'ab'.repeat(32), size: 2 ** 29 };
+  await look(forged(kept, { checkpoint: () => ({ adapter }) }));
+  expect(calls).not.toContain(adapter.digest);
+  expect(found).toMatchObject([
+    { code: 'VERIFY_CHAIN', reason: expect.stringContaining(`${2 ** 29} bytes`) },
+  ]);
+});
+
+test('a coordinator that announces endless checkpoints is reported once, and not asked for ever', async () => {
+  const endless = forged(kept, {
+    head: ({ checkpoint, ...head }) => ({
+      round: Math.max(head.round, 9_000),
+      checkpoint: { ...checkpoint, round: 9_000, ordinal: 2 ** 40 },
+    }),
+  });
+  for (const first of [kept, endless]) {
+    const { look, found, calls } = await witnessOf();
+    for (const job of [first, endless, endless]) await look(job);
+    expect(found).toMatchObject([
+      { code: 'VERIFY_SOURCE', reason: expect.stringContaining('of round 9000') },
+    ]);
+    expect(calls.length).toBeLessThan(60);
+  }
 });

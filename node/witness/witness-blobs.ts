@@ -1,0 +1,122 @@
+import type { Clock } from '../../common/clock.ts';
+import { isSwarmError } from '../../common/errors.ts';
+import type { Logger } from '../../common/logger.ts';
+import { withProgress } from '../../common/progress-deadline.ts';
+import type { SwarmNetwork } from '../../net/network.ts';
+import { verifyMessage } from '../../protocol/signing.ts';
+import { FileBlobStore } from '../../storage/blob-store.ts';
+import type { BlobStore } from '../../storage/blobs.ts';
+import { blobsOf, type UsedBlob } from '../../verify/bundle/encode.ts';
+import { largestAdapter, RESIDUAL_OVERHEAD_BYTES } from '../../verify/checks/adapter-size.ts';
+import type { CheckpointRecord, JobRecord } from '../../verify/record.ts';
+import { nodeError } from '../errors.ts';
+
+/** Maximum time without an arriving byte while a blob is fetched, in milliseconds. */
+const IDLE_MS = 60_000;
+/**
+ * Maximum time to fetch a blob, in milliseconds. The largest adapters have a GiB, which takes an hour at 300 kB/s. A slow
+ * coordinator delays only the verification of its own jobs.
+ */
+const FETCH_MS = 60 * 60_000;
+
+export interface WitnessBlobsDeps {
+  readonly network: SwarmNetwork;
+  /** Blobs of the node. */
+  readonly blobs: BlobStore;
+  /** Returns whether a coordinator has supplied a blob of the node, so that it may learn that the node has the blob. */
+  readonly isFrom: (digest: string, coordinator: string) => boolean;
+  /** Returns the disk space in bytes that the owner of the machine lends and that the node does not need. */
+  readonly spareBytes: () => Promise<number>;
+  readonly clock: Clock;
+  readonly log: Logger;
+}
+
+/**
+ * The blobs of the checkpoint that a witness verifies. They lie in a folder of their own: the coordinator chooses their
+ * digests, so it must not learn which blobs of other coordinators the node has, or delay a fetch of these blobs.
+ */
+export class WitnessBlobs {
+  readonly #coordinator: string;
+  readonly #folder: string;
+  readonly #deps: WitnessBlobsDeps;
+  #store: FileBlobStore | null = null;
+
+  constructor({ coordinator, folder }: { coordinator: string; folder: string }, deps: WitnessBlobsDeps) {
+    this.#coordinator = coordinator;
+    this.#folder = folder;
+    this.#deps = deps;
+  }
+
+  /**
+   * Fetches the blobs of a checkpoint, and the adapter and residual of its parent. A blob that the coordinator does not
+   * give is left out. An adapter that is larger than the manifest allows is left out too, and the verification reports it.
+   * @throws SwarmError WITNESS_DISK
+   */
+  async gather(
+    source: JobRecord,
+    parent: CheckpointRecord | null,
+    record: CheckpointRecord,
+    round: number,
+  ): Promise<BlobStore> {
+    const store = await FileBlobStore.open({ home: this.#folder }, this.#deps);
+    this.#store = store;
+    const { message: manifest } = verifyMessage('manifest', source.manifest);
+    const before = parent === null ? [] : blobsOf({ ...parent, proofs: [] }).filter(isStart);
+    const spare = await this.#deps.spareBytes();
+    let total = 0;
+    // Each blob is on the disk twice: in the store, and in the bundle.
+    const checkSpace = (more: number): void => {
+      const needed = 2 * (total + more);
+      if (needed <= spare) return;
+      const text = `the verification of round ${round} needs more disk space than the ${spare} bytes that are left of --max-disk`;
+      throw nodeError('WITNESS_DISK', text, { round, needed, spare });
+    };
+    for (const wanted of [...before, ...blobsOf(record)]) {
+      const maxBytes = Math.min(wanted.maxBytes, limitOf(wanted, manifest));
+      if ((wanted.size ?? 0) > maxBytes) continue;
+      checkSpace(wanted.size ?? 0);
+      const bytes = await source.blob({ ...wanted, maxBytes });
+      if (bytes === null) continue;
+      total += bytes.byteLength;
+      checkSpace(0);
+      await store.put(bytes);
+    }
+    return store;
+  }
+
+  /** Fetches a blob from the coordinator. Returns null if the coordinator does not have it or does not give it. */
+  async fetch(ref: { digest: string; size: number }, signal: AbortSignal): Promise<Uint8Array | null> {
+    const { network, blobs, clock, isFrom } = this.#deps;
+    const into = this.#store!;
+    const { digest, size } = ref;
+    const coordinator = this.#coordinator;
+    if (isFrom(digest, coordinator)) {
+      const own = await blobs.get(digest, { maxBytes: size }).catch((error: unknown) => {
+        // The node has deleted the blob, or it is damaged. The coordinator may still have it.
+        if (isSwarmError(error)) return null;
+        throw error;
+      });
+      if (own !== null) return own;
+    }
+    const limits = { clock, idleMs: IDLE_MS, totalMs: FETCH_MS, signal, what: `the fetch of blob ${digest}` };
+    try {
+      await withProgress(limits, (inner, onArrival) =>
+        network.fetchBlob(ref, { holders: [coordinator], into, signal: inner, onArrival }),
+      );
+      return await into.get(digest, { maxBytes: size });
+    } catch (error) {
+      signal.throwIfAborted();
+      if (isSwarmError(error, 'BLOB_UNAVAILABLE')) return null;
+      throw error;
+    }
+  }
+}
+
+function isStart({ use }: UsedBlob): boolean {
+  return use === 'adapter' || use === 'residual';
+}
+
+function limitOf({ use, maxBytes }: UsedBlob, manifest: Parameters<typeof largestAdapter>[0]): number {
+  if (use === 'adapter') return largestAdapter(manifest);
+  return use === 'residual' ? largestAdapter(manifest) + RESIDUAL_OVERHEAD_BYTES : maxBytes;
+}
