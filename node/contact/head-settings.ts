@@ -25,6 +25,9 @@ interface HeadSettingsDeps {
  * Checks the settings in the heads of a job. The values in a head must be those of the signed change that the head
  * names, and the change must continue the changes that the node has seen before. Otherwise, a coordinator could give
  * each node different settings, and no signed message would prove it.
+ *
+ * A head with a higher term may replace changes, because a coordinator that was restored from an old backup begins a new
+ * term, and may have lost changes. The signed changes that it replaces stay in the node's database.
  */
 export class HeadSettings {
   readonly #job: string;
@@ -59,27 +62,28 @@ export class HeadSettings {
   async #changeOf(head: Head, signal: AbortSignal): Promise<VerifiedSettings | null> {
     const newest = this.#newest;
     const digest = head.settings?.record ?? null;
+    const mayReplace = this.#checked !== null && head.term > this.#checked.term;
     if (digest === null) {
-      if (newest !== null && newest.record.fromRound <= head.round)
-        throw this.#broken(newest.record.sequence);
-      return newest;
+      const isHidden = newest !== null && newest.record.fromRound <= head.round;
+      if (isHidden && !mayReplace) throw this.#broken(newest.record.sequence);
+      return isHidden ? null : newest;
     }
     const known = newest?.digest === digest ? newest : await this.#fetch(digest, signal);
     verifyHeadSettings(head, known);
-    if (known !== newest) await this.#checkChain(known, newest, signal);
+    if (known !== newest) await this.#checkChain(known, { known: newest, mayReplace }, signal);
     return known;
   }
 
   /** Follows the digests of the previous changes back to the change that the node knows, or to the first change. */
   async #checkChain(
     change: VerifiedSettings,
-    known: VerifiedSettings | null,
+    { known, mayReplace }: { known: VerifiedSettings | null; mayReplace: boolean },
     signal: AbortSignal,
   ): Promise<void> {
     let next = change;
     for (let checked = 0; checked < CHECKED_CHANGES; checked++) {
       const { sequence } = next.record;
-      const isFork = known !== null && sequence <= known.record.sequence;
+      const isFork = known !== null && sequence <= known.record.sequence && !mayReplace;
       const before = isFork ? null : await this.#changeBefore(next.record, known, signal);
       if (isFork || !continuesSettings(before, next.record)) throw this.#broken(sequence);
       if (before === null || before === known) return;
@@ -93,8 +97,8 @@ export class HeadSettings {
     signal: AbortSignal,
   ): Promise<VerifiedSettings | null> {
     if (sequence === 1) return null;
-    if (sequence - 1 === known?.record.sequence) return known;
     if (previous === null) throw this.#broken(sequence);
+    if (previous === known?.digest) return known;
     return this.#fetch(previous, signal);
   }
 

@@ -93,6 +93,32 @@ test('a change must continue the changes that the node knows', async () => {
   await expect(check(head(null))).rejects.toEqual(withCode('SETTINGS_CHAIN'));
 });
 
+test('a restored coordinator may replace the changes that it has lost, because its term is higher', async () => {
+  const { sign, chain, head, check } = setUp();
+  const [first, second] = chain(3) as [string, string, string];
+  const lost = sign(3, second, { reason: 'lost' });
+  await check(head(lost));
+  const restored = { term: 3 };
+  const replaced = sign(3, second, { reason: 'made after the restore', ...restored });
+  await expect(check(head(replaced))).rejects.toEqual(withCode('SETTINGS_MISMATCH'));
+  await check(head(replaced, restored));
+  // In the same term, the replaced change no longer fits.
+  await expect(check(head(lost, restored))).rejects.toEqual(withCode('SETTINGS_CHAIN'));
+  // A change that does not continue the changes before it is refused in any term.
+  const broken = head(sign(3, first), { term: 4 });
+  await expect(check(broken)).rejects.toEqual(withCode('SETTINGS_CHAIN'));
+  await check(head(second, { term: 4 }));
+});
+
+test('a restored coordinator may have lost all changes', async () => {
+  const { sign, chain, head, check } = setUp();
+  const [first] = chain(1) as [string];
+  await check(head(first));
+  await expect(check(head(null))).rejects.toEqual(withCode('SETTINGS_CHAIN'));
+  await check(head(null, { term: 3 }));
+  await check(head(sign(1, null, { term: 3, reason: 'made after the restore' }), { term: 3 }));
+});
+
 test('a head that is older than the newest checked one is not checked', async () => {
   const { chain, head, check, fetched } = setUp();
   const [first] = chain(1) as [string];
