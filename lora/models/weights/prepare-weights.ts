@@ -21,7 +21,7 @@ import { floatDtype, tensorChunks } from './safetensors.ts';
 import { Layout, writeAll, writeOnce } from './weight-cache.ts';
 
 /** Incremented when quantisation changes its results, so that older cached files are not used. */
-export const QUANTISATION_VERSION = 3;
+export const QUANTISATION_VERSION = 4;
 
 /**
  * Converts a base's weights to one file that an engine memory-maps. Each base is converted once; the file is kept in

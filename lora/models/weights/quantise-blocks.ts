@@ -3,6 +3,7 @@
  * scale. onnxruntime's operator MatMulNBits uses this layout.
  */
 import type { BlockedEntry } from '../../engines/weights.ts';
+import { halfBits, halfValue } from './dtypes.ts';
 import type { QuantisedBits } from './quantise.ts';
 
 /** Number of weights in a block. */
@@ -20,7 +21,11 @@ interface QuantisedBlocks {
   readonly scales: Float32Array;
 }
 
-/** @param chunks the matrix in its stored shape, in row-major order */
+/**
+ * Quantises a matrix. If its weights are those of Q8_0 or Q4_0 blocks of a GGUF file, and `bits` are at least the bits of
+ * the file, the result stands for exactly the same weights.
+ * @param chunks the matrix in its stored shape, in row-major order
+ */
 export async function quantiseBlocks(
   chunks: AsyncIterable<Float32Array>,
   { shape, isTransposed, bits }: Pick<BlockedEntry, 'shape' | 'isTransposed' | 'bits'>,
@@ -32,7 +37,8 @@ export async function quantiseBlocks(
     codes: new Uint8Array((blocks * BLOCK * bits) / 8),
     scales: new Float32Array(blocks),
   };
-  const write = (row: number, values: Float32Array) => quantiseRow(values, row, bits, made);
+  const scaleOf = blockScales(bits);
+  const write = (row: number, values: Float32Array) => quantiseRow(values, row, { bits, scaleOf }, made);
   if (isTransposed) {
     const whole = await collect(chunks, rows * columns);
     const row = new Float32Array(width);
@@ -72,14 +78,14 @@ async function collect(chunks: AsyncIterable<Float32Array>, length: number): Pro
 function quantiseRow(
   row: Float32Array,
   index: number,
-  bits: QuantisedBits,
+  { bits, scaleOf }: { bits: QuantisedBits; scaleOf: (block: Float32Array) => number },
   { codes, scales }: QuantisedBlocks,
 ): void {
   const blocks = Math.ceil(row.length / BLOCK);
   for (let b = 0; b < blocks; b++) {
     const block = row.subarray(b * BLOCK, (b + 1) * BLOCK);
     const place = index * blocks + b;
-    const scale = bits === 8 ? scaleOf8(block) : scaleOf4(block);
+    const scale = scaleOf(block);
     scales[place] = scale;
     const inverse = scale === 0 ? 0 : 1 / scale;
     if (bits === 8) {
@@ -101,6 +107,43 @@ function nearest(value: number, largest: number): number {
   return Math.max(-largest - 1, Math.min(largest, Math.round(value)));
 }
 
+/**
+ * Returns a function that chooses the scale of each block of a matrix. It looks for an exact scale until a block has none,
+ * because either all blocks of a matrix were quantised before, or none.
+ */
+function blockScales(bits: QuantisedBits): (block: Float32Array) => number {
+  let isQuantised = true;
+  return (block) => {
+    const exact = isQuantised ? exactScale(block, bits) : null;
+    isQuantised = exact !== null;
+    return exact ?? (bits === 8 ? scaleOf8(block) : scaleOf4(block));
+  };
+}
+
+/**
+ * Returns a float16 scale of which every weight of the block is a multiple, with codes of `bits` bits; null if there is
+ * none. Blocks of Q8_0 and Q4_0 have such a scale.
+ */
+function exactScale(block: Float32Array, bits: QuantisedBits): number | null {
+  const most = 2 ** (bits - 1);
+  const largest = largestOf(block);
+  if (largest === 0) return 0;
+  // The largest weight gets a negative code, because codes reach −most but only most − 1.
+  for (let code = -most; code < 0; code++) {
+    const scale = largest / code;
+    if (halfValue(halfBits(scale)) !== scale) continue;
+    if (block.every((value) => Number.isInteger(value / scale) && value / scale < most)) return scale;
+  }
+  return null;
+}
+
+/** Returns the weight with the largest magnitude, with its sign. */
+function largestOf(block: Float32Array): number {
+  let largest = 0;
+  for (const value of block) if (Math.abs(value) > Math.abs(largest)) largest = value;
+  return largest;
+}
+
 function scaleOf8(block: Float32Array): number {
   let largest = 0;
   for (const value of block) largest = Math.max(largest, Math.abs(value));
@@ -112,8 +155,7 @@ function scaleOf8(block: Float32Array): number {
  * that gives the weight of largest magnitude a negative code, because codes reach −8 but only +7.
  */
 function scaleOf4(block: Float32Array): number {
-  let largest = 0;
-  for (const value of block) if (Math.abs(value) > Math.abs(largest)) largest = value;
+  const largest = largestOf(block);
   let best = 0;
   let least = Number.POSITIVE_INFINITY;
   for (const share of TRIED_SCALES) {

@@ -95,13 +95,13 @@ describe('cache', () => {
     const cacheDir = await temporaryFolder();
     const { digest } = await describeBase(UNTIED);
     const { pid: gone } = spawnSync(process.execPath, ['-e', '']);
-    await writeFile(join(cacheDir, `${digest}.q4v3.${gone}-0.partial`), 'abandoned');
+    await writeFile(join(cacheDir, `${digest}.q4v4.${gone}-0.partial`), 'abandoned');
     const [a, b] = await Promise.all([
       prepareWeights(model, cacheDir, { bits: 4 }),
       prepareWeights(model, cacheDir, { bits: 4 }),
     ]);
     expect(a).toEqual(b);
-    expect(await readdir(cacheDir)).toEqual([`${digest}.q4v3`]);
+    expect(await readdir(cacheDir)).toEqual([`${digest}.q4v4`]);
     const past = new Date(1e9);
     await utimes(a.path, past, past);
     expect(await prepareWeights(model, cacheDir, { bits: 4 })).toEqual(a);
@@ -121,7 +121,7 @@ describe('cache', () => {
       const old = [`${digest}.q4v2`, `${digest}.q8v1`, `${another}.q4v2`];
       const abandoned = [
         `${another}.q4v2.${gone}-0.partial`,
-        `${digest}.q8v3.${gone}-7.partial`,
+        `${digest}.q8v4.${gone}-7.partial`,
         `${another}.f32.${gone}-1.partial`,
       ];
       const others = [
@@ -138,10 +138,10 @@ describe('cache', () => {
         await utimes(join(cacheDir, name), past, past);
       }
       // A process in another container still writes this one, so the id means nothing here.
-      const living = `${another}.q4v3.${gone}-2.partial`;
+      const living = `${another}.q4v4.${gone}-2.partial`;
       await writeFile(join(cacheDir, living), '');
       await prepareWeights(model, cacheDir, { bits });
-      const made = `${digest}.${bits === 32 ? 'f32' : 'q4v3'}`;
+      const made = `${digest}.${bits === 32 ? 'f32' : 'q4v4'}`;
       expect((await readdir(cacheDir)).sort()).toEqual([...others, living, made].sort());
     },
   );
