@@ -38,7 +38,7 @@ export function registerJobChanges(add: (name: string, text: string) => Command,
     );
   add(
     'sweep',
-    'compare variants of a job: again and again, the coordinator stops the half with the higher held-out losses, until one variant is left',
+    'compare variants of a job by successive halving: the coordinator repeatedly stops the half with the higher held-out losses, until one variant is left',
   )
     .argument('[file]', 'YAML file of the sweep (docs/workflow.md); without it, the command lists all sweeps')
     .action((file: string | undefined, options: CommonOptions) => sweep(context, file, options));
