@@ -87,15 +87,16 @@ export class Coordinator {
   /** Continues every job from its stored state. @throws SwarmError if a stored manifest or head is damaged */
   start(): void {
     for (const stored of this.#deps.store.jobs.all()) this.#add(stored);
-    const { network, store } = this.#deps;
+    const { network, store, clock } = this.#deps;
     const laterHeads = this.#laterHeads;
     const rechecks = new Rechecks({
       scrub: this.#scrub,
-      clock: this.#deps.clock,
+      clock,
       networkOf: (peer) => network.networkOf(peer),
       signal: this.#stopping.signal,
     });
-    const requests = { network, store, runs: this.#runs, newcomers: this.#newcomers, laterHeads, rechecks };
+    const runs = this.#runs;
+    const requests = { network, store, clock, runs, newcomers: this.#newcomers, laterHeads, rechecks };
     this.#cleanups.push(...answerNodes(requests));
     for (const run of this.#runs.values()) run.start();
     // A process that was killed when a job ended may not have opened the jobs that waited for it.

@@ -1,3 +1,4 @@
+import type { Quota } from '../common/rate-limiter.ts';
 import { netError } from '../net/errors.ts';
 import { isNewer } from '../protocol/head-order.ts';
 import { JOBS_PER_COORDINATOR } from '../protocol/limits.ts';
@@ -9,18 +10,24 @@ import type { JobRun } from './job-run.ts';
 import { mayFetch } from './peers/blob-access.ts';
 import type { Newcomers } from './peers/newcomers.ts';
 import { byPriority } from './queue.ts';
-import { answerRecord } from './record/job-record.ts';
+import { RecordAnswers } from './record/record-answers.ts';
 import type { LaterHeads } from './recovery/later-heads.ts';
 import type { Rechecks } from './recovery/rechecks.ts';
 import { isOver } from './round/job-phase.ts';
 
 /**
  * Calls of `record` by all peers together that are not members of the job. One person can have any number of such peers.
- * The answers take at most a fifth of the coordinator's thread.
+ * The answers take at most 7 % of the coordinator's thread.
  */
 const STRANGERS_RECORDS = { calls: 60, perMs: 10_000 };
 
-interface RequestDeps extends Pick<CoordinatorDeps, 'network' | 'store'> {
+/**
+ * Calls of `record` by all members of a job together whose answer is not in memory. In an open job, one person can have any
+ * number of members. The answers take at most 13 % of the coordinator's thread.
+ */
+const MEMBERS_RECORDS = { calls: 120, perMs: 10_000 };
+
+interface RequestDeps extends Pick<CoordinatorDeps, 'network' | 'store' | 'clock'> {
   /** The running jobs, by digest. */
   readonly runs: ReadonlyMap<string, JobRun>;
   readonly newcomers: Newcomers;
@@ -32,11 +39,13 @@ interface RequestDeps extends Pick<CoordinatorDeps, 'network' | 'store'> {
 export function answerNodes({
   network,
   store,
+  clock,
   runs,
   newcomers,
   laterHeads,
   rechecks,
 }: RequestDeps): (() => void)[] {
+  const records = new RecordAnswers({ clock });
   const all = (): JobRun[] => [...runs.values()];
   const running = (job: string): JobRun => {
     const run = runs.get(job);
@@ -138,12 +147,17 @@ export function answerNodes({
     }),
     network.handle('record', async (peer, { job, ordinal, first }) => {
       const run = readable(job, peer, 'checkpoints');
-      const { calls, perMs } = STRANGERS_RECORDS;
-      if (!run.members.has(peer) && !run.context.limiter.take('record of strangers', STRANGERS_RECORDS)) {
-        const text = `peers that are not members made more than ${calls} calls of record in ${perMs / 1000} s`;
+      const limit = (who: string, quota: Quota): void => {
+        if (run.context.limiter.take(`record of ${who}`, quota)) return;
+        const { calls, perMs } = quota;
+        const text = `${who} made more than ${calls} calls of record in ${perMs / 1000} s`;
         throw netError('RPC_RATE_LIMITED', text);
-      }
-      return answerRecord(run, ordinal, first);
+      };
+      const isMember = run.members.has(peer);
+      if (!isMember) limit('peers that are not members', STRANGERS_RECORDS);
+      return records.answer(run, { ordinal, first }, () => {
+        if (isMember) limit('members', MEMBERS_RECORDS);
+      });
     }),
     network.handle('figures', async (peer, { job, round }) => {
       const { context } = readable(job, peer, 'scores');

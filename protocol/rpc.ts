@@ -238,7 +238,7 @@ export const rpcMethods = {
     }),
     maxRequestBytes: 256,
     maxResponseBytes: RPC_MESSAGE_BYTES,
-    // An answer takes up to 34 ms of the coordinator's thread.
+    // An answer takes up to 11 ms of the coordinator's thread. The members of a job share another quota.
     quota: { calls: 20, perMs: 10_000 },
   },
   /**

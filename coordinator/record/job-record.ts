@@ -1,6 +1,4 @@
-import { PROOFS_PER_ANSWER } from '../../protocol/limits.ts';
 import type { Checkpoint } from '../../protocol/messages.ts';
-import type { RpcResponse } from '../../protocol/rpc.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
 import type { BundleSource } from '../../verify/bundle/encode.ts';
 import type { UpdateProof } from '../../verify/record.ts';
@@ -11,7 +9,7 @@ import type { JobRun } from '../job-run.ts';
  * Returns the signed update and the receipt of each contributor of a checkpoint; null where the update is not
  * stored.
  */
-function proofsOf(
+export function proofsOf(
   contributors: Checkpoint['contributors'],
   { context, receipts }: Pick<JobRun, 'context' | 'receipts'>,
 ): (UpdateProof | null)[] {
@@ -48,23 +46,5 @@ export function bundleSource(run: JobRun, { withBlobs }: { withBlobs: boolean })
       }
     },
     blobs: withBlobs ? deps.blobs : null,
-  };
-}
-
-/** Answers the request `record`. */
-export async function answerRecord(
-  run: JobRun,
-  ordinal: number,
-  first: number,
-): Promise<RpcResponse<'record'>> {
-  const { job, deps } = run.context;
-  const stored = deps.store.rounds.checkpointAt(job, ordinal);
-  if (stored === null) return { checkpoint: null, residual: null, proofs: [] };
-  const { contributors } = verifyMessage('checkpoint', stored.envelope).message;
-  const size = stored.residual && (await deps.blobs.size(stored.residual));
-  return {
-    checkpoint: stored.envelope,
-    residual: size ? { digest: stored.residual!, size } : null,
-    proofs: proofsOf(contributors.slice(first, first + PROOFS_PER_ANSWER), run),
   };
 }

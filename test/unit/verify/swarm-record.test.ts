@@ -174,6 +174,28 @@ test('strangers share one quota, which members do not use', async () => {
   expect(await ask(member)).toBe('answered');
 });
 
+test('members share a quota for pages that are not in memory', async () => {
+  const { swarm: played } = await playedJob();
+  const { job } = played.world.toy;
+  const ask = async (peer: ScriptedPeer, first: number): Promise<unknown> =>
+    peer.ask('record', { job, ordinal: 3, first }).then(
+      () => 'answered',
+      (error) => error.values.code,
+    );
+  const members = Array.from({ length: 20 }, (_, i) => new ScriptedPeer(50 + i, played.world));
+  for (const member of members) await member.join();
+  const codes = async (page: (i: number) => number): Promise<Set<unknown>> => {
+    const answers = new Set<unknown>();
+    for (const [i, member] of members.entries()) {
+      for (let call = 0; call < 15; call++) answers.add(await ask(member, page(15 * i + call)));
+    }
+    return answers;
+  };
+  expect(await codes(() => 0)).toEqual(new Set(['answered']));
+  await played.world.pass(20_000);
+  expect(await codes((i) => i)).toEqual(new Set(['answered', 'RPC_RATE_LIMITED']));
+});
+
 test('the record of a job with an invite is only for peers that may read the job', async () => {
   const { swarm: closed } = await playedJob({
     admission: { kind: 'peers', peers: [1, 2, 3].map((n) => peerId(n)) },

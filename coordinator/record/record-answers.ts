@@ -1,0 +1,87 @@
+import { PROOFS_PER_ANSWER } from '../../protocol/limits.ts';
+import type { Checkpoint } from '../../protocol/messages.ts';
+import type { RpcResponse } from '../../protocol/rpc.ts';
+import { verifyMessage } from '../../protocol/signing.ts';
+import type { UpdateProof } from '../../verify/record.ts';
+import type { CoordinatorDeps } from '../context.ts';
+import type { JobRun } from '../job-run.ts';
+import { proofsOf } from './job-record.ts';
+
+/**
+ * Maximum number of pages of proofs in memory. When a checkpoint is published, all witnesses ask for the same pages: 8 if
+ * 512 updates were merged. A page takes about 100 KiB, and at most 320 KiB.
+ */
+const PAGES = 32;
+/** Time for which a page is kept, in milliseconds. The receipt of an update can change. */
+const PAGE_MS = 10_000;
+/** Maximum number of decoded checkpoints in memory. One with 512 contributors takes about 150 KiB. */
+const CHECKPOINTS = 32;
+
+interface Page {
+  readonly proofs: (UpdateProof | null)[];
+  readonly until: number;
+}
+
+/**
+ * Answers the request `record`. Remembers the newest pages and decoded checkpoints, because the callers read a
+ * checkpoint page by page, and many callers read the same checkpoint.
+ */
+export class RecordAnswers {
+  readonly #clock: Pick<CoordinatorDeps['clock'], 'monotonic'>;
+  readonly #contributors = new Map<string, Checkpoint['contributors']>();
+  readonly #pages = new Map<string, Page>();
+
+  constructor(deps: Pick<CoordinatorDeps, 'clock'>) {
+    this.#clock = deps.clock;
+  }
+
+  /**
+   * @param place `first`: number of contributors before the first one in the answer
+   * @param beforeWork called before a page is read and signed, which takes up to 11 ms. It is not called for a page in
+   *   memory. If it throws, `answer` rejects with its error
+   */
+  async answer(
+    run: JobRun,
+    { ordinal, first }: { ordinal: number; first: number },
+    beforeWork: () => void,
+  ): Promise<RpcResponse<'record'>> {
+    const { job, deps } = run.context;
+    const stored = deps.store.rounds.checkpointAt(job, ordinal);
+    if (stored === null) return { checkpoint: null, residual: null, proofs: [] };
+    const { digest, envelope, residual } = stored;
+    const size = residual && (await deps.blobs.size(residual));
+    return {
+      checkpoint: envelope,
+      residual: size ? { digest: residual, size } : null,
+      proofs: this.#page(run, { digest, envelope, first }, beforeWork),
+    };
+  }
+
+  #page(
+    run: JobRun,
+    { digest, envelope, first }: { digest: string; envelope: Uint8Array; first: number },
+    beforeWork: () => void,
+  ): (UpdateProof | null)[] {
+    const key = `${digest} ${first}`;
+    const known = this.#pages.get(key);
+    const now = this.#clock.monotonic();
+    if (known !== undefined && known.until > now) return known.proofs;
+    beforeWork();
+    let contributors = this.#contributors.get(digest);
+    if (contributors === undefined) {
+      contributors = verifyMessage('checkpoint', envelope).message.contributors;
+      remember(this.#contributors, digest, contributors, CHECKPOINTS);
+    }
+    const proofs = proofsOf(contributors.slice(first, first + PROOFS_PER_ANSWER), run);
+    remember(this.#pages, key, { proofs, until: now + PAGE_MS }, PAGES);
+    return proofs;
+  }
+}
+
+/** Sets a value, and forgets the oldest one if there are too many. */
+function remember<T>(values: Map<string, T>, key: string, value: T, most: number): void {
+  values.delete(key);
+  values.set(key, value);
+  const [oldest] = values.keys();
+  if (values.size > most) values.delete(oldest!);
+}
