@@ -29,7 +29,7 @@ type Job = Pick<TrainerOptions, 'lora' | 'training'>;
 /** The cost of a second job in a trainer process. */
 export interface Switching {
   /**
-   * Resident memory of the process with two jobs, minus its resident memory with the first job alone. Memory is
+   * Anonymous memory of the process with two jobs, minus its anonymous memory with the first job alone. Memory is
    * measured after each round and a garbage collection, and the lowest value counts.
    */
   readonly extraBytes: number;
@@ -81,7 +81,7 @@ export async function measureSwitching(
       const rows = Array.from({ length: SHAPE.batchSize }, (_, i) => row(vocabularySize, i));
       await trainer.train({ adapter, rows, steps: 1, optimizer: freshOptimizer(trainer.layout) });
       const seconds = (performance.now() - startedAt) / 1000;
-      return { seconds, bytes: await residentBytes(trainer.pid!) };
+      return { seconds, bytes: await anonymousBytes(trainer.pid!) };
     };
     // The first rounds compile the graph and fill the allocator's pools.
     const alone = [];
@@ -123,10 +123,13 @@ function row(vocabularySize: number, seed: number): Row {
   };
 }
 
-/** Returns the resident memory of a process after it has collected its garbage (Linux only). */
-async function residentBytes(pid: number): Promise<number> {
+/**
+ * Returns the resident memory of a process without the pages of files, after it has collected its garbage (Linux only).
+ * Both jobs map the same file of weights. How many of its pages are resident depends on what else the machine does.
+ */
+async function anonymousBytes(pid: number): Promise<number> {
   process.kill(pid, 'SIGUSR2');
   await setTimeout(COLLECT_MS);
   const status = await readFile(`/proc/${pid}/status`, 'utf8');
-  return 1024 * Number(/VmRSS:\s+(\d+)/.exec(status)![1]);
+  return 1024 * Number(/RssAnon:\s+(\d+)/.exec(status)![1]);
 }
