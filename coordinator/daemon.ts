@@ -37,6 +37,7 @@ import {
 } from './daemon-options.ts';
 import { BackgroundWork } from './jobs/background-work.ts';
 import { checkJob } from './jobs/check-job.ts';
+import { CheckpointTags } from './jobs/checkpoint-tags.ts';
 import { JobCreation } from './jobs/create-job.ts';
 import { JobPublisher } from './jobs/job-publisher.ts';
 import { Sweeps } from './jobs/sweeps.ts';
@@ -218,6 +219,10 @@ export async function startCoordinator(
         createJob: (...options) => creation.create(...options),
         cloneJob: (...options) => creation.clone(...options),
         createSweep: (sweep) => sweeps.create(sweep),
+        tags: new CheckpointTags(
+          { registry: options.registry ?? null },
+          { store, folders, clock, signer: identity.signer },
+        ),
         webhooks,
         checkJob: async (spec, onLine, signal) => {
           const options = { cacheDir: join(home, 'cache'), signal, onProgress: onLine };

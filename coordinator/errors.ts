@@ -48,6 +48,7 @@ export const coordinatorError = defineErrors({
   JOB_UNKNOWN: { kind: 'notFound', next: 'see all jobs with "lora-swarm job list"' },
   LORA_TOO_LARGE: { kind: 'usage', next: 'choose a lower rank, fewer targets or fewer modulesToSave' },
   NOT_ADMITTED: 'refused',
+  NO_REGISTRY: { kind: 'conflict', next: 'start the coordinator without --no-publish' },
   REQUEST_INVALID: 'usage',
   ROUND_NOT_CLOSED: 'failed',
   SAMPLES_PROMPT: 'usage',

@@ -4,6 +4,7 @@ import type { JobSpec } from '../../lora/finetune/settings/job-spec.ts';
 import type { Health } from '../../monitor/health.ts';
 import type { CoordinatorDeps } from '../context.ts';
 import type { Coordinator } from '../coordinator.ts';
+import type { CheckpointTags } from '../jobs/checkpoint-tags.ts';
 import type { CloneOptions } from '../jobs/clone-job.ts';
 import type { NewPlace } from '../jobs/create-job.ts';
 import type { NewSweep } from '../jobs/sweeps.ts';
@@ -37,6 +38,7 @@ export interface ApiDeps extends Pick<CoordinatorDeps, 'network' | 'store' | 'bl
   checkJob(spec: JobSpec, onLine: (line: CheckJobLine) => void, signal: AbortSignal): Promise<void>;
   /** Records and starts a sweep. */
   createSweep(sweep: NewSweep): void;
+  readonly tags: CheckpointTags;
   readonly webhooks: Webhooks;
   /** Called when the operator stops the daemon through the API, after the answer has been sent. */
   shutdown(): void;

@@ -3,13 +3,11 @@ import { z } from 'zod';
 import { parseJobSpec } from '../../lora/finetune/settings/job-spec.ts';
 import { nameSchema } from '../../protocol/ids.ts';
 import { DETAIL_CHARACTERS, MAX_PRIORITY } from '../../protocol/limits.ts';
-import { bestCheckpoint } from '../best-checkpoint.ts';
-import { coordinatorError } from '../errors.ts';
 import { parseChange } from '../job-changes.ts';
-import type { JobRun } from '../job-run.ts';
 import { checked } from './checked.ts';
 import type { ApiDeps } from './deps.ts';
 import { eventLines } from './event-lines.ts';
+import { findCheckpoint } from './find-checkpoint.ts';
 import { stream, streamJob, whileConnected } from './streamed-answers.ts';
 
 const reasonSchema = z
@@ -115,23 +113,5 @@ export function jobRoutes(server: FastifyInstance, deps: ApiDeps): void {
       const stored = findCheckpoint(run, params.round, store);
       return views.checkpoint(run, stored);
     },
-  );
-}
-
-function findCheckpoint({ context }: JobRun, round: string, store: ApiDeps['store']) {
-  const { job, stored } = context;
-  const { rounds } = store;
-  const best = round === 'best' ? bestCheckpoint(job, store) : null;
-  const found =
-    round === 'latest'
-      ? rounds.newestCheckpoints(job, 1)[0]
-      : (best ?? rounds.checkpoint(job, Number(round)));
-  if (found) return found;
-  const message = `job ${stored.name} has no checkpoint of round ${round}`;
-  throw coordinatorError(
-    'CHECKPOINT_UNKNOWN',
-    message,
-    { round, known: rounds.checkpointRounds(job) },
-    { next: `see all its checkpoints with "lora-swarm checkpoint list ${stored.name}"` },
   );
 }

@@ -16,6 +16,7 @@ import { inviteRoutes } from './invite-routes.ts';
 import { jobRoutes } from './job-routes.ts';
 import { peerRoutes } from './peer-routes.ts';
 import { sweepRoutes } from './sweep-routes.ts';
+import { tagRoutes } from './tag-routes.ts';
 
 /** Maximum size of a request body. The largest body in practice, a job file with ten thousand paths, is smaller. */
 export const API_BODY_BYTES = 1024 * 1024;
@@ -71,6 +72,7 @@ export async function startApi(
   bundleRoutes(server, deps);
   inviteRoutes(server, deps);
   sweepRoutes(server, deps);
+  tagRoutes(server, deps);
   webhookRoutes(server, deps);
   server.post('/v1/shutdown', async (_request, reply) => {
     reply.raw.once('finish', () => deps.shutdown());

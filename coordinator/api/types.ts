@@ -281,6 +281,7 @@ export type CheckJobLine =
   | Extract<CreateJobLine, { event: 'progress' | 'error' }>
   | { event: 'checked'; check: JobCheck };
 
+export type { CheckpointVersion } from '../jobs/checkpoint-tags.ts';
 export type { CreateJobLine } from '../jobs/create-job.ts';
 export type { SampleResult, SampleText } from '../store/samples.ts';
 export type { CheckpointTasks, JobTasksView, SamplesView, SettingsChange } from './job-types.ts';

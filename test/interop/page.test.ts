@@ -2,6 +2,7 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it as test } from 'vitest';
+import { sweepJobs } from '../../index.ts';
 import { Daemon, TestSwarm } from '../e2e/swarm.ts';
 import { accessibilityProblems, type Browser, openBrowser, type Page } from './browser.ts';
 
@@ -59,7 +60,7 @@ async function screenshot(page: Page, name: string): Promise<void> {
 
 it('shows a job to its operator, who pauses and resumes it', async (browser) => {
   const swarm = await TestSwarm.create();
-  await (await swarm.coordinator()).ready();
+  await (await swarm.coordinator({ SWARM_REGISTRY: join(swarm.folder, 'registry') })).ready();
   const samples = { prompts: ['It was <b>'], heldOut: 1, every: 1, maxTokens: 12 };
   await swarm.createJob({ rounds: { count: 200, localSteps: 50 }, samples });
   const other = swarm.node('otter').ready();
@@ -70,10 +71,12 @@ it('shows a job to its operator, who pauses and resumes it', async (browser) => 
   await other;
   await swarm.until('the third round', (event) => event.type === 'checkpoint' && event.round === 3);
   await swarm.until('samples', ({ type }) => type === 'sampled');
+  const variants = [{ 'training.learningRate': 1e-4 }, { seed: 3 }];
+  await sweepJobs(await swarm.api(), { name: 'race', job: 'tale', variants });
 
   const address = await addressOf(swarm.home);
   const views = [
-    ['#/', 'Jobs'],
+    ['#/', 'Sweep race'],
     ['#/jobs/tale', 'Invite'],
     ['#/jobs/tale/peers', 'Peers'],
     ['#/jobs/tale/checkpoints', 'Checkpoints'],
@@ -121,6 +124,22 @@ it('shows a job to its operator, who pauses and resumes it', async (browser) => 
   await page.waitForSelector('button:has-text("Resume")');
   const events = await swarm.until('the pause', ({ type }) => type === 'paused');
   expect(events.at(-1)).toMatchObject({ type: 'paused', reason: 'lunch' });
+  await show(page, '#/jobs/tale/checkpoints', 'Checkpoints');
+  await page.click('tbody tr:nth-child(1) button:has-text("Tag")');
+  await page.fill('dialog[open] input', 'no tag!');
+  await page.keyboard.press('Enter');
+  await page.waitForSelector('dialog[open] [role=alert]');
+  // The browser reports the answer 400 in its console.
+  expect(errors.splice(0)).toHaveLength(1);
+  await page.fill('dialog[open] input', 'stable');
+  await page.keyboard.press('Enter');
+  await page.waitForSelector('tbody tr:nth-child(1) .tag:has-text("stable")');
+  await page.click('tbody tr:nth-child(2) button:has-text("Tag")');
+  await page.fill('dialog[open] input', 'stable');
+  await page.keyboard.press('Enter');
+  await page.waitForSelector('tbody tr:nth-child(2) .tag:has-text("stable")');
+  await page.waitForSelector('tbody tr:nth-child(1) .tag', { state: 'hidden' });
+  await show(page, '#/jobs/tale', 'Invite');
   await page.click('button:has-text("Resume")');
   await page.click('dialog[open] button[type=submit]');
   await swarm.until('the job goes on', ({ type }) => type === 'resumed');

@@ -1,13 +1,17 @@
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { checkpointTasks } from '../../coordinator/api/job-views.ts';
 import { bestCheckpoint } from '../../coordinator/best-checkpoint.ts';
 import { BackgroundWork } from '../../coordinator/jobs/background-work.ts';
+import { CheckpointTags } from '../../coordinator/jobs/checkpoint-tags.ts';
 import { JobPublisher } from '../../coordinator/jobs/job-publisher.ts';
 import { TaskEvaluator } from '../../coordinator/jobs/task-evaluator.ts';
 import type { JobTasks } from '../../coordinator/store/store.ts';
 import { silentLogger } from '../../monitor/log.ts';
 import { ScriptedPeer } from '../unit/coordinator/scripted-peer.ts';
 import { COORDINATOR, World } from '../unit/coordinator/world.ts';
+import { temporaryFolder } from '../utils/folder.ts';
 import { openTestRegistry, smallPeftFolder } from '../utils/registry.ts';
 import { noFolders } from '../utils/virtual/no-folders.ts';
 
@@ -167,7 +171,7 @@ describe('the registry', () => {
       clock: world.clock.process(() => true),
       signer: COORDINATOR,
     };
-    return { registry, published: () => new JobPublisher({ registry: home }, deps) };
+    return { registry, deps, published: () => new JobPublisher({ registry: home }, deps) };
   }
   const result = (round: number, score: number) => ({
     round,
@@ -216,5 +220,33 @@ describe('the registry', () => {
     await one.stop();
     expect(registry.resolve('toy:best').manifest.job?.round).toBe(best);
     expect(registry.resolve('toy:latest').manifest.job?.round).toBe(3);
+  });
+
+  test('gets a checkpoint that the operator tags, and the tag moves', async () => {
+    const world = await played(2, null);
+    const { registry, deps } = await publisher(world);
+    const { job } = world.toy;
+    const checkpoint = (round: number) => world.store.rounds.checkpoint(job, round)!;
+    const none = join(await temporaryFolder(), 'none');
+    expect(await new CheckpointTags({ registry: none }, { ...deps }).versions(world.run)).toEqual([]);
+    expect(existsSync(none)).toBe(false);
+    const tags = new CheckpointTags({ registry: registry.home }, deps);
+    expect(await tags.tag(world.run, checkpoint(2), 'stable', 'good')).toEqual([
+      { checkpoint: checkpoint(2).digest, label: 'toy:v1', tags: ['latest', 'stable'] },
+    ]);
+    await tags.tag(world.run, checkpoint(1), 'old', '');
+    expect(await tags.tag(world.run, checkpoint(1), 'stable', 'better')).toMatchObject([
+      { label: 'toy:v1', tags: [] },
+      { label: 'toy:v2', tags: ['latest', 'old', 'stable'] },
+    ]);
+    expect(registry.tagLog('toy', 'stable').map(({ reason }) => reason)).toEqual(['good', 'better']);
+    await expect(tags.tag(world.run, checkpoint(1), 'no tag!', '')).rejects.toMatchObject({
+      code: 'TAG_NAME',
+    });
+    const unpublished = new CheckpointTags({ registry: null }, deps);
+    expect(await unpublished.versions(world.run)).toBeNull();
+    await expect(unpublished.tag(world.run, checkpoint(1), 'x', '')).rejects.toMatchObject({
+      code: 'NO_REGISTRY',
+    });
   });
 });

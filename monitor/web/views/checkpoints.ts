@@ -1,6 +1,6 @@
 import { html } from 'htm/preact';
 import { formatCount, formatLoss } from '../../../common/text.ts';
-import type { CheckpointView, JobDetail } from '../../../coordinator/api/types.ts';
+import type { CheckpointVersion, CheckpointView, JobDetail } from '../../../coordinator/api/types.ts';
 import { jobPath, post } from '../api.ts';
 import { formatDate } from '../format.ts';
 import { usePolled } from '../live.ts';
@@ -17,19 +17,25 @@ export function CheckpointsPart({ job, onChange }: { job: JobDetail; onChange():
     `${jobPath(job.job)}/checkpoints`,
     POLL_MS,
   );
+  const versions = usePolled<{ versions: CheckpointVersion[] | null }>(
+    `${jobPath(job.job)}/versions`,
+    POLL_MS,
+  );
   if (data === null)
     return error ? html`<${Failure} error=${error} />` : html`<${Loading} what="the checkpoints" />`;
   const done = (): void => {
     refresh();
+    versions.refresh();
     onChange();
   };
+  const known = versions.data?.versions ?? null;
   return html`<section>
     <h2>Checkpoints</h2>
     <${Failure} error=${error} />
     <p>Export one with <code>lora-swarm checkpoint export ${job.name} FOLDER</code>.</p>
     <${Table}
       caption="Checkpoints"
-      columns=${columnsOf(job, done)}
+      columns=${columnsOf(job, known, done)}
       rows=${data.checkpoints}
       id=${({ digest }: CheckpointView) => digest}
       empty="There is no checkpoint yet."
@@ -37,7 +43,13 @@ export function CheckpointsPart({ job, onChange }: { job: JobDetail; onChange():
   </section>`;
 }
 
-function columnsOf(job: JobDetail, onDone: () => void): readonly Column<CheckpointView>[] {
+function columnsOf(
+  job: JobDetail,
+  versions: readonly CheckpointVersion[] | null,
+  onDone: () => void,
+): readonly Column<CheckpointView>[] {
+  const versionOf = ({ digest }: CheckpointView): CheckpointVersion | undefined =>
+    versions?.find(({ checkpoint }) => checkpoint === digest);
   return [
     {
       title: 'Round',
@@ -86,6 +98,15 @@ function columnsOf(job: JobDetail, onDone: () => void): readonly Column<Checkpoi
           : html`restores round ${restores}`,
     },
     { title: 'Weights', cell: ({ kept }) => (kept ? 'kept' : 'deleted') },
+    ...(versions === null
+      ? []
+      : [
+          {
+            title: 'Version and tags',
+            cell: (view: CheckpointView) =>
+              html`<${VersionCell} job=${job} view=${view} version=${versionOf(view)} onDone=${onDone} />`,
+          },
+        ]),
     {
       title: 'Action',
       cell: ({ round, kept }) =>
@@ -100,6 +121,32 @@ function columnsOf(job: JobDetail, onDone: () => void): readonly Column<Checkpoi
         />`,
     },
   ];
+}
+
+interface VersionCellProps {
+  readonly job: JobDetail;
+  readonly view: CheckpointView;
+  /** The version of the checkpoint in the registry of adapters. */
+  readonly version: CheckpointVersion | undefined;
+  onDone(): void;
+}
+
+/** The version of a checkpoint and its tags, with a button that moves a tag to the checkpoint. */
+function VersionCell({ job, view: { round, kept }, version, onDone }: VersionCellProps) {
+  const published =
+    version === undefined ? ' The checkpoint becomes a new version, so "latest" names it too.' : '';
+  return html`${version && html`<span>${version.label}</span> `}
+    ${version?.tags.map((tag) => html`<span class="tag">${tag}</span> `)}
+    ${
+      (version !== undefined || kept) &&
+      html`<${Confirm}
+        label="Tag"
+        asks="Name of the tag"
+        effect=${`The tag names the checkpoint of round ${round} from now on. If it names another version of ${job.name}, it moves. Servers that use the tag switch to this checkpoint.${published}`}
+        act=${(tag: string) => post(`${jobPath(job.job)}/checkpoints/${round}/tag`, { tag, reason: 'moved on the page' })}
+        onDone=${onDone}
+      />`
+    }`;
 }
 
 /**

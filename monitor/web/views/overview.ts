@@ -3,6 +3,7 @@ import { formatBytes, formatDuration, formatLoss } from '../../../common/text.ts
 import type { CoordinatorStatus, JobSummary } from '../../../coordinator/api/types.ts';
 import { Mark } from '../parts/mark.ts';
 import { Progress } from '../parts/progress.ts';
+import { SweepsPart } from './sweeps.ts';
 
 /** Shows all jobs of a coordinator. */
 export function OverviewView({ status }: { status: CoordinatorStatus }) {
@@ -17,6 +18,7 @@ export function OverviewView({ status }: { status: CoordinatorStatus }) {
     <ul class="cards">
       ${jobs.map((job) => html`<li key=${job.job}><${JobCard} job=${job} /></li>`)}
     </ul>
+    <${SweepsPart} />
     <p class="quiet">
       Up for ${formatDuration(status.uptimeSeconds)}, sent ${formatBytes(traffic.sent)}, received${' '}
       ${formatBytes(traffic.received)}, peer id <code class="long">${status.peerId}</code>

@@ -17,6 +17,7 @@ import type {
   PeerView,
 } from '../../../../coordinator/api/types.ts';
 import { Views } from '../../../../coordinator/api/views.ts';
+import { CheckpointTags } from '../../../../coordinator/jobs/checkpoint-tags.ts';
 import type { NewPlace } from '../../../../coordinator/jobs/create-job.ts';
 import { Sweeps } from '../../../../coordinator/jobs/sweeps.ts';
 import { Webhooks } from '../../../../coordinator/webhooks/webhooks.ts';
@@ -69,6 +70,7 @@ async function api(
       signal: stopping.signal,
       createJob: createJob ?? (async () => {}),
       createSweep: (sweep) => new Sweeps({ ...deps, log: silentLogger }).create(sweep),
+      tags: new CheckpointTags({ registry: null }, { ...deps, signer: COORDINATOR }),
       webhooks: new Webhooks(
         { targets: [] },
         { ...deps, log: silentLogger, post: async () => 200, version: 'test' },

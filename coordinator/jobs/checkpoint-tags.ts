@@ -1,0 +1,107 @@
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Clock } from '../../common/clock.ts';
+import { type Signer, verifyMessage } from '../../protocol/signing.ts';
+import type { Registry } from '../../registry/registry.ts';
+import type { CheckpointFolders } from '../context.ts';
+import { coordinatorError } from '../errors.ts';
+import type { JobRun } from '../job-run.ts';
+import { requireKept } from '../require-kept.ts';
+import type { Store, StoredCheckpoint } from '../store/store.ts';
+
+export interface CheckpointTagsDeps {
+  readonly store: Store;
+  readonly folders: Pick<CheckpointFolders, 'path'>;
+  readonly clock: Clock;
+  readonly signer: Signer;
+}
+
+/** The version of a checkpoint in the registry of adapters. */
+export interface CheckpointVersion {
+  /** Digest of the checkpoint. */
+  readonly checkpoint: string;
+  /** Name and number of the version: `NAME:vN`. */
+  readonly label: string;
+  /** The tags that name this version now, sorted. */
+  readonly tags: readonly string[];
+}
+
+/** Reads and moves the tags of a job's checkpoints in the registry of adapters on this machine. */
+export class CheckpointTags {
+  readonly #home: string | null;
+  readonly #deps: CheckpointTagsDeps;
+
+  /** @param options.registry folder of the registry; null if the coordinator publishes nothing */
+  constructor(options: { registry: string | null }, deps: CheckpointTagsDeps) {
+    this.#home = options.registry;
+    this.#deps = deps;
+  }
+
+  /** Returns the versions of a job's checkpoints, oldest first; null if the coordinator has no registry. */
+  async versions(run: JobRun): Promise<CheckpointVersion[] | null> {
+    if (this.#home === null) return null;
+    // Opening a registry would create the registry.
+    if (!existsSync(join(this.#home, 'registry.sqlite'))) return [];
+    return this.#with(this.#home, async (registry) => versionsOf(run, registry));
+  }
+
+  /**
+   * Moves a tag to the version of a checkpoint. A checkpoint that has no version yet is published first, which also
+   * moves the tag `latest`.
+   * @throws SwarmError NO_REGISTRY, TAG_NAME, CHECKPOINT_PRUNED, VERSION_REMOVED
+   */
+  async tag(
+    run: JobRun,
+    stored: StoredCheckpoint,
+    tag: string,
+    reason: string,
+  ): Promise<CheckpointVersion[]> {
+    if (this.#home === null) {
+      throw coordinatorError('NO_REGISTRY', 'the coordinator runs without a registry (--no-publish)', {});
+    }
+    return this.#with(this.#home, async (registry) => {
+      const { name } = run.context.stored;
+      const { publishedVersion } = await import('../../registry/publish-checkpoint.ts');
+      const known = publishedVersion(registry, name, stored.digest);
+      if (known === null) await this.#publish(run, stored, registry, tag, reason);
+      else await registry.tag({ name, number: known.number }, tag, reason);
+      return versionsOf(run, registry);
+    });
+  }
+
+  async #publish(
+    run: JobRun,
+    stored: StoredCheckpoint,
+    registry: Registry,
+    tag: string,
+    reason: string,
+  ): Promise<void> {
+    const { publishable, publishCheckpoint } = await import('../../registry/publish-checkpoint.ts');
+    const { job, manifest } = run.context;
+    const { digest, round, envelope, weights } = stored;
+    requireKept({ kept: weights === 'held', round });
+    const { message } = verifyMessage('checkpoint', envelope);
+    const folder = this.#deps.folders.path(manifest.name, round);
+    const checkpoint = publishable(digest, message);
+    await publishCheckpoint(registry, { folder, job, manifest, checkpoint, reason, tags: [tag] });
+  }
+
+  async #with<T>(home: string, work: (registry: Registry) => Promise<T>): Promise<T> {
+    const { openRegistry } = await import('../../registry/open.ts');
+    const { clock, signer } = this.#deps;
+    const registry = await openRegistry({ home }, { clock, signer: async () => signer });
+    try {
+      return await work(registry);
+    } finally {
+      registry.close();
+    }
+  }
+}
+
+function versionsOf({ context }: JobRun, registry: Registry): CheckpointVersion[] {
+  return registry
+    .versions(context.stored.name)
+    .flatMap(({ label, tags, manifest: { job } }) =>
+      job?.digest === context.job ? [{ checkpoint: job.checkpoint, label, tags }] : [],
+    );
+}
