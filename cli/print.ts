@@ -11,6 +11,30 @@ export function printLines({ stdout }: Pick<Context, 'stdout'>, lines: Iterable<
   for (const line of lines) stdout.write(`${safeText(line, { maxCharacters: Number.POSITIVE_INFINITY })}\n`);
 }
 
+/**
+ * Prints lines as {@link printLines} does. In a terminal, lines that are too long break at spaces.
+ * @param indent number of spaces before the continuation of a line
+ */
+export function printWrapped(
+  { stdout }: Pick<Context, 'stdout'>,
+  lines: Iterable<string>,
+  indent: number,
+): void {
+  const fitted = stdout.isTTY
+    ? [...lines].flatMap((line) => broken(line, { columns: stdout.columns - 1, indent }))
+    : lines;
+  printLines({ stdout }, fitted);
+}
+
+function broken(line: string, { columns, indent }: { columns: number; indent: number }): string[] {
+  if (line.length <= columns) return [line];
+  const at = line.lastIndexOf(' ', columns);
+  // A line without a space behind the indent, such as an invite, stays whole, so that it can be copied.
+  if (at <= indent || line.slice(0, at).trim() === '') return [line];
+  const rest = `${' '.repeat(indent)}${line.slice(at).trimStart()}`;
+  return [line.slice(0, at).trimEnd(), ...broken(rest, { columns, indent })];
+}
+
 /** Prints lines with colours to stdout. The caller must have sanitised every untrusted text in the lines. */
 export function printPainted({ stdout }: Pick<Context, 'stdout'>, lines: Iterable<string>): void {
   for (const line of lines) stdout.write(`${line}\n`);

@@ -287,7 +287,7 @@ export class SwarmNode implements SiblingJob {
     if (!isShutOut(error)) return false;
     if (this.#shutOut === null) {
       this.#shutOut = error;
-      this.#deps.log.error({ ...errorFields(error), refusal: error.values.code }, 'shut-out');
+      this.#deps.log.error(errorFields(error), 'shut-out');
       // A ban may end, and the invite then works again. After any other final refusal, it never does.
       if (error.values.code !== 'BANNED') this.#deps.knownJobs?.forget(this.#options);
       this.#membership.endContact();

@@ -72,5 +72,7 @@ export function reasonOf(error: unknown): string {
 /** Returns the fields of a log line about an error. */
 export function errorFields(error: unknown): object {
   const reason = reasonOf(error);
-  return isSwarmError(error) ? { code: error.code, reason } : { reason };
+  if (!isSwarmError(error)) return { reason };
+  const { code, values } = error;
+  return code === 'RPC_REFUSED' ? { code, refusal: values.code, reason } : { code, reason };
 }

@@ -34,8 +34,8 @@ All commands follow these rules:
 
 - The first Ctrl-C (or SIGTERM) stops a command within 5 seconds. In this time, the command finishes or gives up
   its current work, and saves its state. A second Ctrl-C ends it at once.
-- A daemon writes its log as JSON to \`<home>/logs/\`. It also prints warnings to stderr, as text in a terminal and as JSON
-  in a pipe.
+- A daemon writes its log as JSON to \`<home>/logs/\`. It also prints warnings to stderr as plain lines, and with
+  \`--json\` as JSON. With \`--log-level\`, stderr gets whole log entries, as text in a terminal and as JSON in a pipe.
 - No command overwrites an existing folder without \`--force\`.
 `;
 

@@ -7,6 +7,7 @@ import { type Failpoint, type FailpointName, failpoints } from '../../coordinato
 import { KEPT_CHECKPOINTS } from '../../coordinator/record/retention.ts';
 import { isHttpUrl } from '../../coordinator/webhooks/http-url.ts';
 import type { ApiClient, CoordinatorStatus } from '../../index.ts';
+import { privateAddressesWarning } from '../../net/addresses.ts';
 import { claimHome } from '../../storage/daemon-home.ts';
 import { registryFolder, registryOption } from '../adapter/with-registry.ts';
 import { SWARM } from '../command-name.ts';
@@ -27,7 +28,7 @@ import {
 } from '../options/common.ts';
 import { engineOption, givenCompute } from '../options/engine.ts';
 import { addPublicPageOptions, type PublicPageFlags, publicPageOf } from '../options/public-page.ts';
-import { printJson, printLines, timeOfDay } from '../print.ts';
+import { printJson, printLines, printWrapped, timeOfDay } from '../print.ts';
 import { EventLines } from '../views/events.ts';
 import { addressLines } from '../views/status.ts';
 
@@ -119,7 +120,8 @@ async function run(context: Context, options: CoordinatorOptions): Promise<void>
   await claimHome(home, 'coordinator');
   const firstTime = !existsSync(join(home, 'identity'));
   const { connect, startCoordinator } = await import('../../index.ts');
-  const log = daemonLog(context, { home, role: 'coordinator', logLevel: options.logLevel });
+  const { logLevel, json } = options;
+  const log = daemonLog(context, { home, role: 'coordinator', logLevel, json: json === true });
   const coordinator = await startCoordinator(
     {
       home,
@@ -161,6 +163,7 @@ async function run(context: Context, options: CoordinatorOptions): Promise<void>
         publicPage: coordinator.publicPage,
       });
     } else {
+      const privateOnly = privateAddressesWarning(status.addresses);
       printLines(context, [
         `coordinator ${status.peerId}`,
         ...addressLines(status.addresses),
@@ -170,6 +173,9 @@ async function run(context: Context, options: CoordinatorOptions): Promise<void>
         ...status.jobs.map((job) => `invite      ${job.name}: ${job.invite ?? 'revoked'}`),
         `ready       ${status.jobs.length === 0 ? `next: ${SWARM} job create FILE.yaml` : 'Ctrl-C stops the coordinator; the next start continues from the saved state'}`,
       ]);
+      if (privateOnly !== null) {
+        printWrapped(context, [`note        ${privateOnly.message}; ${privateOnly.next}`], LABEL);
+      }
     }
     await showJobs(context, api, { json: options.json === true, since, signal });
   } finally {
@@ -181,6 +187,11 @@ async function run(context: Context, options: CoordinatorOptions): Promise<void>
       ]);
   }
 }
+
+/** Width of the labels of the first lines, in columns. */
+const LABEL = 12;
+/** Width of the time at the beginning of an event's line, in columns. */
+const TIME = 10;
 
 interface ShowOptions {
   json: boolean;
@@ -215,7 +226,7 @@ async function showJob(
       }
       const line = lines.line(event);
       if (line === null || event.at < since) continue;
-      printLines(context, [`${timeOfDay(event.at)}  ${name}  ${line}`]);
+      printWrapped(context, [`${timeOfDay(event.at)}  ${name}  ${line}`], TIME);
     }
   } catch (error) {
     // The stream of events breaks when the daemon stops, because the signal aborts then. Any other break is a failure.

@@ -7,7 +7,7 @@ import type { Context } from '../context.ts';
 import type { DemoEvent } from '../demo/events.ts';
 import { DemoView } from '../demo/view.ts';
 import { integer, jsonOption } from '../options/common.ts';
-import { ProgressLine, printJson, printLines } from '../print.ts';
+import { ProgressLine, printJson, printLines, printWrapped } from '../print.ts';
 
 interface DemoFlags {
   nodes: number;
@@ -27,6 +27,9 @@ export function registerDemo(program: Command, context: Context): void {
     .action((options: DemoFlags) => demo(context, options));
 }
 
+/** Width of the labels of the demo's lines, in columns. */
+const INDENT = 11;
+
 async function demo(context: Context, { nodes, rounds, json }: DemoFlags): Promise<void> {
   const { runDemo } = await import('../demo/run.ts');
   const progress = new ProgressLine(context);
@@ -42,7 +45,7 @@ async function demo(context: Context, { nodes, rounds, json }: DemoFlags): Promi
       return;
     }
     progress.clear();
-    printLines(context, view.lines(event));
+    printWrapped(context, view.lines(event), INDENT);
     if (event.event === 'summary') printLines(context, nextLines(context, event.adapter));
   };
   try {

@@ -127,6 +127,7 @@ async function run(context: Context, target: readonly string[], options: NodeOpt
     home,
     role: 'node',
     logLevel: options.logLevel,
+    json: options.json === true,
     ...(hasScreen && { screen: warnings }),
   });
   const node = await startNode(

@@ -5,11 +5,14 @@ import { LogFile } from '../../monitor/log-file.ts';
 import { parseLevels } from '../../monitor/log-levels.ts';
 import type { Role } from '../../storage/daemon-home.ts';
 import type { Context } from '../context.ts';
+import { WarningLines } from './warning-lines.ts';
 
 interface DaemonLogOptions {
   readonly home: string;
   readonly role: Role;
   readonly logLevel: string | undefined;
+  /** Whether the command prints JSON. */
+  readonly json: boolean;
   /** Gets the warnings and errors in place of stderr, because the terminal shows a screen. */
   readonly screen?: LineSink;
 }
@@ -21,12 +24,12 @@ export function logFileOf(home: string, role: Role): string {
 
 /**
  * Creates the log of a daemon. It writes JSON lines of level `info` and above to `<home>/logs/<role>.log`. It writes
- * warnings and errors to stderr, as text in a terminal and as JSON in a pipe. `--log-level` (or SWARM_LOG_LEVEL) sets the
- * levels of both outputs.
+ * warnings and errors to stderr, as plain lines, or as JSON if the command prints JSON. `--log-level` (or SWARM_LOG_LEVEL)
+ * sets the levels of both outputs. stderr then gets whole log entries, as text in a terminal and as JSON in a pipe.
  */
 export function daemonLog(
   context: Pick<Context, 'stderr' | 'environment' | 'clock'>,
-  { home, role, logLevel, screen }: DaemonLogOptions,
+  { home, role, logLevel, json, screen }: DaemonLogOptions,
 ): Logger {
   const levels = logLevel ?? context.environment.SWARM_LOG_LEVEL ?? '';
   const outputs: LogOutput[] = [
@@ -35,9 +38,13 @@ export function daemonLog(
       levels: parseLevels(levels, 'info'),
       format: 'json',
     },
-    screen === undefined
+    screen === undefined && (json || levels !== '')
       ? stderrOutput(context, levels)
-      : { sink: screen, levels: parseLevels('', 'warn'), format: 'json' },
+      : {
+          sink: screen ?? new WarningLines({ role }, context.stderr),
+          levels: parseLevels('', 'warn'),
+          format: 'json',
+        },
   ];
   const log = createLogger({ outputs }, { clock: context.clock });
   // After an uncaught exception main.ts ends the process. This log entry gives the reason.

@@ -11,6 +11,11 @@ import type { ScreenWarnings } from './warnings.ts';
 const NEWS = 20;
 /** Time for which a warning stays on the screen, in milliseconds. */
 const WARNING_MS = 600_000;
+/**
+ * Time after a reconnect in which failed requests are not shown, in milliseconds. A coordinator that has just started
+ * refuses the first requests, and requests from before may still fail.
+ */
+const RECONNECT_MS = 10_000;
 
 interface ScreenOptions {
   readonly warnings: ScreenWarnings;
@@ -26,6 +31,8 @@ export class NodeScreen {
   readonly #progress = new NodeProgress();
   readonly #paces: JobPace[] = [];
   #news: { at: number; text: string }[] = [];
+  /** Time at which a coordinator was last not connected, in milliseconds. */
+  #disconnectedAt = Number.NEGATIVE_INFINITY;
 
   constructor(context: Pick<Context, 'stderr' | 'clock'>, options: ScreenOptions) {
     this.#context = context;
@@ -46,6 +53,11 @@ export class NodeScreen {
       .map((text) => ({ at: now, text }));
     this.#news = [...news.reverse(), ...this.#news].slice(0, NEWS);
     const progress = this.#progress.line(status, now);
+    // While a coordinator is away, a line of the job says so, and every failed request only repeats it.
+    if (jobs.some(({ coordinator, shutOut }) => !coordinator.connected && shutOut === null)) {
+      this.#disconnectedAt = now;
+    }
+    if (now - this.#disconnectedAt < RECONNECT_MS) warnings.dropContact();
     const state = {
       status,
       timeLeft: jobs.map((job, i) => {

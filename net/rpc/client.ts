@@ -38,6 +38,7 @@ const ADVICE = new Map([
     `${ASK_FOR_INVITE}; if this machine has joined before, start it with the same home folder, which has its key`,
   ],
   ['JOB_UNKNOWN', 'check the invite with the person who gave it to you'],
+  ['RPC_METHOD_UNKNOWN', 'wait a moment, because the other program is probably still starting'],
   ['NOT_ADMITTED', 'ask the operator of the job for an invite, or to list your peer id'],
 ]);
 
@@ -135,7 +136,9 @@ function readAnswer<M extends RpcMethod>(bytes: Uint8Array, peer: string, method
   const { code, message } = answer.error;
   throw netError(
     'RPC_REFUSED',
-    `${peer} refused the call "${method}": ${message}`,
+    code === 'RPC_METHOD_UNKNOWN'
+      ? `peer ${peer} is not ready to answer "${method}" requests`
+      : `peer ${peer} refused the request: ${message}`,
     { peer, method, code, message },
     { next: ADVICE.get(code) },
   );

@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { expect, it, onTestFinished } from 'vitest';
 import { printedRows } from '../../../cli/data/bad-rows.ts';
 import { failureLines, failureOf, stackText } from '../../../cli/errors.ts';
-import { ProgressLine, printJson, printLines, printNote } from '../../../cli/print.ts';
+import { ProgressLine, printJson, printLines, printNote, printWrapped } from '../../../cli/print.ts';
 import { TrainReport } from '../../../cli/train/report.ts';
 import { SwarmError } from '../../../common/errors.ts';
 import { baseWarning } from '../../../lora/adapter/check-base.ts';
@@ -35,6 +35,27 @@ async function temporary(): Promise<string> {
   onTestFinished(() => rm(dir, { recursive: true, force: true }));
   return dir;
 }
+
+it('breaks long lines at spaces in a terminal, and leaves them whole elsewhere', () => {
+  const long = '17:00:00  round 9  held-out loss 2.1  277 tokens/s  13 s';
+  const shown = (isTTY: boolean, line: string): string[] => {
+    const texts: string[] = [];
+    const stdout = {
+      write: (text: string) => void texts.push(text),
+      isTTY,
+      columns: 40,
+      rows: 9,
+      color: false,
+    };
+    printWrapped({ stdout }, [line], 10);
+    return texts.map((text) => text.replace('\n', ''));
+  };
+  const first = '17:00:00  round 9  held-out loss 2.1';
+  expect(shown(true, long)).toEqual([first, `${' '.repeat(10)}277 tokens/s  13 s`]);
+  expect(shown(false, long)).toEqual([long]);
+  const invite = `invite    ${'x'.repeat(90)}`;
+  expect(shown(true, invite)).toEqual([invite]);
+});
 
 it('lines, notes and progress have no controls', () => {
   const { context, out, err } = fakeContext();

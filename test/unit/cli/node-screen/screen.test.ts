@@ -192,6 +192,32 @@ it('keeps news and warnings on the screen, and repeats no warning', () => {
   expect(shown).toMatch(/recent .*round 20 .*accepted/);
 });
 
+it('shows no failed request while the coordinator is away, nor after it has come back', () => {
+  const terminal = new FakeTerminal(100, 40);
+  let now = 0;
+  const clock = { now: () => now, monotonic: () => now, after: () => () => {} };
+  const warnings = new ScreenWarnings();
+  const screen = new NodeScreen({ stderr: terminal, clock }, { warnings, logFile: 'log' });
+  const fail = (msg: string, code = 'RPC_UNREACHABLE'): void =>
+    warnings.write(JSON.stringify({ time: new Date(now).toISOString(), msg, code, reason: 'ECONNREFUSED' }));
+  const unreachable = { reason: 'connection refused', failures: 4, retrySeconds: 12 };
+  const away = { addresses: [], peer: null, connected: false, unreachable };
+  screen.show(exampleStatus({}));
+  fail('poll-failed');
+  screen.show(exampleStatus({ coordinator: away }));
+  expect(joined(terminal.lines)).toMatch(/^waiting .*connection refused/m);
+  expect(joined(terminal.lines)).not.toMatch(/^warning/m);
+  now = 20_000;
+  screen.show(exampleStatus({ coordinator: away }));
+  fail('ask-failed');
+  screen.show(exampleStatus({}));
+  expect(joined(terminal.lines)).not.toMatch(/^warning/m);
+  now = 60_000;
+  fail('poll-failed', 'RPC_TIMEOUT');
+  screen.show(exampleStatus({}));
+  expect(joined(terminal.lines)).toMatch(/^warning .*newest round/m);
+});
+
 it('estimates the time left only where it can', () => {
   expect(roundSeconds([update(3)])).toBeNull();
   expect(roundSeconds([update(9), update(7), update(6)])).toBe(10);

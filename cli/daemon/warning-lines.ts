@@ -1,0 +1,23 @@
+import type { LineSink } from '../../monitor/log.ts';
+import type { Role } from '../../storage/daemon-home.ts';
+import { timeOfDay } from '../print.ts';
+import { warningText } from './warning-text.ts';
+
+/** Writes the warnings and errors of a daemon's log as plain lines. The log file has all their fields. */
+export class WarningLines implements LineSink {
+  readonly #sink: LineSink;
+  readonly #role: Role;
+
+  constructor({ role }: { role: Role }, sink: LineSink) {
+    this.#role = role;
+    this.#sink = sink;
+  }
+
+  /** @param line one log entry, as JSON */
+  write(line: string): void {
+    const warning = warningText(line, this.#role);
+    // The node prints a line of its own when the connection is lost.
+    if (warning === null || warning.isDisconnected) return;
+    this.#sink.write(`${timeOfDay(warning.at)}  ! ${warning.text}\n`);
+  }
+}

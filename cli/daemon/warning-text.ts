@@ -1,0 +1,107 @@
+import { safeText } from '../../common/text.ts';
+import type { Role } from '../../storage/daemon-home.ts';
+
+/** Warnings that daemons do not print, because other lines of the terminal say the same. */
+const SHOWN_ELSEWHERE: Readonly<Record<Role, ReadonlySet<string>>> = {
+  node: new Set(['peer-unreachable', 'join-failed', 'standing-changed', 'shut-out', 'home-made-private']),
+  // Except for the first two, these are events of a job, and each event has a line.
+  coordinator: new Set([
+    'addresses-private',
+    'home-made-private',
+    'rolled-back',
+    'null-round',
+    'struck',
+    'suspended',
+    'banned',
+    'pardoned',
+    'shared-fault',
+    'caught-up',
+    'clock-set',
+    'blob-damaged',
+    'blob-repaired',
+    'scoring-failed',
+    'tasks-not-evaluated',
+    'not-sampled',
+    'update-refused',
+    'sweep-failed',
+  ]),
+};
+
+/** Texts for warnings whose name in the log does not explain itself. */
+const WORDS: Readonly<Record<string, string>> = {
+  'sync-failed': 'could not fetch the adapter',
+  'train-failed': 'training failed',
+  'build-update-failed': 'could not make the update',
+  'trainer-restarted': 'the trainer process ended and was started again',
+  'device-lost': 'a device failed',
+  'poll-failed': 'asked the coordinator for the newest round, without an answer',
+  'ask-failed': 'asked the coordinator for a receipt, without an answer',
+  'submit-failed': 'could not send an update',
+  'heartbeat-failed': 'could not send a heartbeat',
+  'leave-failed': 'could not tell the coordinator that this node leaves',
+  'update-forgotten': 'the coordinator has an update that this home does not know',
+  'offer-to-score-not-taken': '--score has no effect: the invite has another role than operator',
+  'witness-failed': 'could not verify a checkpoint',
+  'witness-found-problem': 'the verification of a checkpoint found a problem',
+  'traffic-not-stored': 'could not store the traffic of this month',
+  'validator-restarted': 'the process that evaluates checkpoints ended and was started again',
+  'scorer-failed': 'a node that computes scores did not answer',
+  'scorer-wrong': 'the scores of a node differ from those of the coordinator',
+  'two-updates-signed': 'a node has signed two updates for one round',
+  'job-not-published': 'the adapter of a finished job could not be added to the registry',
+  'webhook-failed': 'a message to a webhook was not delivered, and is sent again later',
+  'webhook-given-up': 'a message to a webhook was not delivered, and is not sent again',
+};
+
+/** Warnings about a request to the coordinator that failed. They mean nothing while the connection is lost. */
+const CONTACT = new Set(['poll-failed', 'ask-failed', 'submit-failed', 'heartbeat-failed', 'sync-failed']);
+/** Codes of errors that a lost connection causes. */
+const CONNECTION_CODES = new Set(['RPC_UNREACHABLE', 'CONNECT_FAILED']);
+
+/** A warning or error that a daemon has logged, in words. */
+export interface WarningText {
+  readonly text: string;
+  /** Time of the log entry, in milliseconds since 1970. */
+  readonly at: number;
+  /** Number of times that the warning was logged since the last such entry. */
+  readonly count: number;
+  /** Whether a request to the coordinator has failed. */
+  readonly isContact: boolean;
+  /** Whether the request failed because the connection is lost. */
+  readonly isDisconnected: boolean;
+}
+
+/**
+ * Puts a log entry into words.
+ * @param line one log entry, as JSON
+ * @returns null if another line of the terminal says the same
+ */
+export function warningText(line: string, role: Role): WarningText | null {
+  const entry = JSON.parse(line) as Record<string, unknown>;
+  const action = String(entry.msg);
+  if (SHOWN_ELSEWHERE[role].has(action)) return null;
+  const isContact = role === 'node' && CONTACT.has(action);
+  return {
+    text: textOf(action, entry),
+    at: Date.parse(String(entry.time)),
+    count: 1 + Number(entry.repeated ?? 0),
+    isContact,
+    isDisconnected: isContact && CONNECTION_CODES.has(String(entry.code)),
+  };
+}
+
+function textOf(action: string, { reason, error, round, job, refusal }: Record<string, unknown>): string {
+  if (refusal === 'RPC_METHOD_UNKNOWN') return 'the coordinator is not ready yet; retrying';
+  const words = WORDS[action] ?? action.replaceAll('-', ' ');
+  const why = typeof reason === 'string' ? reason : errorText(error);
+  // A digest has 64 characters and says less than the round.
+  const name = typeof job === 'string' && job.length < 64 ? `${job}: ` : '';
+  const where = typeof round === 'number' ? ` (round ${round})` : '';
+  return safeText(`${name}${words}${where}${why === '' ? '' : `: ${why}`}`);
+}
+
+function errorText(error: unknown): string {
+  if (typeof error === 'string') return error;
+  if (typeof error === 'object' && error !== null && 'message' in error) return String(error.message);
+  return '';
+}
