@@ -16,7 +16,7 @@ import type { CheckpointRecord, JobRecord } from './record.ts';
 import { checkWanted, type WantedJob } from './wanted-job.ts';
 
 /** Maximum number of problems that a report lists. More would not change the verdict. */
-const LISTED_PROBLEMS = 100;
+export const LISTED_PROBLEMS = 100;
 
 /** Reason why scores and held-out losses are not checked. */
 const NO_ENGINE = 'it needs the base, the data and an engine';

@@ -67,19 +67,22 @@ function encodeRecord({ checkpoint, residual, proofs, figures, heads }: Checkpoi
 /** A blob that the checks of a checkpoint can use. */
 export interface UsedBlob extends BlobWanted {
   readonly use: 'adapter' | 'delta' | 'residual' | 'payload';
+  /** Round of the checkpoint. */
+  readonly round: number;
 }
 
 /** Returns the blobs that the checks of a checkpoint can use. @throws SwarmError MESSAGE_*, SIGNATURE_INVALID */
 export function blobsOf({ checkpoint: envelope, residual }: CheckpointRecord): UsedBlob[] {
-  const { adapter, delta, contributors } = verifyMessage('checkpoint', envelope).message;
+  const { round, adapter, delta, contributors } = verifyMessage('checkpoint', envelope).message;
   return [
-    { use: 'adapter', ...adapter, maxBytes: ADAPTER_BYTES },
-    ...(delta === null ? [] : [{ use: 'delta', ...delta, maxBytes: UPDATE_BYTES } as const]),
+    { use: 'adapter', round, ...adapter, maxBytes: ADAPTER_BYTES },
+    ...(delta === null ? [] : [{ use: 'delta', round, ...delta, maxBytes: UPDATE_BYTES } as const]),
     ...(residual === null
       ? []
-      : [{ use: 'residual', digest: residual, size: null, maxBytes: RESIDUAL_BYTES } as const]),
+      : [{ use: 'residual', round, digest: residual, size: null, maxBytes: RESIDUAL_BYTES } as const]),
     ...contributors.map(
-      ({ update }) => ({ use: 'payload', digest: update, size: null, maxBytes: UPDATE_BYTES }) as const,
+      ({ update }) =>
+        ({ use: 'payload', round, digest: update, size: null, maxBytes: UPDATE_BYTES }) as const,
     ),
   ];
 }

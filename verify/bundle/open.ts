@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { type FileHandle, open } from 'node:fs/promises';
 import { isSwarmError } from '../../common/errors.ts';
 import { decodeCbor, sha256 } from '../../protocol/cbor.ts';
@@ -15,6 +16,8 @@ import { RECORD_BYTES, ROOT_BYTES, recordSchema, rootSchema } from './format.ts'
 
 /** Maximum number of sections of a bundle. The reader keeps about 200 bytes for each. */
 const SECTIONS = 2_000_000;
+/** Number of bytes of a block that are hashed at a time. */
+const READ_BYTES = 1024 * 1024;
 const HEADER_BYTES = carHeader('00'.repeat(32)).byteLength;
 
 /** Place of a block in the file. */
@@ -24,6 +27,8 @@ interface Place extends Pick<Section, 'kind' | 'size'> {
 
 /** The record of a job in an open bundle. */
 export interface OpenBundle extends JobRecord {
+  /** Reads the blocks that were not read before. Yields the digest of each block whose bytes do not have this digest. */
+  damagedBlocks(signal: AbortSignal): AsyncGenerator<string, void, undefined>;
   close(): Promise<void>;
 }
 
@@ -78,6 +83,8 @@ class Bundle implements OpenBundle {
   readonly #file: FileHandle;
   readonly #places: ReadonlyMap<string, Place>;
   readonly #digests: readonly string[];
+  /** Digests of the blocks that were read. The reader of a blob compares it with its digest. */
+  readonly #read = new Set<string>();
 
   constructor(
     file: FileHandle,
@@ -106,7 +113,20 @@ class Bundle implements OpenBundle {
       const text = `blob ${digest} has ${place.size} bytes; the limit is ${maxBytes}`;
       throw verifyError('BUNDLE_TOO_LARGE', text, { digest, bytes: place.size, maxBytes });
     }
+    this.#read.add(digest);
     return readAt(this.#file, place.offset, place.size);
+  }
+
+  async *damagedBlocks(signal: AbortSignal): AsyncGenerator<string, void, undefined> {
+    for (const [digest, { offset, size }] of this.#places) {
+      if (this.#read.has(digest)) continue;
+      const hash = createHash('sha256');
+      for (let at = 0; at < size; at += READ_BYTES) {
+        signal.throwIfAborted();
+        hash.update(await readAt(this.#file, offset + at, Math.min(READ_BYTES, size - at)));
+      }
+      if (hash.digest('hex') !== digest) yield digest;
+    }
   }
 
   close(): Promise<void> {
