@@ -31,6 +31,8 @@ export function queuedReason(awaited: JobRun): string {
   const { name } = context.stored;
   const { state } = driver;
   if (state.phase !== 'paused') return `it waits until job ${name} has ended`;
+  if (state.pauseCause === 'disk-full')
+    return `it waits until job ${name} has ended, and ${name} is paused until the disk has space`;
   const why = needsOperator(state) ? 'has a problem and is paused' : 'is paused';
   return `it waits until job ${name} has ended, but ${name} ${why}: resume or stop ${name}`;
 }

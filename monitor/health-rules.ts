@@ -44,7 +44,8 @@ export interface PeerFacts {
 export interface JobFacts {
   readonly phase: string;
   readonly reason: string;
-  readonly needsOperator: boolean;
+  /** Whether the job is paused, and its operator did not pause it. */
+  readonly pausedItself: boolean;
   /** Number of rounds in a row that ended with too few updates. */
   readonly shortRounds: number;
   /** Number of rounds in a row whose merge the gate refused. */
@@ -81,7 +82,7 @@ export function jobHealth(job: JobFacts): HealthMark {
   const { phase, shortRounds, refusals, heldOutLoss, lowestLoss } = job;
   if (phase === 'finished') return { level: 'grey', reason: 'finished' };
   if (phase === 'queued') return { level: 'grey', reason: job.reason };
-  if (job.needsOperator) return { level: 'red', reason: `paused itself: ${job.reason}` };
+  if (job.pausedItself) return { level: 'red', reason: `paused itself: ${job.reason}` };
   if (phase === 'paused') return { level: 'grey', reason: 'paused by the operator' };
   if (shortRounds > 0) {
     const level = shortRounds >= SHORT_ROUNDS ? 'red' : 'yellow';
@@ -114,7 +115,7 @@ export const HEALTH_RULES: Readonly<Record<'peer' | 'job', readonly HealthMark[]
   ],
   job: [
     { level: 'grey', reason: 'finished, or queued until another job has ended' },
-    { level: 'red', reason: 'paused itself, and waits for its operator' },
+    { level: 'red', reason: 'paused itself because of a problem or a full disk' },
     { level: 'grey', reason: 'paused by the operator' },
     { level: 'red', reason: `${SHORT_ROUNDS} or more rounds in a row ended with too few updates` },
     { level: 'yellow', reason: 'the newest round ended with too few updates' },

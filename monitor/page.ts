@@ -29,6 +29,7 @@ const PACKAGES: Readonly<Record<string, { file: URL; type: string }>> = {
 const SHARED = [
   'common/text',
   'monitor/health-rules',
+  'monitor/node-limits',
   'monitor/node-state',
   'monitor/node-work',
   'monitor/replay',

@@ -9,9 +9,11 @@ import type { JobTarget } from '../protocol/invite.ts';
 import type { Manifest } from '../protocol/manifest.ts';
 import type { Head } from '../protocol/messages.ts';
 import { CARD_FILE } from '../registry/export/card.ts';
-import { checkpointCard } from '../registry/export/checkpoint-card.ts';
+import { type CurvePoint, checkpointCard } from '../registry/export/checkpoint-card.ts';
 import { known, publishCheckpoint } from '../registry/publish-checkpoint.ts';
 import type { Registry } from '../registry/registry.ts';
+import { request } from './contact/requests.ts';
+import { fetchLossCurve } from './loss-curve.ts';
 import { writePeftFolder } from './peft-folder.ts';
 import { fetchOrRecheck } from './phases/recheck.ts';
 import { withReader } from './reader.ts';
@@ -84,7 +86,10 @@ async function pull(options: PullOptions, clock: Clock): Promise<PulledCheckpoin
         }),
       );
       await writePeftFolder(output, blobs.path(adapter.digest), manifest);
-      await writeCard(output, { job, manifest, head });
+      const curve = await fetchLossCurve(reader, (body) =>
+        request({ network, clock }, coordinator, 'record', body, signal),
+      );
+      await writeCard(output, { job, manifest, head, curve });
       keepPartial = false;
       const version = await publish(options, { job, manifest, head });
       return { job, name: manifest.name, round, heldOutLoss, version };
@@ -112,12 +117,13 @@ async function publish(
   return version.label;
 }
 
-/** Writes the model card. The swarm gives strangers no list of checkpoints, so the card has no loss curve. */
+/** Writes the model card. The swarm gives strangers no figures on tasks, so the card has none. */
 async function writeCard(
   output: string,
-  { job, manifest, head }: { job: string; manifest: Manifest; head: Head },
+  { job, manifest, head, curve }: { job: string; manifest: Manifest; head: Head; curve: CurvePoint[] },
 ): Promise<void> {
   const { checkpoint } = head;
-  const card = checkpointCard({ job, manifest, checkpoint, baseLoss: null, curve: [], figures: null });
+  const baseLoss = curve[0]?.round === 0 ? curve[0].heldOutLoss : null;
+  const card = checkpointCard({ job, manifest, checkpoint, baseLoss, curve, figures: null });
   await writeFile(join(output, CARD_FILE), card);
 }

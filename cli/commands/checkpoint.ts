@@ -7,6 +7,7 @@ import { resolveCache, resolveHomes } from '../../common/user-folders.ts';
 import { copyCheckpoint } from '../../coordinator/client/copy-checkpoint.ts';
 import { requireKept } from '../../coordinator/require-kept.ts';
 import type { ApiClient, CheckpointView, GgufType, Registry } from '../../index.ts';
+import type { ExportForm } from '../../registry/export/card-parts.ts';
 import { adapterName, registryOption, withRegistry } from '../adapter/with-registry.ts';
 import type { Context } from '../context.ts';
 import { chooseJob, coordinatorApi, JOB_ARGUMENT } from '../daemon/connect.ts';
@@ -146,10 +147,8 @@ async function exportTo(context: Context, job: string, dir: string, options: Exp
   await claimOutput(output, { force: options.force === true });
   const adapter = view?.path ?? resolve(context.cwd, job);
   if (model !== null) await convert(context, { base: model, adapter, output }, options);
-  else if (view !== null) {
-    await copyCheckpoint(view, output);
-    await writeCard(await coordinatorApi(context, options), view, output);
-  }
+  else if (view !== null) await copyCheckpoint(view, output);
+  if (view !== null) await writeCard(await coordinatorApi(context, options), view, output, formOf(options));
   const round = view?.round ?? null;
   const { merge = false, gguf = null } = options;
   if (options.json) printJson(context, { schemaVersion: 1, output, round, merged: merge, gguf });
@@ -159,8 +158,18 @@ async function exportTo(context: Context, job: string, dir: string, options: Exp
   }
 }
 
+function formOf({ merge = false, gguf }: ExportOptions): ExportForm {
+  if (gguf === undefined) return merge ? 'merged' : 'adapter';
+  return merge ? 'gguf-merged' : 'gguf-adapter';
+}
+
 /** Writes the model card of a checkpoint into its folder. */
-async function writeCard(api: ApiClient, view: CheckpointView, output: string): Promise<void> {
+async function writeCard(
+  api: ApiClient,
+  view: CheckpointView,
+  output: string,
+  form: ExportForm,
+): Promise<void> {
   const { checkpointCard } = await import('../../registry/export/checkpoint-card.ts');
   const { CARD_FILE } = await import('../../registry/export/card.ts');
   const [{ job, manifest, baseLoss }, all, { result }] = await Promise.all([
@@ -179,7 +188,7 @@ async function writeCard(api: ApiClient, view: CheckpointView, output: string): 
   const figures = view.tasks?.figures ?? null;
   await writeFile(
     join(output, CARD_FILE),
-    checkpointCard({ job, manifest, checkpoint, baseLoss, curve, figures, samples }),
+    checkpointCard({ job, manifest, checkpoint, baseLoss, curve, figures, form, samples }),
   );
 }
 

@@ -2,11 +2,12 @@ import { type Command, Option } from 'commander';
 import { formatDuration } from '../../common/text.ts';
 import { resolveHomes } from '../../common/user-folders.ts';
 import { type ApiClient, isSwarmError, type KeptLimits, type NodeStatus } from '../../index.ts';
+import { NODE_LIMITS } from '../../monitor/node-limits.ts';
 import { claimHome, readDaemonFile } from '../../storage/daemon-home.ts';
 import type { Context } from '../context.ts';
 import { pollUntilAborted } from '../daemon/run.ts';
 import { homeOption, jsonOption, lifetime } from '../options/common.ts';
-import { keysAtStart, LIMIT_KEYS, limitLines, parseLimits } from '../options/limits.ts';
+import { keysAtStart, limitLines, parseLimits } from '../options/limits.ts';
 import { printJson, printLines } from '../print.ts';
 
 interface ControlOptions {
@@ -38,7 +39,7 @@ export function registerNodeControl(node: Command, context: Context): void {
   add('config', 'show or set the limits that the home of a node keeps, while the node runs or not')
     .argument(
       '[limit...]',
-      `limit to set, as KEY=VALUE or KEY=default; the keys are ${Object.keys(LIMIT_KEYS).join(', ')}, as in the options of "lora-swarm node". Without a limit, shows all`,
+      `limit to set, as KEY=VALUE or KEY=default; the keys are ${Object.keys(NODE_LIMITS).join(', ')}, as in the options of "lora-swarm node". Without a limit, shows all`,
     )
     .action((texts: string[], _options: ControlOptions, command: Command) =>
       config(context, texts, command.optsWithGlobals()),

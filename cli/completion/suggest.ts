@@ -15,6 +15,7 @@ const KINDS: Readonly<Record<string, ValueKind>> = {
   '--after': 'jobs',
   peer: 'peers',
   '--why': 'peers',
+  '--peer': 'peers',
   version: 'tags',
   first: 'tags',
   second: 'tags',

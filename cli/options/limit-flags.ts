@@ -1,7 +1,8 @@
 import type { Command } from 'commander';
 import type { GivenLimits, NodePolicy } from '../../index.ts';
+import { NODE_LIMITS } from '../../monitor/node-limits.ts';
 import { number } from './common.ts';
-import { LIMIT_KEYS, limitOption } from './limits.ts';
+import { limitOption } from './limits.ts';
 
 const GIB = 1024 ** 3;
 
@@ -29,7 +30,7 @@ export function addLimitOptions(command: Command): Command {
     )
     .option(
       '--polite',
-      `${LIMIT_KEYS.polite!.help.replace(/: on or off$/, '')} (default: the limit of "lora-swarm node config")`,
+      `${NODE_LIMITS.polite!.help.replace(/: on or off$/, '')} (default: the limit of "lora-swarm node config")`,
     )
     .option('--no-polite', 'never pause for other programs or on battery')
     .option('--hours <hours>', ...limitFlag('hours'))
@@ -40,7 +41,7 @@ export function addLimitOptions(command: Command): Command {
 
 /** Returns the help text and the parser of an option that sets a limit. */
 function limitFlag(key: string) {
-  const help = `${LIMIT_KEYS[key]!.help} (default: the limit of "lora-swarm node config")`;
+  const help = `${NODE_LIMITS[key]!.help} (default: the limit of "lora-swarm node config")`;
   return [help, limitOption(key)] as const;
 }
 

@@ -103,6 +103,8 @@ export class EventLines {
       case 'clock-set':
         return `! the clock of the coordinator was set ${event.byMs > 0 ? 'forward' : 'back'} by ${formatDuration(Math.abs(event.byMs) / 1000)}; rounds keep their deadlines, but nodes whose clocks differ by more than a minute cannot join`;
       case 'caught-up':
+        this.#roundsDone = event.roundsDone;
+        this.#last = event.heldOutLoss ?? this.#last;
         return `! the database was old: it ended with round ${event.before}, and nodes had a later head. The job goes on after round ${event.round} (term ${event.term}; ${countOf(event.checkpoints, 'checkpoint')} restored from nodes, ${event.missing} lost)`;
       case 'evaluation-lighter':
         return `! evaluation ${safeText(event.reason)}`;
@@ -122,14 +124,12 @@ export class EventLines {
     if (count !== undefined && this.#rounds !== null) this.#rounds += count.after - count.before;
   }
 
-  #checkpoint(event: Extract<JobEvent, { type: 'checkpoint' }>): string | null {
+  #checkpoint(event: Extract<JobEvent, { type: 'checkpoint' }>): string {
     const change =
       this.#last === null || event.heldOutLoss === null
         ? ''
         : ` (${formatChange(event.heldOutLoss - this.#last)})`;
     this.#last = event.heldOutLoss ?? this.#last;
-    // Checkpoint 0 is the initial adapter, so there is no round to report.
-    if (event.round === 0) return null;
     return [
       `round ${String(event.round).padStart(3)}`,
       `held-out loss ${formatLoss(event.heldOutLoss)}${change}`,

@@ -1,6 +1,6 @@
 import type { Health } from '../../monitor/health.ts';
 import type { Coordinator } from '../coordinator.ts';
-import { needsOperator } from '../round/job-phase.ts';
+import { pausedItself } from '../round/job-phase.ts';
 import type { Store } from '../store/store.ts';
 
 /** If the timer of a job is later than this, in milliseconds, the state machine of the job counts as stopped. */
@@ -34,7 +34,7 @@ export function addHealthChecks(
     return first === undefined ? null : `${first} is damaged, and no connected node has a whole copy`;
   });
   health.add('ready', 'jobs', () => {
-    const first = coordinator.jobs().find(({ driver }) => needsOperator(driver.state));
+    const first = coordinator.jobs().find(({ driver }) => pausedItself(driver.state));
     return first ? `job ${first.context.stored.name} paused itself: ${first.driver.state.reason}` : null;
   });
 }

@@ -7,7 +7,7 @@ import type { JobRun } from '../job-run.ts';
 import { inviteTo } from '../jobs/invite.ts';
 import { awaitedBy, queuedReason } from '../queue.ts';
 import { deadlineOf } from '../round/close.ts';
-import { isOpen, needsOperator } from '../round/job-phase.ts';
+import { isOpen, needsOperator, pausedItself } from '../round/job-phase.ts';
 import type { JobState } from '../round/state.ts';
 import type { StoredCheckpoint } from '../store/store.ts';
 import { checkpointTasks, type EvaluatedCheckpoints, jobTasks, settingsChanges } from './job-views.ts';
@@ -86,7 +86,7 @@ export class Views {
       health: jobHealth({
         ...state,
         reason,
-        needsOperator: needsOperator(state),
+        pausedItself: pausedItself(state),
         heldOutLoss: metrics.heldOutLoss,
         lowestLoss: this.#deps.store.rounds.lowestLoss(context.job)?.heldOutLoss ?? null,
       }),

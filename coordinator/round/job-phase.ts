@@ -13,9 +13,17 @@ export function isOpen(state: JobState): boolean {
   return state.phase === 'training' || state.phase === 'collecting';
 }
 
-/** Returns whether the job paused itself because of a problem. Returns false if the operator paused it. */
-export function needsOperator({ phase, pauseCause }: JobState): boolean {
+/** Returns whether the job paused itself, for any cause. Returns false if the operator paused it. */
+export function pausedItself({ phase, pauseCause }: JobState): boolean {
   return phase === 'paused' && pauseCause !== 'operator';
+}
+
+/**
+ * Returns whether the job paused itself and continues only when its operator resumes it. A job that is paused because
+ * the disk is full continues by itself.
+ */
+export function needsOperator(state: JobState): boolean {
+  return pausedItself(state) && state.pauseCause !== 'disk-full';
 }
 
 export function isOver(state: JobState): boolean {

@@ -44,8 +44,6 @@ export function pointOf(event: JobEvent): Point | null {
   }
   if (event.type !== 'checkpoint') return null;
   const { round, heldOutLoss, trainLoss, updates, tokens, seconds, updateBytes, tokensPerSecond } = event;
-  // The first checkpoint is the initial adapter, for which no node has worked.
-  if (round === 0) return { round, at, sequence, values: known({ 'loss/held_out': heldOutLoss }) };
   return {
     round,
     at,

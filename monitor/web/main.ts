@@ -53,7 +53,7 @@ function Shell({ path, onRefused }: { path: readonly string[]; onRefused: () => 
 function viewOf(path: readonly string[], status: Status, refresh: () => void) {
   const [place, name, part] = path;
   if (place === 'health') return html`<${RulesView} />`;
-  if (status.role === 'node') return html`<${NodeView} status=${status} />`;
+  if (status.role === 'node') return html`<${NodeView} status=${status} onChange=${refresh} />`;
   if (place === 'new') return html`<${LaunchView} />`;
   if (place === 'peers' && name) return html`<${PeerView} peer=${name} />`;
   if (place === 'jobs' && name)

@@ -8,18 +8,35 @@ export interface Results {
   readonly metrics: Readonly<Record<string, number>>;
 }
 
+/** Form of the exported weights. */
+export type ExportForm = 'adapter' | 'merged' | 'gguf-adapter' | 'gguf-merged';
+
+/** Library that loads the weights, and their relation to the base, in the words of the Hugging Face hub. */
+const HUB_WORDS: Readonly<Record<ExportForm, { library: string; relation: string }>> = {
+  adapter: { library: 'peft', relation: 'adapter' },
+  merged: { library: 'transformers', relation: 'finetune' },
+  'gguf-adapter': { library: 'gguf', relation: 'adapter' },
+  'gguf-merged': { library: 'gguf', relation: 'finetune' },
+};
+
 /**
  * Returns the lines of the front matter that the Hugging Face hub reads, with the metrics as `model-index`.
  * @param base name of the base; null if it has none
  */
-export function frontMatter(name: string, base: string | null, all: readonly Results[]): string[] {
+export function frontMatter(
+  name: string,
+  base: string | null,
+  all: readonly Results[],
+  form: ExportForm = 'adapter',
+): string[] {
   const hub = base === null ? null : parseHubReference(base);
+  const { library, relation } = HUB_WORDS[form];
   const front = {
-    library_name: 'peft',
+    library_name: library,
     pipeline_tag: 'text-generation',
     // The hub refuses a card whose base_model is not the name of a repository.
-    ...(hub !== null && { base_model: hub.name, base_model_relation: 'adapter' }),
-    tags: ['lora', 'lora-swarm', ...(hub === null ? [] : [`base_model:adapter:${hub.name}`])],
+    ...(hub !== null && { base_model: hub.name, base_model_relation: relation }),
+    tags: ['lora', 'lora-swarm', ...(hub === null ? [] : [`base_model:${relation}:${hub.name}`])],
     ...(all.length > 0 && { 'model-index': [{ name, results: all.map(indexed) }] }),
   };
   return ['---', stringify(front, { lineWidth: 0 }).trimEnd(), '---', ''];

@@ -1,12 +1,20 @@
 import { formatLoss, lossPicture } from '../../common/text.ts';
 import type { Manifest } from '../../protocol/manifest.ts';
 import { flatSettings } from '../adapter-settings.ts';
-import { cardText, frontMatter, type Results, resultRows, table } from './card-parts.ts';
+import { cardText, type ExportForm, frontMatter, type Results, resultRows, table } from './card-parts.ts';
 
 /** Maximum number of rounds in the loss curve. More would not fit on a screen. */
 const CURVE_POINTS = 20;
 /** Number of hexadecimal digits of a digest that a list shows. */
 const SHOWN_DIGITS = 16;
+
+/** The content of the folder in words. */
+const WHAT: Readonly<Record<ExportForm, (base: string) => string>> = {
+  adapter: (base) => `A LoRA adapter for ${base}`,
+  merged: (base) => `The model ${base} with a LoRA adapter added to its weights`,
+  'gguf-adapter': (base) => `A LoRA adapter for ${base} as GGUF`,
+  'gguf-merged': (base) => `The model ${base} with a LoRA adapter added to its weights, as GGUF`,
+};
 
 /** The held-out loss of a checkpoint. */
 export interface CurvePoint {
@@ -26,6 +34,8 @@ export interface CheckpointCard {
   readonly curve: readonly CurvePoint[];
   /** Figures of the checkpoint on the tasks of the job; null if it was not evaluated. */
   readonly figures: Readonly<Record<string, number>> | null;
+  /** Form of the weights in the folder. @default 'adapter' */
+  readonly form?: ExportForm;
   /** Prompts with their continuations by the base alone, and by the checkpoint. @default none */
   readonly samples?: readonly { readonly prompt: string; readonly before: string; readonly after: string }[];
 }
@@ -38,16 +48,17 @@ export function checkpointCard({
   baseLoss,
   curve,
   figures,
+  form = 'adapter',
   samples = [],
 }: CheckpointCard): string {
   const { name, base, data, lora, training, rounds, acceptance, seed } = manifest;
   const scores = scoresOf(checkpoint, baseLoss, figures);
   const revision = base.revision === undefined ? '' : ` at commit \`${base.revision}\``;
   const lines = [
-    ...frontMatter(name, base.name, scores),
+    ...frontMatter(name, base.name, scores, form),
     `# ${name}`,
     '',
-    `A LoRA adapter for \`${cardText(base.name)}\`${revision}, trained by a swarm: the checkpoint of round ${checkpoint.round} of a job of lora-swarm.`,
+    `${WHAT[form](`\`${cardText(base.name)}\`${revision}`)}, trained by a swarm: the checkpoint of round ${checkpoint.round} of a job of lora-swarm.`,
     '',
     `- base digest: \`${base.digest}\``,
     `- job digest: \`${job}\``,

@@ -63,7 +63,8 @@ it('shows a job to its operator, who pauses and resumes it', async (browser) => 
   await (await swarm.coordinator({ SWARM_REGISTRY: join(swarm.folder, 'registry') })).ready();
   const samples = { prompts: ['It was <b>'], heldOut: 1, every: 1, maxTokens: 12 };
   await swarm.createJob({ rounds: { count: 200, localSteps: 50 }, samples });
-  const other = swarm.node('otter').ready();
+  const otter = swarm.node('otter');
+  const other = otter.ready();
   await new Daemon(
     'evil',
     swarm.nodeArguments('evil', [swarm.invite]).map((text) => (text === 'evil' ? EVIL : text)),
@@ -157,8 +158,29 @@ it('shows a job to its operator, who pauses and resumes it', async (browser) => 
   for (const fact of ['Contributed', 'Costs now', 'Standing']) {
     await node.page.waitForSelector(`dt:has-text("${fact}")`);
   }
+  expect(await node.page.evaluate<number>('document.documentElement.scrollWidth')).toBeLessThanOrEqual(360);
   expect(await accessibilityProblems(node.page)).toEqual([]);
-  expect(node.errors).toEqual([]);
+  await screenshot(node.page, 'node-360');
+  await node.page.click('button:has-text("Change max-upload")');
+  await node.page.fill('dialog[open] input', 'fast');
+  await node.page.keyboard.press('Enter');
+  await node.page.waitForSelector('dialog[open] [role=alert]');
+  await node.page.fill('dialog[open] input', '2.5');
+  await node.page.keyboard.press('Enter');
+  await node.page.waitForSelector('dd:has-text("2.5 MB/s")');
+  await node.page.click('button:text-is("Pause")');
+  await node.page.fill('dialog[open] input', '30');
+  await node.page.keyboard.press('Enter');
+  await node.page.waitForSelector('button:text-is("Resume")');
+  await swarm.until('the pause of the node', ({ type }) => type === 'peer-held');
+  await node.page.click('button:text-is("Resume")');
+  await node.page.click('dialog[open] button[type=submit]');
+  await node.page.waitForSelector('button:text-is("Pause")');
+  await node.page.click('button:text-is("Drain")');
+  await node.page.click('dialog[open] button[type=submit]');
+  expect((await otter.exited).code).toBe(0);
+  // After the drain, the page cannot reach the daemon, and the browser reports that.
+  expect(node.errors.filter((text) => !text.includes('ERR_'))).toEqual([]);
 });
 
 it('shows a job to everyone on its public page, which runs no script', async (browser) => {

@@ -6,6 +6,7 @@ import { costText, monthText, speedText, totalsText } from '../../node-work.ts';
 import { formatDate } from '../format.ts';
 import { Progress } from '../parts/progress.ts';
 import { type Column, Table } from '../parts/table.ts';
+import { NodeLimits, NodeOrders } from './node-control.ts';
 
 const UPDATES: readonly Column<NodeUpdate>[] = [
   { title: 'Round', cell: ({ round }) => round, by: ({ round }) => round, numeric: true },
@@ -15,10 +16,11 @@ const UPDATES: readonly Column<NodeUpdate>[] = [
   { title: 'Time', cell: ({ at }) => formatDate(at), by: ({ at }) => at },
 ];
 
-/** A node: what it does now, its jobs, and its newest updates. */
-export function NodeView({ status }: { status: NodeStatus }) {
+/** A node: what it does now, its jobs, its limits, its newest updates, and the orders that its owner can give. */
+export function NodeView({ status, onChange }: { status: NodeStatus; onChange(): void }) {
   const [contributed, all] = totalsText(status);
   return html`<h1>${status.name}</h1>
+    <${NodeOrders} status=${status} onChange=${onChange} />
     ${status.jobs.map(
       (one, i) => html`<${Activity} key=${one.job?.job ?? i} activity=${one} pause=${status.pause} />`,
     )}
@@ -46,6 +48,7 @@ export function NodeView({ status }: { status: NodeStatus }) {
         <dd><code class="long">${status.peerId}</code></dd>
       </dl>
     </section>
+    <${NodeLimits} status=${status} onChange=${onChange} />
     <section>
       <h2>Newest updates</h2>
       <${Table}

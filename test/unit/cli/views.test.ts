@@ -277,7 +277,6 @@ describe("a job's events", () => {
       expect(first, part).toContain(part);
     }
     expect(lines.line(event({ ...checkpoint, round: 2, heldOutLoss: 4.55 }))).toContain('+0.0500');
-    expect(lines.line(event({ ...checkpoint, round: 0, heldOutLoss: 4.6 }))).toBeNull();
   });
 
   it('give a line for each decision about a node, and none for a single strike', () => {

@@ -23,7 +23,7 @@ const peer: PeerFacts = {
 const job: JobFacts = {
   phase: 'training',
   reason: '',
-  needsOperator: false,
+  pausedItself: false,
   shortRounds: 0,
   refusals: 0,
   heldOutLoss: 4,
@@ -69,7 +69,7 @@ describe('the health of a job', () => {
     expect(level({ phase: 'finished', shortRounds: 5 })).toBe('grey');
     expect(level({ phase: 'queued' })).toBe('grey');
     expect(level({ phase: 'paused' })).toBe('grey');
-    expect(level({ phase: 'paused', needsOperator: true })).toBe('red');
+    expect(level({ phase: 'paused', pausedItself: true })).toBe('red');
     expect(level({ phase: 'waiting' })).toBe('yellow');
     expect(level({ shortRounds: SHORT_ROUNDS - 1 })).toBe('yellow');
     expect(level({ shortRounds: SHORT_ROUNDS })).toBe('red');

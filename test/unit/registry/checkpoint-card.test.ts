@@ -44,6 +44,14 @@ it('has samples as text, whatever they contain', () => {
   expect(card()).not.toContain('## Samples');
 });
 
+it.each([
+  ['merged', 'library_name: transformers'],
+  ['gguf-merged', 'library_name: gguf'],
+  ['adapter', 'library_name: peft'],
+] as const)('says what the folder of the form %s contains', (form, library) => {
+  expect(card({ form })).toContain(library);
+});
+
 it('leaves out what is not known', () => {
   const text = card({ curve: [], figures: null, baseLoss: null });
   expect(text).not.toContain('Loss curve');

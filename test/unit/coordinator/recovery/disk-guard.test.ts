@@ -7,7 +7,7 @@ import {
   PAUSE_BELOW_BYTES,
   RESUME_FROM_BYTES,
 } from '../../../../coordinator/recovery/disk-guard.ts';
-import { needsOperator } from '../../../../coordinator/round/job-phase.ts';
+import { needsOperator, pausedItself } from '../../../../coordinator/round/job-phase.ts';
 import { silentLogger } from '../../../../monitor/log.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
 import { training } from '../scripted-peer.ts';
@@ -54,7 +54,9 @@ it('does not continue a job that its operator has paused while the disk was full
   disk.free = PAUSE_BELOW_BYTES - 1;
   await guard.look();
   await world.until(() => state().phase === 'paused', 'the pause');
-  expect(needsOperator(state())).toBe(true);
+  expect(pausedItself(state())).toBe(true);
+  // The job continues by itself, so webhooks and `job wait` do not call the operator.
+  expect(needsOperator(state())).toBe(false);
   world.run.operate({ type: 'pause', reason: 'lunch' });
   expect(state()).toMatchObject({ phase: 'paused', reason: 'lunch', pauseCause: 'operator' });
   expect(() => world.kill()).toThrow();

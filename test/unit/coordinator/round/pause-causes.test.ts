@@ -16,11 +16,20 @@ test.each(['operator', 'problem'] as const)('%s replaces a pause for a full disk
   machine.feed({ type: 'pause', reason: 'lunch', cause });
   expect(machine.effects).toEqual([{ type: 'announce', phase: 'paused', reason: 'lunch' }]);
   expect(machine.state).toMatchObject({ phase: 'paused', pauseCause: cause, reason: 'lunch', current });
-  for (const other of ['disk-full', 'operator', 'problem'] as const)
+  for (const other of ['disk-full', 'problem', cause] as const)
     machine.feed({ type: 'pause', reason: 'other', cause: other });
   expect(machine.state).toMatchObject({ pauseCause: cause, reason: 'lunch' });
   machine.feed({ type: 'resume' });
   expect(machine.effects).toEqual([{ type: 'merge', round: 1 }]);
+});
+
+test('a pause of the operator replaces a pause because of a problem, and the closed round stays', () => {
+  const machine = fillDisk(Machine.validating());
+  machine.feed({ type: 'pause', reason: 'the loss', cause: 'problem' });
+  const { current } = machine.state;
+  machine.feed({ type: 'pause', reason: 'lunch', cause: 'operator' });
+  expect(machine.effects).toEqual([{ type: 'announce', phase: 'paused', reason: 'lunch' }]);
+  expect(machine.state).toMatchObject({ pauseCause: 'operator', reason: 'lunch', current });
 });
 
 test('a pause that waits for a round takes effect if the disk is too full for the round', () => {

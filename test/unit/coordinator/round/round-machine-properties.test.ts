@@ -128,10 +128,11 @@ class World {
     expect(state.committed, 'checkpoints never go back').toBeGreaterThanOrEqual(before.committed);
     const paused = state.phase === 'paused' && before.phase !== 'paused';
     if (paused) expect(state.pauseCause, 'cause of the pause').toBe(causeOf(event, before));
-    const isReplaced = before.pauseCause === 'disk-full' && event.type === 'pause';
+    const isPausedAgain = before.pauseCause !== null && event.type === 'pause';
+    const isReplaced = isPausedAgain && (before.pauseCause === 'disk-full' || event.cause === 'operator');
     if (isReplaced) expect(state).toMatchObject({ pauseCause: event.cause, current: before.current });
     expect(state.pauseCause !== null, 'only a pause has a cause').toBe(state.phase === 'paused');
-    expect(needsOperator(state)).toBe(state.pauseCause !== null && state.pauseCause !== 'operator');
+    expect(needsOperator(state)).toBe(state.pauseCause === 'problem');
     this.#checkNotStuck();
   }
 

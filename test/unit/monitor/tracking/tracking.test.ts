@@ -59,7 +59,7 @@ describe('a table', () => {
     }
     expect((await readFile(path, 'utf8')).trim().split('\n')).toEqual([
       'job,round,time,loss/held_out,loss/train,round/updates,round/tokens,round/seconds,round/update_bytes,speed/tokens_per_second',
-      'abababababababab,0,2023-11-14T22:13:20.000Z,5,,,,,,',
+      'abababababababab,0,2023-11-14T22:13:20.000Z,5,,3,1200,3,9000,400',
       'abababababababab,1,2023-11-14T22:13:21.000Z,4.9,,3,1200,3,9000,400',
       'abababababababab,2,2023-11-14T22:13:22.000Z,,,3,1200,3,9000,400',
     ]);

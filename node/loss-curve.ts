@@ -1,0 +1,43 @@
+import { isSwarmError } from '../common/errors.ts';
+import { ROUND_PEERS } from '../protocol/limits.ts';
+import type { Head } from '../protocol/messages.ts';
+import type { RpcRequest, RpcResponse } from '../protocol/rpc.ts';
+import { verifyMessage } from '../protocol/signing.ts';
+import type { CurvePoint } from '../registry/export/checkpoint-card.ts';
+
+/**
+ * Maximum number of points of a curve. The coordinator answers 20 requests for records in 10 s, so two pulls within this time
+ * get their curves.
+ */
+const POINTS = 10;
+
+/**
+ * Fetches the held-out losses of a job's checkpoints up to that of the head, oldest first. A long history is thinned
+ * out; its first and last points stay. Returns no points if the coordinator does not answer, because the adapter is
+ * complete without them.
+ * @param send sends the request `record` to the coordinator
+ */
+export async function fetchLossCurve(
+  { job, coordinator, head }: { job: string; coordinator: string; head: Head },
+  send: (request: RpcRequest<'record'>) => Promise<RpcResponse<'record'>>,
+): Promise<CurvePoint[]> {
+  const { ordinal: last, round, heldOutLoss } = head.checkpoint;
+  const count = Math.min(POINTS, last + 1);
+  const ordinals = Array.from({ length: count - 1 }, (_, i) => Math.round((i * last) / (count - 1)));
+  try {
+    const points: CurvePoint[] = [];
+    for (const ordinal of ordinals) {
+      // With this `first`, the answer has no proofs, so it is small.
+      const { checkpoint } = await send({ job, ordinal, first: ROUND_PEERS });
+      if (checkpoint === null) return [];
+      const { message, author } = verifyMessage('checkpoint', checkpoint);
+      if (author !== coordinator || message.job !== job) return [];
+      points.push({ round: message.round, heldOutLoss: message.metrics.heldOutLoss });
+    }
+    return [...points, { round, heldOutLoss }];
+  } catch (error) {
+    // An older coordinator, a full quota or a bad signature. The caller notices an abort itself.
+    if (isSwarmError(error)) return [];
+    throw error;
+  }
+}
