@@ -63,8 +63,7 @@ it('shows a job to its operator, who pauses and resumes it', async (browser) => 
   await (await swarm.coordinator({ SWARM_REGISTRY: join(swarm.folder, 'registry') })).ready();
   const samples = { prompts: ['It was <b>'], heldOut: 1, every: 1, maxTokens: 12 };
   await swarm.createJob({ rounds: { count: 200, localSteps: 50 }, samples });
-  const otter = swarm.node('otter');
-  const other = otter.ready();
+  const other = swarm.node('otter').ready();
   await new Daemon(
     'evil',
     swarm.nodeArguments('evil', [swarm.invite]).map((text) => (text === 'evil' ? EVIL : text)),
@@ -151,7 +150,13 @@ it('shows a job to its operator, who pauses and resumes it', async (browser) => 
   await page.keyboard.press('Enter');
   await page.waitForSelector('td:has-text("200 → 300")');
   expect(errors).toEqual([]);
+});
 
+it('shows a node to its owner, who sets a limit, pauses the node and drains it', async (browser) => {
+  const swarm = await TestSwarm.create();
+  await (await swarm.coordinator()).ready();
+  await swarm.createJob({ rounds: { count: 500, localSteps: 20, minPeers: 1 } });
+  const otter = await swarm.node('otter').ready();
   const node = await open(browser, await addressOf(swarm.homeOf('otter')), 360);
   await node.page.waitForSelector('h1:has-text("otter")');
   await node.page.waitForSelector('h2:has-text("Job tale")');
