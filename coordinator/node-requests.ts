@@ -77,8 +77,9 @@ export function answerNodes({
         .slice(0, JOBS_PER_COORDINATOR);
       return { jobs, others: visible.length < runs.size };
     }),
-    network.handle('join', async (peer, { job, ...request }, { signal }) => {
+    network.handle('join', async (peer, { job, run, ...request }, { signal }) => {
       const { context, members, scorers, record, ledger, intake } = running(job);
+      members.processes.checkJoining(peer, run);
       // Check the request before the wait, so that only nodes that may join wait in line. Members do not wait.
       if (members.checkJoin(peer, request) === 'newcomer') {
         await newcomers.wait(peer, signal).catch((error: unknown) => {
@@ -87,6 +88,8 @@ export function answerNodes({
         });
       }
       members.join(peer, request);
+      // A newcomer is a member only now.
+      members.processes.check(peer, run);
       scorers.note(peer, request.scores ?? false);
       const { manifest, admission } = context.stored;
       return {
@@ -104,16 +107,22 @@ export function answerNodes({
       members.admitReader(peer, invite);
       return { manifest: context.stored.manifest, head: record.heads.newest.envelope };
     }),
-    network.handle('leave', async (peer, { job }) => {
-      running(job).members.liveness.leave(peer);
+    network.handle('leave', async (peer, { job, run }) => {
+      running(job).members.leave(peer, run);
       return {};
     }),
-    network.handle('head', async (peer, { job, known }) => {
+    network.handle('head', async (peer, { job, known, run: runId }) => {
       const run = readable(job, peer, 'heads');
-      const { record, context } = run;
+      const { record, context, members } = run;
+      members.processes.check(peer, runId);
       laterHeads.note(run, peer, known ?? null);
       const { head, envelope } = record.heads.newest;
-      return { head: isNewer(head, known ?? null) ? envelope : null, keys: context.keys.message() };
+      const since = members.processes.takeNotice(peer, runId);
+      return {
+        head: isNewer(head, known ?? null) ? envelope : null,
+        keys: context.keys.message(),
+        ...(since !== null && { duplicateSince: since }),
+      };
     }),
     network.handle('submit', async (peer, { update }) => {
       // If this coordinator does not run the job of the update, a job of which the sender is a member refuses the

@@ -29,6 +29,8 @@ export const WORSE_SHARE = 0.01;
 export interface PeerFacts {
   /** State in the newest heartbeat, or `left` or `lost`. */
   readonly state: string;
+  /** Whether two processes use the peer's key at the same time. @default false */
+  readonly isDuplicate?: boolean;
   /** Reason why the node takes no work for now; null if it takes work. */
   readonly hold: string | null;
   readonly standing: Standing;
@@ -64,6 +66,7 @@ export function peerHealth(peer: PeerFacts): HealthMark {
   if (state === 'left') return { level: 'grey', reason: 'left the job by itself' };
   if (state === 'lost')
     return { level: 'red', reason: `no heartbeat for ${formatDuration(peer.lastSeenSeconds)}` };
+  if (peer.isDuplicate) return { level: 'red', reason: 'two processes use its key at the same time' };
   if (standing === 'suspended') return { level: 'red', reason: 'suspended: it gets no work' };
   if (hold !== null) return { level: 'yellow', reason: `takes no work: ${hold}` };
   if (!WAITS.includes(state) && stillSeconds >= SLOW_SECONDS) {
@@ -104,6 +107,10 @@ export const HEALTH_RULES: Readonly<Record<'peer' | 'job', readonly HealthMark[]
   peer: [
     { level: 'grey', reason: 'banned, or left the job by itself' },
     { level: 'red', reason: 'lost: no heartbeat for 10 s' },
+    {
+      level: 'red',
+      reason: 'two processes use its key at the same time, for example after its home was copied',
+    },
     { level: 'red', reason: 'suspended because of strikes' },
     { level: 'yellow', reason: 'takes no work for now, for the reason that its machine or owner gives' },
     { level: 'red', reason: `should work, but made no progress for ${STUCK_SECONDS / 60} minutes` },

@@ -62,6 +62,8 @@ export type JobEventBody =
   /** A node takes no work for now, for this reason. `reason` is null when the node takes work again. */
   | { type: 'peer-held'; peer: string; name: string; reason: HoldReason | null; detail: string }
   | { type: 'peer-lost'; peer: string; name: string; reason: 'left' | 'silent' | 'revoked' | 'banned' }
+  /** Two processes use the key of a node at the same time. `since`: start of the second one, which is refused. */
+  | { type: 'duplicate-identity'; peer: string; name: string; since: number }
   | { type: 'round-opened'; round: number; peers: number; preset: string; deadlineMs: number }
   | {
       type: 'update';

@@ -72,6 +72,11 @@ export interface NodeDeps {
   random: () => number;
   /** Returns random bytes that no peer can predict. */
   randomBytes: (count: number) => Uint8Array;
+  /**
+   * Random id of this process, with which a coordinator finds two processes that use one key.
+   * @default the coordinator does not look for a second process
+   */
+  runId?: string;
 }
 
 /** The job of one of the node's other invites. */

@@ -185,6 +185,7 @@ export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps
       log,
       random: Math.random,
       randomBytes,
+      runId: randomBytes(8).toString('hex'),
       meter: metrics,
     };
     let finish = (): void => {};

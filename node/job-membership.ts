@@ -3,7 +3,7 @@ import { isSwarmError } from '../common/errors.ts';
 import { HeadSettings } from './contact/head-settings.ts';
 import { JobContact } from './contact/job-contact.ts';
 import { JobKeys } from './contact/job-keys.ts';
-import { openJobs, request, requestHead } from './contact/requests.ts';
+import { openJobs, request, requestHead, runOf } from './contact/requests.ts';
 import type { OwnStanding, SwarmNodeDeps, SwarmNodeOptions } from './context.ts';
 import { DiskHold } from './limits/disk-hold.ts';
 import { type Hold, holdOf } from './limits/hold.ts';
@@ -185,7 +185,8 @@ export class JobMembership {
     await this.#tasks.settled();
     if (!this.#worker) return;
     const { coordinator, job } = this.#worker.context;
-    await request(this.#deps, coordinator, 'leave', { job, reason: 'stopped' }, this.#tasks.life);
+    const body = { job, reason: 'stopped', ...runOf(this.#deps) };
+    await request(this.#deps, coordinator, 'leave', body, this.#tasks.life);
     this.#deps.log.info({ job }, 'job-left');
   }
 

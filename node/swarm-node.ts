@@ -24,6 +24,7 @@ import type { SwarmNodeView } from './status/swarm-node-view.ts';
 import type { JobClaim } from './store/job-files.ts';
 import { errorFields, reasonOf, Tasks } from './tasks.ts';
 
+const ENDING_REFUSALS: readonly unknown[] = ['BANNED', 'DUPLICATE_IDENTITY'];
 const NO_PROGRESS = { step: 0, steps: 0, tokensPerSecond: 0 };
 
 /**
@@ -288,8 +289,8 @@ export class SwarmNode implements SiblingJob {
     if (this.#shutOut === null) {
       this.#shutOut = error;
       this.#deps.log.error(errorFields(error), 'shut-out');
-      // A ban may end, and the invite then works again. After any other final refusal, it never does.
-      if (error.values.code !== 'BANNED') this.#deps.knownJobs?.forget(this.#options);
+      // A ban or a second process may end, and the invite then works again. After any other final refusal, it never does.
+      if (!ENDING_REFUSALS.includes(error.values.code)) this.#deps.knownJobs?.forget(this.#options);
       this.#membership.endContact();
       this.#runner.dispatch({ type: 'shut-out', reason: reasonOf(error) });
       this.#deps.onShutOut();

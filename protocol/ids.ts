@@ -71,3 +71,6 @@ export function publicKeyOf(peerId: string): KeyObject {
 export function shortPeer(peerId: string): string {
   return peerId.length > 14 ? `…${peerId.slice(-6)}` : peerId;
 }
+
+/** Random id of a process. A node sends 8 random bytes in hex. */
+export const runIdSchema = z.string().min(1).max(32);

@@ -32,14 +32,13 @@ export {
   proveMembership,
   provesMembership,
 } from './job-key.ts';
+export { type JobKeysMessage, jobKeysSchema } from './job-keys-message.ts';
 export * as limits from './limits.ts';
 export * from './manifest.ts';
 export * from './messages.ts';
 export { counts, type ReceiptCode, receiptCodes, receiptMeanings } from './receipts.ts';
 export {
   BLOB_PROTOCOL,
-  type JobKeysMessage,
-  jobKeysSchema,
   RPC_PROTOCOL,
   type RpcMethod,
   type RpcRequest,

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { holdReasons } from './holds.ts';
-import { bytesSchema, digestSchema, labelSchema, peerIdSchema } from './ids.ts';
+import { bytesSchema, digestSchema, labelSchema, peerIdSchema, runIdSchema } from './ids.ts';
 import {
   ADAPTER_BYTES,
   CONTROL_MESSAGE_BYTES,
@@ -230,6 +230,8 @@ export const heartbeatSchema = z.strictObject({
    * rows meanwhile. Absent if the node takes work.
    */
   hold: z.strictObject({ reason: z.enum(holdReasons), detail: labelSchema }).optional(),
+  /** Random id of the node's process. Two processes that use one key at the same time have different ids. */
+  run: runIdSchema.optional(),
   issuedAt: index,
 });
 

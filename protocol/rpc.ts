@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { headOrderSchema } from './head-order.ts';
-import { bytesSchema, digestSchema, labelSchema, nameSchema } from './ids.ts';
-import { JOB_KEY_BYTES, LARGEST_KEY_ID } from './job-key.ts';
+import { bytesSchema, digestSchema, labelSchema, nameSchema, runIdSchema } from './ids.ts';
+import { jobKeysSchema } from './job-keys-message.ts';
 import {
   CONTROL_MESSAGE_BYTES,
   GOSSIP_MESSAGE_BYTES,
@@ -16,7 +16,6 @@ import {
   UPDATE_BYTES,
 } from './limits.ts';
 import { presetSchema } from './manifest.ts';
-import { SEALING_KEY_BYTES } from './sealing.ts';
 
 /** libp2p protocol of blob transfers. */
 export const BLOB_PROTOCOL = '/lora-swarm/blob/2';
@@ -43,18 +42,12 @@ const role = z.enum(['contributor', 'observer', 'operator']);
  */
 export type Role = z.infer<typeof role>;
 const empty = z.strictObject({});
-/** The keys of a job, for peers that may read it. */
-export const jobKeysSchema = z.strictObject({
-  /** Public key to which nodes seal updates and heartbeats. */
-  seal: bytesSchema.refine(
-    ({ length }) => length === SEALING_KEY_BYTES,
-    `must be ${SEALING_KEY_BYTES} bytes`,
-  ),
-  /** Id and bytes of the key with which the coordinator currently encrypts heads. */
-  id: z.int().positive().max(LARGEST_KEY_ID),
-  key: bytesSchema.refine(({ length }) => length === JOB_KEY_BYTES, `must be ${JOB_KEY_BYTES} bytes`),
-});
 const job = digestSchema;
+/**
+ * Random id of the caller's process. Two processes that use one key at the same time have different ids. Readers that do
+ * not take part in the job send none.
+ */
+const run = runIdSchema.optional();
 
 /**
  * The methods, each with the schemas of its request and response, their maximum sizes in bytes, and the quota of each
@@ -90,6 +83,7 @@ export const rpcMethods = {
       tokensPerSecond: z.number().nonnegative(),
       /** Whether the node offers to compute scores, with the request `measure`. @default false */
       scores: z.boolean().optional(),
+      run,
       /** Time on the node's clock. A node with a wrong clock is refused, because its heartbeats would be ignored. */
       sentAt: z.int().nonnegative(),
     }),
@@ -157,7 +151,7 @@ export const rpcMethods = {
   },
   /** Leaves a job. From then on, rounds do not wait for the node. */
   leave: {
-    request: z.strictObject({ job, reason: z.string().max(64) }),
+    request: z.strictObject({ job, reason: z.string().max(64), run }),
     response: empty,
     maxRequestBytes: 512,
     maxResponseBytes: 64,
@@ -168,8 +162,16 @@ export const rpcMethods = {
    * the job's keys. Only peers that may read the job get an answer.
    */
   head: {
-    request: z.strictObject({ job, known: headOrderSchema.optional() }),
-    response: z.strictObject({ head: envelope.nullable(), keys: jobKeysSchema }),
+    request: z.strictObject({ job, known: headOrderSchema.optional(), run }),
+    response: z.strictObject({
+      head: envelope.nullable(),
+      keys: jobKeysSchema,
+      /**
+       * Present if a second process has begun to use the caller's key: its first sign of life, in milliseconds since the
+       * Unix epoch. The coordinator refuses the second process, and tells the caller once.
+       */
+      duplicateSince: z.int().nonnegative().optional(),
+    }),
     maxRequestBytes: 256,
     maxResponseBytes: CONTROL_MESSAGE_BYTES + 1024,
     quota: { calls: 40, perMs: 10_000 },
@@ -293,7 +295,5 @@ export const rpcMethods = {
 export type RpcMethod = keyof typeof rpcMethods;
 /** Body of a request. */
 export type RpcRequest<M extends RpcMethod> = z.infer<(typeof rpcMethods)[M]['request']>;
-/** The keys of a job, as its coordinator sends them. */
-export type JobKeysMessage = z.infer<typeof jobKeysSchema>;
 /** Body of a response. */
 export type RpcResponse<M extends RpcMethod> = z.infer<(typeof rpcMethods)[M]['response']>;

@@ -57,6 +57,8 @@ export class EventLines {
         return event.reason === null
           ? `+ ${nodeName(event)} takes work again`
           : `! ${nodeName(event)} takes no work: ${holdMeanings[event.reason]}${detail(event.detail)}`;
+      case 'duplicate-identity':
+        return `! ${nodeName(event)} runs twice with one key; the second process, seen first at ${new Date(event.since).toISOString()}, is refused`;
       case 'peer-lost':
         return `- ${nodeName(event)} ${lostBecause(event.reason)}`;
       case 'update':

@@ -82,6 +82,7 @@ export class PeerViews {
           stillSeconds,
           health: peerHealth({
             state,
+            isDuplicate: members.processes.duplicateSince(entry.peer) !== null,
             hold: held && holdMeanings[held.reason],
             standing,
             stillSeconds,

@@ -4,6 +4,7 @@ import { CLOCK_SKEW_MS, PEER_LOST_AFTER_MS } from '../../protocol/limits.ts';
 import type { Heartbeat } from '../../protocol/messages.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
 import type { RunContext } from '../context.ts';
+import type { SignOfLife } from './identity-runs.ts';
 
 /**
  * Limit on the heartbeats of one node. In 10 s, a node sends five regular heartbeats (one every 2 s), and one more at
@@ -56,6 +57,8 @@ export interface LivenessEvents {
   onIdle(peer: string, round: number): void;
   /** A node takes no work for now (`hold` is the reason), or takes work again (null). */
   onHold(peer: string, hold: Hold | null): void;
+  /** A process of a node sent a heartbeat. Returns false if the heartbeats of this process do not count. */
+  onRun(sign: SignOfLife): boolean;
   /** A node disappeared. */
   onGone(peer: string, reason: 'left' | 'silent'): void;
 }
@@ -197,6 +200,8 @@ export class Liveness {
     const now = deps.clock.now();
     const known = this.#peers.get(author);
     if (heartbeat.job !== job || !this.#isMember(author) || this.#left.has(author)) return false;
+    const { run, issuedAt } = heartbeat;
+    if (run !== undefined && !this.#events.onRun({ peer: author, run, issuedAt })) return false;
     // A replayed heartbeat must not keep a dead node present, so only a heartbeat with a later time than the last one
     // counts. If the time of the last heartbeat is more than CLOCK_SKEW_MS in the future, our clock was set back after
     // its arrival. In this case, an earlier time does not prove a replay.

@@ -16,6 +16,7 @@ import { Invites } from './invites.ts';
 import type { Liveness } from './liveness.ts';
 import { MemberList } from './member-list.ts';
 import { Presence } from './presence.ts';
+import { Processes } from './processes.ts';
 import { Removals } from './removals.ts';
 
 /** Maximum number of members of a job. It limits the memory that strangers can make the coordinator use. */
@@ -42,6 +43,7 @@ export interface JoinRequest {
 export class Membership {
   readonly invites: Invites;
   readonly removals: Removals;
+  readonly processes: Processes;
   readonly #context: RunContext;
   readonly #driver: RoundDriver;
   readonly #receipts: Receipts;
@@ -71,7 +73,8 @@ export class Membership {
     this.#ledger = deps.ledger;
     this.#list = new MemberList(deps);
     this.invites = new Invites(deps);
-    this.#presence = new Presence({ ...deps, members: this.#list });
+    this.processes = new Processes({ ...deps, members: this.#list });
+    this.#presence = new Presence({ ...deps, members: this.#list, processes: this.processes });
     const { invites, liveness } = this;
     this.removals = new Removals({ ...deps, members: this.#list, invites, liveness });
     this.#descriptions = new RateLimiter(deps.context.deps);
@@ -136,6 +139,11 @@ export class Membership {
     if (this.has(peer)) return true;
     const who = whoIs({ peer, invite: this.invites.inviteOf(peer) });
     return this.invites.isReader(peer) && !this.#ledger.bans.isBanned(who);
+  }
+
+  /** A process of a member leaves the job. The member stays if another process with the same key goes on. */
+  leave(peer: string, run: string | undefined): void {
+    if (this.processes.end(peer, run)) this.liveness.leave(peer);
   }
 
   /**

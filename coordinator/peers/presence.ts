@@ -7,6 +7,7 @@ import type { Ledger } from '../trust/ledger.ts';
 import { type Hold, Liveness } from './liveness.ts';
 import type { MemberList } from './member-list.ts';
 import { presentPeer } from './present-peer.ts';
+import type { Processes } from './processes.ts';
 
 /**
  * Limit on recorded arrivals and departures of one member. A node with a bad connection disappears every few minutes.
@@ -31,6 +32,7 @@ interface PresenceDeps {
    * lost.
    */
   readonly onIdle: (peer: string, round: number) => void;
+  readonly processes: Processes;
 }
 
 /** Records when members come and go, and tells the job's state machine. */
@@ -45,7 +47,7 @@ export class Presence {
 
   constructor(deps: PresenceDeps) {
     this.#deps = deps;
-    const { context, members, driver, onIdle } = deps;
+    const { context, members, driver, onIdle, processes } = deps;
     this.#limiter = new RateLimiter(context.deps);
     this.liveness = new Liveness({
       context,
@@ -54,6 +56,7 @@ export class Presence {
         onPresent: (peer) => this.#arrived(peer),
         onReady: (peer) => this.#ready(peer),
         onIdle,
+        onRun: (sign) => processes.noteHeartbeat(sign),
         onHold: (peer, hold) => this.#held(peer, hold),
         onGone: (peer, reason) => this.#gone(peer, reason),
       },

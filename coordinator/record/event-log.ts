@@ -36,7 +36,8 @@ export function logEvents(log: Logger, event: JobEvent, job: string): void {
     case 'caught-up':
     case 'clock-set':
     case 'blob-damaged':
-    case 'blob-repaired': {
+    case 'blob-repaired':
+    case 'duplicate-identity': {
       const { type, sequence: _, at: __, ...fields } = event;
       log.warn({ ...fields, job }, type);
       return;

@@ -1,6 +1,6 @@
 import type { Logger } from '../../common/logger.ts';
 import { encryptHead, JOB_KEY_BYTES } from '../../protocol/job-key.ts';
-import type { JobKeysMessage } from '../../protocol/rpc.ts';
+import type { JobKeysMessage } from '../../protocol/job-keys-message.ts';
 import { NONCE_BYTES, SEALING_KEY_BYTES, type SealContext, SealingKey } from '../../protocol/sealing.ts';
 import type { Store, StoredKeys } from '../store/store.ts';
 

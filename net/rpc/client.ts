@@ -30,6 +30,10 @@ const ASK_FOR_INVITE = 'ask the operator of the job for a new invite';
 const ADVICE = new Map([
   ['CLOCK_OFF', 'set the clocks of both machines over the network (NTP)'],
   ['BANNED', 'ask the operator of the job for a pardon'],
+  [
+    'DUPLICATE_IDENTITY',
+    'start this machine with a home of its own (--home), or delete the file "identity" in its copied home',
+  ],
   ['INTERNAL', 'ask the operator of the other peer to read its log'],
   ['INVITE_EXPIRED', ASK_FOR_INVITE],
   ['INVITE_REVOKED', ASK_FOR_INVITE],

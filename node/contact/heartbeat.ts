@@ -47,6 +47,7 @@ export function startHeartbeat(
       engine: trainer.engine,
       bytesSent: sent,
       bytesReceived: received,
+      ...(deps.runId !== undefined && { run: deps.runId }),
       issuedAt,
     };
     const signed = signMessage('heartbeat', message, network.signer);

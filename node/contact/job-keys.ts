@@ -5,7 +5,7 @@ import {
   proveMembership,
   provesMembership,
 } from '../../protocol/job-key.ts';
-import type { JobKeysMessage } from '../../protocol/rpc.ts';
+import type { JobKeysMessage } from '../../protocol/job-keys-message.ts';
 import { SEALING_KEY_BYTES, type SealContext, seal } from '../../protocol/sealing.ts';
 
 /** The keys of a job, as the coordinator sent them last. */

@@ -36,7 +36,13 @@ export async function connect(
 }
 
 /** Codes with which a coordinator shuts a node out. The answer stays the same when the node asks again. */
-const FINAL_REFUSALS: readonly unknown[] = ['BANNED', 'INVITE_EXPIRED', 'INVITE_REVOKED', 'INVITE_USED'];
+const FINAL_REFUSALS: readonly unknown[] = [
+  'BANNED',
+  'DUPLICATE_IDENTITY',
+  'INVITE_EXPIRED',
+  'INVITE_REVOKED',
+  'INVITE_USED',
+];
 
 /**
  * Returns whether an error is the answer of a coordinator that shuts this node out, so that the node must not retry.
@@ -70,10 +76,29 @@ export async function requestJoin(
   // A coordinator may name the digest of another coordinator's job. It must not learn that the node works for that job.
   const tokensPerSecond = known.coordinator === coordinator ? known.tokensPerSecond : 0;
   const scores = deps.scoreTrainer !== undefined;
-  const body = { job, invite, name, agent, engine, tokensPerSecond, scores, sentAt: deps.clock.now() };
+  const sentAt = deps.clock.now();
+  const body = { job, invite, name, agent, engine, tokensPerSecond, scores, sentAt, ...runOf(deps) };
   const answer = await request(deps, coordinator, 'join', body, signal);
   deps.onStanding?.(answer.standing);
   return answer;
+}
+
+/** Returns the field that names this process in a request. */
+export function runOf({ runId }: Pick<SwarmNodeDeps, 'runId'>): { run?: string } {
+  return runId === undefined ? {} : { run: runId };
+}
+
+/** Warns the owner of this node that another machine has a copy of its key. This node goes on. */
+function warnOfDuplicate({ deps, options, job }: PhaseContext, since: number): void {
+  deps.log.warn(
+    {
+      name: options.name,
+      job,
+      since: new Date(since).toISOString(),
+      next: 'delete the file "identity" in the copied home of the other machine, or give that machine a home of its own (--home)',
+    },
+    'duplicate-identity',
+  );
 }
 
 /** Phases in which a job has no work for a node. */
@@ -113,10 +138,11 @@ export async function requestHead(
 ): Promise<Head | null> {
   const { options, deps, coordinator, job } = context;
   const than = known ? { known: { term: known.term, sequence: known.sequence } } : {};
-  const { head, keys } = rejoin
-    ? await requestJoin(options, deps, context, signal)
-    : await request(deps, coordinator, 'head', { job, ...than }, signal);
+  const { head, keys, duplicateSince } = rejoin
+    ? { ...(await requestJoin(options, deps, context, signal)), duplicateSince: undefined }
+    : await request(deps, coordinator, 'head', { job, ...than, ...runOf(deps) }, signal);
   context.keys.learn(keys);
+  if (duplicateSince !== undefined) warnOfDuplicate(context, duplicateSince);
   if (head === null) return null;
   const verified = verifyHead(head, context);
   if (rejoin) await reportBehind(context, verified, signal);

@@ -1,5 +1,5 @@
 import { encryptHead, JOB_KEY_BYTES } from '../../protocol/job-key.ts';
-import type { JobKeysMessage } from '../../protocol/rpc.ts';
+import type { JobKeysMessage } from '../../protocol/job-keys-message.ts';
 import { SEALING_KEY_BYTES, SealingKey } from '../../protocol/sealing.ts';
 
 /** The private key of the jobs in tests. */

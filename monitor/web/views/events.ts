@@ -17,7 +17,7 @@ const GROUPS: readonly { title: string; types: readonly JobEvent['type'][] }[] =
     title: 'Rounds',
     types: ['round-opened', 'round-closed', 'checkpoint', 'null-round', 'rolled-back', 'scored'],
   },
-  { title: 'Peers', types: ['peer-joined', 'peer-held', 'peer-lost'] },
+  { title: 'Peers', types: ['peer-joined', 'peer-held', 'peer-lost', 'duplicate-identity'] },
   { title: 'Updates', types: ['update', 'update-undone'] },
   {
     title: 'Trust',

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
 import { decryptHead, keyIdOf } from '../../../../protocol/job-key.ts';
-import type { JobKeysMessage } from '../../../../protocol/rpc.ts';
+import type { JobKeysMessage } from '../../../../protocol/job-keys-message.ts';
 import { signMessage, verifyMessage } from '../../../../protocol/signing.ts';
 import { jobTopic } from '../../../../protocol/topics.ts';
 import { withCode } from '../../../utils/codes.ts';

@@ -1,0 +1,103 @@
+import { type Quota, RateLimiter } from '../../common/rate-limiter.ts';
+import type { RunContext } from '../context.ts';
+import { coordinatorError } from '../errors.ts';
+import type { RoundDriver } from '../record/round-driver.ts';
+import { IdentityRuns, type SignOfLife } from './identity-runs.ts';
+import type { MemberList } from './member-list.ts';
+
+/** Limit on recorded duplicates of one member, because each is an event that the store keeps. */
+const DUPLICATES: Quota = { calls: 4, perMs: 60 * 60_000 };
+
+interface ProcessesDeps {
+  readonly context: RunContext;
+  readonly driver: RoundDriver;
+  readonly members: MemberList;
+}
+
+/**
+ * The processes of the members of a job. Of two processes that use one key at the same time, for example on two machines
+ * with a copied home, refuses the later one. Otherwise both would sign updates of one round, and the member would be
+ * banned.
+ */
+export class Processes {
+  readonly #deps: ProcessesDeps;
+  readonly #runs: IdentityRuns;
+  /** Limits the recorded duplicates of each member. */
+  readonly #duplicates: RateLimiter;
+
+  constructor(deps: ProcessesDeps) {
+    this.#deps = deps;
+    this.#runs = new IdentityRuns(deps.context.deps);
+    this.#duplicates = new RateLimiter(deps.context.deps);
+  }
+
+  /**
+   * Notes a request of a process of a member.
+   * @param run random id of the process; undefined if the caller sent none
+   * @throws SwarmError DUPLICATE_IDENTITY if another process with the same key began earlier and still runs
+   */
+  check(peer: string, run: string | undefined): void {
+    if (run === undefined || !this.#deps.members.has(peer)) return;
+    if (!this.noteHeartbeat({ peer, run })) throw this.#duplicate(peer);
+  }
+
+  /**
+   * Notes that a process asks to join. A peer that is not a member yet is not checked.
+   * @param run random id of the process; undefined if the caller sent none
+   * @throws SwarmError DUPLICATE_IDENTITY as `check`; IDENTITY_IN_USE if another process may still run
+   */
+  checkJoining(peer: string, run: string | undefined): void {
+    const member = this.#deps.members.get(peer);
+    if (run === undefined || member === null) return;
+    const verdict = this.#runs.join({ peer, run });
+    if (verdict === 'later') throw this.#duplicate(peer);
+    if (verdict === 'admitted') return;
+    const { name } = member;
+    throw coordinatorError(
+      'IDENTITY_IN_USE',
+      `another process used the key of this node ("${name}") a few seconds ago; if that process has ended, try again`,
+      { peer, name },
+    );
+  }
+
+  /** Notes a heartbeat. Returns false if it does not count, because another process began earlier and still runs. */
+  noteHeartbeat(sign: SignOfLife): boolean {
+    const verdict = this.#runs.note(sign);
+    const { peer } = sign;
+    const { members, driver } = this.#deps;
+    if (verdict === 'proven' && this.#duplicates.take(peer, DUPLICATES)) {
+      const { name } = members.get(peer)!;
+      const since = this.#runs.duplicateSince(peer)!;
+      driver.transact((outbox) => outbox.event({ type: 'duplicate-identity', peer, name, since }));
+    }
+    return verdict !== 'later';
+  }
+
+  /** Notes that a process leaves. Returns false if another process of the member goes on. */
+  end(peer: string, run: string | undefined): boolean {
+    return this.#runs.end(peer, run);
+  }
+
+  /**
+   * Returns the time since which a second process uses the key of the caller, once for the earliest process; otherwise
+   * null.
+   */
+  takeNotice(peer: string, run: string | undefined): number | null {
+    return run === undefined ? null : this.#runs.takeNotice({ peer, run });
+  }
+
+  /** Returns the time since which two processes use the key of a member, in ms since the epoch; null if only one does. */
+  duplicateSince(peer: string): number | null {
+    return this.#runs.duplicateSince(peer);
+  }
+
+  #duplicate(peer: string): Error {
+    const { name } = this.#deps.members.get(peer)!;
+    const since = new Date(this.#runs.earliestSince(peer)!).toISOString();
+    return coordinatorError(
+      'DUPLICATE_IDENTITY',
+      `another process has used the key of this node ("${name}") since ${since}, and goes on; two nodes must not have the same key`,
+      { peer, name, since },
+    );
+  }
+}
