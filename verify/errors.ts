@@ -35,7 +35,10 @@ export const verifyError = defineErrors({
   VERIFY_HEAD: 'disproved',
   VERIFY_MERGE: 'disproved',
   VERIFY_METRICS: 'disproved',
-  VERIFY_RECEIPT: 'disproved',
+  VERIFY_RECEIPT: {
+    kind: 'failed',
+    next: 'get the record from another source: a coordinator can sign several receipts for an update, and the source chooses one',
+  },
   VERIFY_ROLLBACK: 'disproved',
   VERIFY_SETTINGS: 'disproved',
   VERIFY_SIGNATURE: {

@@ -163,7 +163,7 @@ export class JobWitness {
       const place =
         proof === null
           ? `No proof is kept, because ${folder} has ${KEPT_PROOFS} proofs against this job`
-          : `The proof is in ${proof}`;
+          : `The bundle is in ${proof}`;
       log.error(
         { job, round, code, file: proof, reason: `${code}: ${message}. ${place}` },
         'witness-found-problem',

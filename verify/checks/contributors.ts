@@ -126,7 +126,8 @@ function compare(
   const wrong = agree.filter(([, same]) => !same).map(([field]) => field);
   if (wrong.length === 0) return;
   const text = `the signed update of ${peer} differs from what the checkpoint says, in: ${wrong.join(', ')}`;
-  findings.problem('VERIFY_CONTRIBUTOR', text, { peer, update: digest, fields: wrong });
+  // The checkpoint names only the payload. The author may have signed several updates with this payload.
+  findings.problem('VERIFY_SOURCE', text, { peer, update: digest, fields: wrong });
 }
 
 /** Checks that the coordinator has signed a receipt for an update, and that the receipt lets the update count. */

@@ -68,10 +68,17 @@ export class HeadChecks {
   #compareSettings(head: Head, findings: Findings): void {
     const { settings } = this.#facts;
     if (settings === null) return;
-    const change = settingsAt(settings, head.round);
+    const named = settings.find(({ digest }) => digest === head.settings?.record) ?? null;
+    const applying = settingsAt(settings, head.round);
+    // Before a round is open, the operator can still change its settings. An earlier head has the settings before this
+    // change, as long as it names any known ones.
+    const isEarlier =
+      head.phase !== 'training' &&
+      (named !== null || head.settings === undefined) &&
+      (named?.record.sequence ?? 0) < (applying?.record.sequence ?? 0);
+    const change = isEarlier ? named : applying;
     if (change === null && head.settings === undefined) return;
-    const named = head.settings?.record;
-    if (change === null || (named !== undefined && !settings.some(({ digest }) => digest === named))) {
+    if (change === null || (head.settings !== undefined && named === null)) {
       findings.problem('VERIFY_SOURCE', `the head of round ${head.round} names an unknown change`);
       return;
     }

@@ -126,8 +126,8 @@ export class Recomputation {
     const own = computed === null ? null : sha256(computed);
     const given = new Map([[parent.adapter.digest, before], ...(own ? [[own, computed!] as const] : [])]);
     const read = async (digest: string, maxBytes: number): Promise<Uint8Array> => {
-      const size = updates.find((one) => one?.update.payload.digest === digest)?.update.payload.size ?? null;
-      const bytes = given.get(digest) ?? (await readBlob(this.#facts, { digest, size, maxBytes }, findings));
+      const bytes =
+        given.get(digest) ?? (await readBlob(this.#facts, { digest, size: null, maxBytes }, findings));
       if (bytes === null) throw new Missing(digest);
       return bytes;
     };
@@ -173,8 +173,8 @@ export class Recomputation {
       }
       if (!isSwarmError(error)) throw error;
       findings.done('merge');
-      const code = residual.kind === 'claimed' ? 'VERIFY_SOURCE' : 'VERIFY_MERGE';
-      findings.problem(code, `the updates cannot be merged: ${error.message}`, {
+      // The preset of a payload comes from the signed update, and the source chooses this update.
+      findings.problem('VERIFY_SOURCE', `the updates cannot be merged: ${error.message}`, {
         cause: error.code,
       });
       return null;

@@ -42,9 +42,14 @@ export function checkMetrics(
   findings: Findings,
 ): void {
   findings.done('metrics');
-  const off = (what: string, published: number | null, expected: number): void => {
+  const off = (
+    what: string,
+    published: number | null,
+    expected: number,
+    code: 'VERIFY_METRICS' | 'VERIFY_SOURCE' = 'VERIFY_METRICS',
+  ): void => {
     const text = `the published ${what} is ${published}, but the contributors give ${expected}`;
-    findings.problem('VERIFY_METRICS', text, { what, published, expected });
+    findings.problem(code, text, { what, published, expected });
   };
   const tokens = contributors.reduce((sum, one) => sum + one.tokens, 0);
   if (metrics.tokens !== tokens) off('number of tokens', metrics.tokens, tokens);
@@ -57,8 +62,9 @@ export function checkMetrics(
     findings.skip('metrics', 'train loss and size of the updates: the source lacks a signed update');
     return;
   }
+  // An author may have signed several updates with the same payload and different claims, and the source chooses one.
   const bytes = known.reduce((sum, { payload }) => sum + payload.size, 0);
-  if (metrics.updateBytes !== bytes) off('size of the updates', metrics.updateBytes, bytes);
+  if (metrics.updateBytes !== bytes) off('size of the updates', metrics.updateBytes, bytes, 'VERIFY_SOURCE');
   const loss = known.reduce((sum, { lossLast }) => sum + lossLast / known.length, 0);
-  if (metrics.trainLoss !== loss) off('train loss', metrics.trainLoss, loss);
+  if (metrics.trainLoss !== loss) off('train loss', metrics.trainLoss, loss, 'VERIFY_SOURCE');
 }

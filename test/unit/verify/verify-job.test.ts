@@ -1,11 +1,13 @@
 import { beforeAll, describe, expect, test } from 'vitest';
-import type { Checkpoint } from '../../../protocol/messages.ts';
+import { decodeEvidence, keepEvidence } from '../../../protocol/evidence.ts';
+import type { Checkpoint, Head, Receipt, Update } from '../../../protocol/messages.ts';
 import { OUTER_RATE_FRACTIONS } from '../../../protocol/outer-rates.ts';
 import { signerFromSeed, signMessage, verifyMessage } from '../../../protocol/signing.ts';
 import { type ProblemCode, verifyError } from '../../../verify/errors.ts';
 import type { CheckpointRecord } from '../../../verify/record.ts';
 import { verifyRecord } from '../../../verify/verify-job.ts';
 import { withCode } from '../../utils/codes.ts';
+import type { ScriptedPeer } from '../coordinator/scripted-peer.ts';
 import { ToySwarm } from '../coordinator/toy-swarm.ts';
 import { COORDINATOR } from '../coordinator/world.ts';
 import {
@@ -21,9 +23,12 @@ import {
 
 let kept: KeptJob;
 let last: Checkpoint;
+let peers: ScriptedPeer[];
 
 beforeAll(async () => {
-  ({ kept } = await playedJob());
+  const played = await playedJob();
+  ({ kept } = played);
+  ({ peers } = played.swarm);
   last = verifyMessage('checkpoint', kept.records.at(-1)!.checkpoint).message;
 });
 
@@ -162,8 +167,8 @@ describe('the verification finds', () => {
     ['a merged update that was refused', 'VERIFY_RECEIPT', { receipt: () => ({ code: 'harmful' }) }],
     ['a receipt for another peer', 'VERIFY_RECEIPT', { receipt: ({ round }) => ({ round: round + 1 }) }],
     [
-      'a train loss that no node claimed',
-      'VERIFY_METRICS',
+      'a train loss that the signed updates do not give',
+      'VERIFY_SOURCE',
       { checkpoint: ({ metrics }) => ({ metrics: { ...metrics, trainLoss: 0.5 } }) },
     ],
     ['weights that give another merge', 'VERIFY_MERGE', { checkpoint: weightOf(0.5) }],
@@ -318,6 +323,56 @@ describe('parts of a record that its source chooses prove nothing against the co
     expect(ok).toBe(false);
     expect([...new Set(problems.map(({ code }) => code))]).toEqual(['VERIFY_SOURCE']);
     expect(verifyError('VERIFY_SOURCE', '')).toMatchObject({ kind: 'failed' });
+  });
+
+  const lies: [string, Partial<Update>][] = [
+    ['other tokens', { tokens: 1 }],
+    ['another train loss', { lossLast: 99 }],
+    ['other rows', { start: 1_000, end: 1_004 }],
+    ['another parent', { parent: 'ab'.repeat(32) }],
+    ['another size', { payload: { digest: '', size: 7 } }],
+    ['another preset', { preset: 'tiny' }],
+  ];
+  test.each(lies)(
+    'a second update with the same payload that an accomplice signed, with %s',
+    async (_, lie) => {
+      const job = changed(3, ({ proofs }) => {
+        const { author, update } = decodeEvidence(proofs[0]!.evidence);
+        const { signer } = peers.find(({ id }) => id === author)!;
+        const { digest } = update.payload;
+        const second = {
+          ...update,
+          ...lie,
+          payload: { ...update.payload, ...lie.payload, digest },
+          inline: null,
+        };
+        const evidence = keepEvidence(signMessage('update', second, signer));
+        return { proofs: [{ ...proofs[0]!, evidence }, ...proofs.slice(1)] };
+      });
+      const { ok, problems } = await verifyRecord(recordOf(job));
+      expect(ok).toBe(false);
+      expect([...new Set(problems.map(({ code }) => code))]).toEqual(['VERIFY_SOURCE']);
+    },
+  );
+
+  const receipts: [string, Partial<Receipt>][] = [
+    ['for the same payload in another round', { round: 2 }],
+    ['for an earlier, refused message with the same payload', { code: 'wrong-parent' }],
+  ];
+  test.each(receipts)('a receipt that the coordinator signed %s', async (_, receipt) => {
+    const { problems } = await verifyRecord(recordOf(forged(kept, { receipt: () => receipt })));
+    expect([...new Set(problems.map(({ code }) => code))]).toEqual(['VERIFY_RECEIPT']);
+    expect(verifyError('VERIFY_RECEIPT', '')).toMatchObject({ kind: 'failed' });
+  });
+
+  test('a head from before a change of the settings of its round, which was not open yet', async () => {
+    const { job, term } = last;
+    const values = { learningRate: 0.1, count: 9, minPeers: 1, maxSeconds: 60 };
+    const change = { job, term, sequence: 1, previous: null, fromRound: 4, values, reason: '', issuedAt: 0 };
+    const headOf = (phase: Head['phase']) =>
+      codesOf(forged(kept, { settings: [change], head: () => ({ phase, round: 4, assignments: [] }) }));
+    expect(await headOf('waiting')).toEqual([]);
+    expect(await headOf('training')).toEqual(['VERIFY_SETTINGS']);
   });
 
   test('evidence whose payload was left out is not compared', async () => {
