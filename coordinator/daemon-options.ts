@@ -38,6 +38,8 @@ export interface CoordinatorDaemonOptions {
    * @default null
    */
   readonly registry?: string | null;
+  /** Folder of a registry whose shared versions the coordinator serves; null for none. @default null */
+  readonly sharedRegistry?: string | null;
   /** Receivers of webhooks, besides those in the file `webhooks.yaml` of the home. @default none */
   readonly webhooks?: readonly WebhookSetting[];
   /** A public page about jobs, which needs no token. @default none */
@@ -61,6 +63,7 @@ export const optionsSchema = z
     keepCheckpoints: z.int().min(0),
     audits: z.boolean(),
     registry: z.string().min(1).nullable(),
+    sharedRegistry: z.string().min(1).nullable(),
     webhooks: webhooksSchema,
     publicPage: publicPageSchema.optional(),
     startAnew: z.boolean(),

@@ -19,6 +19,7 @@ import { createHost } from '../net/host.ts';
 import { loadIdentity } from '../net/identity.ts';
 import { defaultListen, rememberListen } from '../net/listen-port.ts';
 import type { Manifest } from '../protocol/manifest.ts';
+import { SharedVersions } from '../registry/shared-versions.ts';
 import { loadToken } from '../storage/api-token.ts';
 import { FileBlobStore } from '../storage/blob-store.ts';
 import { claimHome, writeDaemonFile } from '../storage/daemon-home.ts';
@@ -92,6 +93,9 @@ export async function startCoordinator(
       { blobs, log, clock, heldOut: (job) => store.jobs.heldOut(job) },
     );
     teardown.add(() => validator.stop());
+    const { sharedRegistry = null } = options;
+    const shared = new SharedVersions({ home: sharedRegistry }, { clock, log, self: identity.signer.peerId });
+    teardown.add(() => shared.stop());
     const networkMetrics = new NetworkMetrics();
     const network = await createHost(
       {
@@ -102,9 +106,17 @@ export async function startCoordinator(
         home,
         agent: `lora-swarm/${version}`,
       },
-      { identity, blobs, log: log.child({ module: 'net' }), clock, meter: networkMetrics },
+      {
+        identity,
+        blobs,
+        other: shared,
+        log: log.child({ module: 'net' }),
+        clock,
+        meter: networkMetrics,
+      },
     );
     teardown.add(() => network.stop());
+    shared.start();
     await rememberListen(home, network.addresses());
     const folders = new FileCheckpointFolders({ home }, { blobs });
     // An earlier version wrote no such files, and a killed process may have left out the newest.
@@ -240,7 +252,15 @@ export async function startCoordinator(
     const { peerId } = network.signer;
     const addresses = network.addresses();
     const { pid } = process;
-    const file = await writeDaemonFile(home, { role: 'coordinator', pid, url, peerId, addresses, startedAt });
+    const file = await writeDaemonFile(home, {
+      role: 'coordinator',
+      pid,
+      url,
+      peerId,
+      addresses,
+      sharedRegistry,
+      startedAt,
+    });
     teardown.add(() => rm(file, { force: true }));
     const warning = privateAddressesWarning(addresses);
     if (warning !== null) log.warn({ error: warning }, 'addresses-private');

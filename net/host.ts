@@ -26,6 +26,7 @@ import type {
   FetchBlobOptions,
   GossipHandler,
   MayFetch,
+  OtherBlobs,
   PeerConnection,
   RpcHandler,
   SubscribeOptions,
@@ -62,6 +63,8 @@ export interface HostOptions {
 export interface HostDeps {
   identity: Identity;
   blobs: ResumableBlobs;
+  /** Blobs of another store that the host serves too. @default none */
+  other?: OtherBlobs;
   log: Logger;
   clock: Clock;
   /** Random number in [0, 1), for jitter. @default Math.random */
@@ -145,6 +148,7 @@ class Host implements SwarmNetwork {
     this.#blobServer = new BlobServer({
       streams,
       blobs,
+      other: deps.other,
       clock,
       log,
       meter,

@@ -143,6 +143,12 @@ export interface SubscribeOptions {
  */
 export type MayFetch = (peer: string, digest: string, proof: BlobProof | null) => boolean;
 
+/** Blobs of another store that a host serves besides its own. */
+export interface OtherBlobs extends Pick<ResumableBlobs, 'reader'> {
+  /** Returns whether a peer may fetch a blob of this store. */
+  mayFetch: MayFetch;
+}
+
 export interface FetchBlobOptions {
   holders: readonly string[];
   /** Returns the proof for a holder that we are admitted to the job of the blob. @default sends no proof */

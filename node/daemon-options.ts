@@ -66,6 +66,8 @@ export interface NodeDaemonOptions extends JobTarget {
    * @default false
    */
   witness?: boolean;
+  /** Folder of a registry whose shared versions the node serves; null for none. @default null */
+  sharedRegistry?: string | null;
   /**
    * Whether to start although the home has blobs but no database. If so, the daemon moves the blobs into a folder
    * `set-aside-TIME` of the home. @default false
@@ -104,6 +106,7 @@ const optionsSchema = z
     version: versionSchema,
     mdns: z.boolean(),
     scores: z.boolean(),
+    sharedRegistry: z.string().min(1).nullable(),
     limits: limitsSchema.pick({ hours: true, maxUpload: true, maxDownload: true, maxTraffic: true }),
     polite: z.union([z.boolean(), z.literal('auto')]),
     startAnew: z.boolean(),

@@ -19,6 +19,7 @@ import { createNodeMetrics } from '../monitor/node-metrics.ts';
 import { parseAddress } from '../net/addresses.ts';
 import { createHost } from '../net/host.ts';
 import { loadIdentity } from '../net/identity.ts';
+import { SharedVersions } from '../registry/shared-versions.ts';
 import { loadToken } from '../storage/api-token.ts';
 import { FileBlobStore } from '../storage/blob-store.ts';
 import { claimHome, writeDaemonFile } from '../storage/daemon-home.ts';
@@ -32,6 +33,7 @@ import { OwnerLimits } from './limits/owner-limits.ts';
 import { defaultPolicy } from './limits/policy.ts';
 import { peerName } from './peer-name.ts';
 import { SwarmNodes } from './sharing/swarm-nodes.ts';
+import { addNodeChecks } from './status/health-checks.ts';
 import { startNodeHttp } from './status/http.ts';
 import { MachineUse } from './status/machine-use.ts';
 import { nodeStatus } from './status/node-status.ts';
@@ -113,6 +115,10 @@ export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps
     const store = NodeStore.open(join(home, 'node.sqlite'));
     teardown.add(() => store.close());
     const agent = `lora-swarm/${version}`;
+    const { sharedRegistry = null } = options;
+    const self = identity.signer.peerId;
+    const shared = new SharedVersions({ home: sharedRegistry }, { clock: systemClock, log, self });
+    teardown.add(() => shared.stop());
     const networkMetrics = new NetworkMetrics();
     const network = await createHost(
       {
@@ -123,9 +129,17 @@ export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps
         agent,
         ...confidantsAt(coordinators),
       },
-      { identity, blobs, log: log.child({ module: 'net' }), clock: systemClock, meter: networkMetrics },
+      {
+        identity,
+        blobs,
+        other: shared,
+        log: log.child({ module: 'net' }),
+        clock: systemClock,
+        meter: networkMetrics,
+      },
     );
     teardown.add(() => network.stop());
+    shared.start();
     const knownJobs = new KnownJobs({ home }, { log });
     teardown.add(() => knownJobs.saved());
     const metrics = createNodeMetrics({
@@ -234,23 +248,8 @@ export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps
         polite: () => owner.isPolite,
       });
     const health = new Health({ clock: systemClock });
-    teardown.add(
-      health.add('ready', 'job', () => {
-        const jobs = status().jobs.filter(({ shutOut }) => shutOut === null);
-        if (jobs.some(({ state }) => state !== 'joining')) return null;
-        return `not in a job yet: ${jobs.map(({ reason }) => reason).join('; ')}`;
-      }),
-      health.add('ready', 'coordinator', () =>
-        status().jobs.some(({ coordinator }) => coordinator.connected)
-          ? null
-          : `no connection to ${targets.length === 1 ? 'the' : 'any'} coordinator; the node keeps dialling`,
-      ),
-      health.add('ready', 'store', () => {
-        store.probe();
-        return null;
-      }),
-      health.add('ready', 'disk', () => checkWritable(home).then(() => null)),
-    );
+    const isOne = targets.length === 1;
+    teardown.add(...addNodeChecks(health, { status, isOne, store, checkDisk: () => checkWritable(home) }));
     const { url, server } = await startNodeHttp(
       { port: options.port ?? 0, token },
       { health, registry: metrics.registry, status, control },
@@ -260,7 +259,15 @@ export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps
     const { peerId } = network.signer;
     const addresses = network.addresses();
     const { pid } = process;
-    const file = await writeDaemonFile(home, { role: 'node', pid, url, peerId, addresses, startedAt });
+    const file = await writeDaemonFile(home, {
+      role: 'node',
+      pid,
+      url,
+      peerId,
+      addresses,
+      sharedRegistry,
+      startedAt,
+    });
     teardown.add(() => rm(file, { force: true }));
     log.info({ peerId, url, addresses }, 'node-started');
     // Start the node last. Once started, it may stop by itself, which runs all steps of the teardown.

@@ -9,6 +9,10 @@ export const registryError = defineErrors({
     kind: 'usage',
     next: 'write NAME, NAME:TAG, NAME:vN or NAME@DIGEST; "lora-swarm adapter list" shows all names',
   },
+  SHARE_UNKNOWN: {
+    kind: 'notFound',
+    next: '"lora-swarm adapter share" lists the versions that daemons share',
+  },
   RUN_MISSING: { kind: 'notFound', next: 'name the output folder of a run that has ended' },
   ROLLBACK_EMPTY: { kind: 'failed', next: '"lora-swarm adapter tag NAME" shows the changes of the tags' },
   TAG_NAME: { kind: 'usage', next: 'choose another tag' },

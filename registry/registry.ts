@@ -13,6 +13,7 @@ import { FolderViews } from './folder-views.ts';
 import { LATEST, labelOf, requireReference, type VersionReference } from './reference.ts';
 import { HoldTable } from './store/holds.ts';
 import { MIGRATIONS } from './store/schema.ts';
+import { ShareTable } from './store/shares.ts';
 import { type TagChange, TagTable } from './store/tags.ts';
 import { type Measurement, VersionTable } from './store/versions.ts';
 import { type TagMove, TagWriter } from './tag-writer.ts';
@@ -40,6 +41,11 @@ export interface VersionToRecord {
   readonly reason: string;
 }
 
+/** Returns the path of a registry's database. */
+export function databaseOf(home: string): string {
+  return join(home, 'registry.sqlite');
+}
+
 /** A registry. Several processes may use the same registry at the same time. */
 export class Registry {
   /** Folder of the registry. */
@@ -48,6 +54,8 @@ export class Registry {
   readonly blobs: FileBlobStore;
   /** Protects files from garbage collection. @internal */
   readonly holds: HoldTable;
+  /** Versions that daemons serve. @internal */
+  readonly shares: ShareTable;
   /** @internal */
   readonly clock: Clock;
   readonly #db: Database;
@@ -63,6 +71,7 @@ export class Registry {
     this.blobs = blobs;
     this.clock = deps.clock;
     this.holds = new HoldTable({ db });
+    this.shares = new ShareTable({ db });
     this.#db = db;
     this.#versions = new VersionTable({ db });
     this.#tags = new TagTable({ db });
@@ -76,7 +85,7 @@ export class Registry {
   static async open(options: RegistryOptions, deps: RegistryDeps): Promise<Registry> {
     await makeFolder(options.home, { mode: 0o700, next: 'name another folder with SWARM_REGISTRY' });
     const blobs = await FileBlobStore.open({ home: options.home, shared: true }, deps);
-    const db = new Database({ path: join(options.home, 'registry.sqlite'), migrations: MIGRATIONS });
+    const db = new Database({ path: databaseOf(options.home), migrations: MIGRATIONS });
     return new Registry(options, deps, db, blobs);
   }
 
@@ -245,7 +254,7 @@ export class Registry {
 
   /**
    * Removes a version. Its files stay until garbage collection deletes them. If the tag `latest` names the version, the
-   * tag moves to the newest version that is left. If the version has other tags, `force: true` is needed, and deletes
+   * tag moves to the newest version that is left. Daemons no longer serve the version. If the version has other tags, `force: true` is needed, and deletes
    * these tags.
    * @throws SwarmError VERSION_TAGGED, and the errors of `resolve`
    */
@@ -256,6 +265,7 @@ export class Registry {
       const at = this.clock.now();
       this.#writer.leave(version, { force, author, at });
       this.#versions.setRemoved(version.name, version.number, at);
+      this.shares.end(version);
       return { ...version, removedAt: at };
     });
   }

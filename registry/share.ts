@@ -52,7 +52,7 @@ export interface ShareDeps {
 }
 
 /** Id of the key of a share. The protocol gives keys ids because the key of a job changes. A share has only one key. */
-const KEY_ID = 1;
+export const KEY_ID = 1;
 /** Maximum size of a signed manifest that is read from the blob store, in bytes. */
 const ENVELOPE_BYTES = 2 ** 20;
 

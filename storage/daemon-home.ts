@@ -17,6 +17,8 @@ export interface DaemonFile {
   url: string;
   peerId: string;
   addresses: readonly string[];
+  /** Folder of the registry whose shared versions the daemon serves; null if it serves none. */
+  sharedRegistry: string | null;
   /** Time at which the daemon started, in milliseconds since 1970. */
   startedAt: number;
 }

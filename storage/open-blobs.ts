@@ -17,11 +17,11 @@ interface OpenBlob {
  * reading one range.
  */
 export class OpenBlobs {
-  readonly #blobs: ResumableBlobs;
+  readonly #blobs: Pick<ResumableBlobs, 'reader'>;
   readonly #clock: Clock;
   readonly #open = new Map<string, OpenBlob>();
 
-  constructor(deps: { blobs: ResumableBlobs; clock: Clock }) {
+  constructor(deps: { blobs: Pick<ResumableBlobs, 'reader'>; clock: Clock }) {
     this.#blobs = deps.blobs;
     this.#clock = deps.clock;
   }

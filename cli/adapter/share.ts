@@ -4,11 +4,14 @@ import { formatBytes } from '../../common/text.ts';
 import type { Registry } from '../../index.ts';
 import { SWARM } from '../command-name.ts';
 import type { Context } from '../context.ts';
-import { announcedAddress, jsonOption, listenAddress } from '../options/common.ts';
+import { usageError } from '../errors.ts';
+import { announcedAddress, homeOption, jsonOption, listenAddress } from '../options/common.ts';
 import { ProgressLine, printJson, printLines } from '../print.ts';
 import { type RegistryFlags, registryOption, VERSION_HELP, withRegistry } from './with-registry.ts';
 
-interface ShareFlags extends RegistryFlags {
+export interface ShareFlags extends RegistryFlags {
+  keep?: boolean;
+  home?: string;
   listen?: string[];
   announce?: string[];
 }
@@ -19,7 +22,11 @@ export function registerShare(adapter: Command, context: Context): void {
     .description(
       'print a ticket with which "lora-swarm adapter pull" on another machine fetches a version, and serve the version until Ctrl-C',
     )
-    .argument('<version>', VERSION_HELP)
+    .argument('[version]', `${VERSION_HELP} (default: list the versions that daemons serve)`)
+    .option(
+      '--keep',
+      'let the running coordinator or node of this machine serve the version, also after restarts, until "lora-swarm adapter unshare"; the command then ends at once',
+    )
     .option(
       '--listen <multiaddr>',
       'address to listen on, such as /ip4/0.0.0.0/tcp/4040; repeatable (default: any free TCP port)',
@@ -30,9 +37,29 @@ export function registerShare(adapter: Command, context: Context): void {
       'additional address at which the other machine can reach this one; repeatable',
       announcedAddress,
     )
+    .addOption(homeOption())
     .addOption(registryOption())
     .addOption(jsonOption())
-    .action((reference: string, flags: ShareFlags) => share(context, reference, flags));
+    .action(async (reference: string | undefined, flags: ShareFlags) => {
+      const { keepShared, listShared } = await import('./keep-share.ts');
+      if (reference === undefined) return listShared(context, flags);
+      if (!flags.keep) return share(context, reference, flags);
+      if (flags.listen || flags.announce)
+        throw usageError(
+          'with --keep, the daemon chooses the addresses',
+          'leave out --listen and --announce',
+        );
+      return keepShared(context, reference, flags);
+    });
+  adapter
+    .command('unshare')
+    .description('end what "lora-swarm adapter share --keep" began: the ticket of the version stops working')
+    .argument('<version>', VERSION_HELP)
+    .addOption(registryOption())
+    .addOption(jsonOption())
+    .action(async (reference: string, flags: ShareFlags) =>
+      (await import('./keep-share.ts')).unshare(context, reference, flags),
+    );
 }
 
 async function share(context: Context, reference: string, flags: ShareFlags): Promise<void> {

@@ -136,6 +136,7 @@ async function run(context: Context, options: CoordinatorOptions): Promise<void>
       audits: options.audits,
       startAnew: options.startAnew === true,
       registry: options.publish ? registryFolder(context, options) : null,
+      sharedRegistry: registryFolder(context, options),
       webhooks: (options.webhook ?? []).map((url) => ({
         url,
         ...(options.webhookAllowPrivate && { allowPrivate: true }),

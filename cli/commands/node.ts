@@ -7,6 +7,7 @@ import type { Precision } from '../../lora/engines/precision.ts';
 import type { BaseBits } from '../../lora/models/base/base-bits.ts';
 import { parseCompute } from '../../lora/train/compute.ts';
 import { claimHome } from '../../storage/daemon-home.ts';
+import { registryFolder } from '../adapter/with-registry.ts';
 import type { Context } from '../context.ts';
 import { daemonLog, logFileOf } from '../daemon/log.ts';
 import { keepFilesPrivate, pollUntilAborted, STOP_DEADLINE_MS } from '../daemon/run.ts';
@@ -142,6 +143,7 @@ async function run(context: Context, target: readonly string[], options: NodeOpt
       scores: options.score ?? false,
       witness: options.witness ?? false,
       startAnew: options.startAnew === true,
+      sharedRegistry: registryFolder(context),
       port: options.apiPort,
       policy: givenPolicy(options),
       polite: options.polite ?? 'auto',

@@ -5,20 +5,22 @@ import { isSwarmError } from '../../common/errors.ts';
 import type { Claimant, FairPermits } from '../../common/fair-permits.ts';
 import type { Logger } from '../../common/logger.ts';
 import { withProgress } from '../../common/progress-deadline.ts';
-import { decodeCbor, encodeCbor } from '../../protocol/cbor.ts';
-import { BLOB_FRAME_BYTES, BLOB_IDLE_TIMEOUT_MS } from '../../protocol/limits.ts';
+import { decodeCbor } from '../../protocol/cbor.ts';
+import type { BlobProof } from '../../protocol/job-key.ts';
+import { BLOB_IDLE_TIMEOUT_MS } from '../../protocol/limits.ts';
 import { BLOB_PROTOCOL } from '../../protocol/rpc.ts';
-import type { BlobReader, ResumableBlobs } from '../../storage/blob-store.ts';
+import type { ResumableBlobs } from '../../storage/blob-store.ts';
 import { OpenBlobs } from '../../storage/open-blobs.ts';
 import type { RateLimit } from '../bandwidth.ts';
-import type { BandwidthClaimant, Rank } from '../byte-queue.ts';
+import type { Rank } from '../byte-queue.ts';
 import { netError } from '../errors.ts';
 import { LENGTH_PREFIX_BYTES } from '../frame-buffer.ts';
 import { FrameStream } from '../frames.ts';
 import { closeStream, type Streams } from '../libp2p/streams.ts';
 import type { NetworkMeter } from '../meter.ts';
-import type { MayFetch } from '../network.ts';
-import { type AnswerBlock, AnswerBuffer } from './answer-buffer.ts';
+import type { MayFetch, OtherBlobs } from '../network.ts';
+import { AnswerBuffer } from './answer-buffer.ts';
+import { type AnswerStream, answerFrom, sendHeader } from './send-range.ts';
 import {
   BLOB_HEADER_BYTES,
   BLOB_RANGE_TIMEOUT_MS,
@@ -34,11 +36,6 @@ import {
  */
 const RANGE_STALL_MS = 20_000;
 /**
- * Maximum size of a part of a block that is sent at once if a maximum bandwidth is set. It is one frame, whose arrival
- * counts as progress for the fetcher.
- */
-const PIECE_BYTES = BLOB_FRAME_BYTES;
-/**
  * Maximum time in milliseconds for which bytes may wait for the bandwidth when a range begins. Further ranges are refused
  * as `busy`, so that the ranges in progress end within BLOB_RANGE_TIMEOUT_MS.
  */
@@ -52,6 +49,8 @@ const UNREAD_BYTES = LENGTH_PREFIX_BYTES + BLOB_HEADER_BYTES;
 export interface BlobServerDeps {
   streams: Streams;
   blobs: ResumableBlobs;
+  /** Blobs of another store. @default none */
+  other?: OtherBlobs | undefined;
   clock: Clock;
   log: Logger;
   meter: NetworkMeter;
@@ -80,10 +79,13 @@ export class BlobServer {
   mayFetch: MayFetch = () => false;
   readonly #deps: BlobServerDeps;
   readonly #open: OpenBlobs;
+  readonly #openOther: OpenBlobs | null;
 
   constructor(deps: BlobServerDeps) {
     this.#deps = deps;
     this.#open = new OpenBlobs(deps);
+    const { other, clock } = deps;
+    this.#openOther = other === undefined ? null : new OpenBlobs({ blobs: other, clock });
   }
 
   async start(): Promise<void> {
@@ -96,6 +98,7 @@ export class BlobServer {
 
   stop(): void {
     this.#open.close();
+    this.#openOther?.close();
   }
 
   /** Answers the requests of one stream. Never throws; an error ends the stream. */
@@ -168,15 +171,22 @@ export class BlobServer {
     answer: AnswerStream,
   ): Promise<BlobAnswer['status']> {
     const { digest, proof } = request;
-    if (this.mayFetch(from.peer, digest, proof ?? null)) return this.#serveRange(from, request, answer);
+    const open = this.#storeFor(from.peer, digest, proof ?? null);
+    if (open !== null) return this.#serveRange(from, request, { ...answer, open });
     const limits = { clock: this.#deps.clock, ms: BLOB_IDLE_TIMEOUT_MS, what: 'refusing a range' };
     return withDeadline(limits, (signal) => sendHeader(answer, { status: 'missing', total: 0 }, signal));
+  }
+
+  /** Returns the store from which a peer may fetch a blob; null if the peer may not fetch it. */
+  #storeFor(peer: string, digest: string, proof: BlobProof | null): OpenBlobs | null {
+    if (this.mayFetch(peer, digest, proof)) return this.#open;
+    return this.#deps.other?.mayFetch(peer, digest, proof) ? this.#openOther : null;
   }
 
   async #serveRange(
     from: Claimant,
     request: BlobRequest,
-    answer: AnswerStream,
+    { open, ...answer }: AnswerStream & { open: OpenBlobs },
   ): Promise<BlobAnswer['status']> {
     const { clock, meter, ranges, upload, rankOf = () => 'stranger' } = this.#deps;
     const rank = rankOf(from.peer);
@@ -194,7 +204,7 @@ export class BlobServer {
       return await withProgress(limits, (signal, progressed) =>
         release === null || isFull(upload, rank)
           ? sendHeader(answer, { status: 'busy', total: 0 }, signal)
-          : this.#open.use(request.digest, (reader) =>
+          : open.use(request.digest, (reader) =>
               answerFrom(reader, request, { ...answer, signal, progressed, upload, from: { ...from, rank } }),
             ),
       );
@@ -213,13 +223,6 @@ const STATUS_CODES: Readonly<Record<BlobAnswer['status'], string>> = {
   busy: 'BLOB_BUSY',
 };
 
-/** The stream of an answer, and its buffer. */
-interface AnswerStream {
-  frames: FrameStream;
-  /** Returns the buffer. Answers without bytes need no buffer, so it is allocated at the first call. */
-  buffer: () => AnswerBuffer;
-}
-
 function busy(): Error {
   return netError('BLOB_BUSY', 'the place of this range was given to another address or identity');
 }
@@ -231,63 +234,4 @@ function busy(): Error {
 function isFull(upload: RateLimit | undefined, rank: Rank): boolean {
   if (upload === undefined) return false;
   return (rank === 'stranger' ? upload.waitMs : upload.queuedMs(rank)) > MAX_WAIT_MS;
-}
-
-async function answerFrom(
-  reader: BlobReader | null,
-  request: BlobRequest,
-  {
-    signal,
-    progressed,
-    upload,
-    from,
-    ...answer
-  }: AnswerStream & {
-    signal: AbortSignal;
-    progressed: () => void;
-    upload: RateLimit | undefined;
-    from: BandwidthClaimant;
-  },
-): Promise<BlobAnswer['status']> {
-  if (reader === null) return sendHeader(answer, { status: 'missing', total: 0 }, signal);
-  const total = reader.size;
-  const { offset, length } = request;
-  if (offset + length > total) return sendHeader(answer, { status: 'range', total }, signal);
-  let at = offset;
-  for (const blocks of readTogether(answer.buffer(), { status: 'ok', total }, length)) {
-    const targets = blocks.flatMap((block) => block.targets);
-    await reader.readInto(at, targets);
-    for (const target of targets) at += target.length;
-    for (const { bytes } of blocks) {
-      const length = (upload?.rate ?? null) === null ? bytes.length : PIECE_BYTES;
-      for (let start = 0; start < bytes.length; start += length) {
-        const piece = bytes.subarray(start, start + length);
-        await upload?.take(piece.length, signal, from);
-        await answer.frames.writeFramed(piece, signal);
-        progressed();
-      }
-    }
-  }
-  return 'ok';
-}
-
-/**
- * Lays out an answer in groups of blocks. The blocks of a group are read from the disk together. If the buffer keeps
- * its memory for the next answer, all blocks are one group, because a single read is the cheapest. Otherwise each
- * block is a group, and is read only when the peer has taken the previous block, so a peer that does not read its
- * range takes little memory.
- */
-function* readTogether(buffer: AnswerBuffer, header: BlobAnswer, length: number): Generator<AnswerBlock[]> {
-  const blocks = buffer.lay(encodeCbor(header), length);
-  if (buffer.keeps) yield [...blocks];
-  else for (const block of blocks) yield [block];
-}
-
-async function sendHeader(
-  { frames }: AnswerStream,
-  answer: BlobAnswer,
-  signal: AbortSignal,
-): Promise<BlobAnswer['status']> {
-  await frames.write([encodeCbor(answer)], signal);
-  return answer.status;
 }

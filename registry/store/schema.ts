@@ -74,4 +74,15 @@ export const MIGRATIONS: readonly Migration[] = [
     PRIMARY KEY (digest, hold)
   ) STRICT, WITHOUT ROWID;
   `,
+  `
+  -- Versions that the daemons of this user serve to anyone who has the key.
+  CREATE TABLE shares (
+    name TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    key BLOB NOT NULL,
+    shared_at INTEGER NOT NULL,
+    PRIMARY KEY (name, number),
+    FOREIGN KEY (name, number) REFERENCES versions (name, number)
+  ) STRICT;
+  `,
 ];

@@ -147,6 +147,19 @@ it('commands take a job from its file to an adapter', { timeout: 240_000 }, asyn
   expect([damaged.status, damaged.out.trim().split('\n').length]).toEqual([1, 1]);
   expect(damaged.json).toMatchObject({ ok: false, problems: [{ code: 'VERIFY_BLOB' }] });
 
+  // The coordinator serves a version of the registry to anyone who has the ticket.
+  const kept = await ask('adapter', 'share', 'tale', '--keep', '--json');
+  expect(kept.status, kept.err).toBe(0);
+  const fetched = () => run('adapter', 'pull', kept.json.ticket, '--registry', 'elsewhere', '--json');
+  await expect.poll(async () => (await fetched()).status, { timeout: 30_000 }).toBe(0);
+  expect(
+    (await run('adapter', 'list', 'tale', '--registry', 'elsewhere', '--json')).json.versions,
+  ).toMatchObject([{ digest: kept.json.digest }]);
+  expect((await run('adapter', 'share', '--json')).json.shares).toMatchObject([{ digest: kept.json.digest }]);
+  expect((await ask('adapter', 'share', 'tale', '--keep', '--registry', 'elsewhere')).status).toBe(2);
+  expect((await run('adapter', 'unshare', 'tale')).status).toBe(0);
+  expect((await run('adapter', 'unshare', 'tale')).status).toBe(4);
+
   // A server follows the job, and then goes on without its coordinator.
   const args = ['--model', join(folder, 'base'), '--follow', 'tale', '--home', home, '--port', '0', '--json'];
   const server = await new Daemon('server', ['serve', ...args, '--threads', '1']).ready();

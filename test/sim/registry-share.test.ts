@@ -2,9 +2,11 @@ import { readdir } from 'node:fs/promises';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { systemClock } from '../../common/system-clock.ts';
 import { silentLogger } from '../../monitor/log.ts';
+import { loadIdentity } from '../../net/identity.ts';
 import { decodeTicket, encodeTicket } from '../../protocol/ticket.ts';
 import { Registry } from '../../registry/registry.ts';
 import { fetchVersion, shareVersion } from '../../registry/share.ts';
+import { endShare, keepShare, SharedVersions } from '../../registry/shared-versions.ts';
 import { withCode } from '../utils/codes.ts';
 import { temporaryFolder } from '../utils/folder.ts';
 import { LOOPBACK, startHost } from '../utils/hosts.ts';
@@ -64,5 +66,40 @@ describe('a shared version', () => {
     await expect(fetchVersion(stranger, { ticket: shared.ticket }, deps)).rejects.toThrow(
       withCode('CONNECT_FAILED'),
     );
+  });
+
+  it('is served by a daemon with other blobs, also after a restart of the daemon', async () => {
+    const here = await liveRegistry();
+    const version = await addSmall(here, 'demo', 1);
+    const home = await temporaryFolder();
+    const identity = await loadIdentity(home);
+    const self = identity.signer.peerId;
+    const daemon = async (listen: string) => {
+      const shared = new SharedVersions({ home: here.home }, { clock: systemClock, ...deps, self });
+      const host = await startHost({ home, identity, listen: [listen], other: shared });
+      // The daemon serves no blob of its own to strangers.
+      host.network.serveBlobs(() => false);
+      await shared.look();
+      const stop = async (): Promise<void> => {
+        await host.network.stop();
+        await shared.stop();
+      };
+      return { ...host, shared, stop };
+    };
+    const first = await daemon(LOOPBACK);
+    const [address] = first.network.addresses();
+    const ticket = await keepShare(here, version, [address!]);
+    await first.shared.look();
+    const there = await liveRegistry();
+    expect((await fetchVersion(there, { ticket }, deps)).version.digest).toBe(version.digest);
+    await first.stop();
+    const second = await daemon(address!.replace(/\/p2p\/.*/, ''));
+    onTestFinished(() => second.stop());
+    const third = await liveRegistry();
+    expect((await fetchVersion(third, { ticket }, deps)).version.digest).toBe(version.digest);
+    endShare(here, version);
+    await second.shared.look();
+    const late = await liveRegistry();
+    await expect(fetchVersion(late, { ticket }, deps)).rejects.toThrow(withCode('BLOB_UNAVAILABLE'));
   });
 });

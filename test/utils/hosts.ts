@@ -15,7 +15,7 @@ import { type Identity, loadIdentity } from '../../net/identity.ts';
 import { createNode } from '../../net/libp2p/create.ts';
 import { Traffic } from '../../net/libp2p/traffic.ts';
 import { type NetworkMeter, noMeter } from '../../net/meter.ts';
-import type { SwarmNetwork } from '../../net/network.ts';
+import type { OtherBlobs, SwarmNetwork } from '../../net/network.ts';
 import { Shares } from '../../net/shares.ts';
 import { FileBlobStore } from '../../storage/blob-store.ts';
 import { eventually } from './eventually.ts';
@@ -43,9 +43,14 @@ export function recordingLog(logged: TestHost['logged']): Logger {
 
 /** Starts a host on a free loopback port. It stops when the test ends. */
 export async function startHost(
-  options: Partial<HostOptions> & { clock?: Clock; identity?: Identity; meter?: NetworkMeter } = {},
+  options: Partial<HostOptions> & {
+    clock?: Clock;
+    identity?: Identity;
+    meter?: NetworkMeter;
+    other?: OtherBlobs;
+  } = {},
 ): Promise<TestHost> {
-  const { clock = systemClock, identity, meter, home = await temporaryFolder(), ...rest } = options;
+  const { clock = systemClock, identity, meter, other, home = await temporaryFolder(), ...rest } = options;
   const logged: TestHost['logged'] = [];
   const blobs = await FileBlobStore.open({ home }, { clock: systemClock });
   const network = await createHost(
@@ -56,6 +61,7 @@ export async function startHost(
       clock,
       log: recordingLog(logged),
       ...(meter && { meter }),
+      ...(other && { other }),
     },
   );
   network.serveBlobs(() => true);

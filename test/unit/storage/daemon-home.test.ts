@@ -17,6 +17,7 @@ const daemon = {
   url: 'http://x',
   peerId: 'p',
   addresses: ['/a'],
+  sharedRegistry: null,
   startedAt: 2,
 } as const;
 

@@ -1,0 +1,103 @@
+import { mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { expect, it, onTestFinished } from 'vitest';
+import { proveMembership } from '../../../protocol/job-key.ts';
+import { decodeTicket } from '../../../protocol/ticket.ts';
+import type { Registry } from '../../../registry/registry.ts';
+import { endShare, keepShare, SharedVersions } from '../../../registry/shared-versions.ts';
+import { withCode } from '../../utils/codes.ts';
+import { recordingLog } from '../../utils/hosts.ts';
+import type { ManualClock } from '../../utils/manual-clock.ts';
+import { addSmall, openTestRegistry } from '../../utils/registry.ts';
+import { signerOf } from '../../utils/signers.ts';
+
+const ADDRESS = `/ip4/127.0.0.1/tcp/4001/p2p/${signerOf(7).peerId}`;
+const ENDS = { requester: signerOf(2).peerId, holder: signerOf(7).peerId };
+
+function daemonOf({ home }: Pick<Registry, 'home'>, clock: ManualClock) {
+  const logged: { action: string; fields: object }[] = [];
+  const shared = new SharedVersions({ home }, { clock, log: recordingLog(logged), self: ENDS.holder });
+  onTestFinished(() => shared.stop());
+  return { shared, logged };
+}
+
+/** Returns whether a peer with a ticket may fetch a blob. */
+function mayFetch(shared: SharedVersions, ticket: string, digest: string): boolean {
+  const { version, key } = decodeTicket(ticket);
+  const proof = proveMembership(version, { id: 1, key }, ENDS);
+  return shared.mayFetch(ENDS.requester, digest, proof);
+}
+
+it('serves the files and the manifest of a shared version to peers with its ticket only', async () => {
+  const { registry, clock } = await openTestRegistry();
+  const version = await addSmall(registry, 'demo', 1);
+  const other = await addSmall(registry, 'demo', 2);
+  const { shared } = daemonOf(registry, clock);
+  const ticket = await keepShare(registry, version, [ADDRESS]);
+  const [file] = version.manifest.files;
+  const weights = version.manifest.files.find(({ path }) => path.endsWith('.safetensors'))!;
+  expect(mayFetch(shared, ticket, weights.digest)).toBe(false);
+  await shared.look();
+  const { envelope } = decodeTicket(ticket);
+  for (const digest of [weights.digest, envelope.digest]) {
+    expect(mayFetch(shared, ticket, digest)).toBe(true);
+    expect(shared.mayFetch(ENDS.requester, digest, null)).toBe(false);
+  }
+  const bytes = new Uint8Array(envelope.size);
+  const reader = await shared.reader(envelope.digest);
+  await reader!.readInto(0, [bytes.subarray(0, 5), bytes.subarray(5)]);
+  expect([reader!.size, Buffer.from(bytes)]).toEqual([
+    envelope.size,
+    Buffer.from(registry.envelope(version)),
+  ]);
+  const opened = await shared.reader(file!.digest);
+  expect(opened!.size).toBe(file!.size);
+  await opened!.close();
+
+  // The files of a version that is not shared do not exist for others, and neither does a proof with another key help.
+  const hidden = other.manifest.files.find(({ path }) => path.endsWith('.safetensors'))!;
+  expect(mayFetch(shared, ticket, hidden.digest)).toBe(false);
+  const wrong = proveMembership(version.digest, { id: 1, key: new Uint8Array(32) }, ENDS);
+  expect(shared.mayFetch(ENDS.requester, weights.digest, wrong)).toBe(false);
+});
+
+it('a ticket stays valid when the version is shared again, and ends with the share or the version', async () => {
+  const { registry, clock } = await openTestRegistry();
+  const version = await addSmall(registry, 'demo', 1);
+  const { shared } = daemonOf(registry, clock);
+  const ticket = await keepShare(registry, version, [ADDRESS]);
+  expect(await keepShare(registry, version, [ADDRESS])).toBe(ticket);
+  const digest = version.manifest.files[0]!.digest;
+  const isServed = async (): Promise<boolean> => {
+    await shared.look();
+    return mayFetch(shared, ticket, digest);
+  };
+  expect(await isServed()).toBe(true);
+  endShare(registry, version);
+  expect(await isServed()).toBe(false);
+  expect(() => endShare(registry, version)).toThrow(withCode('SHARE_UNKNOWN', { version: 'demo:v1' }));
+
+  const again = await keepShare(registry, version, [ADDRESS]);
+  expect(again).not.toBe(ticket);
+  await shared.look();
+  await registry.remove('demo:v1');
+  await shared.look();
+  expect(mayFetch(shared, again, digest)).toBe(false);
+  // A version that is added again is not shared by itself.
+  await addSmall(registry, 'demo', 1);
+  await shared.look();
+  expect(mayFetch(shared, again, digest)).toBe(false);
+});
+
+it('waits for a registry that does not exist yet, and logs once that it cannot be read', async () => {
+  const { clock, home } = await openTestRegistry();
+  const nowhere = daemonOf({ home: `${home}-none` }, clock);
+  await nowhere.shared.look();
+  expect(nowhere.logged).toEqual([]);
+  await mkdir(`${home}-damaged`);
+  await writeFile(join(`${home}-damaged`, 'registry.sqlite'), 'not a database'.repeat(100));
+  const { shared, logged } = daemonOf({ home: `${home}-damaged` }, clock);
+  await shared.look();
+  await shared.look();
+  expect(logged.map(({ action }) => action)).toEqual(['shares-unreadable']);
+});
