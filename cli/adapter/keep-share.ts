@@ -6,11 +6,14 @@ import type { Context } from '../context.ts';
 import { runningDaemons } from '../daemon/running.ts';
 import { usageError } from '../errors.ts';
 import { dateAndTime, printJson, printLines } from '../print.ts';
-import type { ShareFlags } from './share.ts';
-import { withRegistry } from './with-registry.ts';
+import { type RegistryFlags, withRegistry } from './with-registry.ts';
+
+interface KeepFlags extends RegistryFlags {
+  home?: string;
+}
 
 /** Lets the running daemons serve a version, and prints its ticket. */
-export async function keepShared(context: Context, reference: string, flags: ShareFlags): Promise<void> {
+export async function keepShared(context: Context, reference: string, flags: KeepFlags): Promise<void> {
   const { keepShare } = await import('../../registry/shared-versions.ts');
   await withRegistry(context, flags, async (registry) => {
     const version = registry.resolve(reference);
@@ -30,7 +33,7 @@ export async function keepShared(context: Context, reference: string, flags: Sha
 }
 
 /** Prints the versions that daemons serve. */
-export async function listShared(context: Context, flags: ShareFlags): Promise<void> {
+export async function listShared(context: Context, flags: KeepFlags): Promise<void> {
   await withRegistry(context, flags, (registry) => {
     const shares = registry.shares.all().map(({ name, number, sharedAt }) => {
       const { label, digest } = registry.resolve({ name, number });
@@ -49,7 +52,7 @@ export async function listShared(context: Context, flags: ShareFlags): Promise<v
 }
 
 /** Ends the share of a version. */
-export async function unshare(context: Context, reference: string, flags: ShareFlags): Promise<void> {
+export async function unshare(context: Context, reference: string, flags: KeepFlags): Promise<void> {
   const { endShare } = await import('../../registry/shared-versions.ts');
   await withRegistry(context, flags, (registry) => {
     const version = registry.resolve(reference);
@@ -66,7 +69,7 @@ export async function unshare(context: Context, reference: string, flags: ShareF
  */
 async function daemonAddresses(
   context: Context,
-  { home }: ShareFlags,
+  { home }: KeepFlags,
   registry: Registry,
 ): Promise<readonly string[]> {
   const daemons = await runningDaemons(context, home);

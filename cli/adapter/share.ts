@@ -9,7 +9,7 @@ import { announcedAddress, homeOption, jsonOption, listenAddress } from '../opti
 import { ProgressLine, printJson, printLines } from '../print.ts';
 import { type RegistryFlags, registryOption, VERSION_HELP, withRegistry } from './with-registry.ts';
 
-export interface ShareFlags extends RegistryFlags {
+interface ShareFlags extends RegistryFlags {
   keep?: boolean;
   home?: string;
   listen?: string[];
