@@ -77,8 +77,11 @@ export class JobRun {
     const { job, deps } = this.context;
     // Delete weights and blobs that a killed process had released but not deleted. Do this even if the job is over.
     void this.record.retention.clean();
-    if (isOver(this.driver.state)) return;
     this.members.removals.removeBanned();
+    if (isOver(this.driver.state)) {
+      this.members.removals.removeRevoked();
+      return;
+    }
     const { liveness } = this.members;
     const admits = (author: string): boolean => this.members.has(author);
     // Only the coordinator reads the messages of these topics. If it forwarded them, any subscriber would learn who

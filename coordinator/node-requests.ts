@@ -12,6 +12,7 @@ import type { Newcomers } from './peers/newcomers.ts';
 import { byPriority } from './queue.ts';
 import { RecordAnswers } from './record/record-answers.ts';
 import type { LaterHeads } from './recovery/later-heads.ts';
+import { signedRemovals } from './recovery/lost-removals.ts';
 import type { Rechecks } from './recovery/rechecks.ts';
 import { isOver } from './round/job-phase.ts';
 
@@ -111,17 +112,20 @@ export function answerNodes({
       running(job).members.leave(peer, run);
       return {};
     }),
-    network.handle('head', async (peer, { job, known, run: runId }) => {
+    network.handle('head', async (peer, { job, known, run: runId, removals: kept }) => {
       const run = readable(job, peer, 'heads');
       const { record, context, members } = run;
       members.processes.check(peer, runId);
       laterHeads.note(run, peer, known ?? null);
       const { head, envelope } = record.heads.newest;
       const since = members.processes.takeNotice(peer, runId);
+      const isBehind = kept !== undefined && kept < context.keys.removals && members.has(peer);
+      const removals = isBehind ? signedRemovals(context) : null;
       return {
         head: isNewer(head, known ?? null) ? envelope : null,
         keys: context.keys.message(),
         ...(since !== null && { duplicateSince: since }),
+        ...(removals !== null && { removals }),
       };
     }),
     network.handle('submit', async (peer, { update }) => {

@@ -235,6 +235,15 @@ export const heartbeatSchema = z.strictObject({
   issuedAt: index,
 });
 
+/** The revoked invites and the bans of a job, encrypted so that only the coordinator can read the record. */
+export const removalsSchema = z.strictObject({
+  job: digestSchema,
+  /** Number of removals so far. The record with the greatest number is the newest. */
+  sequence: z.int().positive(),
+  sealed: bytesSchema,
+  issuedAt: index,
+});
+
 /** The schema of each kind of signed message. */
 export const messageSchemas = {
   manifest: manifestSchema,
@@ -245,6 +254,7 @@ export const messageSchemas = {
   heartbeat: heartbeatSchema,
   figures: figuresSchema,
   settings: settingsRecordSchema,
+  removals: removalsSchema,
   'version-manifest': versionManifestSchema,
 } as const;
 
@@ -277,5 +287,6 @@ export const messageBytes: Record<MessageKind, number> = {
   heartbeat: 2048,
   figures: RPC_MESSAGE_BYTES / 2,
   settings: 2048,
+  removals: CONTROL_MESSAGE_BYTES,
   'version-manifest': RPC_MESSAGE_BYTES / 2,
 };

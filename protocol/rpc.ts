@@ -16,6 +16,7 @@ import {
   UPDATE_BYTES,
 } from './limits.ts';
 import { presetSchema } from './manifest.ts';
+import { roleSchema as role, standingSchema as standing } from './member-status.ts';
 
 /** libp2p protocol of blob transfers. */
 export const BLOB_PROTOCOL = '/lora-swarm/blob/2';
@@ -28,19 +29,6 @@ const envelope = bytesSchema;
 /** Token of an invite. */
 const invite = z.string().max(128).nullable();
 const admission = z.enum(['open', 'invite', 'peers']);
-const standing = z.strictObject({
-  kind: z.enum(['good', 'probation', 'suspended']),
-  /** The last round of the probation or suspension; null in good standing. */
-  untilRound: z.int().positive().nullable(),
-  /** Number of recorded misdeeds that the operator has not pardoned. */
-  strikes: z.int().nonnegative(),
-});
-const role = z.enum(['contributor', 'observer', 'operator']);
-/**
- * The rights of a member of a job. A contributor trains. An observer reads heads, checkpoints and blobs, and gets no
- * work. An operator has the same rights as an observer, and may compute scores for the coordinator.
- */
-export type Role = z.infer<typeof role>;
 const empty = z.strictObject({});
 const job = digestSchema;
 /**
@@ -134,7 +122,7 @@ export const rpcMethods = {
   },
   /**
    * Returns what the caller, a coordinator, has signed for the node: the newest head of the job, the changes of its
-   * settings, and checkpoints and receipts of later rounds than `after`, oldest first. A coordinator that was restored
+   * settings, checkpoints and receipts of later rounds than `after`, oldest first, and the newest record of removals. A coordinator that was restored
    * from an old backup calls this method on its nodes.
    */
   recall: {
@@ -144,6 +132,7 @@ export const rpcMethods = {
       settings: z.array(envelope).max(RECALLED_MESSAGES),
       checkpoints: z.array(envelope).max(RECALLED_MESSAGES),
       receipts: z.array(envelope).max(RECALLED_MESSAGES),
+      removals: envelope.optional(),
     }),
     maxRequestBytes: 256,
     maxResponseBytes: RPC_MESSAGE_BYTES,
@@ -162,7 +151,13 @@ export const rpcMethods = {
    * the job's keys. Only peers that may read the job get an answer.
    */
   head: {
-    request: z.strictObject({ job, known: headOrderSchema.optional(), run }),
+    request: z.strictObject({
+      job,
+      known: headOrderSchema.optional(),
+      run,
+      /** Number of the newest record of removals that the caller keeps; 0 if it keeps none. */
+      removals: z.int().nonnegative().optional(),
+    }),
     response: z.strictObject({
       head: envelope.nullable(),
       keys: jobKeysSchema,
@@ -171,9 +166,11 @@ export const rpcMethods = {
        * Unix epoch. The coordinator refuses the second process, and tells the caller once.
        */
       duplicateSince: z.int().nonnegative().optional(),
+      /** A newer record of removals, which the caller keeps for the coordinator. */
+      removals: envelope.optional(),
     }),
     maxRequestBytes: 256,
-    maxResponseBytes: CONTROL_MESSAGE_BYTES + 1024,
+    maxResponseBytes: 2 * CONTROL_MESSAGE_BYTES + 2048,
     quota: { calls: 40, perMs: 10_000 },
   },
   /** Sends the coordinator an update that gossip may have lost. Returns the receipt of the update. */

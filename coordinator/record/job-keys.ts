@@ -1,5 +1,6 @@
+import { hkdfSync } from 'node:crypto';
 import type { Logger } from '../../common/logger.ts';
-import { encryptHead, JOB_KEY_BYTES } from '../../protocol/job-key.ts';
+import { decryptHead, encryptHead, JOB_KEY_BYTES, type JobKey } from '../../protocol/job-key.ts';
 import type { JobKeysMessage } from '../../protocol/job-keys-message.ts';
 import { NONCE_BYTES, SEALING_KEY_BYTES, type SealContext, SealingKey } from '../../protocol/sealing.ts';
 import type { Store, StoredKeys } from '../store/store.ts';
@@ -54,10 +55,35 @@ export class JobKeys {
     return this.#sealing.open(sealed, { kind, job: this.#job, author });
   }
 
-  /** Replaces the key that encrypts the heads of the job. The new key is durable when this method returns. */
-  rotate(): void {
-    const { seal, id } = this.#stored;
-    this.#record({ seal, id: id + 1, key: this.#deps.randomBytes(JOB_KEY_BYTES) });
+  /** Number of removals so far, because each of them replaces the key. */
+  get removals(): number {
+    return this.#stored.id - 1;
+  }
+
+  /** Encrypts bytes that only this coordinator can read, also after it was restored from a backup of this job. */
+  encryptOwn(bytes: Uint8Array): Uint8Array {
+    return encryptHead(bytes, this.#job, this.#own(), this.#deps.randomBytes(NONCE_BYTES));
+  }
+
+  /** @throws SwarmError HEAD_UNREADABLE if this coordinator has not encrypted the bytes */
+  decryptOwn(bytes: Uint8Array): Uint8Array {
+    return decryptHead(bytes, this.#job, this.#own());
+  }
+
+  /** A key that is derived from the private key of the job, which no node has. */
+  #own(): JobKey {
+    const key = hkdfSync('sha256', this.#stored.seal, '', 'lora-swarm/2/removals', JOB_KEY_BYTES);
+    return { id: 1, key: new Uint8Array(key) };
+  }
+
+  /**
+   * Replaces the key that encrypts the heads of the job. The new key is durable when this method returns.
+   * @param options.after number of removals that the nodes know of, if it is greater than the own number
+   */
+  rotate({ after = 0 }: { after?: number } = {}): void {
+    const { seal } = this.#stored;
+    const id = Math.max(this.removals, after) + 2;
+    this.#record({ seal, id, key: this.#deps.randomBytes(JOB_KEY_BYTES) });
     this.#deps.log.info({ job: this.#job, id: this.#stored.id }, 'job-key-changed');
   }
 

@@ -4,6 +4,7 @@ import type { RunContext } from '../context.ts';
 import { makeHead } from '../record/heads.ts';
 import { JobSettings } from '../record/job-settings.ts';
 import type { LostCheckpoint, LostRecords } from './lost-records.ts';
+import { restoreRemovals } from './lost-removals.ts';
 
 /**
  * Adds to the database the records that nodes have returned, and makes a head that is later than the heads of these
@@ -15,6 +16,7 @@ import type { LostCheckpoint, LostRecords } from './lost-records.ts';
  * - Each update that a recovered checkpoint contains gets the receipt `accepted`. Its author therefore counts it, and
  *   does not add it back to its error feedback.
  * - The changes of the settings are those of the recovered head, because nodes refuse a head without them.
+ * - Invites that were revoked after the backup are revoked again, and bans are imposed again. The job key changes.
  * - The term grows by one. Updates that were made for the lost rounds have the old term, so no merge can contain them again.
  *   Another copy of this coordinator that still runs has the old term too, and nodes ignore its heads.
  * @param options `from`: the peer that claimed to have a later head. `held`: digests of the adapters in the blob store
@@ -59,6 +61,11 @@ export function catchUp(
       store.updates.addReceipt(job, receipt);
     }
   }
+  const { removals } = lost;
+  if (removals !== null && removals.sequence > context.keys.removals)
+    restoreRemovals(removals.sealed, context);
+  // Persons who were removed after the backup know the key of the backup.
+  context.keys.rotate({ after: removals?.sequence });
   const ordinal = lost.head.checkpoint.ordinal;
   const missing = fillGap(ancestor.round, ordinal, context);
   const term = lost.head.term + 1;

@@ -1,6 +1,6 @@
 import { isSwarmError } from '../../common/errors.ts';
 import { isNewer } from '../../protocol/head-order.ts';
-import type { Checkpoint, Head, MessageKind } from '../../protocol/messages.ts';
+import type { Checkpoint, Head, MessageKind, Messages } from '../../protocol/messages.ts';
 import type { RpcResponse } from '../../protocol/rpc.ts';
 import { type Verified, verifyMessage } from '../../protocol/signing.ts';
 import type { NewCheckpoint } from '../store/rounds.ts';
@@ -26,6 +26,8 @@ export interface LostRecords {
   /** All changes of the job's settings that the job has from now on, oldest first. */
   readonly settings: readonly SignedChange[];
   readonly receipts: readonly StoredReceipt[];
+  /** The newest record of removals; null if no node has one. */
+  readonly removals: Messages['removals'] | null;
 }
 
 interface Known {
@@ -49,7 +51,7 @@ export function lostRecords(
   answers: readonly RpcResponse<'recall'>[],
   { self, job, head: known, settings: ownSettings, has }: Known,
 ): LostRecords | null {
-  const own = <K extends 'head' | 'checkpoint' | 'receipt' | 'settings'>(
+  const own = <K extends 'head' | 'checkpoint' | 'receipt' | 'settings' | 'removals'>(
     kind: K,
     bytes: Uint8Array,
   ): Verified<K>[] => {
@@ -89,7 +91,12 @@ export function lostRecords(
     { head, checkpoints: chain.map(({ checkpoint }) => checkpoint) },
     { own: changes(ownSettings), kept: changes(answers.flatMap((answer) => answer.settings)) },
   );
-  return { head, checkpoints: chain, ancestor: at !== null && has(at) ? at : null, receipts, settings };
+  const removals = answers
+    .flatMap((answer) => (answer.removals === undefined ? [] : own('removals', answer.removals)))
+    .map(({ message }) => message)
+    .reduce<Messages['removals'] | null>((a, b) => (a === null || b.sequence > a.sequence ? b : a), null);
+  const ancestor = at !== null && has(at) ? at : null;
+  return { head, checkpoints: chain, ancestor, receipts, settings, removals };
 }
 
 function verified<K extends MessageKind>(kind: K, bytes: Uint8Array): Verified<K> | null {

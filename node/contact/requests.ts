@@ -88,6 +88,13 @@ export function runOf({ runId }: Pick<SwarmNodeDeps, 'runId'>): { run?: string }
   return runId === undefined ? {} : { run: runId };
 }
 
+/** Keeps a record of removals for a coordinator that is restored from an old backup. */
+function keepRemovals({ deps, job, coordinator }: PhaseContext, envelope: Uint8Array): void {
+  const { author, message } = verifyMessage('removals', envelope);
+  if (author !== coordinator || message.job !== job) return;
+  deps.store.kept.keepRemovals(job, { sequence: message.sequence, envelope });
+}
+
 /** Warns the owner of this node that another machine has a copy of its key. This node goes on. */
 function warnOfDuplicate({ deps, options, job }: PhaseContext, since: number): void {
   deps.log.warn(
@@ -138,10 +145,22 @@ export async function requestHead(
 ): Promise<Head | null> {
   const { options, deps, coordinator, job } = context;
   const than = known ? { known: { term: known.term, sequence: known.sequence } } : {};
-  const { head, keys, duplicateSince } = rejoin
-    ? { ...(await requestJoin(options, deps, context, signal)), duplicateSince: undefined }
-    : await request(deps, coordinator, 'head', { job, ...than, ...runOf(deps) }, signal);
+  const { kept } = deps.store;
+  const { head, keys, duplicateSince, removals } = rejoin
+    ? {
+        ...(await requestJoin(options, deps, context, signal)),
+        duplicateSince: undefined,
+        removals: undefined,
+      }
+    : await request(
+        deps,
+        coordinator,
+        'head',
+        { job, ...than, ...runOf(deps), removals: kept.newestRemovals(job) },
+        signal,
+      );
   context.keys.learn(keys);
+  if (removals !== undefined) keepRemovals(context, removals);
   if (duplicateSince !== undefined) warnOfDuplicate(context, duplicateSince);
   if (head === null) return null;
   const verified = verifyHead(head, context);

@@ -96,12 +96,13 @@ export class SwarmNodes {
           throw nodeError('NOT_RECALLED', 'this node keeps no messages of the caller');
         }
         const recalled = store.kept.recall(job, { after, maxBytes: RECALLED_BYTES });
-        const { head, settings, checkpoints, receipts } = recalled;
+        const { head, settings, checkpoints, receipts, removals } = recalled;
         return {
           head,
           settings: [...settings],
           checkpoints: [...checkpoints],
           receipts: [...receipts],
+          ...(removals !== null && { removals }),
         };
       }),
       network.handle('measure', async (peer, request, { signal }) => {

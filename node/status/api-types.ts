@@ -1,6 +1,6 @@
+import type { Role } from '../../protocol/member-status.ts';
 import type { Head, Heartbeat } from '../../protocol/messages.ts';
 import type { ReceiptCode } from '../../protocol/receipts.ts';
-import type { Role } from '../../protocol/rpc.ts';
 import type { OwnStanding } from '../context.ts';
 import type { Hold } from '../limits/hold.ts';
 import type { KeptLimits } from '../limits/limits.ts';

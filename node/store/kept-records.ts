@@ -11,6 +11,7 @@ export interface Recalled {
   readonly settings: readonly Uint8Array[];
   readonly checkpoints: readonly Uint8Array[];
   readonly receipts: readonly Uint8Array[];
+  readonly removals: Uint8Array | null;
 }
 
 /**
@@ -41,6 +42,18 @@ export class KeptRecords {
   newestHead(job: string): HeadOrder | null {
     const row = this.#db.one('SELECT term, sequence FROM kept_heads WHERE job = ?', job);
     return row && { term: Number(row.term), sequence: Number(row.sequence) };
+  }
+
+  /** Returns the number of the stored record of removals; 0 if there is none. */
+  newestRemovals(job: string): number {
+    return Number(this.#db.one('SELECT sequence FROM kept_removals WHERE job = ?', job)?.sequence ?? 0);
+  }
+
+  /** Stores a record of removals if it is newer than the stored record. */
+  keepRemovals(job: string, { sequence, envelope }: { sequence: number; envelope: Uint8Array }): void {
+    if (sequence <= this.newestRemovals(job)) return;
+    const sql = 'INSERT OR REPLACE INTO kept_removals (job, sequence, envelope) VALUES (?, ?, ?)';
+    this.#db.run(sql, job, sequence, envelope);
   }
 
   hasCheckpoint(job: string, digest: string): boolean {
@@ -77,8 +90,8 @@ export class KeptRecords {
   }
 
   /**
-   * Returns the newest head, the changes of the settings, and and checkpoints and receipts of rounds after `after`: at
-   * most `maxBytes` in total.
+   * Returns the newest head, the changes of the settings, the newest record of removals, and checkpoints and receipts of
+   * rounds after `after`: at most `maxBytes` in total.
    */
   recall(job: string, { after, maxBytes }: { after: number; maxBytes: number }): Recalled {
     const row = this.#db.one('SELECT envelope FROM kept_heads WHERE job = ?', job);
@@ -86,7 +99,9 @@ export class KeptRecords {
     const settings = this.#db
       .all('SELECT envelope FROM kept_settings WHERE job = ? ORDER BY sequence', job)
       .map(({ envelope }) => envelope as Uint8Array);
-    let bytes = [head, ...settings].reduce((sum, one) => sum + (one?.byteLength ?? 0), 0);
+    const kept = this.#db.one('SELECT envelope FROM kept_removals WHERE job = ?', job);
+    const removals = (kept?.envelope as Uint8Array | undefined) ?? null;
+    let bytes = [head, removals, ...settings].reduce((sum, one) => sum + (one?.byteLength ?? 0), 0);
     const newest = (table: Table): Uint8Array[] => {
       const sql = `SELECT envelope FROM ${table} WHERE job = ? AND round > ? ORDER BY round DESC`;
       const all = this.#db.all(sql, job, after).map(({ envelope }) => envelope as Uint8Array);
@@ -96,7 +111,8 @@ export class KeptRecords {
       });
       return fitting.reverse();
     };
-    return { head, settings, checkpoints: newest('kept_checkpoints'), receipts: newest('kept_receipts') };
+    const checkpoints = newest('kept_checkpoints');
+    return { head, settings, checkpoints, receipts: newest('kept_receipts'), removals };
   }
 
   #keep(table: Table, job: string, round: number, digest: string, envelope: Uint8Array): void {

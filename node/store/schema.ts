@@ -104,4 +104,12 @@ export const MIGRATIONS: readonly Migration[] = [
   -- Each coordinator has its own copies of unfinished fetches.
   DROP TABLE blob_fetches;
   `,
+  `
+  -- The newest record of removals of each job, which only its coordinator can read.
+  CREATE TABLE kept_removals (
+    job TEXT PRIMARY KEY,
+    sequence INTEGER NOT NULL,
+    envelope BLOB NOT NULL
+  ) STRICT, WITHOUT ROWID;
+  `,
 ];

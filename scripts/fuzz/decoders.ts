@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { claimedUpdate } from '../../coordinator/intake/header-checks.ts';
+import { REMOVALS_BYTES, removalsContentSchema } from '../../coordinator/recovery/lost-removals.ts';
 import { decodeAdapter, encodeAdapter } from '../../lora/adapter/codec.ts';
 import { decodeRows, encodeShards } from '../../lora/data/shards/shard-codec.ts';
 import { llama } from '../../lora/models/families/llama.ts';
@@ -135,6 +136,7 @@ export const decoders: readonly FuzzDecoder[] = [
     },
     decode: decodeEvidence,
   },
+  cbor('removals', removalsContentSchema, REMOVALS_BYTES),
   cbor('bundle:root', rootSchema, ROOT_BYTES),
   cbor('bundle:record', recordSchema, RECORD_BYTES),
   {

@@ -114,6 +114,36 @@ test('a coordinator that is restored from an old backup goes on where its nodes 
   checkHistory(all);
 });
 
+test.each([
+  { when: 'while the job runs', rounds: 60 },
+  { when: 'when the job is over', rounds: ROUNDS },
+])('a person who was banned after the backup stays out ($when)', async ({ rounds }) => {
+  const { coordinator, nodes, clock, job, reach, events } = await swarm(7, { rounds });
+  await reach(2);
+  const restore = coordinator.backUp();
+  const keyBefore = coordinator.store.keys.find(job)!;
+  const banned = nodes[2]!;
+  coordinator.ban(banned.peer);
+  // The nodes get the new key, and with it the record of the ban.
+  await clock.run(() => false, 20_000);
+  expect(coordinator.finished).toBe(rounds === ROUNDS);
+  coordinator.crash();
+  restore();
+  expect(coordinator.store.bans.inForce(clock.now(), 10)).toEqual([]);
+  coordinator.start();
+  const isBack = await clock.run(() => events().some(({ type }) => type === 'caught-up'), 60_000);
+  expect(isBack).toBe(true);
+  expect(coordinator.store.bans.inForce(clock.now(), 10)).toMatchObject([
+    { peer: banned.peer, job: null, cause: 'operator', reason: 'a test' },
+  ]);
+  await clock.run(() => false, 2_000);
+  expect(coordinator.store.peers.all(job).map(({ peer }) => peer)).not.toContain(banned.peer);
+  // The banned person knows the key of the backup, and must not be able to read later heads with it.
+  const key = coordinator.store.keys.find(job)!;
+  expect(key.id).toBeGreaterThan(keyBefore.id + 1);
+  expect(key.key).not.toEqual(keyBefore.key);
+});
+
 test('nodes that are started again give the later head too', async () => {
   const all = await swarm(2);
   const { coordinator, nodes, clock, reach, events, end } = all;

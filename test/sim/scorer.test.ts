@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { silentLogger } from '../../monitor/log.ts';
 import type { ScoreTrainer } from '../../node/trainer/trainer.ts';
-import type { Role } from '../../protocol/rpc.ts';
+import type { Role } from '../../protocol/member-status.ts';
 import { gradientOn, lossOn } from '../utils/virtual/fake-trainer.ts';
 import { SeededRandom } from '../utils/virtual/seeded-random.ts';
 import { SEQUENCE_LENGTH, toyJob, toyLayout } from '../utils/virtual/toy-job.ts';

@@ -19,7 +19,7 @@ import { Store } from '../../coordinator/store/store.ts';
 import { decodeAdapter } from '../../lora/adapter/codec.ts';
 import type { Row } from '../../lora/data/row.ts';
 import { sha256 } from '../../protocol/cbor.ts';
-import type { Role } from '../../protocol/rpc.ts';
+import type { Role } from '../../protocol/member-status.ts';
 import type { Signer } from '../../protocol/signing.ts';
 import { signerOf } from '../utils/signers.ts';
 import { distance, gradientOn, lossOn, trainStep } from '../utils/virtual/fake-trainer.ts';
@@ -234,6 +234,11 @@ export class VirtualCoordinator {
   /** Resumes the job if it is paused, as an operator does. */
   resume(): void {
     if (this.alive && this.phase === 'paused') this.#coordinator!.jobs()[0]!.operate({ type: 'resume' });
+  }
+
+  /** Bans a peer from all jobs for good. */
+  ban(peer: string): void {
+    this.#coordinator!.ban(peer, { job: null, reason: 'a test', until: null });
   }
 
   /** Changes settings of the job, as an operator does. */

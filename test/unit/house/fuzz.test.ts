@@ -21,6 +21,7 @@ const FUZZED: Readonly<Record<string, string>> = {
   updateSchema: 'evidence',
   rootSchema: 'bundle:root',
   recordSchema: 'bundle:record',
+  removalsContentSchema: 'removals',
 };
 
 it('every schema of CBOR bytes has an entry in scripts/fuzz/decoders.ts', () => {

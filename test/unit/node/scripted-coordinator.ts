@@ -1,9 +1,9 @@
 import { SwarmError } from '../../../common/errors.ts';
 import type { OwnStanding } from '../../../node/context.ts';
 import { sha256 } from '../../../protocol/cbor.ts';
+import type { Role } from '../../../protocol/member-status.ts';
 import type { Head, SettingsRecord, Update } from '../../../protocol/messages.ts';
 import type { ReceiptCode } from '../../../protocol/receipts.ts';
-import type { Role } from '../../../protocol/rpc.ts';
 import { type Signer, signMessage, verifyMessage } from '../../../protocol/signing.ts';
 import { jobTopic } from '../../../protocol/topics.ts';
 import { encryptedHead, testKeys, testSealing } from '../../utils/job-keys.ts';
