@@ -8,6 +8,7 @@ import { systemClock } from '../common/system-clock.ts';
 import type { JobTarget } from '../protocol/invite.ts';
 import type { Manifest } from '../protocol/manifest.ts';
 import type { Head } from '../protocol/messages.ts';
+import { withSettings } from '../protocol/settings.ts';
 import { CARD_FILE } from '../registry/export/card.ts';
 import { type CurvePoint, checkpointCard } from '../registry/export/checkpoint-card.ts';
 import { known, publishCheckpoint } from '../registry/publish-checkpoint.ts';
@@ -74,7 +75,8 @@ async function pull(options: PullOptions, clock: Clock): Promise<PulledCheckpoin
   let keepPartial = existsSync(home);
   try {
     return await withReader({ ...options, home, signal }, { clock }, async (reader) => {
-      const { network, blobs, coordinator, job, manifest, head } = reader;
+      const { network, blobs, coordinator, job, head } = reader;
+      const manifest = head.settings ? withSettings(reader.manifest, head.settings.values) : reader.manifest;
       const { adapter, round, heldOutLoss } = head.checkpoint;
       keepPartial = true;
       const wanted = { job, digest: adapter.digest, coordinator };

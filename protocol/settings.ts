@@ -49,3 +49,18 @@ export function firstSettings({ training, rounds }: Pick<Manifest, 'training' | 
   const { count, minPeers, maxSeconds } = rounds;
   return { learningRate: training.learningRate, count, minPeers, maxSeconds };
 }
+
+/**
+ * Returns a manifest with the settings of a round in place of its first settings, for people and registries that want to
+ * know how a checkpoint was trained. Its digest is not that of the job.
+ */
+export function withSettings<M extends Pick<Manifest, 'training' | 'rounds'>>(
+  manifest: M,
+  { learningRate, ...rounds }: RunningSettings,
+): M {
+  return {
+    ...manifest,
+    training: { ...manifest.training, learningRate },
+    rounds: { ...manifest.rounds, ...rounds },
+  };
+}

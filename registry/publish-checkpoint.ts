@@ -16,7 +16,7 @@ export interface CheckpointToPublish {
   readonly folder: string;
   /** Digest of the job. */
   readonly job: string;
-  /** Manifest of the job. */
+  /** Manifest of the job, with the settings of the round if they were changed while the job ran. */
   readonly manifest: Manifest;
   readonly checkpoint: {
     /** Digest of the signed checkpoint. */

@@ -6,7 +6,9 @@ import { formatBytes } from '../../common/text.ts';
 import { resolveCache, resolveHomes } from '../../common/user-folders.ts';
 import { copyCheckpoint } from '../../coordinator/client/copy-checkpoint.ts';
 import { requireKept } from '../../coordinator/require-kept.ts';
-import type { ApiClient, CheckpointView, GgufType, Registry } from '../../index.ts';
+import type { ApiClient, CheckpointView, GgufType, JobDetail, Registry } from '../../index.ts';
+import type { Manifest } from '../../protocol/manifest.ts';
+import { withSettings } from '../../protocol/settings.ts';
 import type { ExportForm } from '../../registry/export/card-parts.ts';
 import { adapterName, registryOption, withRegistry } from '../adapter/with-registry.ts';
 import type { Context } from '../context.ts';
@@ -172,11 +174,13 @@ async function writeCard(
 ): Promise<void> {
   const { checkpointCard } = await import('../../registry/export/checkpoint-card.ts');
   const { CARD_FILE } = await import('../../registry/export/card.ts');
-  const [{ job, manifest, baseLoss }, all, { result }] = await Promise.all([
+  const [detail, all, { result }] = await Promise.all([
     api.job(view.checkpoint.job),
     api.checkpoints(view.checkpoint.job),
     api.samples(view.checkpoint.job, view.round),
   ]);
+  const { job, baseLoss } = detail;
+  const manifest = manifestAt(detail, view.round);
   // An exported folder is often published, and held-out data may be private.
   const samples = result?.texts?.filter(({ isHeldOut }) => !isHeldOut) ?? [];
   const curve = all
@@ -192,6 +196,12 @@ async function writeCard(
   );
 }
 
+/** Returns the manifest of a job with the settings of a round, which `job set` may have changed. */
+function manifestAt({ manifest, settingsChanges }: JobDetail, round: number): Manifest {
+  const change = settingsChanges.findLast(({ fromRound }) => fromRound <= round);
+  return change === undefined ? manifest : withSettings(manifest, change.values);
+}
+
 interface PublishOptions extends RoundOptions {
   name?: string;
   registry?: string;
@@ -202,7 +212,7 @@ async function publish(context: Context, job: string | undefined, options: Publi
   const api = await coordinatorApi(context, options);
   const view = await find(api, job, options.round);
   requireKept(view);
-  const { manifest } = await api.job(view.checkpoint.job);
+  const manifest = manifestAt(await api.job(view.checkpoint.job), view.round);
   await withRegistry(context, options, async (registry) => {
     const { version, created } = await publishCheckpoint(registry, {
       folder: view.path,

@@ -1,3 +1,4 @@
+import type { RunningSettings } from '../../protocol/settings.ts';
 import type { SampleResult } from '../store/samples.ts';
 
 /** Parts of the answers about a job: changes of its settings, its tasks, and its samples. */
@@ -24,6 +25,8 @@ export interface SettingsChange {
   fromRound: number;
   /** The settings that changed, by their keys in the job file. */
   changes: { key: string; before: number; after: number }[];
+  /** All settings that may change, after this change. */
+  values: RunningSettings;
   reason: string;
   at: number;
 }

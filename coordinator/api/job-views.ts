@@ -50,6 +50,6 @@ export function settingsChanges({ context: { settings } }: JobRun): SettingsChan
   return settings.changes.map(({ digest, record }) => {
     const { sequence, fromRound, values, reason, issuedAt } = record;
     const changes = changedValues(settings.before(sequence), values);
-    return { sequence, digest, fromRound, changes, reason, at: issuedAt };
+    return { sequence, digest, fromRound, changes, values, reason, at: issuedAt };
   });
 }

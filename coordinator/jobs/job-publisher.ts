@@ -1,6 +1,7 @@
 import type { Clock } from '../../common/clock.ts';
 import type { Logger } from '../../common/logger.ts';
 import type { JobEvent } from '../../monitor/job-events.ts';
+import { withSettings } from '../../protocol/settings.ts';
 import { type Signer, verifyMessage } from '../../protocol/signing.ts';
 import type { Registry } from '../../registry/registry.ts';
 import type { AdapterVersion } from '../../registry/version.ts';
@@ -145,7 +146,7 @@ export class JobPublisher {
     name = run.context.stored.name,
   ): Promise<AdapterVersion | null> {
     const { store, folders, log } = this.#deps;
-    const { job, manifest } = run.context;
+    const { job, manifest, settings } = run.context;
     const { publishable, publishCheckpoint, publishedVersion } = await import(
       '../../registry/publish-checkpoint.ts'
     );
@@ -156,7 +157,7 @@ export class JobPublisher {
     const { version } = await publishCheckpoint(registry, {
       folder: folders.path(manifest.name, round),
       job,
-      manifest,
+      manifest: withSettings(manifest, settings.at(round)),
       checkpoint: publishable(stored.digest, message),
       reason,
       tags,

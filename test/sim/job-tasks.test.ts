@@ -249,4 +249,19 @@ describe('the registry', () => {
       code: 'NO_REGISTRY',
     });
   });
+
+  test('shows the settings of the round, which were changed while the job ran', async () => {
+    const world = await new World({ rounds: { minPeers: 1, count: 3 }, baseLoss: 1000 }).start();
+    const finished = (): boolean => world.run.driver.state.phase === 'finished';
+    await new ScriptedPeer(1, world).work(() => 0.01, finished);
+    await world.until(() => world.run.driver.state.phase === 'training', 'round 1');
+    world.run.change({ learningRate: 1e-4, count: 2 }, { reason: 'the loss stalls' });
+    await world.until(finished, 'the end');
+    const { registry, published } = await publisher(world);
+    const one = published();
+    one.start();
+    await one.stop();
+    const { settings } = registry.resolve('toy:latest').manifest;
+    expect(settings).toMatchObject({ 'training.learningRate': 1e-4, 'rounds.count': 2 });
+  });
 });
