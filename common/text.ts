@@ -94,6 +94,11 @@ export function formatLoss(loss: number | null | undefined): string {
   return loss === null || loss === undefined ? '–' : loss.toFixed(4);
 }
 
+/** Rounds a figure to five significant digits, as tables for people show it. Whole numbers stay as they are. */
+export function rounded(figure: number): number {
+  return Number.isInteger(figure) ? figure : Number(figure.toPrecision(5));
+}
+
 /** Formats a change with its sign: "−0.0123", "+0.0040". */
 export function formatChange(change: number, digits = 4): string {
   return `${change < 0 ? '−' : '+'}${Math.abs(change).toFixed(digits)}`;

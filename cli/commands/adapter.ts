@@ -14,7 +14,7 @@ export function registerAdapter(program: Command, context: Context): void {
   const adapter = program
     .command('adapter')
     .helpCommand(false)
-    .description('keep versions of adapters on this machine: add, list, tag, compare, merge and export them');
+    .description('keep versions of adapters on this machine: add, list, tag, diff, merge and export them');
   for (const register of [
     registerAdd,
     registerList,

@@ -2,7 +2,7 @@ import { basename, resolve } from 'node:path';
 import type { Command } from 'commander';
 import { raceSignal } from 'race-signal';
 import { resolveCache } from '../../common/user-folders.ts';
-import type { Registry } from '../../index.ts';
+import type { AdapterSource, Registry } from '../../index.ts';
 import { hubOrigin } from '../../lora/models/hub/reference.ts';
 import { ADAPTER_HELP } from '../adapter/folder.ts';
 import { type RegistryFlags, registryFolder, registryOption } from '../adapter/with-registry.ts';
@@ -172,7 +172,11 @@ async function serve(context: Context, options: ServeOptions): Promise<void> {
       const models = (await server.models()).map(({ id }) => id);
       const { url, template } = server;
       if (options.json) printJson(context, { schemaVersion: 1, event: 'ready', url, models, template });
-      else printLines(context, readyLines({ url, template, hasKeys: keys.length > 0 }, adapters, models));
+      else {
+        const ownTemplates = options.template === undefined ? await templatesOf(adapters) : [];
+        const facts = { url, template, ownTemplates, hasKeys: keys.length > 0 };
+        printLines(context, readyLines(facts, adapters, models));
+      }
       // The process that computes the model may die, for example because memory ran out. If it dies, the command ends
       // with the error of that process.
       await pollUntilAborted(signal, async () => {
@@ -190,6 +194,17 @@ async function serve(context: Context, options: ServeOptions): Promise<void> {
     await generator.close();
     ((await registry) as Registry | null)?.close();
   }
+}
+
+/** Returns the names of the adapters whose current version has a chat template of its own. */
+async function templatesOf(adapters: readonly AdapterSource[]): Promise<string[]> {
+  const { adapterTemplate } = await import('../../lora/adapter/adapter-template.ts');
+  const names: string[] = [];
+  for (const source of adapters) {
+    const version = await source.find(null);
+    if (version !== null && (await adapterTemplate(await version.folder())) !== null) names.push(source.name);
+  }
+  return names;
 }
 
 /** Returns the name of a base in requests: its name on the hub, or the name of its folder. */

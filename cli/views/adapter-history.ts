@@ -1,4 +1,4 @@
-import { formatChange, formatLoss, table } from '../../common/text.ts';
+import { formatChange, formatLoss, rounded, table } from '../../common/text.ts';
 import type { AdapterVersion, LineageNode, ModuleComparison, VersionDiff } from '../../index.ts';
 
 /** Returns the lineage of a version as a tree, with the version itself at the top. */
@@ -37,7 +37,6 @@ export function diffLines(
   { sameBase, settings, metrics, modules }: VersionDiff,
   { all }: { all: boolean },
 ): string[] {
-  const shown = (value: unknown): string => (value === null ? '-' : String(value));
   const rows = all ? modules : byLayer(modules);
   return [
     `${first.label}  ${first.digest.slice(0, 12)}`,
@@ -53,7 +52,7 @@ export function diffLines(
         change.name,
         shown(change.first),
         shown(change.second),
-        change.first === null || change.second === null ? '-' : formatChange(change.second - change.first),
+        change.first === null || change.second === null ? '-' : changeOf(change.first, change.second),
       ]),
     ]),
     ...section('change of the weights', [
@@ -69,6 +68,16 @@ export function diffLines(
       ]),
     ]),
   ];
+}
+
+function shown(value: unknown): string {
+  return value === null ? '-' : String(typeof value === 'number' ? rounded(value) : value);
+}
+
+/** Formats a change of a metric. Counts, such as the number of rounds, change by whole numbers. */
+function changeOf(first: number, second: number): string {
+  const isWhole = Number.isInteger(first) && Number.isInteger(second);
+  return formatChange(second - first, isWhole ? 0 : 4);
 }
 
 function section(title: string, rows: readonly (readonly string[])[]): string[] {

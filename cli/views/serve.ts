@@ -2,16 +2,28 @@ import { countOf, formatCount, formatDuration, safeText } from '../../common/tex
 import type { AdapterSource, ServedRequest } from '../../index.ts';
 import { timeOfDay } from '../print.ts';
 
+/** Facts about a server that `lora-swarm serve` prints when it is ready. */
+export interface ReadyServer {
+  readonly url: string;
+  /** Text that tells where the base's template, or the template for all models, comes from; null if there is none. */
+  readonly template: string | null;
+  /** Names of the adapters that use a template of their own. */
+  readonly ownTemplates: readonly string[];
+  readonly hasKeys: boolean;
+}
+
 /** Returns the lines that `lora-swarm serve` prints when it is ready. */
 export function readyLines(
-  { url, template, hasKeys }: { url: string; template: string | null; hasKeys: boolean },
+  { url, template, ownTemplates, hasKeys }: ReadyServer,
   adapters: readonly AdapterSource[],
   models: readonly string[],
 ): string[] {
+  const missing = 'none: /v1/chat/completions needs --template chatml, plain or a file';
   return [
     `model       ${models[0]}  (also as "base")`,
     ...adapters.map(({ name, origin }) => `adapter     ${name}  (${origin})`),
-    `template    ${template ?? 'none: /v1/chat/completions needs --template chatml, plain or a file'}`,
+    ...ownTemplates.map((name) => `template    ${name}: its own`),
+    `template    ${ownTemplates.length === 0 ? '' : 'other models: '}${template ?? missing}`,
     `key         ${hasKeys ? 'required' : 'none required'}`,
     `url         ${url}/v1`,
     'ready       Ctrl-C stops the server',

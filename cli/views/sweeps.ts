@@ -1,4 +1,4 @@
-import { formatLoss, safeText, table } from '../../common/text.ts';
+import { countOf, formatLoss, safeText, table } from '../../common/text.ts';
 import type { SweepJobView, SweepView } from '../../index.ts';
 import { SWARM } from '../command-name.ts';
 
@@ -11,13 +11,14 @@ export function sweepLines(sweeps: readonly SweepView[]): string[] {
       ...(i > 0 ? [''] : []),
       headLine(sweep),
       ...table([
-        ['job', 'variant', 'phase', 'checkpoints', 'held-out loss', 'result'],
+        ['job', 'variant', 'phase', 'checkpoints', 'held-out loss', 'after', 'result'],
         ...sorted.map((job) => [
           job.name,
           safeText(job.variant),
           job.phase,
           String(job.checkpoints),
           formatLoss(job.heldOutLoss),
+          job.heldOutLoss === null ? '–' : countOf(job.lossAfter, 'checkpoint'),
           resultText(job, winner),
         ]),
       ]),
@@ -29,7 +30,7 @@ export function sweepLines(sweeps: readonly SweepView[]): string[] {
 function headLine({ name, nextRounds, winner, error }: SweepView): string {
   if (error !== null) return `sweep ${name} failed: ${error.message}`;
   if (winner !== null) return `sweep ${name}: ${winner} won`;
-  return `sweep ${name}: the next half is stopped after ${nextRounds} checkpoints`;
+  return `sweep ${name}: the next half is stopped after ${countOf(nextRounds, 'checkpoint')}`;
 }
 
 function resultText({ name, outAt, heldOutLoss, holdsSweep }: SweepJobView, winner: string | null): string {

@@ -33,6 +33,8 @@ export interface SweepJobView {
   checkpoints: number;
   /** Held-out loss at the newest halving, or of the newest checkpoint before the first halving; null if unknown. */
   heldOutLoss: number | null;
+  /** Number of checkpoints of the job at the time of `heldOutLoss`. */
+  lossAfter: number;
   /** Number of the halving that stopped the job; null if no halving has stopped it. */
   outAt: number | null;
   /**
@@ -60,6 +62,10 @@ export function sweepViews({ coordinator, store }: { coordinator: Coordinator; s
         phase: driver.state.phase,
         checkpoints: driver.state.committed,
         heldOutLoss: halvings === 0 ? heldOutLoss : loss,
+        lossAfter:
+          halvings === 0
+            ? driver.state.committed
+            : Math.min(driver.state.committed, rounds * 2 ** ((outAt ?? halvings) - 1)),
         outAt,
         holdsSweep: inSweep?.state === 'held' ? inSweep.reason : null,
       };

@@ -1,5 +1,6 @@
 /** Parts of model cards in Markdown. */
 import { stringify } from 'yaml';
+import { rounded } from '../../common/text.ts';
 import { parseHubReference } from '../../lora/models/hub/reference.ts';
 
 /** The metrics of one source: the run or job that made the version, or a later measurement. */
@@ -59,7 +60,7 @@ function typeOf(name: string): string {
 /** Returns a row for each metric, for a table with the columns data, metric and value. */
 export function resultRows(all: readonly Results[]): (readonly [string, string, number])[] {
   return all.flatMap(({ dataset, metrics }) =>
-    Object.entries(metrics).map(([name, value]) => [dataset, name, value] as const),
+    Object.entries(metrics).map(([name, value]) => [dataset, name, rounded(value)] as const),
   );
 }
 

@@ -1,4 +1,4 @@
-import { formatLoss, lossPicture } from '../../common/text.ts';
+import { countOf, formatCount, formatLoss, lossPicture } from '../../common/text.ts';
 import type { Manifest } from '../../protocol/manifest.ts';
 import { flatSettings } from '../adapter-settings.ts';
 import { cardText, type ExportForm, frontMatter, type Results, resultRows, table } from './card-parts.ts';
@@ -63,7 +63,7 @@ export function checkpointCard({
     `- base digest: \`${base.digest}\``,
     `- job digest: \`${job}\``,
     `- checkpoint digest: \`${checkpoint.digest}\``,
-    `- training data: ${data.rows} rows of ${data.sequenceLength} tokens, ${data.tokens} tokens in all, in ${data.shards.length} shards (${data.shards.map(({ digest }) => `\`${digest.slice(0, SHOWN_DIGITS)}…\``).join(', ')})`,
+    `- training data: ${data.rows} rows of ${data.sequenceLength} tokens, ${formatCount(data.tokens)} tokens in all, in ${countOf(data.shards.length, 'shard')} (${data.shards.map(({ digest }) => `\`${digest.slice(0, SHOWN_DIGITS)}…\``).join(', ')})`,
     `- held-out data: \`${data.heldOut.digest}\``,
     '',
     ...table('Results', ['data', 'metric', 'value'], resultRows(scores)),

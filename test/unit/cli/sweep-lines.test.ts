@@ -10,6 +10,7 @@ const job = (name: string, facts: Partial<SweepJobView> = {}): SweepJobView => (
   phase: 'training',
   checkpoints: 1,
   heldOutLoss: 2,
+  lossAfter: 1,
   outAt: null,
   holdsSweep: null,
   ...facts,
@@ -23,7 +24,7 @@ const sweep: SweepView = {
     job('a'),
     job('b', { phase: 'paused', holdsSweep: 'the disk is \u001b[1mfull' }),
     job('c', { phase: 'finished', outAt: 1, heldOutLoss: null }),
-    job('d', { phase: 'finished', outAt: 1 }),
+    job('d', { phase: 'finished', outAt: 1, checkpoints: 4 }),
   ],
 };
 
@@ -32,7 +33,8 @@ it('shows why a sweep waits for a job, and what its operator can do', () => {
   expect(lines.at(-1)).toMatch(/\bb\b.*disk is .*full.*job resume b\b.*job stop b\b/);
   expect(lines.join()).not.toContain('\u001b');
   expect(lines.find((line) => line.startsWith('c '))).toContain('dropped');
-  expect(lines.find((line) => line.startsWith('d '))).toContain('halving 1');
+  const lost = lines.find((line) => line.startsWith('d '));
+  expect(lost).toMatch(/4 +2\.0000 +1 checkpoint +lost in halving 1/);
 });
 
 it('shows the error of a sweep that has failed', () => {
