@@ -95,30 +95,51 @@ export function banLines(bans: readonly BanView[]): string[] {
   ];
 }
 
-/** Returns lines about a node: standing, strikes, receipts with their meanings, and scores of its updates. */
+/** Returns lines about a node: its bans, and for each job its standing, strikes, receipts with meanings, and scores. */
 export function receiptLines({ peer, receipts, scores, standings, strikes, bans }: PeerReceipts): string[] {
+  const names = new Set([...standings, ...strikes, ...receipts, ...scores].map(({ jobName }) => jobName));
   return [
-    ...standings.map(standingLine),
     ...bans.map(banLine),
-    ...(strikes.length > 0 ? [`strikes of ${peer}, newest first`] : []),
-    ...strikes.flatMap((strike) => strikeLines(strike, peer)),
-    ...(receipts.length > 0 ? [`updates of ${peer}, newest first`] : [`${peer} has sent no update yet`]),
-    ...receipts.flatMap(({ round, code, detail, meaning, at }) => [
-      `${roundText(round)}  ${code.padEnd(14)}  ${new Date(at).toISOString()}  ${safeText(detail)}`.trimEnd(),
-      `            ${meaning}`,
-    ]),
-    ...(scores.length > 0
-      ? [`scores of ${peer}, newest first; effect, gain and exact effect in nats per token`]
-      : []),
-    ...scores.map(
-      ({ round, belief, share, effect, gain, exact }) =>
-        `${roundText(round)}  belief ${belief.toFixed(2)}  share ${share === null ? 'unknown' : share.toFixed(2)}` +
-        (effect === null || gain === null
-          ? ''
-          : `  effect ${effect.toPrecision(3)}  gain ${gain.toPrecision(3)}`) +
-        (exact === null ? '' : `  exact ${exact.toPrecision(3)}`),
-    ),
+    ...[...names].flatMap((name) => {
+      const inJob = <T extends { jobName: string }>(all: readonly T[]): T[] =>
+        all.filter(({ jobName }) => jobName === name);
+      return [
+        ...inJob(standings).map(standingLine),
+        ...section(`strikes in job ${name}, newest first`, inJob(strikes), (one) => strikeLines(one, peer)),
+        ...section(`updates in job ${name}, newest first`, inJob(receipts), updateLines),
+        ...section(
+          `scores in job ${name}, newest first; effect, gain and exact effect in nats per token`,
+          inJob(scores),
+          scoreLines,
+        ),
+      ];
+    }),
+    ...(receipts.length > 0 ? [] : [`${peer} has sent no update yet`]),
   ];
+}
+
+function section<T>(title: string, all: readonly T[], linesOf: (one: T) => string[]): string[] {
+  return all.length === 0 ? [] : [title, ...all.flatMap(linesOf)];
+}
+
+function updateLines({ round, code, detail, meaning, at }: PeerReceipts['receipts'][number]): string[] {
+  return [
+    `${roundText(round)}  ${code.padEnd(14)}  ${new Date(at).toISOString()}  ${safeText(detail)}`.trimEnd(),
+    `            ${meaning}`,
+  ];
+}
+
+function scoreLines({ round, belief, share, effect, gain, exact }: PeerReceipts['scores'][number]): string[] {
+  const facts = [
+    roundText(round),
+    `belief ${belief.toFixed(2)}`,
+    `share ${share === null ? 'unknown' : share.toFixed(2)}`,
+    ...(effect === null || gain === null
+      ? []
+      : [`effect ${effect.toPrecision(3)}`, `gain ${gain.toPrecision(3)}`]),
+    ...(exact === null ? [] : [`exact ${exact.toPrecision(3)}`]),
+  ];
+  return [facts.join('  ')];
 }
 
 function banLine(ban: BanView): string {
@@ -129,9 +150,11 @@ function banLine(ban: BanView): string {
   return `banned ${new Date(ban.at).toISOString()} from ${from} ${until}${end}${reason}`;
 }
 
-function standingLine({ jobName, standing, untilRound, strikes, person }: PeerStanding): string {
+function standingLine({ jobName, standing, untilRound, strikes, invite }: PeerStanding): string {
   const end = untilRound === null ? '' : ` up to round ${untilRound}`;
-  return `standing in job ${jobName}: ${standing}${end}, ${countOf(strikes, 'strike')}; ${person} answers for it`;
+  const name = invite?.name ? ` ${safeText(invite.name)}` : '';
+  const invited = invite === null ? '' : `; joined with the invite${name} (${invite.id})`;
+  return `standing in job ${jobName}: ${standing}${end}, ${countOf(strikes, 'strike')}${invited}`;
 }
 
 /**

@@ -120,6 +120,7 @@ export class PeerViews {
     const receipts = this.#coordinator.jobs().flatMap(({ context }) =>
       store.updates.receipts(context.job, peer, SHOWN_RECEIPTS).map(({ round, code, detail, issuedAt }) => ({
         job: context.job,
+        jobName: context.stored.name,
         round,
         code,
         detail,
@@ -127,9 +128,9 @@ export class PeerViews {
         at: issuedAt,
       })),
     );
-    const scores = this.#coordinator
-      .jobs()
-      .flatMap(({ context }) => this.#scores(context.job, peer, SHOWN_SCORES));
+    const scores = this.#coordinator.jobs().flatMap(({ context: { job, stored } }) => {
+      return this.#scores(job, peer, SHOWN_SCORES).map((score) => ({ ...score, jobName: stored.name }));
+    });
     const trust = this.#coordinator.jobs().map((run) => this.#trust(run, peer));
     const persons = [{ peer, person: peer }, ...trust.map(({ who }) => who)];
     const bans = new Map(persons.flatMap((who) => store.bans.of(who)).map((ban) => [ban.id, ban]));
@@ -153,6 +154,7 @@ export class PeerViews {
   #trust({ context, ledger, members }: JobRun, peer: string) {
     const { job, stored } = context;
     const { store } = this.#deps;
+    const place = { job, jobName: stored.name };
     const who = ledger.who(peer);
     const own = store.strikes.of(job, who);
     const { standing, untilRound, ban } = ledger.standings.of(who);
@@ -160,10 +162,12 @@ export class PeerViews {
     const counted = own.filter(({ pardonedAt }) => pardonedAt === null).length;
     const strikes = own.map(({ person: _, ...strike }): PeerStrike => {
       const receipt = strike.digest && store.updates.receipt(job, strike.peer, strike.digest);
-      return { job, ...strike, meaning: MISDEEDS[strike.kind], receipt: receipt ? receipt.code : null };
+      return { ...place, ...strike, meaning: MISDEEDS[strike.kind], receipt: receipt ? receipt.code : null };
     });
-    const place = { job, jobName: stored.name, person: who.person };
-    return { who, strikes, standing: isKnown ? { ...place, standing, untilRound, strikes: counted } : null };
+    const invite = store.invites.all(job).find(({ id }) => id === store.invites.inviteOf(job, peer));
+    const person = { person: who.person, invite: invite ? { id: invite.id, name: invite.name } : null };
+    const facts = { ...place, ...person, standing, untilRound, strikes: counted };
+    return { who, strikes, standing: isKnown ? facts : null };
   }
 }
 

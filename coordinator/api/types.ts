@@ -195,9 +195,17 @@ export interface PeerScore {
 export interface PeerReceipts {
   peer: string;
   /** The newest receipts of the peer, at most 200 for each job, newest first. */
-  receipts: { job: string; round: number; code: ReceiptCode; detail: string; meaning: string; at: number }[];
+  receipts: {
+    job: string;
+    jobName: string;
+    round: number;
+    code: ReceiptCode;
+    detail: string;
+    meaning: string;
+    at: number;
+  }[];
   /** The scores of the newest updates of the peer, at most 20 for each job, newest first. */
-  scores: PeerScore[];
+  scores: (PeerScore & { jobName: string })[];
   /** The standing of the person who answers for the peer, in each job that knows the peer. */
   standings: PeerStanding[];
   /** All strikes of this person, newest first. */
@@ -210,7 +218,10 @@ export interface PeerReceipts {
 export interface PeerStanding {
   job: string;
   jobName: string;
+  /** `invite:ID` for all nodes that joined with the same personal invite, else the peer id of the node. */
   person: string;
+  /** The personal invite that the node joined with; null if it joined without one. */
+  invite: { id: string; name: string | null } | null;
   standing: Standing;
   /** The last round of a probation or suspension; null if the person is in good standing or banned. */
   untilRound: number | null;
@@ -221,6 +232,7 @@ export interface PeerStanding {
 /** A recorded misdeed, with its evidence. */
 export interface PeerStrike {
   job: string;
+  jobName: string;
   /** The node of the person that misbehaved. */
   peer: string;
   kind: StrikeKind;

@@ -1,12 +1,6 @@
 import { html } from 'htm/preact';
 import { formatBytes, formatCount, formatDuration } from '../../../common/text.ts';
-import type {
-  BanView,
-  PeerView as Peer,
-  PeerReceipts,
-  PeerScore,
-  PeerStrike,
-} from '../../../coordinator/api/types.ts';
+import type { BanView, PeerView as Peer, PeerReceipts, PeerStrike } from '../../../coordinator/api/types.ts';
 import { post } from '../api.ts';
 import { formatDate } from '../format.ts';
 import { usePolled } from '../live.ts';
@@ -17,15 +11,18 @@ import { type Column, Table } from '../parts/table.ts';
 import { connectionOf } from './peers.ts';
 
 type Receipt = PeerReceipts['receipts'][number];
+type Score = PeerReceipts['scores'][number];
 
 const RECEIPTS: readonly Column<Receipt>[] = [
+  { title: 'Job', cell: ({ jobName }) => jobName, by: ({ jobName }) => jobName },
   { title: 'Round', cell: ({ round }) => round, by: ({ round }) => round, numeric: true },
   { title: 'Receipt', cell: ({ code }) => code, by: ({ code }) => code },
   { title: 'Meaning', cell: ({ meaning, detail }) => (detail === '' ? meaning : `${meaning}: ${detail}`) },
   { title: 'Time', cell: ({ at }) => formatDate(at), by: ({ at }) => at },
 ];
 
-const SCORES: readonly Column<PeerScore>[] = [
+const SCORES: readonly Column<Score>[] = [
+  { title: 'Job', cell: ({ jobName }) => jobName, by: ({ jobName }) => jobName },
   { title: 'Round', cell: ({ round }) => round, by: ({ round }) => round, numeric: true },
   { title: 'Belief', cell: ({ belief }) => belief.toFixed(2), by: ({ belief }) => belief, numeric: true },
   {
@@ -39,6 +36,7 @@ const SCORES: readonly Column<PeerScore>[] = [
 ];
 
 const STRIKES: readonly Column<PeerStrike>[] = [
+  { title: 'Job', cell: ({ jobName }) => jobName, by: ({ jobName }) => jobName },
   { title: 'Round', cell: ({ round }) => round, by: ({ round }) => round, numeric: true },
   { title: 'Misdeed', cell: ({ kind }) => kind, by: ({ kind }) => kind },
   { title: 'Meaning', cell: ({ meaning }) => meaning },

@@ -182,19 +182,23 @@ describe('peers', () => {
   it('have a reason for each refused update', () => {
     const receipt = {
       job: DIGEST,
+      jobName: 'moby',
       round: 2,
       code: 'malformed' as const,
       detail: EVIL,
       meaning: 'not CBOR',
       at: 0,
     };
+    const inJob = { job: DIGEST, jobName: 'moby' };
+    const other = { job: 'cd'.repeat(32), jobName: 'ahab' };
     const lines = receiptLines({
       peer: PEER,
       ...nothing,
       receipts: [receipt],
       scores: [
-        { job: DIGEST, round: 7, belief: 0.625, share: 0.9, effect: 0.0123, gain: -0.004, exact: -0.25 },
-        { job: DIGEST, round: 6, belief: 0.25, share: null, effect: null, gain: null, exact: null },
+        { ...inJob, round: 7, belief: 0.625, share: 0.9, effect: 0.0123, gain: -0.004, exact: -0.25 },
+        { ...inJob, round: 6, belief: 0.25, share: null, effect: null, gain: null, exact: null },
+        { ...other, round: 8, belief: 1, share: 1, effect: null, gain: null, exact: null },
       ],
     });
     expectSafe(lines);
@@ -202,6 +206,8 @@ describe('peers', () => {
     expect(lines[2]).toContain(receipt.meaning);
     expect(lines[4]).toMatch(/ 7 .*0\.63.*0\.90.*0\.0123.*-0\.00400.*-0\.250$/);
     expect(lines[5]).toMatch(/ 6 .*0\.25.*unknown$/);
+    expect(lines[6]).toContain('ahab');
+    expect(lines[7]).toMatch(/ 8 .*1\.00/);
     expect(receiptLines({ peer: PEER, ...nothing })).toHaveLength(1);
   });
 
@@ -209,6 +215,7 @@ describe('peers', () => {
     const person = 'invite:0123456789ab';
     const strike = {
       job: DIGEST,
+      jobName: 'moby',
       peer: PEER,
       kind: 'harmful',
       meaning: 'raises the loss',
@@ -233,13 +240,23 @@ describe('peers', () => {
     const lines = receiptLines({
       peer: PEER,
       ...nothing,
-      standings: [{ job: DIGEST, jobName: 'moby', person, standing: 'suspended', untilRound: 7, strikes: 3 }],
+      standings: [
+        {
+          job: DIGEST,
+          jobName: 'moby',
+          person,
+          invite: { id: '0123456789ab', name: 'Ada' },
+          standing: 'suspended',
+          untilRound: 7,
+          strikes: 3,
+        },
+      ],
       strikes: [{ ...strike, ...found, figures: { effect: -0.01234, error: 0.001 } }],
       bans: [{ ...ban, pardonedAt: null }],
     });
     expectSafe(lines);
-    expect(lines[0]).toMatch(/moby: suspended up to round 7, 3 strikes.*invite:0123456789ab/);
-    expect(lines[1]).toMatch(/banned 1970.*all jobs for good/);
+    expect(lines[1]).toMatch(/moby: suspended up to round 7, 3 strikes.*Ada.*0123456789ab/);
+    expect(lines[0]).toMatch(/banned 1970.*all jobs for good/);
     expect(lines[3]).toMatch(
       / 3 .*harmful.*1970.*found in round 4.*update abab.*receipt harmful.*effect -0\.0123/,
     );
