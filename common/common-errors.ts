@@ -11,6 +11,10 @@ export const commonError = defineErrors({
     kind: 'conflict',
     next: 'check that the address belongs to this machine and the port is free, or use port 0',
   },
+  NODE_VERSION: {
+    kind: 'refused',
+    next: 'install a newer Node.js, for example with "npm install -g node@24"',
+  },
   OUTPUT_EXISTS: 'conflict',
   STORE_FULL: { kind: 'failed', next: 'free disk space, then run the same command again' },
   USAGE: 'usage',

@@ -1,8 +1,8 @@
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { DatabaseSync } from 'node:sqlite';
 import { commonError } from './common-errors.ts';
 import { isSwarmError } from './errors.ts';
+import { DatabaseSync } from './sqlite.ts';
 
 const LOCK_FILE = 'lock';
 /** File with the pid of the lock's holder. Only an error message uses the pid; the lock does not depend on it. */

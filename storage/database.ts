@@ -1,6 +1,7 @@
 import { closeSync, openSync } from 'node:fs';
-import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite';
+import type { SQLInputValue, StatementSync } from 'node:sqlite';
 import { commonError } from '../common/common-errors.ts';
+import { DatabaseSync } from '../common/sqlite.ts';
 import { storageError } from './errors.ts';
 
 export type Row = Record<string, null | number | string | Uint8Array<ArrayBuffer>>;
