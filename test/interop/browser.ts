@@ -66,7 +66,7 @@ export async function openBrowser(): Promise<Browser | { missing: string }> {
   });
   return {
     newPage: ({ width, height, colorScheme }) =>
-      browser.newPage({ viewport: { width, height }, colorScheme, locale: 'en-US' }),
+      browser.newPage({ viewport: { width, height }, colorScheme }),
     close: () => browser.close(),
   };
 }

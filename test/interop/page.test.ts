@@ -117,6 +117,7 @@ it('shows a job to its operator, who pauses and resumes it', async (browser) => 
   expect(await page.evaluate<number>('document.querySelectorAll(".sample .pair blockquote").length')).toBe(4);
 
   await show(page, '#/jobs/tale', 'Invite');
+  await page.waitForSelector('.chart canvas');
   await page.click('button:has-text("Pause")');
   await page.fill('dialog[open] input', 'lunch');
   // The dialog has the focus, and the Enter key confirms it.

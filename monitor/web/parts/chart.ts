@@ -41,7 +41,7 @@ export function Chart({ title, xLabel, x, lines, format }: ChartProps) {
     let ended = false;
     let resized: ResizeObserver | undefined;
     const draw = async (): Promise<void> => {
-      // uPlot throws while it is loaded if the browser's language is unusual, for example with LANG=C.
+      requireLanguage();
       const { default: Plot } = await import('uplot');
       if (ended) return;
       const { x, lines, format } = newest.current;
@@ -68,6 +68,18 @@ export function Chart({ title, xLabel, x, lines, format }: ChartProps) {
       ${open && html`<${ValueTable} title=${title} xLabel=${xLabel} x=${x} lines=${lines} format=${format} />`}
     </details>
   </figure>`;
+}
+
+/**
+ * Replaces the browser's language if it is invalid, such as `en-US@posix` on a machine with LANG=C. uPlot cannot be loaded
+ * with an invalid language, because it formats numbers in this language.
+ */
+function requireLanguage(): void {
+  try {
+    Intl.getCanonicalLocales(navigator.language);
+  } catch {
+    Object.defineProperty(navigator, 'language', { value: 'en-US', configurable: true });
+  }
 }
 
 /** Number of newest values in the table of a chart. */

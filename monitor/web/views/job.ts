@@ -103,6 +103,7 @@ function partOf(part: string, props: PartProps) {
 
 function OverviewPart({ job, peers, history, onChange }: PartProps) {
   const left = timeLeft(history, job);
+  const isOver = job.phase === 'finished';
   return html`<section>
       <${Progress} label="Rounds of ${job.name}" done=${job.roundsDone} total=${job.rounds} unit="rounds" />
       <dl class="facts">
@@ -110,8 +111,11 @@ function OverviewPart({ job, peers, history, onChange }: PartProps) {
         <dd>${formatLoss(job.heldOutLoss)} (base ${formatLoss(job.baseLoss)})</dd>
         <dt>Best checkpoint</dt>
         <dd>${job.best ? `${formatLoss(job.best.heldOutLoss)}, round ${job.best.round}` : 'none yet'}</dd>
-        <dt>Time left</dt>
-        <dd>${left === null ? 'not known yet' : `about ${formatDuration(left)}`}</dd>
+        ${
+          !isOver &&
+          html`<dt>Time left</dt>
+            <dd>${left === null ? 'not known yet' : `about ${formatDuration(left)}`}</dd>`
+        }
         <dt>Speed</dt>
         <dd>${Math.round(job.tokensPerSecond).toLocaleString('en-US')} tokens/s in the newest round</dd>
       </dl>
@@ -119,15 +123,19 @@ function OverviewPart({ job, peers, history, onChange }: PartProps) {
     </section>
     <${RoundPart} job=${job} peers=${peers} history=${history} />
     <${HistoryCharts} history=${history} />
-    <section>
-      <h2>Invite</h2>
-      ${
-        job.invite === null
-          ? html`<p>The shared invite is revoked.</p>`
-          : html`<p>On another machine, run <code>lora-swarm node -</code> and paste this invite:</p>
-              <p><code class="long">${job.invite}</code></p>`
-      }
-    </section>`;
+    ${!isOver && html`<${Invite} invite=${job.invite} />`}`;
+}
+
+function Invite({ invite }: { invite: string | null }) {
+  return html`<section>
+    <h2>Invite</h2>
+    ${
+      invite === null
+        ? html`<p>The shared invite is revoked.</p>`
+        : html`<p>On another machine, run <code>lora-swarm node -</code> and paste this invite:</p>
+            <p><code class="long">${invite}</code></p>`
+    }
+  </section>`;
 }
 
 /** Buttons for the actions that the operator can take on the job now. */

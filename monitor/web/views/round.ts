@@ -34,7 +34,7 @@ export function RoundPart({
     </ol>
     <p>
       ${job.reason !== '' && html`${job.reason}. `}
-      ${opened && html`Open for ${formatDuration((Date.now() - opened.at) / 1000)}. `}
+      ${opened && job.phase !== 'finished' && html`Open for ${formatDuration((Date.now() - opened.at) / 1000)}. `}
       ${job.secondsLeft !== null && html`At most ${formatDuration(job.secondsLeft)} left. `}
       ${assigned.length > 0 && html`${received.length} of ${assigned.length} updates have arrived.`}
     </p>
