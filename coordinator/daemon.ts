@@ -161,20 +161,18 @@ export async function startCoordinator(
     const views = new Views({ version, startedAt }, { coordinator, network, store, blobs, folders, clock });
     coordinator.onEvent((event, name) => metrics.observe(event, name));
     coordinator.onEvent((event, name) => logEvents(log, event, name));
+    const baseFolder = (base: Manifest['base']) =>
+      layOutBase({ home, base, pathOf: (digest) => blobs.path(digest) });
     const publisher = new JobPublisher(
       { registry: options.registry ?? null },
-      { coordinator, store, folders, log, clock, signer: identity.signer },
+      { coordinator, store, folders, log, clock, signer: identity.signer, baseFolder },
     );
     coordinator.onEvent((event) => publisher.observe(event));
     teardown.add(() => publisher.stop());
     const { devices, threads, baseBits, precision } = compute;
     const engine = devices === 'auto' ? devices : deviceNames(devices, ',');
     const model = { cacheDir: join(home, 'cache'), compute: { engine, threads, baseBits, precision } };
-    const workDeps = {
-      ...{ coordinator, store, folders, clock, log },
-      baseFolder: (base: Manifest['base']) =>
-        layOutBase({ home, base, pathOf: (digest) => blobs.path(digest) }),
-    };
+    const workDeps = { coordinator, store, folders, clock, log, baseFolder };
     const work = new BackgroundWork({
       sources: [
         new TaskEvaluator(model, { ...workDeps, evaluate: evaluateInProcess }),

@@ -1,6 +1,7 @@
 import type { Clock } from '../../common/clock.ts';
 import type { Logger } from '../../common/logger.ts';
 import type { JobEvent } from '../../monitor/job-events.ts';
+import type { Manifest } from '../../protocol/manifest.ts';
 import { withSettings } from '../../protocol/settings.ts';
 import { type Signer, verifyMessage } from '../../protocol/signing.ts';
 import type { Registry } from '../../registry/registry.ts';
@@ -24,6 +25,8 @@ export interface JobPublisherDeps {
   readonly log: Logger;
   readonly clock: Clock;
   readonly signer: Signer;
+  /** Returns the folder of a base on this machine. */
+  readonly baseFolder: (base: Manifest['base']) => Promise<string>;
 }
 
 /** Tag of the best checkpoint of a job. */
@@ -89,7 +92,7 @@ export class JobPublisher {
   }
 
   async #addAll(run: JobRun, home: string): Promise<void> {
-    const { store, clock, signer } = this.#deps;
+    const { store, clock, signer, baseFolder } = this.#deps;
     const best = this.#bestRound(run);
     const newest = isOver(run.driver.state) ? run.record.checkpoint.checkpoint.round : null;
     if (best === null && newest === null) return;
@@ -108,6 +111,9 @@ export class JobPublisher {
       const { job } = run.context;
       const results = store.tasks.of(job)?.limit === null ? store.tasks.results(job) : [];
       for (const result of results) this.#measure(run, result, registry);
+      // Exports of merged models look here for the base.
+      const { base } = run.context.manifest;
+      registry.rememberBase(base.digest, await baseFolder(base));
     } finally {
       registry.close();
     }

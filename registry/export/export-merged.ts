@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { mergeModel } from '../../lora/adapter/merge-model.ts';
 import { describeBase } from '../../lora/models/base/base-identity.ts';
 import { registryError } from '../errors.ts';
@@ -45,7 +46,8 @@ export async function baseOf(
   { base: given, cacheDir, signal }: Pick<ExportMergedOptions, 'base' | 'cacheDir' | 'signal'>,
 ): Promise<string> {
   const { digest: wanted, name } = version.manifest.base;
-  const base = given ?? registry.baseFolder(wanted);
+  const seen = registry.baseFolder(wanted);
+  const base = given ?? (seen !== null && existsSync(seen) ? seen : null);
   if (base === null) {
     const message = `the base of ${version.label} (${name ?? wanted}) has not been seen on this machine`;
     throw registryError('BASE_UNKNOWN', message, { version: version.label, base: wanted });

@@ -170,6 +170,7 @@ describe('the registry', () => {
       log: silentLogger,
       clock: world.clock.process(() => true),
       signer: COORDINATOR,
+      baseFolder: async () => 'home/bases/toy',
     };
     return { registry, deps, published: () => new JobPublisher({ registry: home }, deps) };
   }
@@ -220,6 +221,7 @@ describe('the registry', () => {
     await one.stop();
     expect(registry.resolve('toy:best').manifest.job?.round).toBe(best);
     expect(registry.resolve('toy:latest').manifest.job?.round).toBe(3);
+    expect(registry.baseFolder(world.toy.manifest.base.digest)).toBe('home/bases/toy');
   });
 
   test('gets a checkpoint that the operator tags, and the tag moves', async () => {
