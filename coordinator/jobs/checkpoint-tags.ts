@@ -1,13 +1,14 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Clock } from '../../common/clock.ts';
-import { type Signer, verifyMessage } from '../../protocol/signing.ts';
+import type { Signer } from '../../protocol/signing.ts';
 import type { Registry } from '../../registry/registry.ts';
 import type { CheckpointFolders } from '../context.ts';
 import { coordinatorError } from '../errors.ts';
 import type { JobRun } from '../job-run.ts';
 import { requireKept } from '../require-kept.ts';
 import type { Store, StoredCheckpoint } from '../store/store.ts';
+import { publishStored } from './publish-stored.ts';
 
 export interface CheckpointTagsDeps {
   readonly store: Store;
@@ -60,30 +61,17 @@ export class CheckpointTags {
       throw coordinatorError('NO_REGISTRY', 'the coordinator runs without a registry (--no-publish)', {});
     }
     return this.#with(this.#home, async (registry) => {
+      const { folders } = this.#deps;
       const { name } = run.context.stored;
       const { publishedVersion } = await import('../../registry/publish-checkpoint.ts');
       const known = publishedVersion(registry, name, stored.digest);
-      if (known === null) await this.#publish(run, stored, registry, tag, reason);
-      else await registry.tag({ name, number: known.number }, tag, reason);
+      if (known !== null) await registry.tag({ name, number: known.number }, tag, reason);
+      else {
+        requireKept({ kept: stored.weights === 'held', round: stored.round });
+        await publishStored(run, stored, { reason, tags: [tag] }, { registry, folders });
+      }
       return versionsOf(run, registry);
     });
-  }
-
-  async #publish(
-    run: JobRun,
-    stored: StoredCheckpoint,
-    registry: Registry,
-    tag: string,
-    reason: string,
-  ): Promise<void> {
-    const { publishable, publishCheckpoint } = await import('../../registry/publish-checkpoint.ts');
-    const { job, manifest } = run.context;
-    const { digest, round, envelope, weights } = stored;
-    requireKept({ kept: weights === 'held', round });
-    const { message } = verifyMessage('checkpoint', envelope);
-    const folder = this.#deps.folders.path(manifest.name, round);
-    const checkpoint = publishable(digest, message);
-    await publishCheckpoint(registry, { folder, job, manifest, checkpoint, reason, tags: [tag] });
   }
 
   async #with<T>(home: string, work: (registry: Registry) => Promise<T>): Promise<T> {

@@ -2,8 +2,7 @@ import type { Clock } from '../../common/clock.ts';
 import type { Logger } from '../../common/logger.ts';
 import type { JobEvent } from '../../monitor/job-events.ts';
 import type { Manifest } from '../../protocol/manifest.ts';
-import { withSettings } from '../../protocol/settings.ts';
-import { type Signer, verifyMessage } from '../../protocol/signing.ts';
+import type { Signer } from '../../protocol/signing.ts';
 import type { Registry } from '../../registry/registry.ts';
 import type { AdapterVersion } from '../../registry/version.ts';
 import { bestCheckpoint } from '../best-checkpoint.ts';
@@ -12,6 +11,7 @@ import type { Coordinator } from '../coordinator.ts';
 import type { JobRun } from '../job-run.ts';
 import { isOver } from '../round/job-phase.ts';
 import type { Store, TaskResult } from '../store/store.ts';
+import { publishStored } from './publish-stored.ts';
 
 export interface JobPublisherOptions {
   /** Folder of the registry; null if nothing is published. */
@@ -152,23 +152,12 @@ export class JobPublisher {
     name = run.context.stored.name,
   ): Promise<AdapterVersion | null> {
     const { store, folders, log } = this.#deps;
-    const { job, manifest, settings } = run.context;
-    const { publishable, publishCheckpoint, publishedVersion } = await import(
-      '../../registry/publish-checkpoint.ts'
-    );
+    const { job, manifest } = run.context;
+    const { publishedVersion } = await import('../../registry/publish-checkpoint.ts');
     const stored = store.rounds.checkpoint(job, round)!;
     const known = publishedVersion(registry, name, stored.digest);
     if (known !== null || stored.weights !== 'held') return known;
-    const { message } = verifyMessage('checkpoint', stored.envelope);
-    const { version } = await publishCheckpoint(registry, {
-      folder: folders.path(manifest.name, round),
-      job,
-      manifest: withSettings(manifest, settings.at(round)),
-      checkpoint: publishable(stored.digest, message),
-      reason,
-      tags,
-      name,
-    });
+    const version = await publishStored(run, stored, { reason, tags, name }, { registry, folders });
     log.info({ job: manifest.name, round, version: version.label, registry: registry.home }, 'job-published');
     return version;
   }

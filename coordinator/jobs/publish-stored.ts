@@ -1,0 +1,35 @@
+import { withSettings } from '../../protocol/settings.ts';
+import { verifyMessage } from '../../protocol/signing.ts';
+import type { Registry } from '../../registry/registry.ts';
+import type { AdapterVersion } from '../../registry/version.ts';
+import type { CheckpointFolders } from '../context.ts';
+import type { JobRun } from '../job-run.ts';
+import type { StoredCheckpoint } from '../store/store.ts';
+
+export interface PublishStoredOptions {
+  readonly reason: string;
+  /** Tags besides `latest` to move to the version. */
+  readonly tags: readonly string[];
+  /** Name of the adapter. @default the name of the job */
+  readonly name?: string;
+}
+
+/** Adds a checkpoint whose weights are kept to a registry, with the settings of its round. */
+export async function publishStored(
+  { context }: JobRun,
+  { digest, round, envelope }: StoredCheckpoint,
+  options: PublishStoredOptions,
+  { registry, folders }: { registry: Registry; folders: Pick<CheckpointFolders, 'path'> },
+): Promise<AdapterVersion> {
+  const { publishable, publishCheckpoint } = await import('../../registry/publish-checkpoint.ts');
+  const { job, manifest, settings } = context;
+  const { message } = verifyMessage('checkpoint', envelope);
+  const { version } = await publishCheckpoint(registry, {
+    folder: folders.path(manifest.name, round),
+    job,
+    manifest: withSettings(manifest, settings.at(round)),
+    checkpoint: publishable(digest, message),
+    ...options,
+  });
+  return version;
+}
