@@ -218,7 +218,6 @@ export interface PeerReceipts {
 export interface PeerStanding {
   job: string;
   jobName: string;
-  /** `invite:ID` for all nodes that joined with the same personal invite, else the peer id of the node. */
   person: string;
   /** The personal invite that the node joined with; null if it joined without one. */
   invite: { id: string; name: string | null } | null;
