@@ -2,6 +2,7 @@ import { mkdtemp, readdir, rm, stat, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Clock } from '../common/clock.ts';
 import { sleep } from '../common/deadline.ts';
+import { isAlive } from '../common/durable.ts';
 import { isSwarmError, messageOf } from '../common/errors.ts';
 import { makeFolder } from '../common/folders.ts';
 import { systemClock } from '../common/system-clock.ts';
@@ -14,7 +15,7 @@ import { writePeftFolder } from './peft-folder.ts';
 import { fetchOrRecheck, HOLDERS_FAILED } from './phases/recheck.ts';
 import { openReaderHost, type ReaderHost, type ReadHead, readNewest } from './reader.ts';
 
-/** Milliseconds between two questions for the newest head. A round usually takes longer. */
+/** Default of {@link FollowOptions.lookMs}. A round usually takes longer. */
 const LOOK_MS = 5_000;
 /**
  * Number of newest checkpoints that stay on disk. A reader that was given a checkpoint has at least LOOK_MS to load it
@@ -22,10 +23,11 @@ const LOOK_MS = 5_000;
  */
 const KEPT_CHECKPOINTS = 2;
 /**
- * Milliseconds without a look after which the folder of another follower is deleted. Its process was killed, because a
- * running follower looks every LOOK_MS.
+ * Milliseconds without a sign of life after which the folder of a process that does not run is deleted. The process id
+ * alone does not tell whether the process runs, because containers that share the folder cannot see each other's
+ * processes. A follower gives a sign of life at each look and whenever a range of 1 MiB has arrived.
  */
-const ABANDONED_MS = 60 * 60 * 1000;
+const ABANDONED_MS = 5 * 60 * 1000;
 
 /** The job to follow, and the folder for its checkpoints. */
 export interface FollowOptions extends JobTarget {
@@ -37,6 +39,8 @@ export interface FollowOptions extends JobTarget {
   readonly keyFolder?: string;
   /** Version of this program that other peers see. @default the package's version */
   readonly version?: string;
+  /** Milliseconds between two questions for the newest head. @default 5,000 */
+  readonly lookMs?: number;
   readonly signal: AbortSignal;
 }
 
@@ -74,6 +78,7 @@ export class JobFollower {
   readonly #host: ReaderHost;
   readonly #closing = new AbortController();
   readonly #signal: AbortSignal;
+  readonly #lookMs: number;
   /** The job as the coordinator described it last; null if the follower must connect again. */
   #read: ReadHead | null = null;
   #head: Head | null = null;
@@ -92,6 +97,7 @@ export class JobFollower {
     this.#clock = deps.clock ?? systemClock;
     this.#home = own.home;
     this.#host = own.host;
+    this.#lookMs = options.lookMs ?? LOOK_MS;
     this.#signal = AbortSignal.any([options.signal, this.#closing.signal]);
   }
 
@@ -105,7 +111,7 @@ export class JobFollower {
     const clock = deps.clock ?? systemClock;
     await makeFolder(folder);
     await removeAbandoned(folder, clock.now());
-    const home = await mkdtemp(join(folder, 'job-'));
+    const home = await mkdtemp(join(folder, `${process.pid}-`));
     let host: ReaderHost | null = null;
     try {
       host = await openReaderHost({ ...options, home }, { clock });
@@ -148,7 +154,7 @@ export class JobFollower {
         if (!isTransient(error)) throw error;
         this.#waitFor(error);
       }
-      await sleep(this.#clock, LOOK_MS, this.#signal);
+      await sleep(this.#clock, this.#lookMs, this.#signal);
     }
   }
 
@@ -156,7 +162,7 @@ export class JobFollower {
   async #follow(): Promise<void> {
     while (!this.#signal.aborted) {
       try {
-        await sleep(this.#clock, LOOK_MS, this.#signal);
+        await sleep(this.#clock, this.#lookMs, this.#signal);
         await this.#look();
       } catch (error) {
         if (!this.#signal.aborted) this.#waitFor(error);
@@ -174,8 +180,7 @@ export class JobFollower {
 
   /** Asks for the newest head, and fetches its checkpoint if it is new. */
   async #look(): Promise<void> {
-    const now = new Date(this.#clock.now());
-    await utimes(this.#home, now, now);
+    await this.#touch();
     const { coordinator, job, manifest } = await this.#newest();
     const head = this.#head!;
     const { digest, round, adapter } = head.checkpoint;
@@ -188,6 +193,8 @@ export class JobFollower {
         network.fetchBlob(adapter, {
           holders: [coordinator, ...head.included.map(({ peer }) => peer)],
           signal: this.#signal,
+          // If the folder was deleted, the fetch fails by itself.
+          onProgress: () => void this.#touch().catch(() => {}),
         }),
       );
       const folder = join(this.#home, digest);
@@ -202,6 +209,12 @@ export class JobFollower {
     if (this.#reason === null) return;
     this.#reason = null;
     this.#onEvent({ type: 'reached' });
+  }
+
+  /** Shows other processes that this follower uses its folder. */
+  #touch(): Promise<void> {
+    const now = new Date(this.#clock.now());
+    return utimes(this.#home, now, now);
   }
 
   /** Updates `#head`, and returns the other facts of the job. */
@@ -245,6 +258,7 @@ function isTransient(error: unknown): boolean {
 async function removeAbandoned(folder: string, now: number): Promise<void> {
   for (const name of await readdir(folder)) {
     const path = join(folder, name);
+    if (isAlive(Number(name.split('-')[0]))) continue;
     // Another process may have deleted the folder since this one read the list.
     const entry = await stat(path).catch(() => null);
     if (entry !== null && now - entry.mtimeMs > ABANDONED_MS)
