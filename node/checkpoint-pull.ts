@@ -29,6 +29,11 @@ export interface PullOptions extends JobTarget {
    * @default SWARM_HOME/reader, else lora-swarm/reader in the user's data folder
    */
   readonly keyFolder?: string;
+  /**
+   * Home of a node that does not run now. The download uses the node's key, so the personal invite of the node works.
+   * @default none
+   */
+  readonly nodeHome?: string | undefined;
   /** Version of this program that other peers see. @default the package's version */
   readonly version?: string;
   /** @default never aborts */
@@ -77,7 +82,7 @@ async function pull(options: PullOptions, clock: Clock): Promise<PulledCheckpoin
     return await withReader({ ...options, home, signal }, { clock }, async (reader) => {
       const { network, blobs, coordinator, job, head } = reader;
       const manifest = head.settings ? withSettings(reader.manifest, head.settings.values) : reader.manifest;
-      const { adapter, round, heldOutLoss } = head.checkpoint;
+      const { adapter, round } = head.checkpoint;
       keepPartial = true;
       const wanted = { job, digest: adapter.digest, coordinator };
       await fetchOrRecheck(wanted, { network, clock }, signal, () =>
@@ -87,27 +92,50 @@ async function pull(options: PullOptions, clock: Clock): Promise<PulledCheckpoin
           onProgress: ({ bytes, total }) => onProgress?.({ round, bytes, total }),
         }),
       );
-      await writePeftFolder(output, blobs.path(adapter.digest), manifest);
       const curve = await fetchLossCurve(reader, (body) =>
         request({ network, clock }, coordinator, 'record', body, signal),
       );
-      await writeCard(output, { job, manifest, head, curve });
-      keepPartial = false;
-      const version = await publish(options, { job, manifest, head });
-      return { job, name: manifest.name, round, heldOutLoss, version };
+      const { checkpoint } = head;
+      const weights = blobs.path(adapter.digest);
+      const onFiles = (): void => {
+        keepPartial = false;
+      };
+      return await writeCheckpoint(options, { job, manifest, checkpoint, curve, weights, onFiles });
     });
   } finally {
     if (!keepPartial) await rm(home, { recursive: true, force: true });
   }
 }
 
-/** Adds the checkpoint to a registry, if the options name one. @returns the label of its version, or null */
-async function publish(
-  { output, registry, name }: PullOptions,
-  { job, manifest, head }: { job: string; manifest: Manifest; head: Head },
-): Promise<string | null> {
-  if (registry === undefined) return null;
-  const { digest, round, heldOutLoss } = head.checkpoint;
+/** A checkpoint whose weights are on this machine. */
+export interface FetchedCheckpoint {
+  /** Digest of the job. */
+  readonly job: string;
+  readonly manifest: Manifest;
+  readonly checkpoint: Pick<Head['checkpoint'], 'digest' | 'round' | 'heldOutLoss'>;
+  /** Held-out losses up to that of the checkpoint, oldest first; empty if the coordinator did not answer. */
+  readonly curve: readonly CurvePoint[];
+  /** Path of the adapter's weights. */
+  readonly weights: string;
+}
+
+/**
+ * Writes a checkpoint to a PEFT folder with a model card, and adds it to the registry if the options name one. The swarm
+ * gives its members no figures on tasks, so the card has none.
+ * @throws SwarmError REGISTRY_*, and errors of the file system
+ */
+export async function writeCheckpoint(
+  { output, registry, name }: Pick<PullOptions, 'output' | 'registry' | 'name'>,
+  { job, manifest, checkpoint, curve, weights, onFiles }: FetchedCheckpoint & { onFiles?: () => void },
+): Promise<PulledCheckpoint> {
+  await writePeftFolder(output, weights, manifest);
+  const baseLoss = curve[0]?.round === 0 ? curve[0].heldOutLoss : null;
+  const card = checkpointCard({ job, manifest, checkpoint, baseLoss, curve, figures: null });
+  await writeFile(join(output, CARD_FILE), card);
+  onFiles?.();
+  const { digest, round, heldOutLoss } = checkpoint;
+  const pulled = { job, name: manifest.name, round, heldOutLoss };
+  if (registry === undefined) return { ...pulled, version: null };
   const { version } = await publishCheckpoint(registry, {
     folder: output,
     job,
@@ -116,16 +144,5 @@ async function publish(
     name,
     reason: 'lora-swarm checkpoint pull',
   });
-  return version.label;
-}
-
-/** Writes the model card. The swarm gives strangers no figures on tasks, so the card has none. */
-async function writeCard(
-  output: string,
-  { job, manifest, head, curve }: { job: string; manifest: Manifest; head: Head; curve: CurvePoint[] },
-): Promise<void> {
-  const { checkpoint } = head;
-  const baseLoss = curve[0]?.round === 0 ? curve[0].heldOutLoss : null;
-  const card = checkpointCard({ job, manifest, checkpoint, baseLoss, curve, figures: null });
-  await writeFile(join(output, CARD_FILE), card);
+  return { ...pulled, version: version.label };
 }

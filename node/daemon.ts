@@ -31,6 +31,7 @@ import type { NodeDeps, SwarmNodeOptions } from './context.ts';
 import { checkDaemonOptions, type NodeDaemonOptions, resolveTargets } from './daemon-options.ts';
 import { OwnerLimits } from './limits/owner-limits.ts';
 import { defaultPolicy } from './limits/policy.ts';
+import { fetchOwnCheckpoint } from './own-checkpoint.ts';
 import { peerName } from './peer-name.ts';
 import { SwarmNodes } from './sharing/swarm-nodes.ts';
 import { addNodeChecks } from './status/health-checks.ts';
@@ -202,6 +203,8 @@ export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps
       runId: randomBytes(8).toString('hex'),
       meter: metrics,
     };
+    const stopping = new AbortController();
+    teardown.add(() => stopping.abort());
     let finish = (): void => {};
     const stopped = new Promise<SwarmError | null>((resolve) => {
       finish = () => resolve(nodes.shutOut);
@@ -252,7 +255,14 @@ export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps
     teardown.add(...addNodeChecks(health, { status, isOne, store, checkDisk: () => checkWritable(home) }));
     const { url, server } = await startNodeHttp(
       { port: options.port ?? 0, token },
-      { health, registry: metrics.registry, status, control },
+      {
+        ...{ health, registry: metrics.registry, status, control },
+        checkpoint: (job) => {
+          const { collector } = nodes;
+          const deps = { network, blobs, clock: systemClock, collector };
+          return fetchOwnCheckpoint({ home, job }, deps, stopping.signal);
+        },
+      },
     );
     teardown.add(() => server.close());
     if (store.firstTime('consent')) log.info({ notice: CONSENT_NOTICE }, 'consent-shown');

@@ -116,7 +116,7 @@ export class JobMembership {
       // An aborted attempt may end after the next attempt has begun.
       if (this.#joining === own) this.#joining = null;
     }
-    this.#deps.knownJobs?.remember(this.#options, joined.manifest.name);
+    this.#deps.knownJobs?.remember(this.#options, { job: joined.job, name: joined.manifest.name });
     if (joined.head !== null) await worker.context.headSettings.check(joined.head, signal);
     return worker.prepare(joined, signal);
   }

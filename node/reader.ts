@@ -23,6 +23,8 @@ export interface ReaderOptions extends JobTarget {
    * @default SWARM_HOME/reader, else lora-swarm/reader in the user's data folder
    */
   readonly keyFolder?: string;
+  /** Home of a node that does not run now. If given, its key is used, also without an invite token. @default none */
+  readonly nodeHome?: string | undefined;
   /** Version of this program that other peers see. @default the package's version */
   readonly version?: string;
   readonly signal: AbortSignal;
@@ -70,8 +72,8 @@ export async function openReaderHost(
   }
   const blobs = await FileBlobStore.open({ home }, { clock });
   // Without an invite token, the coordinator need not recognise this machine, so each call has a new key.
-  const keyFolder = target.token === null ? home : (options.keyFolder ?? resolveHomes().reader);
-  const identity = await loadIdentity(keyFolder);
+  const ownKey = target.token === null ? home : (options.keyFolder ?? resolveHomes().reader);
+  const identity = await loadIdentity(options.nodeHome ?? ownKey);
   const network = await createHost(
     { listen: [], bootstrap: [], mdns: [], home, agent: `lora-swarm/${version}` },
     { identity, blobs, log: silentLogger, clock },
@@ -104,7 +106,7 @@ export async function withReader<T>(
  * @throws SwarmError CONNECT_FAILED, JOB_NOT_FOUND, CHECKPOINT_UNTRUSTED, and refusals of the network and of admission
  */
 export async function readNewest(
-  { network, target }: ReaderHost,
+  { network, target }: Pick<ReaderHost, 'network' | 'target'>,
   { clock }: { clock: Clock },
   signal: AbortSignal,
 ): Promise<ReadHead> {

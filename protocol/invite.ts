@@ -56,11 +56,11 @@ export function decodeInvite(text: string): Invite {
   const encoded = text.slice(PREFIX.length);
   const bytes = Buffer.from(encoded, 'base64url');
   // Node skips characters that are not base64url, so compare the text with the re-encoded bytes.
-  if (bytes.toString('base64url') !== encoded) throw invalid('it is not base64url');
+  if (bytes.toString('base64url') !== encoded) throw invalid('a part of it is missing or changed');
   try {
     return decodeCbor(new Uint8Array(bytes), inviteSchema, INVITE_CHARACTERS);
   } catch (cause) {
-    throw invalid('it is damaged', cause);
+    throw invalid('a part of it is missing or changed', cause);
   }
 }
 

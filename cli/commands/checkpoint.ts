@@ -1,12 +1,11 @@
-import { rmdir, writeFile } from 'node:fs/promises';
+import { writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import type { Command } from 'commander';
 import { claimOutput } from '../../common/folders.ts';
-import { formatBytes } from '../../common/text.ts';
-import { resolveCache, resolveHomes } from '../../common/user-folders.ts';
+import { resolveCache } from '../../common/user-folders.ts';
 import { copyCheckpoint } from '../../coordinator/client/copy-checkpoint.ts';
 import { requireKept } from '../../coordinator/require-kept.ts';
-import type { ApiClient, CheckpointView, GgufType, JobDetail, Registry } from '../../index.ts';
+import type { ApiClient, CheckpointView, GgufType, JobDetail } from '../../index.ts';
 import type { Manifest } from '../../protocol/manifest.ts';
 import { withSettings } from '../../protocol/settings.ts';
 import type { ExportForm } from '../../registry/export/card-parts.ts';
@@ -17,10 +16,10 @@ import { usageError } from '../errors.ts';
 import { BASE_MODEL, baseFolder } from '../models/base-model.ts';
 import { ggufOption, writingGguf } from '../models/gguf.ts';
 import { homeOption, jsonOption, roundOrBest } from '../options/common.ts';
-import { inviteFileOption, readTarget, TARGET_HELP, type TargetOptions } from '../options/target-input.ts';
-import { ProgressLine, printJson, printLines, printNote } from '../print.ts';
+import { printJson, printLines, printNote } from '../print.ts';
 import { versionJson } from '../views/adapters.ts';
 import { checkpointLines, checkpointTable, sampleLines } from '../views/checkpoints.ts';
+import { registerPull } from './checkpoint-pull.ts';
 
 interface CommonOptions {
   home?: string;
@@ -75,30 +74,7 @@ export function registerCheckpoint(program: Command, context: Context): void {
     )
     .addOption(registryOption())
     .action((job: string | undefined, options: PublishOptions) => publish(context, job, options));
-  checkpoint
-    .command('pull')
-    .argument('<invite>', `${TARGET_HELP}. With --invite-file or SWARM_INVITE, leave this argument out`)
-    .argument('[dir]', 'folder to write to')
-    .description(
-      'download the newest checkpoint of a job from its swarm, as a PEFT adapter; works on any machine',
-    )
-    .option(
-      '--job <digest>',
-      'digest of the job, if the coordinator has several jobs and the invite or multiaddr names none',
-    )
-    .addOption(inviteFileOption())
-    .option('--force', 'write into <dir> even if it is not empty')
-    .option('--publish', 'also add the checkpoint to the registry of adapters')
-    .option(
-      '--name <name>',
-      'name of the adapter in the registry (default: the name of the job)',
-      adapterName,
-    )
-    .addOption(registryOption())
-    .addOption(jsonOption())
-    .action((first: string, second: string | undefined, options: PullOptions) =>
-      pull(context, first, second, options),
-    );
+  registerPull(checkpoint, context);
 }
 
 async function list(context: Context, job: string | undefined, options: CommonOptions): Promise<void> {
@@ -247,50 +223,4 @@ async function convert(
   const { signal, environment, cwd } = context;
   const onWarning = (text: string): void => printNote(context, text);
   await mergeModel({ ...files, cacheDir: resolveCache(environment, cwd), signal, onWarning });
-}
-
-interface PullOptions extends TargetOptions {
-  force?: boolean;
-  json?: boolean;
-  publish?: boolean;
-  name?: string;
-  registry?: string;
-}
-
-/**
- * Runs `lora-swarm checkpoint pull`.
- * @param first the invite. If the invite comes from a file or a variable, `second` is missing and `first` is the folder
- */
-async function pull(
-  context: Context,
-  first: string,
-  second: string | undefined,
-  options: PullOptions,
-): Promise<void> {
-  const { pullCheckpoint } = await import('../../index.ts');
-  const from = await readTarget(context, second === undefined ? [] : [first], options);
-  const output = resolve(context.cwd, second ?? first);
-  await claimOutput(output, { force: options.force === true });
-  const { version, signal, environment, cwd } = context;
-  const keyFolder = resolveHomes(undefined, environment, cwd).reader;
-  const progress = new ProgressLine(context);
-  const onProgress = ({ round, bytes, total }: { round: number; bytes: number; total: number }): void =>
-    progress.update(`adapter of round ${round}: ${formatBytes(bytes)} of ${formatBytes(total)}`);
-  const pullWith = (registry?: Registry) =>
-    pullCheckpoint({
-      ...{ output, ...from, keyFolder, version, signal, onProgress, name: options.name },
-      ...(registry && { registry }),
-    });
-  const pulled = await (options.publish ? withRegistry(context, options, pullWith) : pullWith())
-    .catch(async (error: unknown) => {
-      // rmdir removes the folder only if it is empty.
-      await rmdir(output).catch(() => {});
-      throw error;
-    })
-    .finally(() => progress.clear());
-  if (options.json) printJson(context, { schemaVersion: 1, output, ...pulled });
-  else {
-    const text = `PEFT adapter of round ${pulled.round} of job ${pulled.name} in ${output}`;
-    printLines(context, [pulled.version === null ? text : `${text}, ${pulled.version} in the registry`]);
-  }
 }

@@ -3,9 +3,10 @@ import { formatDuration } from '../../common/text.ts';
 import { resolveHomes } from '../../common/user-folders.ts';
 import { type ApiClient, isSwarmError, type KeptLimits, type NodeStatus } from '../../index.ts';
 import { NODE_LIMITS } from '../../monitor/node-limits.ts';
-import { claimHome, readDaemonFile } from '../../storage/daemon-home.ts';
+import { claimHome } from '../../storage/daemon-home.ts';
 import type { Context } from '../context.ts';
 import { pollUntilAborted } from '../daemon/run.ts';
+import { runningNode } from '../daemon/running-node.ts';
 import { homeOption, jsonOption, lifetime } from '../options/common.ts';
 import { keysAtStart, limitLines, parseLimits } from '../options/limits.ts';
 import { printJson, printLines } from '../print.ts';
@@ -108,19 +109,6 @@ async function keepLimits(home: string, changes: ReturnType<typeof parseLimits>)
   const file = await LimitsFile.open(home);
   if (Object.keys(changes).length > 0) await file.change(changes);
   return file.limits;
-}
-
-/** Returns the API of the node that runs in the home; null if no node runs there. */
-async function runningNode(context: Context, home: string): Promise<ApiClient | null> {
-  if ((await readDaemonFile(home, 'node')) === null) return null;
-  try {
-    const api = await nodeApi(context, { home });
-    await api.status();
-    return api;
-  } catch (error) {
-    if (isSwarmError(error, 'DAEMON_NOT_RUNNING')) return null;
-    throw error;
-  }
 }
 
 /** @throws SwarmError DAEMON_NOT_RUNNING */

@@ -32,7 +32,7 @@ import { ProgressLine, printJson, printLines, timeOfDay } from '../print.ts';
 import { NodeProgress, weightText } from '../views/node.ts';
 import { NodeLines } from '../views/node-news.ts';
 import { addressLines } from '../views/status.ts';
-import { farewell } from '../views/thanks.ts';
+import { farewell, homeFlag } from '../views/thanks.ts';
 import { registerNodeControl } from './node-control.ts';
 
 interface NodeOptions extends TargetOptions, LimitOptions {
@@ -156,7 +156,9 @@ async function run(context: Context, target: readonly string[], options: NodeOpt
   const signal = AbortSignal.any([context.signal, ended.signal]);
   let latest: NodeStatus | null = null;
   const progress = new ProgressLine(context);
-  const screen = new NodeScreen(context, { warnings, logFile: logFileOf(home, 'node') });
+  const screen = new NodeScreen(context, {
+    ...{ warnings, logFile: logFileOf(home, 'node'), homeFlag: homeFlag(context, home) },
+  });
   try {
     // This client gets no signal, because the status of the daemon is also needed while the daemon drains.
     const api = await connect({ home }, { role: 'node' });
@@ -183,7 +185,7 @@ async function run(context: Context, target: readonly string[], options: NodeOpt
         ...(hasScreen ? [''] : []),
       ]);
     }
-    const lines = new NodeLines();
+    const lines = new NodeLines({ homeFlag: homeFlag(context, home) });
     const nodeProgress = new NodeProgress();
     let last = '';
     await pollUntilAborted(signal, async () => {

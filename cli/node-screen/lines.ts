@@ -30,6 +30,8 @@ export interface ScreenState {
   readonly news: readonly { readonly at: number; readonly text: string }[];
   /** Path of the log file. */
   readonly logFile: string;
+  /** The option with which other commands find the home of the node; an empty text if they find it without. */
+  readonly homeFlag: string;
 }
 
 /** Size of a terminal in characters. */
@@ -103,7 +105,8 @@ export function jobsOf(status: NodeStatus): NodeForJob[] {
 
 type Lines = (label: string, text: string, limit?: number) => string[];
 
-function onlyJob(job: NodeForJob, { timeLeft, download, status }: ScreenState, lines: Lines): string[] {
+function onlyJob(job: NodeForJob, state: ScreenState, lines: Lines): string[] {
+  const { timeLeft, download } = state;
   const { now, problem } = stateOf(job);
   const left = timeLeft[0] ?? { round: null, job: null };
   return [
@@ -112,7 +115,7 @@ function onlyJob(job: NodeForJob, { timeLeft, download, status }: ScreenState, l
     ...(job.state === 'training' ? lines('round', progressText(job.step, job.steps, left.round)) : []),
     ...(job.job === null ? [] : lines('job', jobText(job, left.job))),
     ...standingOf(job).flatMap((text) => lines('standing', text)),
-    ...thanksOf(job, status).flatMap((text, i) => lines(i === 0 ? 'thanks' : '', text)),
+    ...thanksOf(job, state).flatMap((text, i) => lines(i === 0 ? 'thanks' : '', text)),
   ];
 }
 
@@ -130,7 +133,7 @@ function oneOfSeveral(job: NodeForJob, index: number, state: ScreenState, lines:
     ...(problem === null ? [] : lines('', problemText(problem))),
     ...(job.job === null ? [] : lines('', `${jobText(job, left.job)}; ${share}`)),
     ...standingOf(job).flatMap((text) => lines('', `standing ${text}`)),
-    ...thanksOf(job, state.status).flatMap((text) => lines('', text)),
+    ...thanksOf(job, state).flatMap((text) => lines('', text)),
   ];
 }
 
@@ -161,8 +164,11 @@ function standingOf({ standing }: NodeStatus): string[] {
 }
 
 /** Returns the thanks for a job that has ended; no text for a job that has not ended. */
-export function thanksOf({ done, job }: NodeStatus, { totals }: NodeStatus): string[] {
-  return done && job !== null ? thanksTexts(job, totals) : [];
+export function thanksOf(
+  { done, job }: NodeStatus,
+  { status, homeFlag }: Pick<ScreenState, 'status' | 'homeFlag'>,
+): string[] {
+  return done && job !== null ? thanksTexts(job, status.totals, { homeFlag }) : [];
 }
 
 /** Returns the newest update of a job that did not count, with the reason. */

@@ -20,6 +20,8 @@ const RECONNECT_MS = 10_000;
 interface ScreenOptions {
   readonly warnings: ScreenWarnings;
   readonly logFile: string;
+  /** The option with which other commands find the home of the node; an empty text if they find it without. */
+  readonly homeFlag: string;
 }
 
 /** The screen of a node in a terminal. It is drawn again in the same place when something changes. */
@@ -27,7 +29,7 @@ export class NodeScreen {
   readonly #context: Pick<Context, 'stderr' | 'clock'>;
   readonly #options: ScreenOptions;
   readonly #area: LiveArea;
-  readonly #lines = new NodeLines();
+  readonly #lines: NodeLines;
   readonly #progress = new NodeProgress();
   readonly #paces: JobPace[] = [];
   #news: { at: number; text: string }[] = [];
@@ -37,15 +39,16 @@ export class NodeScreen {
   constructor(context: Pick<Context, 'stderr' | 'clock'>, options: ScreenOptions) {
     this.#context = context;
     this.#options = options;
+    this.#lines = new NodeLines(options);
     this.#area = new LiveArea(context.stderr);
   }
 
   show(status: NodeStatus): void {
     const { stderr, clock } = this.#context;
-    const { warnings, logFile } = this.#options;
+    const { warnings, logFile, homeFlag } = this.#options;
     const now = clock.now();
     const jobs = jobsOf(status);
-    const thanks = jobs.flatMap((job) => thanksOf(job, status));
+    const thanks = jobs.flatMap((job) => thanksOf(job, { status, homeFlag }));
     const news = this.#lines
       .next(status)
       // Leaves out news that repeat the thanks, because the screen shows the thanks in lines of their own.
@@ -67,7 +70,7 @@ export class NodeScreen {
       download: jobs.some(({ download }) => download !== null) ? progress : null,
       warnings: warnings.newest(NEWS, now - WARNING_MS),
       news: this.#news,
-      logFile,
+      ...{ logFile, homeFlag },
     };
     this.#area.draw(screenLines(state, stderr));
   }

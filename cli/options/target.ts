@@ -52,6 +52,11 @@ export function parseTarget(target: readonly string[], job: string | undefined):
   return { addresses: target, job: job ?? null, token: null };
 }
 
+/** Returns whether an argument is an invite, a multiaddr or "-", and not the name of a job. */
+export function looksLikeTarget(text: string): boolean {
+  return text === '-' || text.startsWith('/') || looksLikeInvite(text);
+}
+
 /** A job of a node, with the job's weight. */
 export interface WeightedTarget extends Target {
   weight: number;

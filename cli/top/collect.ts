@@ -15,11 +15,14 @@ const FIRST_EVENTS = 500;
 /** Collects the facts for frames from the control API of a daemon. */
 export class Collector {
   readonly #now: () => number;
+  readonly #homeFlag: string;
   readonly #paces: JobPace[] = [];
   #job: JobMemory | null = null;
 
-  constructor({ now }: { now: () => number }) {
+  /** @param options.homeFlag the result of `homeFlag` for the home of the daemon */
+  constructor({ now, homeFlag }: { now: () => number; homeFlag: string }) {
     this.#now = now;
+    this.#homeFlag = homeFlag;
   }
 
   /** @throws the errors of ApiClient */
@@ -33,7 +36,7 @@ export class Collector {
       this.#paces[i] ??= new JobPace();
       return this.#paces[i].next(job, now);
     });
-    return { role: 'node', status, timeLeft };
+    return { role: 'node', status, timeLeft, homeFlag: this.#homeFlag };
   }
 
   async #coordinator(api: ApiClient, choice: Choice): Promise<CoordinatorFacts> {

@@ -10,8 +10,8 @@ const ALL_ROWS = 200;
  * Returns the lines that the node shows in its own terminal. Leaves out the last two lines, which name the keys and the
  * log file of that terminal.
  */
-export function nodeOverview({ status, timeLeft }: NodeFacts, width: number): ViewLines {
-  const state = { status, timeLeft, download: null, warnings: [], news: [], logFile: '' };
+export function nodeOverview({ status, timeLeft, homeFlag }: NodeFacts, width: number): ViewLines {
+  const state = { status, timeLeft, download: null, warnings: [], news: [], logFile: '', homeFlag };
   const lines = screenLines(state, { columns: width + 1, rows: ALL_ROWS });
   return { fixed: [], list: lines.slice(0, -2).map((text) => ({ text })) };
 }

@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { messageOf } from '../../common/errors.ts';
 import type { Context } from '../context.ts';
 import { type Daemon, runningDaemons } from '../daemon/running.ts';
+import { homeFlag } from '../views/thanks.ts';
 import { Collector } from './collect.ts';
 import { frameLines } from './frame.ts';
 import { afterKey, keysIn } from './keys.ts';
@@ -14,8 +15,12 @@ const POLL_MS = 1_000;
 /** Returns the facts for one frame, for an output that is no terminal. */
 export async function firstState(context: Context, daemon: Daemon): Promise<TopState> {
   const { clock } = context;
-  const facts = await new Collector(clock).collect(daemon.api, daemon.role, FIRST_CHOICE);
+  const facts = await collectorOf(context, daemon).collect(daemon.api, daemon.role, FIRST_CHOICE);
   return { facts, choice: FIRST_CHOICE, now: clock.now(), failure: null };
+}
+
+function collectorOf(context: Context, { home }: Daemon): Collector {
+  return new Collector({ now: () => context.clock.now(), homeFlag: homeFlag(context, home) });
 }
 
 /** Shows frames in the terminal until the user quits or the signal of the context aborts. */
@@ -27,7 +32,7 @@ export async function showTop(context: Context, home: string | undefined, daemon
   // main.ts prints the error of a crash before the process exits. Leaving the screen first keeps this text visible.
   process.on('uncaughtExceptionMonitor', onExit);
   try {
-    const collector = new Collector(context.clock);
+    const collector = collectorOf(context, daemon);
     const facts = await collector.collect(daemon.api, daemon.role, FIRST_CHOICE);
     let state: TopState = { facts, choice: FIRST_CHOICE, now: context.clock.now(), failure: null };
     const draw = (changes: Partial<TopState>): void => {

@@ -24,6 +24,8 @@ export interface NodeFacts {
   readonly role: 'node';
   readonly status: NodeStatus;
   readonly timeLeft: readonly TimeLeft[];
+  /** The option with which other commands find the home of the node; may be an empty text. */
+  readonly homeFlag: string;
 }
 
 /** The choices of the user. */

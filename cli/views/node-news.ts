@@ -16,11 +16,17 @@ import { thanksTexts } from './thanks.ts';
 /** Compares successive statuses of a node, and makes a line for each change. */
 export class NodeLines {
   readonly #jobs: JobLines[] = [];
+  readonly #homeFlag: string;
+
+  /** @param options.homeFlag the option with which other commands find the home of the node; may be an empty text */
+  constructor({ homeFlag }: { homeFlag: string }) {
+    this.#homeFlag = homeFlag;
+  }
 
   next(status: NodeStatus): string[] {
     const jobs = perJob(status);
     return jobs.flatMap((job, i) => {
-      this.#jobs[i] ??= new JobLines({ showsEngine: i === 0 });
+      this.#jobs[i] ??= new JobLines({ showsEngine: i === 0, homeFlag: this.#homeFlag });
       const lines = this.#jobs[i].next(job);
       if (jobs.length === 1) return lines;
       const refused = this.#jobs[i].isShutOut(job.shutOut !== null) ? [safeText(stateOf(job).now, NOTE)] : [];
@@ -32,11 +38,13 @@ export class NodeLines {
 /** Makes the lines about one job of a node. */
 class JobLines {
   readonly #showsEngine: boolean;
+  readonly #homeFlag: string;
   #last: NodeForJob | null = null;
   #shutOut = false;
 
   /** @param options `showsEngine`: whether to make lines about the engine, which all jobs share */
-  constructor({ showsEngine }: { showsEngine: boolean }) {
+  constructor({ showsEngine, homeFlag }: { showsEngine: boolean; homeFlag: string }) {
+    this.#homeFlag = homeFlag;
     this.#showsEngine = showsEngine;
   }
 
@@ -110,7 +118,9 @@ class JobLines {
         `job ${job!.name} is ${phase}${because(job!)}, held-out loss ${formatLoss(job!.checkpoint?.heldOutLoss)}${after}`,
       );
     }
-    if (status.done && !before?.done && job !== null) lines.push(...thanksTexts(job, status.totals));
+    if (status.done && !before?.done && job !== null) {
+      lines.push(...thanksTexts(job, status.totals, { homeFlag: this.#homeFlag }));
+    }
     return lines;
   }
 }

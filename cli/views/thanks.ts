@@ -1,21 +1,40 @@
 import { countOf } from '../../common/text.ts';
+import { resolveHomes } from '../../common/user-folders.ts';
 import type { NodeStatus } from '../../index.ts';
 import { workText } from '../../monitor/node-work.ts';
 import { SWARM } from '../command-name.ts';
+import type { Context } from '../context.ts';
+import { hasInviteVariable } from '../options/target-input.ts';
 
 type Totals = NodeStatus['totals'];
 
 /**
  * Returns the texts for a job that has ended: thanks with the work of this node in the job, and the command that fetches
  * the adapter.
+ * @param options.homeFlag the result of {@link homeFlag} for the node
  */
-export function thanksTexts({ name, job }: NonNullable<NodeStatus['job']>, totals: Totals): string[] {
+export function thanksTexts(
+  { name, job }: NonNullable<NodeStatus['job']>,
+  totals: Totals,
+  { homeFlag }: { homeFlag: string },
+): string[] {
   const own = totals.filter((one) => one.job === job);
   const given = own.length === 0 ? '' : `: ${workText(own)}`;
   return [
     `thank you for your part in ${name}${given}`,
-    `fetch the adapter: ${SWARM} checkpoint pull - ${name} (then paste the invite)`,
+    `fetch the adapter: ${SWARM} checkpoint pull ${name}${homeFlag}`,
   ];
+}
+
+/** Returns the option with which other commands find the home of a node; an empty text if they find it without. */
+export function homeFlag(context: Pick<Context, 'environment' | 'cwd'>, home: string): string {
+  // Another shell may lack SWARM_HOME. With an invite in SWARM_INVITE, `checkpoint pull` needs the option.
+  const environment = { ...context.environment, SWARM_HOME: undefined };
+  const isFound =
+    resolveHomes(undefined, environment, context.cwd).node === home && !hasInviteVariable(context);
+  if (isFound) return '';
+  const word = /^[\w./:\\+@-]+$/.test(home) ? home : `"${home.replace(/["$`\\]/g, '\\$&')}"`;
+  return ` --home ${word}`;
 }
 
 /** Returns the lines that a node prints when it stops: what it has contributed since its home folder was created. */

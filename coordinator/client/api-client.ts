@@ -77,10 +77,10 @@ export class ApiClient {
 
   /**
    * Gives an order to a node.
-   * @param order `pause`, `resume`, `drain`, or `limits` to change limits
+   * @param order `pause`, `resume`, `drain`, `limits` to change limits, or `checkpoint` to fetch the newest checkpoint of a job
    * @internal `lora-swarm node` uses this method
    */
-  orderNode<T>(order: 'pause' | 'resume' | 'drain' | 'limits', body: object): Promise<T> {
+  orderNode<T>(order: 'pause' | 'resume' | 'drain' | 'limits' | 'checkpoint', body: object): Promise<T> {
     return this.#connection.post(`/v1/${order}`, body);
   }
 

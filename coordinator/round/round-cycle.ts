@@ -142,5 +142,5 @@ export function wait(state: JobState): Transition {
 
 /** Returns a text for people that says why the job is waiting. */
 export function waitingReason({ minPeers }: { readonly minPeers: number }): string {
-  return minPeers === 1 ? 'it needs a node' : `it needs ${minPeers} nodes`;
+  return minPeers === 1 ? 'the job needs a node' : `the job needs ${minPeers} nodes`;
 }

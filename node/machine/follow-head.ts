@@ -80,7 +80,7 @@ function idleReason(head: Head): string {
     case 'training':
       return `round ${head.round} began without this node; the node takes part from the next round`;
     case 'waiting':
-      return `the job waits${because}`;
+      return head.reason === '' ? 'the job has no open round' : head.reason;
     case 'paused':
     case 'finished':
     case 'failed':

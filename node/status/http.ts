@@ -1,9 +1,12 @@
 import type { Registry } from '@prometheus-io/client';
 import Fastify, { type FastifyInstance } from 'fastify';
+import { z } from 'zod';
+import { checkOptions } from '../../common/schema-problems.ts';
 import type { Health } from '../../monitor/health.ts';
 import { listenOnLoopback, onlyLoopbackNames, requireToken } from '../../monitor/loopback-server.ts';
 import { addMonitorRoutes } from '../../monitor/monitor-routes.ts';
 import { addPageRoutes } from '../../monitor/page.ts';
+import type { FetchedCheckpoint } from '../checkpoint-pull.ts';
 import type { NodeControl } from '../limits/node-control.ts';
 import { addControlRoutes } from '../limits/routes.ts';
 import type { NodeStatus } from './api-types.ts';
@@ -20,7 +23,11 @@ export interface NodeHttpDeps {
   registry: Registry;
   status: () => NodeStatus;
   control: NodeControl;
+  /** Fetches the newest checkpoint of a job for the owner of the machine. */
+  checkpoint: (job: string) => Promise<FetchedCheckpoint>;
 }
+
+const checkpointSchema = z.strictObject({ job: z.string().min(1).max(256) });
 
 /** Maximum size of a request body. The longest order changes all limits. */
 const BODY_BYTES = 4096;
@@ -39,6 +46,10 @@ export async function startNodeHttp(
     reply.header('cache-control', 'no-store').send(deps.status()),
   );
   addControlRoutes(server, deps.control);
+  server.post('/v1/checkpoint', (request) => {
+    checkOptions(checkpointSchema, request.body);
+    return deps.checkpoint(checkpointSchema.parse(request.body).job);
+  });
   const url = await listenOnLoopback(server, options.port);
   return { url, server };
 }

@@ -22,10 +22,26 @@ const knownJobSchema = z.strictObject({
   /** Name of the job that the node last joined with the invite; null if it has joined none yet. */
   name: z.string().max(256).nullable(),
 });
-const fileSchema = z.strictObject({ version: z.literal(1), jobs: z.array(knownJobSchema).max(KNOWN_JOBS) });
+/** Maximum number of joined jobs that a node remembers in its home. A new job replaces the oldest. */
+const JOINED_JOBS = 64;
+
+const joinedJobSchema = z.strictObject({
+  ...{ addresses: knownJobSchema.shape.addresses, token: knownJobSchema.shape.token },
+  job: digestSchema,
+  name: z.string().max(256),
+});
+const fileSchema = z.strictObject({
+  version: z.literal(1),
+  jobs: z.array(knownJobSchema).max(KNOWN_JOBS),
+  joined: z.array(joinedJobSchema).max(JOINED_JOBS).default([]),
+});
+type File = z.infer<typeof fileSchema>;
 
 /** An invite that the node of a home keeps. */
 export type KnownJob = Readonly<z.infer<typeof knownJobSchema>>;
+
+/** A job that the node of a home has joined, with the invite that admits the node. The job may have ended. */
+export type JoinedJobRecord = Readonly<z.infer<typeof joinedJobSchema>>;
 
 interface Invite {
   readonly addresses: readonly string[];
@@ -49,16 +65,21 @@ export class KnownJobs {
     this.#log = deps.log;
   }
 
-  /** Adds the invite of a job that the node has joined. @param name name of the job */
-  remember(invite: Invite, name: string): void {
+  /** Adds the invite of a job that the node has joined. @param joined digest and name of the job */
+  remember(invite: Invite, joined: { job: string; name: string }): void {
     const { addresses, job, invite: token, weight = 1 } = invite;
-    const known: KnownJob = { addresses: [...addresses], job, token, weight, name };
-    this.#change((jobs) => [...without(jobs, invite), known].slice(-KNOWN_JOBS));
+    const { name } = joined;
+    const known = { addresses: [...addresses], job, token, weight, name };
+    const record = { addresses: known.addresses, token, ...joined };
+    this.#change(({ jobs, joined: before }) => ({
+      jobs: [...without(jobs, invite), known].slice(-KNOWN_JOBS),
+      joined: [...without(before, { addresses, job: joined.job }), record].slice(-JOINED_JOBS),
+    }));
   }
 
-  /** Removes an invite that the node no longer needs. */
+  /** Removes an invite that the node no longer needs to work for the job. */
   forget(invite: Invite): void {
-    this.#change((jobs) => without(jobs, invite));
+    this.#change(({ jobs, joined }) => ({ jobs: without(jobs, invite), joined }));
   }
 
   /** Resolves when all changes are on the disk. */
@@ -66,13 +87,13 @@ export class KnownJobs {
     return this.#writing;
   }
 
-  #change(change: (jobs: KnownJob[]) => KnownJob[]): void {
+  #change(change: (file: Omit<File, 'version'>) => Omit<File, 'version'>): void {
     this.#writing = this.#writing.then(async () => {
       try {
         const before = await read(this.#path);
-        const jobs = change(before);
-        if (JSON.stringify(jobs) === JSON.stringify(before)) return;
-        await write(this.#path, jobs);
+        const after = { version: before.version, ...change(before) };
+        if (JSON.stringify(after) === JSON.stringify(before)) return;
+        await write(this.#path, after);
       } catch (error) {
         this.#log.warn({ path: this.#path, reason: messageOf(error) }, 'known-jobs-not-saved');
       }
@@ -88,7 +109,8 @@ export async function keepInvites(
   home: string,
   invites: readonly (Omit<KnownJob, 'name' | 'addresses'> & Pick<Invite, 'addresses'>)[],
 ): Promise<void> {
-  let jobs = await readKnownJobs(home);
+  const file = await read(pathOf(home));
+  let { jobs } = file;
   for (const { addresses, job, token, weight } of invites) {
     const same = { addresses, job };
     const [before] = jobs.filter((one) => !without([one], same).includes(one));
@@ -97,7 +119,7 @@ export async function keepInvites(
       -KNOWN_JOBS,
     );
   }
-  await write(pathOf(home), jobs);
+  await write(pathOf(home), { ...file, jobs });
 }
 
 /** Deletes all invites of a home. @returns path of the deleted file; null if the home has no invites */
@@ -109,8 +131,13 @@ export async function deleteInvites(home: string): Promise<string | null> {
 }
 
 /** Returns the invites that a home keeps: those of jobs that have not ended. The newest comes last. */
-export function readKnownJobs(home: string): Promise<KnownJob[]> {
-  return read(pathOf(home));
+export async function readKnownJobs(home: string): Promise<KnownJob[]> {
+  return (await read(pathOf(home))).jobs;
+}
+
+/** Returns the jobs that the node of a home has joined, also those that have ended. The newest comes last. */
+export async function readJoinedJobs(home: string): Promise<JoinedJobRecord[]> {
+  return (await read(pathOf(home))).joined;
 }
 
 function pathOf(home: string): string {
@@ -121,22 +148,22 @@ function pathOf(home: string): string {
  * Reads the file of known jobs. A missing or damaged file counts as a file without jobs, so the user has to give the
  * invite again.
  */
-async function read(path: string): Promise<KnownJob[]> {
+async function read(path: string): Promise<File> {
   try {
-    return fileSchema.parse(JSON.parse(await readFile(path, 'utf8'))).jobs;
+    return fileSchema.parse(JSON.parse(await readFile(path, 'utf8')));
   } catch {
-    return [];
+    return { version: 1, jobs: [], joined: [] };
   }
 }
 
-function write(path: string, jobs: readonly KnownJob[]): Promise<void> {
-  return writeDurably(path, `${JSON.stringify({ version: 1, jobs }, null, 2)}\n`, { mode: 0o600 });
+function write(path: string, file: File): Promise<void> {
+  return writeDurably(path, `${JSON.stringify(file, null, 2)}\n`, { mode: 0o600 });
 }
 
-function without(
-  jobs: readonly KnownJob[],
+function without<T extends Pick<KnownJob, 'addresses' | 'job'>>(
+  jobs: readonly T[],
   { addresses, job }: Pick<Invite, 'addresses' | 'job'>,
-): KnownJob[] {
+): T[] {
   const coordinators = new Set(addresses.map(peerOf));
   return jobs.filter(
     (one) => one.job !== job || !one.addresses.some((address) => coordinators.has(peerOf(address))),

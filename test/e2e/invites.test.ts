@@ -52,6 +52,17 @@ it('a person joins with an invite that no other machine can use, and is removed 
   await swarm.until('bob delivers', (event) => event.type === 'update' && event.peer === bobId);
   await swarm.until('ada delivers', (event) => event.type === 'update' && event.peer === adaId);
 
+  const pull = async (output: string) => {
+    const args = ['checkpoint', 'pull', 'tale', join(swarm.folder, output), '--json'];
+    const all = [swarmFile, ...args, '--home', swarm.homeOf('bob')];
+    return JSON.parse((await promisify(execFile)(process.execPath, all)).stdout) as {
+      name: string;
+      round: number;
+    };
+  };
+  // The invite is for one machine: that of bob's node.
+  expect(await pull('while-it-runs')).toMatchObject({ name: 'tale' });
+
   const revoked = await run<InviteView>(swarm, 'invite', 'revoke', 'ada');
   expect(revoked).toMatchObject({ state: 'revoked', nodes: [{ peer: adaId }] });
   const api = await swarm.api();
@@ -87,6 +98,8 @@ it('a person joins with an invite that no other machine can use, and is removed 
       if (process.platform !== 'win32' && found !== null) expect(found.mode & 0o077, name).toBe(0);
     }
   }
+  await other.interrupt();
+  expect((await pull('after-its-end')).round).toBeGreaterThan(round);
   const listed = await run<{ invites: InviteView[] }>(swarm, 'invite', 'list', 'tale');
   expect(listed.invites.map(({ name, state }) => [name, state])).toEqual([
     [null, 'active'],

@@ -492,7 +492,7 @@ describe('a node', () => {
       /moby.*weight 2, 75 %.*training.*update.*alice.*weight 1, 25 %.*busy with the job moby/s,
     );
     expect(text.match(/^update/gm)).toHaveLength(1);
-    const news = new NodeLines();
+    const news = new NodeLines({ homeFlag: '' });
     const joined = news.next(several());
     expect(joined.filter((line) => line.startsWith('moby: '))).toHaveLength(3);
     expect(joined).toContainEqual(expect.stringMatching(/^alice: .*waits.*moby/));
@@ -505,7 +505,7 @@ describe('a node', () => {
   it('has a standing, if there is something to say about it, and a line for each change', () => {
     const suspended = { ...node, standing: { kind: 'suspended', untilRound: 7, strikes: 3 } as const };
     expect(nodeLines(suspended, '').join('\n')).toMatch(/^standing +suspended up to round 7\b.*3 strikes/m);
-    const news = new NodeLines();
+    const news = new NodeLines({ homeFlag: '' });
     news.next(node);
     expect(news.next(suspended)).toEqual([expect.stringMatching(/suspended up to round 7/)]);
     expect(news.next(suspended)).toEqual([]);
@@ -513,7 +513,7 @@ describe('a node', () => {
   });
 
   it('prints each change once: joining, rounds, outcomes of updates, the end', () => {
-    const lines = new NodeLines();
+    const lines = new NodeLines({ homeFlag: '' });
     const joined = lines.next(node);
     expectSafe(joined);
     expect(joined).toHaveLength(3);
@@ -563,16 +563,18 @@ describe('a node', () => {
       reason: 'nothing listens there',
       coordinator: { ...node.coordinator, connected: false },
     };
-    expect(new NodeLines().next(alone)).toEqual([expect.stringMatching(/^joining.*nothing listens there$/)]);
+    expect(new NodeLines({ homeFlag: '' }).next(alone)).toEqual([
+      expect.stringMatching(/^joining.*nothing listens there$/),
+    ]);
     const reached = { ...alone, reason: NOT_YET_CONNECTED, coordinator: node.coordinator };
-    expect(new NodeLines().next(reached)).toHaveLength(1);
+    expect(new NodeLines({ homeFlag: '' }).next(reached)).toHaveLength(1);
   });
 
   it('prints once why it cannot join although it is connected', () => {
     const refused = { ...node, job: null, state: 'joining' as const, reason: 'onnx-cuda does not run here' };
     const line = expect.stringContaining(refused.reason);
-    expect(new NodeLines().next(refused)).toEqual([expect.any(String), line]);
-    const lines = new NodeLines();
+    expect(new NodeLines({ homeFlag: '' }).next(refused)).toEqual([expect.any(String), line]);
+    const lines = new NodeLines({ homeFlag: '' });
     lines.next({ ...refused, reason: NOT_YET_CONNECTED });
     expect(lines.next(refused)).toEqual([line]);
     expect(lines.next(refused)).toEqual([]);

@@ -151,7 +151,7 @@ export class VirtualNode {
         if (this.disk.failure !== null) throw this.disk.failure;
       },
       knownJobs: {
-        remember: (_invite, name) => void this.known.add(name),
+        remember: (_invite, { name }) => void this.known.add(name),
         forget: () => this.known.clear(),
       },
       pauses: this.pauses,

@@ -37,6 +37,7 @@ function state(status: Partial<NodeStatus> = {}, changes: Partial<ScreenState> =
     warnings: [],
     news: [],
     logFile: '/home/me/node/logs/node.log',
+    homeFlag: ' --home /srv/node',
     ...changes,
   };
 }
@@ -88,7 +89,9 @@ it('says that a limit has to be changed, and does not speak of retrying', () => 
   const shown = text(held);
   expect(shown).toMatch(/^waiting .*--max-disk/m);
   expect(shown).not.toMatch(/attempt|retry/);
-  const [line] = new NodeLines().next(exampleStatus({ ...held })).filter((one) => one.includes('--max-disk'));
+  const [line] = new NodeLines({ homeFlag: '' })
+    .next(exampleStatus({ ...held }))
+    .filter((one) => one.includes('--max-disk'));
   expect(line).not.toContain('retrying');
 });
 
@@ -97,15 +100,18 @@ it('thanks at the end of a job, with the command that fetches the adapter', () =
   const over = { job: finished, state: 'awaiting' as const, done: true, reason: 'the job is finished' };
   const shown = text(over);
   expect(shown).toMatch(/^thanks .*moby.*35 rounds/m);
-  expect(shown).toMatch(/checkpoint pull - moby/);
+  expect(shown).toMatch(/checkpoint pull moby --home \/srv\/node$/m);
   expect(text({ state: 'awaiting', reason: 'it needs a node' })).toMatch(/^now +waiting: it needs a node$/m);
   const terminal = new FakeTerminal(80, 40);
   const clock = { now: () => 0, monotonic: () => 0, after: () => () => {} };
-  const screen = new NodeScreen({ stderr: terminal, clock }, { warnings: new ScreenWarnings(), logFile: '' });
+  const screen = new NodeScreen(
+    { stderr: terminal, clock },
+    { warnings: new ScreenWarnings(), logFile: '', homeFlag: '' },
+  );
   screen.show(exampleStatus({ totals }));
   screen.show(exampleStatus({ ...over, totals }));
   expect(terminal.lines.filter((line) => line.includes('thank you'))).toHaveLength(1);
-  const news = new NodeLines();
+  const news = new NodeLines({ homeFlag: '' });
   news.next(exampleStatus({ totals }));
   const lines = news.next(exampleStatus({ ...over, totals }));
   expect(lines.filter((line) => /thank you.*35 rounds|checkpoint pull/.test(line))).toHaveLength(2);
@@ -176,7 +182,7 @@ it('keeps news and warnings on the screen, and repeats no warning', () => {
   let now = 1000;
   const clock = { now: () => now, monotonic: () => now, after: () => () => {} };
   const warnings = new ScreenWarnings();
-  const screen = new NodeScreen({ stderr: terminal, clock }, { warnings, logFile: 'log' });
+  const screen = new NodeScreen({ stderr: terminal, clock }, { warnings, logFile: 'log', homeFlag: '' });
   screen.show(exampleStatus({ step: 0, updates: [update(19), update(18), update(17)] }));
   const entry = { time: new Date(0).toISOString(), msg: 'train-failed', round: 20, reason: 'out of memory' };
   for (const one of [entry, entry, { ...entry, msg: 'peer-unreachable' }])
@@ -197,7 +203,7 @@ it('shows no failed request while the coordinator is away, nor after it has come
   let now = 0;
   const clock = { now: () => now, monotonic: () => now, after: () => () => {} };
   const warnings = new ScreenWarnings();
-  const screen = new NodeScreen({ stderr: terminal, clock }, { warnings, logFile: 'log' });
+  const screen = new NodeScreen({ stderr: terminal, clock }, { warnings, logFile: 'log', homeFlag: '' });
   const fail = (msg: string, code = 'RPC_UNREACHABLE'): void =>
     warnings.write(JSON.stringify({ time: new Date(now).toISOString(), msg, code, reason: 'ECONNREFUSED' }));
   const unreachable = { reason: 'connection refused', failures: 4, retrySeconds: 12 };

@@ -198,7 +198,7 @@ describe('a frame of lora-swarm top', () => {
   });
 
   it('shows what a node shows itself, and its updates', () => {
-    const facts = { role: 'node', status: exampleStatus(), timeLeft: [] } as const;
+    const facts = { role: 'node', status: exampleStatus(), timeLeft: [], homeFlag: '' } as const;
     const lines = text(state({ facts }));
     expect(lines.join('\n')).toContain('20 of 40 rounds of moby done');
     expect(lines.at(-1)).toContain('[overview] rounds');
@@ -220,7 +220,7 @@ describe('keys of lora-swarm top', () => {
     expect(afterKey('\t', next as typeof FIRST_CHOICE, one)).toMatchObject({ job: JOB });
     expect(afterKey('x', FIRST_CHOICE, one)).toBe(FIRST_CHOICE);
     for (const key of ['q', '\u0003']) expect(afterKey(key, FIRST_CHOICE, one)).toBe('quit');
-    const facts = { role: 'node', status: exampleStatus(), timeLeft: [] } as const;
+    const facts = { role: 'node', status: exampleStatus(), timeLeft: [], homeFlag: '' } as const;
     expect(afterKey('p', FIRST_CHOICE, { facts })).toBe(FIRST_CHOICE);
   });
 });

@@ -3,7 +3,13 @@ import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { readTargets } from '../../../../cli/options/target-input.ts';
 import { silentLogger } from '../../../../monitor/log.ts';
-import { deleteInvites, KnownJobs, keepInvites, readKnownJobs } from '../../../../node/store/known-jobs.ts';
+import {
+  deleteInvites,
+  KnownJobs,
+  keepInvites,
+  readJoinedJobs,
+  readKnownJobs,
+} from '../../../../node/store/known-jobs.ts';
 import { fakeContext } from '../../../utils/cli-context.ts';
 import { withCode } from '../../../utils/codes.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
@@ -12,15 +18,17 @@ const PEER = `12D3KooW${'a'.repeat(44)}`;
 const OTHER = `12D3KooW${'b'.repeat(44)}`;
 const JOB = 'ab'.repeat(32);
 const invite = { addresses: [`/ip4/1.2.3.4/tcp/1/p2p/${PEER}`], job: JOB, invite: 'secret', weight: 2 };
+const MOBY = { job: JOB, name: 'moby' };
+const ALICE = { job: 'cd'.repeat(32), name: 'alice' };
 const open = { addresses: [`/ip4/1.2.3.4/tcp/2/p2p/${OTHER}`], job: null, invite: null };
 
 it('keeps the invites of joined jobs, readable by the owner only, until the jobs end', async () => {
   const home = await temporaryFolder();
   const known = new KnownJobs({ home }, { log: silentLogger });
-  known.remember(invite, 'moby');
-  known.remember(open, 'alice');
+  known.remember(invite, MOBY);
+  known.remember(open, ALICE);
   // The coordinator has moved.
-  known.remember({ ...invite, addresses: [`/ip4/5.6.7.8/tcp/1/p2p/${PEER}`] }, 'moby');
+  known.remember({ ...invite, addresses: [`/ip4/5.6.7.8/tcp/1/p2p/${PEER}`] }, MOBY);
   await known.saved();
   const path = join(home, 'known-jobs.json');
   if (process.platform !== 'win32') expect((await stat(path)).mode & 0o777).toBe(0o600);
@@ -34,6 +42,11 @@ it('keeps the invites of joined jobs, readable by the owner only, until the jobs
   known.forget(invite);
   await known.saved();
   expect((await readKnownJobs(home)).map(({ name }) => name)).toEqual(['alice']);
+  // The owner can fetch the adapters of ended jobs, so their invites stay.
+  expect(await readJoinedJobs(home)).toEqual([
+    { ...ALICE, addresses: open.addresses, token: null },
+    { ...MOBY, addresses: [`/ip4/5.6.7.8/tcp/1/p2p/${PEER}`], token: 'secret' },
+  ]);
   await writeFile(path, '{"version": 1, "jobs": [{}]}');
   expect(await readKnownJobs(home)).toEqual([]);
 });
@@ -45,8 +58,8 @@ it('are the jobs of "node" without an invite', async () => {
     readTargets({ ...context, environment }, given, {}, home);
   await expect(read()).rejects.toEqual(withCode('USAGE'));
   const known = new KnownJobs({ home }, { log: silentLogger });
-  known.remember(invite, 'moby');
-  known.remember(open, 'alice');
+  known.remember(invite, MOBY);
+  known.remember(open, ALICE);
   await known.saved();
   expect(await read()).toEqual([
     { addresses: invite.addresses, job: JOB, token: 'secret', weight: 2, name: 'moby' },
@@ -60,7 +73,7 @@ it('keeps given invites beside those of joined jobs, until they are deleted', as
   const home = await temporaryFolder();
   expect(await deleteInvites(home)).toBeNull();
   const known = new KnownJobs({ home }, { log: silentLogger });
-  known.remember(invite, 'moby');
+  known.remember(invite, MOBY);
   await known.saved();
   const again = { addresses: invite.addresses, job: JOB, token: 'new', weight: 1 };
   const fresh = { addresses: open.addresses, job: null, token: null, weight: 3 };

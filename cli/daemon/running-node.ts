@@ -1,0 +1,20 @@
+import { type ApiClient, isSwarmError } from '../../index.ts';
+import { readDaemonFile } from '../../storage/daemon-home.ts';
+import type { Context } from '../context.ts';
+
+/** Returns the API of the node that runs in a home; null if no node runs there. */
+export async function runningNode(
+  { signal }: Pick<Context, 'signal'>,
+  home: string,
+): Promise<ApiClient | null> {
+  if ((await readDaemonFile(home, 'node')) === null) return null;
+  const { connect } = await import('../../index.ts');
+  try {
+    const api = await connect({ home }, { role: 'node', signal });
+    await api.status();
+    return api;
+  } catch (error) {
+    if (isSwarmError(error, 'DAEMON_NOT_RUNNING')) return null;
+    throw error;
+  }
+}
