@@ -27,6 +27,8 @@ export const WORSE_SHARE = 0.01;
 
 /** Facts about a peer that the rules need. */
 export interface PeerFacts {
+  /** Whether the job has ended. @default false */
+  readonly isJobOver?: boolean;
   /** State in the newest heartbeat, or `left` or `lost`. */
   readonly state: string;
   /** Whether two processes use the peer's key at the same time. @default false */
@@ -63,6 +65,7 @@ const WAITS = ['awaiting', 'leaving'];
 export function peerHealth(peer: PeerFacts): HealthMark {
   const { state, hold, standing, stillSeconds, rttMs, refusal } = peer;
   if (standing === 'banned') return { level: 'grey', reason: 'banned' };
+  if (peer.isJobOver) return { level: 'grey', reason: 'the job has ended' };
   if (state === 'left') return { level: 'grey', reason: 'left the job by itself' };
   if (state === 'lost')
     return { level: 'red', reason: `no heartbeat for ${formatDuration(peer.lastSeenSeconds)}` };
@@ -105,7 +108,7 @@ export function jobHealth(job: JobFacts): HealthMark {
 /** All rules in words, in the order in which they are tried, for help texts. */
 export const HEALTH_RULES: Readonly<Record<'peer' | 'job', readonly HealthMark[]>> = {
   peer: [
-    { level: 'grey', reason: 'banned, or left the job by itself' },
+    { level: 'grey', reason: 'banned, or left the job by itself, or the job has ended' },
     { level: 'red', reason: 'lost: no heartbeat for 10 s' },
     {
       level: 'red',

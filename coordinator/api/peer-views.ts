@@ -6,6 +6,7 @@ import type { CoordinatorDeps } from '../context.ts';
 import type { Coordinator } from '../coordinator.ts';
 import type { JobRun } from '../job-run.ts';
 import { personOf } from '../peers/person.ts';
+import { isOver } from '../round/job-phase.ts';
 import type { StoredBan } from '../store/store.ts';
 import type { BanView, PeerReceipts, PeerScore, PeerStrike, PeerView } from './types.ts';
 
@@ -46,7 +47,7 @@ export class PeerViews {
   peers(): PeerView[] {
     const { network, clock } = this.#deps;
     const connections = new Map(network.peers().map((connection) => [connection.peer, connection]));
-    return this.#coordinator.jobs().flatMap(({ context, members, receipts, ledger }) =>
+    return this.#coordinator.jobs().flatMap(({ context, driver, members, receipts, ledger }) =>
       members.all().map((entry): PeerView => {
         const connection = connections.get(entry.peer);
         const present = members.liveness.get(entry.peer);
@@ -81,6 +82,7 @@ export class PeerViews {
           lastSeenSeconds,
           stillSeconds,
           health: peerHealth({
+            isJobOver: isOver(driver.state),
             state,
             isDuplicate: members.processes.duplicateSince(entry.peer) !== null,
             hold: held && holdMeanings[held.reason],

@@ -54,6 +54,7 @@ describe('the health of a peer', () => {
     expect(level({ state: 'lost' })).toBe('red');
     expect(level({ state: 'left' })).toBe('grey');
     expect(level({ state: 'lost', standing: 'banned' })).toBe('grey');
+    expect(level({ state: 'lost', isJobOver: true })).toBe('grey');
     expect(level({ standing: 'suspended' })).toBe('red');
     expect(level({ standing: 'probation' })).toBe('yellow');
     expect(level({ refusal: 'too large' })).toBe('yellow');
