@@ -27,7 +27,7 @@ export interface LimitNumber {
   readonly whole?: boolean;
 }
 
-const gib: LimitNumber = { unit: 'GiB', factor: GIB, least: 0, most: 1e6 };
+const gib: LimitNumber = { unit: 'GiB', factor: GIB, least: 0.001, most: 1e6 };
 const rate: LimitNumber = { unit: 'MB/s', factor: MB, least: 0.1, most: 1e6 };
 
 /** The limits by their names in `lora-swarm node config`. */
@@ -102,6 +102,13 @@ export function readLimit({ kind }: NodeLimit, text: string): LimitValue | undef
   const value = Number(text);
   if (text.trim() === '' || !(value >= least && value <= most)) return undefined;
   return whole && !/^\d+$/.test(text) ? undefined : value * factor;
+}
+
+/** Returns the help of a limit, with the range of its numbers. */
+export function limitHelp({ kind, help }: NodeLimit): string {
+  if (typeof kind === 'string') return help;
+  const { least, most, whole = false } = kind;
+  return whole ? `${help}, a whole number from ${least} to ${most}` : `${help}, at least ${least}`;
 }
 
 /** Returns a limit as text; its default if the value is undefined. */

@@ -7,7 +7,7 @@ import { claimHome } from '../../storage/daemon-home.ts';
 import type { Context } from '../context.ts';
 import { pollUntilAborted } from '../daemon/run.ts';
 import { runningNode } from '../daemon/running-node.ts';
-import { homeOption, jsonOption, lifetime } from '../options/common.ts';
+import { homeOption, jsonOption, pauseLength } from '../options/common.ts';
 import { keysAtStart, limitLines, parseLimits } from '../options/limits.ts';
 import { printJson, printLines } from '../print.ts';
 
@@ -27,7 +27,7 @@ export function registerNodeControl(node: Command, context: Context): void {
       new Option(
         '--for <time>',
         'time after which the node goes on, such as 30m, 2h or 1d (default: until "lora-swarm node resume")',
-      ).argParser(lifetime),
+      ).argParser(pauseLength),
     )
     .action((_options: ControlOptions, command: Command) => pause(context, command.optsWithGlobals()));
   add('resume', 'let a paused node go on').action((_options: ControlOptions, command: Command) =>

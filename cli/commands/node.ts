@@ -32,7 +32,7 @@ import { ProgressLine, printJson, printLines, timeOfDay } from '../print.ts';
 import { NodeProgress, weightText } from '../views/node.ts';
 import { NodeLines } from '../views/node-news.ts';
 import { addressLines } from '../views/status.ts';
-import { farewell, homeFlag } from '../views/thanks.ts';
+import { homeFlag, stoppedLines } from '../views/thanks.ts';
 import { registerNodeControl } from './node-control.ts';
 
 interface NodeOptions extends TargetOptions, LimitOptions {
@@ -222,11 +222,7 @@ async function run(context: Context, target: readonly string[], options: NodeOpt
     progress.clear();
     await node.stop({ deadlineMs: STOP_DEADLINE_MS });
     if (options.json) printJson(context, { schemaVersion: 1, event: 'stopped' });
-    else
-      printLines(context, [
-        'stopped     an update that was not delivered yet is saved for the next start',
-        ...(latest === null ? [] : farewell(latest)),
-      ]);
+    else printLines(context, [...stoppedLines(latest)]);
   }
   const refusal = await node.stopped;
   if (refusal !== null) throw refusal;

@@ -149,6 +149,8 @@ function progressText(done: number, total: number, secondsLeft: number | null): 
 
 function jobText({ job }: NodeStatus, secondsLeft: number | null): string {
   const { name, phase, reason, rounds, roundsDone, checkpoint } = job!;
+  // Before the first head, this node does not know which rounds are done.
+  if (phase === null) return `${name}, ${countOf(rounds, 'round')} in all`;
   const loss = checkpoint === null ? '' : `; held-out loss ${formatLoss(checkpoint.heldOutLoss)}`;
   const why = reason === '' ? '' : ` (${reason})`;
   if (phase === 'finished' || phase === 'failed') return `${name} is ${phase}${why}${loss}`;

@@ -39,14 +39,22 @@ export function number(min: number, max: number = Number.MAX_VALUE) {
 
 const UNITS_MS = { m: 60_000, h: 3_600_000, d: 86_400_000 } as const;
 
+/** Parses the length of a pause, such as 30m, 2h or 1d, into milliseconds; `never` gives Infinity. */
+export function pauseLength(text: string): number {
+  return span(text, 'Use a whole number of minutes, hours or days, such as 30m, 2h or 1d.');
+}
+
 /** Parses a time span such as 30m, 12h or 7d into milliseconds; `never` gives Infinity. */
 export function lifetime(text: string): number {
+  return span(text, 'Use a whole number of minutes, hours or days, such as 30m, 12h or 7d, or "never".');
+}
+
+/** @param advice text of the error if the span is not valid */
+function span(text: string, advice: string): number {
   if (text === 'never') return Number.POSITIVE_INFINITY;
   const [, count, unit] = /^([1-9]\d{0,3})([mhd])$/.exec(text) ?? [];
   if (count === undefined) {
-    throw new InvalidArgumentError(
-      'Use a whole number of minutes, hours or days, such as 30m, 12h or 7d, or "never".',
-    );
+    throw new InvalidArgumentError(advice);
   }
   return Number(count) * UNITS_MS[unit as keyof typeof UNITS_MS];
 }

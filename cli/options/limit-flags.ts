@@ -5,6 +5,8 @@ import { number } from './common.ts';
 import { limitOption } from './limits.ts';
 
 const GIB = 1024 ** 3;
+/** Smallest limit in GiB. It is as small as that of `lora-swarm node config`. */
+const LEAST_GIB = 0.001;
 
 /** Values of the options that {@link addLimitOptions} adds. */
 export interface LimitOptions {
@@ -21,12 +23,16 @@ export interface LimitOptions {
 /** Adds the options with which the owner of a machine limits a node. */
 export function addLimitOptions(command: Command): Command {
   return command
-    .option('--max-base <GiB>', 'maximum size of a base model to download, in GiB (default: 32)', number(0))
-    .option('--max-disk <GiB>', 'maximum disk space to use, in GiB (default: 100)', number(0))
+    .option(
+      '--max-base <GiB>',
+      'maximum size of a base model to download, in GiB (default: 32)',
+      number(LEAST_GIB),
+    )
+    .option('--max-disk <GiB>', 'maximum disk space to use, in GiB (default: 100)', number(LEAST_GIB))
     .option(
       '--max-memory <GiB>',
       "maximum memory to use, in GiB (default: four fifths of the machine's memory)",
-      number(0),
+      number(LEAST_GIB),
     )
     .option(
       '--polite',

@@ -1,6 +1,6 @@
 import { InvalidArgumentError } from 'commander';
 import type { KeptLimits } from '../../index.ts';
-import { limitText, NODE_LIMITS, type NodeLimit, readLimit } from '../../monitor/node-limits.ts';
+import { limitHelp, limitText, NODE_LIMITS, type NodeLimit, readLimit } from '../../monitor/node-limits.ts';
 import { areHours } from '../../node/limits/hours.ts';
 import type { LimitChanges } from '../../node/limits/limits.ts';
 import { usageError } from '../errors.ts';
@@ -10,7 +10,7 @@ export function limitOption(key: string) {
   const limit = NODE_LIMITS[key]!;
   return (text: string) => {
     const value = parsed(limit, text);
-    if (value === undefined) throw new InvalidArgumentError(`It is the ${limit.help}.`);
+    if (value === undefined) throw new InvalidArgumentError(`It is the ${limitHelp(limit)}.`);
     return value;
   };
 }
@@ -32,7 +32,10 @@ export function parseLimits(texts: readonly string[]): LimitChanges {
     if (limit.field in changes) throw usageError(`${key} is given twice`, 'give each key once');
     const change = value === 'default' ? null : parsed(limit, value);
     if (change === undefined) {
-      throw usageError(`"${value}" is not a value of ${key}`, `${key} is the ${limit.help}, or "default"`);
+      throw usageError(
+        `"${value}" is not a value of ${key}`,
+        `${key} is the ${limitHelp(limit)}; "${key}=default" restores the default`,
+      );
     }
     changes[limit.field] = change;
   }

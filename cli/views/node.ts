@@ -116,7 +116,7 @@ export function because({ reason }: NonNullable<NodeStatus['job']>): string {
 function jobLines({ round }: NodeStatus, job: NonNullable<NodeStatus['job']>): string[] {
   const loss = job.checkpoint === null ? '' : `  held-out loss ${formatLoss(job.checkpoint.heldOutLoss)}`;
   return [
-    `job         ${job.name}  ${job.job.slice(0, 12)}  ${roundText(round, job)}  ${job.phase ?? 'unknown'}${because(job)}${loss}`,
+    `job         ${job.name}  ${job.job.slice(0, 12)}  ${job.phase === null ? `${job.rounds} rounds in all` : roundText(round, job)}  ${job.phase ?? 'not yet known'}${because(job)}${loss}`,
     `base        ${safeText(job.base.name)}  ${formatCount(job.base.parameters)} parameters, adapter ${formatCount(job.adapterParameters)}`,
   ];
 }

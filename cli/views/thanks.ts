@@ -37,8 +37,20 @@ export function homeFlag(context: Pick<Context, 'environment' | 'cwd'>, home: st
   return ` --home ${word}`;
 }
 
-/** Returns the lines that a node prints when it stops: what it has contributed since its home folder was created. */
-export function farewell({ totals }: NodeStatus): string[] {
+/**
+ * Returns the lines that a node prints when it stops: whether an update waits for the next start, and what the node has
+ * contributed since its home folder was created.
+ * @param status null if the node stopped before its first status
+ */
+export function stoppedLines(status: NodeStatus | null): string[] {
+  const waits = status?.updates.some(({ code, outcome }) => code === null && outcome === null) ?? false;
+  const stopped = waits
+    ? 'stopped     the newest update has no receipt yet; it is saved, and the next start delivers it'
+    : 'stopped';
+  return [stopped, ...(status === null ? [] : farewell(status))];
+}
+
+function farewell({ totals }: NodeStatus): string[] {
   if (totals.every(({ accepted }) => accepted === 0)) return [];
   return [`contributed ${workText(totals)}, in ${countOf(totals.length, 'job')}; thank you`];
 }

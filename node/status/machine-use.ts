@@ -8,10 +8,9 @@ import type { NodeCost } from './api-types.ts';
 
 /** Interval between two readings of processor time and traffic. Speeds are averages over this interval. */
 const SAMPLE_MS = 5_000;
-/**
- * Interval at which the size of the home is read and the traffic is stored. A crash loses the traffic of about one
- * interval at most.
- */
+/** Share of the time in which the size of the home may be read. A home with very many files is read less often. */
+const DISK_SHARE = 0.01;
+/** Interval at which the traffic is stored. A crash loses the traffic of about one interval at most. */
 const STORE_MS = 60_000;
 
 interface MachineUseDeps {
@@ -44,6 +43,8 @@ export class MachineUse {
   #trainerThreads = 0;
   #speed = NO_TRAFFIC;
   #disk: number | null = null;
+  /** Time of the next reading of the disk space, on the monotonic clock; Infinity during a reading. */
+  #diskDueAt = 0;
   /** Traffic of this process that is stored already. */
   #stored = NO_TRAFFIC;
   #storedAt = Number.NEGATIVE_INFINITY;
@@ -59,12 +60,17 @@ export class MachineUse {
     this.#cancel = this.#deps.clock.after(SAMPLE_MS, () => this.start());
     this.#measure();
     const now = this.#deps.clock.monotonic();
+    if (now >= this.#diskDueAt) void this.#readDisk(now);
     if (now - this.#storedAt < STORE_MS) return;
     this.#storedAt = now;
     this.#storeTraffic();
-    void folderBytes(this.#home).then((bytes) => {
-      this.#disk = bytes;
-    });
+  }
+
+  async #readDisk(start: number): Promise<void> {
+    this.#diskDueAt = Number.POSITIVE_INFINITY;
+    this.#disk = await folderBytes(this.#home);
+    const end = this.#deps.clock.monotonic();
+    this.#diskDueAt = end + (end - start) / DISK_SHARE;
   }
 
   /** Stores the traffic that is not stored yet. The caller must call this before it closes the database. */

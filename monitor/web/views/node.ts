@@ -76,7 +76,10 @@ function Activity({ activity, pause }: { activity: NodeJobStatus; pause: NodeSta
     }
     ${
       job !== null &&
-      html`<${Progress} label="Rounds" done=${job.roundsDone} total=${job.rounds} unit="rounds" />
+      html`${
+        job.phase !== null &&
+        html`<${Progress} label="Rounds" done=${job.roundsDone} total=${job.rounds} unit="rounds" />`
+      }
         <dl class="facts">
           <dt>Base</dt>
           <dd>${job.base.name}, ${formatCount(job.base.parameters)} parameters</dd>

@@ -6,7 +6,7 @@ import { JobPace, roundSeconds } from '../../../../cli/node-screen/pace.ts';
 import { NodeScreen } from '../../../../cli/node-screen/screen.ts';
 import { ScreenWarnings } from '../../../../cli/node-screen/warnings.ts';
 import { NodeLines } from '../../../../cli/views/node-news.ts';
-import { farewell } from '../../../../cli/views/thanks.ts';
+import { stoppedLines } from '../../../../cli/views/thanks.ts';
 import type { NodeStatus, NodeUpdate } from '../../../../node/status/api-types.ts';
 import { FakeTerminal } from '../../../utils/fake-terminal.ts';
 import { exampleStatus, JOB } from '../../../utils/node-status.ts';
@@ -82,6 +82,12 @@ it('says what was refused and why, and what it waits for', () => {
   expect(lost).not.toContain('could not connect');
 });
 
+it('shows no progress of the job before the node knows the newest round', () => {
+  const shown = text({ job: { ...JOB, phase: null, roundsDone: 0 }, state: 'joining' });
+  expect(shown).toMatch(/^job +moby, 40 rounds in all$/m);
+  expect(shown).not.toMatch(/left|0 of/);
+});
+
 it('says that a limit has to be changed, and does not speak of retrying', () => {
   const reason = 'the job needs disk space of 2 GiB; this node lends 1 GiB; raise --max-disk';
   const hold = { reason: 'disk', detail: 'needs 2 GiB, may use 1 GiB' } as const;
@@ -116,8 +122,13 @@ it('thanks at the end of a job, with the command that fetches the adapter', () =
   const lines = news.next(exampleStatus({ ...over, totals }));
   expect(lines.filter((line) => /thank you.*35 rounds|checkpoint pull/.test(line))).toHaveLength(2);
   expect(news.next(exampleStatus({ ...over, totals }))).toEqual([]);
-  expect(farewell(exampleStatus({ totals }))[0]).toMatch(/35 rounds.*1 job/);
-  expect(farewell(exampleStatus())).toEqual([]);
+  expect(stoppedLines(exampleStatus({ totals }))).toEqual([
+    'stopped',
+    expect.stringMatching(/35 rounds.*1 job/),
+  ]);
+  expect(stoppedLines(exampleStatus())).toEqual(['stopped']);
+  const waiting = exampleStatus({ updates: [update(4, { code: null, outcome: null })] });
+  expect(stoppedLines(waiting)).toEqual([expect.stringMatching(/^stopped .*saved/)]);
 });
 
 it('has lines for each of several jobs, with its share', () => {

@@ -5,6 +5,7 @@ import { silentLogger } from '../../../../monitor/log.ts';
 import { MachineUse } from '../../../../node/status/machine-use.ts';
 import { NodeStore } from '../../../../node/store/node-store.ts';
 import { folderBytes } from '../../../../storage/folder-size.ts';
+import { eventually } from '../../../utils/eventually.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
 import { VirtualClock } from '../../../utils/virtual/virtual-clock.ts';
 
@@ -26,11 +27,17 @@ it('measures the trainer, the traffic and the disk, and keeps the traffic of a m
   expect(cost.memoryBytes).toBeGreaterThan(4e9);
   expect(cost.bytesPerSecond).toEqual({ sent: 1000, received: 0 });
   expect(cost.month).toMatchObject({ sent: 5000, received: 0 });
+  // The files of a job arrive within seconds of the start.
+  await writeFile(join(home, 'base'), new Uint8Array(5000));
+  await eventually(async () => {
+    await clock.run(() => false, 6000);
+    return use.cost().diskBytes === 6000;
+  });
   use.stop();
   traffic.sent = 0;
   const next = new MachineUse({ home }, deps);
   traffic.sent = 70;
   expect(next.cost().month.sent).toBe(5070);
-  expect(await folderBytes(home)).toBe(1000);
+  expect(await folderBytes(home)).toBe(6000);
   expect(await folderBytes(join(home, 'missing'))).toBe(0);
 });

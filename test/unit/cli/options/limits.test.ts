@@ -1,0 +1,22 @@
+import { expect, it } from 'vitest';
+import { lifetime, pauseLength } from '../../../../cli/options/common.ts';
+import { parseLimits } from '../../../../cli/options/limits.ts';
+
+it.each([
+  ['max-upload=0.05', /at least 0\.1/],
+  ['threads=0', /from 1 to 1024/],
+  ['max-traffic=-1', /at least 0\b/],
+  ['max-disk=0', /at least 0\.001/],
+])('names the smallest value when it refuses %s', (text, next) => {
+  expect(() => parseLimits([text])).toThrow(
+    expect.objectContaining({ code: 'USAGE', next: expect.stringMatching(next) }),
+  );
+});
+
+it('suggests lengths of a pause for a pause, and those of an invite for an invite', () => {
+  expect(pauseLength('30m')).toBe(1_800_000);
+  expect(() => pauseLength('20s')).toThrow(
+    expect.objectContaining({ message: expect.not.stringContaining('never') }),
+  );
+  expect(() => lifetime('20s')).toThrow(/never/);
+});
