@@ -152,12 +152,20 @@ function nowText(facts: NodeFacts): string {
   }
 }
 
+/** Returns why the coordinator cannot be reached. Leaves out its peer id, so that the text fits into a line. */
+function unreachableText(reason: string): string {
+  const [, address, why] = /^could not connect to (\S+?)(?:\/p2p\/\w+)?: (.*)$/s.exec(reason) ?? [];
+  return address === undefined
+    ? `cannot reach the coordinator: ${reason}`
+    : `cannot reach the coordinator at ${address}: ${why}`;
+}
+
 function problemOf(facts: NodeFacts, isPaused: boolean): NodeProblem | null {
   const { coordinator, state, reason, retrySeconds, hold } = facts;
   const { unreachable, connected } = coordinator;
   if (unreachable !== null) {
     const next = `attempt ${unreachable.failures + 1} in ${formatDuration(unreachable.retrySeconds)}`;
-    return { text: `cannot reach the coordinator: ${unreachable.reason}`, next };
+    return { text: unreachableText(unreachable.reason), next };
   }
   if (isPaused) return null;
   if (hold !== null) return { text: `cannot take part until you change this: ${reason}`, next: null };

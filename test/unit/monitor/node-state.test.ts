@@ -47,6 +47,11 @@ describe('the state of a node', () => {
       text: expect.stringContaining('refused'),
       next: expect.stringMatching(/3.*4/),
     });
+    const refused = `could not connect to /ip4/127.0.0.1/tcp/4040/p2p/12D3KooW${'a'.repeat(44)}: connection refused`;
+    const away = { ...coordinator, unreachable: { ...coordinator.unreachable, reason: refused } };
+    expect(of({ coordinator: away }).problem?.text).toBe(
+      'cannot reach the coordinator at /ip4/127.0.0.1/tcp/4040: connection refused',
+    );
     expect(of({ state: 'joining', job: null, reason: NOT_YET_CONNECTED }).problem).toBeNull();
     expect(of({ state: 'joining', reason: 'no engine', retrySeconds: 9 }).problem?.text).toContain(
       'no engine',
