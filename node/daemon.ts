@@ -16,7 +16,6 @@ import { Health } from '../monitor/health.ts';
 import { silentLogger } from '../monitor/log.ts';
 import { NetworkMetrics } from '../monitor/network-metrics.ts';
 import { createNodeMetrics } from '../monitor/node-metrics.ts';
-import { parseAddress } from '../net/addresses.ts';
 import { createHost } from '../net/host.ts';
 import { loadIdentity } from '../net/identity.ts';
 import { SharedVersions } from '../registry/shared-versions.ts';
@@ -28,6 +27,7 @@ import { requireDatabase } from '../storage/remains.ts';
 import { checkWritable } from '../storage/write-check.ts';
 import { CONSENT_NOTICE } from './consent.ts';
 import type { NodeDeps, SwarmNodeOptions } from './context.ts';
+import { confidantsAt, coordinatorsAt } from './coordinators.ts';
 import { checkDaemonOptions, type NodeDaemonOptions, resolveTargets } from './daemon-options.ts';
 import { OwnerLimits } from './limits/owner-limits.ts';
 import { defaultPolicy } from './limits/policy.ts';
@@ -290,18 +290,4 @@ export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps
     await teardown.run();
     throw error;
   }
-}
-
-/**
- * Returns the option `confidants` of the host: the coordinators, as the only peers to which the host sends this node's
- * updates and heartbeats. If an address lacks a peer id, returns no such option, because the list would be incomplete.
- */
-function confidantsAt(addresses: readonly string[]): { confidants?: string[] } {
-  const confidants = coordinatorsAt(addresses);
-  return confidants.length === addresses.length ? { confidants } : {};
-}
-
-/** Returns the peer ids in the addresses. */
-function coordinatorsAt(addresses: readonly string[]): string[] {
-  return addresses.map((address) => parseAddress(address).peer).filter((peer) => peer !== null);
 }

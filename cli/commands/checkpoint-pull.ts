@@ -144,7 +144,8 @@ async function pullOwn(
   return {
     dir: dir ?? joined.name,
     pullWith: async (files, progress) => {
-      const { pullCheckpoint, writeCheckpoint } = await import('../../node/checkpoint-pull.ts');
+      const { pullCheckpoint } = await import('../../index.ts');
+      const { writeCheckpoint } = await import('../../node/checkpoint-pull.ts');
       if (api === null) {
         const { addresses, token } = joined;
         return pullCheckpoint({

@@ -54,7 +54,7 @@ export function parseTarget(target: readonly string[], job: string | undefined):
 
 /** Returns whether an argument is an invite, a multiaddr or "-", and not the name of a job. */
 export function looksLikeTarget(text: string): boolean {
-  return text === '-' || text.startsWith('/') || looksLikeInvite(text);
+  return text === '-' || text[0] === '/' || looksLikeInvite(text);
 }
 
 /** A job of a node, with the job's weight. */
