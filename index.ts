@@ -11,6 +11,7 @@ import type { ApiClient, ConnectOptions, CoordinatorAddress } from './coordinato
 import type { BundleOptions, WrittenBundle } from './coordinator/client/bundle-job.ts';
 import type { CloneJobOptions, CreatedJob, CreateJobOptions } from './coordinator/client/create-job.ts';
 import type { FollowOptions } from './coordinator/client/follow.ts';
+import type { HeldOutLosses, HeldOutOptions } from './coordinator/client/held-out-losses.ts';
 import type { VerifiedCheckpoint } from './coordinator/client/read-checkpoints.ts';
 import type { CreatedSweep, SweepSpec } from './coordinator/client/sweep-jobs.ts';
 import type {
@@ -342,6 +343,15 @@ export async function verifyBundle(file: string, options?: VerifyOptions): Promi
  */
 export async function verifyReceipts(text: string, wanted?: WantedJob): Promise<ReceiptsReport> {
   return (await import('./verify/receipts.ts')).verifyReceipts(text, wanted);
+}
+
+/**
+ * Opens the base and the data of a job, so that a verification can measure the held-out losses: pass the result as
+ * `losses` to {@link verifyBundle}, {@link verifySwarm} or {@link verifyOwnJob}, and close it afterwards. The
+ * verification throws BASE_DIFFERS or HELD_OUT_DIFFERS if base or data are not those of the job.
+ */
+export async function openHeldOut(options: HeldOutOptions): Promise<HeldOutLosses> {
+  return (await import('./coordinator/client/held-out-losses.ts')).HeldOutLosses.open(options);
 }
 
 /**
@@ -719,6 +729,8 @@ export type {
   Generated,
   GenerateOptions,
   Generator,
+  HeldOutLosses,
+  HeldOutOptions,
   HubPullOptions,
   HubPushOptions,
   ImportOptions,

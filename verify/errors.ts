@@ -1,6 +1,7 @@
 import { defineErrors, REPORT } from '../common/errors.ts';
 
 export const verifyError = defineErrors({
+  BASE_DIFFERS: { kind: 'refused', next: 'name the folder of the base of this job with --model' },
   BUNDLE_MALFORMED: {
     kind: 'failed',
     next: 'get the file again; it is incomplete, damaged, or no bundle of a job',
@@ -8,6 +9,10 @@ export const verifyError = defineErrors({
   BUNDLE_CHANGED: { kind: 'failed', next: 'run the same command again' },
   BUNDLE_TOO_LARGE: 'failed',
   COORDINATOR_DIFFERS: { kind: 'refused', next: 'check the peer id of the coordinator with its operator' },
+  HELD_OUT_DIFFERS: {
+    kind: 'refused',
+    next: 'use the job file and the data files with which the job was created',
+  },
   JOB_DIFFERS: { kind: 'refused', next: 'check the digest of the job with its operator' },
   RECEIPTS_MALFORMED: {
     kind: 'failed',
@@ -33,6 +38,10 @@ export const verifyError = defineErrors({
   VERIFY_CONTRIBUTOR: 'disproved',
   VERIFY_FIGURES: 'disproved',
   VERIFY_HEAD: 'disproved',
+  VERIFY_LOSS: {
+    kind: 'failed',
+    next: 'measure the loss on another machine, or with SWARM_ENGINE=onnx-cpu: only signed messages can prove something against the coordinator',
+  },
   VERIFY_MERGE: 'disproved',
   VERIFY_METRICS: 'disproved',
   VERIFY_RECEIPT: {

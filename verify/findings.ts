@@ -37,6 +37,14 @@ export interface CheckpointReport {
   readonly unchecked: readonly { readonly check: CheckName; readonly reason: string }[];
   /** Whether the merge was computed again from its updates and gave the same bits. */
   readonly recomputed: boolean;
+  /** The published held-out loss, and the loss that this machine measured. Absent if the loss was not measured. */
+  readonly loss?: MeasuredLoss;
+}
+
+/** A held-out loss in nats per token. `measured` is null if the held-out rows have no supervised token. */
+export interface MeasuredLoss {
+  readonly published: number;
+  readonly measured: number | null;
 }
 
 /** Collects the results of the checks of one checkpoint. */
@@ -46,6 +54,7 @@ export class Findings {
   readonly #checked = new Set<CheckName>();
   readonly #unchecked: { check: CheckName; reason: string }[] = [];
   recomputed = false;
+  loss: MeasuredLoss | null = null;
 
   constructor(round: number) {
     this.round = round;
@@ -73,7 +82,8 @@ export class Findings {
   }
 
   report(digest: string): CheckpointReport {
-    const { round, recomputed } = this;
-    return { round, digest, checked: [...this.#checked], unchecked: this.#unchecked, recomputed };
+    const { round, recomputed, loss } = this;
+    const checks = { checked: [...this.#checked], unchecked: this.#unchecked };
+    return { round, digest, ...checks, recomputed, ...(loss !== null && { loss }) };
   }
 }

@@ -1,12 +1,13 @@
 import { messageOf } from '../common/errors.ts';
 import { STALE_ROUNDS } from '../protocol/limits.ts';
-import type { Head } from '../protocol/messages.ts';
+import type { Checkpoint, Head } from '../protocol/messages.ts';
 import { verifySettings } from '../protocol/settings-chain.ts';
 import { type Verified, verifyMessage } from '../protocol/signing.ts';
 import { checkChain, checkSettings } from './checks/chain.ts';
 import { checkContributors } from './checks/contributors.ts';
 import { checkFigures } from './checks/figures.ts';
 import { HeadChecks } from './checks/heads.ts';
+import { checkLoss, type LossMeter } from './checks/losses.ts';
 import { Recomputation } from './checks/recompute.ts';
 import { checkMetrics, checkWeights } from './checks/weights.ts';
 import { verifyError } from './errors.ts';
@@ -18,8 +19,10 @@ import { checkWanted, type WantedJob } from './wanted-job.ts';
 /** Maximum number of problems that a report lists. More would not change the verdict. */
 export const LISTED_PROBLEMS = 100;
 
-/** Reason why scores and held-out losses are not checked. */
-const NO_ENGINE = 'it needs the base, the data and an engine';
+/** Reason why scores are not checked. */
+const NO_GRADIENTS = 'only programs can check them, with the function checkScores';
+/** Reason why held-out losses are not checked. */
+const NO_DATA = 'it needs the base and the data of the job';
 
 /** Result of the verification of a job. */
 export interface VerifyReport {
@@ -50,6 +53,8 @@ export interface VerifyOptions extends WantedJob {
   readonly from?: number;
   /** @default never aborts */
   readonly signal?: AbortSignal;
+  /** Measures the held-out losses of the checkpoints. @default held-out losses are not checked */
+  readonly losses?: LossMeter | null;
   /** Called after the checks of each checkpoint. */
   readonly onCheckpoint?: (report: CheckpointReport, problems: readonly Problem[]) => void;
 }
@@ -60,12 +65,12 @@ export interface VerifyOptions extends WantedJob {
  *   checkpoints are older than `from`, errors of the source, and the signal's reason
  */
 export async function verifyRecord(record: JobRecord, options: VerifyOptions = {}): Promise<VerifyReport> {
-  const { from = 0, signal = new AbortController().signal, onCheckpoint } = options;
+  const { from = 0, signal = new AbortController().signal, losses = null, onCheckpoint } = options;
   const manifest = verifyMessage('manifest', record.manifest);
   checkWanted(manifest, options);
   const problems: Problem[] = [];
   const facts = factsOf(manifest, record, signal, problems);
-  const walk = new Walk(facts);
+  const walk = new Walk(facts, losses);
   const checkpoints: CheckpointReport[] = [];
   let recomputed = 0;
   let newest: number | null = null;
@@ -119,6 +124,7 @@ function factsOf(
 /** Checks checkpoints in their order, and remembers what the checks of the next one need. */
 class Walk {
   readonly #facts: JobFacts;
+  readonly #losses: LossMeter | null;
   readonly #heads: HeadChecks;
   readonly #recomputation: Recomputation;
   /** The newest checkpoints, oldest first: enough to find the parents of late updates. */
@@ -131,8 +137,9 @@ class Walk {
   readonly #adapters = new Set<string>();
   #ordinal: number | null = null;
 
-  constructor(facts: JobFacts) {
+  constructor(facts: JobFacts, losses: LossMeter | null) {
     this.#facts = facts;
+    this.#losses = losses;
     this.#heads = new HeadChecks(facts);
     this.#recomputation = new Recomputation(facts);
   }
@@ -161,6 +168,7 @@ class Walk {
       if (parent === null) this.#ordinal = checkpoint.round === 0 ? 0 : null;
       else if (this.#ordinal !== null) this.#ordinal++;
       await this.#check(record, signed, parent, findings);
+      await this.#checkLoss(checkpoint, findings);
     }
     for (const head of this.#heads.check(record.heads, signed, this.#ordinal, findings)) {
       if (head.phase === 'training') this.#assignments.set(head.round, head.assignments);
@@ -209,8 +217,18 @@ class Walk {
     checkMetrics(facts, checkpoint, updates, findings);
     const merge = { updates, claimed: record.residual };
     await this.#recomputation.check(signed, parent.checkpoint, merge, findings);
-    if (figures !== null) findings.skip('scores', NO_ENGINE);
-    findings.skip('loss', NO_ENGINE);
+    if (figures !== null) findings.skip('scores', NO_GRADIENTS);
+  }
+
+  async #checkLoss(checkpoint: Checkpoint, findings: Findings): Promise<void> {
+    if (this.#losses === null) {
+      if (checkpoint.contributors.length > 0) findings.skip('loss', NO_DATA);
+      return;
+    }
+    const adapter = await this.#recomputation.adapterOf(checkpoint, findings);
+    const { job, manifest, signal } = this.#facts;
+    const measuring = { meter: this.#losses, job: { job, manifest }, signal };
+    await checkLoss(measuring, checkpoint, adapter, findings);
   }
 
   async #checkRollBack({ checkpoint }: SignedCheckpoint, findings: Findings): Promise<void> {

@@ -4,6 +4,7 @@ import type { Command } from 'commander';
 import { resolveHomes } from '../../common/user-folders.ts';
 import type {
   CheckpointReport,
+  HeldOutLosses,
   Problem,
   SwarmError,
   VerifyOptions,
@@ -17,7 +18,10 @@ import { RECEIPTS_FILE_BYTES } from '../../verify/receipts.ts';
 import type { Context } from '../context.ts';
 import { chooseJob, coordinatorApi } from '../daemon/connect.ts';
 import { usageError, withoutOutput } from '../errors.ts';
+import { cacheFolder } from '../folders.ts';
+import { BASE_MODEL, baseFolder } from '../models/base-model.ts';
 import { homeOption, integer, isPeerAddress, jsonOption } from '../options/common.ts';
+import { environmentCompute } from '../options/engine.ts';
 import { hasInviteVariable, inviteFileOption, readTarget } from '../options/target-input.ts';
 import { ProgressLine, printJson, printLines } from '../print.ts';
 import { receiptsLines, verifyLines } from '../views/verify.ts';
@@ -29,6 +33,8 @@ interface VerifyFlags {
   job?: string;
   coordinator?: string;
   inviteFile?: string;
+  data?: string;
+  model?: string;
 }
 
 export function registerVerify(program: Command, context: Context): void {
@@ -42,6 +48,14 @@ export function registerVerify(program: Command, context: Context): void {
     .option('--from <round>', 'round of the first checkpoint to check (default: 0)', integer(0))
     .option('--job <digest>', 'whole digest that the job must have (default: any job)')
     .option('--coordinator <peer>', 'peer id that the coordinator must have (default: any peer id)')
+    .option(
+      '--data <job-file>',
+      'measure the held-out losses of the checkpoints again: job file of the job, with the data files that it names (default: held-out losses are not checked)',
+    )
+    .option(
+      '--model <model>',
+      `with --data: base of the job, as ${BASE_MODEL} (default: the base in the job file)`,
+    )
     .addOption(inviteFileOption())
     .addOption(homeOption())
     .addOption(jsonOption())
@@ -52,7 +66,13 @@ async function verify(context: Context, words: readonly string[], flags: VerifyF
   const receipts = await receiptsText(context, words);
   if (receipts !== null) {
     const unused =
-      flags.from !== undefined ? '--from' : flags.inviteFile !== undefined ? '--invite-file' : null;
+      flags.from !== undefined
+        ? '--from'
+        : flags.inviteFile !== undefined
+          ? '--invite-file'
+          : flags.data !== undefined
+            ? '--data'
+            : null;
     if (unused !== null) throw usageError(`a file of receipts is checked as a whole, without ${unused}`);
     const { verifyReceipts } = await import('../../index.ts');
     const report = await verifyReceipts(receipts, wantedJob(flags));
@@ -60,16 +80,22 @@ async function verify(context: Context, words: readonly string[], flags: VerifyF
     else printLines(context, receiptsLines(report));
     return;
   }
+  const wanted = wantedJob(flags);
+  const losses = await lossMeter(context, flags);
   const progress = new ProgressLine(context);
   const onCheckpoint = ({ round, recomputed }: CheckpointReport): void =>
     progress.update(`round ${round} checked${recomputed ? ', its merge computed again' : ''}`);
   const options: VerifyOptions = {
-    ...wantedJob(flags),
+    ...wanted,
     from: flags.from ?? 0,
     signal: context.signal,
+    losses,
     onCheckpoint,
   };
-  const report = await read(context, words, flags, options).finally(() => progress.clear());
+  const report = await read(context, words, flags, options).finally(async () => {
+    progress.clear();
+    await losses?.close();
+  });
   const { ok, checkpoints, recomputed, problems } = report;
   const { job: digest, name, coordinator, namesCoordinator } = report;
   if (flags.json) {
@@ -107,6 +133,21 @@ async function read(
   if (job !== undefined && (await isFile(resolve(cwd, job)))) return verifyBundle(resolve(cwd, job), options);
   const api = await coordinatorApi(context, flags);
   return verifyOwnJob(api, await chooseJob(api, job), options);
+}
+
+/** Opens the base and the data with which held-out losses are measured; null without --data. */
+async function lossMeter(context: Context, { data, model }: VerifyFlags): Promise<HeldOutLosses | null> {
+  if (data === undefined) {
+    if (model !== undefined) throw usageError('--model has an effect only with --data');
+    return null;
+  }
+  const { readJobFile } = await import('../../lora/finetune/settings/job-file.ts');
+  const { openHeldOut } = await import('../../index.ts');
+  const { cwd, environment } = context;
+  const { spec } = await readJobFile(resolve(cwd, data));
+  const base = await baseFolder(context, model ?? spec.base);
+  const compute = environmentCompute(environment);
+  return openHeldOut({ base, data: spec.data, cacheDir: await cacheFolder(context), compute });
 }
 
 /** Returns the text of the file that the command names, if it looks like a file of receipts; null for other files. */

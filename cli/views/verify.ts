@@ -24,6 +24,7 @@ export function verifyLines({
     coordinatorLine(coordinator, namesCoordinator),
     `checkpoints  ${checkpoints.length}, of the rounds ${first} to ${last}`,
     `merges       ${merges}, of which ${recomputed} were computed again and gave the same bits`,
+    ...lossLines(checkpoints),
     ...skipped.map(({ check, reason, rounds }) => `not checked  ${check}, ${rounds}: ${reason}`),
     ...problems.slice(0, SHOWN_PROBLEMS).map(({ code, message }) => `problem      ${code}: ${message}`),
     ...(problems.length > SHOWN_PROBLEMS
@@ -32,6 +33,16 @@ export function verifyLines({
     ok
       ? 'result       no check found a problem'
       : `result       ${problems.length} problems; the first is ${problems[0]!.code}`,
+  ];
+}
+
+/** Formats the measured held-out losses: one line, or none if no loss was measured. */
+function lossLines(checkpoints: VerifyReport['checkpoints']): string[] {
+  const losses = checkpoints.flatMap(({ loss }) => loss ?? []);
+  if (losses.length === 0) return [];
+  const apart = losses.map(({ published, measured }) => Math.abs((measured ?? Number.NaN) / published - 1));
+  return [
+    `losses       ${losses.length} measured again; the published ones differ by at most ${(100 * Math.max(...apart)).toPrecision(2)} %`,
   ];
 }
 

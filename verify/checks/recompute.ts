@@ -45,6 +45,12 @@ export class Recomputation {
     this.#residual = { kind: 'claimed', digest };
   }
 
+  /** Returns the adapter of a checkpoint that has been checked; null if the source does not have the adapter. */
+  async adapterOf({ adapter }: Checkpoint, findings: Findings): Promise<Uint8Array | null> {
+    if (this.#adapter?.digest === adapter.digest) return this.#adapter.bytes;
+    return readBlob(this.#facts, { ...adapter, maxBytes: largestAdapter(this.#facts.manifest) }, findings);
+  }
+
   /** Computes the merge of a checkpoint again. If the source lacks blobs for that, checks at least the adapter. */
   async check(
     { checkpoint }: SignedCheckpoint,
@@ -54,7 +60,7 @@ export class Recomputation {
   ): Promise<void> {
     const residual = this.#residual;
     this.claim(claimed);
-    const before = await this.#adapterOf(parent, findings);
+    const before = await this.adapterOf(parent, findings);
     if (before === null) {
       findings.skip('merge', 'the source does not have the adapter of the parent');
       await this.checkStored(checkpoint, findings);
@@ -223,11 +229,6 @@ export class Recomputation {
         cause: error.code,
       });
     }
-  }
-
-  async #adapterOf({ adapter }: Checkpoint, findings: Findings): Promise<Uint8Array | null> {
-    if (this.#adapter?.digest === adapter.digest) return this.#adapter.bytes;
-    return readBlob(this.#facts, { ...adapter, maxBytes: largestAdapter(this.#facts.manifest) }, findings);
   }
 
   /** Returns the layout of the job's adapters, from the first adapter that is read. All adapters must have it. */

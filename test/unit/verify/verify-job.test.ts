@@ -1,8 +1,10 @@
 import { beforeAll, describe, expect, test } from 'vitest';
+import { sha256 } from '../../../protocol/cbor.ts';
 import { decodeEvidence, keepEvidence } from '../../../protocol/evidence.ts';
 import type { Checkpoint, Head, Receipt, Update } from '../../../protocol/messages.ts';
 import { OUTER_RATE_FRACTIONS } from '../../../protocol/outer-rates.ts';
 import { signerFromSeed, signMessage, verifyMessage } from '../../../protocol/signing.ts';
+import { LOSS_TOLERANCE, type LossMeter } from '../../../verify/checks/losses.ts';
 import { type ProblemCode, verifyError } from '../../../verify/errors.ts';
 import type { CheckpointRecord } from '../../../verify/record.ts';
 import { verifyRecord } from '../../../verify/verify-job.ts';
@@ -117,6 +119,50 @@ describe('the verification of an honest job', () => {
     await expect(verifyRecord(recordOf(kept), { job: 'ab'.repeat(32) })).rejects.toThrow(
       withCode('JOB_DIFFERS'),
     );
+  });
+});
+
+describe('held-out losses', () => {
+  /** Verifies the job with a meter that measures the published losses times a factor. */
+  const verified = (factor: number, job = kept) => {
+    const published = new Map(
+      kept.records.map(({ checkpoint }) => {
+        const { adapter, metrics } = verifyMessage('checkpoint', checkpoint).message;
+        return [adapter.digest, metrics.heldOutLoss];
+      }),
+    );
+    const losses: LossMeter = {
+      measure: async (_, adapter) => factor * published.get(sha256(adapter))!,
+    };
+    return verifyRecord(recordOf(job), { losses });
+  };
+
+  test('are compared with the losses that this machine measures, in each checkpoint', async () => {
+    const { ok, checkpoints } = await verified(1 + LOSS_TOLERANCE / 2);
+    expect(ok).toBe(true);
+    for (const { checked, unchecked, loss } of checkpoints) {
+      expect(checked).toContain('loss');
+      expect(unchecked.map(({ check }) => check)).not.toContain('loss');
+      expect(loss!.measured! / loss!.published).toBeCloseTo(1 + LOSS_TOLERANCE / 2, 6);
+    }
+  });
+
+  test('are a problem if they differ by more than the tolerance, which no signature proves', async () => {
+    const { problems } = await verified(1 - 2 * LOSS_TOLERANCE);
+    expect(problems.map(({ code, round }) => [code, round])).toEqual(
+      [0, 1, 2, 3].map((round) => ['VERIFY_LOSS', round]),
+    );
+    expect(verifyError('VERIFY_LOSS', '')).toMatchObject({ kind: 'failed' });
+    expect((await verified(Number.NaN)).ok).toBe(false);
+  });
+
+  test('of a checkpoint whose adapter is gone are not checked, and the report says so', async () => {
+    const { digest } = last.adapter;
+    const gone = without(kept, [digest, last.delta!.digest, ...payloads()]);
+    const { ok, checkpoints } = await verified(1, gone);
+    expect(ok).toBe(true);
+    const reason = expect.stringContaining('does not have the adapter');
+    expect(checkpoints.at(-1)!.unchecked).toContainEqual({ check: 'loss', reason });
   });
 });
 

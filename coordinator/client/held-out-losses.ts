@@ -1,0 +1,113 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { availableParallelism } from 'node:os';
+import { join } from 'node:path';
+import { systemClock } from '../../common/system-clock.ts';
+import { decodeAdapter } from '../../lora/adapter/codec.ts';
+import { type AdapterLayout, adapterLayout } from '../../lora/adapter/layout.ts';
+import { loadTokenizer } from '../../lora/data/tokenizer.ts';
+import type { JobSpec } from '../../lora/finetune/settings/job-spec.ts';
+import { describeBase } from '../../lora/models/base/base-identity.ts';
+import { openBase } from '../../lora/models/base/base-model.ts';
+import { type ComputeInput, parseCompute } from '../../lora/train/compute.ts';
+import { silentLogger } from '../../monitor/log.ts';
+import { sha256 } from '../../protocol/cbor.ts';
+import { FileBlobStore } from '../../storage/blob-store.ts';
+import type { LossMeter, MeasuredJob } from '../../verify/checks/losses.ts';
+import { verifyError } from '../../verify/errors.ts';
+import { packJobData } from '../jobs/pack-data.ts';
+import { meanLoss } from '../merge/comparison.ts';
+import { TrainerValidator } from '../merge/trainer-validator.ts';
+
+/** The base and the data of a job on this machine, and how to compute losses. */
+export interface HeldOutOptions {
+  /** Folder of the base. */
+  readonly base: string;
+  /** Data of the job, as its job file names them. */
+  readonly data: JobSpec['data'];
+  /** Folder for digests of files, and for temporary files, which `close` deletes. */
+  readonly cacheDir: string;
+  /** @default the fastest engine of this machine, with a base of 32 bits */
+  readonly compute?: ComputeInput;
+}
+
+interface Prepared {
+  readonly job: string;
+  readonly layout: AdapterLayout;
+  readonly validator: TrainerValidator;
+}
+
+/**
+ * Measures the held-out losses of a job as its coordinator does. The base and the held-out rows must have the digests that
+ * the manifest names, so the coordinator need not publish them.
+ */
+export class HeldOutLosses implements LossMeter {
+  readonly #options: HeldOutOptions;
+  readonly #home: string;
+  #prepared: Prepared | null = null;
+
+  private constructor(options: HeldOutOptions, home: string) {
+    this.#options = options;
+    this.#home = home;
+  }
+
+  static async open(options: HeldOutOptions): Promise<HeldOutLosses> {
+    return new HeldOutLosses(options, await mkdtemp(join(options.cacheDir, 'verify-')));
+  }
+
+  /**
+   * @throws SwarmError BASE_DIFFERS, HELD_OUT_DIFFERS if base or data are not those of the job; errors of base, data and
+   *   trainer
+   */
+  async measure(
+    measured: MeasuredJob,
+    adapter: Uint8Array,
+    { signal }: { signal: AbortSignal },
+  ): Promise<number | null> {
+    const known = this.#prepared;
+    const { validator, layout } =
+      known !== null && known.job === measured.job ? known : await this.#prepare(measured, signal);
+    const tensors = decodeAdapter(adapter, layout);
+    return meanLoss(await validator.evaluate(measured, tensors, { signal, onFallback: () => {} }));
+  }
+
+  /** Ends the trainer process and deletes the temporary files. */
+  async close(): Promise<void> {
+    await this.#prepared?.validator.stop();
+    await rm(this.#home, { recursive: true, force: true });
+  }
+
+  async #prepare({ job, manifest }: MeasuredJob, signal: AbortSignal): Promise<Prepared> {
+    await this.#prepared?.validator.stop();
+    const { base, data, cacheDir, compute = {} } = this.#options;
+    const { digest } = await describeBase(base, { signal, cacheDir });
+    if (digest !== manifest.base.digest) {
+      const text = `the base in ${base} has the digest ${digest}, but the job has the base ${manifest.base.digest}`;
+      throw verifyError('BASE_DIFFERS', text, { digest, expected: manifest.base.digest });
+    }
+    const { training, seed } = manifest;
+    const { heldOut } = await packJobData(
+      {
+        spec: { base, data, training, seed },
+        tokenizer: await loadTokenizer(base),
+        signal,
+        onProgress: () => {},
+      },
+      { clock: systemClock, blobs: { put: async (bytes) => sha256(bytes) } },
+    );
+    const found = sha256(heldOut);
+    const { digest: expected } = manifest.data.heldOut;
+    if (found !== expected) {
+      const text = `the data give held-out rows with the digest ${found}, but those of the job have ${expected}`;
+      throw verifyError('HELD_OUT_DIFFERS', text, { digest: found, expected });
+    }
+    const blobs = await FileBlobStore.open({ home: this.#home }, { clock: systemClock });
+    for (const { path } of manifest.base.files) await blobs.importFile(join(base, path), { signal });
+    const validator = new TrainerValidator(
+      { home: this.#home, compute: parseCompute(compute, { threads: availableParallelism() }) },
+      { blobs, clock: systemClock, log: silentLogger, heldOut: () => heldOut },
+    );
+    const layout = adapterLayout(await openBase(base), manifest.lora);
+    this.#prepared = { job, layout, validator };
+    return this.#prepared;
+  }
+}

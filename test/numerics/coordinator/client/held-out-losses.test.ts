@@ -1,0 +1,90 @@
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { beforeEach, describe, expect, onTestFinished, test } from 'vitest';
+import { systemClock } from '../../../../common/system-clock.ts';
+import { HeldOutLosses } from '../../../../coordinator/client/held-out-losses.ts';
+import { packJobData } from '../../../../coordinator/jobs/pack-data.ts';
+import { encodeAdapter } from '../../../../lora/adapter/codec.ts';
+import { adapterLayout } from '../../../../lora/adapter/layout.ts';
+import { loadTokenizer } from '../../../../lora/data/tokenizer.ts';
+import { parseJobSpec } from '../../../../lora/finetune/settings/job-spec.ts';
+import { describeBase } from '../../../../lora/models/base/base-identity.ts';
+import { openBase } from '../../../../lora/models/base/base-model.ts';
+import type { ComputeInput } from '../../../../lora/train/compute.ts';
+import { sha256 } from '../../../../protocol/cbor.ts';
+import { LOSS_TOLERANCE, type MeasuredJob } from '../../../../verify/checks/losses.ts';
+import { withCode } from '../../../utils/codes.ts';
+import { temporaryFolder } from '../../../utils/folder.ts';
+import { signerOf } from '../../../utils/signers.ts';
+import { makeTinyModel, TINY_TEXT } from '../../../utils/tiny-model.ts';
+import { toyJob } from '../../../utils/virtual/toy-job.ts';
+
+const { signal } = new AbortController();
+let folder: string;
+let base: string;
+let measured: MeasuredJob;
+let adapter: Uint8Array;
+let data: ReturnType<typeof parseJobSpec>['data'];
+
+beforeEach(async () => {
+  folder = await temporaryFolder();
+  base = await makeTinyModel(join(folder, 'tiny'), { seed: 1 });
+  const file = join(folder, 'texts.jsonl');
+  const lines = Array.from({ length: 60 }, (_, i) => JSON.stringify({ text: `${i} ${TINY_TEXT}` }));
+  await writeFile(file, lines.join('\n'));
+  const training = { sequenceLength: 32, batchSize: 2, microBatch: 2 };
+  const spec = parseJobSpec({ name: 'tiny', base, data: { train: [file], heldOut: 0.2 }, training });
+  ({ data } = spec);
+  const packed = await packJobData(
+    { spec, tokenizer: await loadTokenizer(base), signal, onProgress: () => {} },
+    { clock: systemClock, blobs: { put: async (bytes) => sha256(bytes) } },
+  );
+  const model = await openBase(base);
+  const { digest, files } = await describeBase(base);
+  const { manifest: toy } = toyJob(signerOf(1));
+  const manifest = {
+    ...toy,
+    base: { name: 'tiny', parameters: model.parameters, digest, files: [...files] },
+    data: packed.data,
+    lora: spec.lora,
+    training: spec.training,
+    seed: spec.seed,
+  };
+  measured = { job: 'a'.repeat(64), manifest };
+  const layout = adapterLayout(model, spec.lora);
+  const values = layout.map(({ shape }, t) =>
+    Float32Array.from({ length: shape[0] * shape[1] }, (_, i) => Math.sin(i + t) / 20),
+  );
+  adapter = encodeAdapter(layout, values, digest);
+});
+
+async function losses(compute: ComputeInput = { engine: 'onnx-cpu', threads: 1 }, given = { base, data }) {
+  const meter = await HeldOutLosses.open({ ...given, cacheDir: folder, compute });
+  onTestFinished(() => meter.close());
+  return meter;
+}
+
+describe('held-out losses', () => {
+  test('are the same each time, and differ little with a base of 8 bits', async () => {
+    const meters = await Promise.all([
+      losses(),
+      losses(),
+      losses({ engine: 'onnx-cpu', threads: 1, baseBits: 8 }),
+    ]);
+    const measure = (meter: HeldOutLosses) => meter.measure(measured, adapter, { signal });
+    const [once, again, rounded] = await Promise.all(meters.map(measure));
+    expect(once).toBeGreaterThan(0.5);
+    expect(again).toBe(once);
+    expect(Math.abs(rounded! / once! - 1)).toBeLessThan(LOSS_TOLERANCE / 2);
+  });
+
+  test('are not measured with the base or the data of another job', async () => {
+    const other = join(folder, 'other');
+    await makeTinyModel(other, { seed: 2 });
+    const measure = async (given: { base: string; data: typeof data }) =>
+      (await losses(undefined, given)).measure(measured, adapter, { signal });
+    await expect(measure({ base: other, data })).rejects.toThrow(withCode('BASE_DIFFERS'));
+    const fewer = { ...data, heldOut: 0.1 };
+    await expect(measure({ base, data: fewer })).rejects.toThrow(withCode('HELD_OUT_DIFFERS'));
+  });
+});

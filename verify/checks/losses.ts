@@ -1,0 +1,42 @@
+import type { Manifest } from '../../protocol/manifest.ts';
+import type { Checkpoint } from '../../protocol/messages.ts';
+import type { Findings } from '../findings.ts';
+
+/** A job whose held-out losses are measured. */
+export interface MeasuredJob {
+  /** Digest of the job. */
+  readonly job: string;
+  readonly manifest: Manifest;
+}
+
+/** Measures the held-out losses of a job, on a machine that has its base and its data. */
+export interface LossMeter {
+  /**
+   * Returns the loss of an adapter on the held-out rows of the gate, in nats per token; null if the rows have no
+   * supervised token.
+   */
+  measure(job: MeasuredJob, adapter: Uint8Array, options: { signal: AbortSignal }): Promise<number | null>;
+}
+
+/**
+ * Maximum difference between a published and a measured loss, as a fraction of the published loss. With a base of 4 bits, the
+ * loss differed by 1.0 % from the loss with a base of 32 bits, and the coordinator may use either.
+ */
+export const LOSS_TOLERANCE = 0.02;
+
+/** Compares the published held-out loss of a checkpoint with the loss that a meter measures. */
+export async function checkLoss(
+  { meter, job, signal }: { meter: LossMeter; job: MeasuredJob; signal: AbortSignal },
+  { metrics: { heldOutLoss: published } }: Checkpoint,
+  adapter: Uint8Array | null,
+  findings: Findings,
+): Promise<void> {
+  if (published === null) return findings.skip('loss', 'the checkpoint has no held-out loss');
+  if (adapter === null) return findings.skip('loss', 'the source does not have the adapter');
+  const measured = await meter.measure(job, adapter, { signal });
+  findings.done('loss');
+  findings.loss = { published, measured };
+  if (measured !== null && Math.abs(measured - published) <= LOSS_TOLERANCE * Math.abs(published)) return;
+  const text = `the published held-out loss is ${published}, but this machine measures ${measured}`;
+  findings.problem('VERIFY_LOSS', text, { published, measured, tolerance: LOSS_TOLERANCE });
+}
