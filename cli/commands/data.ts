@@ -5,10 +5,12 @@ import { countOf, formatBytes } from '../../common/text.ts';
 import { trainingSchema } from '../../protocol/manifest.ts';
 import type { Context } from '../context.ts';
 import { cliError } from '../error-codes.ts';
+import { usageError } from '../errors.ts';
 import { BASE_MODEL, baseFolder } from '../models/base-model.ts';
 import { collect, integer, jsonOption } from '../options/common.ts';
 import { addDataOptions, DATA_FILES, type DataFlags, dataSettings } from '../options/data.ts';
 import { ProgressLine, printJson, printLines, printPainted } from '../print.ts';
+import { shareIn } from '../train/flag-layer.ts';
 
 interface InspectFlags extends DataFlags {
   model: string;
@@ -60,6 +62,12 @@ export function registerData(program: Command, context: Context): void {
 
 async function inspectCommand(context: Context, flags: InspectFlags): Promise<void> {
   const { cwd, clock, signal } = context;
+  if (shareIn(flags.heldOut) !== undefined) {
+    throw usageError(
+      `--held-out takes files, and ${flags.heldOut!.join(' ')} is a fraction of the data`,
+      'leave --held-out out: "lora-swarm train" and job files draw this fraction from the data, and never train on it',
+    );
+  }
   const [{ inspect }, { inspectionLines }, { checkReport, inspectionPage }] = await Promise.all([
     import('../../lora/data/inspect/inspect.ts'),
     import('../data/terminal.ts'),

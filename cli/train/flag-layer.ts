@@ -35,8 +35,8 @@ export interface TrainFlags
   json?: boolean;
 }
 
-/** Returns the share if --held-out is a number such as 0.05 instead of files; undefined otherwise. */
-function shareIn(heldOut: readonly string[] | undefined): number | undefined {
+/** Returns the fraction if --held-out is a number such as 0.05 instead of files; undefined otherwise. */
+export function shareIn(heldOut: readonly string[] | undefined): number | undefined {
   const [text, ...more] = heldOut ?? [];
   return text !== undefined && more.length === 0 && /^0?\.\d+$/.test(text) ? Number(text) : undefined;
 }

@@ -23,7 +23,7 @@ export interface ReadExamplesOptions {
    */
   columns?: Columns;
   signal?: AbortSignal;
-  /** Counts rows and stops the run if too many are bad. `renderExamples` must get the same report. */
+  /** Counts rows. `renderExamples` must get the same report. The caller checks its share of bad rows at the end. */
   report: RowReport;
   /** Receives the number of bytes read so far, approximate for Parquet, and the size of all files in bytes. */
   onProgress?: (done: number, total: number) => void;
@@ -37,7 +37,7 @@ export interface ReadExamplesOptions {
  * file has the first of them in this order: tokens, segments, messages, sharegpt, completion, alpaca, text. Rows that
  * do not fit the file's format are bad rows.
  * @throws DATA_NO_FILES, DATA_UNREADABLE, DATA_ENCODING, DATA_JSON, DATA_CSV, DATA_PARQUET, DATA_COLUMNS,
- * DATA_BAD_ROWS; DATA_FORMAT if no format is recognised
+ * DATA_FORMAT if no format is recognised; DATA_BAD_ROWS at the first bad row if no row may be bad
  */
 export async function* readExamples(
   paths: string | readonly string[],
@@ -56,7 +56,6 @@ export async function* readExamples(
     signal?.throwIfAborted();
     yield* file.container === 'txt' ? readDocument(file, formats, options) : readRows(file, formats, options);
   }
-  report.finish();
 }
 
 type FileOptions = Pick<ReadExamplesOptions, 'signal' | 'report'> & ContainerOptions & { columns: Columns };

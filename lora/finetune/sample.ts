@@ -69,6 +69,7 @@ export async function sampleData(
       exact = false;
       break;
     }
+    if (exact) report.finish();
   } finally {
     await renderer.close();
   }

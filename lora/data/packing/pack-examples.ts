@@ -40,7 +40,7 @@ export interface PackingOptions extends Pick<RenderOptions, 'report' | 'signal'>
 /**
  * Renders, truncates and packs examples. Yields rows of T tokens as they fill up. The order of the rows depends only on
  * the examples.
- * @throws PACK_LENGTH; errors of renderExamples
+ * @throws PACK_LENGTH; DATA_BAD_ROWS; errors of renderExamples
  */
 export async function* packExamples(
   examples: AsyncIterable<Example> | Iterable<Example>,
@@ -51,6 +51,7 @@ export async function* packExamples(
   for await (const { example, rendered } of renderExamples(examples, renderer, options)) {
     yield* packer.add(example.kind, rendered);
   }
+  options.report.finish();
   yield* packer.finish();
 }
 

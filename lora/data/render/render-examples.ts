@@ -27,8 +27,9 @@ export interface RenderOptions {
 }
 
 /**
- * Renders examples in order. Examples that cannot be rendered are reported and left out.
- * @throws DATA_BAD_ROWS; errors of renderExample
+ * Renders examples in order. Examples that cannot be rendered are reported and left out. The caller checks the share of
+ * bad rows at the end.
+ * @throws errors of renderExample; DATA_BAD_ROWS at the first bad row if no row may be bad
  */
 export async function* renderExamples(
   examples: AsyncIterable<Example> | Iterable<Example>,
@@ -71,6 +72,4 @@ export async function* renderExamples(
     const done = await next();
     if (done) yield done;
   }
-  // Checks again, because the reader checked the share of bad rows before the last examples were rendered.
-  report.finish();
 }

@@ -102,6 +102,11 @@ describe('evaluating text', () => {
     expect(found).toMatchObject({ read: { rows: rows.length, bad: 1 } });
     expect(bad).toHaveLength(1);
     expect({ ...found, read: null }).toEqual(await evaluate(bundle, { texts: clauses }));
+    // A bad row among the first ones stops nothing, because the share of all rows counts.
+    const tokens = [[1, 70_000], ...Array.from({ length: 9 }, () => [1, 2, 3])];
+    await writeFile(data, tokens.map((input_ids) => JSON.stringify({ input_ids })).join('\n'));
+    const few = await evaluate(bundle, { data, settings: { badRowShare: 0.1 } });
+    expect(few).toMatchObject({ read: { rows: 10, bad: 1 } });
     for (const wrong of [{}, { data, texts: clauses }, { data, settings: { badRowShare: 7 } }]) {
       await expect(evaluate(bundle, wrong)).rejects.toMatchObject({ code: 'USAGE' });
     }

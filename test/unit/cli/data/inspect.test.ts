@@ -96,6 +96,12 @@ describe('lora-swarm data inspect', () => {
     expect(JSON.parse(out)).toMatchObject({ heldOutRead: { rows: 2, bad: 1 }, overlap: { heldOut: 1 } });
   });
 
+  it('takes no fraction as held-out data', async () => {
+    await write('fine.jsonl', [{ text: 'good' }]);
+    const { error } = await inspect('--data', 'fine.jsonl', '--held-out', '0.1');
+    expect(error).toMatchObject({ code: 'USAGE', message: expect.stringContaining('0.1') });
+  });
+
   it('prints everything, then fails if training would fail', async () => {
     await write('bad.jsonl', [{ text: 'good' }, ...Array.from({ length: 5 }, () => ({ text: 5 }))]);
     const { error, out } = await inspect('--data', 'bad.jsonl', '--json');

@@ -154,6 +154,9 @@ describe('packed files', () => {
       code: 'DATA_BAD_ROWS',
       values: { rows: 3, bad: 1 },
     });
+    // The error counts the rows that cannot be read and those that cannot be rendered.
+    await writeFile(options.paths[0]!, ['{', ...rows].join('\n'));
+    await expect(packFiles(options, { tokenizer })).rejects.toMatchObject({ values: { rows: 4, bad: 2 } });
     expect(await sets(options)).toEqual([name]);
   });
 

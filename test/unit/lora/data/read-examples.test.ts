@@ -33,6 +33,7 @@ async function read(
   const report = new RowReport({ badRowShare: options.share ?? 1, onBad: (row) => bad.push(row) });
   const examples: Example[] = [];
   for await (const example of readExamples(paths, { ...options, report })) examples.push(example);
+  report.finish();
   return { examples, bad, report };
 }
 
