@@ -12,6 +12,7 @@ import { JOB_WATCH_MS } from './machine/times.ts';
 import type { MachineRunner } from './machine-runner.ts';
 import { JobWorker } from './phases/job-worker.ts';
 import { type JoinedJob, join } from './phases/join.ts';
+import { obtain } from './phases/obtain.ts';
 import type { JobClaim } from './store/job-files.ts';
 import type { Tasks } from './tasks.ts';
 
@@ -177,6 +178,30 @@ export class JobMembership {
       return requestHead(context, { known, rejoin: true }, this.#tasks.life);
     });
     if (head && context === this.#worker?.context) this.#runner.dispatch({ type: 'head', head });
+  }
+
+  /**
+   * Fetches a blob of the job again that was damaged and deleted. If the blob is a file of the base, the node joins the
+   * job again, because joining fetches the base and loads it into the trainer.
+   */
+  replace(digest: string): void {
+    const context = this.#worker?.context;
+    if (context === undefined) return;
+    const { manifest, job, deps } = context;
+    const { state } = this.#runner;
+    if (manifest.base.files.some((file) => file.digest === digest)) {
+      // A node that is done trains no more, so it needs no base.
+      if (!isDone(state)) this.#runner.dispatch({ type: 'base-damaged' });
+      return;
+    }
+    const shard = manifest.data.shards.find((one) => one.digest === digest);
+    const { adapter, adapterBytes } = deps.store.job(job);
+    const size = shard?.size ?? (adapter === digest ? adapterBytes : null);
+    if (size === null) return;
+    this.#tasks.run('replace-blob', async () => {
+      await obtain(context, { digest, size }, { head: state.head, signal: this.#tasks.life });
+      deps.log.info({ digest }, 'blob-replaced');
+    });
   }
 
   /** Tells the coordinator that the node leaves the job. */

@@ -39,6 +39,8 @@ export class SwarmNode implements SiblingJob {
   readonly #runner: MachineRunner;
   readonly #tasks: Tasks;
   readonly #receipts: UpdateReceipts;
+  /** Fetches a blob of the job again that was damaged and deleted. */
+  readonly replace = (digest: string): void => this.#membership.replace(digest);
   #stopListening = (): void => {};
   #stopWatchingPauses = (): void => {};
   #shutOut: SwarmError | null = null;
@@ -186,9 +188,8 @@ export class SwarmNode implements SiblingJob {
 
   /** Reports at once that the node waits for its trainer, or no longer waits. */
   #onWait(): void {
-    const { trainer, log } = this.#deps;
-    const { busyWith } = trainer;
-    if (busyWith !== null) log.info({ busyWith }, 'trainer-busy');
+    const { busyWith } = this.#deps.trainer;
+    if (busyWith !== null) this.#deps.log.info({ busyWith }, 'trainer-busy');
     this.#membership.beatSoon();
   }
 

@@ -101,6 +101,11 @@ export function reduce(state: NodeState, event: NodeEvent, now: number): Transit
         };
       }
       return stay(state.retryAt === null ? state : { ...state, retryAt: now });
+    case 'base-damaged':
+      return {
+        state: { ...initialState(state.self), reason: 'a file of the base was damaged on this disk' },
+        effects: [{ type: 'abort' }, { type: 'join' }],
+      };
     case 'shut-out':
       return { state: { ...leaving(state), reason: event.reason }, effects: [{ type: 'abort' }] };
     case 'tick':

@@ -60,6 +60,8 @@ export type NodeEvent =
   | { type: 'ask-failed'; round: number; jitter: number }
   /** A connection to the coordinator has opened. */
   | { type: 'connected' }
+  /** A file of the base is damaged. The node must fetch the file and prepare its trainer again. */
+  | { type: 'base-damaged' }
   /** The coordinator has shut this node out, for example because its invite was revoked. */
   | { type: 'shut-out'; reason: string }
   | { type: 'tick' }

@@ -8,6 +8,7 @@ import { SwarmNode } from '../swarm-node.ts';
 import { mayFetch } from './blob-access.ts';
 import { FetchTurns } from './fetch-turns.ts';
 import { namesMember } from './head-members.ts';
+import { NodeScrub } from './node-scrub.ts';
 import { SharedTrainer } from './shared-trainer.ts';
 
 /** Maximum size of the messages in an answer to `recall`. The rest of the answer is for their lengths. */
@@ -27,6 +28,7 @@ export class SwarmNodes {
   readonly all: readonly SwarmNode[];
   readonly #deps: SwarmNodesDeps;
   readonly #collector: BlobCollector;
+  readonly #scrub: NodeScrub;
   #leaveNetwork: (() => void)[] = [];
 
   /** @param options of each invite */
@@ -54,6 +56,7 @@ export class SwarmNodes {
       nodes.push(node);
     }
     this.all = nodes;
+    this.#scrub = new NodeScrub({ ...deps, trainer: shared, nodes });
   }
 
   /** Collects the garbage of the node's blobs. */
@@ -114,10 +117,12 @@ export class SwarmNodes {
     // Deletes blobs that an earlier process wrote, but did not record before it ended.
     void this.#collector.sweep().catch((error: unknown) => log.warn({ error }, 'sweep-failed'));
     for (const node of this.all) node.start();
+    void this.#scrub.run();
   }
 
   /** Stops all jobs as `SwarmNode.stop` does. Ends after `deadlineMs` at the latest. */
   async stop({ deadlineMs }: { deadlineMs: number }): Promise<void> {
+    this.#scrub.stop();
     await Promise.all(this.all.map((node) => node.stop({ deadlineMs })));
     for (const leave of this.#leaveNetwork) leave();
   }

@@ -115,6 +115,29 @@ export class JobFiles {
     });
   }
 
+  /**
+   * Returns the first digest after `after` of a file of a job or of an adapter. The node can fetch these blobs again,
+   * because other peers have them.
+   */
+  nextShared(after: string): string | null {
+    const row = this.#db.one(
+      `SELECT min(digest) AS digest FROM (
+         SELECT min(digest) AS digest FROM job_blobs WHERE digest > ?
+         UNION ALL SELECT min(adapter) FROM jobs WHERE adapter > ?
+       )`,
+      after,
+      after,
+    );
+    return typeof row?.digest === 'string' ? row.digest : null;
+  }
+
+  /** Returns the jobs that have a blob among their files, with the digests of their bases. */
+  jobsWith(digest: string): { job: string; base: string }[] {
+    const sql = `SELECT jobs.job, base FROM jobs JOIN job_blobs ON job_blobs.job = jobs.job
+      WHERE job_blobs.digest = ? AND base IS NOT NULL`;
+    return this.#db.all(sql, digest).map(({ job, base }) => ({ job: String(job), base: String(base) }));
+  }
+
   /** Returns the digests of the bases of all registered jobs. */
   bases(): Set<string> {
     const rows = this.#db.all('SELECT DISTINCT base FROM jobs WHERE base IS NOT NULL');

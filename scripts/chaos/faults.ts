@@ -25,8 +25,8 @@ export interface FaultContext {
 const FAILPOINT_MS = 30_000;
 /** Maximum random delay of a fault, so that faults fall into all phases of a round. */
 const DELAY_MS = 2500;
-/** Size of the disks that `mountDisks` mounts, in MiB. */
-const DISK_MIB = 48;
+/** Size of the disks that `mountDisks` mounts, in MiB. A coordinator continues its jobs from 128 MiB of free space. */
+const DISK_MIB = 256;
 const BALLAST = 'ballast';
 
 const delay = (random: SeededRandom): Promise<void> => sleep(random.between(0, DELAY_MS));

@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
 import { silentLogger } from '../../monitor/log.ts';
+import { sha256 } from '../../protocol/cbor.ts';
 import { SeededRandom } from '../utils/virtual/seeded-random.ts';
 import { toyJob } from '../utils/virtual/toy-job.ts';
 import { VirtualClock } from '../utils/virtual/virtual-clock.ts';
@@ -8,12 +9,12 @@ import { VirtualNode } from '../utils/virtual/virtual-node.ts';
 import { COORDINATOR, VirtualCoordinator } from './virtual-coordinator.ts';
 
 /** A coordinator with one node that has trained a round, and a second node that has not started. */
-async function swarm() {
+async function swarm({ rounds = 6 } = {}) {
   const random = new SeededRandom(1);
   const clock = new VirtualClock(1_700_000_000_000);
   const network = new VirtualNetwork({ delayMs: [1, 50], loss: 0, duplicates: 0 }, { clock, random });
   const environment = { clock, network, random, log: silentLogger };
-  const toy = toyJob(COORDINATOR, { rounds: { count: 6, minPeers: 1, maxSeconds: 60, localSteps: 4 } });
+  const toy = toyJob(COORDINATOR, { rounds: { count: rounds, minPeers: 1, maxSeconds: 60, localSteps: 4 } });
   const coordinator = new VirtualCoordinator({ toy, retention: { checkpoints: 2, rounds: 3 } }, environment);
   const [holder, newcomer] = [1, 2].map(
     (number) =>
@@ -62,3 +63,31 @@ test('a newcomer learns why it cannot get the base if no node has a whole copy',
   const isWhole = (): boolean => coordinator.disk.files.get(file!.digest)?.length === file!.size;
   expect(await clock.run(isWhole, 5 * 60_000)).toBe(true);
 });
+
+test('a node finds its damaged files, and fetches them again', async () => {
+  const { clock, toy, holder } = await swarm({ rounds: 80 });
+  const [base] = toy.manifest.base.files;
+  const digests = [base!.digest, ...toy.manifest.data.shards.map(({ digest }) => digest)];
+  const { files } = holder.disk;
+  const whole = new Map(digests.map((digest) => [digest, files.get(digest)!]));
+  for (const [digest, bytes] of whole) files.set(digest, flipped(bytes));
+  const isWhole = (): boolean =>
+    digests.every((digest) => files.get(digest) && sha256(files.get(digest)!) === digest);
+  expect(await clock.run(isWhole, 3 * 60_000)).toBe(true);
+  expect(holder.done).toBe(false);
+  expect(await clock.run(() => holder.done, 10 * 60_000)).toBe(true);
+});
+
+test('a node that has finished its job fetches a damaged adapter again, because it serves the adapter', async () => {
+  const { clock, toy, holder } = await swarm();
+  expect(await clock.run(() => holder.done, 5 * 60_000)).toBe(true);
+  const adapter = holder.store.job(toy.job).adapter!;
+  const { files } = holder.disk;
+  files.set(adapter, flipped(files.get(adapter)!));
+  const isWhole = (): boolean => sha256(files.get(adapter) ?? new Uint8Array()) === adapter;
+  expect(await clock.run(isWhole, 3 * 60_000)).toBe(true);
+});
+
+function flipped(bytes: Uint8Array): Uint8Array {
+  return bytes.map((byte, i) => (i === 0 ? byte ^ 1 : byte));
+}
