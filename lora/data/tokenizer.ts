@@ -60,6 +60,19 @@ export async function loadTokenizer(
   const file = join(dir, 'tokenizer.json');
   const definition = await readJson(file, false);
   const config = await readJson(join(dir, 'tokenizer_config.json'), true);
+  return tokenizerOf(definition, config, { file, ...(deadlineMs !== undefined && { deadlineMs }) });
+}
+
+/**
+ * Makes a tokenizer from the contents of `tokenizer.json` and `tokenizer_config.json`.
+ * @param options.file path of `tokenizer.json`, for errors
+ * @throws the errors of `loadTokenizer`
+ */
+export function tokenizerOf(
+  definition: Json,
+  config: Json,
+  { file, deadlineMs }: { file: string; deadlineMs?: number },
+): TextTokenizer {
   try {
     const { normalizer, pre_tokenizer, decoder } = definition;
     if (!needsDeadline([normalizer, pre_tokenizer, decoder])) return buildTokenizer(definition, config);

@@ -84,7 +84,8 @@ export function tryInput(
   decoder: FuzzDecoder,
   bytes: Uint8Array,
 ): { code: string | null; problem: string | null } {
-  const allowed = MICROSECONDS_PER_KIB * Math.max(1, Math.ceil(bytes.length / 1024));
+  const { fixedMicroseconds = 0 } = decoder;
+  const allowed = fixedMicroseconds + MICROSECONDS_PER_KIB * Math.max(1, Math.ceil(bytes.length / 1024));
   let first = decodeOnce(decoder, bytes);
   if (first.micros > allowed) {
     const times = Array.from({ length: REPETITIONS }, () => decodeOnce(decoder, bytes).micros);
