@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
-import { watchClock } from '../common/clock-watch.ts';
 import { Permits } from '../common/permits.ts';
 import { RateLimiter } from '../common/rate-limiter.ts';
+import { ClockJumps } from '../monitor/clock-jumps.ts';
 import type { JobEvent } from '../monitor/job-events.ts';
 import { JOBS_PER_COORDINATOR } from '../protocol/limits.ts';
 import { verifyMessage } from '../protocol/signing.ts';
@@ -44,6 +44,7 @@ export interface CoordinatorOptions {
 export class Coordinator {
   readonly collector: BlobCollector;
   readonly repair: BlobRepair;
+  readonly clockJumps: ClockJumps;
   readonly #scrub: Scrub;
   readonly #laterHeads: LaterHeads;
   readonly #deps: Required<CoordinatorDeps>;
@@ -67,6 +68,7 @@ export class Coordinator {
     this.#audits = audits;
     this.collector = new BlobCollector({ store: store.blobs, blobs, log });
     const { runs, signal } = { runs: this.#runs, signal: this.#stopping.signal };
+    this.clockJumps = new ClockJumps(deps);
     this.repair = new BlobRepair({ ...deps, runs, signal });
     this.#scrub = new Scrub({ ...deps, repair: this.repair, runs, signal });
     const repairing = repairingBlobs(blobs, this.repair);
@@ -104,7 +106,7 @@ export class Coordinator {
     // Delete blobs that a process left behind because it was killed while it created a job.
     void this.collector.sweep();
     this.#scrubbing = this.#scrub.run();
-    this.#cleanups.push(watchClock(this.#deps.clock, (byMs) => this.#noteClock(byMs)));
+    this.#cleanups.push(this.clockJumps.watch((byMs) => this.#noteClock(byMs)));
   }
 
   /**

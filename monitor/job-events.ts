@@ -61,7 +61,13 @@ export type JobEventBody =
   | { type: 'peer-joined'; peer: string; name: string; engine: string }
   /** A node takes no work for now, for this reason. `reason` is null when the node takes work again. */
   | { type: 'peer-held'; peer: string; name: string; reason: HoldReason | null; detail: string }
-  | { type: 'peer-lost'; peer: string; name: string; reason: 'left' | 'silent' | 'revoked' | 'banned' }
+  /** `clock`: the coordinator refuses the heartbeats of the node, because their clocks differ too much. */
+  | {
+      type: 'peer-lost';
+      peer: string;
+      name: string;
+      reason: 'left' | 'silent' | 'clock' | 'revoked' | 'banned';
+    }
   /** Two processes use the key of a node at the same time. `since`: start of the second one, which is refused. */
   | { type: 'duplicate-identity'; peer: string; name: string; since: number }
   | { type: 'round-opened'; round: number; peers: number; preset: string; deadlineMs: number }

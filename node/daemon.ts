@@ -2,7 +2,6 @@ import { randomBytes } from 'node:crypto';
 import { rm } from 'node:fs/promises';
 import { availableParallelism, totalmem } from 'node:os';
 import { join } from 'node:path';
-import { watchClock } from '../common/clock-watch.ts';
 import type { SwarmError } from '../common/errors.ts';
 import { lockHome } from '../common/file-lock.ts';
 import type { Logger } from '../common/logger.ts';
@@ -12,6 +11,7 @@ import { Teardown } from '../common/teardown.ts';
 import { resolveHomes } from '../common/user-folders.ts';
 import { parseCompute } from '../lora/train/compute.ts';
 import { trainersOf } from '../lora/train/memory/trainers.ts';
+import { ClockJumps } from '../monitor/clock-jumps.ts';
 import { Health } from '../monitor/health.ts';
 import { silentLogger } from '../monitor/log.ts';
 import { NetworkMetrics } from '../monitor/network-metrics.ts';
@@ -247,11 +247,14 @@ export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps
         version,
         startedAt,
         cost: () => use.cost(),
+        clockJump: () => clockJumps.recent,
         limits: () => owner.kept,
         polite: () => owner.isPolite,
       });
+    const clockJumps = new ClockJumps({ clock: systemClock });
     const health = new Health({ clock: systemClock });
     const isOne = targets.length === 1;
+    teardown.add(health.add('ready', 'clock', () => clockJumps.problem()));
     teardown.add(...addNodeChecks(health, { status, isOne, store, checkDisk: () => checkWritable(home) }));
     const { url, server } = await startNodeHttp(
       { port: options.port ?? 0, token },
@@ -283,7 +286,7 @@ export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps
     // Start the node last. Once started, it may stop by itself, which runs all steps of the teardown.
     await owner.start(node);
     nodes.start();
-    teardown.add(watchClock(systemClock, (byMs) => log.warn({ byMs }, 'clock-set')));
+    teardown.add(clockJumps.watch((byMs) => log.warn({ byMs }, 'clock-set')));
     use.start();
     return { home, url, peerId, stop, stopped };
   } catch (error) {

@@ -3,7 +3,14 @@ import type { Role } from '../../storage/daemon-home.ts';
 
 /** Warnings that daemons do not print, because other lines of the terminal say the same. */
 const SHOWN_ELSEWHERE: Readonly<Record<Role, ReadonlySet<string>>> = {
-  node: new Set(['peer-unreachable', 'join-failed', 'standing-changed', 'shut-out', 'home-made-private']),
+  node: new Set([
+    'peer-unreachable',
+    'join-failed',
+    'standing-changed',
+    'shut-out',
+    'home-made-private',
+    'clock-set',
+  ]),
   // Except for the first two, these are events of a job, and each event has a line.
   coordinator: new Set([
     'addresses-private',
@@ -43,6 +50,8 @@ const WORDS: Readonly<Record<string, string>> = {
   'offer-to-score-not-taken': '--score has no effect: the invite has another role than operator',
   'witness-failed': 'could not verify a checkpoint',
   'witness-found-problem': 'the verification of a checkpoint found a problem',
+  'blob-damaged': 'a file on the disk was damaged; the node fetches it again',
+  'scrub-failed': 'could not check the files on the disk',
   'traffic-not-stored': 'could not store the traffic of this month',
   'validator-restarted': 'the process that evaluates checkpoints ended and was started again',
   'scorer-failed': 'a node that computes scores did not answer',

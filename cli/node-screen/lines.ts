@@ -11,7 +11,7 @@ import { problemText, standingText } from '../../monitor/node-state.ts';
 import { costText, monthText, speedText, totalsText } from '../../monitor/node-work.ts';
 import { counts } from '../../protocol/receipts.ts';
 import { timeOfDay } from '../print.ts';
-import { NOTE, type NodeForJob, perJob, stateOf, updateLine } from '../views/node.ts';
+import { clockTexts, NOTE, type NodeForJob, perJob, stateOf, updateLine } from '../views/node.ts';
 import { thanksTexts } from '../views/thanks.ts';
 import { bar, columnsOf, cut, wrap } from './columns.ts';
 import type { TimeLeft } from './pace.ts';
@@ -74,6 +74,7 @@ export function screenLines(state: ScreenState, { columns, rows }: ScreenSize): 
       jobs.length === 1 ? onlyJob(job, state, lines) : oneOfSeveral(job, i, state, lines),
     ),
     ...totalsText(status).flatMap((text, i) => lines(i === 0 ? 'contributed' : 'in all', text)),
+    ...clockTexts(status).flatMap((text) => lines('clock', text)),
     ...lines('costs', costText(status)),
     ...lines('traffic', `${speedText(status)}; ${monthText(status)}`),
     ...jobs.flatMap((job) => refusalText(job)).flatMap((text) => lines('refused', text)),

@@ -209,6 +209,8 @@ export function lostBecause(reason: Extract<JobEvent, { type: 'peer-lost' }>['re
       return 'left';
     case 'silent':
       return 'stopped sending heartbeats';
+    case 'clock':
+      return "does not count as present: its clock differs from the coordinator's by more than a minute";
     case 'revoked':
       return 'was removed: its invite was revoked';
     case 'banned':

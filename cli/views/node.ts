@@ -8,6 +8,7 @@ import {
   safeText,
 } from '../../common/text.ts';
 import type { NodeJobStatus, NodeStatus, NodeUpdate } from '../../index.ts';
+import { clockJumpText } from '../../monitor/clock-jumps.ts';
 import { describeNode, type NodeState, problemText, standingText } from '../../monitor/node-state.ts';
 import { costText, monthText, totalsText } from '../../monitor/node-work.ts';
 import { dateAndTime } from '../print.ts';
@@ -34,6 +35,7 @@ export function nodeLines(status: NodeStatus, url: string): string[] {
     ...(jobs.length === 1 ? stateLines(only!) : []),
     ...totalsText(status).map((text, i) => `${i === 0 ? 'contributed' : 'in all     '} ${text}`),
     `costs       ${costText(status)}`,
+    ...clockTexts(status).map((text) => `clock       ${text}`),
     `traffic     sent ${formatBytes(traffic.sent)}, received ${formatBytes(traffic.received)}; ${monthText(status)}`,
     ...(jobs.length === 1 ? updateLines(only!) : jobs.flatMap((job, i) => sharedJobLines(job, i, status))),
   ];
@@ -102,6 +104,11 @@ function updateLines({ updates }: NodeStatus): string[] {
 /** Returns the weight of a job for the end of a line; an empty text for the weight 1. */
 export function weightText(weight: number): string {
   return weight === 1 ? '' : `  weight ${weight}`;
+}
+
+/** Returns a line about a recent jump of the machine's clock; no line without a jump. */
+export function clockTexts({ clockJump }: NodeStatus): string[] {
+  return clockJump === null ? [] : [`! ${clockJumpText(clockJump)}`];
 }
 
 export function engineText({ engine, engineNote }: NodeStatus): string {

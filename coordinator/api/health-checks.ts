@@ -8,7 +8,8 @@ const OVERDUE_MS = 30_000;
 
 /**
  * Adds the coordinator's health checks. The coordinator is live while every job's state machine runs. It is ready while
- * the store accepts writes, no blob is damaged beyond repair, and no job has paused itself.
+ * the store accepts writes, no blob is damaged beyond repair, the clock was not set in the last minutes, and no
+ * job has paused itself.
  */
 export function addHealthChecks(
   health: Health,
@@ -33,6 +34,7 @@ export function addHealthChecks(
     const [first] = coordinator.repair.damaged;
     return first === undefined ? null : `${first} is damaged, and no connected node has a whole copy`;
   });
+  health.add('ready', 'clock', () => coordinator.clockJumps.problem());
   health.add('ready', 'jobs', () => {
     const first = coordinator.jobs().find(({ driver }) => pausedItself(driver.state));
     return first ? `job ${first.context.stored.name} paused itself: ${first.driver.state.reason}` : null;

@@ -47,6 +47,12 @@ export interface LivePeer {
   readonly ready: boolean;
 }
 
+/**
+ * Reason why a node is no longer present: it has said goodbye, it sends no heartbeats, or its heartbeats are refused
+ * because its clock differs too much from the clock of the coordinator.
+ */
+export type Departure = 'left' | 'silent' | 'clock';
+
 /** Callbacks for changes in the presence of nodes. */
 export interface LivenessEvents {
   /** A node appeared. */
@@ -60,7 +66,7 @@ export interface LivenessEvents {
   /** A process of a node sent a heartbeat. Returns false if the heartbeats of this process do not count. */
   onRun(sign: SignOfLife): boolean;
   /** A node disappeared. */
-  onGone(peer: string, reason: 'left' | 'silent'): void;
+  onGone(peer: string, reason: Departure): void;
 }
 
 /** Tracks which members of a job are present, by their heartbeats. */
@@ -78,6 +84,8 @@ export class Liveness {
   readonly #left = new Set<string>();
   /** The sending time in the newest heartbeat of each member, present or absent. */
   readonly #issued = new Map<string, number>();
+  /** Members whose newest heartbeat was refused because of their clock. */
+  readonly #clockOff = new Set<string>();
   /** Limits how often the hold of each member ends. */
   readonly #holdEnds: RateLimiter;
   /**
@@ -146,6 +154,7 @@ export class Liveness {
     this.#gone.delete(peer);
     this.#left.delete(peer);
     this.#issued.delete(peer);
+    this.#clockOff.delete(peer);
   }
 
   /** Receives a sealed heartbeat from the topic `peers`. Returns the verdict on the message for gossipsub. */
@@ -172,11 +181,11 @@ export class Liveness {
   dropSilent(): void {
     const oldest = this.#context.deps.clock.monotonic() - PEER_LOST_AFTER_MS;
     for (const [peer, { seenAt }] of this.#peers) {
-      if (seenAt < oldest) this.#drop(peer, 'silent');
+      if (seenAt < oldest) this.#drop(peer, this.#clockOff.has(peer) ? 'clock' : 'silent');
     }
   }
 
-  #drop(peer: string, reason: 'left' | 'silent'): void {
+  #drop(peer: string, reason: Departure): void {
     const known = this.#peers.get(peer);
     if (!known) return;
     this.#peers.delete(peer);
@@ -210,8 +219,10 @@ export class Liveness {
     const skewMs = heartbeat.issuedAt - now;
     if (Math.abs(skewMs) > CLOCK_SKEW_MS) {
       deps.log.warn({ peer: author, skewMs, limitMs: CLOCK_SKEW_MS }, 'heartbeat-refused');
+      this.#clockOff.add(author);
       return false;
     }
+    this.#clockOff.delete(author);
     this.#issued.set(author, heartbeat.issuedAt);
     if (heartbeat.state === 'leaving') {
       this.leave(author);

@@ -4,7 +4,7 @@ import type { RunContext } from '../context.ts';
 import type { Receipts } from '../record/receipts.ts';
 import type { RoundDriver } from '../record/round-driver.ts';
 import type { Ledger } from '../trust/ledger.ts';
-import { type Hold, Liveness } from './liveness.ts';
+import { type Departure, type Hold, Liveness } from './liveness.ts';
 import type { MemberList } from './member-list.ts';
 import { presentPeer } from './present-peer.ts';
 import type { Processes } from './processes.ts';
@@ -106,13 +106,14 @@ export class Presence {
     driver.transact((outbox) => outbox.event({ type: 'peer-held', peer, name, reason, detail }));
   }
 
-  #gone(peer: string, reason: 'left' | 'silent'): void {
+  #gone(peer: string, reason: Departure): void {
     const { members, driver } = this.#deps;
     // A removed member is not in the list. `Removals` has already reported it to the state machine.
     const known = members.get(peer);
     if (!known) return;
     const records = this.#mayRecord(peer);
-    driver.dispatch({ type: 'peer-gone', peer, reason }, (outbox) => {
+    const gone = reason === 'clock' ? 'silent' : reason;
+    driver.dispatch({ type: 'peer-gone', peer, reason: gone }, (outbox) => {
       if (!records) return;
       members.recordGoodbye(peer, reason === 'left');
       outbox.event({ type: 'peer-lost', peer, name: known.name, reason });

@@ -1,3 +1,4 @@
+import type { ClockJump } from '../../monitor/clock-jumps.ts';
 import type { Role } from '../../protocol/member-status.ts';
 import type { Head, Heartbeat } from '../../protocol/messages.ts';
 import type { ReceiptCode } from '../../protocol/receipts.ts';
@@ -78,6 +79,8 @@ export interface NodeStatus extends NodeActivity {
   /** The work of this node since its home was created, by job; the job with the newest update comes first. */
   totals: JobTotals[];
   cost: NodeCost;
+  /** The jumps of the machine's clock in the last ten minutes; null if the clock runs evenly. */
+  clockJump: ClockJump | null;
   /** The pause of the whole node; null while it takes work. */
   pause: Pause | null;
   /** Whether the node stops after the round that it trains. */

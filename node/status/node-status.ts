@@ -1,4 +1,5 @@
 import { countOf } from '../../common/text.ts';
+import type { ClockJump } from '../../monitor/clock-jumps.ts';
 import { receiptMeanings } from '../../protocol/receipts.ts';
 import { reportedState } from '../contact/reported-state.ts';
 import type { NodeDeps } from '../context.ts';
@@ -21,6 +22,8 @@ export interface StatusSource {
   version: string;
   startedAt: number;
   cost: () => NodeCost;
+  /** @default the clock never jumped */
+  clockJump?: () => ClockJump | null;
   /** @default no limits */
   limits?: () => KeptLimits;
   /** @default not polite */
@@ -53,6 +56,7 @@ export function nodeStatus({ nodes, name, deps, ...source }: StatusSource): Node
     jobs,
     totals: store.totals.jobs(),
     cost: source.cost(),
+    clockJump: source.clockJump?.() ?? null,
     pause: deps.pauses?.current ?? null,
     draining: deps.pauses?.isDraining ?? false,
     limits: source.limits?.() ?? {},

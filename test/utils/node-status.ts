@@ -64,6 +64,7 @@ export function exampleStatus(changes: Partial<NodeStatus> = {}): NodeStatus {
     ...activity,
     totals: [],
     cost: NO_COST,
+    clockJump: null,
     pause: null,
     draining: false,
     limits: {},

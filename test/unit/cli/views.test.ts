@@ -423,6 +423,7 @@ describe('a node', () => {
     uptimeSeconds: 5,
     traffic: { sent: 0, received: 0 },
     engine: 'onnx-cpu',
+    clockJump: null,
     engineNote: null,
     trainerRestarts: 0,
     coordinator: { addresses: ['/ip4/1.2.3.4/tcp/1'], peer: PEER, connected: true, unreachable: null },

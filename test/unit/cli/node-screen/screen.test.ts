@@ -46,6 +46,11 @@ function state(status: Partial<NodeStatus> = {}, changes: Partial<ScreenState> =
 const joined = (lines: readonly string[]): string => lines.join('\n').replace(/\n {12}/g, ' ');
 const text = (...of: Parameters<typeof state>): string => joined(screenLines(state(...of), SIZE));
 
+it('shows for a while that the clock of the machine was set', () => {
+  expect(text({ clockJump: { byMs: 600_000, secondsAgo: 60 } })).toMatch(/^clock +! set forward by 10/m);
+  expect(text()).not.toMatch(/^clock/m);
+});
+
 it('shows what happens, progress with the time left, totals and costs', () => {
   const cost = {
     cpuThreads: 2.94,

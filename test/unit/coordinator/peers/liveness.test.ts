@@ -151,6 +151,23 @@ describe('liveness', () => {
   });
 });
 
+test('the event about a lost node says that its clock was wrong', async () => {
+  const world = new World({ rounds: { minPeers: 1, count: 2, maxSeconds: 60 } });
+  const { peers } = await training(world, 2);
+  const [wrong, silent] = peers as [ScriptedPeer, ScriptedPeer];
+  for (let ms = 0; ms <= PEER_LOST_AFTER_MS; ms += 5_000) {
+    await wrong.heartbeat('training', { issuedAt: world.clock.now() + CLOCK_SKEW_MS + 10_000 });
+    await world.pass(5_000);
+  }
+  const lost = world.store.events.after(world.toy.job, 0, 100).filter(({ type }) => type === 'peer-lost');
+  expect(lost).toEqual(
+    expect.arrayContaining([
+      expect.objectContaining({ peer: wrong.id, reason: 'clock' }),
+      expect.objectContaining({ peer: silent.id, reason: 'silent' }),
+    ]),
+  );
+});
+
 describe('a clock set by an hour', () => {
   const HOUR_MS = 3_600_000;
 
