@@ -89,7 +89,6 @@ export class SwarmNode implements SiblingJob {
     };
   }
 
-  /** Addresses of the coordinator. */
   get addresses(): readonly string[] {
     return this.#options.addresses;
   }
@@ -111,7 +110,6 @@ export class SwarmNode implements SiblingJob {
     return this.#shutOut === null && this.#membership.names(claim);
   }
 
-  /** Whether the job needs nothing more from this node. */
   get isDone(): boolean {
     return this.#shutOut !== null || isDone(this.#runner.state);
   }

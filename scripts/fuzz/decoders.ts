@@ -1,6 +1,4 @@
-import { RPC } from '@libp2p/gossipsub/message';
 import { z } from 'zod';
-import { messageOf, SwarmError } from '../../common/errors.ts';
 import { claimedUpdate } from '../../coordinator/intake/header-checks.ts';
 import { REMOVALS_BYTES, removalsContentSchema } from '../../coordinator/recovery/lost-removals.ts';
 import { decodeAdapter, encodeAdapter } from '../../lora/adapter/codec.ts';
@@ -23,21 +21,10 @@ import { signerOf } from '../../test/utils/signers.ts';
 import { SeededRandom } from '../../test/utils/virtual/seeded-random.ts';
 import { DAG_CBOR, decodeSectionHead, sectionHead } from '../../verify/bundle/car.ts';
 import { RECORD_BYTES, ROOT_BYTES, recordSchema, rootSchema } from '../../verify/bundle/format.ts';
+import type { FuzzDecoder } from './decoder.ts';
 import { fileDecoders } from './file-decoders.ts';
+import { gossipDecoder } from './gossip-decoder.ts';
 import { sampleOf } from './sample.ts';
-
-/** A function that reads bytes from a stranger. */
-export interface FuzzDecoder {
-  readonly name: string;
-  /** Returns a valid encoding. */
-  example(random: SeededRandom): Uint8Array;
-  /** Decodes an input. May throw only a SwarmError. */
-  decode(bytes: Uint8Array): unknown;
-  /** Whether the encoding is CBOR, so that single values of it can be replaced. @default false */
-  readonly cbor?: boolean;
-  /** CPU time that any input may take, whatever its size, in microseconds. @default 0 */
-  readonly fixedMicroseconds?: number;
-}
 
 const signer = signerOf(3);
 const JOB = 'b'.repeat(64);
@@ -48,19 +35,6 @@ const LAYOUT = [
   { name: 'first', shape: [4, 33] },
   { name: 'second', shape: [4100] },
 ];
-/** Maximum numbers of items in the lists of an RPC, about as many as net/gossip-service.ts allows. */
-const GOSSIP_LIMITS = {
-  subscriptions: 64,
-  messages: 500,
-  control: {
-    ihave: 64,
-    ihave$: { messageIDs: 500 },
-    iwant: 64,
-    iwant$: { messageIDs: 500 },
-    graft: 64,
-    prune: 64,
-  },
-};
 const MAX_FRAME_BYTES = 64 * 1024;
 
 /** Decodes CBOR with a schema. */
@@ -218,47 +192,9 @@ export const decoders: readonly FuzzDecoder[] = [
     example: (random) => encodeShards(Array.from({ length: 3 }, () => row(random)))[0]!,
     decode: decodeRows,
   },
-  {
-    name: 'gossip',
-    cbor: false,
-    example: (random) => RPC.encode(gossip(random)),
-    decode(bytes) {
-      try {
-        return RPC.decode(bytes, { limits: GOSSIP_LIMITS });
-      } catch (error) {
-        // gossipsub drops an RPC that it cannot decode, whatever the error is.
-        throw new SwarmError('GOSSIP_MALFORMED', messageOf(error), {});
-      }
-    },
-  },
+  gossipDecoder,
   ...fileDecoders,
 ];
-
-/** Returns an RPC of gossipsub with a value in each of its fields. */
-function gossip(random: SeededRandom): RPC {
-  const id = new Uint8Array(random.integer(1, 40)).fill(7);
-  const messageIDs = [id, id];
-  const topic = `/lora-swarm/1/${JOB}/heads`;
-  const message = {
-    from: id,
-    data: id,
-    seqno: new Uint8Array(8),
-    topic,
-    signature: new Uint8Array(64),
-    key: id,
-  };
-  return {
-    subscriptions: [{ subscribe: true, topic }],
-    messages: Array.from({ length: random.integer(0, 3) }, () => message),
-    control: {
-      ihave: [{ topicID: topic, messageIDs }],
-      iwant: [{ messageIDs }],
-      graft: [{ topicID: topic }],
-      prune: [{ topicID: topic, peers: [{ peerID: id, signedPeerRecord: id }], backoff: 60 }],
-      idontwant: [{ messageIDs }],
-    },
-  };
-}
 
 /**
  * A decoder of one line of text: a prefix, and CBOR in base64url. Most inputs replace the CBOR. Inputs whose length is

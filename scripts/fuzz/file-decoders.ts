@@ -10,7 +10,7 @@ import { parseGguf } from '../../lora/models/gguf/reader.ts';
 import { parseJsonObject } from '../../lora/models/json.ts';
 import { encodeCbor } from '../../protocol/cbor.ts';
 import type { SeededRandom } from '../../test/utils/virtual/seeded-random.ts';
-import type { FuzzDecoder } from './decoders.ts';
+import type { FuzzDecoder } from './decoder.ts';
 import { jsonOf } from './json-of.ts';
 
 const CONFIG = {

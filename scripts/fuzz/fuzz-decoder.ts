@@ -1,6 +1,6 @@
 import { isSwarmError } from '../../common/errors.ts';
 import { SeededRandom } from '../../test/utils/virtual/seeded-random.ts';
-import type { FuzzDecoder } from './decoders.ts';
+import type { FuzzDecoder } from './decoder.ts';
 import { mutate } from './mutate.ts';
 
 /** Maximum CPU time of a decoder, in microseconds for each KiB or part of a KiB of its input. */

@@ -1,4 +1,4 @@
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
 import { silentLogger } from '../../monitor/log.ts';
 import { sha256 } from '../../protocol/cbor.ts';
 import { SeededRandom } from '../utils/virtual/seeded-random.ts';
@@ -69,12 +69,15 @@ test('a node finds its damaged files, and fetches them again', async () => {
   const [base] = toy.manifest.base.files;
   const digests = [base!.digest, ...toy.manifest.data.shards.map(({ digest }) => digest)];
   const { files } = holder.disk;
+  const prepared = vi.spyOn(holder.trainer, 'prepare');
   const whole = new Map(digests.map((digest) => [digest, files.get(digest)!]));
   for (const [digest, bytes] of whole) files.set(digest, flipped(bytes));
   const isWhole = (): boolean =>
     digests.every((digest) => files.get(digest) && sha256(files.get(digest)!) === digest);
   expect(await clock.run(isWhole, 3 * 60_000)).toBe(true);
   expect(holder.done).toBe(false);
+  // The trainer loads the new base.
+  expect(await clock.run(() => prepared.mock.calls.length === 1, 10_000)).toBe(true);
   expect(await clock.run(() => holder.done, 10 * 60_000)).toBe(true);
 });
 
