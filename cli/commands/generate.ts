@@ -17,7 +17,9 @@ interface GenerateOptions extends ModelFlags {
 export function registerGenerate(program: Command, context: Context): void {
   const command = program
     .command('generate')
-    .description('continue a text with a model, with or without an adapter');
+    .description(
+      'continue a raw text with a model, with or without an adapter. This command uses no chat template; to ask a question, use "lora-swarm chat", which does',
+    );
   addModelOptions(command)
     .requiredOption('--prompt <text>', 'beginning of the text, which the model continues')
     .option('--max-tokens <n>', 'maximum number of tokens to generate', integer(1, 131072), 100)
