@@ -118,11 +118,11 @@ export async function openModel(options: OpenModelOptions, deps?: OpenModelDeps)
 }
 
 /**
- * Measures the loss of a model on texts or data files. Runs in this process, and blocks its event loop while it
- * computes a batch.
+ * Measures the loss of a model on texts or data files. With the option `against`, compares two models on the same
+ * examples. Runs in this process, and blocks its event loop while it computes a batch.
  *
- * @throws SwarmError USAGE if neither or both of `texts` and `data` are given; EVALUATE_EMPTY, DATA_*, TEMPLATE_*,
- *   ENGINE_*
+ * @throws SwarmError USAGE if neither or both of `texts` and `data` are given, or if the models have different bases;
+ *   EVALUATE_EMPTY, DATA_*, TEMPLATE_*, ENGINE_*
  */
 export async function evaluate(model: ModelBundle, options: EvaluateOptions): Promise<Evaluation> {
   return (await import('./lora/evaluate/evaluate.ts')).evaluate(model, options);
@@ -631,6 +631,7 @@ export type { RowTally } from './lora/data/packing/tally.ts';
 export type { BadRow, RowSummary } from './lora/data/row-report.ts';
 export type { Device, EngineName } from './lora/engines/names.ts';
 export type { Comparison, MetricComparison } from './lora/evaluate/compare/compare.ts';
+export type { LossComparison } from './lora/evaluate/compare/losses.ts';
 export type { LossCurve, LossPoint } from './lora/evaluate/report/loss-curve.ts';
 export type { ModelNames } from './lora/evaluate/report/report.ts';
 export type { ModelEvaluation, TaskProgress } from './lora/evaluate/tasks/evaluate-tasks.ts';

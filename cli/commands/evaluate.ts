@@ -24,7 +24,7 @@ export function registerEvaluate(program: Command, context: Context): void {
     )
     .option(
       '--against <adapter>',
-      `with --tasks: compare with this adapter on the same documents. Give a ${ADAPTER_HELP}, or "base" for the base alone`,
+      `compare with this adapter on the same data or documents. Give a ${ADAPTER_HELP}, or "base" for the base alone`,
     )
     .option(
       '--report <dir>',
@@ -38,7 +38,11 @@ export function registerEvaluate(program: Command, context: Context): void {
       '--record',
       'with --tasks: store the figures with the version that --adapter names (see "lora-swarm adapter show")',
     )
-    .option('--limit <n>', 'with --tasks: use only the first n documents of each task', integer(1))
+    .option(
+      '--limit <n>',
+      'use only the first n examples of the data, or the first n documents of each task',
+      integer(1),
+    )
     .option(
       '--max-length <n>',
       "with --tasks: maximum length of an input in tokens; a longer prompt loses its beginning (default: the model's context)",
@@ -46,7 +50,28 @@ export function registerEvaluate(program: Command, context: Context): void {
     );
   addDataOptions(command, { packing: false })
     .addOption(jsonOption())
-    .action((options: EvaluateFlags) => evaluate(context, options));
+    .action((options: EvaluateFlags, self: Command) => {
+      refuseUnused(self, options);
+      return evaluate(context, options);
+    });
+}
+
+const ONLY_TASKS = ['report', 'trainingLog', 'record', 'maxLength'];
+const ONLY_DATA = ['format', 'column', 'trainOn', 'template', 'templateVariable', 'badRows'];
+
+/** @throws USAGE that names an option which has no effect with --data or --tasks, whichever is given */
+function refuseUnused(command: Command, { data, tasks }: EvaluateFlags): void {
+  if (data !== undefined && tasks !== undefined) return;
+  const [unused, other] = data === undefined ? [ONLY_DATA, '--data'] : [ONLY_TASKS, '--tasks'];
+  const given = unused.filter((name) => command.getOptionValueSource(name) === 'cli');
+  if (given.length === 0) return;
+  const flags = given.map((name) => command.options.find((option) => option.attributeName() === name)!.long!);
+  throw commonError(
+    'USAGE',
+    `${flags.join(' and ')} ${flags.length === 1 ? 'has' : 'have'} an effect only with ${other}`,
+    { options: flags },
+    { next: `leave out ${flags.join(' and ')}` },
+  );
 }
 
 async function evaluate(context: Context, { data, tasks, ...options }: EvaluateFlags): Promise<void> {

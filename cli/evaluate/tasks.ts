@@ -1,11 +1,12 @@
 import { resolve } from 'node:path';
 import { commonError } from '../../common/common-errors.ts';
 import { percentDone } from '../../common/text.ts';
-import type { ModelBundle, ModelNames, TaskEvaluation, TaskProgress } from '../../index.ts';
+import type { ModelNames, TaskEvaluation, TaskProgress } from '../../index.ts';
 import type { Context } from '../context.ts';
 import { type ModelFlags, openModelBundle } from '../options/model.ts';
 import { ProgressLine, printJson, printLines, printNote } from '../print.ts';
 import { comparisonLines, taskTable } from '../views/tasks.ts';
+import { BASE, otherModel } from './other-model.ts';
 import { recordedVersion, recordFigures } from './record.ts';
 
 export interface TaskFlags extends ModelFlags {
@@ -18,9 +19,6 @@ export interface TaskFlags extends ModelFlags {
   maxLength?: number;
   json?: boolean;
 }
-
-/** Name of the base alone, as a value of --against. */
-const BASE = 'base';
 
 /** Evaluates a model on task files, compares it with the model of --against if there is one, and writes a report. */
 export async function evaluateOnTasks(context: Context, options: TaskFlags): Promise<void> {
@@ -64,16 +62,6 @@ export async function evaluateOnTasks(context: Context, options: TaskFlags): Pro
     printNote(context, `stored the figures with ${label}`);
   }
   print(context, options, evaluation, files);
-}
-
-async function otherModel(
-  context: Context,
-  { against, ...flags }: TaskFlags,
-  bundle: ModelBundle,
-): Promise<ModelBundle | undefined> {
-  if (against === undefined) return undefined;
-  if (against === BASE) return { ...bundle, adapter: null };
-  return openModelBundle(context, { ...flags, adapter: against });
 }
 
 async function trainingLosses({ cwd }: Context, { trainingLog }: TaskFlags) {

@@ -3,42 +3,15 @@
 import type { z } from 'zod';
 import { withAbortReason } from '../../common/abort-reason.ts';
 import { commonError } from '../../common/common-errors.ts';
-import type { SwarmError } from '../../common/errors.ts';
 import type { Example } from '../data/examples.ts';
-import { OnlinePacker } from '../data/packing/online-packer.ts';
-import type { Piece } from '../data/packing/pieces.ts';
 import { readExamples } from '../data/read-examples.ts';
 import { renderExamples } from '../data/render/render-examples.ts';
 import type { Renderer } from '../data/render/renderer.ts';
-import { IGNORED_LABEL, type Row } from '../data/row.ts';
 import { type BadRow, RowReport, type RowSummary } from '../data/row-report.ts';
 import { type dataSettingsSchema, parseDataSettings, readingOf, rendererFor } from '../data/settings.ts';
-import type { Graph } from '../graph/graph.ts';
-import { adaptedParameters } from '../train/adapted-model.ts';
-import { lossGraph, rowLosses } from '../train/step.ts';
-import { isSized, SizedExecutables } from '../train/supervised.ts';
-import { evaluateError } from './errors.ts';
-import { adapterFeeds, type ModelBundle } from './model-bundle.ts';
-
-/**
- * Maximum length of a window in tokens, because the memory of attention grows with the square of the length. Longer
- * rows are scored in several windows.
- */
-const MAX_WINDOW = 4096;
-/** Window lengths are multiples of this number of tokens, so that texts of similar length use the same graph. */
-const WINDOW_STEP = 64;
-/**
- * Number of tokens in a run of the graph. This number of tokens keeps the cores busy. More tokens would only
- * need more memory for logits.
- */
-const TOKENS_PER_RUN = 1024;
-/** Rows are collected until they fill this many runs of the graph. Then all of them are computed. */
-const RUNS_PER_TURN = 16;
-/**
- * Number of tokens to read ahead, which take 32 MiB of memory. The longest text among these tokens sets the
- * length of the window.
- */
-const LOOK_AHEAD_TOKENS = 4 * 2 ** 20;
+import { compareLosses, type LossComparison } from './compare/losses.ts';
+import type { ModelBundle } from './model-bundle.ts';
+import { type Losses, type Sequence, scoreSequences } from './score.ts';
 
 /** The texts or data files on which the loss is measured. */
 export interface EvaluateOptions {
@@ -50,6 +23,10 @@ export interface EvaluateOptions {
   readonly settings?: z.input<typeof dataSettingsSchema>;
   /** Called with each row of `data` that cannot be used. */
   readonly onBadRow?: (row: BadRow) => void;
+  /** Maximum number of examples to use; the first ones of the data are used. @default all */
+  readonly limit?: number | undefined;
+  /** Another model of the same base, to compare with on the same examples. @default no comparison */
+  readonly against?: ModelBundle | undefined;
   /** Time in milliseconds since 1970. A chat template may print its date. @default now */
   readonly now?: number;
   /** @default never aborts */
@@ -61,6 +38,8 @@ export interface ExamplesToEvaluate {
   readonly renderer: Renderer;
   /** Receives the examples that cannot be rendered. */
   readonly report: RowReport;
+  readonly limit?: number | undefined;
+  readonly against?: ModelBundle | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -82,15 +61,8 @@ export interface Evaluation {
   bytes: number | null;
   /** Rows of `data`, and how many of them could not be used; null for `texts`. */
   read: RowSummary | null;
-}
-
-/** The tokens of an example. */
-interface Sequence {
-  ids: readonly number[];
-  /** Holds 1 for each supervised token and 0 for each other token; null if all tokens are supervised. */
-  trained: Uint8Array | null;
-  /** UTF-8 bytes of a plain text, else null. */
-  bytes: number | null;
+  /** Difference to the model of the option `against`; null without this option. */
+  comparison: LossComparison | null;
 }
 
 /**
@@ -103,11 +75,17 @@ interface Sequence {
  * first 4 million tokens, but no longer than the model's context and no longer than 4,096 tokens. Memory does not grow
  * with the number of texts.
  *
- * @throws SwarmError USAGE if texts and data are both missing or both given; EVALUATE_EMPTY without a token to predict;
+ * With `against`, measures a second model on the same tokens, and compares the two models example by example. Without
+ * a template in the settings, examples are rendered with the template of the model's adapter, if it has one, then
+ * with that of the adapter of `against`, then with that of the base.
+ *
+ * @throws SwarmError USAGE if texts and data are both missing or both given, or if the models have different bases;
+ * EVALUATE_EMPTY without a token to predict;
  * DATA_*, TEMPLATE_*, ENGINE_*; the signal's reason
  */
 export async function evaluate(bundle: ModelBundle, options: EvaluateOptions): Promise<Evaluation> {
-  const { texts, data, onBadRow, now = Date.now(), signal } = options;
+  const { texts, data, onBadRow, limit, against, now = Date.now(), signal } = options;
+  checkSameBase(bundle, against);
   if (typeof texts === 'string') {
     throw commonError(
       'USAGE',
@@ -116,17 +94,21 @@ export async function evaluate(bundle: ModelBundle, options: EvaluateOptions): P
       { next: 'pass [text]' },
     );
   }
-  if (texts !== undefined && data === undefined) return score(textSequences(texts, bundle), bundle, signal);
+  if (texts !== undefined && data === undefined) {
+    return score(textSequences(texts, bundle), bundle, { limit, against, signal });
+  }
   if (data === undefined || texts !== undefined) {
     throw commonError('USAGE', 'an evaluation takes either texts or data files');
   }
-  const settings = parseDataSettings(options.settings ?? {});
+  const parsed = parseDataSettings(options.settings ?? {});
+  const own = bundle.adapter?.template ?? against?.adapter?.template ?? null;
+  const settings = { ...parsed, template: parsed.template ?? own };
   const report = new RowReport({ badRowShare: settings.badRowShare, ...(onBadRow && { onBad: onBadRow }) });
   const renderer = await rendererFor(settings, { dir: bundle.model.dir, now }, bundle);
   try {
     const examples = readExamples(data, { ...readingOf(settings), ...(signal && { signal }), report });
     return await withAbortReason(signal, () =>
-      evaluateExamples(bundle, { examples, renderer, report, signal }),
+      evaluateExamples(bundle, { examples, renderer, report, limit, against, signal }),
     );
   } finally {
     await renderer.close();
@@ -136,21 +118,21 @@ export async function evaluate(bundle: ModelBundle, options: EvaluateOptions): P
 /** Measures the loss as `evaluate` does, on examples from any source. */
 export async function evaluateExamples(
   bundle: ModelBundle,
-  { examples, renderer, report, signal }: ExamplesToEvaluate,
+  { examples, renderer, report, ...options }: ExamplesToEvaluate,
 ): Promise<Evaluation> {
   const sequences = async function* (): AsyncGenerator<Sequence> {
     for await (const example of examples) {
       if (example.kind === 'text') yield textSequence(example.text, bundle);
       else {
-        const options = { report, ...(signal && { signal }) };
-        for await (const { rendered } of renderExamples([example], renderer, options)) {
+        const rendering = { report, ...(options.signal && { signal: options.signal }) };
+        for await (const { rendered } of renderExamples([example], renderer, rendering)) {
           yield { ...rendered, bytes: null };
         }
       }
     }
     report.finish();
   };
-  return { ...(await score(sequences(), bundle, signal)), read: report.summary() };
+  return { ...(await score(sequences(), bundle, options)), read: report.summary() };
 }
 
 async function* textSequences(
@@ -167,107 +149,32 @@ function textSequence(text: string, { tokenizer }: ModelBundle): Sequence {
 async function score(
   sequences: AsyncGenerator<Sequence>,
   bundle: ModelBundle,
-  signal: AbortSignal | undefined,
+  { limit, against, signal }: Pick<ExamplesToEvaluate, 'limit' | 'against' | 'signal'>,
 ): Promise<Evaluation> {
-  const { model, engine, weights, adapter } = bundle;
-  const first = await lookAhead(sequences, signal);
-  const longest = first.reduce((most, { ids }) => Math.max(most, ids.length - 1), 0);
-  if (longest < 1) throw nothing(first.length);
-  const length = Math.min(
-    Math.ceil(longest / WINDOW_STEP) * WINDOW_STEP,
-    model.config.maxPositions,
-    MAX_WINDOW,
-  );
-  const size = { ...model, length, batch: Math.max(1, Math.floor(TOKENS_PER_RUN / length)) };
-  const sizes = { tokens: size.batch * length, sized: isSized(engine, weights) };
-  const executables = new SizedExecutables(sizes, (supervised) => {
-    const parametersOf = (g: Graph) => adaptedParameters(g, model, adapter?.lora ?? null);
-    return engine.compile(lossGraph({ ...size, supervised }, parametersOf), weights);
-  });
-  const total = { lossSum: 0, tokens: 0, rows: 0, bytes: 0 as number | null };
-  try {
-    const pause = async () => {
-      await new Promise(setImmediate);
-      signal?.throwIfAborted();
-    };
-    const feeds = adapterFeeds(bundle);
-    const run = async (rows: readonly Row[]): Promise<void> => {
-      for (const { lossSum, tokens } of await rowLosses(executables, rows, feeds, { ...size, pause })) {
-        total.lossSum += lossSum;
-        total.tokens += tokens;
-      }
-    };
-    const packer = new OnlinePacker({ sequenceLength: length });
-    let waiting: Row[] = [];
-    const add = async (sequence: Sequence): Promise<void> => {
-      total.rows++;
-      total.bytes = total.bytes === null || sequence.bytes === null ? null : total.bytes + sequence.bytes;
-      for (const piece of windows(sequence.ids, length, sequence.trained)) {
-        for (const row of packer.addPiece(piece)) waiting.push(row);
-      }
-      const ready = RUNS_PER_TURN * size.batch;
-      for (; waiting.length >= ready; waiting = waiting.slice(ready)) await run(waiting.slice(0, ready));
-    };
-    for (let next = first.shift(); next !== undefined; next = first.shift()) await add(next);
-    for await (const sequence of sequences) await add(sequence);
-    await run([...waiting, ...packer.finish()]);
-  } finally {
-    await executables.dispose();
-    await sequences.return(undefined);
-  }
-  const { lossSum, tokens, rows, bytes } = total;
-  if (tokens === 0) throw nothing(rows);
+  const models = against === undefined ? [bundle] : [bundle, against];
+  const used = limit === undefined ? sequences : firstOf(sequences, limit);
+  const { losses, rows, bytes } = await scoreSequences(used, models, signal);
+  const [own, other] = losses as [Losses, Losses?];
+  const { lossSum, tokens } = own;
   const loss = lossSum / tokens;
   const bitsPerByte = bytes === null ? null : lossSum / Math.LN2 / bytes;
-  return { loss, tokens, perplexity: Math.exp(loss), bitsPerByte, rows, bytes, read: null };
+  const comparison = other === undefined ? null : compareLosses(own.examples, other.examples);
+  return { loss, tokens, perplexity: Math.exp(loss), bitsPerByte, rows, bytes, read: null, comparison };
 }
 
-/**
- * Reads the first sequences, until they have LOOK_AHEAD_TOKENS tokens. The caller chooses the window length by the
- * longest of them.
- */
-async function lookAhead(
-  sequences: AsyncGenerator<Sequence>,
-  signal: AbortSignal | undefined,
-): Promise<Sequence[]> {
-  const first: Sequence[] = [];
-  for (let tokens = 0; tokens < LOOK_AHEAD_TOKENS; ) {
-    signal?.throwIfAborted();
-    const next = await sequences.next();
-    if (next.done) break;
-    first.push(next.value);
-    tokens += next.value.ids.length;
+async function* firstOf(sequences: AsyncGenerator<Sequence>, limit: number): AsyncGenerator<Sequence> {
+  let count = 0;
+  for await (const sequence of sequences) {
+    yield sequence;
+    if (++count >= limit) return;
   }
-  return first;
 }
 
-function nothing(rows: number): SwarmError {
-  const message = 'no row has a token to predict';
-  return evaluateError('EVALUATE_EMPTY', message, { rows });
-}
-
-/**
- * Splits a sequence into windows of at most `length` tokens. Each window starts half a window after the previous
- * window, and predicts the tokens that no earlier window has predicted. Windows without a token to predict are left
- * out.
- *
- * @param trained 1 for tokens to predict, 0 for others; null to predict all tokens
- */
-export function* windows(
-  sequence: readonly number[],
-  length: number,
-  trained: Uint8Array | null = null,
-): Generator<Piece> {
-  const predictions = sequence.length - 1;
-  let predicted = 0;
-  for (let start = 0; predicted < predictions; start += Math.ceil(length / 2)) {
-    const end = Math.min(start + length, predictions);
-    const labels = sequence.slice(start + 1, end + 1).fill(IGNORED_LABEL, 0, predicted - start);
-    const masked =
-      trained === null ? labels : labels.map((id, i) => (trained[start + 1 + i] === 1 ? id : IGNORED_LABEL));
-    if (trained === null || masked.some((label) => label !== IGNORED_LABEL)) {
-      yield { ids: sequence.slice(start, end), labels: masked };
-    }
-    predicted = end;
-  }
+/** Models of different bases can have different tokenizers, and the same tokens would then mean different texts. */
+function checkSameBase({ model }: ModelBundle, against: ModelBundle | undefined): void {
+  if (against === undefined || against.model.dir === model.dir) return;
+  throw commonError('USAGE', 'models can be compared on data only if they have the same base', {
+    base: model.dir,
+    against: against.model.dir,
+  });
 }

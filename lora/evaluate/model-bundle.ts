@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import { withAbortReason } from '../../common/abort-reason.ts';
 import { makeFolder } from '../../common/folders.ts';
 import { resolveCache } from '../../common/user-folders.ts';
+import { adapterTemplate } from '../adapter/adapter-template.ts';
 import { baseWarning, checkBase } from '../adapter/check-base.ts';
 import { adapterLayout } from '../adapter/layout.ts';
 import type { LoraConfig } from '../adapter/lora-config.ts';
@@ -28,8 +29,17 @@ export interface ModelBundle {
   readonly weights: WeightFile;
   /** @internal */
   readonly tokenizer: TextTokenizer;
-  /** Settings of the adapter, and its tensors in layout order; null for the base alone. */
-  readonly adapter: { readonly lora: LoraConfig; readonly tensors: readonly Float32Array[] } | null;
+  /** The adapter; null for the base alone. */
+  readonly adapter: OpenAdapter | null;
+}
+
+/** An adapter that was read from its folder. */
+export interface OpenAdapter {
+  readonly lora: LoraConfig;
+  /** Tensors in layout order. */
+  readonly tensors: readonly Float32Array[];
+  /** Path of the chat template in the adapter's folder. @default the adapter has no template of its own */
+  readonly template?: string | null;
 }
 
 /** Base, adapter and engine of a model. */
@@ -83,7 +93,11 @@ async function open(options: OpenModelOptions, deps: OpenModelDeps): Promise<Mod
   const find = deps.findBase ?? ((base: string) => findBase({ base, cacheDir, signal }));
   const model = await openBase(await find(options.base));
   const read = options.adapter === undefined ? null : await readPeftFolder(options.adapter, model);
-  const adapter = read && { ...read, baseDigest: options.adapterBase ?? read.baseDigest };
+  const adapter = read && {
+    ...read,
+    baseDigest: options.adapterBase ?? read.baseDigest,
+    template: await adapterTemplate(options.adapter!),
+  };
   const recordDir = join(cacheDir, 'engines');
   const onProbe = options.onProbe ?? (() => {});
   const { compute } = await resolveDevices(asked, { model, recordDir, now, signal, onProbe });

@@ -227,12 +227,17 @@ export interface RowLoss {
   readonly tokens: number;
 }
 
+export interface RowLossOptions extends RunOptions {
+  /** Called with the loss of each supervised token, the number of its row and its position in the row. */
+  onLoss?: (row: number, position: number, loss: number) => void;
+}
+
 /** Returns the loss of every row. @param runnable a compiled `lossGraph` @param parameters values of its inputs */
 export async function rowLosses(
   runnable: Runnable,
   rows: readonly Row[],
   parameters: ReadonlyMap<string, Float32Array>,
-  { batch, length, pause }: RunOptions,
+  { batch, length, pause, onLoss }: RowLossOptions,
 ): Promise<RowLoss[]> {
   const results: RowLoss[] = [];
   for (let start = 0; start < rows.length; start += batch) {
@@ -250,7 +255,9 @@ export async function rowLosses(
       let tokens = 0;
       for (let t = 0; t < length; t++) {
         if (row.labels[t] === IGNORED_LABEL) continue;
-        lossSum += losses![supervised === null ? i * length + t : scored++]!;
+        const loss = losses![supervised === null ? i * length + t : scored++]!;
+        onLoss?.(start + i, t, loss);
+        lossSum += loss;
         tokens++;
       }
       results.push({ lossSum, tokens });

@@ -27,6 +27,7 @@ export class OnlinePacker {
   readonly #length: number;
   readonly #restart: number | null;
   readonly #open = new Set<OpenRow>();
+  readonly #pieces = new WeakMap<Row, readonly Piece[]>();
 
   /** @throws PACK_LENGTH if the row length is not an integer ≥ 2 */
   constructor({ sequenceLength, restart = null }: PackOptions) {
@@ -58,6 +59,11 @@ export class OnlinePacker {
     for (const row of this.#open) yield this.#close(row);
   }
 
+  /** Returns the pieces of a row that this packer made, in the order of the row's segments. */
+  piecesOf(row: Row): readonly Piece[] {
+    return this.#pieces.get(row) ?? [];
+  }
+
   /**
    * Returns the open row with the least free space that still fits `size` tokens. If several rows have the same free
    * space, returns the oldest.
@@ -72,6 +78,8 @@ export class OnlinePacker {
 
   #close(row: OpenRow): Row {
     this.#open.delete(row);
-    return layOut(row.pieces, this.#length);
+    const closed = layOut(row.pieces, this.#length);
+    this.#pieces.set(closed, row.pieces);
+    return closed;
   }
 }

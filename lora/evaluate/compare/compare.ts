@@ -6,7 +6,7 @@ import { valuesOf } from '../tasks/task.ts';
 import { bootstrapDifference, meanDifference, type PairedDifference, ratioDifference } from './paired.ts';
 
 /** Maximum p-value with which a difference is called better or worse. With a larger p-value, it is called noise. */
-const LARGEST_P = 0.05;
+export const LARGEST_P = 0.05;
 
 /**
  * A metric of a task for two models: `value` for the model, and `against` for the model that it is compared

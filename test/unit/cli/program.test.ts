@@ -86,6 +86,18 @@ describe('the command line', () => {
     }
   });
 
+  it('refuses options of "evaluate" that have no effect', async () => {
+    for (const [args, flags, other] of [
+      [['--data', 'x', '--report', 'r', '--max-length', '9'], '--report and --max-length', '--tasks'],
+      [['--data', 'x', '--record'], '--record', '--tasks'],
+      [['--tasks', 'x', '--template', 'plain'], '--template', '--data'],
+    ] as const) {
+      const { error } = await parse('evaluate', '--model', 'm', ...args);
+      expect(error).toMatchObject({ code: 'USAGE', message: expect.stringContaining(flags) });
+      expect(error).toMatchObject({ message: expect.stringContaining(other) });
+    }
+  });
+
   it('shows no default of an argument that must be given', async () => {
     for (const command of leaves(createProgram(fakeContext().context))) {
       for (const argument of command.registeredArguments.filter(({ required }) => required)) {

@@ -5,9 +5,11 @@ import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { initialMatrices } from '../../../../lora/adapter/initial.ts';
 import type { Example } from '../../../../lora/data/examples.ts';
+import { BUILT_IN_TEMPLATES } from '../../../../lora/data/render/built-in.ts';
 import { type BadRow, RowReport } from '../../../../lora/data/row-report.ts';
-import { evaluate, evaluateExamples, windows } from '../../../../lora/evaluate/evaluate.ts';
+import { evaluate, evaluateExamples } from '../../../../lora/evaluate/evaluate.ts';
 import type { ModelBundle } from '../../../../lora/evaluate/model-bundle.ts';
+import { windows } from '../../../../lora/evaluate/score.ts';
 import { textRenderer } from '../../../utils/text-renderer.ts';
 import { TINY_TEXT } from '../../../utils/tiny-model.ts';
 import { tinyDeps, tinyRows, tinySettings, tinyTrainer } from '../../../utils/tiny-trainer.ts';
@@ -89,6 +91,16 @@ describe('evaluating text', () => {
       { texts: clauses },
     );
     expect(trained.loss).toBeLessThan(0.95 * base.loss);
+    const adapted = { ...bundle, adapter: { lora, tensors: trainer.parameters() } };
+    const { comparison, ...alone } = await evaluate(adapted, { texts: clauses, against: bundle });
+    expect({ ...alone, comparison: null }).toEqual(trained);
+    expect(comparison).toMatchObject({ examples: clauses.length, verdict: 'better' });
+    expect(comparison!.against).toBeCloseTo(base.loss, 6);
+    expect(comparison!.change).toBeCloseTo(trained.loss - base.loss, 6);
+    expect(comparison!.low).toBeLessThan(comparison!.change);
+    expect(comparison!.high).toBeLessThan(0);
+    const same = await evaluate(bundle, { texts: clauses, against: { ...bundle, adapter: untrained } });
+    expect(same.comparison).toMatchObject({ change: 0, p: 1, verdict: 'noise' });
     await trainer.dispose();
   });
 
@@ -110,6 +122,35 @@ describe('evaluating text', () => {
     for (const wrong of [{}, { data, texts: clauses }, { data, settings: { badRowShare: 7 } }]) {
       await expect(evaluate(bundle, wrong)).rejects.toMatchObject({ code: 'USAGE' });
     }
+  });
+
+  it('uses only the first examples with a limit', async () => {
+    const some = await evaluate(bundle, { texts: clauses, limit: 3 });
+    expect(some).toEqual(await evaluate(bundle, { texts: clauses.slice(0, 3) }));
+    const one = await evaluate(bundle, { texts: clauses, limit: 1, against: bundle });
+    expect(one.comparison).toMatchObject({ examples: 1, low: null, high: null, verdict: 'noise' });
+  });
+
+  it("renders conversations with the template of the model's adapter", async () => {
+    const data = join(dir, 'chats.jsonl');
+    const turns = [
+      { role: 'user', content: 'it was' },
+      { role: 'assistant', content: 'the best' },
+    ];
+    await writeFile(data, JSON.stringify({ messages: turns }));
+    await expect(evaluate(bundle, { data })).rejects.toMatchObject({ code: 'TEMPLATE_MISSING' });
+    const template = join(dir, 'chat_template.jinja');
+    await writeFile(template, BUILT_IN_TEMPLATES.plain);
+    const { lora } = tinySettings();
+    const trainer = tinyTrainer(await tinyDeps(dir));
+    const adapter = { lora, tensors: initialMatrices(trainer.layout, 1), template };
+    await trainer.dispose();
+    const named = await evaluate(bundle, { data, settings: { template: 'plain' } });
+    expect(await evaluate({ ...bundle, adapter }, { data })).toEqual(named);
+    expect(await evaluate(bundle, { data, against: { ...bundle, adapter } })).toMatchObject({
+      loss: named.loss,
+      comparison: { change: 0 },
+    });
   });
 
   it('is an error without a token to predict, and stops when aborted', async () => {
