@@ -108,6 +108,7 @@ export function answerNodes({
       members.admitReader(peer, invite);
       return { manifest: context.stored.manifest, head: record.heads.newest.envelope };
     }),
+    network.handle('clock', async () => ({ at: clock.now() })),
     network.handle('leave', async (peer, { job, run }) => {
       running(job).members.leave(peer, run);
       return {};

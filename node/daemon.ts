@@ -34,6 +34,7 @@ import { defaultPolicy } from './limits/policy.ts';
 import { fetchOwnCheckpoint } from './own-checkpoint.ts';
 import { peerName } from './peer-name.ts';
 import { SwarmNodes } from './sharing/swarm-nodes.ts';
+import { coordinatorClocks } from './status/coordinator-clocks.ts';
 import { addNodeChecks } from './status/health-checks.ts';
 import { startNodeHttp } from './status/http.ts';
 import { MachineUse } from './status/machine-use.ts';
@@ -265,6 +266,7 @@ export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps
           const deps = { network, blobs, clock: systemClock, collector };
           return fetchOwnCheckpoint({ home, job }, deps, stopping.signal);
         },
+        clocks: () => coordinatorClocks(status().jobs, nodeDeps),
       },
     );
     teardown.add(() => server.close());

@@ -138,6 +138,14 @@ export const rpcMethods = {
     maxResponseBytes: RPC_MESSAGE_BYTES,
     quota: { calls: 10, perMs: 10_000 },
   },
+  /** Returns the time on the coordinator's clock. Also strangers get an answer, because a wrong clock prevents joining. */
+  clock: {
+    request: empty,
+    response: z.strictObject({ at: z.int().nonnegative() }),
+    maxRequestBytes: 64,
+    maxResponseBytes: 64,
+    quota: { calls: 10, perMs: 10_000 },
+  },
   /** Leaves a job. From then on, rounds do not wait for the node. */
   leave: {
     request: z.strictObject({ job, reason: z.string().max(64), run }),

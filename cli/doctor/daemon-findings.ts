@@ -2,6 +2,9 @@
 
 import { countOf, formatBytes, safeText } from '../../common/text.ts';
 import type { CoordinatorStatus, NodeStatus, PeerView } from '../../index.ts';
+import type { CoordinatorClock } from '../../node/status/api-types.ts';
+import { shortPeer } from '../../protocol/ids.ts';
+import { CLOCK_SKEW_MS } from '../../protocol/limits.ts';
 import { counts } from '../../protocol/receipts.ts';
 import { SWARM } from '../command-name.ts';
 import { nodeName } from '../views/events.ts';
@@ -32,6 +35,8 @@ export interface DaemonFacts {
   readonly version: string;
   /** Warning about the addresses in the coordinator's invites; null if there is none, or if the daemon is a node. */
   readonly unreachable: { readonly message: string; readonly next: string | null } | null;
+  /** Clocks of a node's coordinators; empty if the daemon is a coordinator. */
+  readonly clocks: readonly CoordinatorClock[];
 }
 
 /** Returns the findings about a daemon, the most severe first. */
@@ -39,7 +44,7 @@ export function daemonFindings(facts: DaemonFacts): DaemonFinding[] {
   const { answer } = facts;
   const all = [
     ...commonFindings(facts),
-    ...(answer.role === 'coordinator' ? coordinatorFindings(answer, facts) : nodeFindings(answer)),
+    ...(answer.role === 'coordinator' ? coordinatorFindings(answer, facts) : nodeFindings(answer, facts)),
   ];
   const order: readonly FindingLevel[] = ['error', 'warning', 'note'];
   return all.sort((a, b) => order.indexOf(a.level) - order.indexOf(b.level));
@@ -80,8 +85,22 @@ function* coordinatorFindings(
   }
 }
 
-function* nodeFindings(status: NodeStatus): Generator<DaemonFinding> {
+function* nodeFindings(status: NodeStatus, { clocks }: DaemonFacts): Generator<DaemonFinding> {
+  for (const one of clocks) {
+    if (Math.abs(one.offsetMs) <= CLOCK_SKEW_MS) continue;
+    yield finding(
+      'warning',
+      `the clocks differ too much: ${clockText(one)}; the limit is ${CLOCK_SKEW_MS / 1000} s`,
+      'set the clock that is wrong, for example by switching on time synchronisation (NTP)',
+    );
+  }
   for (const one of status.jobs) yield* activityFindings(one, status);
+}
+
+/** Returns a text with the difference between the clocks of a coordinator and of this machine. */
+export function clockText({ coordinator, offsetMs, roundTripMs }: CoordinatorClock): string {
+  const seconds = (ms: number): string => `${(Math.abs(ms) / 1000).toFixed(3)} s`;
+  return `the clock of coordinator ${shortPeer(coordinator)} is ${seconds(offsetMs)} ${offsetMs < 0 ? 'behind' : 'ahead of'} the clock of this machine (± ${seconds(roundTripMs / 2)})`;
 }
 
 /** Answers the question why a node does not contribute to a job. */

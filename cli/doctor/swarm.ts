@@ -1,11 +1,13 @@
 import { freeBytesOf } from '../../common/file-system.ts';
 import { formatBytes } from '../../common/text.ts';
+import { isSwarmError } from '../../index.ts';
+import type { CoordinatorClock } from '../../node/status/api-types.ts';
 import { decodeInvite } from '../../protocol/invite.ts';
 import type { Context } from '../context.ts';
 import { type Daemon, runningDaemons } from '../daemon/running.ts';
 import { cliError } from '../error-codes.ts';
 import { printJson, printLines } from '../print.ts';
-import { type DaemonFinding, daemonFindings, findingLines } from './daemon-findings.ts';
+import { clockText, type DaemonFinding, daemonFindings, findingLines } from './daemon-findings.ts';
 
 /** A daemon of this machine, and the findings about it. */
 interface DaemonReport {
@@ -16,6 +18,8 @@ interface DaemonReport {
   readonly addresses: readonly { readonly address: string; readonly reach: string }[];
   /** Free bytes on the disk of the home folder; null if they are unknown. */
   readonly freeBytes: number | null;
+  /** Clocks of a node's coordinators; empty for a coordinator. */
+  readonly clocks: readonly CoordinatorClock[];
   readonly findings: readonly DaemonFinding[];
 }
 
@@ -40,10 +44,11 @@ export async function doctorSwarm(
 
 async function examine({ role, home, api, answer }: Daemon, { version }: Context): Promise<DaemonReport> {
   const { privateAddressesWarning, reachOf, sortByReach } = await import('../../net/addresses.ts');
-  const [{ failing }, peers, free] = await Promise.all([
+  const [{ failing }, peers, free, clocks] = await Promise.all([
     api.ready(),
     role === 'coordinator' ? api.peers() : [],
     freeBytesOf(home),
+    role === 'node' ? clocksOf(api) : [],
   ]);
   const invites = answer.role === 'coordinator' ? answer.jobs.map(({ invite }) => invite) : [];
   const invited = invites.flatMap((invite) => (invite === null ? [] : decodeInvite(invite).addresses));
@@ -56,17 +61,37 @@ async function examine({ role, home, api, answer }: Daemon, { version }: Context
     addresses: addresses.map((address) => ({ address, reach: reachOf(address) })),
     // Infinity means that the file system does not report its free space. JSON has no infinity.
     freeBytes: free === Infinity ? null : free,
-    findings: daemonFindings({ answer, failing, peers, freeBytes: free, version, unreachable }),
+    clocks,
+    findings: daemonFindings({ answer, failing, peers, freeBytes: free, version, unreachable, clocks }),
   };
 }
 
-function reportLines({ role, home, version, addresses, freeBytes, findings }: DaemonReport): string[] {
+async function clocksOf(api: Daemon['api']): Promise<CoordinatorClock[]> {
+  try {
+    return (await api.clocks<CoordinatorClock>()).clocks;
+  } catch (error) {
+    // A node of an older version has no such route. The findings name its version.
+    if (isSwarmError(error)) return [];
+    throw error;
+  }
+}
+
+function reportLines({
+  role,
+  home,
+  version,
+  addresses,
+  freeBytes,
+  clocks,
+  findings,
+}: DaemonReport): string[] {
   return [
     `${role.padEnd(11)} ${home}, version ${version}`,
     ...addresses.map(
       ({ address, reach }, i) => `${i === 0 ? 'addresses  ' : '           '} ${address}  ${reach}`,
     ),
     ...(freeBytes === null ? [] : [`disk        ${formatBytes(freeBytes)} free`]),
+    ...clocks.map((one) => `clock       ${clockText(one)}`),
     ...findingLines(findings),
   ];
 }

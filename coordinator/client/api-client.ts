@@ -76,8 +76,7 @@ export class ApiClient {
   }
 
   /**
-   * Gives an order to a node.
-   * @param order `pause`, `resume`, `drain`, `limits` to change limits, or `checkpoint` to fetch the newest checkpoint of a job
+   * Gives an order to a node: `limits` changes limits, `checkpoint` fetches the newest checkpoint of a job.
    * @internal `lora-swarm node` uses this method
    */
   orderNode<T>(order: 'pause' | 'resume' | 'drain' | 'limits' | 'checkpoint', body: object): Promise<T> {
@@ -289,6 +288,11 @@ export class ApiClient {
   /** Returns whether all readiness checks pass, and the checks that fail. */
   ready(): Promise<{ ok: boolean; failing: { check: string; reason: string }[] }> {
     return this.#connection.getAny('/readyz');
+  }
+
+  /** Returns the clocks of a node's coordinators. @internal for `lora-swarm doctor` */
+  clocks<T>(): Promise<{ clocks: T[] }> {
+    return this.#connection.get('/v1/clocks');
   }
 
   /** Asks the daemon to stop. */

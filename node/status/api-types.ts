@@ -143,3 +143,13 @@ export interface NodeUpdate {
   outcome: Outcome | null;
   at: number;
 }
+
+/** The clock of a coordinator, compared with the clock of the node's machine. */
+export interface CoordinatorClock {
+  /** Peer id of the coordinator. */
+  coordinator: string;
+  /** Milliseconds by which the coordinator's clock is ahead; negative if it is behind. */
+  offsetMs: number;
+  /** Round-trip time of the measurement in milliseconds. `offsetMs` is exact to half of this time. */
+  roundTripMs: number;
+}

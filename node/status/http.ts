@@ -9,7 +9,7 @@ import { addPageRoutes } from '../../monitor/page.ts';
 import type { FetchedCheckpoint } from '../checkpoint-pull.ts';
 import type { NodeControl } from '../limits/node-control.ts';
 import { addControlRoutes } from '../limits/routes.ts';
-import type { NodeStatus } from './api-types.ts';
+import type { CoordinatorClock, NodeStatus } from './api-types.ts';
 
 export interface NodeHttpOptions {
   /** Port to listen on; 0 for any free port. */
@@ -22,6 +22,8 @@ export interface NodeHttpDeps {
   health: Health;
   registry: Registry;
   status: () => NodeStatus;
+  /** Measures the clocks of the coordinators that the node is connected to. */
+  clocks: () => Promise<CoordinatorClock[]>;
   control: NodeControl;
   /** Fetches the newest checkpoint of a job for the owner of the machine. */
   checkpoint: (job: string) => Promise<FetchedCheckpoint>;
@@ -45,6 +47,7 @@ export async function startNodeHttp(
   server.get('/v1/status', async (_request, reply) =>
     reply.header('cache-control', 'no-store').send(deps.status()),
   );
+  server.get('/v1/clocks', async () => ({ clocks: await deps.clocks() }));
   addControlRoutes(server, deps.control);
   server.post('/v1/checkpoint', (request) => {
     checkOptions(checkpointSchema, request.body);

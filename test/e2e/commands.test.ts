@@ -87,6 +87,11 @@ it('commands take a job from its file to an adapter', { timeout: 240_000 }, asyn
   expect(list.json.checkpoints.map((checkpoint: { round: number }) => checkpoint.round)).toEqual([2, 1, 0]);
   const checked = await ask('doctor', '--swarm', '--json');
   expect(checked.json.daemons[0].addresses[0]).toMatchObject({ reach: 'this machine' });
+  const ofNode = await run('doctor', '--swarm', '--home', join(folder, 'otter'), '--json');
+  const [{ clocks }] = ofNode.json.daemons ?? ofNode.json.error.values.daemons;
+  expect(clocks).toHaveLength(1);
+  // Both daemons run on this machine.
+  expect(Math.abs(clocks[0].offsetMs)).toBeLessThanOrEqual(clocks[0].roundTripMs / 2 + 2);
   expect((await ask('checkpoint', 'show', '--round', '7')).status).toBe(4);
   expect((await ask('job', 'rollback', 'tale', '--to', '7')).status).toBe(4);
   expect((await ask('job', 'rollback', 'tale', '--to', 'best')).status).toBe(6);

@@ -1,6 +1,7 @@
 import { html } from 'htm/preact';
 import { useEffect, useRef, useState } from 'preact/hooks';
 import type uPlot from 'uplot';
+import { drawnPoints } from './thin.ts';
 
 /** Height of a chart in CSS pixels. */
 const HEIGHT = 260;
@@ -116,18 +117,22 @@ function ValueTable({ title, xLabel, x, lines, format }: ChartProps) {
 
 function summaryOf({ title, xLabel, x, lines, format }: ChartProps): string {
   const parts = lines.flatMap(({ label, values }) => {
-    const known = values.flatMap((value, i) => (value === null ? [] : [{ value, at: x[i]! }]));
-    const [first, last] = [known[0], known.at(-1)];
-    if (!first || !last) return [];
+    const first = values.findIndex((value) => value !== null);
+    const last = values.findLastIndex((value) => value !== null);
+    if (first < 0) return [];
     return [
-      `${label} from ${format(first.value)} at ${xLabel} ${first.at} to ${format(last.value)} at ${xLabel} ${last.at}`,
+      `${label} from ${format(values[first]!)} at ${xLabel} ${x[first]} to ${format(values[last]!)} at ${xLabel} ${x[last]}`,
     ];
   });
   return `${title}: ${parts.length === 0 ? 'no values yet' : parts.join('; ')}`;
 }
 
 function dataOf(x: readonly number[], lines: readonly Line[]): uPlot.AlignedData {
-  return [[...x], ...lines.map(({ values }) => [...values])];
+  const drawn = drawnPoints(
+    x.length,
+    lines.map(({ values }) => values),
+  );
+  return [drawn.map((i) => x[i]!), ...lines.map(({ values }) => drawn.map((i) => values[i] ?? null))];
 }
 
 function optionsOf(

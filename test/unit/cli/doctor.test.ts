@@ -1,10 +1,22 @@
 import { describe, expect, it } from 'vitest';
-import { type DaemonFacts, daemonFindings, findingLines } from '../../../cli/doctor/daemon-findings.ts';
+import {
+  clockText,
+  type DaemonFacts,
+  daemonFindings,
+  findingLines,
+} from '../../../cli/doctor/daemon-findings.ts';
 import type { CoordinatorStatus, NodeStatus } from '../../../index.ts';
 import { reachOf } from '../../../net/addresses.ts';
 import type { NodeJobStatus } from '../../../node/status/api-types.ts';
 
-const healthy = { failing: [], peers: [], freeBytes: 2 ** 40, version: '1.0.0', unreachable: null };
+const healthy = {
+  failing: [],
+  peers: [],
+  freeBytes: 2 ** 40,
+  version: '1.0.0',
+  unreachable: null,
+  clocks: [],
+};
 
 /** Returns the findings about a node with one job, as "level message". */
 function nodeFindings(
@@ -38,6 +50,14 @@ describe('lora-swarm doctor --swarm', () => {
   it('finds nothing about a node that works', () => {
     expect(nodeFindings({})).toEqual([]);
     expect(findingLines([])).toHaveLength(1);
+  });
+
+  it('warns about a clock that differs by more than a minute', () => {
+    const clocks = [{ coordinator: 'peer-id-1234567', offsetMs: -60_000, roundTripMs: 8 }];
+    expect(nodeFindings({}, { clocks })).toEqual([]);
+    const off = [{ ...clocks[0]!, offsetMs: -60_001 }];
+    expect(nodeFindings({}, { clocks: off })).toEqual([expect.stringMatching(/^warning .*60\.001 s behind/)]);
+    expect(clockText({ ...clocks[0]!, offsetMs: 250 })).toMatch(/0\.250 s ahead.*0\.004 s/);
   });
 
   it('says why a node does not contribute', () => {

@@ -1,0 +1,47 @@
+import { isSwarmError } from '../../common/errors.ts';
+import { request } from '../contact/requests.ts';
+import type { NodeDeps } from '../context.ts';
+import type { CoordinatorClock, NodeJobStatus } from './api-types.ts';
+
+/** Number of exchanges. The one with the shortest round trip counts, because it was delayed least. */
+const EXCHANGES = 3;
+/** Maximum time of all exchanges, in milliseconds. The user of the doctor waits for them. */
+const MAX_MS = 5_000;
+
+/**
+ * Measures the clocks of coordinators as NTP does: the coordinator read its clock in the middle of the round trip (RFC
+ * 5905, section 8). Leaves out coordinators that do not answer, such as those of an older version.
+ */
+export async function coordinatorClocks(
+  jobs: readonly Pick<NodeJobStatus, 'coordinator'>[],
+  deps: Pick<NodeDeps, 'network' | 'clock'>,
+): Promise<CoordinatorClock[]> {
+  const signal = AbortSignal.timeout(MAX_MS);
+  const peers = jobs.flatMap(({ coordinator: { peer, connected } }) =>
+    connected && peer !== null ? [peer] : [],
+  );
+  const all = await Promise.all([...new Set(peers)].map((peer) => measure(peer, deps, signal)));
+  return all.filter((one) => one !== null);
+}
+
+async function measure(
+  coordinator: string,
+  deps: Pick<NodeDeps, 'network' | 'clock'>,
+  signal: AbortSignal,
+): Promise<CoordinatorClock | null> {
+  const { clock } = deps;
+  let best: CoordinatorClock | null = null;
+  try {
+    for (let i = 0; i < EXCHANGES; i++) {
+      const [sentAt, since] = [clock.now(), clock.monotonic()];
+      const { at } = await request(deps, coordinator, 'clock', {}, signal);
+      const roundTripMs = clock.monotonic() - since;
+      const offsetMs = at - (sentAt + roundTripMs / 2);
+      if (best === null || roundTripMs < best.roundTripMs) best = { coordinator, offsetMs, roundTripMs };
+    }
+  } catch (error) {
+    // The doctor reports a lost connection itself.
+    if (!isSwarmError(error) && !signal.aborted) throw error;
+  }
+  return best;
+}
