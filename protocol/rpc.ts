@@ -7,15 +7,13 @@ import {
   GOSSIP_MESSAGE_BYTES,
   JOBS_PER_COORDINATOR,
   MEASURED_BATCHES,
-  MEASURED_ROWS,
   PROOFS_PER_ANSWER,
   RECALLED_MESSAGES,
   RESIDUAL_BYTES,
   ROUND_PEERS,
   RPC_MESSAGE_BYTES,
-  UPDATE_BYTES,
 } from './limits.ts';
-import { presetSchema } from './manifest.ts';
+import { measureSchema } from './measure-request.ts';
 import { roleSchema as role, standingSchema as standing } from './member-status.ts';
 
 /** libp2p protocol of blob transfers. */
@@ -255,32 +253,7 @@ export const rpcMethods = {
    * gradients, and returns no figures.
    */
   measure: {
-    request: z.strictObject({
-      job,
-      /** Digests of the checkpoint at which the figures are computed, and of its adapter. */
-      parent: digestSchema,
-      adapter: digestSchema,
-      what: z.enum(['products', 'losses']),
-      /** The batches. Each batch names its rows by their positions in the shuffled data of a round. */
-      batches: z
-        .array(
-          z.strictObject({
-            round: z.int().positive(),
-            positions: z.array(z.int().nonnegative()).min(1).max(MEASURED_ROWS),
-          }),
-        )
-        .min(1)
-        .max(MEASURED_BATCHES),
-      update: z
-        .strictObject({
-          digest: digestSchema,
-          size: z.int().positive().max(UPDATE_BYTES),
-          preset: presetSchema,
-          /** Clipping factor of each tensor, as float32 in little-endian order. */
-          scale: bytesSchema,
-        })
-        .nullable(),
-    }),
+    request: measureSchema,
     response: z.strictObject({ figures: z.array(z.number()).max(MEASURED_BATCHES) }),
     maxRequestBytes: 64 * 1024,
     maxResponseBytes: 256,

@@ -75,10 +75,7 @@ export class ApiClient {
     return this.#connection.get('/v1/status');
   }
 
-  /**
-   * Gives an order to a node: `limits` changes limits, `checkpoint` fetches the newest checkpoint of a job.
-   * @internal `lora-swarm node` uses this method
-   */
+  /** Gives an order to a node, such as new limits. @internal `lora-swarm node` uses this method */
   orderNode<T>(order: 'pause' | 'resume' | 'drain' | 'limits' | 'checkpoint', body: object): Promise<T> {
     return this.#connection.post(`/v1/${order}`, body);
   }
