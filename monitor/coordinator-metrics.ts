@@ -73,7 +73,7 @@ export function createCoordinatorMetrics(source: CoordinatorMetricsSource): Coor
   );
   gauge(
     'swarm_task_value',
-    'Value of the chosen metric of the job, of the newest evaluated checkpoint.',
+    'Value of the metric that the job has chosen, for the newest evaluated checkpoint.',
     (j) => j.tasks?.newest?.value ?? null,
   );
   gauge('swarm_base_loss', 'Held-out loss of the base model, nats per token.', (j) => j.baseLoss);

@@ -95,7 +95,7 @@ export function jobHealth(job: JobFacts): HealthMark {
     return { level, reason: `${countOf(shortRounds, 'round')} in a row ended with too few updates` };
   }
   if (refusals > 0) {
-    return { level: 'yellow', reason: `the held-out check refused ${countOf(refusals, 'round')} in a row` };
+    return { level: 'yellow', reason: `no merge passed the gate in ${countOf(refusals, 'round')} in a row` };
   }
   if (phase === 'waiting') return { level: 'yellow', reason: job.reason || 'waiting for nodes' };
   if (heldOutLoss !== null && lowestLoss !== null && heldOutLoss > lowestLoss * (1 + WORSE_SHARE)) {
@@ -115,7 +115,7 @@ export const HEALTH_RULES: Readonly<Record<'peer' | 'job', readonly HealthMark[]
       reason: 'two processes use its key at the same time, for example after its home was copied',
     },
     { level: 'red', reason: 'suspended because of strikes' },
-    { level: 'yellow', reason: 'takes no work for now, for the reason that its machine or owner gives' },
+    { level: 'yellow', reason: 'takes no work for now, because of its machine or owner' },
     { level: 'red', reason: `should work, but made no progress for ${STUCK_SECONDS / 60} minutes` },
     { level: 'yellow', reason: `should work, but made no progress for ${SLOW_SECONDS} s` },
     { level: 'yellow', reason: 'on probation because of strikes' },
@@ -129,7 +129,7 @@ export const HEALTH_RULES: Readonly<Record<'peer' | 'job', readonly HealthMark[]
     { level: 'grey', reason: 'paused by the operator' },
     { level: 'red', reason: `${SHORT_ROUNDS} or more rounds in a row ended with too few updates` },
     { level: 'yellow', reason: 'the newest round ended with too few updates' },
-    { level: 'yellow', reason: 'the held-out check refused the newest round' },
+    { level: 'yellow', reason: 'no merge passed the gate in the newest round' },
     { level: 'yellow', reason: 'waiting for nodes' },
     {
       level: 'yellow',

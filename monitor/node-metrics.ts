@@ -78,7 +78,7 @@ export function createNodeMetrics(source: NodeMetricsSource): NodeMetrics {
   );
   gauge(
     'swarm_trainer_queue',
-    'Rounds that the trainer process has received and not yet ended.',
+    'Rounds that the trainer process has received and has not finished.',
     () => source.node().trainerQueue,
   );
   gauge('swarm_connections', 'Peers with an open connection.', () => source.connections());

@@ -181,7 +181,10 @@ export class Gossip {
     const claimant = { address: this.#deps.networkOf(peer), peer };
     const giveWay = (): void =>
       stream.abort(
-        netError('STREAM_CLOSED', 'messages of other addresses needed the memory of an incomplete message'),
+        netError(
+          'STREAM_CLOSED',
+          'messages from other addresses needed the memory that held an incomplete message',
+        ),
       );
     return new PulledStream({ stream, memory: this.#memory.of(claimant, giveWay) });
   }

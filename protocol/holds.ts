@@ -26,7 +26,7 @@ export const holdMeanings: Readonly<Record<HoldReason, string>> = {
   'machine-busy': 'other programs use the processor of the machine',
   battery: 'the machine runs on battery',
   hours: 'the owner lends the machine only at other hours',
-  traffic: "the month's traffic that the owner of the machine allows is used up",
+  traffic: 'the traffic of this month has reached the maximum that the owner of the machine has set',
 };
 
 export const holdReasons = Object.keys(holdMeanings) as [HoldReason, ...HoldReason[]];

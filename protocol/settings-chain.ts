@@ -84,7 +84,7 @@ export function verifyHeadSettings(head: Head, { digest, record }: VerifiedSetti
   if (isSame && record.fromRound <= round && record.term <= term) return;
   throw protocolError(
     'SETTINGS_MISMATCH',
-    `the head of round ${round} of job ${job} has other settings than the change ${digest} that it names`,
+    `the head of round ${round} of job ${job} names the change ${digest} of the settings, but its settings differ from this change`,
     { job, round, record: digest, sequence: record.sequence },
   );
 }

@@ -110,7 +110,7 @@ export class ChatTemplates {
     if (this.#ready.size < MAX_ADAPTER_TEMPLATES) return;
     const unused = [...this.#ready].find(([, { users }]) => users === 0);
     if (unused === undefined) {
-      const message = `requests use all ${MAX_ADAPTER_TEMPLATES} chat templates of adapters that can be ready at once`;
+      const message = `requests already use ${MAX_ADAPTER_TEMPLATES} chat templates of adapters, which is the maximum at one time`;
       throw serveError('SERVE_BUSY', message, { limit: MAX_ADAPTER_TEMPLATES });
     }
     this.#ready.delete(unused[0]);

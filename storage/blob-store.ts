@@ -271,7 +271,7 @@ export class FileBlobStore implements ResumableBlobs {
     if (free >= this.#floorBytes) return;
     throw commonError(
       'STORE_FULL',
-      `no space left to write ${path}: ${free} bytes are free, and blobs leave ${this.#floorBytes} bytes to the database`,
+      `no space left to write ${path}: ${free} bytes are free, but ${this.#floorBytes} bytes are reserved for the database`,
       { path, free, floor: this.#floorBytes },
     );
   }

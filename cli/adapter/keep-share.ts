@@ -78,7 +78,7 @@ async function daemonAddresses(
   if (serving.length > 0) return serving.flatMap((file) => file!.addresses);
   const others = files.map((file) => file?.sharedRegistry ?? 'no registry').join(', ');
   throw usageError(
-    `the running ${daemons.map(({ role }) => role).join(' and ')} serves ${others}, and not ${registry.home}`,
+    `the running ${daemons.map(({ role }) => role).join(' and ')} uses the registry ${others}, not ${registry.home}`,
     'start the daemon with the same SWARM_REGISTRY as this command, or name the registry of the daemon with --registry',
   );
 }

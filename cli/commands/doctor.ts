@@ -33,7 +33,7 @@ export function registerDoctor(program: Command, context: Context): void {
   program
     .command('doctor')
     .description(
-      'measure the engines that run on this machine, and show what you must install for the others (exit code 8: this machine cannot train, or with --swarm a daemon does not work; 3: with --swarm no daemon runs)',
+      'measure the engines that run on this machine, and show what you must install for the others. Exit code 8 means that this machine cannot train; with --swarm, it means that a daemon does not work, and exit code 3 means that no daemon runs',
     )
     .option('--model <model>', `also predict the memory and speed of training this base model: ${BASE_MODEL}`)
     .option(

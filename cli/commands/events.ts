@@ -26,16 +26,16 @@ export function registerEvents(program: Command, context: Context): void {
     .helpCommand(false)
     .description('look at the events of jobs')
     .command('replay')
-    .description('show the state of a job at a past moment, as its events tell it')
+    .description('show the state of a job at a past moment, computed from the events of the job')
     .argument(...JOB_ARGUMENT)
     .option(
       '--round <n>',
-      'the moment at which this round ended, or the newest event if it has not ended',
+      'show the state at the end of this round; if the round has not ended, show the newest state',
       integer(1),
     )
     .option(
       '--at <time>',
-      'this moment: a time before now such as 30m, 12h or 7d, or a date such as 2026-11-28T14:30 (default: now)',
+      'show the state at this moment, given as a date such as 2026-11-28T14:30, or as a length of time before now, such as 30m, 12h or 7d (default: now)',
       moment,
     )
     .addOption(homeOption())

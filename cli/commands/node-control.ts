@@ -37,7 +37,7 @@ export function registerNodeControl(node: Command, context: Context): void {
     'drain',
     'let the node finish its current round, then stop it; the command returns when the node has stopped',
   ).action((_options: ControlOptions, command: Command) => drain(context, command.optsWithGlobals()));
-  add('config', 'show or set the limits that the home of a node keeps, while the node runs or not')
+  add('config', 'show or set the limits that are stored in the home of a node; the node need not run')
     .argument(
       '[limit...]',
       `limit to set, as KEY=VALUE or KEY=default; the keys are ${Object.keys(NODE_LIMITS).join(', ')}, as in the options of "lora-swarm node". Without a limit, shows all`,
@@ -54,7 +54,7 @@ async function pause(context: Context, options: ControlOptions & { for?: number 
   if (json) printJson(context, { schemaVersion: 1, pause: (await api.status<NodeStatus>()).pause });
   else {
     const end = forMs === Infinity ? 'until "lora-swarm node resume"' : `for ${formatDuration(forMs / 1000)}`;
-    printLines(context, [`paused ${end}; the node tells its coordinators that no work comes from it`]);
+    printLines(context, [`paused ${end}; the node tells its coordinators that it takes no work`]);
   }
 }
 

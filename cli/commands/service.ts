@@ -157,14 +157,14 @@ async function install(
 function checkDaemonOptions(words: readonly string[]): void {
   if (words.some((word) => word.startsWith('swarm1'))) {
     throw usageError(
-      'an invite stands after "--", where other users of this machine can read it among the arguments of the daemon',
+      'the options after "--" contain an invite, and other users of this machine can read the options of a daemon',
       'pass the invite with --invite-file before "--", or in the environment variable SWARM_INVITE',
     );
   }
   const option = words.map((word) => /^--(home|invite-file)\b/.exec(word)?.[0]).find(Boolean);
   if (option === undefined) return;
   throw usageError(
-    `${option} stands after "--", but it is an option of "lora-swarm service install"`,
+    `${option} was given after "--", but it is an option of "lora-swarm service install"`,
     `move ${option} before "--"`,
   );
 }

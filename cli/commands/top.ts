@@ -16,7 +16,7 @@ export function registerTop(program: Command, context: Context): void {
   program
     .command('top')
     .description(
-      'show a coordinator or node of this machine on one screen, which is updated all the time: jobs, round, nodes, events, alerts; without a terminal, print the screen once',
+      'show the jobs, round, nodes, events and alerts of a coordinator or node of this machine on one screen, which is updated continuously; without a terminal, print the screen once',
     )
     .addOption(homeOption())
     .addOption(jsonOption())

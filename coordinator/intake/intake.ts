@@ -127,7 +127,7 @@ export class Intake {
     }
     const envelope = sealed ? this.#open(bytes, sender) : bytes;
     if (envelope === null) {
-      const detail = 'the message is not sealed to the key of this job, or not by its sender';
+      const detail = 'the message cannot be decrypted with the key of this job as a message of its sender';
       return this.#refuse({ code: 'malformed', detail }, unreadable(sender, bytes));
     }
     const read = readUpdate(envelope);

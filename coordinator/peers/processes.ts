@@ -96,7 +96,7 @@ export class Processes {
     const since = new Date(this.#runs.earliestSince(peer)!).toISOString();
     return coordinatorError(
       'DUPLICATE_IDENTITY',
-      `another process has used the key of this node ("${name}") since ${since}, and goes on; two nodes must not have the same key`,
+      `another process has used the key of this node ("${name}") since ${since}, and still runs; two nodes must not have the same key`,
       { peer, name, since },
     );
   }

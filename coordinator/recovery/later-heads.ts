@@ -125,7 +125,7 @@ export class LaterHeads {
     const { job } = run.context;
     this.#deps.log.error({ job, term }, 'another-copy-runs');
     if (isOver(run.driver.state)) return;
-    const reason = `another copy of this coordinator has taken over the job with term ${term}; stop one of the copies. To go on with this one, restart it`;
+    const reason = `another copy of this coordinator has taken over the job with term ${term}; stop one of the copies. To continue with this copy, restart it`;
     run.driver.dispatch({ type: 'pause', reason, cause: 'problem' });
   }
 

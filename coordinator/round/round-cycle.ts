@@ -116,7 +116,7 @@ export function proceed(state: JobState, now: number): Transition {
   if (state.rollBackTo !== null) return openRollBack({ ...next, ending: state.ending }, now);
   if (state.ending) return rest(next, state.ending);
   if (state.refusals >= REFUSALS_IN_A_ROW) {
-    const reason = `the held-out check refused ${state.refusals} rounds in a row; look for the cause in data and settings, then resume`;
+    const reason = `in ${state.refusals} rounds in a row, no merge passed the gate, which checks the held-out loss; look for the cause in the data and the settings, then resume the job`;
     return rest(next, { phase: 'paused', reason, cause: 'problem' });
   }
   if (enoughPresent(next)) return open(next, now);

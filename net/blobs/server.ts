@@ -224,7 +224,10 @@ const STATUS_CODES: Readonly<Record<BlobAnswer['status'], string>> = {
 };
 
 function busy(): Error {
-  return netError('BLOB_BUSY', 'the place of this range was given to another address or identity');
+  return netError(
+    'BLOB_BUSY',
+    'the transfer of this range was stopped, because another address or peer needs its place in the queue',
+  );
 }
 
 /**

@@ -57,6 +57,6 @@ export function gate({ traffic, shares, handshakes, slices }: GateDeps): Connect
 function gaveWay(): Error {
   return netError(
     'CONNECTION_REFUSED',
-    'the place of this connection was given to another address or identity',
+    'the connection was closed, because another address or peer needs its place in the queue',
   );
 }

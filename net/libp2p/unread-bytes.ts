@@ -80,6 +80,8 @@ class UnreadBytes {
 
   #giveWay(): void {
     this.#release(0);
-    this.#stream.abort(netError('STREAM_CLOSED', 'other addresses needed the memory of the unread bytes'));
+    this.#stream.abort(
+      netError('STREAM_CLOSED', 'messages from other addresses needed the memory that held the unread bytes'),
+    );
   }
 }

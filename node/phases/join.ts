@@ -76,7 +76,7 @@ export async function join(
     if (await reportBehind({ deps, coordinator, job }, head, signal)) {
       throw nodeError(
         'COORDINATOR_BEHIND',
-        `the coordinator is at round ${head.round}, but this node has a later head that the coordinator has signed; the coordinator was probably restored from an old backup, and now asks its nodes for what it lacks`,
+        `the coordinator is at round ${head.round}, but this node has a later head that the coordinator has signed. The coordinator was probably restored from an old backup. It now asks its nodes for the newer state`,
         { job, coordinator, round: head.round },
       );
     }

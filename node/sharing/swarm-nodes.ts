@@ -96,7 +96,10 @@ export class SwarmNodes {
       }),
       network.handle('recall', async (peer, { job, after }) => {
         if (store.job(job).coordinator !== peer) {
-          throw nodeError('NOT_RECALLED', 'this node keeps no messages of the caller');
+          throw nodeError(
+            'NOT_RECALLED',
+            'the caller is not the coordinator of this job, so this node gives it no messages of the job',
+          );
         }
         const recalled = store.kept.recall(job, { after, maxBytes: RECALLED_BYTES });
         const { head, settings, checkpoints, receipts, removals } = recalled;

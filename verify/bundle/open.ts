@@ -63,7 +63,7 @@ async function scan(file: FileHandle): Promise<{ places: Map<string, Place>; roo
     );
     const place = { kind, offset: at + headBytes, size };
     if (place.offset + size > fileBytes) throw malformed('the file ends inside a block');
-    if (places.has(digest)) throw malformed('a block is there twice');
+    if (places.has(digest)) throw malformed('a block occurs twice');
     if (places.size === SECTIONS) throw malformed(`it has more than ${SECTIONS} blocks`);
     if (root === null) {
       root = place;

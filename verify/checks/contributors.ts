@@ -57,7 +57,7 @@ function checkOrder({ contributors, round }: Checkpoint, findings: Findings): vo
   for (const [i, { peer, round: made }] of contributors.entries()) {
     const before = contributors[i - 1];
     if (before && (peer < before.peer || (peer === before.peer && made <= before.round))) {
-      const text = `the contributor ${peer}, round ${made}, is out of order, or is there twice`;
+      const text = `the contributor ${peer}, round ${made}, is out of order, or occurs twice`;
       findings.problem('VERIFY_CONTRIBUTOR', text, { peer, made });
     }
     if (made > round || made < round - STALE_ROUNDS) {
@@ -85,7 +85,7 @@ async function checkUpdate(
     verifyEvidence(evidence, payload);
     const { author, update } = claimed;
     if (author === peer && update.job === facts.job && update.payload.digest === digest) return claimed;
-    const text = `the source has another signed update in the place of the update of ${peer}`;
+    const text = `in place of the update of ${peer}, the source has a different signed update`;
     findings.problem('VERIFY_SOURCE', text, { peer, update: digest });
     return null;
   } catch (error) {
@@ -125,7 +125,7 @@ function compare(
   ];
   const wrong = agree.filter(([, same]) => !same).map(([field]) => field);
   if (wrong.length === 0) return;
-  const text = `the signed update of ${peer} differs from what the checkpoint says, in: ${wrong.join(', ')}`;
+  const text = `the signed update of ${peer} differs from the checkpoint in: ${wrong.join(', ')}`;
   // The checkpoint names only the payload. The author may have signed several updates with this payload.
   findings.problem('VERIFY_SOURCE', text, { peer, update: digest, fields: wrong });
 }

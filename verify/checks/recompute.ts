@@ -161,7 +161,7 @@ export class Recomputation {
         if (gives(fromZeros, checkpoint)) {
           findings.skip(
             'merge',
-            'the coordinator replaced the residual by zeros, as it does after it lost the residual',
+            'the coordinator computed the merge with zeros in place of the residual, as it does if it has lost the residual',
           );
           merged = fromZeros;
         }

@@ -21,7 +21,10 @@ export function checkWeights(
   findings: Findings,
 ): void {
   findings.done('weights');
-  findings.skip('weights', 'the limits for persons and newcomers: no signed message says who is one person');
+  findings.skip(
+    'weights',
+    'the limits for persons and newcomers: no signed message says which nodes belong to one person',
+  );
   for (const { peer, round, tokens, weight } of checkpoint.contributors) {
     const scored = figures?.updates.find((one) => one.peer === peer && one.round === round);
     const steps = scored?.steps ?? null;

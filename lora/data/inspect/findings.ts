@@ -195,8 +195,8 @@ function* repetitionFindings({ duplicates, overlap, tally }: InspectionCounts): 
     yield finding(
       'warning',
       'OVERLAP',
-      `the training data contains ${about}${formatCount(overlap.equal)} of ${countOf(overlap.heldOut, 'held-out sample')} completely, and at least half ` +
-        `of ${formatCount(overlap.known)} (counted in sequences of ${OVERLAP_TOKENS} trained tokens), so the held-out loss will be too low`,
+      `the training data contains ${about}${formatCount(overlap.equal)} of ${countOf(overlap.heldOut, 'held-out sample')} completely. ` +
+        `In ${countOf(overlap.known, 'held-out sample')}, at least half of the sequences of ${OVERLAP_TOKENS} trained tokens also occur in the training data. The held-out loss will therefore be too low`,
       'remove these samples from the training data or from the held-out data',
     );
   } else if (overlap.touched > 0) {

@@ -30,7 +30,7 @@ export function cardOf(report: Report): string {
       '',
       ...tableLines([comparisonHead(nameOf(against.model)), ...comparison.metrics.map(comparisonCells)]),
       '',
-      'The changes have 95 % intervals from the differences on the same documents. *noise*: p is above 0.05.',
+      'The 95 % interval of a change is computed from the differences on the same documents. A change is called *noise* if its p-value is above 0.05.',
       '',
     );
   }

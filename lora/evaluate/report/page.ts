@@ -49,7 +49,7 @@ function figureTable({ figures }: Report): string {
 function comparisonTable(metrics: readonly MetricComparison[], against: string): string {
   const rows = metrics.map((one) => row(comparisonCells(one), one.verdict));
   const head = comparisonHead(against);
-  return `<h2>Figures</h2>${tableOf(head, rows)}<p class="soft">The changes come from the differences on the same documents. <b>noise</b>: p is above 0.05, so the documents do not show which model is better.</p>`;
+  return `<h2>Figures</h2>${tableOf(head, rows)}<p class="soft">Each change is computed from the differences on the same documents. A change is called <b>noise</b> if its p-value is above 0.05. The documents then do not show which model is better.</p>`;
 }
 
 function tableOf(head: readonly string[], rows: readonly string[]): string {

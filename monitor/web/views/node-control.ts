@@ -28,7 +28,7 @@ export function NodeOrders({ status, onChange }: Props) {
         : html`<${Confirm}
             label="Pause"
             effect="The node pauses before its next training step. The pause survives a restart of the node."
-            asks="Minutes of the pause; empty: until you resume the node"
+            asks="Length of the pause in minutes (leave empty to pause until you resume the node)"
             act=${(text: string) => post('/v1/pause', { forMs: pauseMs(text) })}
             onDone=${onChange}
           />`
@@ -60,7 +60,7 @@ export function NodeLimits({ status, onChange }: Props) {
             ${limitText(limit, limits[limit.field])}${' '}
             <${Confirm}
               label=${`Change ${key}`}
-              asks=${`New value${unitText(limit)}; empty: the default`}
+              asks=${`New value${unitText(limit)}; leave empty for the default`}
               effect=${`It is the ${limit.help}.${limit.atStart ? ' A running node applies it at its next start.' : ''}`}
               act=${(text: string) => post('/v1/limits', { [limit.field]: newValue(key, limit, text) })}
               onDone=${onChange}
@@ -91,7 +91,7 @@ function pauseMs(text: string): number | null {
   if (minutes > 0) return minutes * MINUTE_MS;
   throw new ApiError({
     code: 'USAGE',
-    message: `"${text}" is no number of minutes`,
+    message: `"${text}" is not a number of minutes`,
     next: 'write a number such as 30',
   });
 }

@@ -12,7 +12,7 @@ const CHANGEABLE = [
   { key: 'training.learningRate', label: 'Learning rate', field: 'learningRate' },
   { key: 'rounds.count', label: 'Rounds', field: 'count' },
   { key: 'rounds.minPeers', label: 'Nodes at least', field: 'minPeers' },
-  { key: 'rounds.maxSeconds', label: 'Seconds of a round at most', field: 'maxSeconds' },
+  { key: 'rounds.maxSeconds', label: 'Maximum length of a round in seconds', field: 'maxSeconds' },
 ] as const;
 
 const CHANGES: readonly Column<Change>[] = [
