@@ -32,7 +32,7 @@ export function CheckpointsPart({ job, onChange }: { job: JobDetail; onChange():
   return html`<section>
     <h2>Checkpoints</h2>
     <${Failure} error=${error} />
-    <p>Export one with <code>lora-swarm checkpoint export ${job.name} FOLDER</code>.</p>
+    <p>To export a checkpoint, run <code>lora-swarm checkpoint export ${job.name} FOLDER</code>.</p>
     <${Table}
       caption="Checkpoints"
       columns=${columnsOf(job, known, done)}

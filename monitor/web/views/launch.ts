@@ -25,7 +25,12 @@ const FIELDS = [
     required: true,
   },
   { path: 'rounds.count', label: 'Rounds', hint: 'number of checkpoints', number: true },
-  { path: 'rounds.minPeers', label: 'Nodes at least', hint: 'a round opens with this many', number: true },
+  {
+    path: 'rounds.minPeers',
+    label: 'Minimum number of nodes',
+    hint: 'a round opens with this number of nodes',
+    number: true,
+  },
   { path: 'training.learningRate', label: 'Learning rate', hint: 'for example 0.0002', number: true },
   { path: 'lora.rank', label: 'Rank', hint: 'of the adapter', number: true },
 ] as const;
@@ -89,13 +94,13 @@ export function LaunchView() {
           </select></label
         >
         <label
-          >Prompts for samples <span class="quiet">one a line; base and checkpoints continue them, so that you can compare</span>
+          >Prompts for samples <span class="quiet">one per line; the base and each checkpoint continue these prompts, so that you can compare the texts</span>
           <textarea rows="3" value=${values['samples.prompts'] ?? ''} onInput=${set('samples.prompts')}></textarea></label
         >
         <details>
           <summary>Further settings</summary>
           <label
-            >Keys of a job file as JSON, for example <code>{"preset": "chat"}</code>. They win over the fields above.
+            >Keys of a job file as JSON, for example <code>{"preset": "chat"}</code>. These keys override the fields above.
             <textarea
               rows="6"
               spellcheck="false"

@@ -52,7 +52,7 @@ export function NodeLimits({ status, onChange }: Props) {
   const limits = status.limits as Readonly<Record<string, LimitValue | undefined>>;
   return html`<section>
     <h2>Limits</h2>
-    <p class="quiet">The home of the node keeps these limits. They are those of <code>lora-swarm node config</code>.</p>
+    <p class="quiet">These limits are stored in the home of the node. The command <code>lora-swarm node config</code> shows and sets the same limits.</p>
     <dl class="facts">
       ${Object.entries(NODE_LIMITS).map(
         ([key, limit]) => html`<dt>${key}</dt>

@@ -5,7 +5,7 @@ import { Mark } from '../parts/mark.ts';
 /** The rules by which the page calls peers and jobs healthy. */
 export function RulesView() {
   return html`<h1>Health rules</h1>
-    <p>The first rule that applies decides. The reason stands beside each mark.</p>
+    <p>The first rule that applies determines the mark. The reason is shown beside the mark.</p>
     ${(['job', 'peer'] as const).map(
       (kind) => html`<section>
         <h2>${kind === 'job' ? 'Jobs' : 'Peers'}</h2>

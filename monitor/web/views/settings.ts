@@ -11,7 +11,7 @@ type Change = JobDetail['settingsChanges'][number];
 const CHANGEABLE = [
   { key: 'training.learningRate', label: 'Learning rate', field: 'learningRate' },
   { key: 'rounds.count', label: 'Rounds', field: 'count' },
-  { key: 'rounds.minPeers', label: 'Nodes at least', field: 'minPeers' },
+  { key: 'rounds.minPeers', label: 'Minimum number of nodes', field: 'minPeers' },
   { key: 'rounds.maxSeconds', label: 'Maximum length of a round in seconds', field: 'maxSeconds' },
 ] as const;
 
