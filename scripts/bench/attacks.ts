@@ -12,7 +12,7 @@ import { HonestPeers, type Service } from './honest-peers.ts';
 
 export const name = 'attacks';
 export const about =
-  'honest peers of a coordinator while attackers crowd its queues; eight minutes; Linux only';
+  'how well a coordinator serves honest peers while attackers fill its queues (8 minutes, Linux only)';
 
 const ROOT = join(import.meta.dirname, '../..');
 /**
@@ -21,7 +21,7 @@ const ROOT = join(import.meta.dirname, '../..');
  */
 const texts: Record<AttackKind, string> = {
   calls: 'finding 1: 17 identities open 16 calls each and send nothing',
-  sockets: 'finding 2: 80 idle sockets, opened again after a second',
+  sockets: 'finding 2: 80 idle sockets, which are opened again after a second',
   ranges: 'finding 3: 12 identities ask for 8 ranges each and never read',
   gossip: 'finding 7: signed heartbeats of 5,000 unknown keys on one connection per address',
   names: 'finding 9: 60 identities join and change their names once a second',
@@ -183,22 +183,22 @@ function reportAttack(
   row('fetches', percent(service.speeds.length, service.fetches), '%', 100, true);
   const speed = (measured: Measured): number =>
     quantile(measured.service.speeds, 0.5) / quantile(alone.service.speeds, 0.5);
-  row('fetch speed / undisturbed', speed(attacked), '×', 0.5, true);
-  row('fetch speed / undisturbed, second period', speed(later), '×', 0.5, true);
-  row('honest request, p95', quantile(service.times, 0.95), 's', 0.5);
-  row('honest request, p95, second period', quantile(later.service.times, 0.95), 's', 0.5);
-  row('honest request, p95, undisturbed', quantile(alone.service.times, 0.95), 's');
+  row('fetch speed, relative to no attack', speed(attacked), '×', 0.5, true);
+  row('fetch speed in the second period, relative to no attack', speed(later), '×', 0.5, true);
+  row('honest requests, 95th percentile', quantile(service.times, 0.95), 's', 0.5);
+  row('honest requests in the second period, 95th percentile', quantile(later.service.times, 0.95), 's', 0.5);
+  row('honest requests without an attack, 95th percentile', quantile(alone.service.times, 0.95), 's');
   row('event loop lag, processor time', after.lagMs, 'ms', 100);
-  row('event loop lag, undisturbed', alone.after.lagMs, 'ms');
+  row('event loop lag without an attack, processor time', alone.after.lagMs, 'ms');
   const seconds = (after.at - before.at) / 1000;
   const load = (measured: Measured): number =>
     (measured.after.cpuSeconds - measured.before.cpuSeconds) /
     ((measured.after.at - measured.before.at) / 1000);
-  row('processor', load(attacked), 'cores');
+  row('processor time of the coordinator', load(attacked), 'cores');
   // This assumes that the honest peers cost the coordinator as much processor time as in the undisturbed run.
-  row('processor, for the attackers', load(attacked) - load(alone), 'cores');
+  row('processor time of the coordinator for the attackers', load(attacked) - load(alone), 'cores');
   row(
-    'processor of the attackers themselves',
+    'processor time of the attackers',
     (answers.after.cpuSeconds - answers.before.cpuSeconds) / seconds,
     'cores',
   );

@@ -14,7 +14,7 @@ import { HONEST, trainRounds } from './round-training.ts';
 
 export const name = 'audits';
 export const about =
-  'how close updates are to a repetition of their training, in several settings; a minute or two a setting';
+  'how close updates are to the result of an audit, in several settings (1 to 2 minutes per setting)';
 
 const PRESETS: readonly Preset[] = ['tiny', 'balanced', 'quality', 'dense'];
 const ROUNDS = 4;

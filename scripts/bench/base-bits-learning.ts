@@ -10,7 +10,7 @@ import { type LearningDeps, learn } from './learning-run.ts';
 
 export const name = 'base-bits-learning';
 export const about =
-  'loss after training on a base of 8 or 4 bits, on one machine and in a mixed swarm; four minutes';
+  'loss after training on a base of 8 or 4 bits, on one machine and in a swarm with different base bits (4 minutes)';
 
 /** Number of steps of the run on one machine. */
 const STEPS = 96;

@@ -13,7 +13,7 @@ import { DEFAULT_SHAPE, type MODELS, ROWS } from './train-step-setup.ts';
 
 export const name = 'base-bits';
 export const about =
-  'a training step of a 135M-parameter model with 32, 8 and 4 base bits; --shape for others; two minutes';
+  'time and memory of a training step of a 135M-parameter model with 32, 8 and 4 base bits; --shape chooses another model size (2 minutes)';
 
 type Contender = Pick<BaseBitsTask, 'bits' | 'checkpointing'>;
 

@@ -23,7 +23,7 @@ import {
 
 export const name = 'belief';
 export const about =
-  'belief in six honest nodes and one attacker after each round; five minutes for a preset and a split';
+  'belief of six honest nodes and one attacker after each round (5 minutes per preset and split of the data)';
 
 /** Presets that option --shape can choose. */
 const PRESETS = ['balanced', 'dense'] as const;

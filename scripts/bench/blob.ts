@@ -8,7 +8,7 @@ import type { Offer } from './blob-peer.ts';
 
 export const name = 'blob';
 export const about =
-  'speed of 256 MB over the blob protocol and over a bare stream, in turns; under a minute';
+  'speed of transfers of 256 MB over the blob protocol and over a bare stream, measured in turns (under a minute)';
 
 const MB = 1_000_000;
 const BLOB_BYTES = 256 * MB;

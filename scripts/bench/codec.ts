@@ -13,7 +13,7 @@ import { cpuMilliseconds } from './cpu-time.ts';
 import { pseudoGradients } from './pseudo-gradients.ts';
 
 export const name = 'codec';
-export const about = 'time, size and error of real updates, encoded in every preset; about half a minute';
+export const about = 'time, size and error of real updates, encoded with every preset (about 30 seconds)';
 
 const PARAMETERS = 5_000_000;
 /**

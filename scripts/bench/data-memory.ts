@@ -68,7 +68,7 @@ export async function measure(mode: 'read' | 'pack', path: string): Promise<Memo
 }
 
 export const name = 'data-memory';
-export const about = 'reads 2 GiB of conversations and measures the peak memory; about a minute';
+export const about = 'peak memory while reading 2 GiB of conversations (about a minute)';
 
 /** Limit on the peak memory of the reading process, in MiB. Node.js alone takes about 60. */
 const TARGET_MIB = 300;

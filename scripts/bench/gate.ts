@@ -9,7 +9,7 @@ import { learn, type Swarm, type Variant } from './learning-run.ts';
 
 export const name = 'gate';
 export const about =
-  'how much the held-out loss of honest rounds varies, at four learning rates; ten minutes';
+  'how much the held-out loss varies between rounds of honest nodes, at four learning rates (10 minutes)';
 
 const SWARM: Swarm = { nodes: 4, rounds: 30, steps: 5, batchSize: 4 };
 const VARIANT: Variant = { kind: 'balanced', decay: 0.5, floor: 0.25 };

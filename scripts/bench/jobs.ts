@@ -8,7 +8,7 @@ import { baseToSwitch, measureSwitching } from './jobs-switching.ts';
 
 export const name = 'jobs';
 export const about =
-  'two jobs at once on 4 nodes against one after the other, and what a second job costs; six minutes';
+  'time of two jobs on 4 nodes, at once and one after the other, and the cost of a second job (6 minutes)';
 
 const ROOT = join(import.meta.dirname, '../..');
 /**

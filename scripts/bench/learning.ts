@@ -16,7 +16,8 @@ import { packedRows } from '../pretrain/pack-documents.ts';
 import { type LearningDeps, learn, type Swarm, type Variant } from './learning-run.ts';
 
 export const name = 'learning';
-export const about = 'loss after training with each compression, for 4 and 8 nodes and 3 seeds; half an hour';
+export const about =
+  'loss after training with each compression preset, for 4 and 8 nodes and 3 seeds (30 minutes)';
 
 const ROOT = join(import.meta.dirname, '../..');
 /**

@@ -13,7 +13,7 @@ import type { BenchOptions, BenchRow } from '../bench.ts';
 import { cpuMilliseconds } from './cpu-time.ts';
 
 export const name = 'merge';
-export const about = 'time and memory to merge 100 updates of 5 million parameters; about half a minute';
+export const about = 'time and memory to merge 100 updates of 5 million parameters (about 30 seconds)';
 
 const UPDATES = 100;
 const TARGET_SECONDS = 3;

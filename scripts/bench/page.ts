@@ -7,7 +7,7 @@ import { openBrowser, type Page } from '../../test/interop/browser.ts';
 import type { BenchOptions, BenchRow } from '../bench.ts';
 
 export const name = 'page';
-export const about = 'the web page with 1,000 peers and 10,000 rounds; half a minute; Linux x64 only';
+export const about = 'speed of the web page with 1,000 peers and 10,000 rounds (30 seconds, Linux x64 only)';
 
 const PEERS = 1_000;
 const ROUNDS = 10_000;

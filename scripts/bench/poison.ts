@@ -13,7 +13,7 @@ import { twoBooks } from './two-books.ts';
 
 export const name = 'poison';
 export const about =
-  'what attackers do to a whole swarm: loss, weight, honest nodes excluded, extra work; a minute a run';
+  'effect of attackers on a whole swarm: loss, weight of the attackers, excluded honest nodes, extra work (1 minute per run)';
 
 const NODES = 10;
 const STEPS = 8;

@@ -15,7 +15,7 @@ import { twoBooks } from './two-books.ts';
 
 export const name = 'scores';
 export const about =
-  'how far the scores of honest nodes lie from those of attackers, in several settings; half an hour';
+  'how much the scores of honest nodes differ from the scores of attackers, in several settings (30 minutes)';
 
 /** Number of batches of random rows in a round. */
 const RANDOM_BATCHES = 4;

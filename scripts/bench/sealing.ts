@@ -9,7 +9,7 @@ import { cpuMilliseconds } from './cpu-time.ts';
 
 export const name = 'sealing';
 export const about =
-  'time to seal and open a message of a node, and to encrypt and decrypt a head; ten seconds';
+  'time to seal and open a message of a node, and to encrypt and decrypt a head (10 seconds)';
 
 const JOB = 'ab'.repeat(32);
 /** Size of a head with the assignments of about 100 nodes. */

@@ -21,7 +21,7 @@ import {
 
 export const name = 'serve';
 export const about =
-  'generating with the 135M shape: speed, memory, adapters; with --python against llama.cpp; --shape one-thread; ten minutes';
+  'speed and memory of generating text with a 135M-parameter model and its adapters, with --python compared with llama.cpp; --shape one-thread uses one thread (10 minutes)';
 
 const ROWS = 8;
 const ADAPTERS = 8;

@@ -7,7 +7,7 @@ import { type Measured, measureSwarm, measureTrainer, NODES, type Size } from '.
 
 export const name = 'swarm';
 export const about =
-  'speed of a swarm of 3 nodes and of one trainer with as many threads, in turns; five minutes';
+  'speed of a swarm of 3 nodes and of one trainer with as many threads, measured in turns (5 minutes)';
 
 const ROOT = join(import.meta.dirname, '../..');
 const SWARM = 'swarm';

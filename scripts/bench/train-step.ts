@@ -16,7 +16,7 @@ import {
 
 export const name = 'train-step';
 export const about =
-  'a training step of a 135M-parameter model, compared with PyTorch if installed; --shape for others; three minutes';
+  'time and memory of a training step of a 135M-parameter model, compared with PyTorch if it is installed; --shape chooses another model size (3 minutes)';
 
 /**
  * Limits that our engine's results on a CPU should keep, for example at least 1.5 times the speed of PyTorch in fp32.
