@@ -407,8 +407,8 @@ export async function pullCheckpoint(options: PullOptions): Promise<PulledCheckp
 }
 
 /**
- * Opens a registry of adapters on this machine. Several processes may use a registry at the same time. Close it after
- * use.
+ * Opens a registry of adapters on this machine. Several processes may use a registry at the same time. Close the
+ * registry after use.
  *
  * @throws SwarmError FOLDER_UNUSABLE, STORE_NEWER, STORE_CORRUPT, STORE_REFUSED
  */

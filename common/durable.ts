@@ -119,7 +119,7 @@ export function writeError(cause: unknown, path: string): unknown {
   return commonError('WRITE_FAILED', message, { path, errno: code }, { cause });
 }
 
-/** Removes the partial files of `path` that processes left behind which no longer run. */
+/** Removes partial files of `path` that were left behind by processes that have ended. */
 async function removeAbandoned(path: string): Promise<void> {
   const folder = dirname(path);
   for (const name of await readdir(folder)) {

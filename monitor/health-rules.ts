@@ -22,7 +22,7 @@ export const STUCK_SECONDS = 300;
 export const SLOW_RTT_MS = 2_000;
 /** A job is red after this number of consecutive rounds with too few updates. */
 export const SHORT_ROUNDS = 3;
-/** Share by which the newest held-out loss may exceed the lowest one before a job is yellow. */
+/** A job is yellow if its newest held-out loss exceeds its lowest held-out loss by more than this share. */
 export const WORSE_SHARE = 0.01;
 
 /** Facts about a peer that the rules need. */
@@ -83,7 +83,7 @@ export function peerHealth(peer: PeerFacts): HealthMark {
   return { level: 'green', reason: state === 'awaiting' ? 'ready for the next round' : state };
 }
 
-/** Returns the health of a job, which the first rule that applies decides. */
+/** Returns the health of a job. If several rules apply, the first one decides. */
 export function jobHealth(job: JobFacts): HealthMark {
   const { phase, shortRounds, refusals, heldOutLoss, lowestLoss } = job;
   if (phase === 'finished') return { level: 'grey', reason: 'finished' };

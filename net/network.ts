@@ -76,7 +76,10 @@ export interface SwarmNetwork {
    */
   reserveFor(isKnown: (peer: string) => boolean): void;
 
-  /** Limits the traffic from now on. Blobs wait; all other bytes are counted, and blobs wait for them too. */
+  /**
+   * Limits the traffic from now on. Only blobs wait until the limits allow their bytes. All other bytes are sent at once,
+   * but they count too, so later blobs wait longer.
+   */
   limitBandwidth(rates: Rates): void;
   /** Returns the bytes sent and received over all connections since the start. */
   traffic(): { sent: number; received: number };

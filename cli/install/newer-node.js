@@ -100,7 +100,7 @@ function npmInstall(folder) {
 }
 
 /**
- * Runs swarm.js with a newer Node.js, and exits with its exit code.
+ * Runs swarm.js with a newer Node.js in a child process, and exits with the exit code of the child process.
  * @param {number[]} needed major and minor version
  * @returns {Promise<boolean>} false if no newer Node.js was found or fetched
  */

@@ -49,13 +49,13 @@ interface InstallOptions {
   readonly start: boolean;
   /** Whether to replace an existing service file with a different content. */
   readonly force: boolean;
-  /** Writes what the daemon needs, after the checks and before the daemon starts. */
+  /** Writes files that the daemon needs. Called after all checks, before the daemon starts. @default writes no files */
   readonly prepare?: () => Promise<void>;
 }
 
-/** Milliseconds between two questions whether a service has stopped. */
+/** Interval in milliseconds at which the service manager is asked whether a service has stopped. */
 export const STOP_POLL_MS = 500;
-/** Maximum number of such questions: they span the time in which the system kills a daemon, and 5 s more. */
+/** Maximum number of these questions. The last is asked 5 s after the time at which the system kills a daemon. */
 const STOP_POLLS = ((STOP_SECONDS + 5) * 1000) / STOP_POLL_MS;
 
 /**

@@ -1,9 +1,9 @@
 import { type Choice, type TopState, VIEWS, viewsOf } from './state.ts';
 
-/** Number of lines that Page Up and Page Down move the list. */
+/** Number of lines by which Page Up and Page Down move the list. */
 const PAGE_LINES = 10;
 
-/** Lines by which a key moves the list. */
+/** Number of lines by which each key moves the list. */
 const MOVES: Readonly<Record<string, number>> = {
   '\u001b[A': -1,
   '\u001b[B': 1,

@@ -39,7 +39,10 @@ type ToCallee =
    * calls.
    */
   | { type: 'abort'; id: number }
-  /** Pauses all running calls where they next wait for `resumed`, or lets them go on. Acted on immediately, too. */
+  /**
+   * Pauses or resumes all running calls. A paused call stops where it next waits for `resumed`. The callee acts on
+   * this message immediately, before it serves waiting calls.
+   */
   | { type: 'pause'; isPaused: boolean };
 
 type ToCaller =
@@ -178,7 +181,7 @@ export interface Served<Progress> {
   /** Aborts when the caller aborts the call. */
   readonly signal: AbortSignal;
   onProgress(progress: Progress): void;
-  /** Resolves when the caller has not paused the calls. @throws the signal's reason if it aborts first */
+  /** Waits while the caller pauses the calls. @throws the signal's reason if the signal aborts meanwhile */
   resumed(): Promise<void>;
 }
 

@@ -73,7 +73,7 @@ export function cloneSettings(
   return { spec, hasNewData };
 }
 
-/** Returns changes in which the settings below `data` have keys of their own, such as `data.train`. */
+/** Replaces the object `data` of the changes by one key for each of its settings, such as `data.train`. */
 function flatData({ data, ...changes }: Changes): Changes {
   if (typeof data !== 'object' || data === null) return data === undefined ? changes : { ...changes, data };
   return {

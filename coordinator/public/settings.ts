@@ -20,7 +20,7 @@ export function listenerOf(text: string): { host: string; port: number } | null 
   return { host, port };
 }
 
-/** Maximum number of jobs that an operator can name. */
+/** Maximum number of jobs in `PublicPageOptions.jobs`. */
 const NAMED_JOBS = 1000;
 
 export const publicPageSchema = z.strictObject({

@@ -29,7 +29,6 @@ export class Heads {
     this.#newest = { envelope, head: verifyMessage('head', envelope).message };
   }
 
-  /** Whether this process has recorded a head. */
   get hasRecorded(): boolean {
     return this.#hasRecorded;
   }

@@ -43,7 +43,10 @@ function firstComplete(
   return null;
 }
 
-/** Returns the changes from the first one to the one with this digest; null if one is missing or does not fit. */
+/**
+ * Returns the changes of a job's settings, from the first change to the change with this digest. Returns null if a
+ * change is missing or does not continue the change before it.
+ */
 function chainTo(digest: string, known: ReadonlyMap<string, SignedChange>): SignedChange[] | null {
   const chain: SignedChange[] = [];
   for (let at: string | null = digest; at !== null; at = chain[0]!.record.previous) {

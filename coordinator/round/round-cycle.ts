@@ -105,7 +105,7 @@ export function discard(state: JobState, reason: string, tried: boolean, now: nu
   return { state: next.state, effects: [discarding(state.round, reason, tried), ...next.effects] };
 }
 
-/** Continues after a committed checkpoint or a null round. */
+/** Decides what a job does after a round has ended with a checkpoint or as a null round. */
 export function proceed(state: JobState, now: number): Transition {
   const settings = state.nextSettings ?? state.settings;
   const ended = { current: null, attempts: 0, retryAt: null, ending: null, nextSettings: null };

@@ -36,7 +36,10 @@ const VERSION = 4;
 export interface ExamplePart {
   /** Name of the part in the cache. It distinguishes this part from other parts of the same files. */
   readonly name: string;
-  /** Returns a predicate over example indices, counted from 0 in reading order. Not called if the rows are cached. */
+  /**
+   * Returns a function that tells whether the part contains an example. The function gets the index of the example,
+   * counted from 0 in the order of reading. `chosen` is not called if the rows are in the cache.
+   */
   chosen(): Promise<(index: number) => boolean>;
 }
 

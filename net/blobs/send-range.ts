@@ -16,7 +16,7 @@ const PIECE_BYTES = BLOB_FRAME_BYTES;
 /** The stream of an answer, and its buffer. */
 export interface AnswerStream {
   frames: FrameStream;
-  /** Returns the buffer. Answers without bytes need no buffer, so it is allocated at the first call. */
+  /** Returns the stream's buffer, which the first call allocates. Answers without bytes need no buffer. */
   buffer: () => AnswerBuffer;
 }
 

@@ -11,8 +11,9 @@ import { RoundSlices, SlicePace } from './round-slices.ts';
 import type { TurnUser, TurnWork } from './trainer-turns.ts';
 
 /**
- * Pause after the first failed preparation of a job, in milliseconds, while other jobs share the trainer. It doubles with
- * each further failure. A failed preparation may have unloaded the base of another job, which must then be loaded again.
+ * Pause after the first failed preparation of a job, in milliseconds, while other jobs share the trainer. The pause
+ * doubles with each further failure. The pause is needed because a failed preparation may unload the base of another
+ * job, and loading this base again takes time.
  */
 export const FAILED_PAUSE_MS = 60_000;
 /** Maximum of the pause after a failed preparation, in milliseconds. */

@@ -29,9 +29,9 @@ const WORK_MARGIN = 1.25;
 export interface TurnWork {
   /** Time at which the work should be done; null if it has no deadline. */
   readonly dueAt: number | null;
-  /** Expected duration; null if it is unknown. */
+  /** Expected duration of the work; null if it is unknown. */
   readonly workMs: number | null;
-  /** Whether the work is the rest of work that the user's last turn interrupted. @default false */
+  /** Whether the work continues work that was interrupted at the end of the user's last turn. @default false */
   readonly isRest?: boolean;
 }
 
@@ -192,8 +192,8 @@ export class TrainerTurns {
   }
 
   /**
-   * Gives the trainer to the claim with the lowest start. If a user that would come before it will probably claim a
-   * turn soon, first waits a short time for that user.
+   * Gives the trainer to the claim with the lowest start. If another user will probably claim a turn with a lower
+   * start soon, first waits a short time for that user.
    */
   #next(): void {
     this.#cancelIdle();

@@ -119,7 +119,7 @@ interface Node {
   readonly feedback: ErrorFeedback;
 }
 
-/** Returns the rows of every node: disjoint, and in the order in which a coordinator assigns them. */
+/** Returns the rows of each node in a round. Chooses them as a coordinator does, so no two nodes get the same row. */
 function sharesOf(
   round: number,
   { nodes, steps, batchSize }: Swarm,

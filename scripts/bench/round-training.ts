@@ -125,7 +125,10 @@ export function pick<T>(values: readonly T[], count: number, random: SeededRando
   );
 }
 
-/** Returns disjoint rows for the nodes, and the rows that no node got. With `split`, each node has its part of the book. */
+/**
+ * Returns the rows of each node (`shares`), and the rows that no node got (`rest`). No two nodes get the same row. With
+ * `split`, each node gets rows from its own part of the text only.
+ */
 function assign(
   rows: readonly Row[],
   { nodes, count, split, random }: { nodes: number; count: number; split: boolean; random: SeededRandom },

@@ -10,7 +10,7 @@ const SPEECHES = 60;
 
 /**
  * Returns training rows and held-out rows of two books. Every second part of the training rows is from the
- * speeches on which models/nano was pretrained, and the others are from the novel. Nodes with speeches can lower the loss
+ * speeches on which models/nano was pretrained, and the other parts are from the novel. Nodes with speeches can lower the loss
  * only a little, so this is the hardest case for honest nodes.
  * @param parts number of parts, of which each node gets one
  */

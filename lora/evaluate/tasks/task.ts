@@ -170,7 +170,7 @@ export class Task {
   }
 }
 
-/** Values of all documents in one metric with one filter, in the order of the documents. */
+/** Returns the value of one metric for each document, for answers that passed through the filter `filter`. */
 export function valuesOf(results: readonly DocumentResult[], metric: string, filter: string): MetricValue[] {
   return results.filter((result) => result.filter === filter).map(({ values }) => values[metric]!);
 }

@@ -106,7 +106,7 @@ export type FinetuneSettings = {
   readonly seed?: number;
 };
 
-/** Merges layers key by key. Later layers win; undefined values count as not given. */
+/** Merges layers of settings key by key. A value of a later layer overrides earlier values, unless it is undefined. */
 export function mergeLayers(...layers: readonly Layer[]): Layer {
   const merged: Record<string, unknown> = {};
   for (const layer of layers) {

@@ -50,8 +50,8 @@ export function uniform(shape: Shape, seed: Tensor, stream: number): Tensor {
 }
 
 /**
- * Dropout: sets each element of x to zero with probability `rate` and divides the others by 1 − rate, which keeps the
- * expectation. The gradient passes through the same elements with the same factor.
+ * Dropout: sets each element of x to zero with probability `rate` and divides all other elements by 1 − rate,
+ * which keeps the expectation. The gradient passes through these other elements, and is divided by 1 − rate too.
  *
  * @param rate at least 0, below 1
  * @throws SwarmError GRAPH_SHAPE, GRAPH_DTYPE

@@ -31,7 +31,7 @@ const MAX_HEAD_DIM = 8192;
 
 /** Original context length of Llama 3's scaling, if the file does not name one. */
 const LLAMA3_CONTEXT = 8192;
-/** Llama 3's factors of low and high frequencies. They are the same in all published models. */
+/** Values of `low_freq_factor` and `high_freq_factor` in the config of every published model with Llama 3's scaling. */
 const LLAMA3_LOW = 1;
 const LLAMA3_HIGH = 4;
 

@@ -135,8 +135,8 @@ function encodeValue({ type, value }: WrittenValue): Uint8Array {
 }
 
 /**
- * Encodes texts into one array, because a vocabulary has hundreds of thousands of texts. Before each text is its length
- * in bytes.
+ * Encodes texts into one array, because a vocabulary has hundreds of thousands of texts. The length of each text in
+ * bytes precedes the text.
  */
 function texts(values: readonly string[]): Uint8Array {
   const lengths = values.map((value) => Buffer.byteLength(value));

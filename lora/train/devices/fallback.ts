@@ -12,7 +12,7 @@ export interface Workload {
 
 /** A fallback, and why it is needed. */
 export interface Fallback extends Workload {
-  /** The failure, and what training continues with. */
+  /** The failure, and the change with which training continues. */
   readonly reason: string;
 }
 

@@ -60,7 +60,7 @@ export async function probeEngine({
   return { engine, speed: null, ...reply };
 }
 
-/** Starts an engine on a device and ends it again. @throws the signal's reason */
+/** Tests whether an engine starts on a device. Ends the engine again. @throws the signal's reason */
 export function tryDevice({
   signal,
   ...request
