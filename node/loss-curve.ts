@@ -36,7 +36,8 @@ export async function fetchLossCurve(
     }
     return [...points, { round, heldOutLoss }];
   } catch (error) {
-    // An older coordinator, a full quota or a bad signature. The caller notices an abort itself.
+    // The coordinator may be an older release, may have refused the request because of a quota, or may have sent a bad
+    // signature. The curve is optional, so these errors are ignored. Other errors, such as an AbortError, are thrown.
     if (isSwarmError(error)) return [];
     throw error;
   }

@@ -43,8 +43,8 @@ export async function joinedJob(home: string, text: string): Promise<JoinedJobRe
 }
 
 /**
- * Fetches the newest checkpoint of a job over the network of the running node. A second host with the key of the node
- * would disturb the node's connections.
+ * Fetches the newest checkpoint of a job over the network of the running node, because a second host with the node's
+ * key would disturb the node's connections.
  * @returns the checkpoint; its weights are a copy, which the caller moves or deletes
  * @throws SwarmError JOB_NOT_FOUND, CONNECT_FAILED, CHECKPOINT_UNTRUSTED, and refusals of the network and of admission
  */

@@ -24,6 +24,7 @@ import type { SwarmNodeView } from './status/swarm-node-view.ts';
 import type { JobClaim } from './store/job-files.ts';
 import { errorFields, reasonOf, Tasks } from './tasks.ts';
 
+/** Final refusals after which the invite may work again: a ban can end, and so can another process with this node's key. */
 const ENDING_REFUSALS: readonly unknown[] = ['BANNED', 'DUPLICATE_IDENTITY'];
 const NO_PROGRESS = { step: 0, steps: 0, tokensPerSecond: 0 };
 
@@ -203,8 +204,8 @@ export class SwarmNode implements SiblingJob {
       // An invite that names no job is also for the next job of the coordinator.
       if (this.#options.job !== null) this.#deps.knownJobs?.forget(this.#options);
     }
-    // A state that stays done changes at every poll of the head. Such a change must not postpone the next check for a
-    // new job.
+    // While the job is done, each poll of the head still changes the state. These changes must not postpone the next
+    // check for a new job.
     if (isDone(state) === isDone(before)) return;
     this.#membership.stopWatching();
     if (this.#options.job === null && isDone(state)) this.#membership.watchNextJob();
@@ -288,7 +289,7 @@ export class SwarmNode implements SiblingJob {
     if (this.#shutOut === null) {
       this.#shutOut = error;
       this.#deps.log.error(errorFields(error), 'shut-out');
-      // A ban or a second process may end, and the invite then works again. After any other final refusal, it never does.
+      // After any other final refusal, the invite never works again, so the home need not keep it.
       if (!ENDING_REFUSALS.includes(error.values.code)) this.#deps.knownJobs?.forget(this.#options);
       this.#membership.endContact();
       this.#runner.dispatch({ type: 'shut-out', reason: reasonOf(error) });

@@ -122,7 +122,8 @@ class SwarmRecord implements JobRecord {
       const record = await this.#record(ordinal, ordinal === last);
       yield record;
       const round = readable(record.checkpoint)?.round ?? before;
-      // The verification reports such a checkpoint. Without this limit, a coordinator could send checkpoints for ever.
+      // Stop at a checkpoint of an earlier or the same round, because a coordinator could otherwise send checkpoints for
+      // ever. The verification reports the wrong order.
       if (round <= before) return;
       before = round;
     }
@@ -189,14 +190,14 @@ function sizesOf(
       const payload = proof && decodeEvidence(proof.evidence).update.payload;
       if (payload) sizes.set(payload.digest, payload.size);
     } catch (error) {
-      // The verification finds the unreadable evidence itself.
+      // Skip unreadable evidence, because the verification reports it.
       if (!isSwarmError(error)) throw error;
     }
   }
   return sizes;
 }
 
-/** Returns the content of a checkpoint; null if the checkpoint is not valid, which the verification reports itself. */
+/** Returns the content of a checkpoint; null if the checkpoint is not valid. The verification reports it. */
 function readable(envelope: Uint8Array): Checkpoint | null {
   try {
     return verifyMessage('checkpoint', envelope).message;

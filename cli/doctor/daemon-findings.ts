@@ -9,7 +9,7 @@ import { counts } from '../../protocol/receipts.ts';
 import { SWARM } from '../command-name.ts';
 import { nodeName } from '../views/events.ts';
 
-/** Free disk space in bytes below which a warning is given: a base and a few checkpoints need about as much. */
+/** Free disk space in bytes below which a warning is given. A base and a few checkpoints need about as much. */
 const LOW_DISK_BYTES = 2 ** 30;
 
 /** `error`: the daemon does not work. `warning`: it works less well than it could. `note`: worth knowing. */

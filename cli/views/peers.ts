@@ -59,7 +59,6 @@ function peerRow(peer: PeerView): string[] {
     peer.rttMs === null ? '–' : `${Math.round(peer.rttMs)} ms`,
     `${formatDuration(peer.lastSeenSeconds)} ago`,
     peer.last === null ? '' : peer.last.code,
-    // A healthy node needs no words.
     peer.health.level === 'green' ? '' : `${peer.health.level}: ${safeText(peer.health.reason)}`,
   ];
 }

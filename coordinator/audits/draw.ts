@@ -55,9 +55,9 @@ export function auditKey(
 ): number {
   const hash = createHash('sha256').update(seed).update(`${peer} ${round}`).digest();
   const uniform = (hash.readUIntBE(0, 6) + 0.5) / 2 ** 48;
-  // A watched update gets the largest of four keys. The largest of four uniform numbers has the distribution
-  // of the fourth root of one. The root is computed with square roots, because these have the same bits on
-  // every machine.
+  // A watched update gets the largest of four keys. The largest of four uniform numbers has the same distribution
+  // as the fourth root of one uniform number. The root is computed with square roots, because a square root has the
+  // same bits on every machine.
   return isWatched ? Math.sqrt(Math.sqrt(uniform)) : uniform;
 }
 

@@ -26,7 +26,7 @@ export function settingsOfHead(
   if (applied === null) return own;
   const isContinued = applied.every(({ digest }, i) => own[i]?.digest === digest);
   const later = isContinued ? own.slice(applied.length) : [];
-  // The rounds of changes never fall, so the first change decides for all.
+  // The changes are in ascending order of `fromRound`, so it is enough to check the first change.
   const isLater = (later[0]?.record.fromRound ?? 0) > head.round;
   return isLater ? [...applied, ...later] : applied;
 }

@@ -26,8 +26,8 @@ interface NewerFolder {
  * was copied into the database. SQLite ignores such a log from the damaged place on, and gives no error. Each job that
  * the database has recorded therefore has its manifest in its folder.
  *
- * One folder may be newer: a coordinator that is killed between writing a folder and committing its transaction leaves
- * a folder whose parent is the newest checkpoint of the database.
+ * One folder may be newer, because a coordinator that is killed between writing a folder and committing its transaction
+ * leaves a folder whose parent is the newest checkpoint of the database.
  * @param options.startAnew moves the newer folders into a folder `set-aside-TIME` of the home, instead of refusing
  * @throws SwarmError STORE_ROLLED_BACK
  */

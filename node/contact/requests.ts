@@ -35,7 +35,7 @@ export async function connect(
   throw last;
 }
 
-/** Codes with which a coordinator shuts a node out. The answer stays the same when the node asks again. */
+/** Codes with which a coordinator shuts a node out. If the node asked again soon, it would get the same answer. */
 const FINAL_REFUSALS: readonly unknown[] = [
   'BANNED',
   'DUPLICATE_IDENTITY',

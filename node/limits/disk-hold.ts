@@ -19,7 +19,7 @@ interface DiskHoldDeps {
 export class DiskHold {
   readonly #deps: DiskHoldDeps;
   #cancel = (): void => {};
-  /** Changes with each stop, so that a check that was running then has no effect. */
+  /** Grows with each call of `stop`. The result of a check that began before the call is ignored. */
   #period = 0;
 
   constructor(deps: DiskHoldDeps) {

@@ -41,7 +41,7 @@ export interface BaseTrainerDeps extends TrainingProcessDeps {
   readonly life: AbortSignal;
   /** Whether the training is paused now. */
   readonly isPaused: () => boolean;
-  /** Ends the processes of other bases after this one has run out of memory. Returns whether there were any. */
+  /** Ends the processes of other bases after this process has run out of memory. Returns whether it ended any process. */
   readonly freeMemory: () => boolean;
   readonly onUndeleted: OnUndeleted;
 }
@@ -50,10 +50,13 @@ export interface BaseTrainerDeps extends TrainingProcessDeps {
 interface Loading extends ChosenDevices {
   readonly job: JobToTrain;
   readonly memory: MemoryEstimate;
-  /** Resolves when the processes that must end first have ended. */
+  /** Resolves when the processes of other bases that must free their memory have ended. */
   readonly ended: Promise<unknown>;
-  /** Bytes that the system reports as available although other processes of this node use them. */
-  readonly mapped: number;
+  /**
+   * Bytes of weights that the trainer processes of other bases map from files. The system counts these bytes as available
+   * memory.
+   */
+  readonly mappedBytes: number;
 }
 
 /**
@@ -76,7 +79,7 @@ export class BaseTrainer {
 
   /** Starts a process. The next call that needs the process gets the error of a failed start. */
   constructor(options: TrainingProcessOptions, deps: BaseTrainerDeps, loading: Loading) {
-    const { job, compute, reason, memory, ended, mapped } = loading;
+    const { job, compute, reason, memory, ended, mappedBytes } = loading;
     this.#deps = deps;
     const settings = new TrainerSettings(options, deps);
     this.#settings = settings;
@@ -88,7 +91,7 @@ export class BaseTrainer {
       // policy.ts counts one copy of the base against the disk space that the machine's owner lends, so copies with
       // other base bits are deleted.
       await removeOtherBits(job.cacheDir, { bits: compute.baseBits, onUndeleted: deps.onUndeleted });
-      await settings.fitFirst(job, compute, { mapped });
+      await settings.fitFirst(job, compute, { mappedBytes });
       return this.#start();
     })();
     // Marks the rejection as handled.
@@ -139,8 +142,7 @@ export class BaseTrainer {
     this.#job = job;
     this.#memory = memory;
     this.#process = (async () => {
-      // If the process failed to start, its error was reported then. The code below starts a new process
-      // instead.
+      // If the process failed to start, ignore the error, because the code below starts a new process.
       const process = await before.catch(() => null);
       // The settings are read after the await, because a failed device may have changed them meanwhile.
       this.#settings.take(job, fitted);
@@ -216,7 +218,7 @@ export class BaseTrainer {
     this.#restarts++;
     const pauseMs = this.#deaths === 1 ? 0 : backoffMs(this.#deaths - 1, random());
     const possible = this.#settings.fallback(error);
-    // If the process had to share the memory with other bases, it can keep its settings once they are gone.
+    // If `freeMemory` ends processes of other bases, this process has more memory, so it restarts with the same settings.
     const fallback = possible !== null && freeMemory() ? null : possible;
     if (fallback !== null) this.#settings.takeFallback(fallback);
     const values = isSwarmError(error) ? { code: error.code, reason: error.message, ...error.values } : {};

@@ -46,12 +46,17 @@ export class TrainerSettings {
   }
 
   /**
-   * Fits the first job on a base. Processes that make room for it must have ended, because their memory is free only
-   * then.
-   * @param mapped bytes that the system reports as available although other processes of this node use them
+   * Chooses the micro-batch of the first job on a base, and whether the available memory requires gradient checkpointing.
+   * If trainer processes of other bases must end to free memory, wait for their end before this call.
+   * @param mappedBytes bytes of weights that the trainer processes of other bases map from files. The system counts
+   *   these bytes as available memory
    */
-  async fitFirst(job: JobToTrain, compute: ComputeOnDevices, { mapped }: { mapped: number }): Promise<void> {
-    this.#available = availableMemory() - mapped;
+  async fitFirst(
+    job: JobToTrain,
+    compute: ComputeOnDevices,
+    { mappedBytes }: { mappedBytes: number },
+  ): Promise<void> {
+    this.#available = availableMemory() - mappedBytes;
     this.take(job, await this.#fit(job, compute), compute);
   }
 

@@ -125,7 +125,7 @@ export class TrainingProcess implements NodeTrainer, ScoreTrainer {
       return (
         isKnown &&
         this.#fits(memory, others) &&
-        fitsMemory(memory.total, availableMemory() - mappedBy(others))
+        fitsMemory(memory.total, availableMemory() - mappedBytesOf(others))
       );
     });
     const deps = {
@@ -135,7 +135,7 @@ export class TrainingProcess implements NodeTrainer, ScoreTrainer {
       freeMemory: () => this.#makeRoom(job.base, (others) => others.length === 0).count > 0,
       onUndeleted: this.#onUndeleted,
     };
-    const loading = { job, compute, reason, memory, ended, mapped: mappedBy(kept) };
+    const loading = { job, compute, reason, memory, ended, mappedBytes: mappedBytesOf(kept) };
     this.#loaded.set(job.base, new BaseTrainer(this.#options, deps, loading));
   }
 
@@ -228,10 +228,10 @@ function isProcessorOnly({ devices }: ComputeOnDevices): boolean {
 }
 
 /**
- * Returns the bytes of weights that the processes map from files. The system reports these bytes as available, because
- * it could drop the pages.
+ * Returns the bytes of weights that the processes map from files. The system counts these bytes as available memory,
+ * because it could drop the pages.
  */
-function mappedBy(trainers: readonly BaseTrainer[]): number {
+function mappedBytesOf(trainers: readonly BaseTrainer[]): number {
   const mapping = trainers.filter(({ settings }) => settings.compute.baseBits === 32);
   return mapping.reduce((sum, { memory }) => sum + memory.weights, 0);
 }

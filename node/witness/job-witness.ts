@@ -41,8 +41,8 @@ export class JobWitness {
   /** Folder for the blobs and the bundle of the checkpoint that is verified. */
   readonly #work: string;
   /**
-   * The newest checkpoint that needs no verification any more, with the newest record that was verified; `record` is null
-   * if the coordinator gave none.
+   * `round`: the checkpoints up to this round need no verification any more. `record`: the newest record that was
+   * verified; null if the coordinator gave none.
    */
   #verified: { record: CheckpointRecord | null; round: number } | null = null;
   #skips = 0;
@@ -96,7 +96,7 @@ export class JobWitness {
     const read = { job, coordinator, manifest: answer.manifest, head, signedHead: answer.head };
     const fetch = (ref: { digest: string; size: number }) => this.#blobs.fetch(ref, signal);
     const source = await openSwarmRecord(read, { network, clock, signal, fetch });
-    // The record of the parent is the one that was verified before, because the coordinator could now send another one.
+    // Use the parent's record that was verified before, because the coordinator could now send a different record.
     let parent = this.#verified?.record ?? null;
     let last = parent === null ? -1 : roundOf(parent);
     let isFirst = true;

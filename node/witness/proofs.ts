@@ -3,8 +3,8 @@ import { join } from 'node:path';
 import { renameDurably } from '../../common/durable.ts';
 
 /**
- * Maximum number of bundles that are kept as proof against a job. One bundle is a proof, and a hostile coordinator must
- * not fill the disk: a bundle has up to a few GiB.
+ * Maximum number of bundles that are kept as proof against a job. One bundle suffices as
+ * proof. A bundle can have a few GiB, so without this limit a hostile coordinator could fill the disk.
  */
 export const KEPT_PROOFS = 4;
 

@@ -32,8 +32,9 @@ export interface WitnessBlobsDeps {
 }
 
 /**
- * The blobs of the checkpoint that a witness verifies. They lie in a folder of their own: the coordinator chooses their
- * digests, so it must not learn which blobs of other coordinators the node has, or delay a fetch of these blobs.
+ * The blobs of the checkpoint that a witness verifies, in a separate store. The coordinator chooses the digests of these
+ * blobs. If they were in the node's own store, the coordinator could find out which blobs of other coordinators the node
+ * has, or delay a fetch of such a blob.
  */
 export class WitnessBlobs {
   readonly #coordinator: string;
@@ -92,7 +93,7 @@ export class WitnessBlobs {
     const coordinator = this.#coordinator;
     if (isFrom(digest, coordinator)) {
       const own = await blobs.get(digest, { maxBytes: size }).catch((error: unknown) => {
-        // The node has deleted the blob, or it is damaged. The coordinator may still have it.
+        // The node's copy is deleted or damaged, but the coordinator may still have the blob.
         if (isSwarmError(error)) return null;
         throw error;
       });

@@ -12,8 +12,8 @@ const PROGRAM_MS = 20_000;
 const OUTPUT_BYTES = 4 * 1024 * 1024;
 
 const system: ProbeDeps = {
-  // Not every machine has each of these files and programs, for example those of a battery. The probes treat null and an
-  // empty list as unknown.
+  // Some machines lack some of these files and programs, for example those of a battery. The functions then return null
+  // or an empty list, which the probes treat as unknown.
   text: (path) => readFile(path, 'utf8').catch(() => null),
   names: (folder) => readdir(folder).catch(() => []),
   output: (program, ...args) =>
