@@ -110,7 +110,7 @@ export class BlobServer {
     let isFirst = true;
     const buffer = (): AnswerBuffer => {
       if (kept !== undefined) return kept;
-      // A peer that never reads must hold no permit. The buffer of the first answer therefore takes none, and
+      // The buffer of the first answer takes no permit, so that a peer that never reads its answer holds none. This buffer
       // is not kept for later answers.
       const permit = isFirst
         ? null

@@ -10,7 +10,8 @@ export async function verifyBundle(file: string, options: VerifyOptions = {}): P
     const report = await verifyRecord(bundle, options);
     const { signal = new AbortController().signal } = options;
     const problems = [...report.problems];
-    // A verification that computes an adapter, delta or residual does not read the one in the file.
+    // If the verification computes an adapter, delta or residual, it does not read the block that contains it. Such blocks
+    // are read here, to find damage.
     for await (const digest of bundle.damagedBlocks(signal)) {
       if (problems.length >= LISTED_PROBLEMS) break;
       problems.push(await damage(digest, bundle));

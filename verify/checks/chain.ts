@@ -38,7 +38,7 @@ export function checkChain(
   if (checkpoint.parent !== parent.digest) {
     const text = `the parent is ${checkpoint.parent ?? 'missing'}, not ${parent.digest}`;
     const values = { parent: checkpoint.parent, expected: parent.digest };
-    // The source may have left out, moved or repeated a checkpoint, except where no round lies between the two.
+    // If there may be a round between the two checkpoints, the source may have left out, moved or repeated a checkpoint.
     const isAdjacent = round === before.round || round === before.round + 1;
     if (isAdjacent && digest !== parent.digest) off(text, values);
     else lacks(text, values);

@@ -70,8 +70,8 @@ export class HeadChecks {
     if (settings === null) return;
     const named = settings.find(({ digest }) => digest === head.settings?.record) ?? null;
     const applying = settingsAt(settings, head.round);
-    // Before a round is open, the operator can still change its settings. An earlier head has the settings before this
-    // change, as long as it names any known ones.
+    // The operator can still change the settings of a round before the round opens. A head that was signed before such a
+    // change has the settings of the earlier change that it names, or those of the manifest if it names none.
     const isEarlier =
       head.phase !== 'training' &&
       (named !== null || head.settings === undefined) &&
