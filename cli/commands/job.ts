@@ -9,6 +9,7 @@ import type { Context } from '../context.ts';
 import { chooseJob, coordinatorApi, JOB_ARGUMENT, JOB_HELP } from '../daemon/connect.ts';
 import { writeBundle } from '../job/bundle.ts';
 import { printCreated, submitJob } from '../job/create.ts';
+import { writeJobReport } from '../job/report/write.ts';
 import { type WaitOptions, waitForJob } from '../job/wait.ts';
 import { baseFolder } from '../models/base-model.ts';
 import { homeOption, jsonOption, number, roundOrBest } from '../options/common.ts';
@@ -83,6 +84,16 @@ export function registerJob(program: Command, context: Context): void {
     .option('--no-blobs', 'leave out adapters, deltas and payloads, so that merges cannot be computed again')
     .action((id: string, file: string, options: CommonOptions & { blobs: boolean }) =>
       writeBundle(context, id, file, options),
+    );
+  add(
+    'report',
+    'write one HTML file about the job: settings, losses, checkpoints, tasks, contributors, problems and digests. It has no invite and no address',
+  )
+    .argument('<job>', JOB_HELP)
+    .argument('<file>', 'HTML file to write')
+    .option('--force', 'replace the file if it exists')
+    .action((id: string, file: string, options: CommonOptions & { force?: boolean }) =>
+      writeJobReport(context, id, file, options),
     );
   add(
     'wait',

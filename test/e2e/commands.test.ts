@@ -138,6 +138,10 @@ it('commands take a job from its file to an adapter', { timeout: 240_000 }, asyn
   const bundled = await ask('job', 'bundle', 'tale', 'tale.bundle', '--json');
   expect(bundled.status, bundled.err).toBe(0);
   expect((await ask('job', 'bundle', 'tale', 'tale.bundle')).status).toBe(6);
+  expect((await ask('job', 'report', 'tale', 'tale.html')).status).toBe(0);
+  expect(await readFile(join(folder, 'tale.html'), 'utf8')).toContain('2 of 2 checkpoints');
+  expect((await ask('job', 'report', 'tale', 'tale.html')).status).toBe(6);
+  expect((await ask('job', 'report', 'tale', 'tale.html', '--force')).status).toBe(0);
   const verified = await run('verify', 'tale.bundle', '--data', 'job.yaml');
   expect(verified.status, verified.err).toBe(0);
   expect(verified.out).toContain('2 were computed again');

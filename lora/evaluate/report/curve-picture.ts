@@ -7,8 +7,8 @@ const [LEFT, BOTTOM, TOP] = [56, 28, 12];
 /** Maximum number of points in a drawn line. The picture is too small to show more. */
 const MAX_POINTS = 400;
 
-/** Returns the image of a training run's losses. */
-export function curvePicture({ training, heldOut }: LossCurve): string {
+/** Returns the image of a training run's losses. @param unit what the steps of the points count, such as `round` */
+export function curvePicture({ training, heldOut }: LossCurve, unit = 'step'): string {
   const all = [...training, ...heldOut].filter(({ loss }) => Number.isFinite(loss));
   if (all.length === 0) return '';
   const range = (of: (point: LossPoint) => number): [number, number] => {
@@ -27,17 +27,17 @@ export function curvePicture({ training, heldOut }: LossCurve): string {
     points.length === 0 ? '' : `<polyline class="${kind}" points="${thinned(points).map(at).join(' ')}"/>`;
   const dots = heldOut.map((point) => {
     const [cx, cy] = at(point).split(',');
-    return `<circle cx="${cx}" cy="${cy}" r="3"><title>step ${point.step}: ${point.loss.toFixed(4)}</title></circle>`;
+    return `<circle cx="${cx}" cy="${cy}" r="3"><title>${unit} ${point.step}: ${point.loss.toFixed(4)}</title></circle>`;
   });
   const label = (text: string, px: number, py: number, anchor: string) =>
     `<text x="${px}" y="${py}" text-anchor="${anchor}">${text}</text>`;
   return [
-    `<svg viewBox="0 0 ${WIDTH} ${HEIGHT}" role="img" aria-label="Loss in nats per token, from step ${firstStep} to step ${lastStep}">`,
+    `<svg viewBox="0 0 ${WIDTH} ${HEIGHT}" role="img" aria-label="Loss in nats per token, from ${unit} ${firstStep} to ${unit} ${lastStep}">`,
     `<path class="axis" d="M${LEFT} ${TOP}V${HEIGHT - BOTTOM}H${WIDTH - 8}"/>`,
     label(highest.toFixed(3), LEFT - 6, TOP + 10, 'end'),
     label(lowest.toFixed(3), LEFT - 6, HEIGHT - BOTTOM, 'end'),
     label(String(firstStep), LEFT, HEIGHT - 8, 'start'),
-    label(`step ${lastStep}`, WIDTH - 8, HEIGHT - 8, 'end'),
+    label(`${unit} ${lastStep}`, WIDTH - 8, HEIGHT - 8, 'end'),
     line(training, 'training'),
     line(heldOut, 'held-out'),
     ...dots,
