@@ -29,7 +29,10 @@ export function notPublished(error: unknown, output: string): SwarmError {
 /** Errors whose facts the command has already printed. */
 const printed = new WeakSet<Error>();
 
-/** Marks an error whose facts are part of the command's own output, so that only its exit code is left. */
+/**
+ * Marks an error that the command has already reported in its own output. The CLI then prints nothing more, and only
+ * sets the exit code.
+ */
 export function withoutOutput<E extends Error>(error: E): E {
   printed.add(error);
   return error;

@@ -14,8 +14,9 @@ const REMEMBERED_KEYS = 4096;
  * and earns them back evenly over `perMs` milliseconds. The state of a key is one number: the time at which its bucket
  * of recent calls is empty again.
  *
- * When there are too many keys, the limiter forgets those that have used the least of their quotas. A key that has used
- * up its quota therefore stays limited while callers make up new keys, because the new ones have used less.
+ * When there are too many keys, the limiter forgets the keys that have used the least of their quotas. A key that has
+ * used up its quota therefore stays limited while callers make up new keys, because the new keys have used less of
+ * their quotas.
  */
 export class RateLimiter {
   readonly #clock: Clock;

@@ -61,7 +61,7 @@ export interface JobFacts {
 /** States in which a peer waits for others. In all other states it should make progress. */
 const WAITS = ['awaiting', 'leaving'];
 
-/** Returns the health of a peer: the first rule that applies. */
+/** Returns the health of a peer. If several rules apply, the first one decides. */
 export function peerHealth(peer: PeerFacts): HealthMark {
   const { state, hold, standing, stillSeconds, rttMs, refusal } = peer;
   if (standing === 'banned') return { level: 'grey', reason: 'banned' };

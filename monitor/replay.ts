@@ -3,7 +3,7 @@ import type { JobEvent } from './job-events.ts';
 /** An update that arrived in the newest round. */
 export interface MomentUpdate {
   readonly peer: string;
-  /** Code of its newest receipt. */
+  /** Code of the newest receipt of the update. */
   readonly code: string;
 }
 

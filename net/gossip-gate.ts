@@ -38,8 +38,9 @@ const SLICE_MS = 8;
  */
 const FLOOD_PAUSE_MS = 0.5;
 /**
- * Maximum number of one peer's unwanted messages for which we pause before the next peer above the quota has its turn.
- * Without this limit, a peer that sends thousands of messages in one RPC would delay these peers for seconds.
+ * Peers above the quota take turns with their pauses. In one turn, we pause for at most this number of a peer's unwanted
+ * messages. Without this limit, a peer that sends thousands of messages in one RPC would delay the other peers above the
+ * quota for seconds.
  */
 const PAUSED_AT_ONCE = 100;
 /** Half-life of the counts from which the soft score is computed. A flood is forgiven within minutes. */

@@ -235,7 +235,8 @@ export const manifestSchema = z.strictObject({
       .min(1)
       .max(DATA_SHARDS),
     /**
-     * The coordinator does not publish its held-out data, but it cannot replace the data later without a new digest.
+     * Digest and size of the held-out data. The coordinator keeps the data itself secret. The digest shows that the
+     * coordinator has not replaced the data since the job was created.
      */
     heldOut: z.strictObject({ digest: digestSchema, rows: count, tokens: z.int().nonnegative() }),
     /**

@@ -46,7 +46,7 @@ export interface ServiceManager {
   /** A call whose output tells whether the service runs. */
   state(service: ServiceId, user: User): Call;
   isRunning(state: { code: number; output: string }): boolean;
-  /** A call that prints the newest lines of the service, and new ones if `follow` is set. */
+  /** A call that prints the newest lines of the service's log. With `follow`, the call then prints each further line. */
   logs(service: ServiceId, options: { lines: number; follow: boolean }): Call;
   /** Advice that follows a successful start; null if there is none. */
   readonly advice: string | null;

@@ -18,7 +18,7 @@ export class FairQueue<Item> {
     this.#size++;
   }
 
-  /** Puts an item back that was served too early. It becomes the next item. */
+  /** Puts back an item that was served too early, and makes it the next item. */
   putBack(client: string, item: Item): void {
     const line = this.#lines.get(client) ?? [];
     const others = [...this.#lines].filter(([name]) => name !== client);

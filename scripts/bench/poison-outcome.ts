@@ -70,7 +70,7 @@ export interface PoisonOutcome {
 const RECEIPTS = 4096;
 const EVENTS = 100_000;
 const ROUNDS = 100_000;
-/** A node with fewer scored updates is a newcomer. */
+/** A node with fewer scored updates than this number is a newcomer. */
 const NEWCOMER_UPDATES = 3;
 
 /** A run that has ended. */

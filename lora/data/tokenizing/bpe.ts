@@ -13,8 +13,8 @@ const CACHED_LENGTH = 64;
 /**
  * Encodes words by byte-pair encoding: adjacent pairs of symbols are merged in the order of their rank, then from left
  * to right (Sennrich et al. 2016, section 3.2). A character without a token becomes the tokens of its UTF-8 bytes. If
- * the vocabulary lacks these tokens, the character becomes the unknown token. Without an unknown token, it is left out.
- * A heap of possible merges makes the time n log n for n characters.
+ * the vocabulary lacks these tokens, the character becomes the unknown token. If there is no unknown token, the character
+ * is left out. A heap of possible merges makes the time n log n for n characters.
  *
  * Unlike this class, @huggingface/tokenizers 0.2.0 fuses unknown tokens across words.
  */
