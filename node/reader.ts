@@ -38,7 +38,7 @@ export interface ReaderHost {
   readonly target: Invite;
 }
 
-/** What a coordinator has signed for one of its jobs. */
+/** The manifest and the newest head of a job, which the coordinator has signed. */
 export interface ReadHead {
   /** Peer id of the coordinator, which has signed manifest and head. */
   readonly coordinator: string;

@@ -10,7 +10,7 @@ import type { BlobWanted } from '../../verify/record.ts';
 import { type VerifyOptions, type VerifyReport, verifyRecord } from '../../verify/verify-job.ts';
 import { ApiClient, type CoordinatorAddress } from './api-client.ts';
 
-/** Contents of a bundle, and how to follow its writing. */
+/** Options for writing a bundle. */
 export interface BundleOptions {
   /** Whether the bundle has the adapters, deltas and payloads that the coordinator still has. @default true */
   readonly blobs?: boolean;

@@ -11,7 +11,7 @@ const OCCASIONS: readonly JobEvent['type'][] = ['job-created', 'checkpoint', 'ro
 
 /**
  * Works on checkpoints while the rounds of the jobs go on: one checkpoint at a time, because each work opens the base
- * in a process of its own. The sources take turns, so that a source whose work never ends does not stop the others.
+ * in a process of its own. The sources take turns, so that a source whose work never ends does not hold up other sources.
  */
 export class BackgroundWork {
   readonly #sources: WorkSource[];

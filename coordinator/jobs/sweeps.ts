@@ -13,7 +13,7 @@ import { type SweepJobState, sweepJobState } from './sweep-job-state.ts';
 export interface NewSweep {
   readonly name: string;
   readonly rounds: number;
-  /** The jobs by name or digest, each with the settings in which it differs from the others. */
+  /** The jobs by name or digest, each with the settings in which it differs from the other jobs. */
   readonly jobs: readonly { readonly job: string; readonly variant: string }[];
 }
 

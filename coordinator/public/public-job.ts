@@ -23,7 +23,7 @@ export interface Contributor {
   readonly share: number;
 }
 
-/** How a volunteer can join a job. */
+/** The way in which a volunteer can join a job. */
 export type Joining =
   | { readonly kind: 'open'; readonly invite: string }
   | { readonly kind: 'invite' | 'peers' | 'over' };

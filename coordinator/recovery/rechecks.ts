@@ -27,8 +27,8 @@ interface RechecksDeps {
 
 /**
  * Checks of blobs that peers could not fetch. One blob is checked at a time, so that peers cannot make the coordinator
- * read its whole disk. Addresses take turns, and so do the peers of an address, so a peer that asks for many blobs does
- * not delay the others by more than one check.
+ * read its whole disk. Addresses take turns, and so do the peers of an address. A peer that asks for many blobs
+ * therefore delays other peers by at most one check.
  */
 export class Rechecks {
   readonly #deps: RechecksDeps;

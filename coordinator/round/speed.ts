@@ -4,7 +4,7 @@ export const SPEED_GROWTH = 1.5;
 /**
  * Returns the speed of a node after an update has arrived, in tokens per second. The speed can fall to any value, but
  * grows by a factor of at most SPEED_GROWTH per round. Without this limit, a node that delivers without training would
- * be measured as thousands of times faster than the others. A late update can only lower the speed. Therefore the speed
+ * be measured as thousands of times faster than other nodes. A late update can only lower the speed. Therefore the speed
  * does not grow several times when late updates of several rounds arrive together.
  * @param previous speed before the update; 0 if it has not been measured
  * @param ms time from the opening of the update's round to its arrival

@@ -51,7 +51,7 @@ export const runStateSchema = z.strictObject({
   best: evaluationSchema.nullable(),
   /** Number of consecutive measurements without an improvement, for early stopping. */
   waited: z.int().nonnegative(),
-  /** Reason why the run has finished; null while it has not. */
+  /** Reason why the run has finished; null while the run goes on. */
   finished: z.enum(['steps', 'early-stopping']).nullable(),
   /** Settings with which the run was last started or resumed. */
   settings: runSettingsSchema,

@@ -16,7 +16,7 @@ interface Waiting {
 /** Lets the jobs of a node fetch the same blob one after another. */
 export class FetchTurns {
   readonly #clock: Clock;
-  /** A queue of fetches for each blob, by digest. The first fetch of a queue runs, and the others wait. */
+  /** A queue of fetches for each blob, by digest. The first fetch of a queue runs, and all other fetches wait. */
   readonly #queues = new Map<string, Waiting[]>();
 
   constructor(deps: { clock: Clock }) {

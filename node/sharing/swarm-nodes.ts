@@ -21,7 +21,7 @@ export interface SwarmNodesDeps extends NodeDeps {
 
 /**
  * A node with its jobs: one `SwarmNode` for each invite. They share the network, the blobs, the database and the trainer.
- * A job that ends, or whose coordinator shuts the node out, does not affect the others.
+ * A job that ends, or whose coordinator shuts the node out, does not affect the other jobs.
  */
 export class SwarmNodes {
   /** One node for each invite, in the order of the invites. */

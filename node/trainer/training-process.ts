@@ -140,8 +140,8 @@ export class TrainingProcess implements NodeTrainer, ScoreTrainer {
   }
 
   /**
-   * Ends processes of other bases, the least recently used first, until `fits` accepts those that are left.
-   * @returns the processes that are left, and a promise that resolves when the others have ended
+   * Ends processes of other bases, the least recently used first, until `fits` accepts the processes that are left.
+   * @returns the processes that are left, and a promise that resolves when the ended processes have exited
    */
   #makeRoom(
     base: string,

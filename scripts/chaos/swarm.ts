@@ -94,7 +94,7 @@ export class ChaosSwarm {
         new Machine(`node-${i + 1}`, folder, () => [
           'node',
           this.#invite,
-          // The nodes share this machine. A polite node would pause for the others.
+          // The nodes share this machine. A polite node would pause for the other nodes.
           '--no-polite',
           '--listen',
           '/ip4/127.0.0.1/tcp/0',

@@ -10,7 +10,7 @@ export interface IndexedPiece extends Piece {
  * computation does not wait for the reader, so a slow client does not slow down the generator. If the caller
  * leaves the iteration, the computation stops.
  *
- * @throws the first error of a choice, after stopping the others; the signal's reason
+ * @throws the first error of a choice, after stopping the other choices; the signal's reason
  */
 export async function* runChoices(
   choices: readonly Choice[],

@@ -77,7 +77,7 @@ export async function startAnswer(
       const running = runChoices(choices(lease.adapter), { generator, client, signal });
       for await (const piece of running) {
         account.completionTokens += piece.generated;
-        // Only the first choice of a prompt counts, because the others always find the prompt in the cache.
+        // Only the first choice of a prompt counts, because all other choices find the prompt in the cache.
         if (piece.index % choicesPerPrompt === 0) account.cachedTokens += piece.cached;
         if (piece.text !== '') account.firstTokenAt ??= clock.monotonic();
         yield piece;

@@ -1,6 +1,6 @@
 import { packedRowBytes, type RowSize, rowsPerShard } from '../shards/cut-shards.ts';
 
-/** What each node of a job on this data trains and fetches, if all nodes are equally fast. */
+/** Amounts that each node of a job on this data trains and fetches, if all nodes are equally fast. */
 export interface NodeShare {
   nodes: number;
   /** Number of rows per node in one pass over the data. */
