@@ -119,7 +119,8 @@ export async function startCoordinator(
     shared.start();
     await rememberListen(home, network.addresses());
     const folders = new FileCheckpointFolders({ home }, { blobs });
-    // An earlier version wrote no such files, and a killed process may have left out the newest.
+    // Write each job's manifest to its folder. An earlier version did not write it, and a process may have been killed before
+    // it wrote the manifest of the newest job.
     for (const stored of store.jobs.all()) await markJob(stored, { folders, log });
     const metrics = createCoordinatorMetrics({
       version,

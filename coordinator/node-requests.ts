@@ -89,7 +89,7 @@ export function answerNodes({
         });
       }
       members.join(peer, request);
-      // A newcomer is a member only now.
+      // Check the process of a newcomer only here, because the newcomer was no member before `join`.
       members.processes.check(peer, run);
       scorers.note(peer, request.scores ?? false);
       const { manifest, admission } = context.stored;
@@ -152,7 +152,7 @@ export function answerNodes({
       if (!mayFetch(peer, digest, { jobs: all(), store })) {
         throw coordinatorError('NOT_FOUND', `job ${job} has no blob ${digest}`, { job, digest });
       }
-      // In an open job, strangers get only the results of checks for others.
+      // In an open job, strangers get only the results of checks that a member or reader started.
       return { state: await rechecks.state(digest, { peer, mayStart: members.mayRead(peer) }) };
     }),
     network.handle('settings', async (peer, { job, record }) => {

@@ -102,7 +102,7 @@ function describe(tab: TabCommand, command: Command, valuesOf: (kind: ValueKind)
     const name = option.long?.slice(2);
     if (name === undefined) continue;
     const short = option.short?.slice(1);
-    // Without a handler, the package takes an option for one without a value.
+    // Without a handler, the package assumes that an option has no value.
     if (!option.required && !option.optional) tab.option(name, option.description, short!);
     else tab.option(name, option.description, handler(option, option.long!, valuesOf), short);
   }

@@ -11,7 +11,7 @@ const SHOWN_ELSEWHERE: Readonly<Record<Role, ReadonlySet<string>>> = {
     'home-made-private',
     'clock-set',
   ]),
-  // Except for the first two, these are events of a job, and each event has a line.
+  // Most of these warnings belong to an event of a job, and the terminal shows a line for each event.
   coordinator: new Set([
     'addresses-private',
     'home-made-private',

@@ -111,7 +111,7 @@ export class JobPublisher {
       const { job } = run.context;
       const results = store.tasks.of(job)?.limit === null ? store.tasks.results(job) : [];
       for (const result of results) this.#measure(run, result, registry);
-      // Exports of merged models look here for the base.
+      // The export of a merged model looks up the folder of the base in the registry.
       const { base } = run.context.manifest;
       registry.rememberBase(base.digest, await baseFolder(base));
     } finally {

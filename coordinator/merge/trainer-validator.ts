@@ -77,7 +77,7 @@ export class TrainerValidator implements Validator {
     this.#deps = deps;
   }
 
-  /** Evaluates an adapter of a job that the store does not contain yet. If this fails, the job's process is ended. */
+  /** Evaluates an adapter for a job that is not in the store yet. If the evaluation fails, ends the trainer process of the job. */
   async measure(
     { job, manifest, heldOut }: ValidationJob & { heldOut: Uint8Array },
     adapter: readonly Float32Array[],

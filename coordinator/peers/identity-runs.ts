@@ -130,7 +130,10 @@ export class IdentityRuns {
     runs.untold = null;
   }
 
-  /** Returns the start of a later process in ms since the epoch, once for the earliest process; null if it was told. */
+  /**
+   * Returns the start, in ms since the epoch, of a later process of which the earliest process must be told. Returns null
+   * if there is none, if the earliest process has been told already, or if `run` is not the earliest process.
+   */
   takeNotice({ peer, run }: SignOfLife): number | null {
     const runs = this.#peers.get(peer);
     if (runs === undefined || runs.earliest.id !== run) return null;

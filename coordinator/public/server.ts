@@ -142,7 +142,7 @@ function addPages(server: FastifyInstance, options: PublicPageOptions, deps: Pub
   const fromCache = (key: string, make: () => Promise<string>): Promise<string> => {
     const held = cached.get(key);
     if (held && held.until > clock.monotonic()) return held.text;
-    // While a page is being made, all requests wait for this page. Only its success is kept.
+    // Store the promise of the page at once, so that requests that arrive meanwhile wait for it. If it fails, it is removed.
     const text = (held?.text ?? Promise.resolve('')).catch(() => '').then(make);
     cached.set(key, { until: clock.monotonic() + CACHE_SECONDS * 1000, text });
     text.catch(() => cached.delete(key));

@@ -64,7 +64,7 @@ export function catchUp(
   const { removals } = lost;
   if (removals !== null && removals.sequence > context.keys.removals)
     restoreRemovals(removals.sealed, context);
-  // Persons who were removed after the backup know the key of the backup.
+  // Make a new job key, because persons who were removed after the backup know the key in the backup.
   context.keys.rotate({ after: removals?.sequence });
   const ordinal = lost.head.checkpoint.ordinal;
   const missing = fillGap(ancestor.round, ordinal, context);

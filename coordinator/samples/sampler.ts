@@ -65,7 +65,7 @@ export class Sampler implements WorkSource {
   /** Returns the round of the checkpoint to sample next; null if no checkpoint is due. */
   #due({ context: { job }, driver }: JobRun, { every }: JobSamples): number | null {
     const { rounds, samples } = this.#deps.store;
-    // The initial adapter changes nothing in most jobs.
+    // In most jobs, the model with the initial adapter gives the same texts as the base, so this adapter is left out.
     const held = rounds.held(job).filter(({ ordinal }) => ordinal > 0);
     const due = [held.findLast(({ ordinal }) => ordinal % every === 0)?.round];
     if (isOver(driver.state)) due.unshift(held.at(-1)?.round, bestCheckpoint(job, this.#deps.store)?.round);
