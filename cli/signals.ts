@@ -44,11 +44,11 @@ export function drainOnSignals(): AbortSignal {
     }
     isSignalled = true;
     process.stderr.write(
-      `lora-swarm: ${why}; stopping within ${DRAIN_MS / 1000} s, another Ctrl-C stops at once\n`,
+      `lora-swarm: ${why}; stopping within ${DRAIN_MS / 1000} s; another Ctrl-C stops at once\n`,
     );
     setTimeout(() => {
       process.stderr.write(
-        `lora-swarm: did not stop within ${DRAIN_MS / 1000} s; ends now, without saving\n`,
+        `lora-swarm: did not stop within ${DRAIN_MS / 1000} s, so it ends now without saving\n`,
       );
       process.exit(exitCodes.interrupted);
     }, DRAIN_MS).unref();

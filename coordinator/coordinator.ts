@@ -163,7 +163,7 @@ export class Coordinator {
     try {
       const running = this.jobs().filter(({ driver }) => !isOver(driver.state)).length;
       if (running >= JOBS_PER_COORDINATOR) {
-        const message = `${running} jobs are running (limit ${JOBS_PER_COORDINATOR})`;
+        const message = `${running} jobs are running; the maximum is ${JOBS_PER_COORDINATOR}`;
         throw coordinatorError('TOO_MANY_JOBS', message, { jobs: running, limit: JOBS_PER_COORDINATOR });
       }
       const { stored, events } = await this.collector.withScope((scope) =>

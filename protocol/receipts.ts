@@ -19,11 +19,12 @@ export const receiptMeanings = {
   'bad-signature': 'the signature is not that of the author',
   malformed: 'the message is not strict CBOR, or one of its fields is wrong',
   'too-large':
-    'the message or its payload is larger than allowed; the limit of a payload depends on the preset',
+    'the message or its payload is larger than allowed; the maximum size of a payload depends on the preset',
   'size-mismatch': 'the payload does not have the declared size or digest',
-  'bad-payload': 'the payload does not decode: wrong structure, index out of bounds or trailing bytes',
+  'bad-payload':
+    'the payload cannot be decoded, because it has a wrong structure, an index out of bounds or trailing bytes',
   'not-finite':
-    'a scale in the payload has a code above 8191: the scale is above 2¹⁷, infinite or not a number; for a NaN in the message itself, the code is `malformed`',
+    'a scale in the payload is above 2¹⁷, infinite or not a number, so its scale code is above 8191. If another field of the message is NaN, the reason code is `malformed`',
   'wrong-preset': 'the round uses a different compression preset',
   'not-admitted': 'the node has not joined the job, or has lost its place',
   'rate-limited': 'the node sent too many updates; wait for the next round',

@@ -40,7 +40,7 @@ export const verifyError = defineErrors({
   VERIFY_HEAD: 'disproved',
   VERIFY_LOSS: {
     kind: 'failed',
-    next: 'measure the loss on another machine, or with SWARM_ENGINE=onnx-cpu: only signed messages can prove something against the coordinator',
+    next: 'measure the loss again on another machine, or with SWARM_ENGINE=onnx-cpu. One different measurement does not prove that the coordinator signed a wrong loss',
   },
   VERIFY_MERGE: 'disproved',
   VERIFY_METRICS: 'disproved',

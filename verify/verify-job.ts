@@ -20,9 +20,9 @@ import { checkWanted, type WantedJob } from './wanted-job.ts';
 export const LISTED_PROBLEMS = 100;
 
 /** Reason why scores are not checked. */
-const NO_GRADIENTS = 'only programs can check them, with the function checkScores';
+const NO_GRADIENTS = 'this command cannot check scores; programs can, with the function checkScores';
 /** Reason why held-out losses are not checked. */
-const NO_DATA = 'it needs the base and the data of the job';
+const NO_DATA = 'the check needs the base and the data of the job';
 
 /** Result of the verification of a job. */
 export interface VerifyReport {

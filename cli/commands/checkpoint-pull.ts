@@ -35,7 +35,7 @@ export function registerPull(checkpoint: Command, context: Context): void {
     .command('pull')
     .argument(
       '<job>',
-      `name or digest of a job that the node of this machine has joined, also after the job has ended; or: ${TARGET_HELP}. With --invite-file or SWARM_INVITE, leave this argument out`,
+      `name or digest of a job that the node of this machine has joined, even if the job has ended; or: ${TARGET_HELP}. With --invite-file or SWARM_INVITE, leave this argument out`,
     )
     .argument(
       '[dir]',
@@ -112,7 +112,7 @@ async function pullInvited(
 ): Promise<{ dir: string; pullWith: Pull }> {
   const hasInvite = options.inviteFile !== undefined || hasInviteVariable(context);
   if (second === undefined && !hasInvite) {
-    throw usageError('the folder to write to is missing', 'write it after the invite');
+    throw usageError('the folder to write to is missing', 'name the folder after the invite');
   }
   const { pullCheckpoint } = await import('../../index.ts');
   const from = await readTarget(context, second === undefined ? [] : [first], options);

@@ -65,7 +65,7 @@ async function inspectCommand(context: Context, flags: InspectFlags): Promise<vo
   if (shareIn(flags.heldOut) !== undefined) {
     throw usageError(
       `--held-out takes files, and ${flags.heldOut!.join(' ')} is a fraction of the data`,
-      'leave --held-out out: "lora-swarm train" and job files draw this fraction from the data, and never train on it',
+      'leave out --held-out. Only "lora-swarm train" and job files can hold out a fraction of the data',
     );
   }
   const [{ inspect }, { inspectionLines }, { checkReport, inspectionPage }] = await Promise.all([

@@ -42,7 +42,7 @@ export function registerVerify(program: Command, context: Context): void {
     .command('verify')
     .argument(
       '[job...]',
-      'bundle file of a job; or a file of receipts from the public page of a coordinator; or the invite of a job, or multiaddrs of its coordinator ("-" reads them from stdin); or a job of the coordinator on this machine: its name, its digest or the beginning of the digest (default: the only job)',
+      'what to check: a bundle file of a job, a file of receipts from the public page of a coordinator, the invite of a job, the multiaddrs of its coordinator, or a job of the coordinator on this machine, given by its name, its digest or the beginning of the digest (default: the only job); "-" reads an invite or multiaddrs from stdin',
     )
     .description('check the record of a job: signatures, receipts, settings, and merges bit for bit')
     .option('--from <round>', 'round of the first checkpoint to check (default: 0)', integer(0))
@@ -50,7 +50,7 @@ export function registerVerify(program: Command, context: Context): void {
     .option('--coordinator <peer>', 'peer id that the coordinator must have (default: any peer id)')
     .option(
       '--data <job-file>',
-      'measure the held-out losses of the checkpoints again: job file of the job, with the data files that it names (default: held-out losses are not checked)',
+      'job file of the job; with this option, the command measures the held-out losses of the checkpoints again, with the data files that the job file names (default: held-out losses are not checked)',
     )
     .option(
       '--model <model>',

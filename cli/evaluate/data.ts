@@ -49,7 +49,7 @@ async function warnOfTemplates(
   if (first === second) return;
   printNote(
     context,
-    `conversations are rendered with the chat template of ${adapter}, and ${other} was trained with another one; --template names one for both`,
+    `conversations are rendered with the chat template of ${adapter}, but ${other} was trained with a different template; --template sets one template for both`,
   );
 }
 

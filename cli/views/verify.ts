@@ -42,7 +42,7 @@ function lossLines(checkpoints: VerifyReport['checkpoints']): string[] {
   if (losses.length === 0) return [];
   const apart = losses.map(({ published, measured }) => Math.abs((measured ?? Number.NaN) / published - 1));
   return [
-    `losses       ${losses.length} measured again; the published ones differ by at most ${(100 * Math.max(...apart)).toPrecision(2)} %`,
+    `losses       ${losses.length} measured again; the published losses differ from them by at most ${(100 * Math.max(...apart)).toPrecision(2)} %`,
   ];
 }
 

@@ -14,7 +14,7 @@ import type { BanView, PeerReceipts, PeerScore, PeerStrike, PeerView } from './t
 const MISDEEDS: Readonly<Record<StrikeKind, string>> = {
   harmful: 'the update raises the loss, or changes nothing',
   outlier: 'the update is many times larger than the others of its round',
-  'bad-payload': 'the payload that the node signed does not decode',
+  'bad-payload': 'the payload that the node signed cannot be decoded',
   disbelief: 'three scored updates in a row were hardly better than no work',
   audit:
     'the update differs too much from the result of an audit, in which the coordinator trained on the same rows',

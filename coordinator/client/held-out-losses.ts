@@ -97,7 +97,7 @@ export class HeldOutLosses implements LossMeter {
     const found = sha256(heldOut);
     const { digest: expected } = manifest.data.heldOut;
     if (found !== expected) {
-      const text = `the data give held-out rows with the digest ${found}, but those of the job have ${expected}`;
+      const text = `the data gives held-out rows with the digest ${found}, but the held-out rows of the job have the digest ${expected}`;
       throw verifyError('HELD_OUT_DIFFERS', text, { digest: found, expected });
     }
     const blobs = await FileBlobStore.open({ home: this.#home }, { clock: systemClock });

@@ -47,7 +47,10 @@ type Check = (update: Update, author: string, facts: HeaderFacts) => Refusal | n
 /** Reads a message of the topic `updates`, and verifies its signature. If this fails, the author is unknown. */
 export function readUpdate(bytes: Uint8Array): Verified<'update'> | Refusal {
   if (bytes.byteLength > GOSSIP_MESSAGE_BYTES) {
-    return refuse('too-large', `the message has ${bytes.byteLength} bytes (limit ${GOSSIP_MESSAGE_BYTES})`);
+    return refuse(
+      'too-large',
+      `the message has ${bytes.byteLength} bytes; the maximum is ${GOSSIP_MESSAGE_BYTES}`,
+    );
   }
   try {
     return verifyMessage('update', bytes);

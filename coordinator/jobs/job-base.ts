@@ -46,7 +46,7 @@ export function checkExchange(layout: AdapterLayout): void {
   const parameters = adapterSize(layout);
   throw coordinatorError(
     'LORA_TOO_LARGE',
-    `the adapter has ${parameters} values, so the delta of a round takes up to ${maximumBytes} bytes (limit ${UPDATE_BYTES})`,
+    `the adapter has ${parameters} values, so the delta of a round takes up to ${maximumBytes} bytes; the maximum is ${UPDATE_BYTES} bytes`,
     { parameters, bytes: maximumBytes, limit: UPDATE_BYTES },
   );
 }

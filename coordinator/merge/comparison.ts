@@ -193,7 +193,7 @@ interface Finding {
 
 function reasonOf({ than, rows, by, limit }: Finding): string {
   const percent = (share: number): string => `${(100 * share).toFixed(2)} %`;
-  return `the held-out loss of the merge${rows} is ${percent(by)} above ${than} (limit ${percent(limit)})`;
+  return `the held-out loss of the merge${rows} is ${percent(by)} above ${than}; the gate allows at most ${percent(limit)}`;
 }
 
 function mean(values: readonly number[]): number {

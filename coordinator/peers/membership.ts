@@ -231,7 +231,7 @@ function checkClock(sentAt: number, now: number): void {
   const seconds = Math.round(Math.abs(offMs) / 1000);
   throw coordinatorError(
     'CLOCK_OFF',
-    `the node's clock is ${seconds} s ${offMs > 0 ? 'ahead of' : 'behind'} the coordinator's (limit ${CLOCK_SKEW_MS / 1000} s)`,
+    `the node's clock is ${seconds} s ${offMs > 0 ? 'ahead of' : 'behind'} the coordinator's clock; the maximum difference is ${CLOCK_SKEW_MS / 1000} s`,
     { offMs, limitMs: CLOCK_SKEW_MS },
   );
 }

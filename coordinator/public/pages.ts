@@ -72,8 +72,8 @@ function joinText(joining: Joining, contact: string | null): Html {
   }
   const ask = contact === null ? 'Ask its operator.' : `Ask its operator: ${contact}`;
   return joining.kind === 'invite'
-    ? html`<p>This job takes nodes with an invite. ${ask}</p>`
-    : html`<p>This job takes only nodes that its operator chose. ${ask}</p>`;
+    ? html`<p>A node needs an invite to join this job. ${ask}</p>`
+    : html`<p>Only nodes that the operator has listed can join this job. ${ask}</p>`;
 }
 
 function contributorTable(name: string, contributors: readonly Contributor[], count: number): Html {

@@ -210,7 +210,12 @@ export class RoundDriver {
     const stored = deps.store.rounds.checkpoint(job, to);
     if (stored?.weights !== 'held') return { refused: `the weights of round ${to} have been deleted` };
     const { message } = verifyMessage('checkpoint', stored.envelope);
-    return { round, parent: this.#record.checkpoint, to: message, reason: 'the operator rolled back' };
+    return {
+      round,
+      parent: this.#record.checkpoint,
+      to: message,
+      reason: 'the operator rolled the job back',
+    };
   }
 
   #startCommit(): void {

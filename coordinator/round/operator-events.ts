@@ -26,7 +26,9 @@ export function rollBack(state: JobState, to: number, now: number): Transition {
   const { reason, pauseCause: cause } = state;
   const ending: Ending | null = cause === null ? null : { phase: 'paused', reason, cause };
   const next: JobState = { ...state, rollBackTo: to, ending, pauseCause: null };
-  return state.current ? discard(next, 'the operator rolled back', false, now) : openRollBack(next, now);
+  return state.current
+    ? discard(next, 'the operator rolled the job back', false, now)
+    : openRollBack(next, now);
 }
 
 /** Opens a queued job. Even if enough nodes are present, the job waits a little for more nodes before a round opens. */

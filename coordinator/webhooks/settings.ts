@@ -46,7 +46,7 @@ const settingSchema = z.strictObject({
   events: z.array(z.enum(WEBHOOK_EVENTS)).min(1).optional(),
   secret: z
     .string()
-    .refine((text) => keyOf(text) !== null, { error: 'must be whsec_ and 24 to 64 bytes in base64' })
+    .refine((text) => keyOf(text) !== null, { error: 'must consist of whsec_ and 24 to 64 bytes in base64' })
     .optional(),
   allowPrivate: z.boolean().optional(),
 });
@@ -110,7 +110,7 @@ async function loadSecret(home: string): Promise<Buffer> {
   if (text === null) await writeDurably(path, `${secret}\n`, { mode: 0o600 });
   else await restrictToOwner(path);
   const key = keyOf(secret);
-  if (key === null) throw invalid(path, 'it must contain whsec_ and 24 to 64 bytes in base64');
+  if (key === null) throw invalid(path, 'its content must consist of whsec_ and 24 to 64 bytes in base64');
   return key;
 }
 

@@ -107,7 +107,7 @@ async function readSmall(path: string, layout: string): Promise<Uint8Array> {
     const stats = await file.stat();
     if (!stats.isFile()) throw invalid(layout, `${path} is not a regular file`);
     if (stats.size > OCI_JSON_BYTES)
-      throw invalid(layout, `${path} has ${stats.size} bytes (limit ${OCI_JSON_BYTES})`);
+      throw invalid(layout, `${path} has ${stats.size} bytes (maximum ${OCI_JSON_BYTES})`);
     // The buffer has one byte more than the file, so that a file that grows meanwhile is noticed.
     const buffer = new Uint8Array(stats.size + 1);
     let length = 0;

@@ -145,7 +145,9 @@ it('commands take a job from its file to an adapter', { timeout: 240_000 }, asyn
   const verified = await run('verify', 'tale.bundle', '--data', 'job.yaml');
   expect(verified.status, verified.err).toBe(0);
   expect(verified.out).toContain('2 were computed again');
-  expect(verified.out).toMatch(/3 measured again; the published ones differ by at most 0(\.0+)?\d* %/);
+  expect(verified.out).toMatch(
+    /3 measured again; the published losses differ from them by at most 0(\.0+)?\d* %/,
+  );
   const reader = await ask('invite', 'create', 'tale', '--role', 'observer', '--json');
   await writeFile(join(folder, 'observer'), `${reader.json.text}\n`);
   const remote = await run('verify', '--invite-file', 'observer', '--json');

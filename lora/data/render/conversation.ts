@@ -59,7 +59,7 @@ export async function renderConversation(
   }
   const turns = trainedTurns(conversation, trainOn);
   if (turns.length > 1 && messages.length > MAX_MESSAGES) {
-    const reason = `the conversation has ${messages.length} messages (limit ${MAX_MESSAGES})`;
+    const reason = `the conversation has ${messages.length} messages (maximum ${MAX_MESSAGES})`;
     throw dataError('ROW_TURNS', `${origin.file}:${origin.row}: ${reason}`, { reason });
   }
   const parts = turns.flatMap(({ from, to }) => [

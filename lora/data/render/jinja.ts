@@ -47,7 +47,7 @@ export type CompiledTemplate = (input: TemplateInput) => string;
  */
 export function compileTemplate(source: string, { variables, now }: TemplateOptions): CompiledTemplate {
   if (source.length > MAX_TEMPLATE_CHARACTERS) {
-    throw invalid(`it has ${source.length} characters (limit ${MAX_TEMPLATE_CHARACTERS})`);
+    throw invalid(`it has ${source.length} characters (maximum ${MAX_TEMPLATE_CHARACTERS})`);
   }
   if (new RegExp(`\\s{${MAX_SPACE_RUN}}`).test(source))
     throw invalid(`it contains ${MAX_SPACE_RUN} white-space characters in a row`);
@@ -84,7 +84,8 @@ const CONSTANTS = { true: true, True: true, false: false, False: false, none: nu
 function range(first: number, second?: number, step = 1): number[] {
   const [start, stop] = second === undefined ? [0, first] : [first, second];
   const length = Math.ceil((stop - start) / step);
-  if (!(Math.abs(length) <= MAX_RANGE)) throw new Error(`range() of ${length} numbers (limit ${MAX_RANGE})`);
+  if (!(Math.abs(length) <= MAX_RANGE))
+    throw new Error(`range() of ${length} numbers (maximum ${MAX_RANGE})`);
   return Array.from({ length: Math.max(0, length) }, (_, i) => start + i * step);
 }
 

@@ -19,7 +19,7 @@ function render({ template, messages, tools = null, parts = [] }: RenderRequest)
   const run = compiled.get(template)!;
   const text = run({ messages, tools, addGenerationPrompt: false });
   if (text.length > MAX_RENDERED_CHARACTERS) {
-    throw new Error(`the text would have ${text.length} characters (limit ${MAX_RENDERED_CHARACTERS})`);
+    throw new Error(`the text would have ${text.length} characters (maximum ${MAX_RENDERED_CHARACTERS})`);
   }
   const lengths: number[] = [];
   for (const [i, { end, addGenerationPrompt }] of parts.entries()) {

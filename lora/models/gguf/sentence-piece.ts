@@ -172,7 +172,7 @@ export function mergesOfScores(
     if (token === null) continue;
     const { text, score } = token;
     if (text.length > MAX_MERGED_LENGTH)
-      throw unsupported(`a token of ${text.length} characters (limit ${MAX_MERGED_LENGTH})`);
+      throw unsupported(`a token of ${text.length} characters (maximum ${MAX_MERGED_LENGTH})`);
     const splits = splitsOf(text, known);
     characters += splits.length * text.length;
     if (found.length + splits.length > MAX_MERGES || characters > MAX_MERGE_CHARACTERS)

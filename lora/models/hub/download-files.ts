@@ -38,7 +38,7 @@ export async function downloadFiles(options: DownloadOptions, deps: HubDeps): Pr
       });
     }
     if (file.size > wanted.maxBytes) {
-      const message = `${wanted.name} of ${name} has ${file.size} bytes (limit ${wanted.maxBytes})`;
+      const message = `${wanted.name} of ${name} has ${file.size} bytes; the maximum is ${wanted.maxBytes}`;
       throw hubError('HUB_TOO_LARGE', message, {
         name,
         file: wanted.name,
