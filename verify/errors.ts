@@ -32,7 +32,7 @@ export const verifyError = defineErrors({
   VERIFIER_FAILED: { kind: 'internal', next: REPORT },
   VERIFY_BLOB: {
     kind: 'failed',
-    next: 'get the file from another source: these bytes are damaged, and do not show who damaged them',
+    next: 'get the file from another source, because these bytes are damaged and do not show who damaged them',
   },
   VERIFY_CHAIN: 'disproved',
   VERIFY_CONTRIBUTOR: 'disproved',
@@ -46,17 +46,17 @@ export const verifyError = defineErrors({
   VERIFY_METRICS: 'disproved',
   VERIFY_RECEIPT: {
     kind: 'failed',
-    next: 'get the record from another source: a coordinator can sign several receipts for an update, and the source chooses one',
+    next: 'get the record from another source, because a coordinator can sign several receipts for an update, and the source chooses one',
   },
   VERIFY_ROLLBACK: 'disproved',
   VERIFY_SETTINGS: 'disproved',
   VERIFY_SIGNATURE: {
     kind: 'failed',
-    next: 'get the record from another source: a message without a valid signature does not show who made it',
+    next: 'get the record from another source, because a message without a valid signature does not show who made it',
   },
   VERIFY_SOURCE: {
     kind: 'failed',
-    next: 'get the record from another source: this one lacks a part, or has a part that no signature covers',
+    next: 'get the record from another source, because this record lacks a part, or has a part that no signature covers',
   },
   VERIFY_WEIGHT: 'disproved',
 });
