@@ -21,7 +21,7 @@ export const holdMeanings: Readonly<Record<HoldReason, string>> = {
   'disk-full': 'the disk of the machine is full',
   engine: 'the machine has no engine that can train the job',
   clock: 'the clock of the machine is wrong',
-  version: 'the node runs another version of lora-swarm than the coordinator',
+  version: 'the node and the coordinator run different versions of lora-swarm',
   paused: 'the owner of the machine has paused the node',
   'machine-busy': 'other programs use the processor of the machine',
   battery: 'the machine runs on battery',

@@ -45,7 +45,7 @@ export function registerDoctor(program: Command, context: Context): void {
     .addOption(precisionOption().default('float32'))
     .option(
       '--swarm',
-      'check the coordinator and node that run on this machine, instead of the engines: which addresses the invites have, disk, versions, and why a node does not contribute',
+      'check the coordinator and the node that run on this machine instead of the engines, and show the addresses in the invites, the free disk space, the versions, and why a node does not contribute',
     )
     .addOption(homeOption())
     .addOption(jsonOption())

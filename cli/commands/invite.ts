@@ -54,7 +54,7 @@ export function registerInvite(program: Command, context: Context): void {
         .default(lifetime('7d'), '7d'),
     )
     .action((job: string | undefined, options: CreateOptions) => create(context, job, options));
-  add('list', 'list the invites of a job, and the nodes that joined with each')
+  add('list', 'list the invites of a job, and the nodes that joined with each invite')
     .argument(...JOB_ARGUMENT)
     .action((job: string | undefined, options: CommonOptions) => list(context, job, options));
   add('revoke', 'revoke an invite for good, and remove the nodes that joined with it')

@@ -40,7 +40,10 @@ export function registerJobChanges(add: (name: string, text: string) => Command,
     'sweep',
     'compare variants of a job by successive halving: the coordinator repeatedly stops the half with the higher held-out losses, until one variant is left',
   )
-    .argument('[file]', 'YAML file of the sweep (docs/workflow.md); without it, the command lists all sweeps')
+    .argument(
+      '[file]',
+      'YAML file of the sweep (docs/workflow.md); without this file, the command lists all sweeps',
+    )
     .action((file: string | undefined, options: CommonOptions) => sweep(context, file, options));
   add(
     'clone',

@@ -95,7 +95,9 @@ async function config(context: Context, texts: readonly string[], options: Contr
   printLines(context, [
     ...limitLines(limits),
     `home  ${home}, ${running === null ? 'whose node does not run; the limits apply at its next start' : 'whose node runs'}`,
-    ...(late.length === 0 ? [] : [`note  ${late.join(', ')}: a running node applies this at its next start`]),
+    ...(late.length === 0
+      ? []
+      : [`note  ${late.join(', ')}: a change takes effect at the next start of the node`]),
   ]);
 }
 

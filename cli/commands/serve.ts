@@ -50,9 +50,12 @@ export function registerServe(program: Command, context: Context): void {
     )
     .option(
       '--follow <job>',
-      'serve the newest checkpoint of a job, and each later one as soon as it exists: the name of a job of this machine\'s coordinator, an invite, a multiaddr of a coordinator, or "-" to read an invite from stdin',
+      'follow a job: serve its newest checkpoint, and each later checkpoint as soon as it exists. Give the name of a job of this machine\'s coordinator, an invite, a multiaddr of a coordinator, or "-" to read an invite from stdin',
     )
-    .option('--invite-file <file>', 'file with the invite of a job to follow; use it in place of --follow')
+    .option(
+      '--invite-file <file>',
+      'file with the invite of a job to follow; use this option in place of --follow',
+    )
     .option(
       '--job <digest>',
       'digest of the job to follow, if the coordinator has several jobs and the invite or multiaddr names none',
@@ -96,7 +99,7 @@ export function registerServe(program: Command, context: Context): void {
     .option('--max-adapters <n>', 'maximum number of adapters in memory', integer(1, 4096), 16)
     .option(
       '--max-unanswered <n>',
-      'maximum number of sequences that wait or are computed; beyond it, the server refuses requests',
+      'maximum number of sequences that wait or are computed; if there are more, the server refuses requests',
       integer(1, 100_000),
       1024,
     )

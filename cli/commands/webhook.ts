@@ -78,6 +78,6 @@ function outcome({ ok, status, reason }: WebhookAttempt): string {
 function noneLines(): string[] {
   return [
     'this coordinator has no webhooks',
-    `start it with "${SWARM} coordinator --webhook URL", or list webhooks in the file webhooks.yaml of its home`,
+    `start the coordinator with "${SWARM} coordinator --webhook URL", or list webhooks in the file webhooks.yaml of its home`,
   ];
 }

@@ -131,7 +131,7 @@ async function linesFromStdin({
   clock,
 }: Pick<Context, 'stderr' | 'stdin' | 'signal' | 'clock'>): Promise<string[]> {
   if (stdin.isTerminal)
-    printNote({ stderr }, 'paste the invite, then press Enter; several invites: one per line');
+    printNote({ stderr }, 'paste the invite, then press Enter; write several invites one per line');
   const quiet = new AbortController();
   let cancel = (): void => {};
   let text = '';

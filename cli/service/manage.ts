@@ -150,7 +150,7 @@ export async function assertInstalled(service: ServiceId, system: ServiceSystem)
 function notInstalled(role: Role, file: string): Error {
   return cliError(
     'SERVICE_NOT_FOUND',
-    `the ${role} is not installed as a service: there is no ${file}`,
+    `the ${role} is not installed as a service, because there is no file ${file}`,
     { role, file },
     { next: `install it with "lora-swarm service install ${role}"` },
   );

@@ -68,8 +68,8 @@ export function receiptsLines({
 
 function coordinatorLine(coordinator: string, namesCoordinator: boolean): string {
   const advice = namesCoordinator
-    ? 'compare it, or the digest of the job, with what your invite or the operator names'
-    : 'compare it with the one that your invite or the operator names: the digest of this older job does not cover it';
+    ? 'compare this peer id, or the digest of the job, with your invite, or ask the operator'
+    : 'compare this peer id with your invite, or ask the operator, because the digest of this older job does not cover the peer id';
   return `coordinator  ${coordinator}  (${advice})`;
 }
 

@@ -19,7 +19,7 @@ export const dataError = defineErrors({
   DATA_PARQUET: 'failed',
   DATA_TEMPLATE: {
     kind: 'failed',
-    next: 'make one sample per answer (--train-on turns), train on everything (--train-on all), or use a template that does not change earlier turns',
+    next: 'make one sample per answer (--train-on turns), train on all tokens (--train-on all), or use a template that does not change earlier turns',
   },
   DATA_TOO_SMALL: {
     kind: 'failed',
@@ -42,7 +42,10 @@ export const dataError = defineErrors({
   TEMPLATE_CLOSED: 'failed',
   TEMPLATE_INVALID: { kind: 'failed', next: OTHER_TEMPLATE },
   TEMPLATE_LIMIT: { kind: 'failed', next: OTHER_TEMPLATE },
-  TEMPLATE_MISSING: { kind: 'notFound', next: 'name one with --template: chatml, plain, or a file' },
+  TEMPLATE_MISSING: {
+    kind: 'notFound',
+    next: 'name a chat template with --template: chatml, plain, or a file',
+  },
   TEMPLATE_UNREADABLE: { kind: 'failed', next: OTHER_TEMPLATE },
   TOKENIZER_INVALID: { kind: 'failed', next: "put the model's own tokenizer.json into its folder" },
   TOKENIZER_LIMIT: { kind: 'failed', next: OTHER_BASE },

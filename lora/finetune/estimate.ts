@@ -176,7 +176,7 @@ export function refuseIfTooLarge({ fits, memory, disk, microBatchThatFits: rows 
     'DOES_NOT_FIT',
     `${what} needs ${formatBytes(needed as number)} of disk space, but only ${formatBytes(free as number)} is free`,
     { needed, available: free },
-    { next: 'free disk space, or use another disk: set SWARM_CACHE for the cache, --output for the output' },
+    { next: 'free disk space, or use another disk (SWARM_CACHE for the cache, --output for the output)' },
   );
 }
 

@@ -77,6 +77,6 @@ export function refuseDifferences(before: RunState, now: RunSettings, output: st
     'RESUME_CONFLICT',
     `the run in ${output} was started with different settings: ${text.join('; ')}`,
     { output, differences: found },
-    { next: 'leave those options out to resume with the original settings, or train into another folder' },
+    { next: 'leave out these options to resume with the original settings, or train into another folder' },
   );
 }

@@ -22,11 +22,9 @@ export function checkIds(
   let count = 0;
   for (const list of lists) {
     if (!Array.isArray(list))
-      throw serveError(
-        'SERVE_REQUEST',
-        `the parameter "${param}" is wrong: it has something other than token ids`,
-        { param },
-      );
+      throw serveError('SERVE_REQUEST', `the parameter "${param}" is wrong: it may contain only token ids`, {
+        param,
+      });
     count += list.length;
   }
   if (count > limit) {

@@ -60,7 +60,7 @@ export function checkFigures(
       scored.end === sent.end &&
       scored.preset === sent.preset;
     // The author may have signed several updates with this payload, and the source chooses one.
-    if (!isSent) lacks(`the source has another signed update of ${peer} than the one that was scored`);
+    if (!isSent) lacks(`the source has a signed update of ${peer} that differs from the scored update`);
   }
   return figures;
 }

@@ -48,7 +48,7 @@ function checked(file: YamlFile): JobSpec {
     throw file.wrong(
       field,
       problems,
-      'fix the file; with --dry-run, the command only checks the file and prints it with all defaults',
+      'fix the file. With --dry-run, the command checks the file and prints the job with all default settings, but creates nothing',
     );
   }
 }
