@@ -53,7 +53,9 @@ export function registerShare(adapter: Command, context: Context): void {
     });
   adapter
     .command('unshare')
-    .description('end what "lora-swarm adapter share --keep" began: the ticket of the version stops working')
+    .description(
+      'stop sharing a version that "lora-swarm adapter share --keep" shares; its ticket stops working',
+    )
     .argument('<version>', VERSION_HELP)
     .addOption(registryOption())
     .addOption(jsonOption())

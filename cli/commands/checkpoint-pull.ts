@@ -42,7 +42,7 @@ export function registerPull(checkpoint: Command, context: Context): void {
       'folder to write to (default for a job of the node of this machine: the name of the job)',
     )
     .description(
-      'download the newest checkpoint of a job from its swarm, as a PEFT adapter; works on any machine',
+      'download the newest checkpoint of a job from its swarm, as a PEFT adapter; any machine can run this command',
     )
     .addOption(homeOption())
     .option(

@@ -24,7 +24,7 @@ export function registerEvents(program: Command, context: Context): void {
   program
     .command('events')
     .helpCommand(false)
-    .description('look at the events of jobs')
+    .description('inspect the events of jobs')
     .command('replay')
     .description('show the state of a job at a past moment, computed from the events of the job')
     .argument(...JOB_ARGUMENT)

@@ -18,7 +18,7 @@ export function registerGenerate(program: Command, context: Context): void {
   const command = program
     .command('generate')
     .description(
-      'continue a raw text with a model, with or without an adapter. This command uses no chat template; to ask a question, use "lora-swarm chat", which does',
+      'continue a raw text with a model, with or without an adapter. This command uses no chat template; to ask a question, use "lora-swarm chat", which uses the chat template',
     );
   addModelOptions(command)
     .requiredOption('--prompt <text>', 'beginning of the text, which the model continues')

@@ -34,7 +34,7 @@ export function registerInvite(program: Command, context: Context): void {
     .addOption(
       new Option(
         '--role <role>',
-        'role of the nodes that join: a contributor trains; an observer and an operator only read',
+        'role of the nodes that join: a contributor trains, and an observer or operator only reads',
       )
         .choices(['contributor', 'observer', 'operator'])
         .default('contributor'),

@@ -62,7 +62,10 @@ export function registerPeers(program: Command, context: Context): void {
       .option('--yes', 'do not ask for confirmation on a terminal')
       .addOption(homeOption())
       .addOption(jsonOption());
-  add('ban', 'remove a node, and all other nodes of the same personal invite, and refuse them from now on')
+  add(
+    'ban',
+    'remove a node from the jobs, and refuse it from now on; this also applies to all nodes that joined with the same personal invite',
+  )
     .option('--reason <text>', 'reason that the node sees')
     .addOption(
       new Option(

@@ -64,7 +64,7 @@ export function registerServe(program: Command, context: Context): void {
     .addOption(registryOption())
     .option(
       '--host <address>',
-      'address to listen on; all but loopback addresses need an API key',
+      'address to listen on; any address other than a loopback address needs an API key',
       '127.0.0.1',
     )
     .option('--port <port>', 'TCP port; 0 means any free port', integer(0, 65535), 8000)

@@ -27,7 +27,7 @@ export function registerTrack(program: Command, context: Context): void {
   program
     .command('track')
     .description(
-      'copy the losses and speeds of all rounds of a job to a table, TensorBoard or MLflow, and go on until the job ends',
+      'copy the losses and speeds of all rounds of a job to a table, TensorBoard or MLflow, until the job ends',
     )
     .argument(...JOB_ARGUMENT)
     .addOption(homeOption())

@@ -26,7 +26,7 @@ export function registerWebhook(program: Command, context: Context): void {
     'list',
     'list the webhooks of the coordinator, with the messages that wait and the newest attempt',
   ).action((options: WebhookOptions) => list(context, options));
-  add('test', 'send a message of type "test" to every webhook of the coordinator at once').action(
+  add('test', 'send a message of type "test" to every webhook of the coordinator immediately').action(
     (options: WebhookOptions) => test(context, options),
   );
 }
