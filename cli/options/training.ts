@@ -153,7 +153,7 @@ export function addOptimizerOptions(command: Command): Command {
     .addOption(
       new Option(
         '--micro-batch <rows>',
-        'rows that pass through the model at once; fewer rows need less memory, and the result is the same (default: the batch size; with several devices, an equal part of it for each device)',
+        'rows that pass through the model at once; fewer rows need less memory, and the result is the same (default: the batch size or, with several devices, an equal part of the batch for each device)',
       )
         .argParser(integer(1, 4096))
         .helpGroup('Compute and memory:'),

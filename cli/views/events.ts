@@ -103,11 +103,11 @@ export class EventLines {
       case 'blob-repaired':
         return `the ${event.what} (${safeText(event.name)}) is whole again: ${event.how === 'rebuilt' ? 'computed from other files' : 'fetched from a node'}`;
       case 'clock-set':
-        return `! the clock of the coordinator was set ${event.byMs > 0 ? 'forward' : 'back'} by ${formatDuration(Math.abs(event.byMs) / 1000)}; rounds keep their deadlines, but nodes whose clocks differ by more than a minute cannot join`;
+        return `! the clock of the coordinator was set ${event.byMs > 0 ? 'forward' : 'back'} by ${formatDuration(Math.abs(event.byMs) / 1000)}; rounds keep their deadlines, but nodes whose clocks differ from it by more than a minute cannot join`;
       case 'caught-up':
         this.#roundsDone = event.roundsDone;
         this.#last = event.heldOutLoss ?? this.#last;
-        return `! the database was old: it ended with round ${event.before}, and nodes had a later head. The job goes on after round ${event.round} (term ${event.term}; ${countOf(event.checkpoints, 'checkpoint')} restored from nodes, ${event.missing} lost)`;
+        return `! the database of the coordinator was old. It ended with round ${event.before}, but nodes had a later head, so the job continues after round ${event.round} (term ${event.term}; ${countOf(event.checkpoints, 'checkpoint')} restored from nodes, ${event.missing} lost)`;
       case 'evaluation-lighter':
         return `! evaluation ${safeText(event.reason)}`;
       case 'paused':
