@@ -14,7 +14,7 @@ export const VERSION_FACTS = 512;
 const index = z.int().nonnegative();
 const label = z.string().max(200);
 
-/** The file names that a version may have. They become names in folders and archives, so only harmless ones pass. */
+/** The file names that a version may have. The names are used in folders and archives, so only harmless names pass. */
 export const versionFileSchema = z
   .string()
   .regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/, 'must be a plain file name');

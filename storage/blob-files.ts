@@ -3,7 +3,7 @@ import { type FileHandle, readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { storageError } from './errors.ts';
 
-/** Bytes per read while a file is imported. Larger reads would need more memory, smaller ones more system calls. */
+/** Bytes per read while a file is imported. Larger reads need more memory, and smaller reads more system calls. */
 const IMPORT_CHUNK_BYTES = 1024 * 1024;
 
 export async function readFully(

@@ -135,7 +135,7 @@ export class ApiClient {
     return this.#connection.post(`${jobPath(id)}/${action}`, { reason });
   }
 
-  /** Lists the invites of a job: the shared one, then the personal ones, oldest first. */
+  /** Lists the invites of a job: the shared invite, then the personal invites, oldest first. */
   async invites(id: string): Promise<InviteView[]> {
     return (await this.#connection.get<{ invites: InviteView[] }>(`${jobPath(id)}/invites`)).invites;
   }

@@ -20,7 +20,7 @@ export interface LowestCheckpoint {
 
 export interface CheckpointLossesDeps {
   readonly context: RunContext;
-  /** Called when the validator goes on with other settings or on another device. */
+  /** Called when the validator continues with other settings or on another device, because its device failed. */
   readonly onFallback: EvaluateOptions['onFallback'];
 }
 
@@ -31,7 +31,7 @@ export interface CheckpointLossesDeps {
  */
 export class CheckpointLosses {
   readonly #context: RunContext;
-  /** Called when the validator goes on with other settings or on another device. */
+  /** Called when the validator continues with other settings or on another device, because its device failed. */
   readonly onFallback: EvaluateOptions['onFallback'];
   /** The losses of checkpoints, by the round of each checkpoint. */
   readonly #losses = new Map<number, readonly RowLoss[]>();

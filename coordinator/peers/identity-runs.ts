@@ -113,7 +113,7 @@ export class IdentityRuns {
   }
 
   /**
-   * Notes that a process leaves the job. Returns false if another process of the identity goes on.
+   * Notes that a process leaves the job. Returns false if another process of the identity continues.
    * @param run random id of the process; undefined if it sent none
    */
   end(peer: string, run: string | undefined): boolean {

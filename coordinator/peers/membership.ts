@@ -141,7 +141,7 @@ export class Membership {
     return this.invites.isReader(peer) && !this.#ledger.bans.isBanned(who);
   }
 
-  /** A process of a member leaves the job. The member stays if another process with the same key goes on. */
+  /** A process of a member leaves the job. The member stays if another process with the same key continues. */
   leave(peer: string, run: string | undefined): void {
     if (this.processes.end(peer, run)) this.liveness.leave(peer);
   }

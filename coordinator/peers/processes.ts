@@ -73,7 +73,7 @@ export class Processes {
     return verdict !== 'later';
   }
 
-  /** Notes that a process leaves. Returns false if another process of the member goes on. */
+  /** Notes that a process leaves. Returns false if another process of the member continues. */
   end(peer: string, run: string | undefined): boolean {
     return this.#runs.end(peer, run);
   }

@@ -108,7 +108,7 @@ function limitRate(server: FastifyInstance, { clock }: PublicServerDeps): void {
   });
 }
 
-/** Closes new connections of a network that has NETWORK_CONNECTIONS open ones. */
+/** Closes each new connection from a network that already has NETWORK_CONNECTIONS open connections. */
 export function limitConnections({ server }: Pick<FastifyInstance, 'server'>): void {
   const open = new Map<string, number>();
   server.on('connection', (socket: Socket) => {

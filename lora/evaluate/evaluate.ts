@@ -23,7 +23,7 @@ export interface EvaluateOptions {
   readonly settings?: z.input<typeof dataSettingsSchema>;
   /** Called with each row of `data` that cannot be used. */
   readonly onBadRow?: (row: BadRow) => void;
-  /** Maximum number of examples to use; the first ones of the data are used. @default all */
+  /** Maximum number of examples to use. The examples at the start of the data are used. @default all */
   readonly limit?: number | undefined;
   /** Another model of the same base, to compare with on the same examples. @default no comparison */
   readonly against?: ModelBundle | undefined;

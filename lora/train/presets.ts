@@ -139,7 +139,7 @@ export function rateForWidth(family: string, hiddenSize: number): number {
   return Number((5e-4 * (2000 / hiddenSize) ** exponent).toPrecision(2));
 }
 
-/** Chooses the settings of a preset. Later choices depend on earlier ones. */
+/** Chooses the settings of a preset, in an order in which each choice may depend on earlier choices. */
 export function choosePreset(name: PresetName, input: PresetInput): Choice[] {
   const { model, data, given, devices = 1, fits } = input;
   const recipe = RECIPES[name];

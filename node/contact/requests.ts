@@ -95,7 +95,7 @@ function keepRemovals({ deps, job, coordinator }: PhaseContext, envelope: Uint8A
   deps.store.kept.keepRemovals(job, { sequence: message.sequence, envelope });
 }
 
-/** Warns the owner of this node that another machine has a copy of its key. This node goes on. */
+/** Warns the owner of this node that another machine has a copy of its key. This node continues to work. */
 function warnOfDuplicate({ deps, options, job }: PhaseContext, since: number): void {
   deps.log.warn(
     {

@@ -4,7 +4,7 @@ import type { HoldReason } from '../../protocol/holds.ts';
 /** Reasons for a pause of the whole node. Other holds concern one job. */
 export type PauseReason = Extract<HoldReason, 'paused' | 'machine-busy' | 'battery' | 'hours' | 'traffic'>;
 
-/** The state of a node that takes no work for now, and goes on by itself or at the order of its owner. */
+/** The state of a node that takes no work for now, and continues by itself or at the order of its owner. */
 export interface Pause {
   readonly reason: PauseReason;
   /** The reason as a text that the owner of the machine reads. */

@@ -79,7 +79,8 @@ export class JobFiles {
   /**
    * Returns the jobs whose files must be deleted before a job starts. These are the jobs that are over and that the node
    * no longer takes part in. If the remaining jobs need more than `maxBytes`, this method also returns the jobs
-   * that have been unused for longest, until the files of all other jobs fit. A base or data that several jobs share counts for each of these jobs.
+   * that have been unused for longest, until the files of all other jobs fit. A base or data that several jobs share
+   * counts for each of these jobs.
    * @param jobs `active`: the jobs that the node trains, or is about to train; their files stay. `finished`: jobs that are
    *   over, but whose files the node still serves; they stay if there is space
    */

@@ -187,7 +187,7 @@ export class BaseTrainer {
     }
   }
 
-  /** Pauses the training before its next step, or lets it go on. */
+  /** Pauses the training before its next step, or resumes it. */
   pause(isPaused: boolean): void {
     // A process that fails to start reports its error to the call that needs it.
     this.#process.then((process) => process.pause(isPaused)).catch(() => {});

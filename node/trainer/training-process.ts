@@ -181,7 +181,7 @@ export class TrainingProcess implements NodeTrainer, ScoreTrainer {
     return current.train(process, task, options);
   }
 
-  /** Pauses the training before its next step, or lets it go on. */
+  /** Pauses the training before its next step, or resumes it. */
   pause(isPaused: boolean): void {
     this.#isPaused = isPaused;
     for (const trainer of this.#loaded.values()) trainer.pause(isPaused);

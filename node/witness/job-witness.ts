@@ -124,7 +124,9 @@ export class JobWitness {
     this.#refuse(`${what}, but announced one of round ${announced}`, parent, newest);
   }
 
-  /** Reports that the coordinator gave a wrong record, and goes on with the next checkpoint that it announces. */
+  /**
+   * Reports that the coordinator gave a wrong record. Continues with the next checkpoint that the coordinator announces.
+   */
   #refuse(what: string, record: CheckpointRecord | null, round: number): void {
     const { job } = this.#facts;
     const reason = `VERIFY_SOURCE: the coordinator gave ${what}`;

@@ -114,7 +114,7 @@ function* specialTokenFindings({ specialTokens, tally, kinds }: InspectionCounts
       `${countOf(doubleBos, 'sample')} with two beginning-of-text tokens at the start`,
     );
   }
-  // Rows in the formats `segments` and `tokens` bring their own special tokens, so missing ones may be intended.
+  // Rows in the formats `segments` and `tokens` bring their own special tokens, so a lack of them may be intended.
   const ownTokens = (kinds.segments ?? 0) + (kinds.tokens ?? 0);
   if (withoutBos > 0) {
     yield finding(

@@ -147,7 +147,7 @@ function sessionOptions(
         // Prepacking gives each matrix product its own packed copy of its weight. Training would hold two copies of
         // each weight, because the forward pass multiplies with W and the backward pass with Wᵀ. Unpacked weights stay
         // in the mapped file, and matrix products of many tokens are as fast without packing. There are two exceptions.
-        // The kernels of a quantised base are fast only on packed weights, which are no larger than unpacked ones.
+        // The kernels of a quantised base are fast only on packed weights, which are no larger than unpacked weights.
         // Generation multiplies single tokens with float32 weights, which takes 0.75 times as long if the weights are
         // packed (decision 055).
         disable_prepacking: packs ? '0' : '1',

@@ -16,7 +16,7 @@ export interface BaseModel {
   readonly parameters: number;
 }
 
-/** Maximum size of config.json in bytes; published ones have a few KiB. */
+/** Maximum size of config.json in bytes. The config of a published model has a few KiB. */
 export const MAX_CONFIG_BYTES = 2 ** 20;
 
 /**

@@ -198,7 +198,7 @@ export class TrainerProcess implements DataParallelWorker {
     return this.#call('lossGradient', { adapter, rows }, { signal });
   }
 
-  /** Pauses `train` before its next step, or lets it go on. Aborts and other requests are still served. */
+  /** Pauses `train` before its next step, or resumes it. Aborts and other requests are still served. */
   pause(isPaused: boolean): void {
     this.#child.pause(isPaused);
   }
