@@ -20,6 +20,7 @@ import { type PreparedJob, recordJob } from './record/new-job.ts';
 import { QueuePlace } from './record/queue-place.ts';
 import { defaultRetention } from './record/retention.ts';
 import { BlobRepair } from './recovery/blob-repair.ts';
+import { KeptRemovals } from './recovery/kept-removals.ts';
 import { LaterHeads } from './recovery/later-heads.ts';
 import { Rechecks } from './recovery/rechecks.ts';
 import { Scrub } from './recovery/scrub.ts';
@@ -98,7 +99,9 @@ export class Coordinator {
       signal: this.#stopping.signal,
     });
     const runs = this.#runs;
-    const requests = { network, store, clock, runs, newcomers: this.#newcomers, laterHeads, rechecks };
+    const keptRemovals = new KeptRemovals({ ...this.#deps, runs, signal: this.#stopping.signal });
+    const newcomers = this.#newcomers;
+    const requests = { network, store, clock, runs, newcomers, laterHeads, keptRemovals, rechecks };
     this.#cleanups.push(...answerNodes(requests));
     for (const run of this.#runs.values()) run.start();
     // A process that was killed when a job ended may not have opened the jobs that waited for it.

@@ -11,6 +11,7 @@ import { mayFetch } from './peers/blob-access.ts';
 import type { Newcomers } from './peers/newcomers.ts';
 import { byPriority } from './queue.ts';
 import { RecordAnswers } from './record/record-answers.ts';
+import type { KeptRemovals } from './recovery/kept-removals.ts';
 import type { LaterHeads } from './recovery/later-heads.ts';
 import { signedRemovals } from './recovery/lost-removals.ts';
 import type { Rechecks } from './recovery/rechecks.ts';
@@ -33,6 +34,7 @@ interface RequestDeps extends Pick<CoordinatorDeps, 'network' | 'store' | 'clock
   readonly runs: ReadonlyMap<string, JobRun>;
   readonly newcomers: Newcomers;
   readonly laterHeads: LaterHeads;
+  readonly keptRemovals: KeptRemovals;
   readonly rechecks: Rechecks;
 }
 
@@ -44,6 +46,7 @@ export function answerNodes({
   runs,
   newcomers,
   laterHeads,
+  keptRemovals,
   rechecks,
 }: RequestDeps): (() => void)[] {
   const records = new RecordAnswers({ clock });
@@ -120,7 +123,11 @@ export function answerNodes({
       laterHeads.note(run, peer, known ?? null);
       const { head, envelope } = record.heads.newest;
       const since = members.processes.takeNotice(peer, runId);
-      const isBehind = kept !== undefined && kept < context.keys.removals && members.has(peer);
+      const isLater = isNewer(known ?? head, head);
+      const isKeeper = kept !== undefined && members.has(peer);
+      // A later head of the member shows that this coordinator has lost records, perhaps also the record of the member.
+      const mayReplace = isKeeper && keptRemovals.note(run, peer, kept) && !isLater;
+      const isBehind = mayReplace && kept < context.keys.removals;
       const removals = isBehind ? signedRemovals(context) : null;
       return {
         head: isNewer(head, known ?? null) ? envelope : null,

@@ -94,14 +94,9 @@ export class Invites {
     if (name !== null && (name === SHARED || this.#named(name) !== null)) {
       throw coordinatorError('INVITE_EXISTS', `the job has an invite with the name "${name}"`, { name });
     }
-    if (this.#byId.size >= INVITES_PER_JOB) {
-      throw coordinatorError(
-        'TOO_MANY_INVITES',
-        `the job already has ${INVITES_PER_JOB} personal invites, which is the maximum`,
-        {
-          limit: INVITES_PER_JOB,
-        },
-      );
+    const limit = INVITES_PER_JOB;
+    if (this.#byId.size >= limit) {
+      throw coordinatorError('TOO_MANY_INVITES', `the job already has ${limit} personal invites`, { limit });
     }
     const token = randomBytes(TOKEN_BYTES).toString('base64url');
     const invite: StoredInvite = {
@@ -136,9 +131,8 @@ export class Invites {
       throw coordinatorError('INVITE_UNKNOWN', `the job has no invite "${text}"`, { invite: text });
     }
     const ids = matching.map(({ id }) => id);
-    throw coordinatorError('INVITE_AMBIGUOUS', `the ids of ${ids.length} invites begin with "${text}"`, {
-      ids,
-    });
+    const message = `the ids of ${ids.length} invites begin with "${text}"`;
+    throw coordinatorError('INVITE_AMBIGUOUS', message, { ids });
   }
 
   /** Checks that an invite can be revoked. @throws SwarmError INVITE_WITHOUT_TOKEN */
@@ -173,6 +167,14 @@ export class Invites {
     }
     deps.log.info({ invite: id ?? SHARED }, 'invite-revoked');
     return true;
+  }
+
+  /** Reads the revocations again, after another part of the coordinator has added some to the database. */
+  readRevocations(): void {
+    const { job, deps } = this.#context;
+    for (const invite of deps.store.invites.all(job)) this.#byId.set(invite.id, invite);
+    this.#revokedShared = deps.store.invites.revokedShared(job);
+    if (this.#revokedShared !== null) this.#sharedReaders.clear();
   }
 
   /** Returns whether the invite with which a member joined is revoked. */

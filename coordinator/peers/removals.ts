@@ -1,4 +1,4 @@
-import type { RunContext } from '../context.ts';
+import type { BanEnforcement, RunContext } from '../context.ts';
 import type { Outbox } from '../record/outbox.ts';
 import type { Receipts } from '../record/receipts.ts';
 import type { RoundDriver } from '../record/round-driver.ts';
@@ -17,6 +17,8 @@ const DISCONNECT_AFTER_MS = 500;
 
 /** Reason for removing a member permanently. */
 type Cause = 'revoked' | 'banned';
+
+type Banned = Parameters<BanEnforcement['remove']>[0];
 
 interface RemovalDeps {
   readonly context: RunContext;
@@ -89,6 +91,18 @@ export class Removals {
     const { members, invites } = this.#deps;
     const revoked = members.all().filter((member) => invites.isRevoked(member));
     this.#remove(revoked, 'revoked');
+  }
+
+  /**
+   * Carries out removals that were lost and are in the database again. The transaction that restored the removals must
+   * have changed the job key.
+   * @param restored invites that were revoked, and bans
+   */
+  carryOut({ invites, bans }: { invites: readonly { id: string }[]; bans: readonly Banned[] }): void {
+    this.#deps.invites.readRevocations();
+    for (const { id } of invites) this.#disconnect(this.#deps.invites.boundTo(id).keys());
+    this.removeRevoked();
+    for (const ban of bans) this.#deps.context.enforcement.remove(ban);
   }
 
   #membersOf(who: Who): StoredPeer[] {

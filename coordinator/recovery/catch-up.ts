@@ -4,7 +4,7 @@ import type { RunContext } from '../context.ts';
 import { makeHead } from '../record/heads.ts';
 import { JobSettings } from '../record/job-settings.ts';
 import type { LostCheckpoint, LostRecords } from './lost-records.ts';
-import { restoreRemovals } from './lost-removals.ts';
+import { missingRemovals, restoreRemovals } from './lost-removals.ts';
 
 /**
  * Adds to the database the records that nodes have returned, and makes a head that is later than the heads of these
@@ -62,8 +62,7 @@ export function catchUp(
     }
   }
   const { removals } = lost;
-  if (removals !== null && removals.sequence > context.keys.removals)
-    restoreRemovals(removals.sealed, context);
+  if (removals !== null) restoreRemovals(missingRemovals(removals.sealed, context), context);
   // Make a new job key, because persons who were removed after the backup know the key in the backup.
   context.keys.rotate({ after: removals?.sequence });
   const ordinal = lost.head.checkpoint.ordinal;

@@ -99,7 +99,8 @@ export function lostRecords(
   return { head, checkpoints: chain, ancestor, receipts, settings, removals };
 }
 
-function verified<K extends MessageKind>(kind: K, bytes: Uint8Array): Verified<K> | null {
+/** Verifies a message; returns null if the message is not valid. */
+export function verified<K extends MessageKind>(kind: K, bytes: Uint8Array): Verified<K> | null {
   try {
     return verifyMessage(kind, bytes);
   } catch (error) {

@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { decodeCbor, encodeCbor } from '../../protocol/cbor.ts';
 import { signMessage } from '../../protocol/signing.ts';
 import type { RunContext } from '../context.ts';
+import type { RevokedShared, StoredBan } from '../store/store.ts';
 
 /**
  * Maximum numbers of revoked invites and of bans in a record. With these numbers, the record stays below its maximum
@@ -68,25 +69,41 @@ export function signedRemovals({ job, keys, deps }: Context): Uint8Array | null 
   );
 }
 
+/** Removals of a record that the database of the coordinator lacks. */
+export interface MissingRemovals {
+  readonly invites: readonly { readonly id: string; readonly revokedAt: number }[];
+  readonly shared: RevokedShared | null;
+  readonly bans: readonly Omit<StoredBan, 'id' | 'pardonedAt'>[];
+}
+
 /**
- * Adds the removals of a record to the database. The caller must call this function in a transaction, and start the job
- * again afterwards, which removes the members.
+ * Returns the removals of a record that the database lacks. Bans that the operator has lifted are in the database, so
+ * they are not missing.
  * @param sealed the content of a record that this coordinator has signed
+ * @throws SwarmError HEAD_UNREADABLE, MESSAGE_* if the coordinator cannot read the record
  */
-export function restoreRemovals(sealed: Uint8Array, { job, keys, deps }: Context): void {
-  const { store, log } = deps;
-  const bytes = keys.decryptOwn(sealed);
-  const content = decodeCbor(bytes, removalsContentSchema, REMOVALS_BYTES);
+export function missingRemovals(
+  sealed: Uint8Array,
+  { job, keys, deps: { store } }: Context,
+): MissingRemovals {
+  const content = decodeCbor(keys.decryptOwn(sealed), removalsContentSchema, REMOVALS_BYTES);
   const known = new Map(store.invites.all(job).map((invite) => [invite.id, invite]));
-  for (const { id, revokedAt } of content.invites) {
-    if (known.get(id)?.revokedAt === null) store.invites.revoke(job, id, revokedAt);
-  }
-  if (content.shared !== null && store.invites.revokedShared(job) === null) {
-    store.invites.revokeShared(job, content.shared);
-  }
-  for (const { isForAllJobs, ...ban } of content.bans) {
-    const isKnown = store.bans.of(ban).some(({ at, peer }) => at === ban.at && peer === ban.peer);
-    if (!isKnown) store.bans.insert({ ...ban, job: isForAllJobs ? null : job });
-  }
-  log.warn({ job, invites: content.invites.length, bans: content.bans.length }, 'removals-restored');
+  return {
+    invites: content.invites.filter(({ id }) => known.get(id)?.revokedAt === null),
+    shared: store.invites.revokedShared(job) === null ? content.shared : null,
+    bans: content.bans
+      .filter((ban) => !store.bans.of(ban).some(({ at, peer }) => at === ban.at && peer === ban.peer))
+      .map(({ isForAllJobs, ...ban }) => ({ ...ban, job: isForAllJobs ? null : job })),
+  };
+}
+
+/**
+ * Adds removals to the database. The caller must call this function in a transaction, and remove the members afterwards.
+ */
+export function restoreRemovals({ invites, shared, bans }: MissingRemovals, { job, deps }: Context): void {
+  const { store, log } = deps;
+  for (const { id, revokedAt } of invites) store.invites.revoke(job, id, revokedAt);
+  if (shared !== null) store.invites.revokeShared(job, shared);
+  for (const ban of bans) store.bans.insert(ban);
+  log.warn({ job, invites: invites.length, bans: bans.length }, 'removals-restored');
 }

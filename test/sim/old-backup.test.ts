@@ -16,12 +16,12 @@ const ROUNDS = 8;
 const DEADLINE_MS = 10 * 60_000;
 
 /** A coordinator with three nodes. Its database is a file. */
-async function swarm(seed: number, { rounds = ROUNDS } = {}) {
+async function swarm(seed: number, { rounds = ROUNDS, minPeers = 2 } = {}) {
   const random = new SeededRandom(seed);
   const clock = new VirtualClock(1_700_000_000_000);
   const network = new VirtualNetwork({ delayMs: [1, 50], loss: 0, duplicates: 0 }, { clock, random });
   const environment = { clock, network, random, log: silentLogger };
-  const toy = toyJob(COORDINATOR, { rounds: { count: rounds, minPeers: 2, maxSeconds: 60, localSteps: 4 } });
+  const toy = toyJob(COORDINATOR, { rounds: { count: rounds, minPeers, maxSeconds: 60, localSteps: 4 } });
   const storePath = join(await temporaryFolder(), 'coordinator.sqlite');
   const retention = { checkpoints: 2, rounds: 3 };
   const coordinator = new VirtualCoordinator({ toy, retention, storePath }, environment);
@@ -143,6 +143,51 @@ test.each([
   expect(key.id).toBeGreaterThan(keyBefore.id + 1);
   expect(key.key).not.toEqual(keyBefore.key);
 });
+
+test.each([
+  { when: 'no removal after the restore', removalsAfter: 0 },
+  { when: 'three removals after the restore', removalsAfter: 3 },
+])(
+  'a banned person who answers first is removed when an honest node comes ($when)',
+  async ({ removalsAfter }) => {
+    const { coordinator, nodes, clock, job, reach, events } = await swarm(7, { rounds: 200, minPeers: 1 });
+    await reach(2);
+    const restore = coordinator.backUp();
+    await reach(4);
+    await clock.run(() => false, 500);
+    const banned = nodes[2]!;
+    const honest = nodes.slice(0, 2);
+    // The node of the banned person never gets the record of the ban.
+    banned.crash();
+    coordinator.ban(banned.peer);
+    await clock.run(() => false, 20_000);
+    coordinator.crash();
+    for (const node of honest) node.crash();
+    restore();
+    coordinator.start();
+    banned.start();
+    const isBack = await clock.run(() => events().some(({ type }) => type === 'caught-up'), 60_000);
+    expect(isBack).toBe(true);
+    const bans = () => coordinator.store.bans.inForce(clock.now(), 10);
+    const members = () => coordinator.store.peers.all(job).map(({ peer }) => peer);
+    expect(bans()).toEqual([]);
+    expect(members()).toContain(banned.peer);
+    for (let i = 0; i < removalsAfter; i++) coordinator.ban(signerOf(80 + i).peerId);
+    for (let i = 0; i < removalsAfter; i++) coordinator.invite();
+    const keyBefore = coordinator.store.keys.find(job)!;
+    for (const node of honest) node.start();
+    const isOut = await clock.run(() => !members().includes(banned.peer), 30_000);
+    expect(isOut, 'the banned person is removed').toBe(true);
+    expect(bans().filter(({ peer }) => peer === banned.peer)).toMatchObject([{ cause: 'operator' }]);
+    expect(coordinator.store.keys.find(job)!.id).toBeGreaterThan(keyBefore.id);
+    await clock.run(() => false, 20_000);
+    const { id } = coordinator.store.keys.find(job)!;
+    for (const node of honest) expect(node.store.kept.newestRemovals(job)).toBe(id - 1);
+    // Both nodes return the record, and the second one adds nothing.
+    expect(events().filter(({ type }) => type === 'banned')).toHaveLength(1);
+    expect(events().filter(({ type }) => type === 'caught-up')).toHaveLength(1);
+  },
+);
 
 test('nodes that are started again give the later head too', async () => {
   const all = await swarm(2);

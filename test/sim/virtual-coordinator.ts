@@ -231,6 +231,13 @@ export class VirtualCoordinator {
     return invites.create({ name: null, role, uses: 2, expiresAt: null }).token;
   }
 
+  /** Makes and revokes a personal invite, which changes the job key. */
+  revokeInvite(): void {
+    const { invites, removals } = this.#coordinator!.jobs()[0]!.members;
+    const request = { name: null, role: 'contributor', uses: 1, expiresAt: null } as const;
+    removals.revokeInvite(invites.create(request).invite.id);
+  }
+
   /** Resumes the job if it is paused, as an operator does. */
   resume(): void {
     if (this.alive && this.phase === 'paused') this.#coordinator!.jobs()[0]!.operate({ type: 'resume' });

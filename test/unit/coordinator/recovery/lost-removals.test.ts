@@ -1,5 +1,9 @@
 import { expect, test } from 'vitest';
-import { restoreRemovals, signedRemovals } from '../../../../coordinator/recovery/lost-removals.ts';
+import {
+  missingRemovals,
+  restoreRemovals,
+  signedRemovals,
+} from '../../../../coordinator/recovery/lost-removals.ts';
 import { verifyMessage } from '../../../../protocol/signing.ts';
 import { World } from '../world.ts';
 
@@ -19,10 +23,10 @@ test('a record has the revoked invites, only their coordinator can read it, and 
   const revokedAt = (id: string) => world.store.invites.all(job).find((one) => one.id === id)!.revokedAt;
   const at = revokedAt(gone!.id);
   world.store.invites.revoke(job, gone!.id, null as never);
-  world.store.transaction(() => restoreRemovals(message.sealed, context));
+  world.store.transaction(() => restoreRemovals(missingRemovals(message.sealed, context), context));
   expect(revokedAt(gone!.id)).toBe(at);
   expect(revokedAt(kept!.id)).toBe(null);
   const damaged = message.sealed.slice();
   damaged[20]! ^= 1;
-  expect(() => restoreRemovals(damaged, context)).toThrow();
+  expect(() => missingRemovals(damaged, context)).toThrow();
 });

@@ -1,0 +1,114 @@
+import { withDeadline } from '../../common/deadline.ts';
+import { isSwarmError } from '../../common/errors.ts';
+import { RPC_TIMEOUT_MS } from '../../protocol/limits.ts';
+import type { CoordinatorDeps } from '../context.ts';
+import type { JobRun } from '../job-run.ts';
+import { verified } from './lost-records.ts';
+import { type MissingRemovals, missingRemovals, restoreRemovals } from './lost-removals.ts';
+
+/** Minimum time between two requests to a member that has not answered. */
+const RETRY_MS = 60_000;
+/** Maximum number of remembered members. In an open job, one person can have any number of members. */
+const REMEMBERED = 8192;
+
+interface Deps extends Pick<CoordinatorDeps, 'network' | 'clock' | 'log'> {
+  readonly signal: AbortSignal;
+  /** The running jobs, by digest. */
+  readonly runs: ReadonlyMap<string, JobRun>;
+}
+
+/**
+ * Restores removals that members keep and this coordinator has lost. After a restore from an old backup, the nodes that
+ * answer first may have no record, because a removed person can be among them. The coordinator therefore asks each
+ * member once for its record, also after it has caught up.
+ */
+export class KeptRemovals {
+  readonly #deps: Deps;
+  /** Members that need not be asked now, by job and peer, and the time until then on the monotonic clock. */
+  readonly #until = new Map<string, number>();
+  /** Addresses of the members that the coordinator is asking. Asks one member of each address at a time. */
+  readonly #asking = new Set<string>();
+
+  constructor(deps: Deps) {
+    this.#deps = deps;
+  }
+
+  /**
+   * Asks a member for its record if this coordinator may lack removals of the record.
+   * @param kept number of the record
+   * @returns whether the member may replace its record, because this coordinator has all removals of the record
+   */
+  note(run: JobRun, peer: string, kept: number): boolean {
+    if (kept === 0) return true;
+    const { job, keys, stored } = run.context;
+    // The first recovery from a backup raises the term to 2. Numbers that the coordinator gives after the restore may
+    // exceed the number of the lost record, so a smaller number does not show that the record is known.
+    if (stored.term === 1 && kept <= keys.removals) return true;
+    const { network, clock, log, signal } = this.#deps;
+    const key = `${job} ${peer}`;
+    const until = this.#until.get(key) ?? 0;
+    if (until === Number.POSITIVE_INFINITY) return true;
+    const address = network.networkOf(peer);
+    if (clock.monotonic() < until || this.#asking.has(address) || signal.aborted) return false;
+    this.#asking.add(address);
+    this.#remember(key, clock.monotonic() + RETRY_MS);
+    void this.#ask(run, peer)
+      .then((isDone) => {
+        if (isDone) this.#remember(key, Number.POSITIVE_INFINITY);
+      })
+      .catch((error: unknown) => log.debug({ job, peer, error }, 'removals-not-recalled'))
+      .finally(() => this.#asking.delete(address));
+    return false;
+  }
+
+  /** Returns whether the removals of the member's record are in the database. @throws if the member does not answer */
+  async #ask({ context: { job }, record }: JobRun, peer: string): Promise<boolean> {
+    const { network, clock, signal, runs } = this.#deps;
+    const limits = { clock, ms: RPC_TIMEOUT_MS, signal, what: 'the request "recall"' };
+    const after = record.checkpoint.checkpoint.round;
+    const answer = await withDeadline(limits, (inner) =>
+      network.request(peer, 'recall', { job, after }, { signal: inner }),
+    );
+    // The job may have been started again meanwhile.
+    const run = runs.get(job);
+    if (run === undefined || run.context.signal.aborted) return false;
+    if (answer.removals !== undefined) this.#restore(run, answer.removals);
+    return true;
+  }
+
+  #restore(run: JobRun, envelope: Uint8Array): void {
+    const { network, log } = this.#deps;
+    const { context, driver, members } = run;
+    const { job, keys, enforcement } = context;
+    const found = verified('removals', envelope);
+    if (found?.author !== network.signer.peerId || found.message.job !== job) return;
+    const { sequence, sealed } = found.message;
+    let missing: MissingRemovals;
+    try {
+      missing = missingRemovals(sealed, context);
+    } catch (error) {
+      if (!isSwarmError(error)) throw error;
+      log.error({ job, error }, 'removals-unreadable');
+      return;
+    }
+    const { invites, shared, bans } = missing;
+    if (invites.length + bans.length === 0 && shared === null && sequence <= keys.removals) return;
+    driver.transact((outbox) => {
+      restoreRemovals(missing, context);
+      for (const ban of bans) {
+        enforcement.changeKeys(ban);
+        const { peer, cause, reason, until } = ban;
+        outbox.event({ type: 'banned', peer, cause, reason, until });
+      }
+      // The new number also makes all nodes fetch the record with all removals.
+      keys.rotate({ after: sequence });
+    });
+    members.removals.carryOut(missing);
+  }
+
+  #remember(key: string, until: number): void {
+    this.#until.delete(key);
+    this.#until.set(key, until);
+    if (this.#until.size > REMEMBERED) this.#until.delete(this.#until.keys().next().value!);
+  }
+}
