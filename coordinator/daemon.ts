@@ -179,6 +179,7 @@ export async function startCoordinator(
         new TaskEvaluator(model, { ...workDeps, evaluate: evaluateInProcess }),
         new Sampler(model, { ...workDeps, sample: sampleInProcess }),
       ],
+      log,
     });
     coordinator.onEvent((event) => work.observe(event));
     const sweeps = new Sweeps({ coordinator, store, clock, log });

@@ -1,3 +1,4 @@
+import type { Logger } from '../../common/logger.ts';
 import type { JobEvent } from '../../monitor/job-events.ts';
 
 /** A source of work on the checkpoints of jobs. */
@@ -15,11 +16,13 @@ const OCCASIONS: readonly JobEvent['type'][] = ['job-created', 'checkpoint', 'ro
  */
 export class BackgroundWork {
   readonly #sources: WorkSource[];
+  readonly #log: Logger;
   readonly #life = new AbortController();
   #running: Promise<void> | null = null;
 
-  constructor(deps: { sources: readonly WorkSource[] }) {
-    this.#sources = [...deps.sources];
+  constructor({ sources, log }: { sources: readonly WorkSource[]; log: Logger }) {
+    this.#sources = [...sources];
+    this.#log = log;
   }
 
   /** Does the work that is due, for example because an earlier process ended before its turn. */
@@ -43,7 +46,13 @@ export class BackgroundWork {
 
   async #workAll(): Promise<void> {
     const { signal } = this.#life;
-    for (let work = this.#next(); work !== null; work = this.#next()) await work(signal);
+    try {
+      for (let work = this.#next(); work !== null; work = this.#next()) await work(signal);
+    } catch (error) {
+      // For example, the disk is full, or the job was started again meanwhile. The rounds go on, and the next occasion
+      // tries again.
+      if (!signal.aborted) this.#log.error({ error }, 'background-work-failed');
+    }
   }
 
   #next(): ReturnType<WorkSource['next']> {

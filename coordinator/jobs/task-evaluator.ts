@@ -20,7 +20,7 @@ export interface TaskEvaluatorOptions {
 }
 
 export interface TaskEvaluatorDeps {
-  readonly coordinator: Pick<Coordinator, 'jobs'>;
+  readonly coordinator: Pick<Coordinator, 'jobs' | 'find'>;
   readonly store: Store;
   /** Returns the folder of a base, in Hugging Face layout. */
   readonly baseFolder: (base: Manifest['base']) => Promise<string>;
@@ -74,9 +74,10 @@ export class TaskEvaluator implements WorkSource {
     round: number,
     signal: AbortSignal,
   ): Promise<void> {
-    const { store, baseFolder, folders, clock, log, evaluate } = this.#deps;
+    const { coordinator, store, baseFolder, folders, clock, log, evaluate } = this.#deps;
     const { cacheDir, compute } = this.#options;
     const { job, stored, manifest } = run.context;
+    const { digest } = store.rounds.checkpoint(job, round)!;
     const since = clock.monotonic();
     const onLog = (line: string): void => log.debug({ line }, 'tasks-output');
     let figures: FlatFigures | null = null;
@@ -95,7 +96,9 @@ export class TaskEvaluator implements WorkSource {
     const seconds = (clock.monotonic() - since) / 1000;
     const value = metric === null ? null : (figures?.[metric.figure] ?? null);
     const score = value === null ? null : metric!.higherIsBetter ? value : -value;
-    run.driver.transact((outbox) => {
+    // A recovery may have started the job again meanwhile, without this checkpoint.
+    if (store.rounds.checkpoint(job, round)?.digest !== digest) return;
+    coordinator.find(job).driver.transact((outbox) => {
       store.tasks.add(job, { round, figures, score, reason, seconds, at: clock.now() });
       if (figures === null) outbox.event({ type: 'tasks-failed', round, reason });
       else {

@@ -74,15 +74,19 @@ export class IdentityRuns {
   note({ peer, run, issuedAt = 0 }: SignOfLife): 'alone' | 'proven' | 'later' {
     const now = this.#clock.monotonic();
     const runs = this.#peers.get(peer);
+    // Old heartbeats can be replayed after a restart of this coordinator. So only a request shows that a process runs, and
+    // the heartbeats of this process count from then on.
+    const isRequest = issuedAt === 0;
+    const known = runs?.earliest.id === run ? runs.earliest : runs?.later.get(run);
+    if (!isRequest && known === undefined) return 'alone';
     const fresh = { id: run, since: this.#clock.now(), seenAt: now, issuedAt };
     if (runs === undefined) {
       if (this.#peers.size >= IDENTITIES) this.#peers.delete(this.#peers.keys().next().value!);
       this.#peers.set(peer, { earliest: fresh, later: new Map(), untold: null });
       return 'alone';
     }
-    const known = runs.earliest.id === run ? runs.earliest : runs.later.get(run);
     if (known !== undefined) {
-      if (issuedAt !== 0 && issuedAt <= known.issuedAt) return this.#verdict(runs, run);
+      if (!isRequest && issuedAt <= known.issuedAt) return this.#verdict(runs, run);
       known.issuedAt = Math.max(known.issuedAt, issuedAt);
       known.seenAt = now;
     }
@@ -91,7 +95,8 @@ export class IdentityRuns {
     runs.later.delete(run);
     const later = (known as LaterRun | undefined) ?? { ...fresh, earlierAt: null, isProven: false };
     if (now - runs.earliest.seenAt > SILENT_MS) {
-      this.#handOver(runs, later);
+      if (isRequest) this.#handOver(runs, later);
+      else runs.later.set(run, later);
       return 'alone';
     }
     if (runs.later.size >= LATER_RUNS) runs.later.delete(runs.later.keys().next().value!);

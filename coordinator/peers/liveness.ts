@@ -210,14 +210,16 @@ export class Liveness {
     const known = this.#peers.get(author);
     if (heartbeat.job !== job || !this.#isMember(author) || this.#left.has(author)) return false;
     const { run, issuedAt } = heartbeat;
-    if (run !== undefined && !this.#events.onRun({ peer: author, run, issuedAt })) return false;
+    const skewMs = issuedAt - now;
+    const isOnTime = Math.abs(skewMs) <= CLOCK_SKEW_MS;
+    // An old heartbeat of an ended process is no sign of life, but may be replayed after a restart of the coordinator.
+    if (run !== undefined && isOnTime && !this.#events.onRun({ peer: author, run, issuedAt })) return false;
     // A replayed heartbeat must not keep a dead node present, so only a heartbeat with a later time than the last one
     // counts. If the time of the last heartbeat is more than CLOCK_SKEW_MS in the future, our clock was set back after
     // its arrival. In this case, an earlier time does not prove a replay.
     const last = this.#issued.get(author) ?? 0;
     if (heartbeat.issuedAt <= last && last <= now + CLOCK_SKEW_MS) return false;
-    const skewMs = heartbeat.issuedAt - now;
-    if (Math.abs(skewMs) > CLOCK_SKEW_MS) {
+    if (!isOnTime) {
       deps.log.warn({ peer: author, skewMs, limitMs: CLOCK_SKEW_MS }, 'heartbeat-refused');
       this.#clockOff.add(author);
       return false;

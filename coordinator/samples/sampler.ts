@@ -24,7 +24,7 @@ export interface SamplerOptions {
 }
 
 export interface SamplerDeps {
-  readonly coordinator: Pick<Coordinator, 'jobs'>;
+  readonly coordinator: Pick<Coordinator, 'jobs' | 'find'>;
   readonly store: Store;
   /** Returns the folder of a base, in Hugging Face layout. */
   readonly baseFolder: (base: Manifest['base']) => Promise<string>;
@@ -74,8 +74,9 @@ export class Sampler implements WorkSource {
   }
 
   async #sample(run: JobRun, samples: JobSamples, round: number, signal: AbortSignal): Promise<void> {
-    const { store, clock, log } = this.#deps;
+    const { coordinator, store, clock, log } = this.#deps;
     const { job, stored } = run.context;
+    const { digest } = store.rounds.checkpoint(job, round)!;
     const since = clock.monotonic();
     let texts: SampleText[] | null = null;
     let reason = '';
@@ -90,7 +91,9 @@ export class Sampler implements WorkSource {
     if (signal.aborted) return;
     const seconds = (clock.monotonic() - since) / 1000;
     const best = bestCheckpoint(job, store)?.round ?? null;
-    run.driver.transact((outbox) => {
+    // A recovery may have started the job again meanwhile, without this checkpoint.
+    if (store.rounds.checkpoint(job, round)?.digest !== digest) return;
+    coordinator.find(job).driver.transact((outbox) => {
       store.samples.add(job, { round, texts, reason, seconds, at: clock.now() }, best);
       outbox.event(
         texts === null ? { type: 'samples-failed', round, reason } : { type: 'sampled', round, seconds },

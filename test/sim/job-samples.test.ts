@@ -42,7 +42,7 @@ function sampler(world: World, sample: (round: number, request: SampleRequest) =
       sample: (request) => sample(Number(request.adapter.split('/').at(-1)), request),
     },
   );
-  const work = new BackgroundWork({ sources: [source] });
+  const work = new BackgroundWork({ sources: [source], log: silentLogger });
   onTestFinished(() => work.stop());
   return work;
 }
@@ -113,4 +113,21 @@ test('the newest results and that of the best checkpoint are kept', async () => 
   }
   expect(samples.rounds(job)).toHaveLength(KEPT_RESULTS + 1);
   expect(samples.rounds(job).slice(0, 2)).toEqual([2, last - KEPT_RESULTS + 1]);
+});
+
+test('an error while the result is stored ends nothing, and the next occasion tries again', async () => {
+  const world = await played(3);
+  const { samples } = world.store;
+  let failures = 0;
+  const source = sampler(world, continued([]));
+  const add = samples.add.bind(samples);
+  samples.add = (...result) => {
+    if (failures++ > 0) return add(...result);
+    throw new Error('the disk is full');
+  };
+  source.start();
+  await expect.poll(() => failures).toBe(1);
+  expect(samples.rounds(world.toy.job)).toEqual([]);
+  source.start();
+  await expect.poll(() => samples.rounds(world.toy.job)).toContain(3);
 });

@@ -55,7 +55,7 @@ function evaluator(world: World, valueAt: (round: number) => number | Error | Pr
       },
     },
   );
-  const started = new BackgroundWork({ sources: [source] });
+  const started = new BackgroundWork({ sources: [source], log: silentLogger });
   world.coordinator.onEvent((event) => started.observe(event));
   onTestFinished(() => started.stop());
   const isDone = (): boolean => asked.length > 0 && world.store.tasks.unevaluated(world.toy.job).length === 0;

@@ -54,12 +54,34 @@ test('a restart is no duplicate, also when messages of the ended process arrive 
 });
 
 test('a replayed heartbeat of an ended process proves nothing', () => {
+  runs.note({ peer, run: FIRST });
   runs.note({ peer, run: FIRST, issuedAt: 1_000 });
+  runs.note({ peer, run: SECOND });
   for (let second = 0; second < 60; second += 2) {
     expect(runs.note({ peer, run: SECOND, issuedAt: 2_000 + second })).toBe('alone');
     expect(runs.note({ peer, run: FIRST, issuedAt: 1_000 })).toBe('alone');
     clock.advance(2_000);
   }
+});
+
+test('old heartbeats of an ended process, replayed in order after a restart of the coordinator, change nothing', () => {
+  runs.note({ peer, run: FIRST, issuedAt: 1_000 });
+  expect(runs.join({ peer, run: SECOND })).toBe('admitted');
+  for (let second = 0; second < 60; second += 2) {
+    expect(runs.note({ peer, run: SECOND })).toBe('alone');
+    expect(runs.note({ peer, run: FIRST, issuedAt: 1_000 + second })).toBe('alone');
+    clock.advance(2_000);
+  }
+  expect(runs.duplicateSince(peer)).toBe(null);
+});
+
+test('heartbeats keep a known process alive', () => {
+  runs.join({ peer, run: FIRST });
+  for (let second = 2; second < 40; second += 2) {
+    clock.advance(2_000);
+    runs.note({ peer, run: FIRST, issuedAt: 1_000 + second });
+  }
+  expect(runs.join({ peer, run: SECOND })).toBe('wait');
 });
 
 test('a process may join when the earlier one has been silent for 5 s, or has left', () => {
