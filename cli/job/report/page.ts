@@ -29,7 +29,7 @@ export function reportPage(report: JobReport): string {
 <title>${escapeHtml(title)}</title>
 <style>${STYLE}</style>
 </head>
-<body>
+<body><main>
 <h1>${escapeHtml(title)}</h1>
 <dl>${summary(report)
     .map(([name, value]) => `<dt>${escapeHtml(name)}</dt><dd>${escapeHtml(value)}</dd>`)
@@ -43,7 +43,7 @@ ${samples(report)}
 ${settings(report)}
 ${verification(report)}
 <p class="soft">Written by lora-swarm ${escapeHtml(report.version)} at ${time(report.at)}.</p>
-</body>
+</main></body>
 </html>
 `;
 }
@@ -105,7 +105,7 @@ function checkpointTable({ checkpoints }: JobReport): string {
       digest.slice(0, 12),
       isBest ? 'best' : '',
     ]);
-  const head = ['round', 'held-out loss', 'nodes', 'tokens', 'update bytes', 'digest', ''];
+  const head = ['round', 'held-out loss', 'nodes', 'tokens', 'update bytes', 'digest', 'note'];
   return `<h2>Checkpoints</h2>${tableOf(head, rows)}`;
 }
 
@@ -125,7 +125,7 @@ function taskTable({ checkpoints, job }: JobReport): string {
     ]);
   const metric = job.tasks?.metric ?? null;
   const note = metric === null ? '' : `<p>${escapeHtml(metric)} decides which checkpoint is the best.</p>`;
-  return `<h2>Tasks</h2>${note}${tableOf(['round', ...names, ''], rows)}`;
+  return `<h2>Tasks</h2>${note}${tableOf(['round', ...names, 'note'], rows)}`;
 }
 
 function nodeTable({ nodes }: JobReport): string {
