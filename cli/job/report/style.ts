@@ -6,7 +6,7 @@ body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(
 h1 { font-size: 1.5rem; } h2 { font-size: 1.1rem; margin-top: 2rem; } h3 { font-size: 1rem; } .soft, dt { color: var(--soft); }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; } dd { margin: 0; overflow-wrap: anywhere; }
 .wide { overflow-x: auto; } table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-td, th { text-align: left; vertical-align: top; padding: .25rem .8rem .25rem 0; border-top: 1px solid var(--line); overflow-wrap: anywhere; }
+td, th { text-align: left; vertical-align: top; padding: .25rem .8rem .25rem 0; border-top: 1px solid var(--line); }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; margin: 0; font-size: .9em; } .commands { margin-bottom: 1rem; }
 svg { max-width: 40rem; width: 100%; } svg text { font-size: 12px; fill: var(--soft); } .axis { stroke: var(--line); fill: none; }
 polyline { fill: none; stroke-width: 1.5; } polyline.training { stroke: var(--soft); } polyline.held-out { stroke: var(--note); } circle { fill: var(--note); }
