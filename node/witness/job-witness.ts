@@ -118,7 +118,8 @@ export class JobWitness {
       last = round;
       this.#verified = { record, round };
     }
-    const { round: announced } = head.checkpoint;
+    // The coordinator may answer with an older head than the node has.
+    const announced = Math.max(head.checkpoint.round, newest);
     if (last >= announced) return;
     const what = last < 0 ? 'no checkpoint' : `only checkpoints up to round ${last}`;
     this.#refuse(`${what}, but announced one of round ${announced}`, parent, newest);

@@ -51,12 +51,16 @@ async function witnessOf({ others = {}, supplied = false, spare = 1e9 }: Setup =
   const headOf = (job: KeptJob) => verifyMessage('head', job.records.at(-1)!.heads[0]!).message;
   const answer = (peer: string, method: string, { ordinal, round }: { ordinal: number; round: number }) => {
     const shown = jobs[peer]!;
-    if (method === 'manifest') return { manifest: shown.manifest, head: shown.records.at(-1)!.heads[0] };
+    if (method === 'manifest') {
+      return { manifest: shown.manifest, head: (heads[peer] ?? shown).records.at(-1)!.heads[0] };
+    }
     if (method === 'figures') return { figures: shown.records[round]?.figures ?? null };
     const { checkpoint, proofs, residual: digest } = shown.records[ordinal] ?? shown.records.at(-1)!;
     const residual = digest && { digest, size: shown.blobs.get(digest)!.byteLength };
     return { checkpoint, proofs, residual };
   };
+  /** By peer id: the job with the head that a coordinator gives, if it is not the head that the node has. */
+  const heads: Record<string, KeptJob> = {};
   /** Called before each answer. */
   const gates: Record<string, (signal: AbortSignal) => Promise<void>> = {};
   const network = {
@@ -106,7 +110,7 @@ async function witnessOf({ others = {}, supplied = false, spare = 1e9 }: Setup =
     (await readdir(join(home, 'witness'))).filter((name) => name.endsWith('.bundle'));
   const folder = join(home, 'witness');
   await mkdir(folder);
-  return { look, witness, found, failed, calls, files, folder, blobs, pauses, gates, verifications };
+  return { look, witness, found, failed, calls, files, folder, blobs, pauses, gates, heads, verifications };
 }
 
 /** Rejects when a signal aborts. */
@@ -198,6 +202,19 @@ test('a checkpoint whose parent is not the one that was verified before is a pro
     ),
   );
   expect(found).toMatchObject([{ round: 3, code: 'VERIFY_CHAIN' }]);
+});
+
+test('a coordinator that gives only an older head is reported once, and not asked for ever', async () => {
+  const { look, found, calls, heads } = await witnessOf();
+  await look(upTo(kept, 3));
+  heads[COORDINATOR.peerId] = upTo(kept, 3);
+  await look(kept);
+  expect(found).toMatchObject([
+    { round: 3, code: 'VERIFY_SOURCE', reason: expect.stringContaining('announced one of round 3') },
+  ]);
+  const before = calls.length;
+  await look(kept);
+  expect(calls).toHaveLength(before);
 });
 
 test('a coordinator that does not answer delays no verification of another job', async () => {
