@@ -52,7 +52,7 @@ export class JobWitness {
     this.#facts = facts;
     this.#deps = deps;
     this.#work = join(facts.folder, facts.job);
-    this.#blobs = new WitnessBlobs({ coordinator: facts.coordinator, folder: this.#work }, deps);
+    this.#blobs = new WitnessBlobs({ ...facts, folder: this.#work }, deps);
   }
 
   /**
@@ -70,7 +70,12 @@ export class JobWitness {
   /** Waits for the running call of `follow`, and deletes the working files. */
   async end(): Promise<void> {
     await this.#running;
+    await this.#clear();
+  }
+
+  async #clear(): Promise<void> {
     await rm(this.#work, { recursive: true, force: true });
+    this.#deps.space.release(this.#facts.job);
   }
 
   async #follow({ round }: Head['checkpoint'], signal: AbortSignal): Promise<void> {
@@ -173,7 +178,8 @@ export class JobWitness {
       );
     } finally {
       // After a pause, the witness goes on with the blobs that it has fetched.
-      if (!signal.aborted) await rm(this.#work, { recursive: true, force: true });
+      if (signal.aborted) await rm(file, { force: true });
+      else await this.#clear();
     }
   }
 }

@@ -1,4 +1,4 @@
-import { readdir } from 'node:fs/promises';
+import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { renameDurably } from '../../common/durable.ts';
 
@@ -7,6 +7,19 @@ import { renameDurably } from '../../common/durable.ts';
  * proof. A bundle can have a few GiB, so without this limit a hostile coordinator could fill the disk.
  */
 export const KEPT_PROOFS = 4;
+
+/** Returns the size of all proofs in a folder, in bytes. Does not count the working files in its subfolders. */
+export async function proofBytes(folder: string): Promise<number> {
+  const entries = await readdir(folder, { withFileTypes: true });
+  const files = entries.filter((entry) => entry.isFile());
+  // The owner of the machine may delete a proof meanwhile. It then counts as empty.
+  const sizes = files.map(({ name }) =>
+    stat(join(folder, name))
+      .then(({ size }) => size)
+      .catch(() => 0),
+  );
+  return (await Promise.all(sizes)).reduce((sum, size) => sum + size, 0);
+}
 
 /**
  * Moves a bundle to the place of a proof against a job.

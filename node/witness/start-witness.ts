@@ -1,10 +1,10 @@
 import { mkdir, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { folderBytes } from '../../storage/folder-size.ts';
 import { verifyInProcess } from '../../verify/process/verify-in-process.ts';
 import { demandOf, type NodePolicy } from '../limits/policy.ts';
 import type { SwarmNodes } from '../sharing/swarm-nodes.ts';
 import type { BlobOrigins } from '../store/blob-origins.ts';
+import { proofBytes } from './proofs.ts';
 import { WITNESS_FOLDER, Witness, type WitnessDeps } from './witness.ts';
 
 interface StartDeps extends Pick<WitnessDeps, 'network' | 'blobs' | 'pauses' | 'clock' | 'log'> {
@@ -28,7 +28,7 @@ export async function startWitness(
     const contexts = jobs().flatMap(({ context }) => context ?? []);
     const [first, ...others] = contexts.map(({ manifest }) => manifest);
     const needed = first === undefined ? 0 : demandOf(first, contexts[0]!.options.trainers, others).disk;
-    return policy.maxDiskBytes - needed - (await folderBytes(folder));
+    return policy.maxDiskBytes - needed - (await proofBytes(folder));
   };
   const isFrom = (digest: string, coordinator: string): boolean => origins.has(digest, coordinator);
   const witness = new Witness({ home }, { ...shared, jobs, isFrom, spareBytes, verify: verifyInProcess });

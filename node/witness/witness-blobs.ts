@@ -6,10 +6,11 @@ import type { SwarmNetwork } from '../../net/network.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
 import { FileBlobStore } from '../../storage/blob-store.ts';
 import type { BlobStore } from '../../storage/blobs.ts';
+import { folderBytes } from '../../storage/folder-size.ts';
 import { blobsOf, type UsedBlob } from '../../verify/bundle/encode.ts';
 import { largestAdapter, RESIDUAL_OVERHEAD_BYTES } from '../../verify/checks/adapter-size.ts';
 import type { CheckpointRecord, JobRecord } from '../../verify/record.ts';
-import { nodeError } from '../errors.ts';
+import type { WitnessSpace } from './witness-space.ts';
 
 /** Maximum time without an arriving byte while a blob is fetched, in milliseconds. */
 const IDLE_MS = 60_000;
@@ -25,8 +26,8 @@ export interface WitnessBlobsDeps {
   readonly blobs: BlobStore;
   /** Returns whether a coordinator has supplied a blob of the node, so that it may learn that the node has the blob. */
   readonly isFrom: (digest: string, coordinator: string) => boolean;
-  /** Returns the disk space in bytes that the owner of the machine lends and that the node does not need. */
-  readonly spareBytes: () => Promise<number>;
+  /** Disk space that the owner of the machine lends and that the node does not need. */
+  readonly space: WitnessSpace;
   readonly clock: Clock;
   readonly log: Logger;
 }
@@ -37,12 +38,17 @@ export interface WitnessBlobsDeps {
  * has, or delay a fetch of such a blob.
  */
 export class WitnessBlobs {
+  readonly #job: string;
   readonly #coordinator: string;
   readonly #folder: string;
   readonly #deps: WitnessBlobsDeps;
   #store: FileBlobStore | null = null;
 
-  constructor({ coordinator, folder }: { coordinator: string; folder: string }, deps: WitnessBlobsDeps) {
+  constructor(
+    { job, coordinator, folder }: { job: string; coordinator: string; folder: string },
+    deps: WitnessBlobsDeps,
+  ) {
+    this.#job = job;
     this.#coordinator = coordinator;
     this.#folder = folder;
     this.#deps = deps;
@@ -63,23 +69,22 @@ export class WitnessBlobs {
     this.#store = store;
     const { message: manifest } = verifyMessage('manifest', source.manifest);
     const before = parent === null ? [] : blobsOf({ ...parent, proofs: [] }).filter(isStart);
-    const spare = await this.#deps.spareBytes();
-    let total = 0;
-    // Each blob is on the disk twice: in the store, and in the bundle.
-    const checkSpace = (more: number): void => {
-      const needed = 2 * (total + more);
-      if (needed <= spare) return;
-      const text = `the verification of round ${round} needs more disk space than the ${spare} bytes that are left of --max-disk`;
-      throw nodeError('WITNESS_DISK', text, { round, needed, spare });
-    };
+    // Each blob is on the disk twice: in the store, and in the bundle. The store may still have blobs of an earlier call
+    // that a pause ended.
+    let inStore = await folderBytes(this.#folder);
+    let inBundle = 0;
+    const reserve = (more: number): Promise<void> =>
+      this.#deps.space.reserve(this.#job, { needed: inStore + inBundle + more, round });
     for (const wanted of [...before, ...blobsOf(record)]) {
       const maxBytes = Math.min(wanted.maxBytes, limitOf(wanted, manifest));
       if ((wanted.size ?? 0) > maxBytes) continue;
-      checkSpace(wanted.size ?? 0);
+      const isStored = await store.has(wanted.digest);
+      await reserve((isStored ? 1 : 2) * (wanted.size ?? 0));
       const bytes = await source.blob({ ...wanted, maxBytes });
       if (bytes === null) continue;
-      total += bytes.byteLength;
-      checkSpace(0);
+      if (!isStored) inStore += bytes.byteLength;
+      inBundle += bytes.byteLength;
+      await reserve(0);
       await store.put(bytes);
     }
     return store;

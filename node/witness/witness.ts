@@ -6,6 +6,7 @@ import type { VerifyReport } from '../../verify/verify-job.ts';
 import type { Pauses } from '../limits/pauses.ts';
 import type { SwarmNodeView } from '../status/swarm-node-view.ts';
 import { JobWitness, type JobWitnessDeps } from './job-witness.ts';
+import { WitnessSpace } from './witness-space.ts';
 
 /** Interval at which the witness looks for new checkpoints. Rounds take longer. */
 const LOOK_MS = 2_000;
@@ -17,7 +18,9 @@ export const WITNESS_FOLDER = 'witness';
  */
 const VERIFY_MS = 30 * 60_000;
 
-export interface WitnessDeps extends JobWitnessDeps {
+export interface WitnessDeps extends Omit<JobWitnessDeps, 'space'> {
+  /** Returns the disk space in bytes that the verifications of all jobs together may use. */
+  readonly spareBytes: () => Promise<number>;
   /** Returns the state of each job of the node. */
   readonly jobs: () => readonly Pick<SwarmNodeView, 'context' | 'state'>[];
   readonly pauses: Pick<Pauses, 'isBlocked' | 'current' | 'onChange'>;
@@ -30,7 +33,7 @@ export interface WitnessDeps extends JobWitnessDeps {
  */
 export class Witness {
   readonly #folder: string;
-  readonly #deps: WitnessDeps;
+  readonly #deps: WitnessDeps & JobWitnessDeps;
   readonly #jobs = new Map<string, JobWitness>();
   readonly #turns = new Permits(1);
   readonly #life = new AbortController();
@@ -41,8 +44,12 @@ export class Witness {
 
   constructor({ home }: { home: string }, deps: WitnessDeps) {
     this.#folder = join(home, WITNESS_FOLDER);
-    const { pauses, verify } = deps;
-    this.#deps = { ...deps, verify: (request, signal) => this.#verifyInTurn(request, signal, verify) };
+    const { pauses, verify, spareBytes } = deps;
+    this.#deps = {
+      ...deps,
+      space: new WitnessSpace(spareBytes),
+      verify: (request, signal) => this.#verifyInTurn(request, signal, verify),
+    };
     this.#unsubscribe = pauses.onChange(() => {
       if (pauses.current !== null) this.#work.abort();
     });

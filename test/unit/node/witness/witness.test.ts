@@ -8,7 +8,7 @@ import type { SwarmNetwork } from '../../../../net/network.ts';
 import type { PhaseContext } from '../../../../node/context.ts';
 import { Pauses } from '../../../../node/limits/pauses.ts';
 import type { NodeState } from '../../../../node/machine/state.ts';
-import { KEPT_PROOFS } from '../../../../node/witness/proofs.ts';
+import { KEPT_PROOFS, proofBytes } from '../../../../node/witness/proofs.ts';
 import { Witness } from '../../../../node/witness/witness.ts';
 import { signerFromSeed, verifyMessage } from '../../../../protocol/signing.ts';
 import { FileBlobStore } from '../../../../storage/blob-store.ts';
@@ -268,6 +268,35 @@ test('a verification that needs more disk space than the owner lends does not be
   await look(kept);
   expect(failed).toMatchObject([{ round: 3, reason: expect.stringMatching(/1000 bytes.*--max-disk/) }]);
   expect(verifications.rounds).toEqual([]);
+});
+
+test('the jobs of a node together use no more disk space than the owner lends', async () => {
+  const { look, calls } = await witnessOf();
+  await look(kept);
+  const fetched = new Set(calls.filter((call) => kept.blobs.has(call)));
+  const size = [...fetched].reduce((sum, digest) => sum + kept.blobs.get(digest)!.byteLength, 0);
+  // Each job alone has enough space, also if it goes on after a pause. Both jobs together need four times the size.
+  const others = { [SLOW.peerId]: slow };
+  const { witness, failed, verifications, gates, pauses } = await witnessOf({ others, spare: 3 * size });
+  let left = 3;
+  gates.blobs = async () => {
+    if (left-- === 0) pauses.set({ reason: 'traffic', text: 'the traffic is used up', until: null });
+    await setTimeout(1);
+  };
+  await witness.look();
+  expect(verifications.rounds).toEqual([]);
+  pauses.set(null);
+  await witness.look();
+  expect(verifications.rounds).toEqual([3]);
+  expect(failed).toMatchObject([{ round: 3, reason: expect.stringContaining('--max-disk') }]);
+});
+
+test('the proofs of a node take up disk space of the witness, but its working files are counted apart', async () => {
+  const folder = await temporaryFolder();
+  await mkdir(join(folder, 'working'));
+  await writeFile(join(folder, 'working', 'blob'), 'x'.repeat(100));
+  await writeFile(join(folder, 'abc-round-1.bundle'), 'x'.repeat(10));
+  expect(await proofBytes(folder)).toBe(10);
 });
 
 test('an adapter that is larger than the manifest allows is not fetched, and is a problem', async () => {
