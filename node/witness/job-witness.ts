@@ -47,6 +47,7 @@ export class JobWitness {
   #verified: { record: CheckpointRecord | null; round: number } | null = null;
   #skips = 0;
   #running: Promise<void> | null = null;
+  readonly #life = new AbortController();
 
   constructor(facts: JobFacts, deps: JobWitnessDeps) {
     this.#facts = facts;
@@ -61,14 +62,16 @@ export class JobWitness {
    * @returns a promise that resolves when the running call ends. It never rejects
    */
   follow(newest: Head['checkpoint'], signal: AbortSignal): Promise<void> {
-    this.#running ??= this.#follow(newest, signal).finally(() => {
+    if (this.#life.signal.aborted) return Promise.resolve();
+    this.#running ??= this.#follow(newest, AbortSignal.any([signal, this.#life.signal])).finally(() => {
       this.#running = null;
     });
     return this.#running;
   }
 
-  /** Waits for the running call of `follow`, and deletes the working files. */
+  /** Aborts the running call of `follow`, and deletes the working files. Later calls of `follow` do nothing. */
   async end(): Promise<void> {
+    this.#life.abort();
     await this.#running;
     await this.#clear();
   }

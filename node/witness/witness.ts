@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { withDeadline } from '../../common/deadline.ts';
+import { messageOf } from '../../common/errors.ts';
 import { Permits } from '../../common/permits.ts';
 import type { VerifyRequest } from '../../verify/process/messages.ts';
 import type { VerifyReport } from '../../verify/verify-job.ts';
@@ -68,11 +69,20 @@ export class Witness {
    * @returns a promise that resolves when the checkpoints of all jobs are verified. It never rejects
    */
   async look(): Promise<void> {
-    const { jobs, pauses } = this.#deps;
+    const { jobs, pauses, log } = this.#deps;
     if (pauses.isBlocked || this.#life.signal.aborted) return;
     if (this.#work.signal.aborted) this.#work = new AbortController();
     const signal = AbortSignal.any([this.#life.signal, this.#work.signal]);
-    const looks = jobs().flatMap(({ context, state }) => {
+    const current = jobs();
+    for (const [job, witness] of this.#jobs) {
+      if (current.some(({ context }) => context?.job === job)) continue;
+      // Delete the witness only when its files are deleted, because the node may join the job again meanwhile.
+      void witness
+        .end()
+        .catch((error: unknown) => log.warn({ job, reason: messageOf(error) }, 'witness-failed'))
+        .finally(() => this.#jobs.delete(job));
+    }
+    const looks = current.flatMap(({ context, state }) => {
       if (context === null || state.head === null) return [];
       const { job, coordinator, options } = context;
       const facts = { job, coordinator, invite: options.invite, folder: this.#folder };

@@ -110,7 +110,21 @@ async function witnessOf({ others = {}, supplied = false, spare = 1e9 }: Setup =
     (await readdir(join(home, 'witness'))).filter((name) => name.endsWith('.bundle'));
   const folder = join(home, 'witness');
   await mkdir(folder);
-  return { look, witness, found, failed, calls, files, folder, blobs, pauses, gates, heads, verifications };
+  return {
+    look,
+    witness,
+    found,
+    failed,
+    calls,
+    files,
+    folder,
+    blobs,
+    pauses,
+    gates,
+    heads,
+    verifications,
+    jobs,
+  };
 }
 
 /** Rejects when a signal aborts. */
@@ -297,6 +311,25 @@ test('the proofs of a node take up disk space of the witness, but its working fi
   await writeFile(join(folder, 'working', 'blob'), 'x'.repeat(100));
   await writeFile(join(folder, 'abc-round-1.bundle'), 'x'.repeat(10));
   expect(await proofBytes(folder)).toBe(10);
+});
+
+test('the witness drops a job that the node has left, with its working files', async () => {
+  const { look, jobs, gates, pauses, folder, witness, verifications } = await witnessOf();
+  const pause = { reason: 'traffic', text: 'the traffic is used up', until: null } as const;
+  let left = 3;
+  gates.blobs = async (signal) => {
+    if (left-- === 0) pauses.set(pause);
+    signal.throwIfAborted();
+  };
+  await look(kept);
+  expect(await readdir(folder)).toHaveLength(1);
+  delete jobs[COORDINATOR.peerId];
+  delete gates.blobs;
+  pauses.set(null);
+  await witness.look();
+  await eventually(async () => expect(await readdir(folder)).toEqual([]));
+  await look(kept);
+  expect(verifications.rounds).toEqual([3]);
 });
 
 test('an adapter that is larger than the manifest allows is not fetched, and is a problem', async () => {
