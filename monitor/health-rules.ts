@@ -40,7 +40,7 @@ export interface PeerFacts {
   readonly stillSeconds: number;
   readonly lastSeenSeconds: number;
   readonly rttMs: number | null;
-  /** Whether the coordinator or a merge refused the newest update, and why. */
+  /** Why the coordinator or a merge refused the newest update; null if neither refused it. */
   readonly refusal: string | null;
 }
 
@@ -48,7 +48,7 @@ export interface PeerFacts {
 export interface JobFacts {
   readonly phase: string;
   readonly reason: string;
-  /** Whether the job is paused, and its operator did not pause it. */
+  /** Whether the job paused itself, for example because the disk is full. False if its operator paused it. */
   readonly pausedItself: boolean;
   /** Number of rounds in a row that ended with too few updates. */
   readonly shortRounds: number;

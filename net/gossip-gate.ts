@@ -97,7 +97,7 @@ export interface GateRules {
   messageBytes(topic: string): number | null;
   /** Returns whether a handler of the topic wants messages of an author. */
   admits(topic: string, author: string): boolean;
-  /** Returns whether a peer may subscribe to a topic, and so receive the messages that we publish on it. */
+  /** Returns whether a peer may subscribe to a topic. A subscriber receives the messages that we publish on it. */
   maySubscribe(topic: string, peer: string): boolean;
   /** Returns whether a peer may itself publish to any topic that we subscribe to. */
   knows(peer: string): boolean;

@@ -72,7 +72,7 @@ export class Shares {
   readonly buffers: FairPermits;
   readonly #unreadOfKnown: FairPermits;
   readonly #unreadOfStrangers: FairPermits;
-  /** Returns whether a peer is known, and may therefore use the places that are reserved for known peers. */
+  /** Returns whether a peer is known. Some places are reserved for known peers. */
   isKnown: (peer: string) => boolean = () => false;
   /** Returns whether this host stays connected to a peer, such as a node's coordinator. */
   isPersistent: (peer: string) => boolean = () => false;

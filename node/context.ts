@@ -134,7 +134,7 @@ export interface PhaseContext {
   readonly manifest: Manifest;
   readonly keys: JobKeys;
   readonly headSettings: HeadSettings;
-  /** Whether everyone may join the job, and so may read its base, data and adapter. */
+  /** Whether everyone may join the job. Everyone may then read its base, data and adapter. */
   readonly isOpen: boolean;
   /** Role of this node in the job. Only a contributor gets work. */
   readonly role: Role;

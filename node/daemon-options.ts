@@ -74,8 +74,8 @@ export interface NodeDaemonOptions extends JobTarget {
    */
   startAnew?: boolean;
   /**
-   * Whether the node pauses while other programs use the processor and while the machine runs on battery, and trains with
-   * the lowest priority. `auto` takes the limit that the home keeps. If the home keeps none, the node is polite on a
+   * Whether the node is polite. A polite node trains with the lowest priority, and pauses while other programs use the
+   * processor or the machine runs on battery. `auto` takes the limit that the home keeps. If the home keeps none, the node is polite on a
    * machine with a battery, or with a user at its screen. @default the limit that the home keeps, else false
    */
   polite?: boolean | 'auto';

@@ -33,7 +33,7 @@ const ABANDONED_MS = 5 * 60 * 1000;
 export interface FollowOptions extends JobTarget {
   /** Folder in which each follower makes a folder of its own. Several processes may use the same folder. */
   readonly folder: string;
-  /** Digest of the base that the checkpoints are used with, and its folder for messages. */
+  /** The base that the checkpoints are used with. Messages name its folder. */
   readonly base: { readonly digest: string; readonly dir: string };
   /** Folder of the key with which this machine reads jobs. @default as for `pullCheckpoint` */
   readonly keyFolder?: string;

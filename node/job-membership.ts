@@ -123,8 +123,8 @@ export class JobMembership {
   }
 
   /**
-   * Returns the worker of a joined job. For a new job, also starts to follow its heads and to send heartbeats, because
-   * fetching the base can take long and the coordinator must know meanwhile that the node is present.
+   * Returns the worker of a joined job. If the job is new, the worker follows its heads and sends heartbeats from now
+   * on. Fetching the base can take long, and the coordinator must know meanwhile that the node is present.
    */
   #enter({ job, coordinator, manifest, isOpen, role, keys: sent }: JoinedJob): JobWorker {
     const current = this.#worker?.context;

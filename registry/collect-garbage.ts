@@ -14,7 +14,7 @@ export interface CollectOptions {
 
 /** The unneeded blobs that a garbage collection found. */
 export interface Collected {
-  /** Whether the blobs were deleted, and not only listed. */
+  /** Whether the blobs were deleted. False if they were only listed. */
   readonly deleted: boolean;
   readonly blobs: readonly { readonly digest: string; readonly size: number }[];
   readonly bytes: number;

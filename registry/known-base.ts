@@ -38,7 +38,7 @@ interface NamedBase {
 /**
  * Checks that an adapter was made for a base.
  * @param label name of the adapter for the message
- * @param base digest of the base, and its folder or name for the message
+ * @param base digest of the base; its folder or name, which the message shows
  * @throws SwarmError ADAPTER_BASE (values: expected, found) if the adapter was made for another base
  */
 export function requireSameBase(

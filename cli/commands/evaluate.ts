@@ -19,7 +19,7 @@ export function registerEvaluate(program: Command, context: Context): void {
     .option('--data <path...>', `data to measure the loss on, as ${DATA_FILES}`, collect)
     .option(
       '--tasks <file...>',
-      'task files to evaluate the model on, instead of --data: YAML files with the keys of lm-evaluation-harness, and data in local files (docs/evaluation.md)',
+      'task files to evaluate the model on, instead of --data. A task file is a YAML file with the keys of lm-evaluation-harness; it names local files with the documents (docs/evaluation.md)',
       collect,
     )
     .option(

@@ -61,7 +61,7 @@ export function registerTrain(program: Command, context: Context): void {
     .option('--force', 'overwrite files in the output folder')
     .option(
       '--config <file>',
-      'YAML file with settings: the keys of a job file, and a section "run" (docs/training.md); flags override the file',
+      'YAML file with the keys of a job file and a section "run" (docs/training.md). Flags override the settings of the file',
     )
     .option(
       '--seed <n>',

@@ -52,7 +52,7 @@ export function parseTarget(target: readonly string[], job: string | undefined):
   return { addresses: target, job: job ?? null, token: null };
 }
 
-/** Returns whether an argument is an invite, a multiaddr or "-", and not the name of a job. */
+/** Returns whether an argument is an invite, a multiaddr or "-". All other arguments are names of jobs. */
 export function looksLikeTarget(text: string): boolean {
   return text === '-' || text[0] === '/' || looksLikeInvite(text);
 }

@@ -206,8 +206,8 @@ class Attempts<Source, Merged> {
   }
 
   /**
-   * Returns whether the persons whom `next` removes, and `passed` does not, raise the loss by more than noise can
-   * explain. Removing updates that change nothing also improves a merge, because the other updates get their weight.
+   * Compares the persons whom `next` removes with those whom `passed` removes. Returns whether the additional persons
+   * raise the loss by more than noise can explain. Removing updates that change nothing also improves a merge, because the other updates get their weight.
    * This function subtracts that part of the improvement, because updates that change nothing do no harm.
    */
   #isBetter(next: Attempt<Source, Merged>, passed: Attempt<Source, Merged>): boolean {

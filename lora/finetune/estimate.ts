@@ -74,7 +74,7 @@ export interface RunEstimate {
    */
   readonly microBatchThatFits: number | null;
   readonly fits: boolean;
-  /** Whether gradient checkpointing is on, and why `auto` turned it on. */
+  /** `on`: whether gradient checkpointing is on. `reason`: why `auto` turned it on; null if `auto` did not. */
   readonly checkpointing: { readonly on: boolean; readonly reason: string | null };
 }
 

@@ -163,7 +163,8 @@ export interface Generator {
   /** Tokens that end a generation: the tokenizer's end token, and those of the model's generation_config.json. */
   readonly endTokens: readonly number[];
   /**
-   * Starts to continue a sequence. The request waits if the generator already computes the maximum number of sequences.
+   * Submits a request for the continuation of a sequence, and returns at once. The request waits in a queue while the
+   * generator computes its maximum number of sequences.
    *
    * The stream and `result` throw these errors: USAGE for a wrong option, GENERATE_TOO_LONG if the tokens leave no
    * place in the context, GENERATE_BUSY if too many requests wait, GENERATE_ADAPTER for an unknown adapter,

@@ -32,7 +32,7 @@ interface Source {
 
 /**
  * Decodes the payload of a sparse update. The amount of memory that it allocates depends only on layout and
- * preset, and not on the untrusted bytes.
+ * preset. The untrusted bytes cannot increase it.
  * @throws UPDATE_SIZE when the payload is too short or too long, UPDATE_INDEX, UPDATE_CANONICAL
  */
 export function decodeSparse(

@@ -62,7 +62,7 @@ export class TagTable {
 
 /**
  * Returns the numbers of the versions that a tag has named, as a stack. The last number is the current version, and a
- * roll-back removes it. A second roll-back therefore goes one step further back, and does not undo the first.
+ * roll-back removes it. A second roll-back therefore goes one step further back instead of undoing the first.
  */
 export function tagStack(log: readonly Pick<TagChange, 'kind' | 'to'>[]): number[] {
   const stack: number[] = [];

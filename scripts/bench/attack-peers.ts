@@ -204,8 +204,8 @@ class Attackers {
       for (;;) {
         await use();
         const begin = performance.now();
-        // Call from one node after the other, because this attack tests a large number of keys, and not calls at the same
-        // moment.
+        // Call from one node after the other, because this attack tests a large number of keys. It does not test calls
+        // at the same moment.
         for (const node of others) await Promise.all(methods.map((method) => this.#call(node, method, {})));
         const answered = await use();
         // The quota also fills while the last calls are made.

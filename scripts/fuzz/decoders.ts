@@ -56,8 +56,8 @@ function values(random: SeededRandom): Float32Array[] {
 }
 
 /**
- * Signed messages. A stranger can sign any body with a key of its own, so the bodies are fuzzed, and not only
- * the envelope.
+ * Signed messages. A stranger can sign any body with a key of its own, so the bodies are fuzzed too, as well as
+ * the envelopes.
  */
 const bodies = (Object.keys(messageSchemas) as MessageKind[]).map((kind) =>
   cbor(`body:${kind}`, messageSchemas[kind], messageBytes[kind]),

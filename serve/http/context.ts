@@ -40,7 +40,7 @@ export interface RouteContext {
   readonly clock: Clock;
   /** Returns a seed for requests that have none. */
   readonly randomSeed: () => number;
-  /** Returns whether the server is stopping, and therefore refuses new requests. */
+  /** Returns whether the server is stopping. A stopping server refuses new requests. */
   readonly isDraining: () => boolean;
   /** Aborts when the server stops and the time for requests that still run is over. */
   readonly stopping: AbortSignal;

@@ -116,8 +116,8 @@ async function lookAhead(chunks: AsyncGenerator<Buffer>): Promise<FileHead> {
 }
 
 /**
- * Returns whether the text is a single row: an object that has a wanted column, and no list of objects in any other
- * column. For example, `{"data": [{…}]}` is an object around rows and not a row.
+ * Returns whether the text is a single row: an object that has a wanted column. No other column may be a list of
+ * objects. For example, `{"data": [{…}]}` is an object around rows and not a row.
  */
 function isSingleRow(text: Buffer, wanted: ReadonlySet<string>): boolean {
   const value = parsedObject(text);
