@@ -25,7 +25,8 @@ const STRANGERS_RECORDS = { calls: 60, perMs: 10_000 };
 
 /**
  * Calls of `record` by all members of a job together whose answer is not in memory. In an open job, one person can have any
- * number of members. The answers take at most 13 % of the coordinator's thread.
+ * number of members. Each job has a quota of its own, so the members of an open job do not use up the quota of another job.
+ * The answers for one job take at most 13 % of the coordinator's thread.
  */
 const MEMBERS_RECORDS = { calls: 120, perMs: 10_000 };
 
@@ -168,16 +169,16 @@ export function answerNodes({
     }),
     network.handle('record', async (peer, { job, ordinal, first }) => {
       const run = readable(job, peer, 'checkpoints');
-      const limit = (who: string, quota: Quota): void => {
-        if (run.context.limiter.take(`record of ${who}`, quota)) return;
+      const limit = (who: string, quota: Quota, of: string): void => {
+        if (run.context.limiter.take(`record of ${of}`, quota)) return;
         const { calls, perMs } = quota;
         const text = `${who} made more than ${calls} calls of record in ${perMs / 1000} s`;
         throw netError('RPC_RATE_LIMITED', text);
       };
       const isMember = run.members.has(peer);
-      if (!isMember) limit('peers that are not members', STRANGERS_RECORDS);
+      if (!isMember) limit('peers that are not members', STRANGERS_RECORDS, 'strangers');
       return records.answer(run, { ordinal, first }, () => {
-        if (isMember) limit('members', MEMBERS_RECORDS);
+        if (isMember) limit('members', MEMBERS_RECORDS, job);
       });
     }),
     network.handle('figures', async (peer, { job, round }) => {

@@ -174,7 +174,7 @@ test('strangers share one quota, which members do not use', async () => {
   expect(await ask(member)).toBe('answered');
 });
 
-test('members share a quota for pages that are not in memory', async () => {
+test('members of a job share a quota for pages that are not in memory, and do not use that of another job', async () => {
   const { swarm: played } = await playedJob();
   const { job } = played.world.toy;
   const ask = async (peer: ScriptedPeer, first: number): Promise<unknown> =>
@@ -194,6 +194,16 @@ test('members share a quota for pages that are not in memory', async () => {
   expect(await codes(() => 0)).toEqual(new Set(['answered']));
   await played.world.pass(20_000);
   expect(await codes((i) => i)).toEqual(new Set(['answered', 'RPC_RATE_LIMITED']));
+  expect(await ask(members[0]!, 301)).toBe('RPC_RATE_LIMITED');
+  const { world } = played;
+  const prepared = world.prepared();
+  const manifest = { ...prepared.manifest, name: 'other' };
+  const other = await world.settle(world.coordinator.create({ ...prepared, content: 'other', manifest }));
+  const member = new ScriptedPeer(49, world);
+  member.job = other.context.job;
+  await member.join();
+  const record = await member.ask('record', { job: member.job, ordinal: 0, first: 0 });
+  expect(record.checkpoint).not.toBe(null);
 });
 
 test('the record of a job with an invite is only for peers that may read the job', async () => {
