@@ -1,4 +1,4 @@
-import { messageOf } from '../common/errors.ts';
+import { isSwarmError, messageOf } from '../common/errors.ts';
 import { STALE_ROUNDS } from '../protocol/limits.ts';
 import type { Checkpoint, Head } from '../protocol/messages.ts';
 import { verifySettings } from '../protocol/settings-chain.ts';
@@ -74,7 +74,7 @@ export async function verifyRecord(record: JobRecord, options: VerifyOptions = {
   const checkpoints: CheckpointReport[] = [];
   let recomputed = 0;
   let newest: number | null = null;
-  for await (const one of record.checkpoints(from)) {
+  for await (const one of readable(record.checkpoints(from), problems, signal)) {
     signal.throwIfAborted();
     const { report, findings } = await walk.next(one, from);
     if (problems.length < LISTED_PROBLEMS) problems.push(...findings.problems);
@@ -103,6 +103,25 @@ export async function verifyRecord(record: JobRecord, options: VerifyOptions = {
     recomputed,
     problems: problems.slice(0, LISTED_PROBLEMS),
   };
+}
+
+/**
+ * Yields checkpoints until the source fails. If there are problems, adds the failure to them instead of throwing it, so
+ * that a source cannot hide problems by a damaged block after them.
+ */
+async function* readable(
+  checkpoints: ReturnType<JobRecord['checkpoints']>,
+  problems: Problem[],
+  signal: AbortSignal,
+): AsyncGenerator<CheckpointRecord, void, undefined> {
+  try {
+    yield* checkpoints;
+  } catch (error) {
+    signal.throwIfAborted();
+    if (problems.length === 0 || !isSwarmError(error)) throw error;
+    const message = `the later checkpoints are unreadable: ${error.message}`;
+    problems.push({ code: 'VERIFY_SOURCE', round: null, message, values: { code: error.code } });
+  }
 }
 
 function factsOf(

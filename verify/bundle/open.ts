@@ -27,6 +27,8 @@ interface Place extends Pick<Section, 'kind' | 'size'> {
 
 /** The record of a job in an open bundle. */
 export interface OpenBundle extends JobRecord {
+  /** Yields all checkpoints whose blocks are whole, oldest first. */
+  wholeCheckpoints(signal: AbortSignal): AsyncGenerator<CheckpointRecord, void, undefined>;
   /** Reads the blocks that were not read before. Yields the digest of each block whose bytes do not have this digest. */
   damagedBlocks(signal: AbortSignal): AsyncGenerator<string, void, undefined>;
   close(): Promise<void>;
@@ -104,6 +106,18 @@ class Bundle implements OpenBundle {
 
   async *checkpoints(): AsyncGenerator<CheckpointRecord, void, undefined> {
     for (const digest of this.#digests) yield await this.#record(digest);
+  }
+
+  async *wholeCheckpoints(signal: AbortSignal): AsyncGenerator<CheckpointRecord, void, undefined> {
+    for (const digest of this.#digests) {
+      signal.throwIfAborted();
+      try {
+        yield await this.#record(digest);
+      } catch (error) {
+        // `damagedBlocks` yields a block that does not have its digest.
+        if (!isSwarmError(error)) throw error;
+      }
+    }
   }
 
   async blob({ digest, maxBytes }: BlobWanted): Promise<Uint8Array | null> {

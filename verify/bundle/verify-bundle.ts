@@ -1,6 +1,7 @@
+import { isSwarmError } from '../../common/errors.ts';
 import type { Problem } from '../findings.ts';
 import { LISTED_PROBLEMS, type VerifyOptions, type VerifyReport, verifyRecord } from '../verify-job.ts';
-import { blobsOf } from './encode.ts';
+import { blobsOf, type UsedBlob } from './encode.ts';
 import { type OpenBundle, openBundle } from './open.ts';
 
 /** Verifies the job in a bundle file. @throws SwarmError BUNDLE_MALFORMED, and the errors of `verifyRecord` */
@@ -10,11 +11,13 @@ export async function verifyBundle(file: string, options: VerifyOptions = {}): P
     const report = await verifyRecord(bundle, options);
     const { signal = new AbortController().signal } = options;
     const problems = [...report.problems];
+    let uses: Map<string, UsedBlob> | null = null;
     // If the verification computes an adapter, delta or residual, it does not read the block that contains it. Such blocks
     // are read here, to find damage.
     for await (const digest of bundle.damagedBlocks(signal)) {
       if (problems.length >= LISTED_PROBLEMS) break;
-      problems.push(await damage(digest, bundle));
+      uses ??= await usesOf(bundle, signal);
+      problems.push(damage(digest, uses.get(digest) ?? null));
     }
     return { ...report, ok: problems.length === 0, problems };
   } finally {
@@ -22,15 +25,27 @@ export async function verifyBundle(file: string, options: VerifyOptions = {}): P
   }
 }
 
-/** Returns the problem of a damaged block, with the round and the use of the blob. */
-async function damage(digest: string, bundle: OpenBundle): Promise<Problem> {
-  for await (const record of bundle.checkpoints(0)) {
-    const used = blobsOf(record).find((blob) => blob.digest === digest);
-    if (used === undefined) continue;
-    const { round, use } = used;
-    const message = `round ${round}: the ${use} ${digest} in the file is damaged`;
-    return { code: 'VERIFY_BLOB', round, message, values: { round, digest, use } };
+/** Returns the first use of each blob that a readable checkpoint names. */
+async function usesOf(bundle: OpenBundle, signal: AbortSignal): Promise<Map<string, UsedBlob>> {
+  const uses = new Map<string, UsedBlob>();
+  for await (const record of bundle.wholeCheckpoints(signal)) {
+    try {
+      for (const blob of blobsOf(record)) if (!uses.has(blob.digest)) uses.set(blob.digest, blob);
+    } catch (error) {
+      // The report already has a problem for a checkpoint that is not valid.
+      if (!isSwarmError(error)) throw error;
+    }
   }
-  const message = `block ${digest} in the file is damaged, and no checkpoint names it`;
-  return { code: 'VERIFY_BLOB', round: null, message, values: { digest } };
+  return uses;
+}
+
+/** Returns the problem of a damaged block, with the round and the use of the blob. */
+function damage(digest: string, used: UsedBlob | null): Problem {
+  if (used === null) {
+    const message = `block ${digest} in the file is damaged, and no readable checkpoint names it`;
+    return { code: 'VERIFY_BLOB', round: null, message, values: { digest } };
+  }
+  const { round, use } = used;
+  const message = `round ${round}: the ${use} ${digest} in the file is damaged`;
+  return { code: 'VERIFY_BLOB', round, message, values: { round, digest, use } };
 }

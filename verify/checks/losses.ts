@@ -1,3 +1,4 @@
+import { isSwarmError } from '../../common/errors.ts';
 import type { Manifest } from '../../protocol/manifest.ts';
 import type { Checkpoint } from '../../protocol/messages.ts';
 import type { Findings } from '../findings.ts';
@@ -24,6 +25,16 @@ export interface LossMeter {
  */
 export const LOSS_TOLERANCE = 0.02;
 
+/** Codes of a meter's error if the adapter cannot be decoded. */
+const MALFORMED_ADAPTER: readonly string[] = [
+  'ADAPTER_NOT_FINITE',
+  'ADAPTER_TENSORS',
+  'TENSORS_DTYPE',
+  'TENSORS_ENTRY',
+  'TENSORS_HEADER',
+  'TENSORS_TRUNCATED',
+];
+
 /** Compares the published held-out loss of a checkpoint with the loss that a meter measures. */
 export async function checkLoss(
   { meter, job, signal }: { meter: LossMeter; job: MeasuredJob; signal: AbortSignal },
@@ -33,8 +44,15 @@ export async function checkLoss(
 ): Promise<void> {
   if (published === null) return findings.skip('loss', 'the checkpoint has no held-out loss');
   if (adapter === null) return findings.skip('loss', 'the source does not have the adapter');
-  const measured = await meter.measure(job, adapter, { signal });
   findings.done('loss');
+  let measured: number | null;
+  try {
+    measured = await meter.measure(job, adapter, { signal });
+  } catch (error) {
+    // A malformed adapter must not hide the problems that other checks have found.
+    if (!isSwarmError(error) || !MALFORMED_ADAPTER.includes(error.code)) throw error;
+    return findings.problem('VERIFY_SOURCE', `the adapter cannot be measured: ${error.message}`);
+  }
   findings.loss = { published, measured };
   if (measured !== null && Math.abs(measured - published) <= LOSS_TOLERANCE * Math.abs(published)) return;
   const text = `the published held-out loss is ${published}, but this machine measures ${measured}`;

@@ -3,13 +3,16 @@ import { join } from 'node:path';
 import { CID } from 'multiformats/cid';
 import { beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { encodeCbor, sha256 } from '../../../protocol/cbor.ts';
-import { carHeader, DAG_CBOR, decodeSectionHead, sectionHead } from '../../../verify/bundle/car.ts';
+import { signMessage, verifyMessage } from '../../../protocol/signing.ts';
+import { carHeader, DAG_CBOR, decodeSectionHead, RAW, sectionHead } from '../../../verify/bundle/car.ts';
 import { type BundleSource, blobsOf, encodeBundle } from '../../../verify/bundle/encode.ts';
 import { openBundle } from '../../../verify/bundle/open.ts';
 import { verifyBundle } from '../../../verify/bundle/verify-bundle.ts';
+import type { CheckpointRecord } from '../../../verify/record.ts';
 import { verifyRecord } from '../../../verify/verify-job.ts';
 import { withCode } from '../../utils/codes.ts';
 import { temporaryFolder } from '../../utils/folder.ts';
+import { COORDINATOR } from '../coordinator/world.ts';
 import { flipped, playedJob } from './forged-job.ts';
 
 let source: BundleSource;
@@ -117,6 +120,35 @@ describe('a hostile file is refused, and nothing outside of it is read or writte
         expect(['BUNDLE_MALFORMED', 'BUNDLE_TOO_LARGE', false], `byte ${place}`).toContain(outcome);
       }
     }
+  });
+});
+
+describe('a damaged block does not hide a proof against the coordinator', () => {
+  const reported = async (content: Uint8Array): Promise<string[]> => {
+    const path = join(await temporaryFolder(), 'job.bundle');
+    await writeFile(path, content);
+    return (await verifyBundle(path)).problems.map(({ code }) => code);
+  };
+  const records = () => [...source.checkpoints()];
+  const bundled = (checkpoints: readonly CheckpointRecord[]): Promise<Uint8Array> =>
+    encoded({ ...source, blobs: null, checkpoints: () => checkpoints });
+
+  test('if the block is a foreign blob, and a checkpoint has a bad signature', async () => {
+    const last = records().at(-1)!;
+    const bad = { ...last, checkpoint: flipped(last.checkpoint) };
+    const foreign = Buffer.concat([sectionHead(RAW, 'ab'.repeat(32), 3), Buffer.from('xyz')]);
+    const content = Buffer.concat([await bundled([...records().slice(0, -1), bad]), foreign]);
+    expect(await reported(content)).toEqual(['VERIFY_SIGNATURE', 'VERIFY_BLOB']);
+  });
+
+  test('if the block is a later checkpoint', async () => {
+    const [first, second, third] = records();
+    const receipt = verifyMessage('receipt', second!.proofs[0]!.receipt!).message;
+    const refused = signMessage('receipt', { ...receipt, code: 'harmful' }, COORDINATOR);
+    const proofs = [{ ...second!.proofs[0]!, receipt: refused }, ...second!.proofs.slice(1)];
+    // The last byte of the bundle belongs to the third checkpoint.
+    const content = flipped(await bundled([first!, { ...second!, proofs }, third!]));
+    expect(await reported(content)).toEqual(['VERIFY_RECEIPT', 'VERIFY_SOURCE', 'VERIFY_BLOB']);
   });
 });
 

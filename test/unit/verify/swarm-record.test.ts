@@ -182,6 +182,13 @@ test('members of a job share a quota for pages that are not in memory, and do no
       () => 'answered',
       (error) => error.values.code,
     );
+  const { world } = played;
+  const prepared = world.prepared();
+  const manifest = { ...prepared.manifest, name: 'other' };
+  const other = await world.settle(world.coordinator.create({ ...prepared, content: 'other', manifest }));
+  const member = new ScriptedPeer(49, world);
+  member.job = other.context.job;
+  await member.join();
   const members = Array.from({ length: 20 }, (_, i) => new ScriptedPeer(50 + i, played.world));
   for (const member of members) await member.join();
   const codes = async (page: (i: number) => number): Promise<Set<unknown>> => {
@@ -194,16 +201,8 @@ test('members of a job share a quota for pages that are not in memory, and do no
   expect(await codes(() => 0)).toEqual(new Set(['answered']));
   await played.world.pass(20_000);
   expect(await codes((i) => i)).toEqual(new Set(['answered', 'RPC_RATE_LIMITED']));
-  expect(await ask(members[0]!, 301)).toBe('RPC_RATE_LIMITED');
-  const { world } = played;
-  const prepared = world.prepared();
-  const manifest = { ...prepared.manifest, name: 'other' };
-  const other = await world.settle(world.coordinator.create({ ...prepared, content: 'other', manifest }));
-  const member = new ScriptedPeer(49, world);
-  member.job = other.context.job;
-  await member.join();
-  const record = await member.ask('record', { job: member.job, ordinal: 0, first: 0 });
-  expect(record.checkpoint).not.toBe(null);
+  const inOther = [0, 1, 2].map((first) => member.ask('record', { job: member.job, ordinal: 0, first }));
+  expect((await Promise.all(inOther)).every(({ checkpoint }) => checkpoint !== null)).toBe(true);
 });
 
 test('the record of a job with an invite is only for peers that may read the job', async () => {

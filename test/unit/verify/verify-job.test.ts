@@ -1,4 +1,5 @@
 import { beforeAll, describe, expect, test } from 'vitest';
+import { adapterError } from '../../../lora/adapter/errors.ts';
 import { sha256 } from '../../../protocol/cbor.ts';
 import { decodeEvidence, keepEvidence } from '../../../protocol/evidence.ts';
 import type { Checkpoint, Head, Receipt, Update } from '../../../protocol/messages.ts';
@@ -154,6 +155,15 @@ describe('held-out losses', () => {
     );
     expect(verifyError('VERIFY_LOSS', '')).toMatchObject({ kind: 'failed' });
     expect((await verified(Number.NaN)).ok).toBe(false);
+  });
+
+  test('of a malformed adapter are a problem, and do not hide a proof of another check', async () => {
+    const measure = async () => {
+      throw adapterError('ADAPTER_TENSORS', 'the adapter has other tensors');
+    };
+    const job = forged(kept, { receipt: () => ({ code: 'harmful' }) });
+    const { problems } = await verifyRecord(recordOf(job), { losses: { measure } });
+    expect(new Set(problems.map(({ code }) => code))).toEqual(new Set(['VERIFY_RECEIPT', 'VERIFY_SOURCE']));
   });
 
   test('of a checkpoint whose adapter is gone are not checked, and the report says so', async () => {
