@@ -1,4 +1,4 @@
-import { isSwarmError, messageOf } from '../common/errors.ts';
+import { messageOf } from '../common/errors.ts';
 import { STALE_ROUNDS } from '../protocol/limits.ts';
 import type { Checkpoint, Head } from '../protocol/messages.ts';
 import { verifySettings } from '../protocol/settings-chain.ts';
@@ -13,6 +13,7 @@ import { checkMetrics, checkWeights } from './checks/weights.ts';
 import { verifyError } from './errors.ts';
 import { type CheckpointReport, Findings, type Problem } from './findings.ts';
 import type { JobFacts, SignedCheckpoint } from './job-facts.ts';
+import { readableCheckpoints } from './readable-checkpoints.ts';
 import type { CheckpointRecord, JobRecord } from './record.ts';
 import { checkWanted, type WantedJob } from './wanted-job.ts';
 
@@ -74,7 +75,7 @@ export async function verifyRecord(record: JobRecord, options: VerifyOptions = {
   const checkpoints: CheckpointReport[] = [];
   let recomputed = 0;
   let newest: number | null = null;
-  for await (const one of readable(record.checkpoints(from), problems, signal)) {
+  for await (const one of readableCheckpoints(record.checkpoints(from), problems, signal)) {
     signal.throwIfAborted();
     const { report, findings } = await walk.next(one, from);
     if (problems.length < LISTED_PROBLEMS) problems.push(...findings.problems);
@@ -103,25 +104,6 @@ export async function verifyRecord(record: JobRecord, options: VerifyOptions = {
     recomputed,
     problems: problems.slice(0, LISTED_PROBLEMS),
   };
-}
-
-/**
- * Yields checkpoints until the source fails. If there are problems, adds the failure to them instead of throwing it, so
- * that a source cannot hide problems by a damaged block after them.
- */
-async function* readable(
-  checkpoints: ReturnType<JobRecord['checkpoints']>,
-  problems: Problem[],
-  signal: AbortSignal,
-): AsyncGenerator<CheckpointRecord, void, undefined> {
-  try {
-    yield* checkpoints;
-  } catch (error) {
-    signal.throwIfAborted();
-    if (problems.length === 0 || !isSwarmError(error)) throw error;
-    const message = `the later checkpoints are unreadable: ${error.message}`;
-    problems.push({ code: 'VERIFY_SOURCE', round: null, message, values: { code: error.code } });
-  }
 }
 
 function factsOf(
@@ -177,7 +159,11 @@ class Walk {
     if (checkpoint.round >= from) checkChain(this.#facts, signed, before, findings);
     const parent = before?.digest === checkpoint.parent ? before : null;
     // Nothing that was learned before a gap may count against a checkpoint after the gap.
-    if (parent === null) this.#recent.length = 0;
+    if (parent === null) {
+      this.#recent.length = 0;
+      this.#assignments.clear();
+      this.#merged.clear();
+    }
     if (checkpoint.round < from) {
       this.#ordinal = checkpoint.round === 0 ? 0 : null;
       // The residual is zero after the first checkpoint and after a roll-back, which both have no contributors.

@@ -1,5 +1,5 @@
 import type { Figures } from '../../protocol/messages.ts';
-import { signMessage } from '../../protocol/signing.ts';
+import { signMessage, verifyMessage } from '../../protocol/signing.ts';
 import type { RunContext } from '../context.ts';
 
 /**
@@ -55,9 +55,12 @@ function figuresOf(
       },
     ];
   });
+  const merged = store.rounds.checkpoint(job, round);
+  // The term of the merge, because the term may have grown since then. The verification compares both terms.
+  const term = merged === null ? stored.term : verifyMessage('checkpoint', merged.envelope).message.term;
   return {
     job,
-    term: stored.term,
+    term,
     round,
     parent: facts.parent,
     seed: store.scores.seed(job, round),

@@ -20,12 +20,8 @@ export function checkFigures(
     return null;
   }
   findings.done('figures');
-  const off = (message: string, values: Record<string, unknown> = {}): null => {
-    findings.problem('VERIFY_FIGURES', message, values);
-    return null;
-  };
-  const lacks = (message: string): null => {
-    findings.problem('VERIFY_SOURCE', message);
+  const lacks = (message: string, values: Record<string, unknown> = {}): null => {
+    findings.problem('VERIFY_SOURCE', message, values);
     return null;
   };
   let figures: Figures;
@@ -33,11 +29,18 @@ export function checkFigures(
     const { author, message } = verifyMessage('figures', envelope);
     const isSame = author === coordinator && message.job === job && message.round === checkpoint.round;
     if (!isSame) return lacks('the scores are of another merge, or not signed by the coordinator');
-    if (message.parent !== checkpoint.parent) return off('the scores are of another parent');
     figures = message;
   } catch (error) {
     return lacks(`the scores are not valid: ${messageOf(error)}`);
   }
+  // A coordinator that was restored from a backup may merge a round again, in a later term.
+  const isSameTerm = figures.term === checkpoint.term;
+  const off = (message: string, values: Record<string, unknown> = {}): null => {
+    if (!isSameTerm) return lacks(message, values);
+    findings.problem('VERIFY_FIGURES', message, values);
+    return null;
+  };
+  if (figures.parent !== checkpoint.parent) return off('the scores are of another parent');
   for (const [i, { peer, round, update, weight }] of checkpoint.contributors.entries()) {
     const scored = figures.updates.find((one) => one.peer === peer && one.round === round);
     if (!scored) {

@@ -61,7 +61,9 @@ export class HeadChecks {
     if (wrong.length === 0) return;
     const text = `${moment} and the checkpoint differ in: ${wrong.join(', ')}`;
     const { digest, round } = head.checkpoint;
-    const isOther = digest !== signed.digest && round !== signed.checkpoint.round;
+    // A coordinator that was restored from a backup may make a round again, in a later term.
+    const isOther =
+      digest !== signed.digest && (round !== signed.checkpoint.round || term !== signed.checkpoint.term);
     findings.problem(isOther ? 'VERIFY_SOURCE' : 'VERIFY_HEAD', text, { term, sequence, fields: wrong });
   }
 

@@ -366,6 +366,37 @@ describe('parts of a record that its source chooses prove nothing against the co
       undefined,
     ],
     [
+      'scores of the same round in another term',
+      () =>
+        changed(3, ({ figures }) => {
+          const { message } = verifyMessage('figures', figures!);
+          const lost = { ...message, term: message.term + 1, parent: 'ab'.repeat(32) };
+          return { figures: signMessage('figures', lost, COORDINATOR) };
+        }),
+      undefined,
+    ],
+    [
+      'a head of the same round in another term',
+      () =>
+        changed(3, ({ heads }) => {
+          const { message } = verifyMessage('head', heads[0]!);
+          const checkpoint = { ...message.checkpoint, digest: 'ab'.repeat(32) };
+          const lost = { ...message, term: message.term + 1, checkpoint };
+          return { heads: [signMessage('head', lost, COORDINATOR)] };
+        }),
+      undefined,
+    ],
+    [
+      'two checkpoints of one round, which a restored coordinator signed in different terms',
+      () => {
+        const again = { ...last, term: last.term + 1, metrics: { ...last.metrics, seconds: 1 } };
+        const envelope = signMessage('checkpoint', again, COORDINATOR);
+        const record = { ...kept.records.at(-1)!, checkpoint: envelope, heads: [], figures: null };
+        return { ...kept, records: [...kept.records, record] };
+      },
+      undefined,
+    ],
+    [
       'an unreadable receipt',
       () =>
         changed(3, ({ proofs }) => ({

@@ -1,0 +1,22 @@
+import { isSwarmError } from '../common/errors.ts';
+import type { Problem } from './findings.ts';
+import type { CheckpointRecord, JobRecord } from './record.ts';
+
+/**
+ * Yields checkpoints until the source fails. If there are problems, adds the failure to them instead of throwing it, so
+ * that a source cannot hide problems by a damaged block after them.
+ */
+export async function* readableCheckpoints(
+  checkpoints: ReturnType<JobRecord['checkpoints']>,
+  problems: Problem[],
+  signal: AbortSignal,
+): AsyncGenerator<CheckpointRecord, void, undefined> {
+  try {
+    yield* checkpoints;
+  } catch (error) {
+    signal.throwIfAborted();
+    if (problems.length === 0 || !isSwarmError(error)) throw error;
+    const message = `the later checkpoints are unreadable: ${error.message}`;
+    problems.push({ code: 'VERIFY_SOURCE', round: null, message, values: { code: error.code } });
+  }
+}
