@@ -12,6 +12,7 @@ import { TrainerProcess } from '../../lora/train/process/supervisor.ts';
 import type { TrainProgress } from '../../lora/train/trainer.ts';
 import type { NodeMetrics } from '../../monitor/node-metrics.ts';
 import type { FileBlobs } from '../../storage/blobs.ts';
+import { nodeError } from '../errors.ts';
 import { backoffMs } from '../machine/times.ts';
 import { type ChosenDevices, type JobToTrain, memoryWanted } from './job-to-train.ts';
 import type { TrainedRound, TrainTask } from './trainer.ts';
@@ -74,6 +75,7 @@ export class BaseTrainer {
   #deaths = 0;
   #restarts = 0;
   #queue = 0;
+  #isStopped = false;
   #pid: number | null = null;
   #use: (ProcessUse & { readonly at: number }) | null = null;
 
@@ -156,7 +158,7 @@ export class BaseTrainer {
     this.#process.catch(() => {});
   }
 
-  /** Trains a round. @throws SwarmError TRAINER_DIED, another error of training, or the signal's reason */
+  /** Trains a round. @throws SwarmError TRAINER_DIED, TRAINER_STOPPED, another error of training, or the signal's reason */
   async train(
     process: TrainerProcess,
     { adapter, rows, steps, optimizer, position }: TrainTask,
@@ -193,7 +195,9 @@ export class BaseTrainer {
     this.#process.then((process) => process.pause(isPaused)).catch(() => {});
   }
 
+  /** Ends the process. It does not start again. */
   async stop(): Promise<void> {
+    this.#isStopped = true;
     // A process that failed to start needs no stop.
     const process = await this.#process.catch(() => null);
     await process?.stop();
@@ -212,7 +216,9 @@ export class BaseTrainer {
     return this.living();
   }
 
+  /** @throws SwarmError TRAINER_STOPPED */
   #restart(error: unknown): void {
+    this.#requireNotStopped();
     const { clock, log, random, meter, life, freeMemory } = this.#deps;
     this.#deaths++;
     this.#restarts++;
@@ -232,7 +238,9 @@ export class BaseTrainer {
     this.#process.catch(() => {});
   }
 
+  /** @throws SwarmError TRAINER_STOPPED, TRAINER_DIED */
   async #start(): Promise<TrainerProcess> {
+    this.#requireNotStopped();
     const { log, life } = this.#deps;
     const onLog = (line: string): void => log.debug({ line }, 'trainer-logged');
     const onNotice = (text: string): void => {
@@ -246,5 +254,10 @@ export class BaseTrainer {
     this.#pid = process.pid ?? null;
     this.#use = null;
     return process;
+  }
+
+  /** @throws SwarmError TRAINER_STOPPED, because a new process could read files of the base while they are deleted */
+  #requireNotStopped(): void {
+    if (this.#isStopped) throw nodeError('TRAINER_STOPPED', 'the trainer has been stopped');
   }
 }
