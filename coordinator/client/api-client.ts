@@ -75,9 +75,9 @@ export class ApiClient {
     return this.#connection.get('/v1/status');
   }
 
-  /** Gives an order to a node, such as new limits. @internal `lora-swarm node` uses this method */
+  /** Gives an order to a node. The fetch of a checkpoint has no time limit. @internal the command line uses this method */
   orderNode<T>(order: 'pause' | 'resume' | 'drain' | 'limits' | 'checkpoint', body: object): Promise<T> {
-    return this.#connection.post(`/v1/${order}`, body);
+    return this.#connection[order === 'checkpoint' ? 'postLong' : 'post'](`/v1/${order}`, body);
   }
 
   /** Lists the nodes of all jobs. */

@@ -41,6 +41,11 @@ export class ApiConnection {
     return this.#json('POST', path, body);
   }
 
+  /** Sends an order that takes long. There is no time limit. */
+  async postLong<T>(path: string, body: object): Promise<T> {
+    return parsed(await this.#send('POST', path, this.signal, body));
+  }
+
   /** Yields the lines of an answer as they arrive. There is no time limit. */
   async *lines<T>(
     method: 'GET' | 'POST',

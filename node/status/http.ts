@@ -25,8 +25,8 @@ export interface NodeHttpDeps {
   /** Measures the clocks of the coordinators that the node is connected to. */
   clocks: () => Promise<CoordinatorClock[]>;
   control: NodeControl;
-  /** Fetches the newest checkpoint of a job for the owner of the machine. */
-  checkpoint: (job: string) => Promise<FetchedCheckpoint>;
+  /** Fetches the newest checkpoint of a job for the owner of the machine. The signal aborts when the client disconnects. */
+  checkpoint: (job: string, signal: AbortSignal) => Promise<FetchedCheckpoint>;
 }
 
 const checkpointSchema = z.strictObject({ job: z.string().min(1).max(256) });
@@ -49,9 +49,11 @@ export async function startNodeHttp(
   );
   server.get('/v1/clocks', async () => ({ clocks: await deps.clocks() }));
   addControlRoutes(server, deps.control);
-  server.post('/v1/checkpoint', (request) => {
+  server.post('/v1/checkpoint', (request, reply) => {
     checkOptions(checkpointSchema, request.body);
-    return deps.checkpoint(checkpointSchema.parse(request.body).job);
+    const gone = new AbortController();
+    reply.raw.once('close', () => gone.abort());
+    return deps.checkpoint(checkpointSchema.parse(request.body).job, gone.signal);
   });
   const url = await listenOnLoopback(server, options.port);
   return { url, server };
