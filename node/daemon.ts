@@ -31,7 +31,7 @@ import { confidantsAt, coordinatorsAt } from './coordinators.ts';
 import { checkDaemonOptions, type NodeDaemonOptions, resolveTargets } from './daemon-options.ts';
 import { OwnerLimits } from './limits/owner-limits.ts';
 import { defaultPolicy } from './limits/policy.ts';
-import { fetchOwnCheckpoint } from './own-checkpoint.ts';
+import { fetchOwnCheckpoint, removePulled } from './own-checkpoint.ts';
 import { peerName } from './peer-name.ts';
 import { SwarmNodes } from './sharing/swarm-nodes.ts';
 import { coordinatorClocks } from './status/coordinator-clocks.ts';
@@ -111,6 +111,7 @@ export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps
     const startedAt = systemClock.now();
     const { startAnew = false } = options;
     await requireDatabase(home, { role: 'node', startAnew, now: startedAt }, { log });
+    await removePulled(home);
     const token = await loadToken(home);
     const identity = await loadIdentity(home);
     const blobs = await FileBlobStore.open({ home }, { clock: systemClock });
@@ -261,10 +262,10 @@ export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps
       { port: options.port ?? 0, token },
       {
         ...{ health, registry: metrics.registry, status, control },
-        checkpoint: (job) => {
+        checkpoint: (job, signal) => {
           const { collector } = nodes;
-          const deps = { network, blobs, clock: systemClock, collector };
-          return fetchOwnCheckpoint({ home, job }, deps, stopping.signal);
+          const deps = { network, blobs, origins: store.origins, clock: systemClock, collector };
+          return fetchOwnCheckpoint({ home, job }, deps, AbortSignal.any([stopping.signal, signal]));
         },
         clocks: () => coordinatorClocks(status().jobs, nodeDeps),
       },

@@ -2,23 +2,26 @@ import { randomUUID } from 'node:crypto';
 import { copyFile, mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Clock } from '../common/clock.ts';
+import { renameWithRetry } from '../common/durable.ts';
 import type { SwarmNetwork } from '../net/network.ts';
 import { withSettings } from '../protocol/settings.ts';
 import type { BlobCollector } from '../storage/blob-collector.ts';
-import type { FileBlobStore } from '../storage/blob-store.ts';
+import { FileBlobStore } from '../storage/blob-store.ts';
 import type { FetchedCheckpoint } from './checkpoint-pull.ts';
 import { request } from './contact/requests.ts';
 import { nodeError } from './errors.ts';
 import { fetchLossCurve } from './loss-curve.ts';
 import { fetchOrRecheck } from './phases/recheck.ts';
-import { readNewest } from './reader.ts';
+import { type ReadHead, readNewest } from './reader.ts';
+import type { BlobOrigins } from './store/blob-origins.ts';
 import { type JoinedJobRecord, readJoinedJobs } from './store/known-jobs.ts';
 
 interface OwnCheckpointDeps {
   readonly network: SwarmNetwork;
-  readonly blobs: FileBlobStore;
+  readonly blobs: Pick<FileBlobStore, 'has' | 'path'>;
+  readonly origins: Pick<BlobOrigins, 'has'>;
   readonly clock: Clock;
-  readonly collector: BlobCollector;
+  readonly collector: Pick<BlobCollector, 'withScope'>;
 }
 
 /**
@@ -42,6 +45,14 @@ export async function joinedJob(home: string, text: string): Promise<JoinedJobRe
   );
 }
 
+/** Folder in the home of a node for the weights of checkpoints that commands have asked for. */
+const FOLDER = 'pulled';
+
+/** Deletes weights that a command did not delete because it was killed. Called when the node starts. */
+export function removePulled(home: string): Promise<void> {
+  return rm(join(home, FOLDER), { recursive: true, force: true });
+}
+
 /**
  * Fetches the newest checkpoint of a job over the network of the running node, because a second host with the node's
  * key would disturb the node's connections.
@@ -50,30 +61,69 @@ export async function joinedJob(home: string, text: string): Promise<JoinedJobRe
  */
 export async function fetchOwnCheckpoint(
   { home, job: wanted }: { home: string; job: string },
-  { network, blobs, clock, collector }: OwnCheckpointDeps,
+  deps: OwnCheckpointDeps,
   signal: AbortSignal,
 ): Promise<FetchedCheckpoint> {
+  const { network, clock } = deps;
   const { addresses, job, token } = await joinedJob(home, wanted);
   const target = { addresses, job, token };
   const newest = await readNewest({ network, target }, { clock }, signal);
   const { coordinator, head } = newest;
   const manifest = head.settings ? withSettings(newest.manifest, head.settings.values) : newest.manifest;
-  const { checkpoint, included } = head;
-  const { adapter } = checkpoint;
-  const folder = join(home, 'pulled');
-  return collector.withScope(async (scope) => {
-    await scope.hold(adapter.digest);
-    await fetchOrRecheck({ job, digest: adapter.digest, coordinator }, { network, clock }, signal, () =>
-      network.fetchBlob(adapter, { holders: [coordinator, ...included.map(({ peer }) => peer)], signal }),
-    );
+  const { checkpoint } = head;
+  await mkdir(join(home, FOLDER), { recursive: true });
+  const weights = join(home, FOLDER, randomUUID());
+  try {
+    if (!(await copyOwn(newest, weights, deps))) await fetchInto(newest, weights, deps, signal);
     const curve = await fetchLossCurve(newest, (body) =>
       request({ network, clock }, coordinator, 'record', body, signal),
     );
-    // Removes a copy that an interrupted command has left.
-    await rm(folder, { recursive: true, force: true });
-    await mkdir(folder, { recursive: true });
-    const weights = join(folder, randomUUID());
-    await copyFile(blobs.path(adapter.digest), weights);
+    signal.throwIfAborted();
     return { job, manifest, checkpoint, curve, weights };
+  } catch (error) {
+    await rm(weights, { force: true });
+    throw error;
+  }
+}
+
+/**
+ * Copies the adapter from the store of the node to `weights`. Returns false if the coordinator did not supply the
+ * node's copy: the coordinator chooses the digest, so it could name a secret blob of another coordinator.
+ */
+function copyOwn(
+  { coordinator, head }: ReadHead,
+  weights: string,
+  { blobs, origins, collector }: OwnCheckpointDeps,
+): Promise<boolean> {
+  const { digest } = head.checkpoint.adapter;
+  return collector.withScope(async (scope) => {
+    await scope.hold(digest);
+    if (!origins.has(digest, coordinator) || !(await blobs.has(digest))) return false;
+    await copyFile(blobs.path(digest), weights);
+    return true;
   });
+}
+
+/**
+ * Fetches the adapter to `weights`, through a store of its own, so that the coordinator cannot find out which blobs the
+ * node has.
+ */
+async function fetchInto(
+  { job, coordinator, head }: ReadHead,
+  weights: string,
+  { network, clock }: OwnCheckpointDeps,
+  signal: AbortSignal,
+): Promise<void> {
+  const { adapter } = head.checkpoint;
+  const holders = [coordinator, ...head.included.map(({ peer }) => peer)];
+  const folder = `${weights}.partial`;
+  try {
+    const into = await FileBlobStore.open({ home: folder }, { clock });
+    await fetchOrRecheck({ job, digest: adapter.digest, coordinator }, { network, clock }, signal, () =>
+      network.fetchBlob(adapter, { holders, into, signal }),
+    );
+    await renameWithRetry(into.path(adapter.digest), weights);
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
 }
