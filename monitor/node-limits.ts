@@ -111,6 +111,11 @@ export function limitHelp({ kind, help }: NodeLimit): string {
   return whole ? `${help}, a whole number from ${least} to ${most}` : `${help}, at least ${least}`;
 }
 
+/** Returns a sentence without a full stop that tells what a limit sets. @param key name of the limit */
+export function limitMeaning(key: string, limit: NodeLimit): string {
+  return `${key} sets the ${limitHelp(limit)}`;
+}
+
 /** Returns a limit as text; its default if the value is undefined. */
 export function limitText({ kind, byDefault }: NodeLimit, value: LimitValue | undefined): string {
   if (value === undefined) return `default: ${byDefault}`;

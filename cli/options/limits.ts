@@ -1,6 +1,13 @@
 import { InvalidArgumentError } from 'commander';
 import type { KeptLimits } from '../../index.ts';
-import { limitHelp, limitText, NODE_LIMITS, type NodeLimit, readLimit } from '../../monitor/node-limits.ts';
+import {
+  limitHelp,
+  limitMeaning,
+  limitText,
+  NODE_LIMITS,
+  type NodeLimit,
+  readLimit,
+} from '../../monitor/node-limits.ts';
 import { areHours } from '../../node/limits/hours.ts';
 import type { LimitChanges } from '../../node/limits/limits.ts';
 import { usageError } from '../errors.ts';
@@ -34,7 +41,7 @@ export function parseLimits(texts: readonly string[]): LimitChanges {
     if (change === undefined) {
       throw usageError(
         `"${value}" is not a value of ${key}`,
-        `${key} is the ${limitHelp(limit)}; "${key}=default" restores the default`,
+        `${limitMeaning(key, limit)}; "${key}=default" restores the default`,
       );
     }
     changes[limit.field] = change;

@@ -1,6 +1,13 @@
 import { html } from 'htm/preact';
 import type { NodeStatus } from '../../../node/status/api-types.ts';
-import { type LimitValue, limitText, NODE_LIMITS, type NodeLimit, readLimit } from '../../node-limits.ts';
+import {
+  type LimitValue,
+  limitMeaning,
+  limitText,
+  NODE_LIMITS,
+  type NodeLimit,
+  readLimit,
+} from '../../node-limits.ts';
 import { ApiError, post } from '../api.ts';
 import { Confirm } from '../parts/confirm.ts';
 
@@ -61,7 +68,7 @@ export function NodeLimits({ status, onChange }: Props) {
             <${Confirm}
               label=${`Change ${key}`}
               asks=${`New value${unitText(limit)}; leave empty for the default`}
-              effect=${`It is the ${limit.help}.${limit.atStart ? ' A running node applies it at its next start.' : ''}`}
+              effect=${`${limitMeaning(key, limit)}.${limit.atStart ? ' A running node applies it at its next start.' : ''}`}
               act=${(text: string) => post('/v1/limits', { [limit.field]: newValue(key, limit, text) })}
               onDone=${onChange}
             />
@@ -81,7 +88,7 @@ function newValue(key: string, limit: NodeLimit, text: string): LimitValue | nul
   const value = readLimit(limit, text.trim());
   if (value !== undefined) return value;
   const message = `"${text}" is not a value of ${key}`;
-  throw new ApiError({ code: 'USAGE', message, next: `${key} is the ${limit.help}` });
+  throw new ApiError({ code: 'USAGE', message, next: limitMeaning(key, limit) });
 }
 
 /** Returns the duration of a pause; null if it has no end. @throws ApiError if the text is no number of minutes */
