@@ -31,7 +31,7 @@ export function CheckpointsPart({ job, onChange }: { job: JobDetail; onChange():
   const known = versions.data?.versions ?? null;
   return html`<section>
     <h2>Checkpoints</h2>
-    <${Failure} error=${error} />
+    <${Failure} error=${error ?? versions.error} />
     <p>To export a checkpoint, run <code>lora-swarm checkpoint export ${job.name} FOLDER</code>.</p>
     <${Table}
       caption="Checkpoints"
