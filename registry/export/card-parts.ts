@@ -76,11 +76,15 @@ export function table(
   return [`## ${title}`, '', line(head), `|${head.map(() => '---').join('|')}|`, ...rows.map(line), ''];
 }
 
-/** Returns a text without characters that mean something in Markdown tables and code. */
+/** Returns a text without characters that mean something in Markdown tables, code, links and images. */
 export function cardText(value: string): string {
-  return value
-    .replaceAll(/[\p{Cc}\p{Cf}]/gu, ' ')
-    .replaceAll('|', '\\|')
-    .replaceAll('`', "'")
-    .replaceAll('<', '&lt;');
+  return (
+    value
+      .replaceAll(/[\p{Cc}\p{Cf}]/gu, ' ')
+      .replaceAll('|', '\\|')
+      .replaceAll('`', "'")
+      .replaceAll('<', '&lt;')
+      // A character reference, because a backslash in the text would undo an escape by a backslash.
+      .replaceAll('[', '&#91;')
+  );
 }

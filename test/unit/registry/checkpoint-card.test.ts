@@ -41,6 +41,10 @@ it('has the base, the data, the scores, the loss curve and the settings', () => 
 it('has samples as text, whatever they contain', () => {
   const text = card({ samples: [{ prompt: 'Once', before: 'a | b\n<b>', after: 'upon' }] });
   expect(text).toContain('| Once | a \\| b &lt;b> | upon |');
+  const hostile = card({
+    samples: [{ prompt: '![x](https://a)', before: '[x](https://a)', after: '\\[x](b)' }],
+  });
+  expect(hostile).toContain('| !&#91;x](https://a) | &#91;x](https://a) | \\&#91;x](b) |');
   expect(card()).not.toContain('## Samples');
 });
 
