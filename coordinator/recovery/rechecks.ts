@@ -53,8 +53,15 @@ export class Rechecks {
     if (known !== null) return known;
     if (!mayStart) return 'checking';
     const { clock, signal } = this.#deps;
-    const late = sleep(clock, ANSWER_MS, signal).then(() => 'checking' as const);
-    return Promise.race([this.#check(digest, peer), late]);
+    const answered = new AbortController();
+    const waiting = AbortSignal.any([signal, answered.signal]);
+    const late = sleep(clock, ANSWER_MS, waiting).then(() => 'checking' as const);
+    try {
+      return await Promise.race([this.#check(digest, peer), late]);
+    } finally {
+      // Cancels the timer.
+      answered.abort();
+    }
   }
 
   async #check(digest: string, peer: string): Promise<Result | 'checking'> {

@@ -89,3 +89,12 @@ test('the answer comes after 5 s, while the check goes on and its result is kept
   await finish();
   expect(await rechecks.state('base', member('member'))).toBe('whole');
 });
+
+test('an answer leaves no timer', async () => {
+  const answer = rechecks.state('base', member('member'));
+  expect(clock.due()).toEqual([5_000]);
+  await finish();
+  expect(await answer).toBe('whole');
+  await setImmediate();
+  expect(clock.due()).toEqual([]);
+});
