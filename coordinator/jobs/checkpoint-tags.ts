@@ -1,8 +1,7 @@
 import { existsSync } from 'node:fs';
-import { join } from 'node:path';
 import type { Clock } from '../../common/clock.ts';
 import type { Signer } from '../../protocol/signing.ts';
-import type { Registry } from '../../registry/registry.ts';
+import { databaseOf, type Registry } from '../../registry/registry.ts';
 import type { CheckpointFolders } from '../context.ts';
 import { coordinatorError } from '../errors.ts';
 import type { JobRun } from '../job-run.ts';
@@ -42,7 +41,7 @@ export class CheckpointTags {
   async versions(run: JobRun): Promise<CheckpointVersion[] | null> {
     if (this.#home === null) return null;
     // Opening a registry would create the registry.
-    if (!existsSync(join(this.#home, 'registry.sqlite'))) return [];
+    if (!existsSync(databaseOf(this.#home))) return [];
     return this.#with(this.#home, async (registry) => versionsOf(run, registry));
   }
 
