@@ -11,7 +11,6 @@ import type { ApiClient, ConnectOptions, CoordinatorAddress } from './coordinato
 import type { BundleOptions, WrittenBundle } from './coordinator/client/bundle-job.ts';
 import type { CloneJobOptions, CreatedJob, CreateJobOptions } from './coordinator/client/create-job.ts';
 import type { FollowOptions } from './coordinator/client/follow.ts';
-import type { HeldOutLosses, HeldOutOptions } from './coordinator/client/held-out-losses.ts';
 import type { VerifiedCheckpoint } from './coordinator/client/read-checkpoints.ts';
 import type { CreatedSweep, SweepSpec } from './coordinator/client/sweep-jobs.ts';
 import type {
@@ -19,6 +18,7 @@ import type {
   CoordinatorDaemonOptions,
   RunningCoordinator,
 } from './coordinator/daemon-options.ts';
+import type { HeldOutLosses, HeldOutOptions } from './coordinator/merge/held-out-losses.ts';
 import type { PublicPageOptions } from './coordinator/public/settings.ts';
 import type { Attempt as WebhookAttempt } from './coordinator/webhooks/delivery.ts';
 import type { WebhookSetting } from './coordinator/webhooks/settings.ts';
@@ -351,7 +351,7 @@ export async function verifyReceipts(text: string, wanted?: WantedJob): Promise<
  * verification throws BASE_DIFFERS or HELD_OUT_DIFFERS if base or data are not those of the job.
  */
 export async function openHeldOut(options: HeldOutOptions): Promise<HeldOutLosses> {
-  return (await import('./coordinator/client/held-out-losses.ts')).HeldOutLosses.open(options);
+  return (await import('./coordinator/merge/held-out-losses.ts')).HeldOutLosses.open(options);
 }
 
 /**

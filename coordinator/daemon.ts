@@ -88,9 +88,14 @@ export async function startCoordinator(
     teardown.add(() => store.close());
     const self = identity.signer.peerId;
     await requireNewestStore(home, { self, startAnew, now: startedAt }, { store, log });
+    const pathOf = (digest: string): string => blobs.path(digest);
     const validator = new TrainerValidator(
       { home, compute },
-      { blobs, log, clock, heldOut: (job) => store.jobs.heldOut(job) },
+      {
+        baseFolder: (base) => layOutBase({ home, base, pathOf }),
+        heldOut: (job) => store.jobs.heldOut(job),
+        ...{ log, clock },
+      },
     );
     teardown.add(() => validator.stop());
     const { sharedRegistry = null } = options;

@@ -4,7 +4,6 @@ import type { Clock } from '../../common/clock.ts';
 import { isSwarmError } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
 import type { Row } from '../../lora/data/row.ts';
-import { layOutBase } from '../../lora/models/base/base-folder.ts';
 import { openBase } from '../../lora/models/base/base-model.ts';
 import type { Compute } from '../../lora/train/compute.ts';
 import { jobTraining } from '../../lora/train/config.ts';
@@ -15,7 +14,6 @@ import { TrainerProcess } from '../../lora/train/process/supervisor.ts';
 import type { RowLoss } from '../../lora/train/step.ts';
 import type { LossGradient } from '../../lora/update/score.ts';
 import type { Manifest } from '../../protocol/manifest.ts';
-import type { FileBlobs } from '../../storage/blobs.ts';
 import type { EvaluateOptions, StepsMade, StepsToMake, ValidationJob, Validator } from '../context.ts';
 import { coordinatorError } from '../errors.ts';
 import { decodeHeldOut, gateRows } from './held-out.ts';
@@ -30,7 +28,8 @@ export interface TrainerValidatorOptions {
 }
 
 export interface TrainerValidatorDeps {
-  readonly blobs: FileBlobs;
+  /** Returns the folder of a base. */
+  readonly baseFolder: (base: Manifest['base']) => Promise<string>;
   readonly clock: Clock;
   readonly log: Logger;
   /** Returns a job's packed held-out data; null for an unknown job. */
@@ -245,11 +244,7 @@ export class TrainerValidator implements Validator {
 
   #make(job: string, manifest: Manifest): Ready {
     const rows = this.#rows(job, manifest);
-    const modelDir = layOutBase({
-      home: this.#options.home,
-      base: manifest.base,
-      pathOf: (digest) => this.#deps.blobs.path(digest),
-    });
+    const modelDir = this.#deps.baseFolder(manifest.base);
     const known = this.#fallbacks.get(job);
     const load = known ? Promise.resolve(known) : modelDir.then((dir) => this.#choose(dir, manifest));
     const process = Promise.all([modelDir, load]).then(([dir, load]) => this.#start(dir, manifest, load));

@@ -6,11 +6,13 @@ import type { ValidationJob } from '../../../../coordinator/context.ts';
 import { TrainerValidator } from '../../../../coordinator/merge/trainer-validator.ts';
 import { initialMatrices } from '../../../../lora/adapter/initial.ts';
 import { encodeShards } from '../../../../lora/data/shards/shard-codec.ts';
+import { layOutBase } from '../../../../lora/models/base/base-folder.ts';
 import { parseCompute } from '../../../../lora/train/compute.ts';
 import { freshOptimizer } from '../../../../lora/train/optimizer/optimizer-state.ts';
 import { zeros } from '../../../../lora/update/layout.ts';
 import { silentLogger } from '../../../../monitor/log.ts';
 import { encodeCbor } from '../../../../protocol/cbor.ts';
+import type { Manifest } from '../../../../protocol/manifest.ts';
 import { measureGoneGpu, type TinyBase, tinyBase } from '../../../utils/tiny-base.ts';
 
 const DYING_TRAINER = new URL('../../../utils/dying-trainer.ts', import.meta.url);
@@ -40,7 +42,9 @@ beforeEach(async () => {
     adapter,
     told,
     validator: (engine = 'onnx-cpu') => {
-      const deps = { blobs, clock: systemClock, log: silentLogger, heldOut: () => heldOut };
+      const pathOf = (digest: string): string => blobs.path(digest);
+      const baseFolder = (of: Manifest['base']) => layOutBase({ home, base: of, pathOf });
+      const deps = { baseFolder, clock: systemClock, log: silentLogger, heldOut: () => heldOut };
       const validator = new TrainerValidator({ home, compute: parseCompute({ engine, threads: 1 }) }, deps);
       onTestFinished(() => validator.stop());
       return validator;

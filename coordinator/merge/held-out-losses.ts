@@ -1,6 +1,7 @@
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, readdir, rm, stat } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
+import { isAlive } from '../../common/durable.ts';
 import { systemClock } from '../../common/system-clock.ts';
 import { decodeAdapter } from '../../lora/adapter/codec.ts';
 import { type AdapterLayout, adapterLayout } from '../../lora/adapter/layout.ts';
@@ -11,12 +12,19 @@ import { openBase } from '../../lora/models/base/base-model.ts';
 import { type ComputeInput, parseCompute } from '../../lora/train/compute.ts';
 import { silentLogger } from '../../monitor/log.ts';
 import { sha256 } from '../../protocol/cbor.ts';
-import { FileBlobStore } from '../../storage/blob-store.ts';
 import type { LossMeter, MeasuredJob } from '../../verify/checks/losses.ts';
 import { verifyError } from '../../verify/errors.ts';
 import { packJobData } from '../jobs/pack-data.ts';
-import { meanLoss } from '../merge/comparison.ts';
-import { TrainerValidator } from '../merge/trainer-validator.ts';
+import { meanLoss } from './comparison.ts';
+import { TrainerValidator } from './trainer-validator.ts';
+
+/** Beginning of the names of temporary folders. The id of the process follows. */
+const PREFIX = 'verify-';
+/**
+ * Age in milliseconds at which the folder of a process that does not run is deleted. The process id alone does not tell
+ * whether the process runs, because containers that share the folder cannot see each other's processes.
+ */
+const ABANDONED_MS = 24 * 60 * 60 * 1000;
 
 /** The base and the data of a job on this machine, and how to compute losses. */
 export interface HeldOutOptions {
@@ -50,8 +58,11 @@ export class HeldOutLosses implements LossMeter {
     this.#home = home;
   }
 
+  /** Also deletes the temporary files of verifications that were killed. */
   static async open(options: HeldOutOptions): Promise<HeldOutLosses> {
-    return new HeldOutLosses(options, await mkdtemp(join(options.cacheDir, 'verify-')));
+    const { cacheDir } = options;
+    await removeAbandoned(cacheDir, systemClock.now());
+    return new HeldOutLosses(options, await mkdtemp(join(cacheDir, `${PREFIX}${process.pid}-`)));
   }
 
   /**
@@ -100,14 +111,23 @@ export class HeldOutLosses implements LossMeter {
       const text = `the data gives held-out rows with the digest ${found}, but the held-out rows of the job have the digest ${expected}`;
       throw verifyError('HELD_OUT_DIFFERS', text, { digest: found, expected });
     }
-    const blobs = await FileBlobStore.open({ home: this.#home }, { clock: systemClock });
-    for (const { path } of manifest.base.files) await blobs.importFile(join(base, path), { signal });
     const validator = new TrainerValidator(
       { home: this.#home, compute: parseCompute(compute, { threads: availableParallelism() }) },
-      { blobs, clock: systemClock, log: silentLogger, heldOut: () => heldOut },
+      { baseFolder: async () => base, clock: systemClock, log: silentLogger, heldOut: () => heldOut },
     );
     const layout = adapterLayout(await openBase(base), manifest.lora);
     this.#prepared = { job, layout, validator };
     return this.#prepared;
+  }
+}
+
+async function removeAbandoned(folder: string, now: number): Promise<void> {
+  for (const name of await readdir(folder)) {
+    if (!name.startsWith(PREFIX) || isAlive(Number(name.split('-')[1]))) continue;
+    const path = join(folder, name);
+    // Another process may have deleted the folder since this one read the list.
+    const entry = await stat(path).catch(() => null);
+    if (entry !== null && now - entry.mtimeMs > ABANDONED_MS)
+      await rm(path, { recursive: true, force: true });
   }
 }

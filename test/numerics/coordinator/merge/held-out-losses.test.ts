@@ -1,9 +1,9 @@
-import { writeFile } from 'node:fs/promises';
+import { mkdir, readdir, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 import { systemClock } from '../../../../common/system-clock.ts';
-import { HeldOutLosses } from '../../../../coordinator/client/held-out-losses.ts';
 import { packJobData } from '../../../../coordinator/jobs/pack-data.ts';
+import { HeldOutLosses } from '../../../../coordinator/merge/held-out-losses.ts';
 import { encodeAdapter } from '../../../../lora/adapter/codec.ts';
 import { adapterLayout } from '../../../../lora/adapter/layout.ts';
 import { loadTokenizer } from '../../../../lora/data/tokenizer.ts';
@@ -65,6 +65,28 @@ async function losses(compute: ComputeInput = { engine: 'onnx-cpu', threads: 1 }
 }
 
 describe('held-out losses', () => {
+  test('are measured without a copy of the base, and folders of killed verifications are deleted', async () => {
+    const old = new Date(Date.now() - 25 * 60 * 60 * 1000);
+    for (const name of ['verify-old', 'verify-999999999-old', `verify-${process.pid}-old`, 'other']) {
+      await mkdir(join(folder, name));
+      await utimes(join(folder, name), old, old);
+    }
+    await mkdir(join(folder, 'verify-999999999-new'));
+    const meter = await losses();
+    const folders = (await readdir(folder)).filter((name) => name.startsWith('verify-') || name === 'other');
+    expect(folders).toHaveLength(4);
+    expect(folders).toEqual(
+      expect.arrayContaining(['other', 'verify-999999999-new', `verify-${process.pid}-old`]),
+    );
+    await meter.measure(measured, adapter, { signal });
+    const [work] = folders.filter(
+      (name) => name.startsWith(`verify-${process.pid}-`) && !name.endsWith('-old'),
+    );
+    const files = await readdir(join(folder, work!), { recursive: true });
+    const copies = measured.manifest.base.files.flatMap(({ path, digest }) => [path, digest]);
+    expect(files.filter((file) => copies.some((copy) => file.endsWith(copy)))).toEqual([]);
+  });
+
   test('are the same each time, and differ little with a base of 8 bits', async () => {
     const meters = await Promise.all([
       losses(),
