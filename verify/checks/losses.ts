@@ -55,6 +55,10 @@ export async function checkLoss(
   }
   findings.loss = { published, measured };
   if (measured !== null && Math.abs(measured - published) <= LOSS_TOLERANCE * Math.abs(published)) return;
-  const text = `the published held-out loss is ${published}, but this machine measures ${measured}`;
+  const found =
+    measured === null
+      ? 'the held-out rows have no supervised token, so they have no loss'
+      : `this machine measures ${measured}`;
+  const text = `the published held-out loss is ${published}, but ${found}`;
   findings.problem('VERIFY_LOSS', text, { published, measured, tolerance: LOSS_TOLERANCE });
 }

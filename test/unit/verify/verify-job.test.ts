@@ -124,8 +124,8 @@ describe('the verification of an honest job', () => {
 });
 
 describe('held-out losses', () => {
-  /** Verifies the job with a meter that measures the published losses times a factor. */
-  const verified = (factor: number, job = kept) => {
+  /** Verifies the job with a meter that measures the published losses times a factor, or no loss. */
+  const verified = (factor: number | null, job = kept) => {
     const published = new Map(
       kept.records.map(({ checkpoint }) => {
         const { adapter, metrics } = verifyMessage('checkpoint', checkpoint).message;
@@ -133,7 +133,7 @@ describe('held-out losses', () => {
       }),
     );
     const losses: LossMeter = {
-      measure: async (_, adapter) => factor * published.get(sha256(adapter))!,
+      measure: async (_, adapter) => factor && factor * published.get(sha256(adapter))!,
     };
     return verifyRecord(recordOf(job), { losses });
   };
@@ -155,6 +155,7 @@ describe('held-out losses', () => {
     );
     expect(verifyError('VERIFY_LOSS', '')).toMatchObject({ kind: 'failed' });
     expect((await verified(Number.NaN)).ok).toBe(false);
+    expect((await verified(null)).problems[0]!.message).toMatch(/no supervised token/);
   });
 
   test('of a malformed adapter are a problem, and do not hide a proof of another check', async () => {
