@@ -13,7 +13,7 @@ export interface DeadlineOptions {
   ms: number;
   /** Outer signal. When it aborts, the work's signal aborts too, with the same reason. */
   signal?: AbortSignal | undefined;
-  /** Name of the work, for the message of the error. */
+  /** Name of the work. The error message contains it. */
   what: string;
 }
 

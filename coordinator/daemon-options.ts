@@ -31,7 +31,7 @@ export interface CoordinatorDaemonOptions {
    * @default 10
    */
   readonly keepCheckpoints?: number;
-  /** Whether to audit updates: to train some intervals of nodes again and compare the results. @default true */
+  /** Whether to audit updates. An audit trains a node's interval again and compares the results. @default true */
   readonly audits?: boolean;
   /**
    * Folder of the registry to which the newest checkpoint of each finished job is added as a version; null for none.

@@ -24,7 +24,7 @@ import type { SwarmNodeView } from './status/swarm-node-view.ts';
 import type { JobClaim } from './store/job-files.ts';
 import { errorFields, reasonOf, Tasks } from './tasks.ts';
 
-/** Final refusals after which the invite may work again: a ban can end, and so can another process with this node's key. */
+/** Final refusals that can end: a ban expires, or the other process with this node's key stops. The invite is kept. */
 const ENDING_REFUSALS: readonly unknown[] = ['BANNED', 'DUPLICATE_IDENTITY'];
 const NO_PROGRESS = { step: 0, steps: 0, tokensPerSecond: 0 };
 

@@ -115,7 +115,7 @@ export function engineText({ engine, engineNote }: NodeStatus): string {
   return engineNote === null ? engine : `${engine}: ${safeText(engineNote, NOTE)}`;
 }
 
-/** Returns the coordinator's reason for the phase of a job, for the end of a sentence. */
+/** Returns a colon and the coordinator's reason for the phase of a job; an empty string if there is no reason. */
 export function because({ reason }: NonNullable<NodeStatus['job']>): string {
   return reason === '' ? '' : `: ${safeText(reason, NOTE)}`;
 }

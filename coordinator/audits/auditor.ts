@@ -116,7 +116,7 @@ export class Auditor {
     }
   }
 
-  /** Returns whether an audit still needs a result. It needs none if the job has ended, which drops all open audits. */
+  /** Returns whether an audit still needs a result. The end of a job drops all its open audits. */
   #isOpen(audit: StoredAudit): boolean {
     const { job, deps } = this.#deps.context;
     return deps.store.audits.find(job, audit)?.state === 'chosen';

@@ -130,7 +130,7 @@ export function limitConnections({ server }: Pick<FastifyInstance, 'server'>): v
   });
 }
 
-/** Returns whether an address is of this machine, which has the address of a proxy's requests. */
+/** Returns whether an address is a loopback address. The requests that a proxy on this machine forwards have one. */
 function isLoopback(ip: string): boolean {
   return ip === '::1' || /^(::ffff:)?127\./.test(ip);
 }

@@ -161,7 +161,7 @@ export class Ledger {
     });
   }
 
-  /** Describes an update that was not scored, for the judgement of misdeeds at the end of a round. */
+  /** Describes an update that was not scored. The end of a round uses the description to judge misdeeds. */
   #unscored(judgedIn: number, { peer, round, digest }: NamedUpdate): JudgedUpdate {
     const { job } = this.#context;
     return {

@@ -16,7 +16,7 @@ export interface StartAdapter {
   readonly folder: string;
   /** Digest of the base that the adapter was made for. @default the digest in the adapter's file, if it has one */
   readonly baseDigest?: string | null;
-  /** Digest of the adapter's version in a registry, for the lineage of what is trained. @default null */
+  /** Digest of the adapter's version in a registry. The lineage of the trained adapter names it. @default null */
   readonly version?: string | null;
 }
 

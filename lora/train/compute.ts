@@ -63,7 +63,7 @@ const computeInputSchema = z.object({
   gradientCheckpointing: z.union([z.boolean(), z.literal('auto')]),
 });
 
-/** Schemas of single settings, for the schema of a config file. */
+/** Schemas of single settings. The schema of a config file uses them. */
 export const {
   engine: engineSchema,
   baseBits: baseBitsSchema,

@@ -33,7 +33,7 @@ export interface TrainingProcessDeps {
   random: () => number;
   /** Counts steps and restarts, for metrics. */
   meter: Pick<NodeMetrics, 'stepMade' | 'trainerRestarted'>;
-  /** Whether the process gets the lowest priority, for the user of the machine. @default false */
+  /** Returns whether the process must run at the lowest priority, to leave the machine to its user. @default false */
   isPolite?: () => boolean;
 }
 

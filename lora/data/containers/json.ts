@@ -93,7 +93,7 @@ async function* elements(chunks: AsyncIterable<Buffer>, file: string): RowBatche
 /** The start of a file. */
 interface FileHead {
   readonly head: Buffer;
-  /** Whether the file is JSON lines: the first line is an object, and another object follows. */
+  /** Whether the file is in JSON Lines format. If so, the first line is an object, and another object follows. */
   readonly lines: boolean;
   /** Whether `head` is the whole file. */
   readonly whole: boolean;

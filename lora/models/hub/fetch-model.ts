@@ -22,7 +22,7 @@ export interface HubSettings {
   /** Folder of the cache that all Hugging Face tools share. */
   readonly cacheDir: string;
   readonly accessToken: string | null;
-  /** Whether to use only the cache, without any request. */
+  /** Whether to use only the cache, and to send no request to the hub. */
   readonly offline: boolean;
 }
 
