@@ -6,6 +6,7 @@ import { SWARM } from '../command-name.ts';
 import type { Context } from '../context.ts';
 import { usageError } from '../errors.ts';
 import { announcedAddress, homeOption, jsonOption, listenAddress } from '../options/common.ts';
+import { refuseUnused } from '../options/unused.ts';
 import { ProgressLine, printJson, printLines } from '../print.ts';
 import { type RegistryFlags, registryOption, VERSION_HELP, withRegistry } from './with-registry.ts';
 
@@ -40,7 +41,10 @@ export function registerShare(adapter: Command, context: Context): void {
     .addOption(homeOption())
     .addOption(registryOption())
     .addOption(jsonOption())
-    .action(async (reference: string | undefined, flags: ShareFlags) => {
+    .action(async (reference: string | undefined, flags: ShareFlags, command: Command) => {
+      if (reference === undefined) {
+        refuseUnused(command, ['keep', 'listen', 'announce', 'home'], 'with a version');
+      } else if (!flags.keep) refuseUnused(command, ['home'], 'with --keep');
       const { keepShared, listShared } = await import('./keep-share.ts');
       if (reference === undefined) return listShared(context, flags);
       if (!flags.keep) return share(context, reference, flags);

@@ -19,6 +19,7 @@ import {
   TARGET_HELP,
   type TargetOptions,
 } from '../options/target-input.ts';
+import { refuseUnused } from '../options/unused.ts';
 import { ProgressLine, printJson, printLines } from '../print.ts';
 
 interface PullOptions extends TargetOptions {
@@ -59,8 +60,8 @@ export function registerPull(checkpoint: Command, context: Context): void {
     )
     .addOption(registryOption())
     .addOption(jsonOption())
-    .action((first: string, second: string | undefined, options: PullOptions) =>
-      pull(context, first, second, options),
+    .action((first: string, second: string | undefined, options: PullOptions, command: Command) =>
+      pull(context, first, second, options, command),
     );
 }
 
@@ -76,13 +77,17 @@ async function pull(
   first: string,
   second: string | undefined,
   options: PullOptions,
+  command: Command,
 ): Promise<void> {
   const hasInvite = options.inviteFile !== undefined || hasInviteVariable(context);
   const isOwn = second === undefined ? options.home !== undefined || !hasInvite : !looksLikeTarget(first);
-  const { dir, pullWith } =
-    isOwn && !looksLikeTarget(first)
-      ? await pullOwn(context, first, second, options)
-      : await pullInvited(context, first, second, options);
+  const isNodes = isOwn && !looksLikeTarget(first);
+  if (!options.publish) refuseUnused(command, ['name', 'registry'], 'with --publish');
+  if (isNodes) refuseUnused(command, ['job', 'inviteFile'], 'without a job of the node');
+  else refuseUnused(command, ['home'], 'with a job of the node');
+  const { dir, pullWith } = isNodes
+    ? await pullOwn(context, first, second, options)
+    : await pullInvited(context, first, second, options);
   const output = resolve(context.cwd, dir);
   await claimOutput(output, { force: options.force === true });
   const progress = new ProgressLine(context);

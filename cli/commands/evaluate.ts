@@ -7,6 +7,7 @@ import { evaluateOnTasks, type TaskFlags } from '../evaluate/tasks.ts';
 import { collect, integer, jsonOption } from '../options/common.ts';
 import { addDataOptions, DATA_FILES } from '../options/data.ts';
 import { addModelOptions } from '../options/model.ts';
+import { refuseUnused } from '../options/unused.ts';
 
 type EvaluateFlags = Omit<DataEvaluationFlags, 'data'> &
   Omit<TaskFlags, 'tasks'> & { data?: string[]; tasks?: string[] };
@@ -51,28 +52,15 @@ export function registerEvaluate(program: Command, context: Context): void {
   addDataOptions(command, { packing: false })
     .addOption(jsonOption())
     .action((options: EvaluateFlags, self: Command) => {
-      refuseUnused(self, options);
+      const { data, tasks } = options;
+      if (data === undefined) refuseUnused(self, ONLY_DATA, 'with --data');
+      if (tasks === undefined) refuseUnused(self, ONLY_TASKS, 'with --tasks');
       return evaluate(context, options);
     });
 }
 
 const ONLY_TASKS = ['report', 'trainingLog', 'record', 'maxLength'];
 const ONLY_DATA = ['format', 'column', 'trainOn', 'template', 'templateVariable', 'badRows'];
-
-/** @throws USAGE that names an option which has no effect with --data or --tasks, whichever is given */
-function refuseUnused(command: Command, { data, tasks }: EvaluateFlags): void {
-  if (data !== undefined && tasks !== undefined) return;
-  const [unused, other] = data === undefined ? [ONLY_DATA, '--data'] : [ONLY_TASKS, '--tasks'];
-  const given = unused.filter((name) => command.getOptionValueSource(name) === 'cli');
-  if (given.length === 0) return;
-  const flags = given.map((name) => command.options.find((option) => option.attributeName() === name)!.long!);
-  throw commonError(
-    'USAGE',
-    `${flags.join(' and ')} ${flags.length === 1 ? 'has' : 'have'} an effect only with ${other}`,
-    { options: flags },
-    { next: `leave out ${flags.join(' and ')}` },
-  );
-}
 
 async function evaluate(context: Context, { data, tasks, ...options }: EvaluateFlags): Promise<void> {
   if (data !== undefined && tasks === undefined) return evaluateData(context, { ...options, data });

@@ -23,6 +23,7 @@ import { BASE_MODEL, baseFolder } from '../models/base-model.ts';
 import { homeOption, integer, isPeerAddress, jsonOption } from '../options/common.ts';
 import { environmentCompute } from '../options/engine.ts';
 import { hasInviteVariable, inviteFileOption, readTarget } from '../options/target-input.ts';
+import { refuseUnused } from '../options/unused.ts';
 import { ProgressLine, printJson, printLines } from '../print.ts';
 import { receiptsLines, verifyLines } from '../views/verify.ts';
 
@@ -59,23 +60,21 @@ export function registerVerify(program: Command, context: Context): void {
     .addOption(inviteFileOption())
     .addOption(homeOption())
     .addOption(jsonOption())
-    .action((job: string[], flags: VerifyFlags) => verify(context, job, flags));
+    .action((job: string[], flags: VerifyFlags, command: Command) => verify(context, job, flags, command));
 }
 
-async function verify(context: Context, words: readonly string[], flags: VerifyFlags): Promise<void> {
+/** Options that have no effect on a file of receipts. */
+const NOT_FOR_RECEIPTS = ['from', 'inviteFile', 'data', 'model', 'home'];
+
+async function verify(
+  context: Context,
+  words: readonly string[],
+  flags: VerifyFlags,
+  command: Command,
+): Promise<void> {
   const receipts = await receiptsText(context, words);
   if (receipts !== null) {
-    const unused =
-      flags.from !== undefined
-        ? '--from'
-        : flags.inviteFile !== undefined
-          ? '--invite-file'
-          : flags.data !== undefined
-            ? '--data'
-            : null;
-    if (unused !== null) {
-      throw usageError(`${unused} cannot be used with a file of receipts`, `leave out ${unused}`);
-    }
+    refuseUnused(command, NOT_FOR_RECEIPTS, 'without a file of receipts');
     const { verifyReceipts } = await import('../../index.ts');
     const report = await verifyReceipts(receipts, wantedJob(flags));
     if (flags.json) printJson(context, { schemaVersion: 1, ok: true, ...report });

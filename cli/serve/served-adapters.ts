@@ -35,6 +35,12 @@ export async function servedAdapters(
   const { adapterSource } = await import('./adapter-sources.ts');
   const { adapter = [] } = flags;
   const isRemote = isOverNetwork(flags);
+  if (flags.home !== undefined && (isRemote || flags.follow === undefined)) {
+    throw usageError(
+      '--home has an effect only with --follow and a job of the coordinator on this machine',
+      'leave out --home',
+    );
+  }
   const sources = await Promise.all(
     adapter.map((text) => adapterSource(text, { cwd: context.cwd, base }, { registry })),
   );

@@ -12,7 +12,7 @@ test('lora-swarm verify refuses options that have no effect on a file of receipt
   const run = (...args: string[]) =>
     createProgram(fakeContext().context).parseAsync(['verify', file, ...args], { from: 'user' });
   await expect(run()).rejects.toMatchObject({ code: 'RECEIPTS_MALFORMED' });
-  for (const option of ['--from', '--invite-file', '--data']) {
+  for (const option of ['--from', '--invite-file', '--data', '--model', '--home']) {
     await expect(run(option, '5')).rejects.toMatchObject({
       ...{ code: 'USAGE', message: expect.stringContaining(option) },
     });
