@@ -94,7 +94,7 @@ async function witnessOf({ others = {}, supplied = false, spare = 1e9 }: Setup =
         }),
       verify: async ({ file, job, from }) => {
         verifications.most = Math.max(verifications.most, ++running);
-        await setTimeout(1);
+        await gates.verify?.(new AbortController().signal);
         return verifyBundle(file, { job, from }).finally(() => {
           running--;
           verifications.rounds.push(from);
@@ -241,8 +241,19 @@ test('a coordinator that does not answer delays no verification of another job',
 });
 
 test('one verification runs at a time', async () => {
-  const { look, verifications } = await witnessOf({ others: { [SLOW.peerId]: slow } });
-  await look(kept);
+  const { look, verifications, gates, folder } = await witnessOf({ others: { [SLOW.peerId]: slow } });
+  const { promise: begin, resolve } = Promise.withResolvers<void>();
+  gates.verify = () => begin;
+  const looked = look(kept);
+  // The first verification does not end before the bundle of the other job is ready too.
+  const ready = async () => {
+    const names = await readdir(folder, { recursive: true });
+    expect(names.filter((name) => name.endsWith('checking.bundle'))).toHaveLength(2);
+  };
+  await eventually(() => ready().then(() => true));
+  await setTimeout(50);
+  resolve();
+  await looked;
   expect(verifications).toEqual({ most: 1, rounds: [3, 3] });
 });
 
