@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { existsSync } from 'node:fs';
+import { statSync } from 'node:fs';
 import type { Clock } from '../common/clock.ts';
 import type { Logger } from '../common/logger.ts';
 import { sha256 } from '../protocol/cbor.ts';
@@ -15,6 +15,12 @@ import type { AdapterVersion } from './version.ts';
 
 /** Milliseconds between two looks at the shares of a registry. A look is one query of the database. */
 const LOOK_MS = 2_000;
+
+/**
+ * Time in milliseconds after which the shares of the last look are served no longer if the registry cannot be read. The
+ * user may have ended a share meanwhile, and a locked database can be read again within this time.
+ */
+const STALE_MS = 30_000;
 
 /**
  * Lets the daemons of this user serve a version, until `endShare` is called or the version is removed.
@@ -62,7 +68,11 @@ export class SharedVersions {
   /** The shares of the newest look, as text, to notice changes. */
   #known = '[]';
   #blobs: ReadonlyMap<string, SharedBlob> = new Map();
+  /** Number of the database's file in its file system; null if the file does not exist. */
+  #inode: number | null = null;
   #hasFailed = false;
+  /** Time of the newest look that succeeded, on the monotonic clock. */
+  #readAt = 0;
   #looking: Promise<void> = Promise.resolve();
   #cancel = (): void => {};
   #isStopped = false;
@@ -90,19 +100,24 @@ export class SharedVersions {
     this.#registry?.close();
   }
 
-  /** Reads the shares of the registry. Keeps the shares of the last look if the registry cannot be read. */
+  /** Reads the shares of the registry. If the registry cannot be read for 30 s, serves nothing. */
   async look(): Promise<void> {
     const { clock, log } = this.#deps;
     try {
-      if (this.#registry === null) {
-        if (this.#home === null || !existsSync(databaseOf(this.#home))) return;
-        this.#registry = await openRegistry({ home: this.#home }, { clock });
-      }
+      const path = this.#home === null ? null : databaseOf(this.#home);
+      const inode = path === null ? null : (statSync(path, { throwIfNoEntry: false })?.ino ?? null);
+      // The open file of a deleted or replaced database never changes, so it would keep shares that the user ends.
+      if (inode !== this.#inode) this.#serveNothing();
+      this.#inode = inode;
+      if (this.#home === null || inode === null) return;
+      this.#registry ??= await openRegistry({ home: this.#home }, { clock });
       this.#read(this.#registry);
       this.#hasFailed = false;
+      this.#readAt = clock.monotonic();
     } catch (error) {
       if (!this.#hasFailed) log.warn({ registry: this.#home, error }, 'shares-unreadable');
       this.#hasFailed = true;
+      if (clock.monotonic() - this.#readAt >= STALE_MS) this.#serveNothing();
     }
   }
 
@@ -129,6 +144,13 @@ export class SharedVersions {
       },
       close: async () => {},
     };
+  }
+
+  #serveNothing(): void {
+    this.#blobs = new Map();
+    this.#known = '[]';
+    this.#registry?.close();
+    this.#registry = null;
   }
 
   #read(registry: Registry): void {

@@ -1,5 +1,6 @@
-import { mkdir, writeFile } from 'node:fs/promises';
+import { mkdir, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
 import { expect, it, onTestFinished } from 'vitest';
 import { proveMembership } from '../../../protocol/job-key.ts';
 import { decodeTicket } from '../../../protocol/ticket.ts';
@@ -87,6 +88,42 @@ it('a ticket stays valid when the version is shared again, and ends with the sha
   await addSmall(registry, 'demo', 1);
   await shared.look();
   expect(mayFetch(shared, again, digest)).toBe(false);
+});
+
+it('serves nothing after 30 s in which the registry cannot be read, and serves again when it can', async () => {
+  const { registry, clock, home } = await openTestRegistry();
+  const version = await addSmall(registry, 'demo', 1);
+  const { shared, logged } = daemonOf(registry, clock);
+  const ticket = await keepShare(registry, version, [ADDRESS]);
+  const digest = version.manifest.files[0]!.digest;
+  const isServed = async (): Promise<boolean> => {
+    await shared.look();
+    return mayFetch(shared, ticket, digest);
+  };
+  expect(await isServed()).toBe(true);
+  const database = new DatabaseSync(join(home, 'registry.sqlite'));
+  onTestFinished(() => database.close());
+  database.exec('ALTER TABLE shares RENAME TO hidden');
+  clock.advance(29_000);
+  expect(await isServed()).toBe(true);
+  clock.advance(1_000);
+  expect(await isServed()).toBe(false);
+  expect(logged.map(({ action }) => action)).toEqual(['shares-unreadable']);
+  database.exec('ALTER TABLE hidden RENAME TO shares');
+  expect(await isServed()).toBe(true);
+});
+
+it('serves nothing when the database of the registry was deleted', async () => {
+  const { registry, clock, home } = await openTestRegistry();
+  const version = await addSmall(registry, 'demo', 1);
+  const { shared } = daemonOf(registry, clock);
+  const ticket = await keepShare(registry, version, [ADDRESS]);
+  const digest = version.manifest.files[0]!.digest;
+  await shared.look();
+  expect(mayFetch(shared, ticket, digest)).toBe(true);
+  await rename(join(home, 'registry.sqlite'), join(home, 'moved.sqlite'));
+  await shared.look();
+  expect(mayFetch(shared, ticket, digest)).toBe(false);
 });
 
 it('waits for a registry that does not exist yet, and logs once that it cannot be read', async () => {

@@ -5,6 +5,7 @@ import {
   signedRemovals,
 } from '../../../../coordinator/recovery/lost-removals.ts';
 import { verifyMessage } from '../../../../protocol/signing.ts';
+import { withCode } from '../../../utils/codes.ts';
 import { World } from '../world.ts';
 
 const request = { role: 'contributor', uses: 1, expiresAt: null } as const;
@@ -28,5 +29,5 @@ test('a record has the revoked invites, only their coordinator can read it, and 
   expect(revokedAt(kept!.id)).toBe(null);
   const damaged = message.sealed.slice();
   damaged[20]! ^= 1;
-  expect(() => missingRemovals(damaged, context)).toThrow();
+  expect(() => missingRemovals(damaged, context)).toThrow(withCode('HEAD_UNREADABLE'));
 });
