@@ -30,6 +30,7 @@ import type { NodeDeps, SwarmNodeOptions } from './context.ts';
 import { confidantsAt, coordinatorsAt } from './coordinators.ts';
 import { checkDaemonOptions, type NodeDaemonOptions, resolveTargets } from './daemon-options.ts';
 import { OwnerLimits } from './limits/owner-limits.ts';
+import { servesNoFiles } from './limits/pauses.ts';
 import { defaultPolicy } from './limits/policy.ts';
 import { fetchOwnCheckpoint, removePulled } from './own-checkpoint.ts';
 import { peerName } from './peer-name.ts';
@@ -109,7 +110,7 @@ export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps
   try {
     await makeHomePrivate(home, { log });
     const startedAt = systemClock.now();
-    const { startAnew = false } = options;
+    const { startAnew = false, sharedRegistry = null } = options;
     await requireDatabase(home, { role: 'node', startAnew, now: startedAt }, { log });
     await removePulled(home);
     const token = await loadToken(home);
@@ -118,9 +119,9 @@ export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps
     const store = NodeStore.open(join(home, 'node.sqlite'));
     teardown.add(() => store.close());
     const agent = `lora-swarm/${version}`;
-    const { sharedRegistry = null } = options;
     const self = identity.signer.peerId;
-    const shared = new SharedVersions({ home: sharedRegistry }, { clock: systemClock, log, self });
+    const isPaused = (): boolean => servesNoFiles(pauses);
+    const shared = new SharedVersions({ home: sharedRegistry }, { clock: systemClock, log, self, isPaused });
     teardown.add(() => shared.stop());
     const networkMetrics = new NetworkMetrics();
     const network = await createHost(

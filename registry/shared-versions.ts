@@ -60,10 +60,19 @@ interface SharedBlob {
   readonly bytes: Uint8Array | null;
 }
 
+export interface SharedVersionsDeps {
+  readonly clock: Clock;
+  readonly log: Logger;
+  /** Peer id of the daemon. */
+  readonly self: string;
+  /** Returns whether the daemon serves no versions now. @default it always serves them */
+  readonly isPaused?: () => boolean;
+}
+
 /** The versions of a registry that a daemon serves. A peer gets a version only if it proves that it has the ticket. */
 export class SharedVersions {
   readonly #home: string | null;
-  readonly #deps: { readonly clock: Clock; readonly log: Logger; readonly self: string };
+  readonly #deps: SharedVersionsDeps;
   #registry: Registry | null = null;
   /** The shares of the newest look, as text, to notice changes. */
   #known = '[]';
@@ -79,9 +88,8 @@ export class SharedVersions {
 
   /**
    * @param options.home folder of the registry, which need not exist yet; null if no registry is served
-   * @param deps.self peer id of the daemon
    */
-  constructor({ home }: { home: string | null }, deps: { clock: Clock; log: Logger; self: string }) {
+  constructor({ home }: { home: string | null }, deps: SharedVersionsDeps) {
     this.#home = home;
     this.#deps = deps;
   }
@@ -123,7 +131,7 @@ export class SharedVersions {
 
   /** Returns whether a peer may fetch a blob of the registry. */
   mayFetch(requester: string, digest: string, proof: BlobProof | null): boolean {
-    if (proof === null) return false;
+    if (proof === null || this.#deps.isPaused?.()) return false;
     const ends = { requester, holder: this.#deps.self };
     const versions = this.#blobs.get(digest)?.versions ?? [];
     return versions.some((version) => provesMembership(proof, version.digest, version.key, ends));

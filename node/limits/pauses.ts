@@ -78,3 +78,11 @@ export class Pauses {
     for (const listener of this.#listeners) listener();
   }
 }
+
+/**
+ * Returns whether a node serves no files to other peers now. Files take most of the traffic, so the node stops serving
+ * them when the traffic of the month is used up.
+ */
+export function servesNoFiles({ current }: Pick<Pauses, 'current'>): boolean {
+  return current?.reason === 'traffic';
+}

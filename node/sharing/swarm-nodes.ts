@@ -4,6 +4,7 @@ import { verifyMessage } from '../../protocol/signing.ts';
 import { BlobCollector } from '../../storage/blob-collector.ts';
 import type { NodeDeps, SwarmNodeOptions } from '../context.ts';
 import { nodeError } from '../errors.ts';
+import { servesNoFiles } from '../limits/pauses.ts';
 import { SwarmNode } from '../swarm-node.ts';
 import { mayFetch } from './blob-access.ts';
 import { FetchTurns } from './fetch-turns.ts';
@@ -77,8 +78,7 @@ export class SwarmNodes {
       this.all.some((node) => namesMember({ head: node.view().state.head, peer })),
     );
     network.serveBlobs((peer, digest, proof) => {
-      // Serving files takes most of the traffic, so it stops when the traffic of the month is used up.
-      if (pauses?.current?.reason === 'traffic') return false;
+      if (pauses !== undefined && servesNoFiles(pauses)) return false;
       const coordinator = this.all.some((node) => node.isCoordinator(peer)) ? peer : null;
       const readable = new Set(this.all.flatMap((node) => node.readableJob(peer, proof) ?? []));
       return mayFetch(digest, { origins: store.origins, coordinator, readable });

@@ -2,6 +2,7 @@ import { mkdir, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { expect, it, onTestFinished } from 'vitest';
+import { Pauses, servesNoFiles } from '../../../node/limits/pauses.ts';
 import { proveMembership } from '../../../protocol/job-key.ts';
 import { decodeTicket } from '../../../protocol/ticket.ts';
 import type { Registry } from '../../../registry/registry.ts';
@@ -15,9 +16,10 @@ import { signerOf } from '../../utils/signers.ts';
 const ADDRESS = `/ip4/127.0.0.1/tcp/4001/p2p/${signerOf(7).peerId}`;
 const ENDS = { requester: signerOf(2).peerId, holder: signerOf(7).peerId };
 
-function daemonOf({ home }: Pick<Registry, 'home'>, clock: ManualClock) {
+function daemonOf({ home }: Pick<Registry, 'home'>, clock: ManualClock, isPaused = () => false) {
   const logged: { action: string; fields: object }[] = [];
-  const shared = new SharedVersions({ home }, { clock, log: recordingLog(logged), self: ENDS.holder });
+  const log = recordingLog(logged);
+  const shared = new SharedVersions({ home }, { clock, log, self: ENDS.holder, isPaused });
   onTestFinished(() => shared.stop());
   return { shared, logged };
 }
@@ -137,4 +139,19 @@ it('waits for a registry that does not exist yet, and logs once that it cannot b
   await shared.look();
   await shared.look();
   expect(logged.map(({ action }) => action)).toEqual(['shares-unreadable']);
+});
+
+it('serves no version while the traffic of the month is used up', async () => {
+  const { registry, clock } = await openTestRegistry();
+  const version = await addSmall(registry, 'demo', 1);
+  const pauses = new Pauses();
+  const { shared } = daemonOf(registry, clock, () => servesNoFiles(pauses));
+  const ticket = await keepShare(registry, version, [ADDRESS]);
+  await shared.look();
+  const { envelope } = decodeTicket(ticket);
+  const pause = { text: '', until: null };
+  for (const reason of ['traffic', 'battery', null] as const) {
+    pauses.set(reason && { reason, ...pause });
+    expect(mayFetch(shared, ticket, envelope.digest), `pause: ${reason}`).toBe(reason !== 'traffic');
+  }
 });
