@@ -1,7 +1,7 @@
 import { writeFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
-import { countOf, formatBytes } from '../../common/text.ts';
+import { formatBytes } from '../../common/text.ts';
 import { trainingSchema } from '../../protocol/manifest.ts';
 import type { Context } from '../context.ts';
 import { cliError } from '../error-codes.ts';
@@ -91,10 +91,8 @@ async function inspectCommand(context: Context, flags: InspectFlags): Promise<vo
       limit: flags.limit ?? null,
       now: clock.now(),
       signal,
-      onProgress: ({ bytes, totalBytes, examples }) =>
-        progress.update(
-          `${formatBytes(bytes)} of ${formatBytes(totalBytes)}, ${countOf(examples, 'example')}`,
-        ),
+      onProgress: ({ bytes, totalBytes }) =>
+        progress.update(`${formatBytes(bytes)} of ${formatBytes(totalBytes)}`),
     });
     progress.clear();
     if (report !== null) {

@@ -65,12 +65,36 @@ function nextLines(context: Context, adapter: string): string[] {
   const here = (path: string): string => relative(context.cwd, path) || '.';
   const folder = here(adapter).replace(/adapter$/, '');
   const model = here(`${context.root}models/nano`);
+  const commands = [
+    ['continues a text', `generate --model ${model} --adapter ${folder}adapter --prompt "Call me"`],
+    [
+      'measures the adapter',
+      `evaluate --model ${model} --adapter ${folder}adapter --data ${folder}data/test`,
+    ],
+    [
+      'trains on the same text without a swarm',
+      `train --model ${model} --data ${folder}data/train --output alone`,
+    ],
+    ['starts the coordinator again, with all its checkpoints', `coordinator --home ${folder}coordinator`],
+    ['opens its page in a browser: losses, rounds, peers, checkpoints', `open --home ${folder}coordinator`],
+  ] as const;
+  const { columns } = context.stdout;
   return [
     'next',
-    `  ${SWARM} generate --model ${model} --adapter ${folder}adapter --prompt "Call me"`,
-    `  ${SWARM} evaluate --model ${model} --adapter ${folder}adapter --data ${folder}data/test`,
-    `  ${SWARM} train --model ${model} --data ${folder}data/train --output alone    # trains on the same text without a swarm`,
-    `  ${SWARM} coordinator --home ${folder}coordinator    # starts the coordinator again, with all its checkpoints`,
-    `  ${SWARM} open --home ${folder}coordinator    # opens its page in a browser: losses, rounds, peers, checkpoints`,
+    ...commands.flatMap(([effect, command]) => [
+      `  # ${effect}`,
+      ...wrappedCommand(`${SWARM} ${command}`, columns).map((line) => `  ${line}`),
+    ]),
   ];
+}
+
+/**
+ * Breaks a command before its options if it is wider than the terminal, so that a shell still runs what is copied. Shells
+ * of Windows have no common sign for this.
+ */
+function wrappedCommand(command: string, columns: number | undefined): string[] {
+  if (columns === undefined || command.length + 2 <= columns || process.platform === 'win32')
+    return [command];
+  const parts = command.split(/ (?=--)/);
+  return parts.map((part, i) => `${i === 0 ? '' : '  '}${part}${i === parts.length - 1 ? '' : ' \\'}`);
 }

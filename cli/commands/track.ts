@@ -10,7 +10,7 @@ import { track as copyFigures } from '../../monitor/tracking/track.ts';
 import type { Context } from '../context.ts';
 import { chooseJob, coordinatorApi, JOB_ARGUMENT } from '../daemon/connect.ts';
 import { usageError } from '../errors.ts';
-import { homeOption, jsonOption } from '../options/common.ts';
+import { homeOption, jsonOption, notAFlag } from '../options/common.ts';
 import { ProgressLine, printJson, printLines } from '../print.ts';
 
 interface TrackOptions {
@@ -31,14 +31,16 @@ export function registerTrack(program: Command, context: Context): void {
     )
     .argument(...JOB_ARGUMENT)
     .addOption(homeOption())
-    .option('--csv <file>', 'write a table with one row per round')
+    .option('--csv <file>', 'write a table with one row per round', notAFlag)
     .option(
       '--tensorboard <folder>',
       'write a run for TensorBoard into this folder; the command "tensorboard --logdir FOLDER" shows the run',
+      notAFlag,
     )
     .option(
       '--mlflow <url>',
       'add a run to this MLflow server; if the server needs a token, set the environment variable MLFLOW_TRACKING_TOKEN',
+      notAFlag,
     )
     .option('--experiment <name>', 'experiment of MLflow to which the run is added', 'lora-swarm')
     .option('--no-follow', 'copy only the rounds that have ended so far, and stop')

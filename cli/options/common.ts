@@ -26,6 +26,12 @@ export function roundOrBest(text: string): number | 'best' {
   throw new InvalidArgumentError('Use the number of a round, or "best".');
 }
 
+/** Commander parser of a value that was left out if the next option stands in its place. */
+export function notAFlag(text: string): string {
+  if (text.startsWith('--')) throw new InvalidArgumentError('Its value is missing.');
+  return text;
+}
+
 /** Returns a commander parser of numbers in a range, ends included. */
 export function number(min: number, max: number = Number.MAX_VALUE) {
   return (text: string): number => {

@@ -48,7 +48,11 @@ function indexed({ dataset, metrics }: Results) {
   return {
     task: { type: 'text-generation' },
     dataset: { type: typeOf(dataset), name: dataset },
-    metrics: Object.entries(metrics).map(([name, value]) => ({ type: typeOf(name), name, value })),
+    metrics: Object.entries(metrics).map(([name, value]) => ({
+      type: typeOf(name),
+      name,
+      value: rounded(value),
+    })),
   };
 }
 

@@ -25,6 +25,7 @@ export const SYSTEM_FEATURES: Readonly<Record<string, SystemFeature>> = {
     pattern: /\bprocess\.(platform|arch)\b/,
     about: 'a branch for one system is code that Linux never runs',
     files: {
+      'cli/commands/demo.ts': 'Windows: long commands stay on one line',
       'cli/commands/service.ts':
         'chooses the service manager; on other systems, the command says that there is none',
       'cli/install/newer-node.js': 'Windows: node.exe, and a shell that starts npm',

@@ -163,4 +163,10 @@ describe('the command line', () => {
       next: expect.stringMatching(/lora-swarm coordinator .*lora-swarm node -/),
     });
   });
+
+  it('takes no option for the value of the option before it', async () => {
+    const { error } = await parse('track', '--csv', '--tensorboard', '--no-follow');
+    expect(error).toBeInstanceOf(CommanderError);
+    expect((error as CommanderError).code).toBe('commander.invalidArgument');
+  });
 });
