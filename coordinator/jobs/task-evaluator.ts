@@ -1,16 +1,11 @@
-import type { Clock } from '../../common/clock.ts';
-import { messageOf } from '../../common/errors.ts';
-import type { Logger } from '../../common/logger.ts';
 import type { FlatFigures, TaskProcessRequest } from '../../lora/evaluate/process/messages.ts';
-import type { Manifest } from '../../protocol/manifest.ts';
 import { bestCheckpoint } from '../best-checkpoint.ts';
-import type { CheckpointFolders } from '../context.ts';
-import type { Coordinator } from '../coordinator.ts';
 import type { JobRun } from '../job-run.ts';
 import { byPriority } from '../queue.ts';
 import { isOver } from '../round/job-phase.ts';
-import type { JobTasks, Store } from '../store/store.ts';
+import type { JobTasks } from '../store/store.ts';
 import type { WorkSource } from './background-work.ts';
+import { type CheckpointWorkDeps, workOn } from './checkpoint-work.ts';
 
 export interface TaskEvaluatorOptions {
   /** Folder of converted weights. */
@@ -19,14 +14,7 @@ export interface TaskEvaluatorOptions {
   readonly compute: TaskProcessRequest['compute'];
 }
 
-export interface TaskEvaluatorDeps {
-  readonly coordinator: Pick<Coordinator, 'jobs' | 'find'>;
-  readonly store: Store;
-  /** Returns the folder of a base, in Hugging Face layout. */
-  readonly baseFolder: (base: Manifest['base']) => Promise<string>;
-  readonly folders: Pick<CheckpointFolders, 'path'>;
-  readonly clock: Clock;
-  readonly log: Logger;
+export interface TaskEvaluatorDeps extends CheckpointWorkDeps {
   /** Evaluates an adapter on tasks. The process of the coordinator must not be blocked meanwhile. */
   readonly evaluate: (
     request: TaskProcessRequest,
@@ -68,44 +56,40 @@ export class TaskEvaluator implements WorkSource {
     return null;
   }
 
-  async #evaluate(
+  #evaluate(
     run: JobRun,
     { files, metric, limit }: JobTasks,
     round: number,
     signal: AbortSignal,
   ): Promise<void> {
-    const { coordinator, store, baseFolder, folders, clock, log, evaluate } = this.#deps;
+    const { store, baseFolder, folders, clock, log, evaluate } = this.#deps;
     const { cacheDir, compute } = this.#options;
     const { job, stored, manifest } = run.context;
-    const { digest } = store.rounds.checkpoint(job, round)!;
-    const since = clock.monotonic();
     const onLog = (line: string): void => log.debug({ line }, 'tasks-output');
-    let figures: FlatFigures | null = null;
-    let reason = '';
-    try {
-      const base = await baseFolder(manifest.base);
-      const adapter = folders.path(stored.name, round);
-      figures = await evaluate({ base, adapter, tasks: files, limit, compute, cacheDir }, { signal, onLog });
-    } catch (error) {
-      // If the weights of the checkpoint were deleted meanwhile, it is no longer among the checkpoints to evaluate.
-      if (signal.aborted || store.rounds.checkpoint(job, round)?.weights !== 'held') return;
-      reason = messageOf(error);
-      log.warn({ job: stored.name, round, error }, 'tasks-not-evaluated');
-    }
-    if (signal.aborted) return;
-    const seconds = (clock.monotonic() - since) / 1000;
-    const value = metric === null ? null : (figures?.[metric.figure] ?? null);
-    const score = value === null ? null : metric!.higherIsBetter ? value : -value;
-    // A recovery may have started the job again meanwhile, without this checkpoint.
-    if (store.rounds.checkpoint(job, round)?.digest !== digest) return;
-    coordinator.find(job).driver.transact((outbox) => {
-      store.tasks.add(job, { round, figures, score, reason, seconds, at: clock.now() });
-      if (figures === null) outbox.event({ type: 'tasks-failed', round, reason });
-      else {
-        const isBest = score !== null && bestCheckpoint(job, store)?.round === round;
-        const name = metric?.figure ?? null;
-        outbox.event({ type: 'tasks-evaluated', round, figures, metric: name, value, isBest, seconds });
-      }
-    });
+    return workOn<FlatFigures>(
+      run,
+      {
+        round,
+        onFailure: 'tasks-not-evaluated',
+        signal,
+        compute: async () => {
+          const base = await baseFolder(manifest.base);
+          const adapter = folders.path(stored.name, round);
+          return evaluate({ base, adapter, tasks: files, limit, compute, cacheDir }, { signal, onLog });
+        },
+        record: ({ result: figures, reason, seconds }, outbox) => {
+          const value = metric === null ? null : (figures?.[metric.figure] ?? null);
+          const score = value === null ? null : metric!.higherIsBetter ? value : -value;
+          store.tasks.add(job, { round, figures, score, reason, seconds, at: clock.now() });
+          if (figures === null) outbox.event({ type: 'tasks-failed', round, reason });
+          else {
+            const isBest = score !== null && bestCheckpoint(job, store)?.round === round;
+            const name = metric?.figure ?? null;
+            outbox.event({ type: 'tasks-evaluated', round, figures, metric: name, value, isBest, seconds });
+          }
+        },
+      },
+      this.#deps,
+    );
   }
 }

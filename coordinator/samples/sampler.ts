@@ -1,17 +1,12 @@
-import type { Clock } from '../../common/clock.ts';
-import { messageOf } from '../../common/errors.ts';
-import type { Logger } from '../../common/logger.ts';
 import type { SampleRequest, Samples } from '../../lora/evaluate/process/messages.ts';
-import type { Manifest } from '../../protocol/manifest.ts';
 import { bestCheckpoint } from '../best-checkpoint.ts';
-import type { CheckpointFolders } from '../context.ts';
-import type { Coordinator } from '../coordinator.ts';
 import { coordinatorError } from '../errors.ts';
 import type { JobRun } from '../job-run.ts';
 import type { WorkSource } from '../jobs/background-work.ts';
+import { type CheckpointWorkDeps, workOn } from '../jobs/checkpoint-work.ts';
 import { byPriority } from '../queue.ts';
 import { isOver } from '../round/job-phase.ts';
-import type { JobSamples, SampleText, Store } from '../store/store.ts';
+import type { JobSamples, SampleText } from '../store/store.ts';
 
 /** Maximum time for the samples of one checkpoint, in seconds, so that a slow machine does not sample all day. */
 const MAX_SECONDS = 600;
@@ -23,14 +18,7 @@ export interface SamplerOptions {
   readonly compute: SampleRequest['compute'];
 }
 
-export interface SamplerDeps {
-  readonly coordinator: Pick<Coordinator, 'jobs' | 'find'>;
-  readonly store: Store;
-  /** Returns the folder of a base, in Hugging Face layout. */
-  readonly baseFolder: (base: Manifest['base']) => Promise<string>;
-  readonly folders: Pick<CheckpointFolders, 'path'>;
-  readonly clock: Clock;
-  readonly log: Logger;
+export interface SamplerDeps extends CheckpointWorkDeps {
   /** Generates samples. The process of the coordinator must not be blocked meanwhile. */
   readonly sample: (
     request: SampleRequest,
@@ -73,32 +61,26 @@ export class Sampler implements WorkSource {
     return due.find((round) => kept.has(round!) && samples.result(job, round!) === null) ?? null;
   }
 
-  async #sample(run: JobRun, samples: JobSamples, round: number, signal: AbortSignal): Promise<void> {
-    const { coordinator, store, clock, log } = this.#deps;
-    const { job, stored } = run.context;
-    const { digest } = store.rounds.checkpoint(job, round)!;
-    const since = clock.monotonic();
-    let texts: SampleText[] | null = null;
-    let reason = '';
-    try {
-      texts = await this.#generate(run, samples, round, signal);
-    } catch (error) {
-      // If the weights of the checkpoint were deleted meanwhile, it is no longer among the checkpoints to sample.
-      if (signal.aborted || store.rounds.checkpoint(job, round)?.weights !== 'held') return;
-      reason = messageOf(error);
-      log.warn({ job: stored.name, round, error }, 'not-sampled');
-    }
-    if (signal.aborted) return;
-    const seconds = (clock.monotonic() - since) / 1000;
-    const best = bestCheckpoint(job, store)?.round ?? null;
-    // A recovery may have started the job again meanwhile, without this checkpoint.
-    if (store.rounds.checkpoint(job, round)?.digest !== digest) return;
-    coordinator.find(job).driver.transact((outbox) => {
-      store.samples.add(job, { round, texts, reason, seconds, at: clock.now() }, best);
-      outbox.event(
-        texts === null ? { type: 'samples-failed', round, reason } : { type: 'sampled', round, seconds },
-      );
-    });
+  #sample(run: JobRun, samples: JobSamples, round: number, signal: AbortSignal): Promise<void> {
+    const { store, clock } = this.#deps;
+    const { job } = run.context;
+    return workOn<SampleText[]>(
+      run,
+      {
+        round,
+        onFailure: 'not-sampled',
+        signal,
+        compute: () => this.#generate(run, samples, round, signal),
+        record: ({ result: texts, reason, seconds }, outbox) => {
+          const best = bestCheckpoint(job, store)?.round ?? null;
+          store.samples.add(job, { round, texts, reason, seconds, at: clock.now() }, best);
+          outbox.event(
+            texts === null ? { type: 'samples-failed', round, reason } : { type: 'sampled', round, seconds },
+          );
+        },
+      },
+      this.#deps,
+    );
   }
 
   async #generate(

@@ -1,0 +1,67 @@
+import type { Clock } from '../../common/clock.ts';
+import { messageOf } from '../../common/errors.ts';
+import type { Logger } from '../../common/logger.ts';
+import type { Manifest } from '../../protocol/manifest.ts';
+import type { CheckpointFolders } from '../context.ts';
+import type { Coordinator } from '../coordinator.ts';
+import type { JobRun } from '../job-run.ts';
+import type { Outbox } from '../record/outbox.ts';
+import type { Store } from '../store/store.ts';
+
+/** Dependencies of each source of work on checkpoints. */
+export interface CheckpointWorkDeps {
+  readonly coordinator: Pick<Coordinator, 'jobs' | 'find'>;
+  readonly store: Store;
+  /** Returns the folder of a base, in Hugging Face layout. */
+  readonly baseFolder: (base: Manifest['base']) => Promise<string>;
+  readonly folders: Pick<CheckpointFolders, 'path'>;
+  readonly clock: Clock;
+  readonly log: Logger;
+}
+
+/** The outcome of work on a checkpoint. */
+export interface Outcome<T> {
+  /** The result; null if the work failed. */
+  readonly result: T | null;
+  /** Reason why the work failed; empty otherwise. */
+  readonly reason: string;
+  readonly seconds: number;
+}
+
+export interface CheckpointWork<T> {
+  readonly round: number;
+  /** Action of the log entry about a failure. */
+  readonly onFailure: string;
+  readonly signal: AbortSignal;
+  compute(): Promise<T>;
+  /** Stores the outcome, in a transaction. */
+  record(outcome: Outcome<T>, outbox: Outbox): void;
+}
+
+/**
+ * Works on a checkpoint, and records the outcome. Records nothing if the signal aborts, or if the weights or the checkpoint
+ * have gone meanwhile.
+ */
+export async function workOn<T>(
+  { context: { job, stored } }: JobRun,
+  { round, onFailure, signal, compute, record }: CheckpointWork<T>,
+  { coordinator, store, clock, log }: CheckpointWorkDeps,
+): Promise<void> {
+  const { digest } = store.rounds.checkpoint(job, round)!;
+  const since = clock.monotonic();
+  let result: T | null = null;
+  let reason = '';
+  try {
+    result = await compute();
+  } catch (error) {
+    // If the weights of the checkpoint were deleted meanwhile, no work on it is due any more.
+    if (signal.aborted || store.rounds.checkpoint(job, round)?.weights !== 'held') return;
+    reason = messageOf(error);
+    log.warn({ job: stored.name, round, error }, onFailure);
+  }
+  if (signal.aborted) return;
+  const seconds = (clock.monotonic() - since) / 1000;
+  // A recovery may have started the job again meanwhile, without this checkpoint.
+  if (store.rounds.checkpoint(job, round)?.digest !== digest) return;
+  coordinator.find(job).driver.transact((outbox) => record({ result, reason, seconds }, outbox));
+}
