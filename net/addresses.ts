@@ -26,10 +26,15 @@ export function parseAddress(address: string): { multiaddr: Multiaddr; peer: str
  */
 export function privateAddressesWarning(addresses: readonly string[]): SwarmError | null {
   if (!addresses.every((address) => isPrivate(multiaddr(address)))) return null;
+  const announce = 'give the public address of your router with --announce';
+  // A coordinator with an address in a local network already listens outside its machine. It lacks only --announce.
+  const isLocal = addresses.some((address) => reachOf(address) === 'local network');
+  const listen = `start the coordinator with --listen /ip4/0.0.0.0/tcp/PORT; behind a router, also ${announce}`;
   return netError(
     'ADDRESSES_PRIVATE',
     `peers in other networks cannot connect, because all addresses are private (${addresses.join(', ') || 'none'})`,
     { addresses },
+    { next: `to let peers in other networks connect, ${isLocal ? announce : listen}` },
   );
 }
 

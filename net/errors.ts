@@ -4,10 +4,7 @@ const CHECK_REACHABILITY =
   'check the address, and check that the other machine is running and its port is open';
 
 export const netError = defineErrors({
-  ADDRESSES_PRIVATE: {
-    kind: 'failed',
-    next: 'to let peers in other networks connect, start the coordinator with --listen /ip4/0.0.0.0/tcp/PORT; behind a router, also give the public address with --announce',
-  },
+  ADDRESSES_PRIVATE: 'failed',
   BLOB_BUSY: 'failed',
   BLOB_UNAVAILABLE: 'failed',
   CONNECTION_REFUSED: 'failed',

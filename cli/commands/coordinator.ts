@@ -30,7 +30,7 @@ import { engineOption, givenCompute } from '../options/engine.ts';
 import { addPublicPageOptions, type PublicPageFlags, publicPageOf } from '../options/public-page.ts';
 import { printJson, printLines, printWrapped, timeOfDay } from '../print.ts';
 import { EventLines } from '../views/events.ts';
-import { addressLines } from '../views/status.ts';
+import { addressLines, inviteLines } from '../views/status.ts';
 
 interface CoordinatorOptions extends PublicPageFlags {
   home?: string;
@@ -171,7 +171,7 @@ async function run(context: Context, options: CoordinatorOptions): Promise<void>
         `home        ${home}${firstTime ? '  (back up its file "identity": the key that signs your jobs)' : ''}`,
         `api         ${coordinator.url}`,
         ...(coordinator.publicPage === null ? [] : [`public page ${coordinator.publicPage}`]),
-        ...status.jobs.map((job) => `invite      ${job.name}: ${job.invite ?? 'revoked'}`),
+        ...inviteLines(status.jobs),
         `ready       ${status.jobs.length === 0 ? `next: ${SWARM} job create FILE.yaml` : 'Ctrl-C stops the coordinator; the next start continues from the saved state'}`,
       ]);
       if (privateOnly !== null) {

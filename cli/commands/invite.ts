@@ -3,8 +3,9 @@ import { Option } from 'commander';
 import type { CreateInviteOptions } from '../../index.ts';
 import type { Context } from '../context.ts';
 import { chooseJob, coordinatorApi, JOB_ARGUMENT } from '../daemon/connect.ts';
+import { noteReach } from '../job/create.ts';
 import { homeOption, integer, jsonOption, lifetime } from '../options/common.ts';
-import { printJson, printLines, printWarning } from '../print.ts';
+import { printJson, printLines } from '../print.ts';
 import { createdInviteLines, inviteTable } from '../views/invites.ts';
 
 interface CommonOptions {
@@ -76,12 +77,7 @@ async function create(
   const api = await coordinatorApi(context, options);
   const request = { name: name ?? null, role, uses, lifetimeMs: Number.isFinite(expires) ? expires : null };
   const created = await api.createInvite(await chooseJob(api, job), request);
-  const [{ decodeInvite }, { privateAddressesWarning }] = await Promise.all([
-    import('../../protocol/invite.ts'),
-    import('../../net/addresses.ts'),
-  ]);
-  const unreachable = privateAddressesWarning(decodeInvite(created.text).addresses);
-  if (unreachable !== null) printWarning(context, unreachable);
+  await noteReach(context, created.text);
   if (options.json) printJson(context, { schemaVersion: 1, ...created });
   else printLines(context, createdInviteLines(created));
 }

@@ -1,6 +1,6 @@
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
-import { roundText, table } from '../../common/text.ts';
+import { table } from '../../common/text.ts';
 import { resolveCache } from '../../common/user-folders.ts';
 import type { JobSpec } from '../../lora/finetune/settings/job-spec.ts';
 import { registryFolder } from '../adapter/with-registry.ts';
@@ -15,7 +15,7 @@ import { baseFolder } from '../models/base-model.ts';
 import { homeOption, jsonOption, number, roundOrBest } from '../options/common.ts';
 import { printJson, printLines, printWarning } from '../print.ts';
 import { presetLines } from '../views/preset.ts';
-import { historyLines, jobLines } from '../views/status.ts';
+import { historyLines, jobLines, orderText, phaseText, progressText } from '../views/status.ts';
 import { afterOption, priorityOption, registerJobChanges } from './job-changes.ts';
 
 interface CommonOptions {
@@ -165,9 +165,9 @@ async function list(context: Context, options: CommonOptions): Promise<void> {
         ...jobs.map((j) => [
           j.name,
           j.job.slice(0, 12),
-          j.after === null ? j.phase : `queued after ${j.after.name}`,
+          j.after === null ? phaseText(j) : `queued after ${j.after.name}`,
           String(j.priority),
-          roundText(j.round, j).slice('round '.length),
+          progressText(j).replace('round ', ''),
           String(j.peers),
           (j.heldOutLoss ?? j.baseLoss)?.toFixed(4) ?? '–',
         ]),
@@ -200,7 +200,7 @@ async function act(
   const api = await coordinatorApi(context, options);
   const summary = await api.act(await chooseJob(api, id), action, options.reason ?? '');
   if (options.json) printJson(context, { schemaVersion: 1, ...summary });
-  else printLines(context, [`job ${summary.name} is ${summary.phase}`]);
+  else printLines(context, [orderText(summary, action, options.reason ?? '')]);
 }
 
 async function rollBack(

@@ -60,18 +60,26 @@ export async function withProgress(
   }
 }
 
-/** Prints a new job with its invite, and warns if no other machine can use the invite. */
+/**
+ * Prints one line if peers in other networks cannot use an invite. The start of the coordinator and
+ * `lora-swarm doctor --swarm` print the addresses and the advice.
+ */
+export async function noteReach(context: Pick<Context, 'stderr'>, invite: string): Promise<void> {
+  const [{ decodeInvite }, { privateAddressesWarning }] = await Promise.all([
+    import('../../protocol/invite.ts'),
+    import('../../net/addresses.ts'),
+  ]);
+  if (privateAddressesWarning(decodeInvite(invite).addresses) === null) return;
+  printNote(context, `this invite works only in the coordinator's network; see ${SWARM} doctor --swarm`);
+}
+
+/** Prints a new job with its invite, and a note if peers in other networks cannot use the invite. */
 export async function printCreated(
   context: Context,
   { job, name, invite }: CreatedJob,
   { json = false }: { json?: boolean },
 ): Promise<void> {
-  const [{ decodeInvite }, { privateAddressesWarning }] = await Promise.all([
-    import('../../protocol/invite.ts'),
-    import('../../net/addresses.ts'),
-  ]);
-  const unreachable = privateAddressesWarning(decodeInvite(invite).addresses);
-  if (unreachable !== null) printWarning(context, unreachable);
+  await noteReach(context, invite);
   if (json) printJson(context, { schemaVersion: 1, job, name, invite });
   else {
     printLines(context, [

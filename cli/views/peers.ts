@@ -121,11 +121,12 @@ function section<T>(title: string, all: readonly T[], linesOf: (one: T) => strin
   return all.length === 0 ? [] : [title, ...all.flatMap(linesOf)];
 }
 
-function updateLines({ round, code, detail, meaning, at }: PeerReceipts['receipts'][number]): string[] {
-  return [
-    `${roundText(round)}  ${code.padEnd(14)}  ${new Date(at).toISOString()}  ${safeText(detail)}`.trimEnd(),
-    `            ${meaning}`,
-  ];
+function updateLines(receipt: PeerReceipts['receipts'][number]): string[] {
+  const { round, code, detail, meaning, isMerged, at } = receipt;
+  const head = `${roundText(round)}  ${code.padEnd(14)}  ${new Date(at).toISOString()}`;
+  // "merged" replaces the meaning of the code, which says that the update has not been merged yet.
+  if (isMerged) return [`${head}  merged  ${safeText(detail)}`.trimEnd()];
+  return [`${head}  ${safeText(detail)}`.trimEnd(), `            ${meaning}`];
 }
 
 function scoreLines({ round, belief, share, effect, gain, exact }: PeerReceipts['scores'][number]): string[] {

@@ -30,14 +30,49 @@ export function addressLines(addresses: readonly string[]): string[] {
   return addresses.map((address, i) => `${i === 0 ? 'addresses  ' : '           '} ${address}`);
 }
 
-/** Returns the status of a job: three lines, and a fourth line after a roll-back. */
+/** Returns a line with the shared invite of each job that has not ended. */
+export function inviteLines(jobs: readonly JobSummary[]): string[] {
+  return jobs
+    .filter(({ phase }) => phase !== 'finished')
+    .map(({ name, invite }) => `invite      ${name}: ${invite ?? 'revoked'}`);
+}
+
+/** Returns the phase of a job; "stopped" if its operator ended the job before it had all of its checkpoints. */
+export function phaseText({ phase, rounds, roundsDone }: JobSummary): string {
+  return phase === 'finished' && roundsDone < rounds ? 'stopped' : phase;
+}
+
+/** Returns the round of a job, or the number of checkpoints if the job has ended. */
+export function progressText(job: JobSummary): string {
+  const { phase, round, rounds, roundsDone } = job;
+  return phase === 'finished' ? `${roundsDone} of ${rounds} checkpoints` : roundText(round, job);
+}
+
+/**
+ * Returns the effect of an operator's order on a job. A round that is being merged or committed ends before a pause or a
+ * stop takes effect.
+ * @param job the job after the order
+ */
+export function orderText(job: JobSummary, action: 'pause' | 'resume' | 'stop', reason: string): string {
+  const because = (why: string): string => (why === '' ? '' : `: ${safeText(why)}`);
+  if (action === 'pause' && job.phase !== 'paused') {
+    const isLast = job.roundsDone + 1 >= job.rounds;
+    const last = isLast ? ', unless this round completes the job' : '';
+    return `job ${job.name} pauses when round ${job.round} has ended${last}${because(reason)}`;
+  }
+  if (action === 'stop' && job.phase !== 'finished')
+    return `job ${job.name} stops when round ${job.round} has ended${because(reason)}`;
+  return `job ${job.name} is ${phaseText(job)}${action === 'resume' ? '' : because(job.reason)}`;
+}
+
+/** Returns the status of a job in a few lines. The lines of a job that has ended contain no invite. */
 export function jobLines(job: JobSummary): string[] {
   const { rolledBack } = job;
   const left = job.secondsLeft === null ? '' : `, ${formatDuration(job.secondsLeft)} left`;
   const why = job.reason === '' ? '' : `  (${safeText(job.reason)})`;
   const speed = job.tokensPerSecond > 0 ? `, ${formatCount(job.tokensPerSecond)} tokens/s` : '';
   return [
-    `job         ${job.name}  ${job.job.slice(0, 12)}  ${roundText(job.round, job)}  ${job.phase}${left}${why}`,
+    `job         ${job.name}  ${job.job.slice(0, 12)}  ${progressText(job)}  ${phaseText(job)}${left}${why}`,
     `            held-out loss ${lossOf(job)}${bestOf(job)}, ${countOf(job.peers, 'node')}${speed}`,
     ...(rolledBack === null
       ? []
@@ -48,7 +83,11 @@ export function jobLines(job: JobSummary): string[] {
           `            from round ${job.newestChange.fromRound}: ${changeText(job.newestChange.changes)} (${SWARM} job show ${job.name})`,
         ]),
     ...tasksLines(job),
-    `            invite ${job.invite ?? `revoked; to create a personal invite, run ${SWARM} invite create ${job.name}`}`,
+    ...(job.phase === 'finished'
+      ? []
+      : [
+          `            invite ${job.invite ?? `revoked; to create a personal invite, run ${SWARM} invite create ${job.name}`}`,
+        ]),
   ];
 }
 

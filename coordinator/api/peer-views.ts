@@ -116,19 +116,27 @@ export class PeerViews {
     }));
   }
 
+  #isMerged(job: string, { round, peer, digest }: { round: number; peer: string; digest: string }): boolean {
+    const update = this.#deps.store.updates.find(job, round, peer);
+    return update !== null && update.digest === digest && update.fate === 'merged';
+  }
+
   /** Returns a peer's receipts and scores from all jobs, newest first. */
   receipts(peer: string): PeerReceipts {
     const { store } = this.#deps;
     const receipts = this.#coordinator.jobs().flatMap(({ context }) =>
-      store.updates.receipts(context.job, peer, SHOWN_RECEIPTS).map(({ round, code, detail, issuedAt }) => ({
-        job: context.job,
-        jobName: context.stored.name,
-        round,
-        code,
-        detail,
-        meaning: receiptMeanings[code],
-        at: issuedAt,
-      })),
+      store.updates
+        .receipts(context.job, peer, SHOWN_RECEIPTS)
+        .map(({ round, digest, code, detail, issuedAt }) => ({
+          job: context.job,
+          jobName: context.stored.name,
+          round,
+          code,
+          detail,
+          meaning: receiptMeanings[code],
+          isMerged: counts(code) && this.#isMerged(context.job, { round, peer, digest }),
+          at: issuedAt,
+        })),
     );
     const scores = this.#coordinator.jobs().flatMap(({ context: { job, stored } }) => {
       return this.#scores(job, peer, SHOWN_SCORES).map((score) => ({ ...score, jobName: stored.name }));

@@ -17,7 +17,13 @@ const RECEIPTS: readonly Column<Receipt>[] = [
   { title: 'Job', cell: ({ jobName }) => jobName, by: ({ jobName }) => jobName },
   { title: 'Round', cell: ({ round }) => round, by: ({ round }) => round, numeric: true },
   { title: 'Receipt', cell: ({ code }) => code, by: ({ code }) => code },
-  { title: 'Meaning', cell: ({ meaning, detail }) => (detail === '' ? meaning : `${meaning}: ${detail}`) },
+  {
+    title: 'Meaning',
+    cell: ({ meaning, isMerged, detail }) => {
+      const text = isMerged ? 'merged' : meaning;
+      return detail === '' ? text : `${text}: ${detail}`;
+    },
+  },
   { title: 'Time', cell: ({ at }) => formatDate(at), by: ({ at }) => at },
 ];
 

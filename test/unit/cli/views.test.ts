@@ -4,7 +4,14 @@ import { EventLines } from '../../../cli/views/events.ts';
 import { NodeProgress, nodeLines, updateLine } from '../../../cli/views/node.ts';
 import { NodeLines } from '../../../cli/views/node-news.ts';
 import { banLines, peerLines, presentLines, receiptLines } from '../../../cli/views/peers.ts';
-import { coordinatorLines, jobActivity } from '../../../cli/views/status.ts';
+import {
+  coordinatorLines,
+  inviteLines,
+  jobActivity,
+  orderText,
+  phaseText,
+  progressText,
+} from '../../../cli/views/status.ts';
 import type {
   CheckpointView,
   CoordinatorStatus,
@@ -99,6 +106,45 @@ describe('the status of a coordinator', () => {
   });
 });
 
+describe('a job that has ended', () => {
+  const finished: JobSummary = { ...job, phase: 'finished', round: 9, roundsDone: 8 };
+  const stopped: JobSummary = { ...job, phase: 'finished', round: 2, roundsDone: 1 };
+
+  it('is finished or stopped, and has a number of checkpoints instead of a round', () => {
+    expect([finished, stopped, job].map(phaseText)).toEqual(['finished', 'stopped', 'training']);
+    expect(progressText(finished)).toContain('8 of 8');
+    expect(progressText(stopped)).toContain('1 of 8');
+    expect(progressText(job)).toBe('round 3 of 8');
+    expect(coordinatorLines(status([stopped]), '').join('\n')).toMatch(/1 of 8.*stopped/);
+  });
+
+  it('shows no invite', () => {
+    expect(coordinatorLines(status([finished]), '').join('\n')).not.toContain('invite');
+    expect(inviteLines([finished, stopped])).toEqual([]);
+    expect(inviteLines([job, { ...job, invite: null }]).join('\n')).toMatch(/moby: swarm1abc\n.*revoked/);
+  });
+});
+
+describe('the effect of an order', () => {
+  const closed: JobSummary = { ...job, phase: 'validating' };
+
+  it('comes after the round that is being merged', () => {
+    const pausing = orderText(closed, 'pause', `moving ${EVIL}`);
+    expect(pausing).toMatch(/pauses when round 3 has ended: moving/);
+    expectSafe([pausing]);
+    expect(orderText(closed, 'stop', '')).toBe('job moby stops when round 3 has ended');
+    const last = orderText({ ...closed, round: 8, roundsDone: 7 }, 'pause', '');
+    expect(last).toMatch(/round 8 .*unless/);
+  });
+
+  it('comes at once without such a round', () => {
+    const paused: JobSummary = { ...job, phase: 'paused', reason: 'lunch' };
+    expect(orderText(paused, 'pause', 'lunch')).toBe('job moby is paused: lunch');
+    expect(orderText(job, 'resume', '')).toBe('job moby is training');
+    expect(orderText({ ...job, phase: 'finished' }, 'stop', '')).toBe('job moby is stopped');
+  });
+});
+
 describe('the activity of a job', () => {
   const detail = (changes: Partial<JobDetail>): JobDetail =>
     ({
@@ -187,6 +233,7 @@ describe('peers', () => {
       code: 'malformed' as const,
       detail: EVIL,
       meaning: 'not CBOR',
+      isMerged: false,
       at: 0,
     };
     const inJob = { job: DIGEST, jobName: 'moby' };
@@ -209,6 +256,11 @@ describe('peers', () => {
     expect(lines[6]).toContain('ahab');
     expect(lines[7]).toMatch(/ 8 .*1\.00/);
     expect(receiptLines({ peer: PEER, ...nothing })).toHaveLength(1);
+    const merged = { ...receipt, code: 'accepted' as const, meaning: 'may be merged', isMerged: true };
+    const shown = receiptLines({ peer: PEER, ...nothing, receipts: [merged] });
+    expectSafe(shown);
+    expect(shown[1]).toMatch(/ 2 +accepted .*merged/);
+    expect(shown.join()).not.toContain(merged.meaning);
   });
 
   it('have their standing, and evidence for each strike and ban', () => {

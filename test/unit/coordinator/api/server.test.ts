@@ -330,6 +330,20 @@ describe('the API', () => {
     expect(await statusAndCode(await call('/v1/nothing'))).toEqual([404, 'NOT_FOUND']);
   });
 
+  test('shows which updates of a peer are merged', async () => {
+    const world = new World({ rounds: { minPeers: 1 } });
+    const { peers, head } = await training(world, 2);
+    const [{ id }] = peers as [ScriptedPeer];
+    await peers[0]!.submit(peers[0]!.seal(peers[0]!.update(head)));
+    const { call, post } = await api(world);
+    const receipts = async () => (await json<PeerReceipts>(call(`/v1/peers/${id}`))).receipts;
+    expect(await receipts()).toMatchObject([{ code: 'accepted', isMerged: false }]);
+    // The pause closes the round, whose update is then merged.
+    await post('/v1/jobs/toy/pause', {});
+    await world.until(() => world.run.record.checkpoint.checkpoint.round === 1, 'the checkpoint');
+    expect(await receipts()).toMatchObject([{ code: 'accepted', isMerged: true }]);
+  });
+
   test('pauses, resumes and stops, with and without a reason; 409 when the job is over', async () => {
     const world = new World({ rounds: { minPeers: 2 } });
     await training(world, 2);
