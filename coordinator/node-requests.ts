@@ -13,8 +13,8 @@ import { byPriority } from './queue.ts';
 import { RecordAnswers } from './record/record-answers.ts';
 import type { KeptRemovals } from './recovery/kept-removals.ts';
 import type { LaterHeads } from './recovery/later-heads.ts';
-import { signedRemovals } from './recovery/lost-removals.ts';
 import type { Rechecks } from './recovery/rechecks.ts';
+import { RemovalRecords } from './recovery/removal-records.ts';
 import { isOver } from './round/job-phase.ts';
 
 /**
@@ -51,6 +51,7 @@ export function answerNodes({
   rechecks,
 }: RequestDeps): (() => void)[] {
   const records = new RecordAnswers({ clock });
+  const removalRecords = new RemovalRecords({ clock });
   const all = (): JobRun[] => [...runs.values()];
   const running = (job: string): JobRun => {
     const run = runs.get(job);
@@ -129,7 +130,7 @@ export function answerNodes({
       // A later head of the member shows that this coordinator has lost records, perhaps also the record of the member.
       const mayReplace = isKeeper && keptRemovals.note(run, peer, kept) && !isLater;
       const isBehind = mayReplace && kept < context.keys.removals;
-      const removals = isBehind ? signedRemovals(context) : null;
+      const removals = isBehind ? removalRecords.answer(context, peer) : null;
       return {
         head: isNewer(head, known ?? null) ? envelope : null,
         keys: context.keys.message(),

@@ -38,12 +38,17 @@ export function pardonPeer(
   { job }: { job: string | null },
   { runs, store, clock }: SanctionDeps,
 ): void {
-  for (const { driver, ledger } of runs) {
+  // The first job that lifts a ban from all jobs lifts it for the others too, so find these jobs before.
+  const banned = new Set(runs.filter(({ ledger }) => ledger.bans.isBanned(ledger.who(peer))));
+  for (const run of runs) {
+    const { driver, ledger, context } = run;
     // Pardoned nodes may train again, so a job that waits for nodes may now have enough of them. The event lets the
     // state machine check this.
-    driver.dispatch({ type: 'judged', peers: {} }, (outbox) =>
-      ledger.pardon(ledger.who(peer), { onlyJob: job !== null }, outbox),
-    );
+    driver.dispatch({ type: 'judged', peers: {} }, (outbox) => {
+      ledger.pardon(ledger.who(peer), { onlyJob: job !== null }, outbox);
+      // The new number makes the nodes replace their records, which still have the ban.
+      if (banned.has(run)) context.keys.rotate();
+    });
   }
   if (job === null) {
     store.transaction(() => store.bans.pardon({ peer, person: peer }, null, clock.now()));

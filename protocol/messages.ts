@@ -238,7 +238,7 @@ export const heartbeatSchema = z.strictObject({
 /** The revoked invites and the bans of a job, encrypted so that only the coordinator can read the record. */
 export const removalsSchema = z.strictObject({
   job: digestSchema,
-  /** Number of removals so far. The record with the greatest number is the newest. */
+  /** Number of removals and lifted bans so far. The record with the greatest number is the newest. */
   sequence: z.int().positive(),
   sealed: bytesSchema,
   issuedAt: index,

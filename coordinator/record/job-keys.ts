@@ -55,7 +55,10 @@ export class JobKeys {
     return this.#sealing.open(sealed, { kind, job: this.#job, author });
   }
 
-  /** Number of removals so far. Each removal replaces the job key, so the number follows from the id of the key. */
+  /**
+   * Number of removals and lifted bans so far. Each of them replaces the job key, so the number follows from the id of the
+   * key.
+   */
   get removals(): number {
     return this.#stored.id - 1;
   }

@@ -4,16 +4,18 @@ import { signMessage } from '../../protocol/signing.ts';
 import type { RunContext } from '../context.ts';
 import type { RevokedShared, StoredBan } from '../store/store.ts';
 
-/**
- * Maximum numbers of revoked invites and of bans in a record. With these numbers, the record stays below its maximum
- * size. The oldest entries are left out.
- */
+/** Maximum numbers of revoked invites and of bans in a record. */
 const INVITES = 1024;
 const BANS = 128;
 /** Maximum size of a decrypted record in bytes. */
 export const REMOVALS_BYTES = 120 * 1024;
 /** Maximum length of the reason of a ban in a record, in characters. */
 const REASON_CHARACTERS = 200;
+/**
+ * Maximum length of each reason in a record that would otherwise exceed REMOVALS_BYTES. With this length, the longest
+ * entries fit: 1,024 invites take 59 kB, and 128 bans take 63 kB if each character of a reason takes 3 bytes.
+ */
+const SHORT_REASON_CHARACTERS = 50;
 
 const time = z.int().nonnegative();
 /** The content of a record: the revoked invites and the bans of a job. */
@@ -47,21 +49,10 @@ export function signedRemovals({ job, keys, deps }: Context): Uint8Array | null 
   const revoked = store.invites
     .all(job)
     .flatMap(({ id, revokedAt }) => (revokedAt === null ? [] : { id, revokedAt }));
-  const bans = store.bans.inForce(clock.now(), BANS).filter((ban) => ban.job === null || ban.job === job);
-  const content: z.infer<typeof removalsContentSchema> = {
-    invites: revoked.sort((a, b) => b.revokedAt - a.revokedAt).slice(0, INVITES),
-    shared: store.invites.revokedShared(job),
-    bans: bans.map(({ peer, person, job: from, cause, reason, at, until }) => ({
-      peer,
-      person,
-      isForAllJobs: from === null,
-      cause,
-      reason: reason.slice(0, REASON_CHARACTERS),
-      at,
-      until,
-    })),
-  };
-  const sealed = keys.encryptOwn(encodeCbor(content));
+  const invites = revoked.sort((a, b) => b.revokedAt - a.revokedAt).slice(0, INVITES);
+  const shared = store.invites.revokedShared(job);
+  const bans = store.bans.applyingTo(job, clock.now(), BANS);
+  const sealed = keys.encryptOwn(encodeRemovals({ invites, shared, bans }));
   return signMessage(
     'removals',
     { job, sequence: keys.removals, sealed, issuedAt: clock.now() },
@@ -69,12 +60,38 @@ export function signedRemovals({ job, keys, deps }: Context): Uint8Array | null 
   );
 }
 
-/** Removals of a record that the database of the coordinator lacks. */
-export interface MissingRemovals {
+/** Encodes the content of a record. Shortens the reasons of the bans if the content would exceed REMOVALS_BYTES. */
+export function encodeRemovals({ invites, shared, bans }: Removals): Uint8Array {
+  const encoded = (characters: number): Uint8Array => {
+    const content: z.infer<typeof removalsContentSchema> = {
+      invites: [...invites],
+      shared,
+      bans: bans.map(({ peer, person, job, cause, reason, at, until }) => ({
+        peer,
+        person,
+        isForAllJobs: job === null,
+        cause,
+        // The cut can leave one half of a character that consists of two UTF-16 units.
+        reason: reason.slice(0, characters).toWellFormed(),
+        at,
+        until,
+      })),
+    };
+    return encodeCbor(content);
+  };
+  const long = encoded(REASON_CHARACTERS);
+  return long.byteLength <= REMOVALS_BYTES ? long : encoded(SHORT_REASON_CHARACTERS);
+}
+
+/** Removals of one job: revoked invites, the revoked shared invite, and bans. */
+interface Removals {
   readonly invites: readonly { readonly id: string; readonly revokedAt: number }[];
   readonly shared: RevokedShared | null;
   readonly bans: readonly Omit<StoredBan, 'id' | 'pardonedAt'>[];
 }
+
+/** Removals of a record that the database of the coordinator lacks. */
+export type MissingRemovals = Removals;
 
 /**
  * Returns the removals of a record that the database lacks. Bans that the operator has lifted are in the database, so

@@ -65,6 +65,24 @@ export class BanTable {
       .map((row) => fromRow(row));
   }
 
+  /**
+   * Returns the bans that apply to a job now. The operator's bans come first, then the bans of persons with an invite,
+   * and in each group the newest ban. Throw-away identities therefore cannot displace bans of the operator.
+   * @param now ms since the epoch
+   */
+  applyingTo(job: string, now: number, limit: number): StoredBan[] {
+    return this.#db
+      .all(
+        `SELECT * FROM bans WHERE (job IS NULL OR job = ?)
+           AND pardoned_at IS NULL AND (until IS NULL OR until > ?)
+         ORDER BY cause = 'operator' DESC, person <> peer DESC, id DESC LIMIT ?`,
+        job,
+        now,
+        limit,
+      )
+      .map((row) => fromRow(row));
+  }
+
   /** Returns all bans of a person, including bans that are over, oldest first. */
   of({ peer, person }: { peer: string; person: string }): StoredBan[] {
     return this.#db

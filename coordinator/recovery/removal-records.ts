@@ -1,0 +1,44 @@
+import type { Clock } from '../../common/clock.ts';
+import { RateLimiter } from '../../common/rate-limiter.ts';
+import type { RunContext } from '../context.ts';
+import { signedRemovals } from './lost-removals.ts';
+
+/**
+ * Maximum age of a signed record in milliseconds. A ban of a peer that is no member does not raise the number of the
+ * record, so the record of one number can change.
+ */
+const MAX_AGE_MS = 60_000;
+/** Each member gets the record of one number at most once a minute, because the record has up to 128 KiB. */
+const ANSWERS = { calls: 1, perMs: 60_000 };
+
+interface SignedRecord {
+  readonly number: number;
+  readonly signedAt: number;
+  readonly envelope: Uint8Array | null;
+}
+
+/** Gives the signed records of removals to members, and keeps the records in memory. Signing one takes up to 6 ms. */
+export class RemovalRecords {
+  readonly #clock: Clock;
+  readonly #limiter: RateLimiter;
+  /** The newest record of each job. */
+  readonly #records = new Map<string, SignedRecord>();
+
+  constructor(deps: { clock: Clock }) {
+    this.#clock = deps.clock;
+    this.#limiter = new RateLimiter(deps);
+  }
+
+  /** Returns the record of a job for a member; null if the job has none, or if the member got this record just now. */
+  answer(context: RunContext, peer: string): Uint8Array | null {
+    const { job, keys } = context;
+    const number = keys.removals;
+    if (number === 0 || !this.#limiter.take(`${job} ${peer} ${number}`, ANSWERS)) return null;
+    const now = this.#clock.monotonic();
+    const known = this.#records.get(job);
+    if (known?.number === number && now - known.signedAt < MAX_AGE_MS) return known.envelope;
+    const envelope = signedRemovals(context);
+    this.#records.set(job, { number, signedAt: now, envelope });
+    return envelope;
+  }
+}
