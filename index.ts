@@ -6,6 +6,7 @@
  * error that a callback throws ends the call. The call then throws this error, or an error that has it as its `cause`.
  * All other errors are of class {@link SwarmError}, and have a `code` by which programs can tell them apart.
  */
+import { requireNode } from './common/node-version.ts';
 import type { ScoreMismatch, ScoreWitness } from './coordinator/audits/check-scores.ts';
 import type { ApiClient, ConnectOptions, CoordinatorAddress } from './coordinator/client/api-client.ts';
 import type { BundleOptions, WrittenBundle } from './coordinator/client/bundle-job.ts';
@@ -64,6 +65,8 @@ import type {
 import type { ReceiptsReport } from './verify/receipts.ts';
 import type { VerifyOptions, VerifyReport } from './verify/verify-job.ts';
 import type { WantedJob } from './verify/wanted-job.ts';
+
+requireNode();
 
 export {
   type ErrorJson,

@@ -4,7 +4,7 @@
  */
 import { createHash } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
-import { stripTypeScriptTypes } from 'node:module';
+import * as nodeModule from 'node:module';
 import { join } from 'node:path';
 import type { FastifyInstance, FastifyReply } from 'fastify';
 
@@ -115,7 +115,7 @@ export function readStyles(names: readonly string[]): string {
 
 function moduleText(path: string): string {
   const text = readFileSync(path, 'utf8');
-  return EXTENSION === '.ts' ? stripTypeScriptTypes(text) : text;
+  return EXTENSION === '.ts' ? nodeModule.stripTypeScriptTypes(text) : text;
 }
 
 function pageHtml(): string {

@@ -1,6 +1,7 @@
 /** Finds the data files that paths, folders and patterns refer to, and the container format of each file. */
 
-import { glob, readdir, stat } from 'node:fs/promises';
+import * as fs from 'node:fs/promises';
+import { readdir, stat } from 'node:fs/promises';
 import { basename, join, sep } from 'node:path';
 import { fromSystem, type SwarmError } from '../../common/errors.ts';
 import { dataError } from './errors.ts';
@@ -52,7 +53,7 @@ export function containerOf(file: string): Container | null {
 async function expand(path: string): Promise<string[]> {
   if (!/[*?[{]/.test(path) || (await stat(path).catch(() => null))) return [path];
   const matches: string[] = [];
-  for await (const match of glob(path)) matches.push(match);
+  for await (const match of fs.glob(path)) matches.push(match);
   matches.sort((a, b) => (slashed(a) < slashed(b) ? -1 : 1));
   // "**" and "*" match folders too. If the pattern matches any data file, all other matches are left out.
   const files = matches.filter((match) => containerOf(match) !== null);

@@ -3,7 +3,7 @@
 import { createReadStream } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { pipeline } from 'node:stream';
-import { createGunzip, createZstdDecompress } from 'node:zlib';
+import * as zlib from 'node:zlib';
 import { fromSystem, isSwarmError, type SwarmError } from '../../../common/errors.ts';
 import { dataError } from '../errors.ts';
 import { cutFrames } from './zstd-frames.ts';
@@ -37,9 +37,9 @@ export async function* readBytes(
     const raw = onBytes ? counted(stream, onBytes) : stream;
     // `pipeline` is used because it closes all streams. Its callback is empty, because the loop over the stream
     // receives every error.
-    if (starts(head, GZIP)) yield* pipeline(raw, createGunzip({ chunkSize: CHUNK_BYTES }), () => {});
+    if (starts(head, GZIP)) yield* pipeline(raw, zlib.createGunzip({ chunkSize: CHUNK_BYTES }), () => {});
     else if (starts(head, ZSTD) || starts(head.subarray(1), ZSTD_SKIPPABLE)) {
-      yield* pipeline(raw, cutFrames, createZstdDecompress({ chunkSize: CHUNK_BYTES }), () => {});
+      yield* pipeline(raw, cutFrames, zlib.createZstdDecompress({ chunkSize: CHUNK_BYTES }), () => {});
     } else yield* raw;
   } catch (error) {
     signal?.throwIfAborted();

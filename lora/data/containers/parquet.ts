@@ -1,5 +1,5 @@
 import { type FileHandle, open } from 'node:fs/promises';
-import { brotliDecompressSync, gunzipSync, zstdDecompressSync } from 'node:zlib';
+import * as zlib from 'node:zlib';
 import {
   type AsyncBuffer,
   type Compressors,
@@ -36,9 +36,9 @@ const inflate =
     unpack(input, { maxOutputLength: Math.max(1, Math.min(length, MAX_PAGE_BYTES)) });
 
 const COMPRESSORS: Compressors = {
-  GZIP: inflate(gunzipSync),
-  BROTLI: inflate(brotliDecompressSync),
-  ZSTD: inflate(zstdDecompressSync),
+  GZIP: inflate(zlib.gunzipSync),
+  BROTLI: inflate(zlib.brotliDecompressSync),
+  ZSTD: inflate(zlib.zstdDecompressSync),
 };
 
 /**
