@@ -31,12 +31,16 @@ export function checkAdmission(
   if (admission.kind === 'invite' && token !== null && asked.invite !== null && equal(token, asked.invite))
     return;
   if (admission.kind === 'peers' && admission.peers.includes(asked.peer)) return;
+  const values = { admission: admission.kind, peer: asked.peer };
+  if (admission.kind === 'invite' && asked.invite !== null) {
+    throw coordinatorError('NOT_ADMITTED', 'the coordinator does not know this invite', values);
+  }
   throw coordinatorError(
     'NOT_ADMITTED',
     admission.kind === 'invite'
       ? 'this job needs an invite. Its operator can make one with `lora-swarm invite create`'
       : `this job admits only listed nodes, and ${asked.peer} is not one of them`,
-    { admission: admission.kind, peer: asked.peer },
+    values,
   );
 }
 

@@ -43,7 +43,10 @@ const ADVICE = new Map([
   ],
   ['JOB_UNKNOWN', 'check the invite with the person who gave it to you'],
   ['RPC_METHOD_UNKNOWN', 'wait a moment, because the other program is probably still starting'],
-  ['NOT_ADMITTED', 'ask the operator of the job for an invite, or to list your peer id'],
+  [
+    'NOT_ADMITTED',
+    'check that you have copied the whole invite unchanged, or ask the operator of the job for an invite, or to list your peer id',
+  ],
 ]);
 
 interface RpcClientDeps {
