@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import type { Clock } from '../common/clock.ts';
 import { renameWithRetry } from '../common/durable.ts';
 import type { SwarmNetwork } from '../net/network.ts';
+import { type JobTarget, resolveTarget } from '../protocol/invite.ts';
 import { withSettings } from '../protocol/settings.ts';
 import type { BlobCollector } from '../storage/blob-collector.ts';
 import { FileBlobStore } from '../storage/blob-store.ts';
@@ -42,6 +43,16 @@ export async function joinedJob(home: string, text: string): Promise<JoinedJobRe
     {
       next: 'name the home of the node with --home, or give the invite of the job ("-" reads it from stdin)',
     },
+  );
+}
+
+/** Returns the digest of the job that the node of a home joined with this invite; null if there is none. */
+export async function joinedWith(home: string, target: JobTarget): Promise<string | null> {
+  const { token, job } = resolveTarget(target);
+  if (token === null) return null;
+  const jobs = await readJoinedJobs(home);
+  return (
+    jobs.findLast((joined) => joined.token === token && (job === null || joined.job === job))?.job ?? null
   );
 }
 

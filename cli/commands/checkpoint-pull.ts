@@ -1,6 +1,7 @@
 import { rm, rmdir } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
+import { isSwarmError } from '../../common/errors.ts';
 import { claimOutput } from '../../common/folders.ts';
 import { formatBytes } from '../../common/text.ts';
 import { resolveHomes } from '../../common/user-folders.ts';
@@ -108,7 +109,11 @@ async function pull(
   }
 }
 
-/** @param first the invite. If the invite comes from a file or a variable, `second` is missing and `first` is the folder */
+/**
+ * Downloads with an invite. If the node of this machine has used the invite, the download uses the node's key.
+ * @param first the invite. If the invite comes from a file or a variable, `second` is missing and `first` is
+ *   the folder
+ */
 async function pullInvited(
   context: Context,
   first: string,
@@ -123,13 +128,24 @@ async function pullInvited(
   const from = await readTarget(context, second === undefined ? [] : [first], options);
   const { version, signal, environment, cwd } = context;
   const keyFolder = resolveHomes(undefined, environment, cwd).reader;
+  const dir = second ?? first;
   return {
-    dir: second ?? first,
-    pullWith: (files, progress) =>
-      pullCheckpoint({
-        ...{ ...files, ...from, keyFolder, version, signal, name: options.name },
-        onProgress: (at) => progress.update(progressText(at)),
-      }),
+    dir,
+    pullWith: async (files, progress) => {
+      try {
+        return await pullCheckpoint({
+          ...{ ...files, ...from, keyFolder, version, signal, name: options.name },
+          onProgress: (at) => progress.update(progressText(at)),
+        });
+      } catch (error) {
+        if (!isSwarmError(error, 'RPC_REFUSED') || error.values.code !== 'INVITE_USED') throw error;
+        const { joinedWith } = await import('../../node/own-checkpoint.ts');
+        const job = await joinedWith(resolveHomes(undefined, environment, cwd).node, from);
+        if (job === null) throw error;
+        const { pullWith } = await pullOwn(context, job, dir, options);
+        return pullWith(files, progress);
+      }
+    },
   };
 }
 

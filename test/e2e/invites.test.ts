@@ -62,6 +62,14 @@ it('a person joins with an invite that no other machine can use, and is removed 
   };
   // The invite is for one machine: that of bob's node.
   expect(await pull('while-it-runs')).toMatchObject({ name: 'tale' });
+  // The invite itself gives the adapter too, because the home is that of the node that has used it.
+  const args = ['checkpoint', 'pull', '--invite-file', file, join(swarm.folder, 'by-invite')];
+  const pullByInvite = (home: string) =>
+    promisify(execFile)(process.execPath, [swarmFile, ...args], {
+      env: { ...process.env, SWARM_HOME: swarm.homeOf(home) },
+    });
+  await expect(pullByInvite('eve')).rejects.toThrow('another machine has used the invite');
+  expect((await pullByInvite('bob')).stdout).toContain('of job tale');
 
   const revoked = await run<InviteView>(swarm, 'invite', 'revoke', 'ada');
   expect(revoked).toMatchObject({ state: 'revoked', nodes: [{ peer: adaId }] });

@@ -4,7 +4,7 @@ import { expect, it } from 'vitest';
 import { SwarmError } from '../../../common/errors.ts';
 import { silentLogger } from '../../../monitor/log.ts';
 import type { FetchBlobOptions } from '../../../net/network.ts';
-import { fetchOwnCheckpoint, joinedJob, removePulled } from '../../../node/own-checkpoint.ts';
+import { fetchOwnCheckpoint, joinedJob, joinedWith, removePulled } from '../../../node/own-checkpoint.ts';
 import { KnownJobs } from '../../../node/store/known-jobs.ts';
 import { sha256 } from '../../../protocol/cbor.ts';
 import { signMessage } from '../../../protocol/signing.ts';
@@ -36,6 +36,18 @@ it('finds the jobs that a node has joined, also after they have ended', async ()
     message: expect.stringMatching(/"beta".*moby/),
     next: expect.stringContaining('--home'),
   });
+});
+
+it('finds the job that a node has joined with an invite', async () => {
+  const home = await temporaryFolder();
+  const known = new KnownJobs({ home }, { log: silentLogger });
+  known.remember(invite(FIRST), { job: FIRST, name: 'moby' });
+  await known.saved();
+  expect(await joinedWith(home, { token: 'token' })).toBe(FIRST);
+  expect(await joinedWith(home, { token: 'token', job: FIRST })).toBe(FIRST);
+  expect(await joinedWith(home, { token: 'token', job: SECOND })).toBeNull();
+  expect(await joinedWith(home, { token: 'other' })).toBeNull();
+  expect(await joinedWith(home, { job: FIRST })).toBeNull();
 });
 
 /** A node that has joined a job, and a coordinator that gives the adapter of the job's checkpoint if `gives` is true. */
