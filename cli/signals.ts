@@ -6,6 +6,9 @@ import { exitCodes } from './exit-codes.ts';
  */
 export const DRAIN_MS = 5_000;
 
+/** Milliseconds after a SIGTERM in which further ones belong to the same request to stop. */
+const SAME_TERMINATION_MS = 1_000;
+
 /** Message that asks a helper process to drain on Windows, which has no signal for this. */
 export const DRAIN_MESSAGE = 'drain';
 
@@ -30,9 +33,10 @@ export function catchInterrupts(handler: () => void): () => void {
 
 /**
  * Returns a signal that aborts at the first Ctrl-C or SIGTERM, or when the terminal is closed, so that the command can
- * drain. The second such signal, or the end of DRAIN_MS, ends the process. A helper process (started with an IPC
- * channel by the demo or a test) also drains when its parent dies. Every command also drains, with the reason
- * {@link OutputClosed}, when nothing reads its output any more.
+ * drain. The second such signal, or the end of DRAIN_MS, ends the process. A SIGTERM does not count if
+ * it arrives within SAME_TERMINATION_MS of the one before. A helper process (started with an IPC channel by the demo or a
+ * test) also drains when its parent dies. Every command also drains, with the reason {@link OutputClosed}, when nothing
+ * reads its output any more.
  */
 export function drainOnSignals(): AbortSignal {
   const controller = new AbortController();
@@ -68,7 +72,14 @@ export function drainOnSignals(): AbortSignal {
     });
   }
   process.on('SIGINT', () => (interruptHandler === null ? drain('interrupted') : interruptHandler()));
-  process.on('SIGTERM', () => drain('asked to stop'));
+  let terminatedAt = Number.NEGATIVE_INFINITY;
+  process.on('SIGTERM', () => {
+    // One request can arrive several times: the `timeout` program signals its child and then the whole process group, and
+    // the launcher for an old Node.js (install/newer-node.js) passes its own SIGTERM on.
+    if (performance.now() - terminatedAt < SAME_TERMINATION_MS) return;
+    terminatedAt = performance.now();
+    drain('asked to stop');
+  });
   // Without this handler, closing the terminal would end a daemon before it has drained.
   process.on('SIGHUP', () => drain('the terminal was closed'));
   // Ctrl-Break: on Windows the only signal that one process can send to another without killing it.

@@ -126,7 +126,7 @@ export async function runWithNewerNode(needed) {
   if (node === null) return false;
   const child = spawn(node, [join(ROOT, 'cli', 'swarm.js'), ...process.argv.slice(2)], { stdio: 'inherit' });
   // The terminal sends SIGINT and SIGHUP to the child too. SIGTERM often goes to this process alone, so it is
-  // passed on.
+  // passed on. If SIGTERM went to the whole process group, the child gets it twice and counts it once (signals.ts).
   for (const signal of ['SIGINT', 'SIGHUP']) process.on(signal, () => {});
   process.on('SIGTERM', () => child.kill('SIGTERM'));
   const [code, signal] = await new Promise((resolve, reject) => {
