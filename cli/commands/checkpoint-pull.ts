@@ -1,7 +1,6 @@
 import { rm, rmdir } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
-import { isSwarmError } from '../../common/errors.ts';
 import { claimOutput } from '../../common/folders.ts';
 import { formatBytes } from '../../common/text.ts';
 import { resolveHomes } from '../../common/user-folders.ts';
@@ -124,7 +123,7 @@ async function pullInvited(
   if (second === undefined && !hasInvite) {
     throw usageError('the folder to write to is missing', 'name the folder after the invite');
   }
-  const { pullCheckpoint } = await import('../../index.ts');
+  const { isSwarmError, pullCheckpoint } = await import('../../index.ts');
   const from = await readTarget(context, second === undefined ? [] : [first], options);
   const { version, signal, environment, cwd } = context;
   const keyFolder = resolveHomes(undefined, environment, cwd).reader;
