@@ -229,7 +229,7 @@ export const SYSTEM_FEATURES: Readonly<Record<string, SystemFeature>> = {
     },
   },
   patterns: {
-    pattern: /(?<!\.)\bglob\(/,
+    pattern: /(?<!\.)\b(fs\.)?glob\(/,
     about:
       'backslashes are separators on Windows and escapes elsewhere; matching ignores case on Windows and macOS',
     files: { 'lora/data/files.ts': "left to Node.js' glob; a path that exists is never a pattern" },

@@ -136,7 +136,7 @@ describe('code that depends on the system', () => {
       renames: ['await rename(a, b)', 'renameSync(a, b)'],
       syncs: ['await handle.sync()', 'x.datasync()'],
       'handles for appending': ["open(path, 'a+')", "openSync(path, 'a', 0o600)"],
-      patterns: ['glob(path)'],
+      patterns: ['glob(path)', 'fs.glob(path)'],
       SQLite: ['new DatabaseSync(path)'],
       'numbered values of SQL': ['WHERE job = ?1'],
       machine: ['cpus()', 'freemem()', 'process.availableMemory()'],
