@@ -193,7 +193,7 @@ export class JobFollower {
         network.fetchBlob(adapter, {
           holders: [coordinator, ...head.included.map(({ peer }) => peer)],
           signal: this.#signal,
-          // If the folder was deleted, the fetch fails by itself.
+          // The time of the folder cannot be set if the folder was deleted. The fetch then fails with its own error.
           onProgress: () => void this.#touch().catch(() => {}),
         }),
       );

@@ -96,7 +96,7 @@ async function pull(
     : pullWith({ output }, progress)
   )
     .catch(async (error: unknown) => {
-      // rmdir removes the folder only if it is empty.
+      // If the folder has files, rmdir fails, and the files stay. The error of the download is the one to report.
       await rmdir(output).catch(() => {});
       throw error;
     })

@@ -66,6 +66,7 @@ export class BlobFetcher {
     }
     options.signal.throwIfAborted();
     const run = this.#fetchAlone(ref, into, options);
+    // The caller of this fetch gets its error below. Others only wait until the fetch has ended, and then try themselves.
     const settled = run.catch(() => {}).finally(() => running.delete(ref.digest));
     running.set(ref.digest, settled);
     await run;

@@ -37,7 +37,7 @@ export class NodeScrub {
   async run(): Promise<void> {
     const { clock, store } = this.#deps;
     const { signal } = this.#life;
-    // If the signal aborts, the scrub below ends at once.
+    // The wait fails only if the signal aborts, and the scrub below then ends at once.
     await sleep(clock, FIRST_MS, signal).catch(() => {});
     const next = (after: string): string | null => store.jobFiles.nextShared(after);
     const check = (digest: string): Promise<void> => this.#check(digest);

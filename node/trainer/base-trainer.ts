@@ -96,7 +96,7 @@ export class BaseTrainer {
       await settings.fitFirst(job, compute, { mappedBytes });
       return this.#start();
     })();
-    // Marks the rejection as handled.
+    // Marks the rejection as handled. The first call that needs the process awaits the promise and gets the error.
     this.#process.catch(() => {});
   }
 

@@ -35,7 +35,7 @@ test('two processes with one key are found within 10 s, and the later one is ref
   expect(runs.duplicateSince(peer)).toBe(began);
 });
 
-test('only the earliest process is told, and once', () => {
+test('the earliest process gets one notice of a later one, and the later one gets none', () => {
   runs.note({ peer, run: FIRST });
   alternate([SECOND, FIRST], 10);
   expect(runs.takeNotice({ peer, run: SECOND })).toBe(null);
