@@ -120,15 +120,16 @@ export function answerNodes({
     }),
     network.handle('head', async (peer, { job, known, run: runId, removals: kept }) => {
       const run = readable(job, peer, 'heads');
-      const { record, context, members } = run;
-      members.processes.check(peer, runId);
+      run.members.processes.check(peer, runId);
       laterHeads.note(run, peer, known ?? null);
+      const isKeeper = kept !== undefined && run.members.has(peer);
+      const isKnown = isKeeper && (await keptRemovals.note(run, peer, kept));
+      // The record of the member may have removed it, or the job may have been started again meanwhile.
+      const { record, context, members } = readable(job, peer, 'heads');
       const { head, envelope } = record.heads.newest;
       const since = members.processes.takeNotice(peer, runId);
-      const isLater = isNewer(known ?? head, head);
-      const isKeeper = kept !== undefined && members.has(peer);
       // A later head of the member shows that this coordinator has lost records, perhaps also the record of the member.
-      const mayReplace = isKeeper && keptRemovals.note(run, peer, kept) && !isLater;
+      const mayReplace = isKnown && !isNewer(known ?? head, head);
       const isBehind = mayReplace && kept < context.keys.removals;
       const removals = isBehind ? removalRecords.answer(context, peer) : null;
       return {

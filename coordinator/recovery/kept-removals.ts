@@ -26,19 +26,20 @@ export class KeptRemovals {
   readonly #deps: Deps;
   /** Members that need not be asked now, by job and peer, and the time until then on the monotonic clock. */
   readonly #until = new Map<string, number>();
-  /** Addresses of the members that the coordinator is asking. Asks one member of each address at a time. */
-  readonly #asking = new Set<string>();
+  /** The member of each address that the coordinator is asking, and the end of this request. It asks one at a time. */
+  readonly #asking = new Map<string, { key: string; done: Promise<void> }>();
 
   constructor(deps: Deps) {
     this.#deps = deps;
   }
 
   /**
-   * Asks a member for its record if this coordinator may lack removals of the record.
+   * Asks a member for its record if this coordinator may lack removals of the record, and waits for the answer. Without the
+   * wait, the member would get the newest job key without the record, and would have no reason to ask again soon.
    * @param kept number of the record
    * @returns whether the member may replace its record, because this coordinator has all removals of the record
    */
-  note(run: JobRun, peer: string, kept: number): boolean {
+  async note(run: JobRun, peer: string, kept: number): Promise<boolean> {
     if (kept === 0) return true;
     const { job, keys, stored } = run.context;
     // The first recovery from a backup raises the term to 2. Numbers that the coordinator gives after the restore may
@@ -46,19 +47,26 @@ export class KeptRemovals {
     if (stored.term === 1 && kept <= keys.removals) return true;
     const { network, clock, log, signal } = this.#deps;
     const key = `${job} ${peer}`;
-    const until = this.#until.get(key) ?? 0;
-    if (until === Number.POSITIVE_INFINITY) return true;
+    const isDone = (): boolean => this.#until.get(key) === Number.POSITIVE_INFINITY;
+    if (isDone()) return true;
     const address = network.networkOf(peer);
-    if (clock.monotonic() < until || this.#asking.has(address) || signal.aborted) return false;
-    this.#asking.add(address);
+    const asking = this.#asking.get(address);
+    if (asking?.key === key) {
+      await asking.done;
+      return isDone();
+    }
+    if (clock.monotonic() < (this.#until.get(key) ?? 0) || asking !== undefined || signal.aborted)
+      return false;
     this.#remember(key, clock.monotonic() + RETRY_MS);
-    void this.#ask(run, peer)
-      .then((isDone) => {
-        if (isDone) this.#remember(key, Number.POSITIVE_INFINITY);
+    const done = this.#ask(run, peer)
+      .then((isAnswered) => {
+        if (isAnswered) this.#remember(key, Number.POSITIVE_INFINITY);
       })
       .catch((error: unknown) => log.debug({ job, peer, error }, 'removals-not-recalled'))
       .finally(() => this.#asking.delete(address));
-    return false;
+    this.#asking.set(address, { key, done });
+    await done;
+    return isDone();
   }
 
   /** Returns whether the removals of the member's record are in the database. @throws if the member does not answer */
