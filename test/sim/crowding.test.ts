@@ -154,23 +154,20 @@ describe.runIf(process.platform === 'linux')(
   'a node with a limited bandwidth',
   { timeout: PATIENCE_MS },
   () => {
-    it('sends to its coordinator at half of the usual speed or more while strangers on 16 addresses pull', async () => {
+    it('gives its coordinator half of its bandwidth or more while strangers on 16 addresses pull', async () => {
       const [node, coordinator] = await Promise.all([startTarget(), startHost()]);
       const RATE = 4 * BLOB_RANGE_BYTES;
       node.network.limitBandwidth({ upload: RATE, download: null });
       node.network.addPersistentPeer(coordinator.network.addresses()[0]!);
       await soonOrLater(() => node.network.peers().some(({ peer }) => peer === coordinator.peer));
-      const blobs = [1, 2, 3].map((fill) => Buffer.alloc(RATE, fill));
+      const blobs = [1, 2].map((fill) => Buffer.alloc(RATE, fill));
       for (const bytes of blobs) await node.blobs.put(bytes);
-      const fetch = async (bytes: Uint8Array): Promise<number> => {
+      const fetch = async (bytes: Uint8Array): Promise<void> => {
         const ref = { digest: sha256(bytes), size: bytes.length };
-        const start = performance.now();
         await coordinator.network.fetchBlob(ref, { holders: [node.peer], signal: patiently() });
-        return performance.now() - start;
       };
       // The first fetch uses the burst up.
       await fetch(blobs[0]!);
-      const undisturbed = await fetch(blobs[1]!);
       const digest = sha256(blobs[0]!);
       let pulled = 0;
       const pull = async (attacker: Libp2p): Promise<void> => {
@@ -194,7 +191,9 @@ describe.runIf(process.platform === 'linux')(
         for (let i = 0; i < 4; i++) void pull(stranger).catch(() => {});
       }
       await soonOrLater(() => pulled > RATE);
-      expect(await fetch(blobs[2]!)).toBeLessThan(2 * undisturbed);
+      const before = pulled;
+      await fetch(blobs[1]!);
+      expect(pulled - before).toBeLessThan(RATE);
     });
   },
 );
