@@ -3,16 +3,16 @@
 import { access, constants, open } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { commonError } from '../../common/common-errors.ts';
-import { escapeHtml } from '../../common/html.ts';
+import { escapeHtml, generatorTag, reportPage } from '../../common/html.ts';
 import { countOf, formatBytes, formatCount, formatPercent } from '../../common/text.ts';
 import type { RowSummary } from '../../index.ts';
 import type { Finding, Inspection, ShownSample } from '../../lora/data/inspect/inspection.ts';
 import type { LengthSummary } from '../../lora/data/inspect/lengths.ts';
 import { OVERLAP_TOKENS } from '../../lora/data/inspect/overlap.ts';
 
-/** Text that marks a file as a report of `lora-swarm data inspect`. */
-const GENERATOR = '<meta name="generator" content="lora-swarm data inspect">';
-/** Number of bytes at the start of a file in which GENERATOR is searched for. */
+/** The command that writes these pages. Its tag marks a file as such a page. */
+const GENERATOR = 'lora-swarm data inspect';
+/** Number of bytes at the start of a file in which the tag is searched for. */
 const HEAD_BYTES = 512;
 
 /**
@@ -31,7 +31,7 @@ export async function checkReport(file: string): Promise<void> {
   }
   try {
     const { buffer, bytesRead } = await handle.read(Buffer.alloc(HEAD_BYTES), 0, HEAD_BYTES, 0);
-    if (bytesRead === 0 || buffer.toString('utf8', 0, bytesRead).includes(GENERATOR)) return;
+    if (bytesRead === 0 || buffer.toString('utf8', 0, bytesRead).includes(generatorTag(GENERATOR))) return;
   } finally {
     await handle.close();
   }
@@ -50,29 +50,14 @@ export interface HtmlOptions {
 }
 
 export function inspectionPage(inspection: Inspection, { title, facts }: HtmlOptions): string {
-  return `<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-${GENERATOR}
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>${escapeHtml(title)}</title>
-<style>${STYLE}</style>
-</head>
-<body>
-<h1>${escapeHtml(title)}</h1>
-<dl class="facts">${facts.map(([name, value]) => `<dt>${escapeHtml(name)}</dt><dd>${escapeHtml(value)}</dd>`).join('')}</dl>
-${findingList(inspection.findings)}
+  const content = `${findingList(inspection.findings)}
 ${numberCards(inspection)}
 ${lengthSection(inspection.lengths)}
 ${badRows('Rows that cannot be used', inspection.read)}
 ${badRows('Held-out rows that cannot be used', inspection.heldOutRead)}
 ${repeated(inspection)}
-${sampleSection(inspection.samples)}
-</body>
-</html>
-`;
+${sampleSection(inspection.samples)}`;
+  return reportPage({ title, generator: GENERATOR, style: STYLE, facts, content });
 }
 
 function findingList(findings: readonly Finding[]): string {

@@ -1,5 +1,5 @@
 /** The report of a job as one HTML page. It has no script, loads nothing, and escapes all text of jobs and nodes. */
-import { escapeHtml } from '../../../common/html.ts';
+import { escapeHtml, reportPage } from '../../../common/html.ts';
 import {
   countOf,
   formatBytes,
@@ -17,24 +17,8 @@ import { STYLE } from './style.ts';
 /** Maximum number of rows of a table. A longer one shows its newest rows, or the nodes with the most tokens. */
 const MAX_ROWS = 200;
 
-export function reportPage(report: JobReport): string {
-  const title = `Job ${report.job.name}`;
-  return `<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<meta name="generator" content="lora-swarm job report">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>${escapeHtml(title)}</title>
-<style>${STYLE}</style>
-</head>
-<body><main>
-<h1>${escapeHtml(title)}</h1>
-<dl>${summary(report)
-    .map(([name, value]) => `<dt>${escapeHtml(name)}</dt><dd>${escapeHtml(value)}</dd>`)
-    .join('')}</dl>
-${curve(report)}
+export function jobPage(report: JobReport): string {
+  const content = `${curve(report)}
 ${checkpointTable(report)}
 ${taskTable(report)}
 ${nodeTable(report)}
@@ -42,10 +26,14 @@ ${incidents(report)}
 ${samples(report)}
 ${settings(report)}
 ${verification(report)}
-<p class="soft">Written by lora-swarm ${escapeHtml(report.version)} at ${time(report.at)}.</p>
-</main></body>
-</html>
-`;
+<p class="soft">Written by lora-swarm ${escapeHtml(report.version)} at ${time(report.at)}.</p>`;
+  return reportPage({
+    title: `Job ${report.job.name}`,
+    generator: 'lora-swarm job report',
+    style: STYLE,
+    facts: summary(report),
+    content,
+  });
 }
 
 function summary({ job, checkpoints, nodes }: JobReport): [string, string][] {

@@ -13,7 +13,7 @@ export async function writeJobReport(
   path: string,
   flags: HomeFlag & { json?: boolean; force?: boolean },
 ): Promise<void> {
-  const [{ collectReport }, { reportPage }] = await Promise.all([import('./facts.ts'), import('./page.ts')]);
+  const [{ collectReport }, { jobPage }] = await Promise.all([import('./facts.ts'), import('./page.ts')]);
   const file = resolve(context.cwd, path);
   if (!flags.force && existsSync(file)) {
     throw commonError(
@@ -25,7 +25,7 @@ export async function writeJobReport(
   }
   const api = await coordinatorApi(context, flags);
   const report = await collectReport(api, id, { now: context.clock.now(), version: context.version });
-  const page = Buffer.from(reportPage(report));
+  const page = Buffer.from(jobPage(report));
   await writeDurably(file, page);
   if (flags.json) printJson(context, { schemaVersion: 1, file, bytes: page.length });
   else printLines(context, [`report of job ${report.job.name} in ${file}`]);

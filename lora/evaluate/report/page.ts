@@ -1,5 +1,5 @@
 /** A report as one HTML page. It has no script, loads nothing, and escapes all text of models and data. */
-import { escapeHtml } from '../../../common/html.ts';
+import { escapeHtml, reportPage } from '../../../common/html.ts';
 import type { MetricComparison } from '../compare/compare.ts';
 import { nameOf, sentence } from './card.ts';
 import { curvePicture } from './curve-picture.ts';
@@ -9,36 +9,18 @@ import type { Report, ShownDocument } from './report.ts';
 export function pageOf(report: Report): string {
   const { model, against, comparison, lossCurve, date, version } = report;
   const title = `Evaluation of ${nameOf(model)}`;
-  return `<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<meta name="generator" content="lora-swarm evaluate">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>${escapeHtml(title)}</title>
-<style>${STYLE}</style>
-</head>
-<body>
-<h1>${escapeHtml(title)}</h1>
-<dl>${facts([
+  const facts = [
     ['base', model.base],
     ['adapter', model.adapter ?? 'none'],
     ...(against === null ? [] : [['compared with', nameOf(against.model)] as const]),
     ['date', date],
     ['program', `lora-swarm ${version}`],
-  ])}</dl>
-${comparison === null ? '' : `<p class="summary">${escapeHtml(sentence(comparison.summary))}</p>`}
+  ] as const;
+  const content = `${comparison === null ? '' : `<p class="summary">${escapeHtml(sentence(comparison.summary))}</p>`}
 ${comparison === null ? figureTable(report) : comparisonTable(comparison.metrics, nameOf(against!.model))}
 ${lossCurve === null ? '' : `<h2>Loss of the training run</h2><p><span class="training">training</span>, <span class="held-out">held out</span>; nats per token</p>${curvePicture(lossCurve)}`}
-${documentSection(report)}
-</body>
-</html>
-`;
-}
-
-function facts(list: readonly (readonly [string, string])[]): string {
-  return list.map(([name, value]) => `<dt>${escapeHtml(name)}</dt><dd>${escapeHtml(value)}</dd>`).join('');
+${documentSection(report)}`;
+  return reportPage({ title, generator: 'lora-swarm evaluate', style: STYLE, facts, content });
 }
 
 function figureTable({ figures }: Report): string {

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { collectReport } from '../../../../cli/job/report/facts.ts';
-import { reportPage } from '../../../../cli/job/report/page.ts';
+import { jobPage } from '../../../../cli/job/report/page.ts';
 import type { ApiClient, CheckpointView, JobDetail, JobEvent } from '../../../../index.ts';
 import { manifestSchema } from '../../../../protocol/manifest.ts';
 
@@ -106,7 +106,7 @@ test('the report of a job has its settings, losses, tasks, contributors, problem
     { peer: ANN, name: EVIL, updates: 2, tokens: 2000, bytes: 4096, refused: 0 },
     { peer: BOB, name: 'bob', updates: 1, tokens: 1000, bytes: 4096, refused: 1 },
   ]);
-  const page = reportPage(report);
+  const page = jobPage(report);
   for (const part of [
     '2 of 8 checkpoints',
     '4.7500',
@@ -128,7 +128,7 @@ test('the report of a job has its settings, losses, tasks, contributors, problem
 });
 
 test('the report has no script, no invite, no address and no held-out row', async () => {
-  const page = reportPage(await collectReport(api, 'moby', { now: 5000, version: '1.2.3' }));
+  const page = jobPage(await collectReport(api, 'moby', { now: 5000, version: '1.2.3' }));
   for (const part of ['<script', 'swarm1secret', '9.9.9.9', 'private row', 'src=', 'href=']) {
     expect(page, part).not.toContain(part);
   }
