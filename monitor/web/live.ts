@@ -72,12 +72,13 @@ export interface Followed {
 
 /**
  * Follows the events of a job. A broken stream is opened again after the last event that arrived.
- * @param filter query of the request, for example `last=200` or `types=checkpoint`
+ * @param filter query of the request, for example `last=200` or `types=checkpoint`. null: no events are requested
  * @param keep maximum number of events to keep. The oldest events are dropped
  */
-export function useEvents(job: string, filter: string, keep: number): Followed {
+export function useEvents(job: string, filter: string | null, keep: number): Followed {
   const [state, setState] = useState<Followed>({ events: [], error: null });
   useEffect(() => {
+    if (filter === null) return;
     const ended = new AbortController();
     let all: JobEvent[] = [];
     let timer: ReturnType<typeof setTimeout> | undefined;

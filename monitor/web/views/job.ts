@@ -1,5 +1,5 @@
 import { html } from 'htm/preact';
-import { useMemo } from 'preact/hooks';
+import { useMemo, useRef } from 'preact/hooks';
 import { formatDuration, formatLoss } from '../../../common/text.ts';
 import type { JobDetail, PeerView } from '../../../coordinator/api/types.ts';
 import type { JobEvent } from '../../job-events.ts';
@@ -51,7 +51,10 @@ interface JobViewProps {
 export function JobView({ job: name, part, onChange }: JobViewProps) {
   const { data: job, error, refresh } = usePolled<JobDetail>(jobPath(name));
   const peers = usePolled<{ peers: PeerView[] }>('/v1/peers');
-  const { events: history } = useEvents(name, HISTORY, KEPT_HISTORY);
+  // The history of a long job takes a while to read, so it is requested by the first part that shows it.
+  const needsHistory = useRef(false);
+  needsHistory.current ||= part === '' || part === 'replay';
+  const { events: history } = useEvents(name, needsHistory.current ? HISTORY : null, KEPT_HISTORY);
   const own = useMemo(
     () => (peers.data?.peers ?? []).filter((peer) => peer.job === job?.job),
     [peers.data, job?.job],
