@@ -1,6 +1,6 @@
 import { raceSignal } from 'race-signal';
 import type { Clock } from '../common/clock.ts';
-import { type BandwidthClaimant, ByteQueue, type Rank } from './byte-queue.ts';
+import { type BandwidthClaimant, ByteQueue } from './byte-queue.ts';
 
 /** Maximum rates of the traffic in bytes per second; null means no maximum. */
 export interface Rates {
@@ -57,14 +57,14 @@ export class RateLimit {
     this.#grantWaiting();
   }
 
-  /** Milliseconds for which the next bytes of a stranger's blob would wait. */
-  get waitMs(): number {
-    return this.#debtMs() + this.queuedMs('stranger');
+  /** Milliseconds for which further bytes of a peer's blob would wait. @param from see {@link take} */
+  waitMs(from: BandwidthClaimant = OWN): number {
+    return this.#debtMs() + this.queuedMs(from);
   }
 
-  /** Milliseconds that the waiting bytes of this rank and of better ranks take. */
-  queuedMs(rank: Rank): number {
-    return this.#rate === null ? 0 : (1000 * this.#queue.bytesUpTo(rank)) / this.#rate;
+  /** Milliseconds that the waiting bytes take which would be sent before further bytes of this peer. */
+  queuedMs(from: BandwidthClaimant): number {
+    return this.#rate === null ? 0 : (1000 * this.#queue.bytesBefore(from)) / this.#rate;
   }
 
   /**

@@ -33,10 +33,11 @@ export class ByteQueue {
     return RANKS.every((rank) => this.#ranks[rank].bytes === 0);
   }
 
-  /** Returns the bytes that wait in this rank and in better ranks. */
-  bytesUpTo(rank: Rank): number {
-    const ranks = RANKS.slice(0, RANKS.indexOf(rank) + 1);
-    return ranks.reduce((sum, one) => sum + this.#ranks[one].bytes, 0);
+  /** Returns how many of the waiting bytes would be sent before further bytes of this peer. */
+  bytesBefore(claimant: BandwidthClaimant): number {
+    const better = RANKS.slice(0, RANKS.indexOf(claimant.rank));
+    const bytes = better.reduce((sum, one) => sum + this.#ranks[one].bytes, 0);
+    return bytes + this.#ranks[claimant.rank].bytesBefore(claimant);
   }
 
   /** Adds bytes to the queue. Returns a function that removes them. */
@@ -81,6 +82,21 @@ class RankQueue {
     this.bytes -= waiting.bytes;
     if (claims.length === 0) peers.delete(peer);
     if (peers.size === 0) this.#addresses.delete(address);
+  }
+
+  bytesBefore({ address, peer }: Claimant): number {
+    const peers = this.#addresses.get(address);
+    const own = peers?.get(peer) ?? [];
+    // The peer takes its turn after all of its own claims, and each other peer of the address takes as many turns until then.
+    const before = [...own];
+    for (const [other, claims] of peers ?? []) {
+      if (other !== peer) before.push(...claims.slice(0, own.length + 1));
+    }
+    const turn = before.length + 1;
+    for (const [other, peersThere] of this.#addresses) {
+      if (other !== address) before.push(...[...peersThere.values()].flat().slice(0, turn));
+    }
+    return before.reduce((sum, { bytes }) => sum + bytes, 0);
   }
 
   shift(): WaitingBytes | null {

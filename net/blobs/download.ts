@@ -135,7 +135,7 @@ export class Download {
       if (range === null) break;
       try {
         // A holder closes a stream that is idle for a while.
-        if (stream !== undefined && (limit?.waitMs ?? 0) > IDLE_STREAM_MS) {
+        if (stream !== undefined && (limit?.waitMs() ?? 0) > IDLE_STREAM_MS) {
           await stream.close();
           stream = undefined;
         }

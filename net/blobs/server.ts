@@ -12,7 +12,7 @@ import { BLOB_PROTOCOL } from '../../protocol/rpc.ts';
 import type { ResumableBlobs } from '../../storage/blob-store.ts';
 import { OpenBlobs } from '../../storage/open-blobs.ts';
 import type { RateLimit } from '../bandwidth.ts';
-import type { Rank } from '../byte-queue.ts';
+import type { BandwidthClaimant, Rank } from '../byte-queue.ts';
 import { netError } from '../errors.ts';
 import { LENGTH_PREFIX_BYTES } from '../frame-buffer.ts';
 import { FrameStream } from '../frames.ts';
@@ -189,7 +189,7 @@ export class BlobServer {
     { open, ...answer }: AnswerStream & { open: OpenBlobs },
   ): Promise<BlobAnswer['status']> {
     const { clock, meter, ranges, upload, rankOf = () => 'stranger' } = this.#deps;
-    const rank = rankOf(from.peer);
+    const claimant = { ...from, rank: rankOf(from.peer) };
     const withdrawn = new AbortController();
     const release = ranges.take(from, () => withdrawn.abort(busy()));
     meter.blobQueue(ranges.size);
@@ -202,10 +202,10 @@ export class BlobServer {
     };
     try {
       return await withProgress(limits, (signal, progressed) =>
-        release === null || isFull(upload, rank)
+        release === null || isFull(upload, claimant)
           ? sendHeader(answer, { status: 'busy', total: 0 }, signal)
           : open.use(request.digest, (reader) =>
-              answerFrom(reader, request, { ...answer, signal, progressed, upload, from: { ...from, rank } }),
+              answerFrom(reader, request, { ...answer, signal, progressed, upload, from: claimant }),
             ),
       );
     } finally {
@@ -231,10 +231,11 @@ function busy(): Error {
 }
 
 /**
- * Returns whether a further range would have to wait too long. A stranger waits for all bytes. Other peers wait only for
- * the blobs of their own rank and of better ranks, so strangers cannot make the host refuse its coordinator.
+ * Returns whether the first bytes of a further range would have to wait too long. Addresses take turns, so a peer is not
+ * refused because of the ranges of another address. A stranger also waits for the bytes that were sent already and exceed
+ * the limit. Other peers do not, so strangers cannot make the host refuse its coordinator.
  */
-function isFull(upload: RateLimit | undefined, rank: Rank): boolean {
+function isFull(upload: RateLimit | undefined, from: BandwidthClaimant): boolean {
   if (upload === undefined) return false;
-  return (rank === 'stranger' ? upload.waitMs : upload.queuedMs(rank)) > MAX_WAIT_MS;
+  return (from.rank === 'stranger' ? upload.waitMs(from) : upload.queuedMs(from)) > MAX_WAIT_MS;
 }

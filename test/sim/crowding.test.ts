@@ -195,6 +195,42 @@ describe.runIf(process.platform === 'linux')(
       await fetch(blobs[1]!);
       expect(pulled - before).toBeLessThan(RATE);
     });
+
+    it('serves a stranger at once although another address has filled its queue', async () => {
+      const node = await startTarget();
+      const RATE = BLOB_RANGE_BYTES / 2;
+      node.network.limitBandwidth({ upload: RATE, download: null });
+      const bytes = Buffer.alloc(BLOB_RANGE_BYTES, 3);
+      await node.blobs.put(bytes);
+      const open = async (from: Libp2p) => {
+        await from.dial(multiaddr(node.network.addresses()[0]!), { signal: patiently() });
+        return openRangeStream(node.peer, { streams: streamsOf(from), clock: systemClock }, patiently());
+      };
+      const request = { digest: sha256(bytes), offset: 0, length: BLOB_RANGE_BYTES };
+      const range = { size: bytes.length, target: new Uint8Array(BLOB_RANGE_BYTES), onArrival: () => {} };
+      const [crowdsAddress, address] = attackers(2);
+      let refused = 0;
+      // Two seconds of the rate are 16 pieces, so the last streams of the crowd are refused.
+      for (let identity = 0; identity < 5; identity++) {
+        const attacker = await startAttacker(crowdsAddress!);
+        for (let i = 0; i < 4; i++) {
+          const stream = await open(attacker);
+          const pull = async (): Promise<void> => {
+            for (;;) {
+              await stream.range(request, range, patiently()).catch(() => {
+                refused++;
+                return new Promise((resolve) => setTimeout(resolve, 50));
+              });
+            }
+          };
+          // The streams end with the test.
+          void pull();
+        }
+      }
+      await soonOrLater(() => refused > 0);
+      const alone = await open(await startAttacker(address!));
+      await alone.range({ ...request, length: BLOB_FRAME_BYTES }, range, patiently());
+    });
   },
 );
 

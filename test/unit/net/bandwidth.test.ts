@@ -1,8 +1,9 @@
 import { randomBytes } from 'node:crypto';
 import { setImmediate as turn } from 'node:timers/promises';
+import fc from 'fast-check';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { RateLimit } from '../../../net/bandwidth.ts';
-import type { BandwidthClaimant } from '../../../net/byte-queue.ts';
+import { type BandwidthClaimant, ByteQueue, RANKS, type Rank } from '../../../net/byte-queue.ts';
 import { sha256 } from '../../../protocol/cbor.ts';
 import { join, soon, startHost } from '../../utils/hosts.ts';
 import { ManualClock } from '../../utils/manual-clock.ts';
@@ -102,14 +103,48 @@ describe('a limit of 100 kB/s', () => {
     expect(member() - before.member).toBeLessThan(250 * KB);
   });
 
-  it('counts the wait of a rank without the bytes of worse ranks', async () => {
+  it('counts the wait of a peer without the bytes of worse ranks', async () => {
     await limit.take(500 * KB, live);
     for (const rank of ['stranger', 'known'] as const)
       void limit.take(300 * KB, live, { rank, address: 'a', peer: rank });
-    expect(limit.queuedMs('own')).toBe(0);
-    expect(limit.queuedMs('known')).toBe(3_000);
-    expect(limit.queuedMs('stranger')).toBe(6_000);
-    expect(limit.waitMs).toBe(10_000);
+    const wait = (rank: Rank): number => limit.queuedMs({ rank, address: 'a', peer: rank });
+    expect(wait('own')).toBe(0);
+    expect(wait('known')).toBe(3_000);
+    expect(wait('stranger')).toBe(6_000);
+    expect(limit.waitMs({ rank: 'stranger', address: 'a', peer: 'stranger' })).toBe(10_000);
+  });
+
+  it('counts one turn of each other address and peer', async () => {
+    await limit.take(200 * KB, live);
+    const stranger = (address: string, peer: string) => ({ rank: 'stranger', address, peer }) as const;
+    for (let i = 0; i < 20; i++) void limit.take(10 * KB, live, stranger('a crowd', 'x'));
+    expect(limit.queuedMs(stranger('a crowd', 'x'))).toBe(2_000);
+    expect(limit.queuedMs(stranger('a crowd', 'y'))).toBe(100);
+    expect(limit.queuedMs(stranger('alone', 'z'))).toBe(100);
+    void limit.take(10 * KB, live, stranger('alone', 'z'));
+    expect(limit.queuedMs(stranger('alone', 'z'))).toBe(300);
+  });
+
+  it('counts no fewer bytes than are granted before further ones, and at most one turn more per address and peer', async () => {
+    const claimant = fc.record({
+      rank: fc.constantFrom(...RANKS),
+      address: fc.constantFrom('a', 'b', 'c'),
+      peer: fc.constantFrom('p', 'q', 'r'),
+    });
+    fc.assert(
+      fc.property(fc.array(claimant, { maxLength: 40 }), claimant, (waiting, late) => {
+        const queue = new ByteQueue();
+        for (const from of waiting) queue.add({ ...from, bytes: 1, grant: () => {} });
+        const counted = queue.bytesBefore(late);
+        const grant = (): void => {};
+        queue.add({ ...late, bytes: 1, grant });
+        let before = 0;
+        for (let next = queue.shift(); next!.grant !== grant; next = queue.shift()) before++;
+        // An address or peer that already waits may come earlier than a new one whose turn has the same number.
+        expect(before).toBeLessThanOrEqual(counted);
+        expect(before).toBeGreaterThanOrEqual(counted - 8);
+      }),
+    );
   });
 
   it('lets waiting bytes go at once when the limit ends', async () => {
@@ -125,18 +160,18 @@ describe('a limit of 100 kB/s', () => {
     const waiting = limit.take(1_000 * KB, abort.signal);
     abort.abort(new Error('over'));
     await expect(waiting).rejects.toThrow('over');
-    expect(limit.waitMs).toBeCloseTo(4_000);
+    expect(limit.waitMs()).toBeCloseTo(4_000);
     limit.refund(400 * KB);
-    expect(limit.waitMs).toBe(0);
+    expect(limit.waitMs()).toBe(0);
   });
 
   it('ends at once, and bytes from the time without a limit do not count later', async () => {
     limit.rate = null;
     await limit.take(1_000_000 * KB, live);
     total += 2_000_000 * KB;
-    expect(limit.waitMs).toBe(0);
+    expect(limit.waitMs()).toBe(0);
     limit.rate = 100 * KB;
-    expect(limit.waitMs).toBe(0);
+    expect(limit.waitMs()).toBe(0);
   });
 });
 
