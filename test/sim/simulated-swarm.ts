@@ -55,7 +55,7 @@ export class SimulatedSwarm {
   readonly toy: ToyJob;
   readonly coordinator: VirtualCoordinator;
   readonly nodes: VirtualNode[];
-  /** Members that break the protocol. They never crash, and the witness does not check them. */
+  /** Members that break the protocol. They never crash, and the witness checks only what becomes of their updates. */
   readonly adversaries: readonly { readonly kind: AdversaryKind; readonly node: VirtualNode }[];
   readonly witness: Witness;
   readonly clock = new VirtualClock(START);
@@ -147,7 +147,8 @@ export class SimulatedSwarm {
     });
     const hostile = new Set(this.adversaries.map(({ node }) => node.peer));
     this.network.onMessage = (message) => {
-      if (!hostile.has(message.from)) this.witness.hear(message);
+      if (hostile.has(message.from)) this.witness.hearAdversary(message);
+      else this.witness.hear(message);
     };
   }
 

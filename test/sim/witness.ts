@@ -1,5 +1,6 @@
 import type { StoredUpdate } from '../../coordinator/store/store.ts';
 import { sha256 } from '../../protocol/cbor.ts';
+import { keepEvidence } from '../../protocol/evidence.ts';
 import { decryptHead } from '../../protocol/job-key.ts';
 import type { Head } from '../../protocol/messages.ts';
 import { counts } from '../../protocol/receipts.ts';
@@ -7,15 +8,27 @@ import { SealingKey } from '../../protocol/sealing.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
 import type { SimulatedSwarm } from './simulated-swarm.ts';
 
+/** A message, as it enters the network. */
+interface Message {
+  readonly from: string;
+  readonly kind: string;
+  readonly bytes: Uint8Array;
+}
+
 /**
- * Checks the rules that hold in every run: each update is merged at most once, no signed message is contradicted, there is
- * one chain of checkpoints, and all nodes hold one adapter. Hears all messages, and at the end reads all stores.
+ * Checks the rules that hold in every run: each update is signed, and is merged at most once and in one version. No signed
+ * message of an honest peer is contradicted, there is one chain of checkpoints, and all nodes hold one adapter. Hears all
+ * messages, and at the end reads all stores.
  */
 export class Witness {
   readonly #swarm: SimulatedSwarm;
   readonly #violations = new Set<string>();
-  /** Payload of each node's update, by author and round. */
+  /** Payload of each honest node's update, by author and round. */
   readonly #updates = new Map<string, string>();
+  /** Payloads of all signed updates, those of adversaries too, by author and round. */
+  readonly #signed = new Map<string, Set<string>>();
+  /** Digests of the evidence of all signed updates. */
+  readonly #evidence = new Set<string>();
   readonly #heads = new Map<string, string>();
   readonly #seen = new Set<string>();
   #newest: Head | null = null;
@@ -30,7 +43,7 @@ export class Witness {
     return this.#updates.size;
   }
 
-  hear({ from, kind, bytes: sent }: { from: string; kind: string; bytes: Uint8Array }): void {
+  hear({ from, kind, bytes: sent }: Message): void {
     if (kind !== 'heads' && kind !== 'updates' && kind !== 'submit') return;
     const bytes = this.#readable(from, kind, sent);
     const digest = sha256(bytes);
@@ -38,6 +51,16 @@ export class Witness {
     this.#seen.add(digest);
     if (kind === 'heads') this.#head(bytes, digest);
     else this.#update(bytes);
+  }
+
+  /** Hears a message of an adversary. Only signed updates matter, because the coordinator must ignore all other messages. */
+  hearAdversary({ from, kind, bytes }: Message): void {
+    if (kind !== 'updates' && kind !== 'submit') return;
+    try {
+      this.#noteUpdate(this.#readable(from, kind, bytes));
+    } catch {
+      // Adversaries also send messages that cannot be opened, or have a wrong signature.
+    }
   }
 
   /** Decrypts a message with the keys of the coordinator. */
@@ -64,11 +87,21 @@ export class Witness {
   }
 
   #update(bytes: Uint8Array): void {
-    const { author, message } = verifyMessage('update', bytes);
+    const { author, message } = this.#noteUpdate(bytes);
     const key = `${author} in round ${message.round}`;
     const known = this.#updates.get(key);
     if (known && known !== message.payload.digest) this.#violations.add(`two updates of ${key}`);
     this.#updates.set(key, message.payload.digest);
+  }
+
+  #noteUpdate(bytes: Uint8Array) {
+    const verified = verifyMessage('update', bytes);
+    const { author, message } = verified;
+    const key = keyOf({ peer: author, round: message.round });
+    const payloads = this.#signed.get(key) ?? new Set();
+    this.#signed.set(key, payloads.add(message.payload.digest));
+    this.#evidence.add(sha256(keepEvidence(bytes)));
+    return verified;
   }
 
   /** @returns the violated rules */
@@ -135,6 +168,12 @@ export class Witness {
       else if (counts(receipt.code) !== (times === 1))
         say(`${keyOf(update)} is ${receipt.code}, merged ${times} times`);
       if (update.fate === 'open') say(`${keyOf(update)} is never settled`);
+      if (!this.#evidence.has(sha256(update.evidence))) say(`${keyOf(update)} was never signed`);
+      const counted = [...(this.#signed.get(keyOf(update)) ?? [])].filter((digest) => {
+        const code = store.updates.receipt(job, update.peer, digest)?.code;
+        return code !== undefined && counts(code);
+      });
+      if (counted.length > 1) say(`${keyOf(update)} counts in ${counted.length} versions`);
     }
   }
 
