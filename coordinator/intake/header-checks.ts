@@ -118,6 +118,11 @@ const CHECKS: readonly Check[] = [
       `the update is for round ${update.round}, but the next merge is that of round ${mergeRound}`,
     );
   },
+  // Before the checks of the content: any two different updates of a round are proof against their author.
+  function conflict(update, _author, { conflicts }) {
+    if (!conflicts) return null;
+    return refuse('conflicting', `the node signed two different updates for round ${update.round}`);
+  },
   function parent(update, _author, facts) {
     const { parent: expected } = facts.round!;
     if (update.parent === expected) return null;
@@ -147,10 +152,6 @@ const CHECKS: readonly Check[] = [
       'not-assigned',
       `the update claims ${update.tokens} tokens, but ${update.steps} steps have at most ${most}`,
     );
-  },
-  function conflict(update, _author, { conflicts }) {
-    if (!conflicts) return null;
-    return refuse('conflicting', `the node signed two different updates for round ${update.round}`);
   },
   function preset(update, _author, facts) {
     const { preset: expected } = facts.round!;

@@ -1,6 +1,7 @@
 import type { Quota } from '../../common/rate-limiter.ts';
 import { keepEvidence } from '../../protocol/evidence.ts';
 import type { Update } from '../../protocol/messages.ts';
+import { counts } from '../../protocol/receipts.ts';
 import { expectedTokens } from '../../verify/merge/expected-tokens.ts';
 import type { RunContext } from '../context.ts';
 import type { Membership } from '../peers/membership.ts';
@@ -193,13 +194,19 @@ export class UpdateRecorder {
     { code, detail: full }: Refusal,
     { peer, digest, update, ...claimed }: RefusedUpdate,
   ): StoredReceipt {
-    const { stored, manifest, deps } = this.#context;
+    const { job, stored, manifest, deps } = this.#context;
     const round = update?.round ?? claimed.round ?? this.#driver.state.round;
     const detail = clip(full);
     const issuedAt = deps.clock.now();
     const receipt: StoredReceipt = { term: stored.term, round, peer, digest, code, detail, issuedAt };
     deps.meter.refusal(manifest.name, code);
     if (!this.#members.has(peer)) return receipt;
+    // An author can sign the payload of a recorded update again, with other claims. The receipt of the recorded one stays.
+    const standing = deps.store.updates.receipt(job, peer, digest);
+    if (standing !== null && counts(standing.code)) {
+      this.#receipts.count(receipt);
+      return receipt;
+    }
     // The author signed the digest of this payload, so the author is to blame for a payload that cannot be used.
     const isMisdeed = update !== null && (code === 'bad-payload' || code === 'not-finite');
     const note = (): void => {

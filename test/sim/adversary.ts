@@ -1,4 +1,8 @@
-import { encodeCbor, sha256 } from '../../protocol/cbor.ts';
+import { isSwarmError } from '../../common/errors.ts';
+import type { AdapterLayout } from '../../lora/adapter/layout.ts';
+import { encodeUpdate } from '../../lora/update/index.ts';
+import { sha256 } from '../../protocol/cbor.ts';
+import type { Update } from '../../protocol/messages.ts';
 import { type Signer, signMessage, verifyMessage } from '../../protocol/signing.ts';
 import { mutate } from '../../scripts/fuzz/mutate.ts';
 import { signerOf } from '../utils/signers.ts';
@@ -24,6 +28,7 @@ export type AdversaryKind = (typeof ADVERSARIES)[number];
 export function adversary(
   { kind, index, seed, toy }: { kind: AdversaryKind; index: number; seed: number; toy: ToyJob },
   environment: VirtualEnvironment,
+  onDamaged: Malice['onDamaged'],
 ): VirtualNode {
   const number = FIRST_NUMBER + index;
   const random = new SeededRandom(seed);
@@ -36,7 +41,14 @@ export function adversary(
       blunders: kind === 'poisoner' ? 1 : 0,
       options: { job: toy.job },
       networkFor: (host) =>
-        hostile(host, { kind, random, signer: signerOf(number), updates: () => updatesOf(node) }),
+        hostile(host, {
+          kind,
+          random,
+          layout: toy.layout,
+          signer: signerOf(number),
+          updates: () => updatesOf(node),
+          onDamaged,
+        }),
     },
     environment,
   );
@@ -46,9 +58,12 @@ export function adversary(
 interface Malice {
   readonly kind: AdversaryKind;
   readonly random: SeededRandom;
+  readonly layout: AdapterLayout;
   readonly signer: Signer;
   /** The signed updates of the node that are not settled, newest first. */
   readonly updates: () => Uint8Array[];
+  /** Called with each update whose bytes the adversary has changed, before the changed update is sent. */
+  readonly onDamaged: (original: Uint8Array, changed: Uint8Array) => void;
 }
 
 /** Returns the network of a node with extra messages. */
@@ -91,25 +106,31 @@ function hostile(host: VirtualHost, malice: Malice): VirtualHost {
   });
 }
 
-/** Submits a false version of an update: damaged bytes, or another payload under a valid signature. */
-async function submit(
-  host: VirtualHost,
-  update: Uint8Array,
-  { kind, random, signer }: Malice,
-): Promise<void> {
+/** Submits a false version of an update: damaged bytes, or another one with a valid signature. */
+async function submit(host: VirtualHost, update: Uint8Array, malice: Malice): Promise<void> {
+  const { kind, random, signer, onDamaged } = malice;
   const { signal } = new AbortController();
   const { message } = verifyMessage('update', update);
-  const inline = encodeCbor(random.integer(0, 2 ** 30));
-  const payload = { digest: sha256(inline), size: inline.length };
   const bytes =
     kind === 'liar'
-      ? signMessage('update', { ...message, inline, payload }, signer)
+      ? signMessage('update', { ...message, ...otherClaims(message, malice) }, signer)
       : mutate(update, update, true, random);
+  if (kind === 'garbler') onDamaged(update, bytes);
   try {
     await host.request(COORDINATOR.peerId, 'submit', { update: bytes }, { signal });
-  } catch {
-    // The coordinator refuses most of these, and may have banned the node.
+  } catch (error) {
+    // The coordinator refuses most of these, and may have banned the node. Any other error is a defect.
+    if (!isSwarmError(error)) throw error;
   }
+}
+
+/** Returns a change of an update: another payload that could be merged, or a false claim. */
+function otherClaims({ preset, tokens }: Update, { random, layout }: Malice): Partial<Update> {
+  const value = random.between(0.01, 0.1);
+  const values = layout.map(({ shape: [rows, columns] }) => new Float32Array(rows * columns).fill(value));
+  const inline = encodeUpdate(layout, values, preset).bytes;
+  const payload = { digest: sha256(inline), size: inline.length };
+  return random.pick([{ inline, payload }, { tokens: tokens - 1 }, { parent: payload.digest }]);
 }
 
 function updatesOf(node: VirtualNode): Uint8Array[] {

@@ -142,6 +142,7 @@ export class SimulatedSwarm {
         node: adversary(
           { kind, index, seed: ~seed + index, toy: this.toy },
           { clock, network: this.network, random, log, databases },
+          (original, changed) => this.witness.hearDamaged(original, changed),
         ),
       };
     });

@@ -27,8 +27,8 @@ export class Witness {
   readonly #updates = new Map<string, string>();
   /** Payloads of all signed updates, those of adversaries too, by author and round. */
   readonly #signed = new Map<string, Set<string>>();
-  /** Digests of the evidence of all signed updates. */
-  readonly #evidence = new Set<string>();
+  /** Digests of the evidence of updates whose bytes an adversary has changed. */
+  readonly #damaged = new Set<string>();
   readonly #heads = new Map<string, string>();
   readonly #seen = new Set<string>();
   #newest: Head | null = null;
@@ -94,13 +94,23 @@ export class Witness {
     this.#updates.set(key, message.payload.digest);
   }
 
+  /** Notes that an adversary sends an update with changed bytes. */
+  hearDamaged(original: Uint8Array, changed: Uint8Array): void {
+    try {
+      const evidence = sha256(keepEvidence(changed));
+      // A change of the payload alone changes no evidence.
+      if (evidence !== sha256(keepEvidence(original))) this.#damaged.add(evidence);
+    } catch {
+      // These bytes are no message any more, so they cannot be recorded as an update.
+    }
+  }
+
   #noteUpdate(bytes: Uint8Array) {
     const verified = verifyMessage('update', bytes);
     const { author, message } = verified;
     const key = keyOf({ peer: author, round: message.round });
     const payloads = this.#signed.get(key) ?? new Set();
     this.#signed.set(key, payloads.add(message.payload.digest));
-    this.#evidence.add(sha256(keepEvidence(bytes)));
     return verified;
   }
 
@@ -168,7 +178,7 @@ export class Witness {
       else if (counts(receipt.code) !== (times === 1))
         say(`${keyOf(update)} is ${receipt.code}, merged ${times} times`);
       if (update.fate === 'open') say(`${keyOf(update)} is never settled`);
-      if (!this.#evidence.has(sha256(update.evidence))) say(`${keyOf(update)} was never signed`);
+      if (this.#damaged.has(sha256(update.evidence))) say(`${keyOf(update)} was damaged after it was signed`);
       const counted = [...(this.#signed.get(keyOf(update)) ?? [])].filter((digest) => {
         const code = store.updates.receipt(job, update.peer, digest)?.code;
         return code !== undefined && counts(code);

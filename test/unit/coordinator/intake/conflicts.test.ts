@@ -76,13 +76,25 @@ describe('two different updates of a round by one node', () => {
     expect(world.run.record.checkpoint.checkpoint.contributors).toHaveLength(honest.length);
   });
 
-  test('conflict also if only a claim differs', async () => {
+  test.each([
+    ['tokens', ({ tokens }: Update) => ({ tokens: tokens - 1 })],
+    ['steps', ({ steps }: Update) => ({ steps: steps + 1 })],
+    ['parent', () => ({ parent: sha256(new Uint8Array()) })],
+  ])('conflict also if only the %s differ', async (_, change) => {
     const { liar, first, world, job } = await conflict();
     expect((await liar.submit(liar.seal(first))).code).toBe('accepted');
-    const claim = { ...first, tokens: first.tokens - 1 };
-    expect((await liar.submit(liar.seal(claim))).code).toBe('conflicting');
+    const second = liar.seal({ ...first, ...change(first) });
+    expect((await liar.submit(second)).code).toBe('conflicting');
     expect(world.store.conflicts.ofPeer(job, liar.id)).toHaveLength(1);
     expect(world.store.updates.ofRounds(job, 1, 1)).toEqual([]);
+  });
+
+  test('of another term gets a refusal, which does not replace the receipt of the first update', async () => {
+    const { liar, first } = await conflict();
+    expect((await liar.submit(liar.seal(first))).code).toBe('accepted');
+    const second = liar.seal({ ...first, term: first.term + 1 });
+    expect((await liar.submit(second)).code).toBe('wrong-term');
+    expect(await liar.receipt(first.payload.digest)).toMatchObject({ code: 'accepted' });
   });
 
   test('do not conflict if they differ only in how the payload is sent', async () => {
