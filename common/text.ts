@@ -89,6 +89,19 @@ export function roundText(
   return hadNullRounds ? `round ${round} (${roundsDone} of ${rounds} done)` : `round ${round} of ${rounds}`;
 }
 
+/** Returns the phase of a job; "stopped" if its operator ended the job before it had all of its checkpoints. */
+export function phaseText<Phase extends string>({
+  phase,
+  rounds,
+  roundsDone,
+}: {
+  phase: Phase;
+  rounds: number;
+  roundsDone: number;
+}): Phase | 'stopped' {
+  return phase === 'finished' && roundsDone < rounds ? 'stopped' : phase;
+}
+
 /** Formats a loss with four decimals; "–" if there is none. */
 export function formatLoss(loss: number | null | undefined): string {
   return loss === null || loss === undefined ? '–' : loss.toFixed(4);

@@ -1,5 +1,5 @@
 /** The rules by which the page and the CLI call a peer or a job healthy. Each rule is a level and a reason in words. */
-import { countOf, formatDuration } from '../common/text.ts';
+import { countOf, formatDuration, phaseText } from '../common/text.ts';
 import type { Standing } from './job-events.ts';
 
 /**
@@ -47,6 +47,8 @@ export interface PeerFacts {
 /** Facts about a job that the rules read. */
 export interface JobFacts {
   readonly phase: string;
+  readonly rounds: number;
+  readonly roundsDone: number;
   readonly reason: string;
   /** Whether the job paused itself, for example because the disk is full. False if its operator paused it. */
   readonly pausedItself: boolean;
@@ -86,7 +88,7 @@ export function peerHealth(peer: PeerFacts): HealthMark {
 /** Returns the health of a job. If several rules apply, the first one decides. */
 export function jobHealth(job: JobFacts): HealthMark {
   const { phase, shortRounds, refusals, heldOutLoss, lowestLoss } = job;
-  if (phase === 'finished') return { level: 'grey', reason: 'finished' };
+  if (phase === 'finished') return { level: 'grey', reason: phaseText(job) };
   if (phase === 'queued') return { level: 'grey', reason: job.reason };
   if (job.pausedItself) return { level: 'red', reason: `paused itself: ${job.reason}` };
   if (phase === 'paused') return { level: 'grey', reason: 'paused by the operator' };
@@ -124,7 +126,7 @@ export const HEALTH_RULES: Readonly<Record<'peer' | 'job', readonly HealthMark[]
     { level: 'green', reason: 'everything else' },
   ],
   job: [
-    { level: 'grey', reason: 'finished, or queued until another job has ended' },
+    { level: 'grey', reason: 'finished, stopped by its operator, or queued until another job has ended' },
     { level: 'red', reason: 'paused itself because of a problem or a full disk' },
     { level: 'grey', reason: 'paused by the operator' },
     { level: 'red', reason: `${SHORT_ROUNDS} or more rounds in a row ended with too few updates` },

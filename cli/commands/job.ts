@@ -1,6 +1,6 @@
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
-import { table } from '../../common/text.ts';
+import { phaseText, table } from '../../common/text.ts';
 import { resolveCache } from '../../common/user-folders.ts';
 import type { JobSpec } from '../../lora/finetune/settings/job-spec.ts';
 import { registryFolder } from '../adapter/with-registry.ts';
@@ -15,7 +15,7 @@ import { baseFolder } from '../models/base-model.ts';
 import { homeOption, jsonOption, number, roundOrBest } from '../options/common.ts';
 import { printJson, printLines, printWarning } from '../print.ts';
 import { presetLines } from '../views/preset.ts';
-import { historyLines, jobLines, orderText, phaseText, progressText } from '../views/status.ts';
+import { historyLines, jobLines, orderText, progressText } from '../views/status.ts';
 import { afterOption, priorityOption, registerJobChanges } from './job-changes.ts';
 
 interface CommonOptions {

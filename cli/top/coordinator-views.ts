@@ -4,6 +4,7 @@ import {
   formatCount,
   formatDuration,
   formatLoss,
+  phaseText,
   roundText,
   safeText,
   table,
@@ -138,7 +139,7 @@ function jobLines(jobs: readonly JobSummary[], chosen: JobDetail): FrameLine[] {
     ['', '', '', '', '', '', ''],
     ...shown.map((job) => [
       `${job.job === chosen.job ? '>' : ' '} ${SHAPES[job.health.level]} ${safeText(job.name, { maxCharacters: NAME })}`,
-      job.phase,
+      phaseText(job),
       `${job.roundsDone}/${job.rounds}`,
       `loss ${formatLoss(job.heldOutLoss)}`,
       job.best === null ? '' : `best ${formatLoss(job.best.heldOutLoss)}`,
@@ -153,10 +154,11 @@ function jobLines(jobs: readonly JobSummary[], chosen: JobDetail): FrameLine[] {
   ];
 }
 
-function roundSummary({ phase, reason, secondsLeft, updates }: JobDetail): string {
+function roundSummary(job: JobDetail): string {
+  const { reason, secondsLeft, updates } = job;
   const { assigned, received } = updates;
   return [
-    phase,
+    phaseText(job),
     ...(reason === '' ? [] : [safeText(reason)]),
     ...(assigned.length === 0
       ? []

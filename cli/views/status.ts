@@ -5,6 +5,7 @@ import {
   formatCount,
   formatDuration,
   formatLoss,
+  phaseText,
   roundText,
   safeText,
 } from '../../common/text.ts';
@@ -35,11 +36,6 @@ export function inviteLines(jobs: readonly JobSummary[]): string[] {
   return jobs
     .filter(({ phase }) => phase !== 'finished')
     .map(({ name, invite }) => `invite      ${name}: ${invite ?? 'revoked'}`);
-}
-
-/** Returns the phase of a job; "stopped" if its operator ended the job before it had all of its checkpoints. */
-export function phaseText({ phase, rounds, roundsDone }: JobSummary): string {
-  return phase === 'finished' && roundsDone < rounds ? 'stopped' : phase;
 }
 
 /** Returns the round of a job, or the number of checkpoints if the job has ended. */

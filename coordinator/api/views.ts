@@ -85,6 +85,8 @@ export class Views {
       needsOperator: needsOperator(state),
       health: jobHealth({
         ...state,
+        rounds: settings.newest.count,
+        roundsDone: ordinal,
         reason,
         pausedItself: pausedItself(state),
         heldOutLoss: metrics.heldOutLoss,

@@ -1,11 +1,11 @@
-import { countOf, formatCount, formatLoss, formatPercent } from '../../common/text.ts';
+import { countOf, formatCount, formatLoss, formatPercent, phaseText } from '../../common/text.ts';
 import { shortPeer } from '../../protocol/ids.ts';
 import { type Html, html } from './html.ts';
 import { lossCurve } from './loss-curve.ts';
 import type { Contributor, Joining, PublicJob } from './public-job.ts';
 
 /** Phases of a job in the words of the page. */
-const PHASES: Readonly<Record<PublicJob['phase'], string>> = {
+const PHASES: Readonly<Record<PublicJob['phase'] | 'stopped', string>> = {
   queued: 'waits for the end of another job',
   waiting: 'waits for nodes',
   training: 'trains',
@@ -14,6 +14,7 @@ const PHASES: Readonly<Record<PublicJob['phase'], string>> = {
   committing: 'saves a checkpoint',
   paused: 'is paused',
   finished: 'is finished',
+  stopped: 'was stopped by its operator',
 };
 
 /** The page that lists the jobs. */
@@ -36,7 +37,7 @@ export function jobPage(job: PublicJob, contact: string | null): string {
     name,
     html`<h1>${name}</h1>
       <p>
-        Machines of volunteers train this adapter for a language model together. The job ${PHASES[job.phase]}.
+        Machines of volunteers train this adapter for a language model together. The job ${PHASES[phaseText(job)]}.
       </p>
       <div class="progress">
         <progress aria-label="Progress of the job" max="${Math.max(1, rounds)}" value="${Math.min(roundsDone, rounds)}"></progress>

@@ -7,6 +7,7 @@ import {
   formatCount,
   formatLoss,
   formatPercent,
+  phaseText,
 } from '../../../common/text.ts';
 import { curvePicture } from '../../../lora/evaluate/report/curve-picture.ts';
 import { changeText, nodeName } from '../../views/events.ts';
@@ -49,7 +50,7 @@ function summary({ job, checkpoints, nodes }: JobReport): [string, string][] {
       ? 'none was measured yet'
       : `round ${best.round}, held-out loss ${formatLoss(best.heldOutLoss)}${chosen === undefined ? '' : `, ${chosen.digest}`}`;
   return [
-    ['state', `${job.phase}${reason}`],
+    ['state', `${phaseText(job)}${reason}`],
     ['progress', `${job.roundsDone} of ${countOf(job.rounds, 'checkpoint')}`],
     ['base', `${manifest.base.name}, ${formatCount(manifest.base.parameters)} parameters`],
     ['adapter', `rank ${manifest.lora.rank}, ${formatCount(manifest.adapter.parameters)} parameters`],

@@ -9,9 +9,9 @@ import {
   inviteLines,
   jobActivity,
   orderText,
-  phaseText,
   progressText,
 } from '../../../cli/views/status.ts';
+import { phaseText } from '../../../common/text.ts';
 import type {
   CheckpointView,
   CoordinatorStatus,

@@ -21,6 +21,8 @@ const peer: PeerFacts = {
   refusal: null,
 };
 const job: JobFacts = {
+  rounds: 4,
+  roundsDone: 2,
   phase: 'training',
   reason: '',
   pausedItself: false,
@@ -68,6 +70,8 @@ describe('the health of a job', () => {
     const level = (facts: Partial<JobFacts>) => jobHealth({ ...job, ...facts }).level;
     expect(level({})).toBe('green');
     expect(level({ phase: 'finished', shortRounds: 5 })).toBe('grey');
+    expect(jobHealth({ ...job, phase: 'finished' }).reason).toBe('stopped');
+    expect(jobHealth({ ...job, phase: 'finished', roundsDone: 4 }).reason).toBe('finished');
     expect(level({ phase: 'queued' })).toBe('grey');
     expect(level({ phase: 'paused' })).toBe('grey');
     expect(level({ phase: 'paused', pausedItself: true })).toBe('red');

@@ -132,7 +132,7 @@ describe('a frame of lora-swarm top', () => {
         "coordinator …aaaaaaaa  v1.2.3  up 2 h 14 min                           00:00:00",
         "jobs",
         "> ● moby  training  20/40  loss 2.9500  best 2.9000  3,456 tokens/s  3 nodes",
-        "  ○ poem  finished  20/40  loss 2.9500  best 2.9000  3,456 tokens/s  3 nodes",
+        "  ○ poem  stopped   20/40  loss 2.9500  best 2.9000  3,456 tokens/s  3 nodes",
         "alerts",
         "  ■ quiet-heron …-heron in moby: training without progress for 6 min 0 s",
         "held-out loss of moby",
