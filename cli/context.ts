@@ -34,8 +34,8 @@ export interface Context {
   readonly stderr: Output;
   readonly clock: Clock;
   /**
-   * Yields what the user types at the terminal at once, without showing it, until the signal aborts. Ctrl-C is a character too. The terminal
-   * returns to its usual mode at the end, also if the process ends.
+   * Yields each key press at once, without showing it on the terminal, until the signal aborts. Ctrl-C is yielded like
+   * other keys. When the iteration or the process ends, the terminal returns to its usual mode.
    */
   keys(signal: AbortSignal): AsyncIterable<string>;
   /**

@@ -6,7 +6,7 @@ import { exitCodes } from './exit-codes.ts';
  */
 export const DRAIN_MS = 5_000;
 
-/** Milliseconds after a SIGTERM in which further ones belong to the same request to stop. */
+/** Milliseconds after a SIGTERM in which further SIGTERMs belong to the same request to stop. */
 const SAME_TERMINATION_MS = 1_000;
 
 /** Message that asks a helper process to drain on Windows, which has no signal for this. */

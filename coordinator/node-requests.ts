@@ -39,7 +39,10 @@ interface RequestDeps extends Pick<CoordinatorDeps, 'network' | 'store' | 'clock
   readonly rechecks: Rechecks;
 }
 
-/** Answers the requests of nodes, and serves the blobs of the jobs. Returns functions that stop the answers. */
+/**
+ * Answers the requests of nodes, and serves the blobs of the jobs. Returns functions, each of which stops answering one
+ * method.
+ */
 export function answerNodes({
   network,
   store,

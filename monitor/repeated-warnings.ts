@@ -18,8 +18,9 @@ export class RepeatedWarnings {
   }
 
   /**
-   * Decides whether to write a warning. @returns null if the log leaves it out; otherwise the number of warnings with
-   * this key that were left out since the last one in the log
+   * Decides whether the log gets a warning.
+   * @returns null if the warning is left out; otherwise the number of warnings with the same key that were left out
+   *   since the log last got one
    */
   admit(key: string): number | null {
     const now = this.#clock.monotonic();

@@ -36,7 +36,7 @@ export class RateLimit {
   #paidUntil = Number.NEGATIVE_INFINITY;
   /** Number of bytes of blobs that `take` has allowed, without refunded bytes. */
   #granted = 0;
-  /** Number of other bytes that crossed the network before the newest count. */
+  /** Number of bytes other than those of blobs that had crossed the network at the newest count. */
   #others = 0;
   /** Cancels the timer that grants the next bytes; null while no bytes wait. */
   #cancelTimer: (() => void) | null = null;

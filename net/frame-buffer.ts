@@ -20,7 +20,7 @@ export const LENGTH_PREFIX_BYTES = 4;
  */
 export class FrameBuffer {
   #pieces: Uint8Array[] = [];
-  /** The block that small pieces are copied into. If the last piece is small, it is part of this block. */
+  /** The block that small pieces are copied into. If the newest piece was small, it is the last part of this block. */
   #block: Uint8Array | undefined;
   #length = 0;
 

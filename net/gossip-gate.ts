@@ -32,8 +32,8 @@ const UNWANTED_PER_TURN = 128;
  */
 const SLICE_MS = 8;
 /**
- * Pause after each unwanted message above the quota. The messages of all peers that exceed the quota share these
- * pauses, so at most 2,000 of such messages are read per second. Reading them takes less than a tenth of a
+ * Pause after each unwanted message above the quota, in milliseconds. Only one such message of all peers is read
+ * between two pauses, so at most 2,000 such messages are read per second. Reading them takes less than a tenth of a
  * processor core.
  */
 const FLOOD_PAUSE_MS = 0.5;
@@ -46,8 +46,7 @@ const PAUSED_AT_ONCE = 100;
 /** Half-life of the counts from which the soft score is computed. A flood is forgiven within minutes. */
 const SCORE_HALF_LIFE_MS = 10_000;
 /**
- * Number of unwanted messages that never lower the score of a peer. The quota UNWANTED allows as many in 10
- * s.
+ * Number of unwanted messages that never lower the score of a peer. The quota UNWANTED allows the same number in 10 s.
  */
 const FORGIVEN_UNWANTED = UNWANTED.calls;
 /**

@@ -154,7 +154,7 @@ export interface OtherBlobs extends Pick<ResumableBlobs, 'reader'> {
 
 export interface FetchBlobOptions {
   holders: readonly string[];
-  /** Returns the proof for a holder that we are admitted to the job of the blob. @default sends no proof */
+  /** Returns a proof, made for one holder, that we are admitted to the job of the blob. @default sends no proof */
   prove?: (holder: string) => BlobProof;
   /**
    * Whether to fetch the blob even if the local store has it. Holders then cannot find out whether the store has the

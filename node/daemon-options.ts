@@ -75,8 +75,9 @@ export interface NodeDaemonOptions extends JobTarget {
   startAnew?: boolean;
   /**
    * Whether the node is polite. A polite node trains with the lowest priority, and pauses while other programs use the
-   * processor or the machine runs on battery. `auto` takes the limit that the home keeps. If the home keeps none, the node is polite on a
-   * machine with a battery, or with a user at its screen. @default the limit that the home keeps, else false
+   * processor or the machine runs on battery. `auto` takes the setting that the home keeps. If the home keeps none, the
+   * node is polite on a machine with a battery, or with a user at its screen. @default the setting that the home keeps,
+   * else false
    */
   polite?: boolean | 'auto';
   /**

@@ -144,7 +144,7 @@ export class JobFollower {
     await rm(this.#home, { recursive: true, force: true });
   }
 
-  /** Looks until the first checkpoint is on disk. */
+  /** Asks the coordinator again and again, until the first checkpoint is on disk. @throws errors that will not pass */
   async #first(): Promise<void> {
     for (;;) {
       try {
@@ -158,7 +158,7 @@ export class JobFollower {
     }
   }
 
-  /** Looks again and again until the follower is closed. Never rejects. */
+  /** Asks the coordinator for newer checkpoints until the follower is closed. Never rejects. */
   async #follow(): Promise<void> {
     while (!this.#signal.aborted) {
       try {

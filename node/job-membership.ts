@@ -181,8 +181,8 @@ export class JobMembership {
   }
 
   /**
-   * Fetches a blob of the job again that was damaged and deleted. If the blob is a file of the base, the node joins the
-   * job again, because joining fetches the base and loads it into the trainer.
+   * Fetches a blob of the job again after the blob was found damaged and deleted. If the blob is a file of the base,
+   * the node joins the job again, because joining fetches the base and loads it into the trainer.
    */
   replace(digest: string): void {
     const context = this.#worker?.context;

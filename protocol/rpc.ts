@@ -168,8 +168,8 @@ export const rpcMethods = {
       head: envelope.nullable(),
       keys: jobKeysSchema,
       /**
-       * Present if a second process has begun to use the caller's key: its first sign of life, in milliseconds since the
-       * Unix epoch. The coordinator refuses the second process, and tells the caller once.
+       * Time of the first sign of life of a second process that uses the caller's key, in milliseconds since the Unix
+       * epoch. The coordinator refuses the second process. Present in one answer for each such process.
        */
       duplicateSince: z.int().nonnegative().optional(),
       /** A newer record of removals, which the caller keeps for the coordinator. */

@@ -74,7 +74,7 @@ export class SharedVersions {
   readonly #home: string | null;
   readonly #deps: SharedVersionsDeps;
   #registry: Registry | null = null;
-  /** The shares of the newest look, as text, to notice changes. */
+  /** The shares that the newest call of `look` found, as text. The next call compares its shares with them. */
   #known = '[]';
   #blobs: ReadonlyMap<string, SharedBlob> = new Map();
   /** Number of the database's file in its file system; null if the file does not exist. */

@@ -15,7 +15,7 @@ interface Check {
   run(): Promise<void> | void;
 }
 
-/** With this variable, tests that need a network fail if there is none. Without the variable, they would be skipped. */
+/** Without SWARM_TEST_NETWORK, tests that need a network are skipped on a machine without one. With it, they fail. */
 const ENVIRONMENT = { ...process.env, SWARM_TEST_NETWORK: 'required' };
 const npm = (...args: string[]) => runCommand('npm', args, ROOT, ENVIRONMENT);
 

@@ -20,7 +20,7 @@ export interface BlobStore {
   read(digest: string, offset: number, length: number): Promise<Uint8Array>;
   /**
    * Compares the bytes of a blob with its digest. Keeps a damaged blob, because a fetch can still replace it.
-   * @param options.pause called after each MiB, so that the check can be slow
+   * @param options.pause called after each MiB. The check waits for it, so that more urgent work goes first
    */
   check(
     digest: string,

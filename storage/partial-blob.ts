@@ -10,7 +10,10 @@ import type { Release } from './running-hash.ts';
 
 export interface PartialBlobOptions {
   digest: string;
-  /** Origin of the bytes. Each origin has a partial blob of its own. @default one partial blob without an origin */
+  /**
+   * Name of the group of holders that supply the bytes. Each origin has a partial blob of its own. @default the partial
+   * blob of all fetches without an origin
+   */
   origin?: string;
   /** Size of the whole blob in bytes. */
   size: number;
@@ -36,8 +39,9 @@ const RANGES_PER_SAVE = 32;
 const FILE_MODE = 0o600;
 
 /**
- * A blob whose ranges arrive in any order. `<folder>/<digest>` holds the bytes, `<digest>.map` the set of present
- * ranges. With an origin, the names are `<digest>.<origin>` and `<digest>.<origin>.map`. Neither needs to be durable, because the digest of the whole blob is verified at the end.
+ * A blob whose ranges arrive in any order. The file `<folder>/<digest>` holds the bytes, and the file `<digest>.map`
+ * the set of present ranges. With an origin, the names are `<digest>.<origin>` and `<digest>.<origin>.map`. The files
+ * need not be durable, because the digest of the whole blob is verified at the end.
  */
 export class PartialBlob {
   readonly size: number;

@@ -89,8 +89,9 @@ function nextLines(context: Context, adapter: string): string[] {
 }
 
 /**
- * Breaks a command before its options if it is wider than the terminal, so that a shell still runs what is copied. Shells
- * of Windows have no common sign for this.
+ * Breaks a command that is wider than the terminal before each of its options. The lines end with "\", so that a shell
+ * runs the copied lines as one command. On Windows, the command stays on one line, because the shells of Windows have
+ * no common character that continues a line.
  */
 function wrappedCommand(command: string, columns: number | undefined): string[] {
   if (columns === undefined || command.length + 2 <= columns || process.platform === 'win32')

@@ -37,7 +37,10 @@ export async function evaluateData(context: Context, options: DataEvaluationFlag
   else printLines(context, resultLines(result, options.against));
 }
 
-/** Both models must see the same tokens. If their adapters have different templates, one of them sees a foreign one. */
+/**
+ * Warns if the adapters of the two models have different chat templates. Both models are measured on the same tokens,
+ * so one model is measured with a template that it was not trained with.
+ */
 async function warnOfTemplates(
   context: Context,
   { template, adapter, against: other }: DataEvaluationFlags,

@@ -79,7 +79,7 @@ export function fetchNode(cache, install = npmInstall) {
   }
 }
 
-/** Installs what package-lock.json in the folder lists. @param {string} folder */
+/** Installs the packages that package-lock.json in the folder lists. @param {string} folder */
 function npmInstall(folder) {
   const quiet = [
     '--ignore-scripts',

@@ -30,7 +30,10 @@ export interface ScreenState {
   readonly news: readonly { readonly at: number; readonly text: string }[];
   /** Path of the log file. */
   readonly logFile: string;
-  /** The option with which other commands find the home of the node; an empty text if they find it without. */
+  /**
+   * The option `--home` with which other commands find the home of the node, preceded by a space. Empty if these
+   * commands find the home without the option.
+   */
   readonly homeFlag: string;
 }
 

@@ -23,7 +23,7 @@ export interface ServiceSystem {
   readonly user: User;
   /** Runs a program to its end. `code` is 127 if the program does not exist. */
   run(call: Call): Promise<{ code: number; output: string }>;
-  /** Waits for the pause between two questions whether a service has stopped. */
+  /** Waits for STOP_POLL_MS, after which the service manager is asked again whether a service has stopped. */
   pause(): Promise<void>;
 }
 
@@ -55,7 +55,10 @@ interface InstallOptions {
 
 /** Interval in milliseconds at which the service manager is asked whether a service has stopped. */
 export const STOP_POLL_MS = 500;
-/** Maximum number of these questions. The last is asked 5 s after the time at which the system kills a daemon. */
+/**
+ * Maximum number of times that the service manager is asked. The system kills a daemon that has not stopped within
+ * STOP_SECONDS, and the last time is 5 s later.
+ */
 const STOP_POLLS = ((STOP_SECONDS + 5) * 1000) / STOP_POLL_MS;
 
 /**

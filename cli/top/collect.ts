@@ -19,7 +19,7 @@ export class Collector {
   readonly #paces: JobPace[] = [];
   #job: JobMemory | null = null;
 
-  /** @param options.homeFlag the result of `homeFlag` for the home of the daemon */
+  /** @param options.homeFlag the result of `homeFlag` (see views/thanks.ts) for the home of the daemon */
   constructor({ now, homeFlag }: { now: () => number; homeFlag: string }) {
     this.#now = now;
     this.#homeFlag = homeFlag;

@@ -18,7 +18,7 @@ export class NodeLines {
   readonly #jobs: JobLines[] = [];
   readonly #homeFlag: string;
 
-  /** @param options.homeFlag the option with which other commands find the home of the node; may be an empty text */
+  /** @param options.homeFlag the result of `homeFlag` (see thanks.ts) for the node */
   constructor({ homeFlag }: { homeFlag: string }) {
     this.#homeFlag = homeFlag;
   }

@@ -5,7 +5,7 @@ import { timeOfDay } from '../print.ts';
 /** Facts about a server that `lora-swarm serve` prints when it is ready. */
 export interface ReadyServer {
   readonly url: string;
-  /** Text that tells where the base's template, or the template for all models, comes from; null if there is none. */
+  /** Says where the template of the base, or the template for all models, comes from; null if there is no template. */
   readonly template: string | null;
   /** Names of the adapters that use a template of their own. */
   readonly ownTemplates: readonly string[];

@@ -26,7 +26,10 @@ export function thanksTexts(
   ];
 }
 
-/** Returns the option with which other commands find the home of a node; an empty text if they find it without. */
+/**
+ * Returns the option `--home` with which other commands find the home of a node, preceded by a space. Returns an empty
+ * text if these commands find the home without the option.
+ */
 export function homeFlag(context: Pick<Context, 'environment' | 'cwd'>, home: string): string {
   // Another shell may lack SWARM_HOME. With an invite in SWARM_INVITE, `checkpoint pull` needs the option.
   const environment = { ...context.environment, SWARM_HOME: undefined };

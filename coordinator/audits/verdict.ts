@@ -29,7 +29,8 @@ interface Lines {
  * highest balance of updates with only the first 4 of 8
  *   steps                                                  0.07      0.11     0.16   0.38
  *
- * A preset that keeps few values keeps the largest values, and these values are closer to the repeated training.
+ * Presets that keep few values have higher limits for the closeness, because they keep the largest values, which differ
+ * least from the values of the repeated training.
  */
 export const AUDIT_LINES: Readonly<Record<Preset, Lines>> = {
   tiny: { least: 0.8, clear: 0.95, balance: 0.25 },

@@ -15,7 +15,7 @@ export interface VerifiedCheckpoint {
   readonly path: string;
   /** Digest of the signed checkpoint, which is its identity. */
   readonly digest: string;
-  /** Peer id of the coordinator that signed it. */
+  /** Peer id of the coordinator that signed the checkpoint. */
   readonly author: string;
   readonly checkpoint: Checkpoint;
   /** Whether the weights are still in the folder. A coordinator deletes the weights of old checkpoints. */

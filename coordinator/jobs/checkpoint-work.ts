@@ -8,7 +8,7 @@ import type { JobRun } from '../job-run.ts';
 import type { Outbox } from '../record/outbox.ts';
 import type { Store } from '../store/store.ts';
 
-/** Dependencies of each source of work on checkpoints. */
+/** Dependencies of the classes that evaluate checkpoints or generate samples with them. */
 export interface CheckpointWorkDeps {
   readonly coordinator: Pick<Coordinator, 'jobs' | 'find'>;
   readonly store: Store;

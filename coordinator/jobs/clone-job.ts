@@ -40,7 +40,10 @@ export interface CloneDeps extends Pick<CoordinatorDeps, 'store' | 'clock'> {
   /** Protects new blobs until the job is recorded. */
   readonly scope: BlobScope;
   readonly onProgress: (stage: 'data' | 'adapter' | 'baseline', done: number, total: number) => void;
-  /** Called if the copy has other training files, when they have been packed. */
+  /**
+   * Called when training files of the copy have been packed. Not called if the copy shares the training data of the
+   * job.
+   */
   readonly onData: (data: Pick<JobData, 'read' | 'tally'>) => void;
   readonly signal: AbortSignal;
 }

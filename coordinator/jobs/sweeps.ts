@@ -36,7 +36,10 @@ const OCCASIONS: readonly JobEvent['type'][] = ['checkpoint', 'rolled-back', 'fi
  */
 export class Sweeps {
   readonly #deps: SweepsDeps;
-  /** For each sweep, the paused jobs that the newest log line about the sweep named, as JSON. */
+  /**
+   * The paused jobs for which each sweep waited at the newest check, as JSON. The log names these jobs only when they
+   * change.
+   */
   readonly #told = new Map<string, string>();
   #isStopped = false;
 

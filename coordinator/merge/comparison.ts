@@ -103,7 +103,7 @@ export interface Judgement {
   readonly passes: boolean;
   /** Increase of the loss over the parent's loss; infinite if a loss is not finite. */
   readonly worsening: number;
-  /** Whether the loss on the worst rows is above the parent's loss by more than the limit WORST_ROWS_LIMIT. */
+  /** Whether the loss on the worst rows has increased by more than WORST_ROWS_LIMIT, compared with the parent. */
   readonly ruinsRows: boolean;
   /**
    * Whether the merge passes the limits that compare it with its parent, but not the limits that compare it

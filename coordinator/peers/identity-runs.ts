@@ -12,11 +12,15 @@ const SILENT_MS = 30_000;
  */
 const HANDOVER_MS = 5_000;
 /**
- * Minimum time between two signs of life of the earlier process, both after the first sign of the later process. After a
- * restart, messages of the ended process can still arrive, but they arrive at once.
+ * Minimum time, in milliseconds, between two signs of life of the earlier process after the later process has begun.
+ * Two such signs prove that both processes run. After a restart, delayed messages of the ended process can still
+ * arrive, but they arrive within less time.
  */
 const PROOF_MS = 5_000;
-/** Maximum number of later processes of one identity that are remembered. The one heard least recently is forgotten first. */
+/**
+ * Maximum number of later processes of one identity that are remembered. The process heard least recently is forgotten
+ * first.
+ */
 const LATER_RUNS = 4;
 /** Maximum number of identities that are remembered: as many as a job can have members. */
 const IDENTITIES = 4096;
@@ -69,7 +73,8 @@ export class IdentityRuns {
 
   /**
    * Notes a sign of life. Returns `later` if another process of the identity began before this one and still runs.
-   * Returns `proven` once for each later process, at the sign of life of the earliest process that proves that both run.
+   * Returns `proven` if this sign of life of the earliest process proves that a later process runs at the same time;
+   * this happens once for each later process.
    */
   note({ peer, run, issuedAt = 0 }: SignOfLife): 'alone' | 'proven' | 'later' {
     const now = this.#clock.monotonic();

@@ -35,15 +35,18 @@ export interface LivePeer {
   /** Newest heartbeat; null if none has arrived since the node joined or the coordinator restarted. */
   readonly heartbeat: Heartbeat | null;
   /**
-   * Reason why the node takes no work for now; null if it takes work. After many holds, a hold lasts longer than the
-   * node says (HOLD_ENDS).
+   * Reason why the node takes no work for now; null if it takes work. If holds of the node end too often, the
+   * coordinator keeps the hold for longer than the node reports it (see HOLD_ENDS).
    */
   readonly hold: Hold | null;
   /** Time of the peer's last sign of life, on the monotonic clock. */
   readonly seenAt: number;
   /** Time at which the state, round, step or download in the peer's heartbeats last changed, on the monotonic clock. */
   readonly progressAt: number;
-  /** Whether the peer has been ready to train since it joined. It stays ready while it is syncing between rounds. */
+  /**
+   * Whether the peer has reported, since it joined and since its last hold ended, that it is ready to train. A ready
+   * peer stays ready while it is syncing between rounds.
+   */
   readonly ready: boolean;
 }
 

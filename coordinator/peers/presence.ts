@@ -94,8 +94,8 @@ export class Presence {
   }
 
   /**
-   * Records a node's hold or its end. A round no longer waits for a node with a hold, and the next rounds leave it
-   * out.
+   * Records that a hold of a node begins, or that it ends (`hold` is null). The round no longer waits for a node with a
+   * hold, and the next rounds leave the node out.
    */
   #held(peer: string, hold: Hold | null): void {
     const { members, driver } = this.#deps;

@@ -79,8 +79,8 @@ export class Processes {
   }
 
   /**
-   * Returns the time since which a second process uses the key of the caller, once for the earliest process; otherwise
-   * null.
+   * Returns the start, in ms since the epoch, of a later process with the key of the caller. Returns null if there is
+   * none, if the caller is not the earliest process, or if an earlier call has returned this start already.
    */
   takeNotice(peer: string, run: string | undefined): number | null {
     return run === undefined ? null : this.#runs.takeNotice({ peer, run });

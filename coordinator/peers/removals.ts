@@ -94,8 +94,8 @@ export class Removals {
   }
 
   /**
-   * Carries out removals that were lost and are in the database again. The transaction that restored the removals must
-   * have changed the job key.
+   * Carries out removals that the database had lost, and that a transaction has added to it again. This transaction
+   * must have changed the job key.
    * @param restored invites that were revoked, and bans
    */
   carryOut({ invites, bans }: { invites: readonly { id: string }[]; bans: readonly Banned[] }): void {

@@ -19,7 +19,7 @@ export interface Contributor {
   readonly name: string | null;
   readonly updates: number;
   readonly tokens: number;
-  /** Part of the tokens of all nodes, from 0 to 1. */
+  /** The node's part of the tokens that all nodes trained on, from 0 to 1. */
   readonly share: number;
 }
 

@@ -16,7 +16,7 @@ import type { FileBlobs } from '../../storage/blobs.ts';
 import type { CheckpointFolders, CheckpointToWrite } from '../context.ts';
 
 export const SIGNED_FILE = 'checkpoint.cbor';
-/** The signed manifest of a job that the database has recorded. */
+/** File with the signed manifest of a job. If the file exists, the database has recorded the job. */
 export const MANIFEST_FILE = 'manifest.cbor';
 export const READABLE_FILE = 'checkpoint.json';
 

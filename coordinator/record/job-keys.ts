@@ -81,7 +81,8 @@ export class JobKeys {
 
   /**
    * Replaces the key that encrypts the heads of the job. The new key is durable when this method returns.
-   * @param options.after number of removals that the nodes know of, if it is greater than the own number
+   * @param options.after number of removals that the nodes know of. The new value of `removals` exceeds this number and
+   *   the old value
    */
   rotate({ after = 0 }: { after?: number } = {}): void {
     const { seal } = this.#stored;

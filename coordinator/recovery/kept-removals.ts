@@ -24,7 +24,7 @@ interface Deps extends Pick<CoordinatorDeps, 'network' | 'clock' | 'log'> {
  */
 export class KeptRemovals {
   readonly #deps: Deps;
-  /** Members that need not be asked now, by job and peer, and the time until then on the monotonic clock. */
+  /** Time until which each member need not be asked again, by job and peer, on the monotonic clock. */
   readonly #until = new Map<string, number>();
   /** The member of each address that the coordinator is asking, and the end of this request. It asks one at a time. */
   readonly #asking = new Map<string, { key: string; done: Promise<void> }>();
@@ -34,9 +34,10 @@ export class KeptRemovals {
   }
 
   /**
-   * Asks a member for its record if this coordinator may lack removals of the record, and waits for the answer. Without the
-   * wait, the member would get the newest job key without the record, and would have no reason to ask again soon.
-   * @param kept number of the record
+   * Asks a member for the record of removals that the member keeps, if this coordinator may lack some of the removals,
+   * and waits for the answer. Without the wait, this coordinator's answer would give the member the newest job key but
+   * no newer record, and the member would have no reason to ask again soon.
+   * @param kept number of the member's record
    * @returns whether the member may replace its record, because this coordinator has all removals of the record
    */
   async note(run: JobRun, peer: string, kept: number): Promise<boolean> {

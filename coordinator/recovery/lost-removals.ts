@@ -115,7 +115,8 @@ export function missingRemovals(
 }
 
 /**
- * Adds removals to the database. The caller must call this function in a transaction, and remove the members afterwards.
+ * Adds removals to the database. The caller must call this function in a transaction, and must afterwards remove the
+ * members to whom the removals apply.
  */
 export function restoreRemovals({ invites, shared, bans }: MissingRemovals, { job, deps }: Context): void {
   const { store, log } = deps;

@@ -4,11 +4,11 @@ import type { RunContext } from '../context.ts';
 import { signedRemovals } from './lost-removals.ts';
 
 /**
- * Maximum age of a signed record in milliseconds. A ban of a peer that is no member does not raise the number of the
- * record, so the record of one number can change.
+ * Age in milliseconds after which a record is signed again, even if its number is still the same. A ban of a peer that
+ * is no member is part of the record, but does not raise its number.
  */
 const MAX_AGE_MS = 60_000;
-/** Each member gets the record of one number at most once a minute, because the record has up to 128 KiB. */
+/** Each member gets a record with the same number at most once a minute, because a record has up to 128 KiB. */
 const ANSWERS = { calls: 1, perMs: 60_000 };
 
 interface SignedRecord {

@@ -10,7 +10,10 @@ import type { JobSamples, SamplePrompt } from '../store/samples.ts';
 
 /** Maximum number of tokens of a prompt. Generating gets slower with the length of the prompt. */
 const MAX_PROMPT_TOKENS = 512;
-/** Number of tokens of the prompt from a held-out row, if all tokens of the row are supervised. */
+/**
+ * Number of tokens of a prompt from a held-out row that begins with supervised tokens. A row that begins with other
+ * tokens, such as a user's message, gives these tokens as the prompt.
+ */
 const BEGINNING_TOKENS = 24;
 /** Maximum number of characters of a row's beginning that people see. */
 const SHOWN_CHARACTERS = 2_000;

@@ -32,7 +32,7 @@ export interface SampleText {
 export interface SampleResult {
   /** Round of the checkpoint. */
   readonly round: number;
-  /** null after a failure. */
+  /** The samples; null if generating them failed. */
   readonly texts: readonly SampleText[] | null;
   /** Reason of the failure; empty otherwise. */
   readonly reason: string;

@@ -64,7 +64,10 @@ export interface Sentence {
   readonly suspendedUntil: number;
   /** Number of suspensions. Suspensions are forgotten after FORGET_ROUNDS rounds. */
   readonly suspensions: number;
-  /** Sum of the points that had not expired at the newest strike. It starts again at 0 when a suspension begins. */
+  /**
+   * Sum of the points of all strikes that had not expired at the newest strike. The sum starts again at 0 when a
+   * suspension begins.
+   */
   readonly points: number;
 }
 

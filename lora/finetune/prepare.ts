@@ -30,7 +30,7 @@ export interface PrepareOptions {
    * Settings. `base` and `data.train` are required, except with `resume`. Relative paths start from the current folder.
    */
   settings: FinetuneSettings;
-  /** Folder of the adapter and the checkpoints; null for an estimate, which writes none. */
+  /** Folder of the adapter and the checkpoints; null for an estimate, which writes no files. */
   output: string | null;
   /**
    * Whether to continue from the newest checkpoint in `output`. If so, settings that are missing from `settings`

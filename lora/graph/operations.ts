@@ -45,7 +45,7 @@ export interface OperationAttributes {
     readonly keyValueHeads: number;
     readonly window: number | null;
     readonly scale: number;
-    /** Whether queries, keys and values are the columns of one operand. */
+    /** Whether one operand holds queries, keys and values, side by side in its columns. */
     readonly isJoint: boolean;
   };
   zeros: { readonly shape: Shape };

@@ -12,8 +12,8 @@ export interface AnswerBlock {
 /**
  * The memory of one answer in wire format: the header and the range, both in frames. The range is read from disk
  * directly into the frames, so that nothing is copied or allocated between reading and encrypting. The memory of a
- * block is allocated when the block is first needed. A buffer that does not keep its blocks has only the memory of the
- * block that waits to be sent and of those that lower layers hold.
+ * block is allocated when the block is first needed. A buffer that does not keep its blocks (`keeps` is false) uses
+ * memory only for the block that waits to be sent and for blocks that lower layers have not sent yet.
  *
  * Bytes passed to a stream may wait unencrypted in lower layers, which do not signal when they are done. So a buffer
  * belongs to one stream, and is reused only when the next request arrives on that stream. A peer sends its next request

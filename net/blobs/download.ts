@@ -193,7 +193,7 @@ export class Download {
     }
   }
 
-  /** Stores a range and reports it. Never rejects. An error of the disk or of `onProgress` ends the whole attempt. */
+  /** Stores a range and reports it. Never rejects. An error of the disk or of `onProgress` ends the whole download. */
   async #store(peer: string, range: number, buffer: Uint8Array): Promise<void> {
     const { partial, onProgress } = this.#options;
     try {

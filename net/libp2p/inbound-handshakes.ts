@@ -103,7 +103,7 @@ export class InboundHandshakes {
   }
 }
 
-/** Calls `onStalled` when no byte has arrived for a while. Returns a function that stops watching. */
+/** Calls `onStalled` when no byte has arrived for HANDSHAKE_IDLE_MS. Returns a function that stops watching. */
 function whenStalled(socket: Socket, clock: Clock, onStalled: () => void): () => void {
   let received = socket.bytesRead;
   let cancel = (): void => {};

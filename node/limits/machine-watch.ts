@@ -37,7 +37,7 @@ export interface MachineWatchDeps {
   readonly onPause: (pause: Pause | null) => void;
 }
 
-/** Watches the machine, and pauses the node while the machine's user needs it, and outside the owner's hours. */
+/** Pauses the node while the user of the machine needs the machine, and outside the hours that the owner has set. */
 export class MachineWatch {
   readonly #deps: MachineWatchDeps;
   #politeness = new Politeness();

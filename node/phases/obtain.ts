@@ -48,8 +48,9 @@ export async function obtainBaseFile(
 
 /**
  * Fetches a blob from the holders of a job, and records which coordinator supplied it. An unfinished fetch for the same
- * coordinator is resumed. If jobs of several coordinators also shared their unfinished copies, a finished copy could
- * contain parts from several coordinators, and the node would have to fetch it again and again.
+ * coordinator is resumed. Each coordinator has an unfinished copy of its own, because a finished copy with parts from
+ * several coordinators would have to be fetched again. With a shared copy, two coordinators whose holders stop early
+ * could keep the blob from each other forever.
  * @param options.again whether the blob is fetched although the store has it
  */
 async function fetchOnce(

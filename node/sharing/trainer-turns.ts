@@ -219,8 +219,8 @@ export class TrainerTurns {
   }
 
   /**
-   * Returns for how many milliseconds to wait for users that would get their turn before `first` if they claimed one
-   * now. Returns 0 if these users are not expected to claim a turn within `idleMs`.
+   * Returns the time in milliseconds to wait for users that have no claim now, but whose claim would come before
+   * `first`. Returns 0 if these users are not expected to claim a turn within `idleMs`.
    */
   #patienceFor(first: Claim, now: number, idleMs: number): number {
     const times = this.#users

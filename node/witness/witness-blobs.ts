@@ -24,7 +24,10 @@ export interface WitnessBlobsDeps {
   readonly network: SwarmNetwork;
   /** Blobs of the node. */
   readonly blobs: BlobStore;
-  /** Returns whether a coordinator has supplied a blob of the node, so that it may learn that the node has the blob. */
+  /**
+   * Returns whether a coordinator has supplied a blob of the node. If so, the coordinator already knows that the node
+   * has the blob, and the witness may use the node's copy without asking the coordinator.
+   */
   readonly isFrom: (digest: string, coordinator: string) => boolean;
   /** Disk space that the owner of the machine lends and that the node does not need. */
   readonly space: WitnessSpace;

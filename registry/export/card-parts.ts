@@ -22,7 +22,7 @@ const HUB_WORDS: Readonly<Record<ExportForm, { library: string; relation: string
 
 /**
  * Returns the lines of the front matter that the Hugging Face hub reads, with the metrics as `model-index`.
- * @param base name of the base; null if it has none
+ * @param base name of the base; null if the base has no name
  */
 export function frontMatter(
   name: string,

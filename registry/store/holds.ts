@@ -17,7 +17,10 @@ export class HoldTable {
     this.#db = db;
   }
 
-  /** Protects blobs that exist, or that the caller will write. @returns the number of the hold, for `release` */
+  /**
+   * Protects blobs from deletion. The blobs need not exist yet, so the caller can write them afterwards.
+   * @returns the number of the hold, for `release`
+   */
   hold(digests: Iterable<string>, now: number): number {
     return this.#db.transaction(() => {
       const { id } = this.#db.one('INSERT INTO holds (expires_at) VALUES (?) RETURNING id', now + HOLD_MS)!;

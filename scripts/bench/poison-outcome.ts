@@ -82,7 +82,10 @@ export interface EndedRun {
   /** Peer ids of the honest nodes. */
   readonly honest: readonly string[];
   readonly attackers: readonly string[];
-  /** Number of rows that scoring and audits worked on. A row whose loss alone was computed counts as LOSS_COST rows. */
+  /**
+   * Number of rows that scoring and audits worked on. A row for which only the loss was computed, and no gradient,
+   * counts as LOSS_COST rows.
+   */
   readonly extraRows: number;
 }
 

@@ -102,10 +102,10 @@ function digestOf(
 }
 
 /**
- * Gives each node of a swarm its own part of the rows. The coordinator draws the rows of a round from all
- * data, as it always does. This class then replaces the drawn rows, both where a node trains and where the
- * coordinator scores updates. It replaces the rows of a node's interval by rows of that node's part, and the
- * rows that no node was assigned by rows of all parts in turn.
+ * Gives each node of a swarm its own part of the rows. The coordinator draws the rows of a round from all data, as
+ * usual. This class then replaces the drawn rows, both where a node trains and where the coordinator scores updates.
+ * Rows in the interval of a node are replaced with rows from the node's part. Rows that were assigned to no node are
+ * replaced with rows from all parts in turn.
  */
 export class Books {
   readonly #rows: readonly Row[];

@@ -38,7 +38,7 @@ export interface TrainedRound {
   readonly adapter: Delta;
   /** Rows that each node was assigned: first the honest nodes, then one node for each attack. */
   readonly shares: readonly Row[][];
-  /** Rows that no node was assigned. */
+  /** Rows that were assigned to no node. */
   readonly rest: readonly Row[];
   /** The nodes' changes before compression. */
   readonly deltas: readonly Delta[];

@@ -264,7 +264,7 @@ async function measureAdapters(
   }
 }
 
-/** Compares the time of one token with and without a cache, after 512 tokens of context, at 32 bits. */
+/** Compares the time of one token with and without a cache, after 512 tokens of context, with 32 base bits. */
 async function measureCache(report: (row: BenchRow) => void, setup: Setup): Promise<void> {
   const { base, cacheDir, turns, threads } = setup;
   const compute = { engine: 'onnx-cpu', threads };

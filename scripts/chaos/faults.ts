@@ -25,7 +25,10 @@ export interface FaultContext {
 const FAILPOINT_MS = 30_000;
 /** Maximum random delay of a fault, so that faults fall into all phases of a round. */
 const DELAY_MS = 2500;
-/** Size of the disks that `mountDisks` mounts, in MiB. A coordinator continues its jobs from 128 MiB of free space. */
+/**
+ * Size of the disks that `mountDisks` mounts, in MiB. It exceeds 128 MiB, the free space that a coordinator needs
+ * before it continues its jobs after a full disk.
+ */
 const DISK_MIB = 256;
 const BALLAST = 'ballast';
 

@@ -16,7 +16,7 @@ export class Link {
   readonly #sockets = new Set<Socket>();
   #mode: Mode = { kind: 'open' };
   #count = 0;
-  /** Time at which a slow link has sent all its bytes, in milliseconds. */
+  /** Time, in milliseconds, at which a slow link will have passed on all bytes that it has received so far. */
   #busyUntil = 0;
 
   private constructor(target: number) {

@@ -197,8 +197,8 @@ export const decoders: readonly FuzzDecoder[] = [
 ];
 
 /**
- * A decoder of one line of text: a prefix, and CBOR in base64url. Most inputs replace the CBOR. Inputs whose length is
- * 7 modulo 8 replace the characters after the prefix.
+ * Makes a decoder of a line of text that consists of a prefix and of CBOR in base64url. The fuzzer's input usually
+ * takes the place of the CBOR. An input whose length is 7 modulo 8 takes the place of the base64url characters instead.
  */
 function line(
   name: string,

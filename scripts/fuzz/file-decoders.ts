@@ -85,7 +85,10 @@ const TOKENIZER = {
 
 const MODEL = { config: llama.parseConfig(CONFIG), architecture: llama };
 
-/** Decodes a JSON file. Half of the inputs replace a whole value. */
+/**
+ * Makes a decoder of JSON files. Its inputs are CBOR, in which the fuzzer can replace whole values. The decoder
+ * converts an input to JSON first.
+ */
 function json(
   name: string,
   example: unknown,

@@ -6,8 +6,8 @@ import { mutate } from './mutate.ts';
 /** Maximum CPU time of a decoder, in microseconds for each KiB or part of a KiB of its input. */
 const MICROSECONDS_PER_KIB = 1000;
 /**
- * Number of times that a slow input is decoded again. The shortest time counts: others may include a garbage
- * collection.
+ * Number of times that a slow input is decoded again. The shortest time counts, because the other times may include a
+ * garbage collection.
  */
 const REPETITIONS = 5;
 /** Number of inputs between two measurements of the memory. */

@@ -12,8 +12,7 @@ export const MAX_DECODED_IDS = 65_536;
  * Checks lists of token ids, and returns them. Stops at the first wrong id. A schema would describe every wrong id, and
  * a body can hold millions of them. @throws SwarmError SERVE_REQUEST
  * @param options `size`: number of tokens that exist. `limit`: maximum number of ids in all lists together. `param`:
- * name
- *   of the parameter, for errors
+ *   name of the parameter, for errors
  */
 export function checkIds(
   lists: readonly unknown[],

@@ -54,7 +54,7 @@ export interface RenderedParts {
   readonly odd: { readonly part: number; readonly text: string } | null;
 }
 
-/** Form of a reply. The replies are checked because the process runs untrusted code. */
+/** Schema of the answer to `render`. Answers are checked because the template process runs untrusted code. */
 const renderedSchema = z.strictObject({
   text: z.string().max(MAX_RENDERED_CHARACTERS),
   lengths: z.array(z.int().nonnegative()),

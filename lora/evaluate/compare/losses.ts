@@ -19,8 +19,9 @@ export interface LossComparison {
 
 /**
  * Compares two models example by example.
- * @param model summed loss and number of supervised tokens of each example
- * @param against the same of the other model; an example without a supervised token has no entry in either list
+ * @param model summed loss and number of supervised tokens of each example. An example without a supervised token has
+ *   no entry in this list and in `against`
+ * @param against summed loss and number of supervised tokens of each example with the other model
  */
 export function compareLosses(
   model: readonly (readonly [number, number])[],

@@ -39,7 +39,7 @@ export function meanDifference(first: readonly number[], second: readonly number
  * Returns the difference of log-probability per unit of weight, Σ(b − a) / Σw. Its standard error is computed
  * for a ratio, with the delta method.
  * @param first log-probability and weight of each document with the first model
- * @param second the same with the second model
+ * @param second log-probability and weight of each document with the second model
  */
 export function ratioDifference(
   first: readonly (readonly [number, number])[],

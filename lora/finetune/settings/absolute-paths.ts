@@ -63,7 +63,10 @@ function isTasks(value: unknown): value is { files: unknown } {
   return typeof value === 'object' && value !== null && 'files' in value;
 }
 
-/** Returns whether a value is a path or a list of paths. The schema refuses all other values. */
+/**
+ * Returns whether a value is a path or a list of paths. All other values stay as they are, because the schema refuses
+ * them later.
+ */
 function isPaths(value: unknown): value is string | string[] {
   return (
     typeof value === 'string' || (Array.isArray(value) && value.every((path) => typeof path === 'string'))

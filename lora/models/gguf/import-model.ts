@@ -24,7 +24,7 @@ export interface ImportGgufOptions {
   readonly signal?: AbortSignal;
   /** Called after each piece of the weights, with the bytes written so far and the bytes of all weights. */
   readonly onProgress?: (done: number, total: number) => void;
-  /** Called before the folder appears. If it rejects, no folder is written. */
+  /** Called before the folder appears. If the callback rejects, no folder is written. */
   readonly beforeRename?: () => Promise<void>;
 }
 
