@@ -52,8 +52,8 @@ interface Output {
 }
 
 /**
- * Writes lines with safe fields to all outputs, and leaves out repeated warnings. The library pino decides which
- * levels an output gets.
+ * Writes each line to all outputs, after `safeFields` has made its fields safe, and leaves out repeated warnings. The
+ * library pino decides which levels an output gets.
  */
 class OutputsLogger implements Logger {
   readonly #outputs: readonly Output[];

@@ -46,7 +46,9 @@ export async function keepShare(
   });
 }
 
-/** Ends the share of a version. Its ticket stops working within seconds. @throws SwarmError SHARE_UNKNOWN */
+/**
+ * Ends the share of a version. The ticket of the version stops working within seconds. @throws SwarmError SHARE_UNKNOWN
+ */
 export function endShare(registry: Registry, { name, number, label }: AdapterVersion): void {
   if (registry.shares.end({ name, number })) return;
   throw registryError('SHARE_UNKNOWN', `no daemon shares ${label}`, { version: label });
@@ -80,7 +82,7 @@ export class SharedVersions {
   /** Number of the database's file in its file system; null if the file does not exist. */
   #inode: number | null = null;
   #hasFailed = false;
-  /** Time of the newest look that succeeded, on the monotonic clock. */
+  /** Time of the newest call of `look` that succeeded, on the monotonic clock. */
   #readAt = 0;
   #looking: Promise<void> = Promise.resolve();
   #cancel = (): void => {};

@@ -68,7 +68,7 @@ function sentence(command: Command): string {
   return `${text[0]!.toUpperCase()}${text.slice(1)}.`;
 }
 
-/** A table of the arguments that have a help text, and of all options. */
+/** Returns a table of the arguments that have a help text, and of all options. */
 function options(command: Command): string {
   const groups = Map.groupBy(command.options, ({ helpGroupHeading }) => helpGroupHeading ?? '');
   const rows = [...groups].flatMap(([heading, members]) => [

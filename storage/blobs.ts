@@ -36,6 +36,6 @@ export interface BlobStore {
 export interface FileBlobs extends BlobStore {
   /** Copies a file into the store. */
   importFile(path: string, options: { signal: AbortSignal }): Promise<{ digest: string; size: number }>;
-  /** Returns the path of a blob, present or absent. */
+  /** Returns the path that a blob has or would have in the store. */
   path(digest: string): string;
 }

@@ -13,7 +13,7 @@ interface DaemonLogOptions {
   readonly logLevel: string | undefined;
   /** Whether the command prints JSON. */
   readonly json: boolean;
-  /** Gets the warnings and errors in place of stderr, because the terminal shows a screen. */
+  /** Gets the warnings and errors instead of stderr, because the terminal shows a screen. */
   readonly screen?: LineSink;
 }
 

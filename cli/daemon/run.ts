@@ -9,8 +9,8 @@ export const STOP_DEADLINE_MS = DRAIN_MS - 500;
 const POLL_MS = 500;
 
 /**
- * Makes all files that this process and its children create readable by their owner only. A daemon's home holds keys,
- * tokens and the data of others.
+ * Makes all files that this process and its children create readable by their owner only, because the home of a daemon
+ * holds keys, tokens and data of other people.
  */
 export function keepFilesPrivate(): void {
   process.umask(0o077);

@@ -14,7 +14,9 @@ import { PayloadFetches } from './payload-fetches.ts';
  * check never waits for a peer, so no peer can delay the checks of other peers.
  */
 export const PAYLOADS_AT_ONCE = 4;
-/** Codes of fetch errors whose cause is the coordinator's own disk. The author of the payload is not at fault. */
+/**
+ * Codes of fetch errors whose cause is the coordinator's own disk. They are no reason to refuse the author's update.
+ */
 const OWN_FAULTS: readonly string[] = ['STORE_FULL', 'WRITE_FAILED', 'HASH_FAILED'];
 
 /** Fetches and checks the payloads of updates. */

@@ -100,7 +100,7 @@ export class RoundRecord {
     this.retention.release(round, round, outbox);
   }
 
-  /** Records the fates of the updates that were selected for a checkpoint. */
+  /** Records, for each update that was selected for a checkpoint, whether it was merged, or else why it was not. */
   #settleUpdates({ checkpoint, leftOut, rollBack }: DurableCheckpoint, outbox: Outbox): void {
     const { job, deps } = this.#context;
     const { store } = deps;

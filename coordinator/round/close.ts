@@ -8,7 +8,7 @@ export interface Round {
   readonly openedAt: number;
   /** Maximum duration of the round in milliseconds, counted from `openedAt`. Nodes read it in the head. */
   readonly deadlineMs: number;
-  /** No timeout closes the round before this time. After a restart of the coordinator, nodes need time to reconnect. */
+  /** No timeout closes the round before this time, so that nodes can reconnect after a restart of the coordinator. */
   readonly notBefore: number;
   readonly assigned: readonly string[];
   readonly delivered: readonly string[];

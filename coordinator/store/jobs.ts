@@ -26,7 +26,7 @@ export interface StoredJob {
   readonly token: string | null;
   readonly baseLoss: number | null;
   readonly ending: StoredEnding | null;
-  /** Why the job is paused. Null if it is not paused, or if an older version of this program paused it. */
+  /** Cause of the pause; null if the job is not paused, or if an older version of this program paused it. */
   readonly pauseCause: PauseCause | null;
   /** Round of the checkpoint that the operator wants to restore; null if there is no such request. */
   readonly rollBackTo: number | null;

@@ -73,7 +73,7 @@ export class StrikeTable {
       .map(readStrike);
   }
 
-  /** Returns all peers and persons with a strike that counts. */
+  /** Returns all peers and persons with a strike that was not pardoned. */
   struck(job: string): Set<string> {
     const rows = this.#db.all(
       `SELECT peer AS who FROM strikes WHERE job = ? AND pardoned_at IS NULL

@@ -13,7 +13,7 @@ import { isSized, SizedExecutables } from './supervised.ts';
 export interface TrainerSettings {
   lora: LoraConfig;
   training: TrainingConfig;
-  /** The engine of the trainer must support the precision. */
+  /** Gradient checkpointing, and a precision that the engine of the trainer must support. */
   compute: Pick<ResolvedCompute, 'checkpointing' | 'precision'>;
 }
 

@@ -25,7 +25,7 @@ export interface MergeOptions {
 export interface Contribution {
   /** Sender. Contributions are added in ascending order of peer, then round, because sums depend on the order. */
   readonly peer: string;
-  /** Round of the update. It is needed because a peer may have a late update and a current update. @default 0 */
+  /** Round of the update. A merge can contain a late update and a current update of the same peer. @default 0 */
   readonly round?: number;
   /**
    * Number of trained tokens, capped by `capWeights`, times the staleness factor. It is rounded to float32.

@@ -60,7 +60,7 @@ export interface DownloadDeps {
  * One attempt to complete a blob. Fetches from several holders at once, and several ranges at a time from each holder.
  */
 export class Download {
-  /** The holders that were given up, each with its error. */
+  /** The holders from which no more ranges are requested, each with the error that was the reason. */
   readonly failures = new Map<string, unknown>();
   /** The holders whose bytes were stored. */
   readonly sources = new Set<string>();

@@ -20,7 +20,9 @@ export interface AnswerStream {
   buffer: () => AnswerBuffer;
 }
 
-/** Sends a range of an open blob, or the reason why there is none. Returns the status that was sent. */
+/**
+ * Sends a range of an open blob, or a status that says why the range cannot be sent. Returns the status that was sent.
+ */
 export async function answerFrom(
   reader: BlobReader | null,
   request: BlobRequest,

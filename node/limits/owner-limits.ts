@@ -14,7 +14,10 @@ export interface OwnerLimitsOptions {
   readonly home: string;
   /** Limits that apply if neither the options of the start nor the home set them. */
   readonly defaults: NodePolicy;
-  /** Limits from the options of this start. They override the limits in the home until the owner changes them. */
+  /**
+   * Limits from the options with which the node was started. Each of them overrides the limit in the home, until the
+   * owner changes this limit.
+   */
   readonly policy: Partial<NodePolicy>;
   readonly limits: GivenLimits;
   readonly polite: boolean | 'auto' | undefined;

@@ -11,7 +11,7 @@ export interface Work {
   /** Digest of the adapter of the checkpoint `parent`. */
   readonly adapter: string;
   readonly preset: Head['preset'];
-  /** Interval [start, end) of positions in the round's permutation. */
+  /** Interval [start, end) of positions in the round's permutation of the data rows. */
   readonly start: number;
   readonly end: number;
   /** Number of optimiser steps. */

@@ -11,7 +11,7 @@ export class SlicePace {
   #msPerStep: number | null = null;
   #transferMs = 0;
 
-  /** Returns the number of steps of the next slice, at least 1. Before the first measurement, this is 1. */
+  /** Returns the number of steps of the next slice, at least 1. Returns 1 before the first measurement. */
   steps(): number {
     if (this.#msPerStep === null) return 1;
     const ms = Math.max(SLICE_MS, this.#transferMs / TRANSFER_SHARE);

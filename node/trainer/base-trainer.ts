@@ -122,7 +122,7 @@ export class BaseTrainer {
     return this.#queue;
   }
 
-  /** Process id of the newest process; null before the first. */
+  /** Process id of the newest process; null before the first process has started. */
   get pid(): number | null {
     return this.#pid;
   }

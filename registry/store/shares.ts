@@ -6,7 +6,7 @@ export interface KeptShare {
   readonly number: number;
   /** Secret key in the ticket of the version. */
   readonly key: Uint8Array;
-  /** Time of the first call of `keep`, in milliseconds since 1970. */
+  /** Time at which the version was shared first, in milliseconds since 1970. */
   readonly sharedAt: number;
 }
 

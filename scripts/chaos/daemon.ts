@@ -12,7 +12,7 @@ const STDERR_CHARACTERS = 4000;
 /** Exit code of a bug, from docs/exit-codes.md. */
 const INTERNAL_EXIT_CODE = 70;
 
-/** Running processes. They must not outlive this program, which may be interrupted. */
+/** Running processes. This program kills them when it exits, even if it is interrupted. */
 const running = new Set<ChildProcess>();
 process.once('exit', () => {
   for (const child of running) child.kill('SIGKILL');

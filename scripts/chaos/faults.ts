@@ -229,7 +229,9 @@ export const restoreCoordinator: Fault = async ({ swarm, problem }) => {
   return `${isFirst ? 'backup' : 'old backup'} of the coordinator`;
 };
 
-/** Starts a node whose home was changed. If the node refuses to start, empties its home. @returns a description */
+/**
+ * Starts a node whose home was changed. If the node refuses to start, empties its home. @returns what happened, as text
+ */
 async function restarted(node: Machine, { changedHomes, problem }: FaultContext): Promise<string> {
   changedHomes.add(node.name);
   const daemon = node.start();

@@ -85,7 +85,7 @@ export interface AdapterParity {
   gradients: Map<string, number>;
   /** Largest difference of the trained values from PEFT's, by tensor. */
   trained: Map<string, number>;
-  /** Largest change of a value during training, by tensor. This field does not compare with PEFT. */
+  /** Largest change of a value from before to after our training, by tensor. It shows that the tensor was trained. */
   moved: Map<string, number>;
 }
 

@@ -6,9 +6,9 @@ export interface IndexedPiece extends Piece {
 }
 
 /**
- * Computes the choices of a request and yields their pieces in the order in which they are computed. The
- * computation does not wait for the reader, so a slow client does not slow down the generator. If the caller
- * leaves the iteration, the computation stops.
+ * Computes the choices of a request and yields their pieces in the order in which they are computed. The computation
+ * does not wait until the caller takes a piece, so a slow client does not slow down the generator. If the caller leaves
+ * the iteration, the computation stops.
  *
  * @throws the first error of a choice, after stopping the other choices; the signal's reason
  */

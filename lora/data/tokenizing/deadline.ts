@@ -27,11 +27,11 @@ export function needsDeadline(part: unknown): boolean {
 }
 
 /**
- * Deadline per text, milliseconds, to which CHARACTER_MS is added per character. Only an expression that hangs takes
+ * Deadline per text, in milliseconds, to which CHARACTER_MS is added per character. Only an expression that hangs takes
  * longer.
  */
 export const DEADLINE_MS = 10_000;
-/** Extra time per character, milliseconds: ten times what slow tokenizers need. */
+/** Extra time of the deadline per character, in milliseconds. Slow tokenizers need a tenth of it. */
 const CHARACTER_MS = 0.01;
 
 const script = new Script('run()');

@@ -1,6 +1,6 @@
 /**
- * Computes log-probabilities of whole texts. The graph returns one loss per token, which is far smaller than its
- * logits.
+ * Computes log-probabilities of whole texts. The graph returns one loss per token instead of the logits, which would be
+ * far larger.
  */
 
 import { layOut, type Piece as RowPiece } from '../../data/packing/pieces.ts';

@@ -6,7 +6,7 @@ import { isSwarmError } from '../../../common/errors.ts';
 import { withinDeadline } from '../../data/tokenizing/deadline.ts';
 import { SPACE_CLASS } from './text.ts';
 
-/** Deadline of a search in a short text, milliseconds. Longer texts get more. */
+/** Deadline of a search in a short text, in milliseconds. Longer texts get more time. */
 const DEADLINE_MS = 2_000;
 
 const WORD = '\\p{L}\\p{N}_';

@@ -8,7 +8,7 @@ import { windowsProbe } from './windows.ts';
 
 /** Time limit of a program, in milliseconds. PowerShell takes a few seconds on a slow machine. */
 const PROGRAM_MS = 20_000;
-/** Maximum output of a program. A thousand processes take about 150 KB in the answer of PowerShell. */
+/** Maximum output of a program in bytes. PowerShell lists a thousand processes in about 150 KB. */
 const OUTPUT_BYTES = 4 * 1024 * 1024;
 
 const system: ProbeDeps = {

@@ -1,6 +1,6 @@
 import { type MachineProbe, type ProbeDeps, type ProcessRow, secondsOfTree } from './probe.ts';
 
-/** Asks CIM for the processes and the battery. The process explorer.exe runs only while a user is logged in. */
+/** Asks CIM for the processes and the battery. If explorer.exe is one of the processes, a user is logged in. */
 const SCRIPT = `
 $p = Get-CimInstance Win32_Process | Select-Object ProcessId,ParentProcessId,Name,KernelModeTime,UserModeTime
 $b = Get-CimInstance Win32_Battery | Select-Object BatteryStatus
@@ -22,7 +22,10 @@ interface Answer {
   readonly batteries: readonly { readonly BatteryStatus: number }[];
 }
 
-/** Asks PowerShell. One call takes about a second of processor time, so calls are rare. */
+/**
+ * Returns the probe that reads the machine with PowerShell. A call takes about a second of processor time, so calls are
+ * rare.
+ */
 export function windowsProbe({ output, busySeconds }: ProbeDeps): MachineProbe {
   return {
     everyMs: 30_000,
