@@ -50,9 +50,10 @@ export interface CloneDeps extends Pick<CoordinatorDeps, 'store' | 'clock'> {
 
 /**
  * Prepares a copy of a job with changed settings. The copy shares base and held-out rows with the job. It also shares
- * the training data, unless the changes name other training files. Settings that were changed while the job ran have their newest values.
- * @throws SwarmError JOB_SPEC, SETTING_FIXED, SETTING_INVALID, JOB_EXISTS, LORA_*, DATA_*, CHECKPOINT_PRUNED; errors of the base and of the
- *   trainer
+ * the training data, unless the changes name other training files. Settings that were changed while the job ran have
+ * their newest values.
+ * @throws SwarmError JOB_SPEC, SETTING_FIXED, SETTING_INVALID, JOB_EXISTS, LORA_*, DATA_*, CHECKPOINT_PRUNED; errors of
+ *   the base and of the trainer
  */
 export async function prepareClone(
   run: JobRun,

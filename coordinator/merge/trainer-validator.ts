@@ -76,7 +76,10 @@ export class TrainerValidator implements Validator {
     this.#deps = deps;
   }
 
-  /** Evaluates an adapter for a job that is not in the store yet. If the evaluation fails, ends the trainer process of the job. */
+  /**
+   * Evaluates an adapter for a job that is not in the store yet. If the evaluation fails, ends the trainer process of the
+   * job.
+   */
   async measure(
     { job, manifest, heldOut }: ValidationJob & { heldOut: Uint8Array },
     adapter: readonly Float32Array[],

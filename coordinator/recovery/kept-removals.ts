@@ -26,7 +26,7 @@ export class KeptRemovals {
   readonly #deps: Deps;
   /** Time until which each member need not be asked again, by job and peer, on the monotonic clock. */
   readonly #until = new Map<string, number>();
-  /** The member of each address that the coordinator is asking, and the end of this request. It asks one at a time. */
+  /** The member that the coordinator is asking now, at most one for each address, and the end of this request. */
   readonly #asking = new Map<string, { key: string; done: Promise<void> }>();
 
   constructor(deps: Deps) {

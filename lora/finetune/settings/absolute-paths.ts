@@ -4,8 +4,9 @@ import { absoluteBase } from '../../models/base/find-base.ts';
 import type { Layer } from './settings.ts';
 
 /**
- * Makes the paths in settings absolute: base, data files, chat template, task files, and the adapter to start from. Names of bases on
- * the hub, of built-in templates and of adapters in the registry stay unchanged. Missing keys stay missing.
+ * Makes the paths in settings absolute: base, data files, chat template, task files, and the adapter to start from.
+ * Names of bases on the hub, of built-in templates and of adapters in the registry stay unchanged. Missing keys stay
+ * missing.
  *
  * @param folder folder that relative paths start from
  */
@@ -54,7 +55,10 @@ function isTrained(value: unknown): value is { train: unknown } {
   return typeof value === 'object' && value !== null && 'train' in value;
 }
 
-/** An adapter to start from is a path if it has a slash or begins with a dot; otherwise it names a version in the registry. */
+/**
+ * Makes the adapter to start from absolute if it is a path: if it has a slash or begins with a dot. All other texts name
+ * a version in the registry, and stay unchanged.
+ */
 function absoluteStart(start: string, folder: string): string {
   return /[/\\]|^\./.test(start) ? resolve(folder, start) : start;
 }
