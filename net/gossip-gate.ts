@@ -32,9 +32,9 @@ const UNWANTED_PER_TURN = 128;
  */
 const SLICE_MS = 8;
 /**
- * Pause after each unwanted message above the quota, in milliseconds. Only one such message of all peers is read
- * between two pauses, so at most 2,000 such messages are read per second. Reading them takes less than a tenth of a
- * processor core.
+ * Pause for each unwanted message above the quota, in milliseconds. Peers that exceed the quota pause one after another,
+ * so at most 2,000 such messages of all peers are read per second. Reading them takes less than a tenth of a processor
+ * core.
  */
 const FLOOD_PAUSE_MS = 0.5;
 /**
