@@ -273,9 +273,9 @@ export async function cloneJob(
 }
 
 /**
- * Makes copies of a job with different settings or training data, and starts a sweep of them. Again and again, the coordinator stops the
- * half with the higher held-out losses. After an interruption, a second call continues the work of the first.
- * `lora-swarm job sweep` calls this function.
+ * Makes copies of a job with different settings or training data, and starts a sweep of the copies. Again and
+ * again, the coordinator stops the half of the copies with the higher held-out losses. After an interruption,
+ * a second call continues the work of the first. `lora-swarm job sweep` calls this function.
  *
  * @param where the coordinator: the result of `startCoordinator`, its home, its URL and token, or a client
  * @throws SwarmError JOB_SPEC, SWEEP_INVALID, JOB_UNKNOWN, SETTING_FIXED, DAEMON_NOT_RUNNING

@@ -61,7 +61,10 @@ export type JobEventBody =
   | { type: 'peer-joined'; peer: string; name: string; engine: string }
   /** A node takes no work for now, for this reason. `reason` is null when the node takes work again. */
   | { type: 'peer-held'; peer: string; name: string; reason: HoldReason | null; detail: string }
-  /** `clock`: the coordinator refuses the heartbeats of the node, because their clocks differ too much. */
+  /**
+   * A node went away. The reason `clock` means that the coordinator refuses the heartbeats of the node,
+   * because their clocks differ too much.
+   */
   | {
       type: 'peer-lost';
       peer: string;

@@ -1,4 +1,7 @@
-/** The limits of a node that the owner of a machine can set, in the words of terminal and page. */
+/**
+ * The limits of a node that the owner of a machine can set, with the texts that the terminal and the page
+ * show.
+ */
 
 const GIB = 1024 ** 3;
 const MB = 1e6;

@@ -62,7 +62,7 @@ export interface NodeProblem {
 
 export interface DescribeOptions {
   readonly pause: Pause | null;
-  /** The refusal with which the coordinator has shut the node out; null if it has not. */
+  /** The refusal with which the coordinator has shut the node out; null while the node is not shut out. */
   readonly shutOut: { readonly message: string } | null;
   /** Formats a time in milliseconds since 1970. */
   readonly date: (at: number) => string;

@@ -32,7 +32,10 @@ export class RateLimit {
   readonly #deps: RateLimitDeps;
   readonly #queue = new ByteQueue();
   #rate: number | null = null;
-  /** Time at which all bytes so far would be transferred at this rate, on the monotonic clock. */
+  /**
+   * Time on the monotonic clock at which all bytes so far would be transferred, if they crossed the network
+   * at the rate of this limit.
+   */
   #paidUntil = Number.NEGATIVE_INFINITY;
   /** Number of bytes of blobs that `take` has allowed, without refunded bytes. */
   #granted = 0;

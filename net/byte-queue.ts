@@ -57,7 +57,10 @@ export class ByteQueue {
   }
 }
 
-/** The claims of one rank, by address and peer. The address, and the peer in an address, that is next is first in its map. */
+/**
+ * The claims of one rank, by address and peer. The first address in the map has the next turn, and so does
+ * the first peer of that address.
+ */
 class RankQueue {
   bytes = 0;
   readonly #addresses = new Map<string, Map<string, WaitingBytes[]>>();

@@ -6,7 +6,7 @@ import { netError } from './errors.ts';
  * 100 bytes of memory for its object, and would keep alive the buffer in which it arrived.
  */
 const SMALL_PIECE_BYTES = 1024;
-/** Size of a block for small pieces. */
+/** Size of a block that small pieces are copied into, in bytes. */
 const BLOCK_BYTES = 4 * SMALL_PIECE_BYTES;
 /**
  * Maximum size of a length prefix in bytes. The prefix is a varint with 7 bits per byte, so a frame has less

@@ -3,7 +3,10 @@ import { getHeapSpaceStatistics, setFlagsFromString } from 'node:v8';
 
 /** Size of the network buffers, in MB, at which V8 collects the young generation. V8's default is 32. */
 const BUFFERS_MB = 4;
-/** First version of V8 (Node 24) with the flag for BUFFERS_MB. Earlier versions would print an error. */
+/**
+ * First version of V8 (Node 24) that has the flag for BUFFERS_MB. Earlier versions would print an error, so
+ * they do not get the flag.
+ */
 const SINCE_V8 = [13, 6] as const;
 /**
  * Size of the young generation, in bytes, above which it may not grow. V8's own limit is 128 MiB. A smaller young

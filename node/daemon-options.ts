@@ -61,8 +61,8 @@ export interface NodeDaemonOptions extends JobTarget {
    */
   scores?: boolean;
   /**
-   * Whether the node verifies each new checkpoint of its jobs, in a process with a low priority. It logs what is wrong,
-   * and keeps the proof in the folder `witness` of its home.
+   * Whether the node verifies each new checkpoint of its jobs, in a process with a low priority. The node
+   * logs each problem that it finds, and keeps the proof in the folder `witness` of its home.
    * @default false
    */
   witness?: boolean;

@@ -249,7 +249,7 @@ export class JobFollower {
   }
 }
 
-/** Returns whether an error can pass without a change of invite, job or disk. */
+/** Returns whether a later attempt can succeed although the invite, the job and the disk stay as they are. */
 function isTransient(error: unknown): boolean {
   return isSwarmError(error) && (error.kind === 'timeout' || HOLDERS_FAILED.has(error.code));
 }

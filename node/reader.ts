@@ -53,7 +53,7 @@ export interface ReadHead {
 export interface JobReader extends ReadHead, Pick<ReaderHost, 'network' | 'blobs'> {}
 
 /**
- * Starts a network host that connects to no peer yet. The caller stops its network.
+ * Starts a network host that connects to no peer yet. The caller must stop the host's network.
  * @throws SwarmError INVITE_INVALID, NO_ADDRESS, FOLDER_UNUSABLE
  */
 export async function openReaderHost(

@@ -159,7 +159,7 @@ export const figuresSchema = z.strictObject({
   ...roundFields,
   /** The checkpoint that the merge changed. */
   parent: digestSchema,
-  /** Random bytes that chose the rows for the scores; null if the round was not scored. */
+  /** Random bytes from which the rows for the scores were chosen; null if the round was not scored. */
   seed: bytesSchema.refine((bytes) => bytes.byteLength === 32, 'must be 32 bytes').nullable(),
   /** End of the round's assigned rows: the first position of its permutation that is in no node's interval. */
   assignedEnd: index,

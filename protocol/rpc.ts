@@ -172,7 +172,10 @@ export const rpcMethods = {
        * epoch. The coordinator refuses the second process. Present in one answer for each such process.
        */
       duplicateSince: z.int().nonnegative().optional(),
-      /** A newer record of removals, which the caller keeps for the coordinator. */
+      /**
+       * The newest record of removals, for the caller to keep. Absent if the caller keeps this record
+       * already, or has just received it.
+       */
       removals: envelope.optional(),
     }),
     maxRequestBytes: 256,

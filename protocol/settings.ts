@@ -39,7 +39,7 @@ export const settingsRecordSchema = z.strictObject({
 
 /** The settings of a round if they differ from those in the manifest. The head of the round contains them. */
 export const headSettingsSchema = z.strictObject({
-  /** Digest of the newest change that applies to the round. */
+  /** Digest of the newest change of the job's settings that applies to the round. */
   record: digestSchema,
   values: runningSettingsSchema,
 });

@@ -253,9 +253,9 @@ export class Registry {
   }
 
   /**
-   * Removes a version. Its files stay until garbage collection deletes them. If the tag `latest` names the version, the
-   * tag moves to the newest version that is left. Daemons no longer serve the version. If the version has other tags, `force: true` is needed, and deletes
-   * these tags.
+   * Removes a version. Its files stay until garbage collection deletes them, and daemons no longer serve the
+   * version. If the tag `latest` names the version, the tag moves to the newest version that is left. If the
+   * version has other tags, `force: true` is needed, and deletes these tags.
    * @throws SwarmError VERSION_TAGGED, and the errors of `resolve`
    */
   async remove(reference: string | VersionReference, { force = false } = {}): Promise<AdapterVersion> {

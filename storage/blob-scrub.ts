@@ -5,7 +5,10 @@ import type { BlobStore } from './blobs.ts';
 
 /** Pause after a portion of PORTION_BYTES or less. It is longer after a larger portion, in proportion to its bytes. */
 const PORTION_PAUSE_MS = 60_000;
-/** Number of bytes after which a portion ends. The scrub therefore reads at most about 1 MiB/s on average. */
+/**
+ * Number of bytes after which a portion ends. With one portion a minute, the scrub reads at most about 1
+ * MiB/s.
+ */
 const PORTION_BYTES = 64 * 1024 * 1024;
 /** Maximum number of blobs in one portion. */
 const PORTION_BLOBS = 200;

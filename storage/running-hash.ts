@@ -10,7 +10,7 @@ export interface RunningHash {
   update(bytes: Uint8Array, release: Release): void;
   /** Returns the digest of all pieces in lower-case hex. May be called once. */
   digest(): Promise<string>;
-  /** Stops early. Also calls `release` for the pieces that are not hashed yet. */
+  /** Ends the hashing without a digest. Also calls `release` for the pieces that are not hashed yet. */
   close(): void;
 }
 

@@ -51,7 +51,7 @@ export async function listShared(context: Context, flags: KeepFlags): Promise<vo
   });
 }
 
-/** Ends the share of a version. */
+/** Stops sharing a version. */
 export async function unshare(context: Context, reference: string, flags: KeepFlags): Promise<void> {
   const { endShare } = await import('../../registry/shared-versions.ts');
   await withRegistry(context, flags, (registry) => {

@@ -12,7 +12,7 @@ import { OVERLAP_TOKENS } from '../../lora/data/inspect/overlap.ts';
 
 /** The command that writes these pages. Its tag marks a file as such a page. */
 const GENERATOR = 'lora-swarm data inspect';
-/** Number of bytes at the start of a file in which the tag is searched for. */
+/** Number of bytes at the start of a file that are searched for the tag of GENERATOR. */
 const HEAD_BYTES = 512;
 
 /**

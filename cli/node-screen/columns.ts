@@ -1,6 +1,6 @@
 /** Texts that fit into the columns of a terminal. */
 
-/** Characters that take two columns in most terminals: East Asian wide characters and pictures. */
+/** Characters that take two columns in most terminals: East Asian wide characters and emoji. */
 const WIDE =
   /[\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60\uffe0-\uffe6\u{1f300}-\u{1faff}\u{20000}-\u{3fffd}]/u;
 /** Characters that are drawn over the character before them. */

@@ -177,7 +177,7 @@ export function thanksOf(
   return done && job !== null ? thanksTexts(job, status.totals, { homeFlag }) : [];
 }
 
-/** Returns the newest update of a job that did not count, with the reason. */
+/** Returns a line about the newest update that did not count, with the reason; no line if there is none. */
 function refusalText({ updates, jobs, job }: NodeStatus): string[] {
   const refused = updates.find(
     ({ code, outcome }) => outcome === 'restored' || (code !== null && !counts(code)),

@@ -33,7 +33,7 @@ export class NodeScreen {
   readonly #progress = new NodeProgress();
   readonly #paces: JobPace[] = [];
   #news: { at: number; text: string }[] = [];
-  /** Time at which a coordinator was last not connected, in milliseconds. */
+  /** Time at which the connection to a coordinator was last missing, in milliseconds. */
   #disconnectedAt = Number.NEGATIVE_INFINITY;
 
   constructor(context: Pick<Context, 'stderr' | 'clock'>, options: ScreenOptions) {

@@ -19,7 +19,10 @@ export function integer(min: number, max: number = Number.MAX_SAFE_INTEGER) {
   };
 }
 
-/** Commander parser of a checkpoint: the number of its round, or "best" for the lowest held-out loss. */
+/**
+ * Parses an option of commander that names a checkpoint: the number of its round, or "best" for the best
+ * checkpoint.
+ */
 export function roundOrBest(text: string): number | 'best' {
   if (text === 'best') return text;
   if (/^\d{1,9}$/.test(text)) return Number(text);

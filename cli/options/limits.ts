@@ -58,7 +58,7 @@ export function limitLines(limits: KeptLimits): string[] {
   });
 }
 
-/** Returns the keys of changes that a running node applies only after a restart. */
+/** Returns the keys of the changed limits that a running node applies only after a restart. */
 export function keysAtStart(changes: LimitChanges): string[] {
   return Object.entries(NODE_LIMITS).flatMap(([key, { field, atStart = false }]) =>
     atStart && field in changes ? [key] : [],

@@ -24,7 +24,7 @@ export interface NodeFacts {
   readonly role: 'node';
   readonly status: NodeStatus;
   readonly timeLeft: readonly TimeLeft[];
-  /** The option with which other commands find the home of the node; may be an empty text. */
+  /** The option with which other commands find the home of the node; an empty text if they need no option. */
   readonly homeFlag: string;
 }
 

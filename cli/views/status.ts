@@ -109,7 +109,10 @@ export function jobActivity(job: JobDetail): string | null {
   }
 }
 
-/** Returns a line with the newest and the best value of the metric that the job has chosen; nothing without such values. */
+/**
+ * Returns a line with the newest and the best value of the metric that the job has chosen; no line without
+ * such values.
+ */
 function tasksLines({ tasks }: JobSummary): string[] {
   const { metric = null, newest = null, best = null } = tasks ?? {};
   if (metric === null || newest === null || newest.value === null) return [];

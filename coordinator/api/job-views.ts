@@ -7,7 +7,7 @@ import type { CheckpointTasks, JobTasksView, SettingsChange } from './job-types.
 /** The results of a job's checkpoints. */
 export interface EvaluatedCheckpoints {
   readonly byRound: ReadonlyMap<number, CheckpointTasks>;
-  /** Round of the best checkpoint; null if it is not known. */
+  /** Round of the best checkpoint; null if no checkpoint has a value to compare. */
   readonly best: number | null;
 }
 

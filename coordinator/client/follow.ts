@@ -61,7 +61,8 @@ export async function* followEvents(
 }
 
 /**
- * Returns whether a job that paused itself has been paused ever since. Returns false if the operator paused it.
+ * Returns whether a job has paused itself at the event `pause`, and has stayed paused since. Returns false if
+ * the operator paused the job.
  * @param pause sequence number of the event `paused`
  * @throws the errors of `followEvents`; DAEMON_TIMEOUT after a minute without an answer
  */

@@ -55,7 +55,7 @@ export class Conflicts {
     }
   }
 
-  /** Restores the signed message of a recorded update; null if its payload is gone. */
+  /** Restores the signed message of a recorded update; null if the payload of the update has been deleted. */
   async #restore({ digest, size, evidence }: StoredUpdate): Promise<Uint8Array | null> {
     if (!lacksPayload(evidence)) return restoreEnvelope(evidence, new Uint8Array());
     try {

@@ -30,7 +30,10 @@ export const MAX_OVERSHOOT = 0.4;
  * other rows do. In this case, even the differences between honest nodes are larger than the gain.
  */
 const MIN_GAIN_SHARE = 0.25;
-/** Minimum number of exact effects for their median. With fewer, no overshoot is computed. */
+/**
+ * Minimum number of exact effects for a median. With fewer exact effects, the overshoot of updates is not
+ * computed.
+ */
 export const MIN_EXACT_EFFECTS = 3;
 
 /**

@@ -18,9 +18,9 @@ export const MAX_EVALUATIONS = 24;
 export const PERSONS_ALONE = 12;
 
 /**
- * The gate chooses the best of many merges, so a removal can look helpful by chance. This effect grows with
- * the removed fraction of the weight. Therefore a removal must lower the loss by more than the noise limit
- * times (1 + this number × removed fraction).
+ * Factor in the minimum by which the removal of persons from a merge must lower the loss: the noise limit
+ * times (1 + this factor × removed fraction of the weight). The gate chooses the best of many merges, so the
+ * removal of honest persons can look helpful by chance. This effect grows with the removed fraction.
  */
 const CHANCE_OF_CHOICE = 2;
 
@@ -267,7 +267,7 @@ class Attempts<Source, Merged> {
   }
 }
 
-/** Verdict on a merge of all updates at a lower outer rate. The key is the fraction of the job's outer rate. */
+/** Verdicts on a merge of all updates at a lower outer rate, by the fraction of the job's outer rate. */
 const VERDICTS = new Map([
   [FRACTIONS.half, 'half-rate'],
   [FRACTIONS.quarter, 'quarter-rate'],

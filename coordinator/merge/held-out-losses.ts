@@ -45,8 +45,9 @@ interface Prepared {
 }
 
 /**
- * Measures the held-out losses of a job as its coordinator does. The base and the held-out rows must have the digests that
- * the manifest names, so the coordinator need not publish them.
+ * Measures the held-out losses of a job as its coordinator does. Reads the base and the held-out rows from
+ * files of the user, so the coordinator need not publish the held-out rows. The digests of base and rows must
+ * be those in the manifest.
  */
 export class HeldOutLosses implements LossMeter {
   readonly #options: HeldOutOptions;

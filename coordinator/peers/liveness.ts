@@ -197,7 +197,10 @@ export class Liveness {
     this.#events.onGone(peer, reason);
   }
 
-  /** Returns the hold that a node keeps although its newest heartbeat names none; null if its hold ends. */
+  /**
+   * Returns the hold of a node whose newest heartbeat names no hold. Returns null if the node's hold ends
+   * now; otherwise the node has ended too many holds lately (HOLD_ENDS), and keeps the hold.
+   */
   #lastingHold(peer: string): Hold | null {
     const hold = this.#peers.get(peer)?.hold ?? null;
     return hold !== null && this.#holdEnds.take(peer, HOLD_ENDS) ? null : hold;

@@ -22,7 +22,10 @@ interface ProcessesDeps {
 export class Processes {
   readonly #deps: ProcessesDeps;
   readonly #runs: IdentityRuns;
-  /** Limits the recorded duplicates of each member. */
+  /**
+   * Limits how often a second process with the key of a member is recorded. The keys of the limiter are peer
+   * ids.
+   */
   readonly #duplicates: RateLimiter;
 
   constructor(deps: ProcessesDeps) {

@@ -20,7 +20,10 @@ import { listenerOf, type PublicPageOptions } from './settings.ts';
 export const CACHE_SECONDS = 10;
 /** Maximum number of requests from one network: an IPv4 address, or the first 64 bits of an IPv6 address. */
 export const NETWORK_QUOTA = { calls: 120, perMs: 60_000 };
-/** Maximum number of requests from all networks. All requests through a proxy on this machine have one address. */
+/**
+ * Maximum number of requests from all networks together. It is the only limit on requests through a proxy on
+ * this machine, because all these requests come from the address of the proxy.
+ */
 const TOTAL_QUOTA = { calls: 3000, perMs: 60_000 };
 /** Maximum number of requests for receipts from one network. */
 export const NETWORK_RECEIPTS_QUOTA = { calls: 10, perMs: 60_000 };

@@ -63,7 +63,10 @@ export class JobKeys {
     return this.#stored.id - 1;
   }
 
-  /** Encrypts bytes that only this coordinator can read, also after it was restored from a backup of this job. */
+  /**
+   * Encrypts bytes so that only this coordinator can read them, even after it was restored from a backup of
+   * this job.
+   */
   encryptOwn(bytes: Uint8Array): Uint8Array {
     return encryptHead(bytes, this.#job, this.#own(), this.#deps.randomBytes(NONCE_BYTES));
   }

@@ -12,7 +12,10 @@ import { proofsOf } from './job-record.ts';
  * 512 updates were merged. A page takes about 100 KiB, and at most 320 KiB.
  */
 const PAGES = 32;
-/** Time for which a page is kept, in milliseconds. The receipt of an update can change. */
+/**
+ * Time for which a page is kept, in milliseconds. After that, the page is read again, because the receipt of
+ * an update can have changed.
+ */
 const PAGE_MS = 10_000;
 /** Maximum number of decoded checkpoints in memory. One with 512 contributors takes about 150 KiB. */
 const CHECKPOINTS = 32;

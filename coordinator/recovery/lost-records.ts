@@ -19,8 +19,8 @@ export interface LostRecords {
   /** Checkpoints that the database lacks, oldest first. Each is the parent of the next, and the head names the last. */
   readonly checkpoints: readonly LostCheckpoint[];
   /**
-   * Digest of the checkpoint in the database that `checkpoints` continue from; null if checkpoints between
-   * them are missing.
+   * Digest of the parent of the first of `checkpoints`; null if the database lacks this parent. If
+   * `checkpoints` is empty, the digest of the head's checkpoint, which the database has.
    */
   readonly ancestor: string | null;
   /** All changes of the job's settings that the job has from now on, oldest first. */

@@ -104,7 +104,10 @@ async function roundsOf(folder: string): Promise<string[]> {
   return names.filter((name) => /^\d+$/.test(name)).sort((a, b) => Number(a) - Number(b));
 }
 
-/** Reads a signed message. Returns null if the file is missing or damaged, or if another peer has signed it. */
+/**
+ * Reads a message that this coordinator (`self`) has signed. Returns null if the file is missing or damaged,
+ * or if another peer has signed the message.
+ */
 async function readSigned<K extends 'checkpoint' | 'manifest'>(
   kind: K,
   path: string,

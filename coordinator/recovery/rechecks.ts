@@ -6,13 +6,20 @@ import type { Scrub } from './scrub.ts';
 /** Maximum time that the request of a peer waits for the check of a blob. */
 const ANSWER_MS = 5_000;
 /**
- * Time for which the result of a check is the answer for the same blob, instead of reading the blob again. A node that
- * got the answer `checking` asks again within this time, also if many other blobs had to be checked before.
+ * Time for which requests about a whole blob get the result of its last check, in milliseconds, so that the
+ * blob is not read again. A node that got the answer `checking` asks again within this time, even if many
+ * other blobs had to be checked before.
  */
 const WHOLE_MS = 10 * 60_000;
-/** The same time for a damaged blob. It is shorter, because the next attempt of the repair may succeed. */
+/**
+ * Time for which requests about a damaged blob get the result of its last check, in milliseconds. It is
+ * shorter than for a whole blob, because the next attempt to repair the blob may succeed.
+ */
 const DAMAGED_MS = 60_000;
-/** A check lasts longer than a slice, so the length of the slice has no effect. */
+/**
+ * Length of a slice for {@link FairTurns}, in milliseconds. It has no effect here, because every check takes
+ * longer than a slice.
+ */
 const SLICE_MS = 8;
 
 type Result = 'whole' | 'damaged';

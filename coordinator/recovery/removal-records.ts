@@ -17,7 +17,10 @@ interface SignedRecord {
   readonly envelope: Uint8Array | null;
 }
 
-/** Gives the signed records of removals to members, and keeps the records in memory. Signing one takes up to 6 ms. */
+/**
+ * Gives the signed records of removals to members. Keeps the signed records in memory, because signing one
+ * takes up to 6 ms.
+ */
 export class RemovalRecords {
   readonly #clock: Clock;
   readonly #limiter: RateLimiter;

@@ -15,7 +15,7 @@ const MAX_PROMPT_TOKENS = 512;
  * tokens, such as a user's message, gives these tokens as the prompt.
  */
 const BEGINNING_TOKENS = 24;
-/** Maximum number of characters of a row's beginning that people see. */
+/** Maximum number of characters that are stored as the text of a prompt from a held-out row. */
 const SHOWN_CHARACTERS = 2_000;
 /** Number of held-out rows whose beginnings are prompts, if the operator sets neither prompts nor a number. */
 const DEFAULT_ROWS = 3;

@@ -9,7 +9,10 @@ export type Admission =
   | { readonly kind: 'invite' }
   | { readonly kind: 'peers'; readonly peers: readonly string[] };
 
-/** A pause or stop that waits for the closed round. Older versions of this program stored no cause of a pause. */
+/**
+ * A pause or stop that takes effect when the closed round has ended. Older versions of this program stored no
+ * cause of a pause.
+ */
 export type StoredEnding =
   | Ending
   | { readonly phase: 'paused'; readonly reason: string; readonly cause?: undefined };

@@ -10,7 +10,7 @@ import { join } from 'node:path';
 /** Name of the template's file, as in a model folder of transformers. */
 export const CHAT_TEMPLATE_FILE = 'chat_template.jinja';
 
-/** Returns the path of the template in an adapter's folder; null if the adapter has none. */
+/** Returns the path of the chat template in an adapter's folder; null if the folder has none. */
 export async function adapterTemplate(folder: string): Promise<string | null> {
   const path = join(folder, CHAT_TEMPLATE_FILE);
   const isFile = await stat(path).then(

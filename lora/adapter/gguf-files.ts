@@ -30,7 +30,10 @@ export interface GgufFileOptions extends WriteGgufOptions {
   readonly type: WrittenType;
   /** Called with a warning for each known case in which llama.cpp's tokenizer gives other tokens than the model's own. */
   readonly onWarning?: (text: string) => void;
-  /** File of a chat template that replaces the base's templates in a model. @default null, the base's templates */
+  /**
+   * File of a chat template that replaces the base's templates in a merged model. @default null, the base's
+   * templates
+   */
   readonly template?: string | null;
 }
 

@@ -14,7 +14,7 @@ export interface MergeModelOptions {
   readonly base: string;
   /** Folder of a PEFT adapter. */
   readonly adapter: string;
-  /** Folder of the merged model: must not exist, or must be empty. */
+  /** Folder to write the merged model to. The folder must be empty, or must not exist yet. */
   readonly output: string;
   /** Folder where digests of bases are kept. @default SWARM_CACHE, else lora-swarm in the user's cache folder */
   readonly cacheDir?: string;

@@ -124,8 +124,8 @@ export function knownSaved(model: ModelShape, entries: readonly string[]): strin
 }
 
 /**
- * Returns whether the parameter lies in a module whose name ends with the entry. As in PEFT, the match may begin in the
- * middle of a path segment.
+ * Returns whether a parameter lies in a module whose name ends with an entry of modulesToSave. As in PEFT,
+ * the match may begin in the middle of a path segment.
  */
 function isUnder(parameter: string, entry: string): boolean {
   return parameter.includes(`${entry}.`);

@@ -62,7 +62,7 @@ export interface BlockedEntry {
    * codes, the first in its lower half. An 8-bit code q is stored as q + 128.
    */
   readonly codes: WeightEntry;
-  /** The factor of each block: float32 [outputs, blocks]. */
+  /** The scale by which the codes of each block are multiplied: float32 [outputs, blocks]. */
   readonly scales: WeightEntry;
 }
 

@@ -122,7 +122,10 @@ class Scorer {
   readonly losses = { lossSum: 0, tokens: 0, examples: [] as [number, number][] };
   readonly #executables: SizedExecutables;
   readonly #feeds: ReadonlyMap<string, Float32Array>;
-  /** Only a comparison needs the losses of the examples, whose memory grows with the data. */
+  /**
+   * Whether the loss of each example is kept. Only a comparison needs these losses, and their memory grows
+   * with the data.
+   */
   readonly #keepsExamples: boolean;
   readonly #size: { readonly batch: number; readonly length: number };
 

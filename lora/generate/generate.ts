@@ -46,7 +46,7 @@ export async function generate(bundle: ModelBundle, options: GenerateOptions): P
 }
 
 /**
- * Continues tokens, which contain all special tokens already. Otherwise as {@link generate}.
+ * Works like {@link generate}, but gets the prompt as tokens, with all special tokens.
  * @param options.endTokens token ids that end the text besides the tokenizer's end token. @default none
  */
 export async function continueTokens(

@@ -71,7 +71,10 @@ export function parseRope(json: Json): RopeConfig {
   return parseRopeFields(json, fields, readPositive(json, 'rope_theta', 10_000));
 }
 
-/** Returns the object that describes the rotary positions; empty if there is no scaling. */
+/**
+ * Returns the object of a config that describes the scaling of rotary positions; empty if there is no
+ * scaling.
+ */
 export function ropeFields(json: Json): Json {
   for (const field of ['rope_scaling', 'rope_parameters']) {
     const value = json[field] ?? {};

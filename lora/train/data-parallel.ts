@@ -58,7 +58,7 @@ interface MeasuredWorker {
   speed: number | null;
 }
 
-/** Computes gradients on this device and on workers together. */
+/** Computes the gradients of each batch on this device and on the workers' devices at the same time. */
 export class DataParallel {
   readonly #options: DataParallelOptions;
   #workers: MeasuredWorker[];

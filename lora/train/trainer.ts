@@ -41,7 +41,10 @@ export interface TrainRequest {
   rows: AsyncIterable<Row> | Iterable<Row>;
   /** Maximum number of optimiser steps to make. */
   steps: number;
-  /** Position of these steps in the job. @default the number of steps that the optimiser has made so far */
+  /**
+   * Position of the requested steps in the job. @default the number of steps that the optimiser has made so
+   * far
+   */
   position?: JobPosition;
   onProgress?: (progress: TrainProgress) => void;
   signal?: AbortSignal;

@@ -19,7 +19,10 @@ export function putBits(words: Uint32Array, position: number, value: number, wid
   }
 }
 
-/** Reads the 32 bits from `position` on, as a signed number. Two words past the end must be readable. */
+/**
+ * Reads the 32 bits from `position` on, as a signed number. `words` must end with two words after the
+ * payload, which `bytesToWords` adds.
+ */
 export function peekBits(words: Uint32Array, position: number): number {
   const word = position >>> 5;
   const offset = position & 31;

@@ -15,7 +15,7 @@ export const DEFAULT_DENOMINATOR_FLOOR = 0.25;
 export interface MergeOptions {
   readonly layout: UpdateLayout;
   /**
-   * Minimum of the number by which the sum of a coordinate is divided, as a share of the total weight.
+   * Smallest divisor of a coordinate, as a share of the total weight (see DEFAULT_DENOMINATOR_FLOOR).
    * @default 0.25
    */
   readonly denominatorFloor?: number;

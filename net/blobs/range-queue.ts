@@ -53,8 +53,8 @@ export class RangeQueue {
   }
 
   /**
-   * Returns the range that has been awaited for longest, among the ranges that are requested from one holder only and
-   * not from this peer.
+   * Returns a range to request from a second holder: the range that has been awaited for longest, among the
+   * ranges that are requested from one other holder only.
    */
   #second(peer: string): number | undefined {
     for (const [range, peers] of this.#asked) if (peers.size === 1 && !peers.has(peer)) return range;

@@ -49,7 +49,7 @@ const UNREAD_BYTES = LENGTH_PREFIX_BYTES + BLOB_HEADER_BYTES;
 export interface BlobServerDeps {
   streams: Streams;
   blobs: ResumableBlobs;
-  /** Blobs of another store. @default none */
+  /** Blobs of another store, which are served too. @default none */
   other?: OtherBlobs | undefined;
   clock: Clock;
   log: Logger;

@@ -43,7 +43,10 @@ export class InboundSlices {
     this.#turns = new FairTurns({ sliceMs: SLICE_MS }, { clock });
   }
 
-  /** Makes a connection wait for its turns. Does nothing for a connection without a socket. */
+  /**
+   * Makes a connection process its arriving bytes in slices of time. Does nothing for a connection without a
+   * socket.
+   */
   slice(peer: PeerId, connection: MultiaddrConnection): void {
     const socket = socketOf(connection);
     if (socket === undefined) return;

@@ -7,8 +7,9 @@ import { CODE_P2P_CIRCUIT, type Multiaddr } from '@multiformats/multiaddr';
 const NETWORK_GROUPS = 4;
 const GROUPS = 8;
 /**
- * An IPv4 address in IPv6 notation, which a listener on `::` can get. The IPv4 part is dotted
- * (MAPPED_DOTTED), or consists of two hexadecimal groups, as the package multiaddr writes it (MAPPED_GROUPS).
+ * Patterns of an IPv4 address in IPv6 notation. A listener on `::` can report such an address for a peer that
+ * connects over IPv4. The IPv4 part is dotted (MAPPED_DOTTED), or consists of two hexadecimal groups, as the
+ * package multiaddr writes it (MAPPED_GROUPS).
  */
 const MAPPED_DOTTED = /^::ffff:([\d.]+)$/;
 const MAPPED_GROUPS = /^::ffff:([0-9a-f]{1,4}):([0-9a-f]{1,4})$/;

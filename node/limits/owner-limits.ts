@@ -12,7 +12,7 @@ import type { NodePolicy } from './policy.ts';
 
 export interface OwnerLimitsOptions {
   readonly home: string;
-  /** Limits that apply if neither the options of the start nor the home set them. */
+  /** Limits that apply if they are set neither by options at the start of the node nor in the home. */
   readonly defaults: NodePolicy;
   /**
    * Limits from the options with which the node was started. Each of them overrides the limit in the home, until the
@@ -48,8 +48,8 @@ interface OwnerLimitsDeps {
 const POLICY = ['maxBaseBytes', 'maxDiskBytes', 'maxMemoryBytes'] as const;
 
 /**
- * The limits of a machine's owner: from the options of the start, from the home, and from orders to the
- * running node.
+ * The limits that the owner of the machine has set: with options at the start of the node, in the node's
+ * home, and with orders to the running node.
  */
 export class OwnerLimits {
   readonly pauses = new Pauses();
@@ -58,7 +58,7 @@ export class OwnerLimits {
   readonly #options: OwnerLimitsOptions;
   readonly #deps: OwnerLimitsDeps;
   readonly #file: LimitsFile;
-  /** Limits from the options of this start that the owner has not changed since. */
+  /** Limits from options at this start of the node that the owner has not changed since. */
   #given: KeptLimits;
   #watch: MachineWatch | null = null;
   #control: NodeControl | null = null;
@@ -90,7 +90,7 @@ export class OwnerLimits {
     return this.#watch?.isPolite ?? false;
   }
 
-  /** Applies the pauses, and watches the machine from now on. */
+  /** Starts to pause and resume the node as its limits and the state of the machine demand. */
   async start(node: LimitedNode): Promise<void> {
     const { clock, log } = this.#deps;
     const { polite = false } = this.#options;

@@ -106,7 +106,7 @@ function tokenBytesOf({ rounds, training, data }: Manifest): number {
 interface PolicyCheck {
   /** @default one trainer process */
   readonly trainers?: Trainers | undefined;
-  /** Manifests of the jobs that the node trains at the same time. @default none */
+  /** Manifests of the node's other jobs. @default none */
   readonly others?: readonly Manifest[];
 }
 

@@ -149,7 +149,7 @@ export function isDone(state: NodeState): boolean {
 }
 
 /**
- * Returns the event of a failed effect.
+ * Returns the event that reports a failed effect to the state machine.
  * @param jitter random number, uniform in [0, 1)
  */
 export function failureEvent(effect: MainEffect, reason: string, jitter: number): NodeEvent {

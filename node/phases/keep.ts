@@ -12,7 +12,8 @@ import { nodeError } from '../errors.ts';
 const KEEPERS = 16;
 
 /**
- * Fetches and keeps the signed checkpoint of a head. In a large swarm, only some nodes keep each checkpoint.
+ * Fetches and keeps the signed checkpoint of a head. In a large swarm, a random choice decides whether this
+ * node keeps the checkpoint, so that about KEEPERS nodes have it.
  * @throws SwarmError CHECKPOINT_UNTRUSTED, and the errors of the request
  */
 export async function keepCheckpoint(context: PhaseContext, head: Head, signal: AbortSignal): Promise<void> {

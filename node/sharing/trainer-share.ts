@@ -29,7 +29,7 @@ export interface RoundOptions {
 
 export interface TurnOptions<T> {
   readonly turn?: TurnWork | undefined;
-  /** Called when the turn begins. */
+  /** Called when the turn of the job begins. */
   readonly onTurn: () => void;
   /**
    * Uses the trainer.

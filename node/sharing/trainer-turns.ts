@@ -37,7 +37,7 @@ export interface TurnWork {
 
 /** A turn of a user. */
 export interface Turn {
-  /** Ends the turn. The user must call it. */
+  /** Ends the turn. The user that has the turn must call this function when its work is done. */
   readonly end: () => void;
   /**
    * Returns whether the user should interrupt its work and end the turn, because another user would otherwise miss its

@@ -69,7 +69,10 @@ export class NodeStore implements UnusedBlobs {
   readonly jobFiles: JobFiles;
   /** Totals of this home: work and traffic. */
   readonly totals: Totals;
-  /** Origins of the blobs, which decide who may get them back. */
+  /**
+   * The coordinators that supplied each blob. The node uses and serves a blob only in the jobs of these
+   * coordinators.
+   */
   readonly origins: BlobOrigins;
   /** Messages that the coordinators have signed. */
   readonly kept: KeptRecords;

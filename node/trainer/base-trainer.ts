@@ -51,7 +51,7 @@ export interface BaseTrainerDeps extends TrainingProcessDeps {
 interface Loading extends ChosenDevices {
   readonly job: JobToTrain;
   readonly memory: MemoryEstimate;
-  /** Resolves when the processes of other bases that must free their memory have ended. */
+  /** Resolves when the trainer processes that were ended to free memory for this job have exited. */
   readonly ended: Promise<unknown>;
   /**
    * Bytes of weights that the trainer processes of other bases map from files. The system counts these bytes as available

@@ -110,8 +110,8 @@ export async function fitJob(
 }
 
 /**
- * Estimates the memory of all trainer processes of a job. If gradient checkpointing is decided automatically, the
- * estimate is for a job that does not have to save memory.
+ * Estimates the memory of all trainer processes of a job. If gradient checkpointing is `auto`, the estimate
+ * is for a machine with enough memory, where `auto` turns gradient checkpointing on only with 4 base bits.
  * @throws SwarmError LORA_* if the job does not fit its base
  */
 export async function memoryWanted(

@@ -46,8 +46,8 @@ export interface NodeTrainer {
    */
   prepare(manifest: Manifest, options: { signal: AbortSignal }): Promise<AdapterLayout>;
   /**
-   * Deletes the files derived from all bases that are not in `bases`. Stops the trainer process first if it has loaded
-   * another base.
+   * Deletes the files that were derived from bases outside `bases`. First ends the trainer processes that
+   * have loaded such a base.
    */
   keepBases(bases: ReadonlySet<string>): Promise<void>;
   /** @throws SwarmError TRAINER_DIED or another error of training, or the signal's reason */

@@ -14,8 +14,8 @@ import { KEPT_PROOFS, keepProof } from './proofs.ts';
 import { WitnessBlobs, type WitnessBlobsDeps } from './witness-blobs.ts';
 
 /**
- * Number of looks that the witness skips after a failure, so that it does not ask an overloaded coordinator
- * again at once.
+ * Number of calls of `follow` that do nothing after a failure, so that the witness does not ask an overloaded
+ * coordinator again at once.
  */
 const SKIPPED_LOOKS = 15;
 

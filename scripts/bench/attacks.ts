@@ -29,7 +29,10 @@ const texts: Record<AttackKind, string> = {
   bursts: 'finding 10, at the same moment: 525 identities call all methods at once',
   refusals: 'finding 13: signed updates of 8,000 unknown keys on one connection per address',
 };
-/** Attacks whose messages are all refused, so that the processor time per message can be measured. */
+/**
+ * Attacks whose messages are all refused. For these attacks, the benchmark measures the refused messages per
+ * second of processor time.
+ */
 const floods: readonly AttackKind[] = ['gossip', 'refusals'];
 /**
  * Numbers of loopback addresses that the attackers use. Each attack runs once with each of these numbers.
@@ -60,7 +63,7 @@ interface Attack {
   addresses: number;
   alone: Measured;
   attacked: Measured;
-  /** Measured during the second period of the attack, which is as long as the first. */
+  /** Measurements of the second period of the attack, which is as long as the first period. */
   later: Measured;
   /** Memory of the process just before the attack. */
   memoryBytes: number;

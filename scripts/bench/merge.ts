@@ -111,8 +111,9 @@ function retainedGrowth(layout: UpdateLayout, encoded: readonly Uint8Array[], pr
 }
 
 /**
- * Returns a function that measures the reachable heap and buffers. V8 frees dead buffers in the background, so a reading
- * right after a collection may still count the last updates.
+ * Returns a function that measures the reachable heap and buffers. V8 frees dead buffers in the background,
+ * so a reading right after a collection may still count the last updates. The function therefore collects
+ * garbage until two readings are equal.
  */
 function liveBytes(): () => number {
   setFlagsFromString('--expose-gc');

@@ -174,8 +174,8 @@ export class Books {
   }
 
   /**
-   * Returns a row of a peer's part. Two offsets never give the same row if one of them is below `longest` and
-   * the other is not.
+   * Returns a row of a peer's part. Rows of an interval have offsets below `longest`, and rows that were
+   * assigned to no node have larger offsets. A row of the first kind is never also a row of the second kind.
    */
   #rowOf(peer: string, round: number, offset: number, longest: number): Row {
     const part = Math.floor(this.#rows.length / this.#peers.length);

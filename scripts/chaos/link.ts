@@ -91,7 +91,10 @@ export class Link {
   }
 }
 
-/** Sockets of which bytes were dropped. */
+/**
+ * Sockets from which a link has dropped bytes. Their streams are broken, so the link closes them when it
+ * opens again.
+ */
 const lossy = new WeakSet<Socket>();
 
 /** Returns a TCP port that is free now. */

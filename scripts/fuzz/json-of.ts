@@ -1,8 +1,9 @@
 import * as dagCbor from '@ipld/dag-cbor';
 
 /**
- * Returns the JSON text of an input. An input that is CBOR gives its value as JSON, because the changes of CBOR can replace
- * whole values. Any other input is the text itself.
+ * Returns the JSON text of an input of the fuzz test. If the input is CBOR, encodes its value as JSON.
+ * Examples are CBOR, because the fuzz test can replace whole values in CBOR. Any other input is the text
+ * itself.
  */
 export function jsonOf(bytes: Uint8Array): string {
   try {

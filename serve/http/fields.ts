@@ -2,7 +2,7 @@ import { z } from 'zod';
 import type { Choice } from '../answers/choice.ts';
 import { serveError } from '../errors.ts';
 
-/** Maximum number of alternatives that a request may ask for with each token. */
+/** Maximum number of alternative tokens whose log-probabilities a request may ask for at each position. */
 export const MAX_TOP_LOGPROBS = 20;
 /** Maximum number of choices per prompt. */
 const MAX_CHOICES = 16;

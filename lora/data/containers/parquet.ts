@@ -27,7 +27,7 @@ const MAX_GROUP_ROWS = 2 * 2 ** 20;
 const MAX_PAGE_BYTES = 64 * 1024 * 1024;
 /** Minimum size of a file: the magic numbers at both ends and the length of the footer. */
 const MIN_FILE_BYTES = 12;
-/** Number of rows per batch. A large group is converted one batch at a time. */
+/** Number of rows per batch. A large row group is converted one batch at a time. */
 const BATCH_ROWS = 1000;
 
 const inflate =

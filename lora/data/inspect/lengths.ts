@@ -1,6 +1,6 @@
 /**
- * Maximum length that has its own counter, which is the maximum row length of a job. Longer samples are rare, so their
- * lengths are kept in a list.
+ * Samples up to this length, in tokens, are counted with one counter for each length. It is the maximum row
+ * length of a job. Longer samples are rare, so their lengths are kept in a list.
  */
 const MAX_COUNTED = 131_072;
 const BINS = 12;

@@ -27,8 +27,8 @@ type Sides = 'strip' | 'lstrip' | 'rstrip';
 export class PythonInterpreter extends Interpreter {
   #steps = 0;
   /**
-   * Expressions whose values are the lists that loops iterate over. Each item of such a list counts as steps, even if
-   * the body of the loop is empty.
+   * Expressions whose values are the lists that loops iterate over. Each item of such a list counts as
+   * STEPS_PER_ITEM steps, even if the body of the loop is empty.
    */
   readonly #loops = new WeakSet<Node>();
 

@@ -18,7 +18,7 @@ export interface RenderOptions {
   /** Receives the examples that cannot be rendered. */
   report: RowReport;
   /**
-   * Whether a conversation whose earlier turns the template rewrites is reported as a bad row. Otherwise,
+   * Whether a conversation is reported as a bad row if the template rewrites its earlier turns. Otherwise,
    * such a conversation ends the run with DATA_TEMPLATE.
    * @default false
    */

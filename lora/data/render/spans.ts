@@ -7,11 +7,12 @@ export interface Span {
 }
 
 /**
- * Tokenises `text` and marks the tokens inside the spans. A token that crosses the start of a span counts as inside; a
- * token that crosses its end does not. As in TRL's completion masks, the text before a boundary is also tokenised alone,
- * and the boundary lies where these tokens end or first differ from those of the whole text.
- * @returns `trained`: 1 for each token inside the spans, 0 for all others; `merged`: the number of boundaries that lie
- * inside a token
+ * Tokenises `text` and marks the tokens inside the spans. A token that crosses the start of a span counts as
+ * inside; a token that crosses its end does not. As in TRL's completion masks, the text before each boundary
+ * of a span is also tokenised alone. The boundary lies where the tokens of this shorter text end, or first
+ * differ from the tokens of the whole text.
+ * @returns `trained`: 1 for each token inside the spans, 0 for all others; `merged`: the number of boundaries
+ *   that lie inside a token
  */
 export function tokeniseSpans(
   text: string,

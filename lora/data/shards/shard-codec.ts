@@ -80,7 +80,7 @@ export interface ShardLayout {
   readonly sequenceLength: number;
   /** Number of bytes of an id or a label. */
   readonly width: 2 | 4;
-  /** Offset of the rows in the shard. */
+  /** Position of the first row in the shard, in bytes. */
   readonly start: number;
 }
 

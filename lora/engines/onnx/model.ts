@@ -161,9 +161,10 @@ class LoweredGraph {
   }
 
   /**
-   * Adds a slice of rows of a float32 weight; returns false for any other node. On the processor the slice is a range of
-   * the weight file, without a copy. On a GPU the bounds are not constants, so rows are copied when needed. onnxruntime
-   * would compute a constant slice once and keep it on the device beside the weight.
+   * Adds a slice of rows of a float32 weight; returns false for any other node. On the processor, the slice
+   * is a range of the weight file, without a copy. On a GPU, the bounds of the slice are variables, so
+   * onnxruntime copies the rows for each use. With constant bounds, it would compute the slice once and keep
+   * it on the device beside the weight.
    */
   #addWeightRows(node: GraphNode, [output]: readonly string[]): boolean {
     const weight = this.#weights.get(node.inputs[0]!);

@@ -148,9 +148,9 @@ function scaledProduct(tf: TensorFlow, a: Value, b: Value, attributes: ScaledPro
 }
 
 /**
- * Looks up rows of a table [V, C] by ids of any shape [..] → [.., C]. Avoids tf.gather, which in the packages for
- * Node.js fetches the ids from the device at every call to check them. That check is not needed, because ids.ts has
- * checked the ids before they were sent.
+ * Looks up rows of a table [V, C] by ids of any shape [..] → [.., C]. Avoids tf.gather, which in the packages
+ * for Node.js fetches the ids from the device at every call to check them. That check is not needed, because
+ * ids.ts has checked the ids before they were sent to the device.
  */
 function rowsOf(tf: TensorFlow, table: Value, ids: Value): Value {
   return tf.gatherND(table, tf.expandDims(ids, -1));

@@ -17,8 +17,8 @@ const SHORTEST_ROW = 64;
 /** Maximum size of the logits of one run, in bytes. */
 const LOGITS_BYTES = 64 * 2 ** 20;
 /**
- * Graphs are compiled for these shares of the maximum number of positions with logits. A run with few such positions
- * uses a small graph, and computes few unneeded logits.
+ * Sizes of the compiled graphs, as fractions of the maximum number of positions whose logits one run
+ * computes. A run that needs few logits uses a small graph, so that it computes few unneeded logits.
  */
 const SHARES = [1 / 8, 1 / 4, 1 / 2, 1];
 

@@ -1,6 +1,6 @@
 /**
- * Entry of a process that evaluates an adapter on tasks, or generates samples with it. The engine blocks its thread while it computes. In a process of
- * its own, it does not delay a coordinator's messages.
+ * Entry of a process that evaluates an adapter on tasks, or generates samples with it. The engine blocks the
+ * thread in which it computes. In a separate process, it does not delay the messages of a coordinator.
  */
 import { setPriority } from 'node:os';
 import { serveCalls } from '../../../common/workers/calls.ts';

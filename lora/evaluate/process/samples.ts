@@ -11,7 +11,10 @@ const SAMPLING = { temperature: 0.8, topP: 0.95, seed: 0 };
 /** Maximum number of characters of a continuation. A vocabulary can contain tokens of hundreds of characters. */
 const MAX_CHARACTERS = 2_000;
 
-/** Continues prompts with a base and an adapter, and if asked with the base alone. Equal requests give equal texts. */
+/**
+ * Continues prompts with a base and an adapter. If `withBase` is set, also continues them with the base
+ * alone. Equal requests give equal texts.
+ */
 export async function generateSamples(
   { prompts, maxTokens, withBase, ...options }: SampleRequest,
   signal: AbortSignal,

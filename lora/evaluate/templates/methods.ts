@@ -1,4 +1,4 @@
-/** Python's methods of texts, lists and dictionaries, as far as templates may call them. */
+/** The methods of Python's texts, lists and dictionaries that templates may call. */
 import { splitWords, strip, stripEnd, stripStart } from '../python/text.ts';
 import { isEqual, isTrue, type PythonValue, str } from '../python/values.ts';
 import { TemplateProblem } from './problem.ts';

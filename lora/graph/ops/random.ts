@@ -11,8 +11,8 @@ export const UNIFORM_STEPS = {
   row: 0x85ebca6b,
   column: 0xc2b2ae35,
   /**
-   * Added to the multiples before they are hashed for the second factor of `uniform`. Otherwise, both factors
-   * would have the same hashes.
+   * A number for the second factor of `uniform`. It is added to the multiples before they are hashed, because
+   * otherwise both factors would have the same hashes.
    */
   factor: 0x27d4eb2f,
 } as const;

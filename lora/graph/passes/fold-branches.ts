@@ -84,9 +84,9 @@ function isPlainGemm(node: GraphNode | null | undefined): node is Gemm {
 }
 
 /**
- * Returns whether folding saves memory traffic. Adding the branch to a result of N rows copies the result, then reads
- * and writes it. Folding does the same to the weight. Over the forward and backward pass, N·(in + out) values are moved
- * without folding, and 2·in·out values with folding.
+ * Returns whether folding saves memory traffic. Without folding, the branch is added to a result of N rows,
+ * which moves N·out values in the forward pass and N·in values in the backward pass. With folding, it is
+ * added to the weight, which moves in·out values in each of the two passes.
  */
 function savesPasses({ x, base }: LowRankSum): boolean {
   const [rows, width] = x.shape as readonly [number, number];
@@ -109,7 +109,10 @@ function fold(copy: GraphCopy, { x, base, low, high, sum }: LowRankSum): void {
   copy.replace(high as unknown as GraphNode, copy.graph.repeat(node, [left, folded, ...rest]));
 }
 
-/** Appends a matrix product whose result has the shape of `like`, even if the graph already has an equal product. */
+/**
+ * Appends a matrix product whose result has the shape of `like`. Appends it even if the graph already has an
+ * equal product, so that each use computes W + U·V itself and frees it immediately.
+ */
 function gemm(
   copy: GraphCopy,
   like: Tensor,

@@ -110,7 +110,10 @@ export const gpt2: Architecture<Gpt2Config> = {
     return source.linear(HEAD, norm(x, 'transformer.ln_f'));
   },
 
-  /** Files saved from the model without its head, such as OpenAI's own, do not have the prefix `transformer.`. */
+  /**
+   * Adds the prefix `transformer.`, which is missing in files of the model without its head, such as OpenAI's
+   * own.
+   */
   canonicalName: (name) => (/^(transformer|lm_head)\./.test(name) ? name : `transformer.${name}`),
 
   /** Recognises the causal masks, which old files contain as tensors. */

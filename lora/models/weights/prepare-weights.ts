@@ -91,8 +91,9 @@ function layOut(model: ModelShape, bits: BaseBits) {
 }
 
 /**
- * Lists the weights of all linear modules except the output head. The head always has 8 bits. With fewer bits, the
- * logits of tokens with similar probabilities could swap their order. A tied head is also the embedding table.
+ * Returns the names of the weights that may have fewer than 8 bits: those of all linear modules except the
+ * output head. The head always has 8 bits, because with fewer bits, the logits of tokens with similar
+ * probabilities could swap their order.
  */
 function quantisable({ architecture, config }: ModelShape): Set<string> {
   const modules = architecture.linearModules(config).filter(({ name }) => name !== architecture.head);

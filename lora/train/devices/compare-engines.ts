@@ -85,8 +85,8 @@ export function predictedSpeed(
 }
 
 /**
- * Says which format an engine lacks, as text to follow the engine's name: "cannot compute in float16". Returns null if
- * the engine supports both formats.
+ * Says which of the requested formats (base bits, precision) an engine lacks, as text to follow the engine's
+ * name, such as "cannot compute in float16". Returns null if the engine supports the requested formats.
  */
 export function missingFormat(
   { engine, speed }: Pick<EngineProbe, 'engine' | 'speed'>,

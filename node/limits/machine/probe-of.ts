@@ -6,7 +6,10 @@ import { macosProbe } from './macos.ts';
 import type { MachineProbe, ProbeDeps } from './probe.ts';
 import { windowsProbe } from './windows.ts';
 
-/** Time limit of a program, in milliseconds. PowerShell takes a few seconds on a slow machine. */
+/**
+ * Time limit of a program that a probe runs, in milliseconds. PowerShell takes a few seconds on a slow
+ * machine.
+ */
 const PROGRAM_MS = 20_000;
 /** Maximum output of a program in bytes. PowerShell lists a thousand processes in about 150 KB. */
 const OUTPUT_BYTES = 4 * 1024 * 1024;
