@@ -7,5 +7,5 @@ export type DatabaseSync = Sqlite.DatabaseSync;
 const sqlite = process.getBuiltinModule?.('node:sqlite');
 if (sqlite === undefined) throw nodeTooOld(process.versions.node);
 
-/** SQLite's database of Node.js. */
+/** The class of Node.js for SQLite databases. */
 export const { DatabaseSync } = sqlite;

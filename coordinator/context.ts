@@ -81,8 +81,8 @@ export interface RoundMeter {
  * - `half-rate`, `quarter-rate`: the merge passed with a half or a quarter of the outer rate
  * - `removed`: the merge passed without the updates of some persons
  * - `refused`: no variant of the merge passed
- * - `rolled-back`: the held-out loss is too far above the lowest loss, so the coordinator
- *   goes back to this checkpoint
+ * - `rolled-back`: the held-out loss is too far above that of the lowest checkpoint, so the coordinator
+ *   rolls back to the lowest checkpoint
  */
 export type GateVerdict = 'passed' | 'half-rate' | 'quarter-rate' | 'removed' | 'refused' | 'rolled-back';
 
@@ -161,9 +161,9 @@ export interface StepsMade {
   readonly optimizer: AdamWState;
   /** Number of optimiser steps that were made. */
   readonly steps: number;
-  /** Number of rows on which these steps trained. */
+  /** Number of rows on which the steps were made. */
   readonly rows: number;
-  /** True if all steps were made, or if no rows were left. False if training was stopped before. */
+  /** True if all requested steps were made, or if no rows were left. False if the audit was stopped earlier. */
   readonly isComplete: boolean;
 }
 

@@ -4,9 +4,9 @@ import { countOf, formatBytes, formatCount, formatDuration } from '../common/tex
 /** The work of a node for one job. */
 interface JobWork {
   readonly job: string;
-  /** Number of updates that count. */
+  /** Number of the node's updates that count, or may still count, in a merge. */
   readonly accepted: number;
-  /** Number of updates that do not count. */
+  /** Number of the node's updates that do not count in a merge, for example because the coordinator refused them. */
   readonly refused: number;
   readonly tokens: number;
   readonly seconds: number;

@@ -63,12 +63,12 @@ const UNWANTED_PER_POINT = 64;
  */
 export const LOWEST_SOFT_SCORE = -40;
 /**
- * Number of peers whose numbers of unwanted and accepted messages are kept. If there are more peers, those without a
- * connection are forgotten.
+ * Maximum number of peers whose unwanted and accepted messages the gate counts. If there are more peers, the gate forgets
+ * the counts of peers without a connection.
  */
 const COUNTED_PEERS = 4096;
 
-/** The members of `@libp2p/gossipsub` 17.1.1 that the gate uses and that its published type leaves out. */
+/** The members of `@libp2p/gossipsub` 17.1.1 that the gate uses, but that gossipsub's published type leaves out. */
 export interface GatedRuntime {
   handleReceivedRpc(from: PeerId, rpc: RPC): Promise<void>;
   acceptFrom(peer: string): boolean;

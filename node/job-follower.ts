@@ -39,7 +39,7 @@ export interface FollowOptions extends JobTarget {
   readonly keyFolder?: string;
   /** Version of this program that other peers see. @default the package's version */
   readonly version?: string;
-  /** Milliseconds between two questions for the newest head. @default 5,000 */
+  /** Milliseconds between two requests for the newest head. @default 5,000 */
   readonly lookMs?: number;
   readonly signal: AbortSignal;
 }

@@ -56,7 +56,10 @@ export const MEASURED_ROWS = 64;
 /** Maximum number of batches in one request `measure`: four of random rows, and one of rows of the update's author. */
 export const MEASURED_BATCHES = 5;
 
-/** Maximum number of checkpoints, of receipts, and of settings in an answer to `recall`. A node keeps no more of each job. */
+/**
+ * Maximum number of checkpoints, of receipts, and of changes of settings in an answer to `recall`. A node keeps no more
+ * than this number of changes of settings for each job.
+ */
 export const RECALLED_MESSAGES = 64;
 /** Maximum number of proofs in an answer to the request `record`. Each takes about 1.5 KiB, and at most 5 KiB. */
 export const PROOFS_PER_ANSWER = 64;

@@ -239,7 +239,10 @@ export const rpcMethods = {
       residual: z
         .strictObject({ digest: digestSchema, size: z.int().positive().max(RESIDUAL_BYTES) })
         .nullable(),
-      /** Proofs of the contributors, from `first` on; null for an update that the coordinator does not have. */
+      /**
+       * For each contributor of the checkpoint, from number `first` on: the proof of its update. Null if the coordinator
+       * does not have the update.
+       */
       proofs: z
         .array(z.strictObject({ evidence: envelope, receipt: envelope.nullable() }).nullable())
         .max(PROOFS_PER_ANSWER),

@@ -11,8 +11,8 @@ import { registryError } from './errors.ts';
 import type { AdapterVersion } from './version.ts';
 
 /**
- * Maximum age of an unfinished folder, in milliseconds. A process that was killed has left older unfinished
- * folders behind.
+ * Age in milliseconds from which an unfinished folder is deleted. The process that made such an old folder was probably
+ * killed.
  */
 const ABANDONED_MS = 24 * 60 * 60 * 1000;
 /** Beginning of the names of folders in which uploads and downloads keep their files. */

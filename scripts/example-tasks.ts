@@ -15,7 +15,7 @@ function pick<T>(from: readonly T[]): T {
   return from[random.integer(from.length)]!;
 }
 
-/** Returns different items in a random order. */
+/** Draws `count` different items from a list, in a random order. */
 function draw<T>(from: readonly T[], count: number): T[] {
   const rest = [...from];
   return Array.from({ length: count }, () => rest.splice(random.integer(rest.length), 1)[0]!);

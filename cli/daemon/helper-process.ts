@@ -18,7 +18,7 @@ const LAST_LINES = 12;
 const STOP_MS = 6_000;
 
 export interface HelperOptions {
-  /** Shown to the user: "coordinator", "node otter". */
+  /** Name of the process that the user sees, such as "coordinator" or "node otter". */
   name: string;
   /** Arguments of `lora-swarm`. They include `--json`, so that the output can be parsed. */
   arguments: readonly string[];

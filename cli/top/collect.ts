@@ -7,7 +7,7 @@ import type { Choice, CoordinatorFacts, NodeFacts } from './state.ts';
 
 /** Types of events from which the loss curve and the table of rounds are made. */
 const HISTORY = ['checkpoint', 'null-round', 'rolled-back'];
-/** Minimum number of newest events that each list keeps. The loss curve has far fewer columns. */
+/** Minimum number of newest events that each list keeps. The loss curve on the screen shows far fewer points. */
 const KEPT = 2_000;
 /** Number of events in the first request for the list of events. Later requests load only new events. */
 const FIRST_EVENTS = 500;

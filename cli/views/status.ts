@@ -13,7 +13,7 @@ import type { CoordinatorStatus, JobDetail, JobSummary } from '../../index.ts';
 import { SWARM } from '../command-name.ts';
 import { changeText } from './events.ts';
 
-/** Returns the status of a coordinator, which fits on one screen. */
+/** Returns the status of a coordinator as lines of text that fit on one screen. */
 export function coordinatorLines(status: CoordinatorStatus, url: string): string[] {
   const { sent, received } = status.traffic;
   return [

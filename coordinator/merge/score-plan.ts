@@ -29,9 +29,9 @@ export const MIN_OWN_ROWS = 8;
  */
 export const MAX_OWN_ROWS = 64;
 /**
- * Ratio of additional rows between doubtful and other authors. Every update is scored on MIN_OWN_ROWS rows of
- * its author's interval. If the cost allows more rows, an update of a doubtful author gets four times as many
- * additional rows as another update.
+ * Factor by which an update of a doubtful author gets more additional rows than other updates. Every update is scored on
+ * at least MIN_OWN_ROWS rows of its author's interval. All further rows, as far as the budget allows them, are
+ * additional.
  */
 const DOUBT_FACTOR = 4;
 

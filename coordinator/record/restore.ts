@@ -83,7 +83,10 @@ export function restoreState(context: RunContext, head: Head): JobState {
   return { ...base, ...inRound, phase: delivered.length > 0 ? 'collecting' : 'training', current, present };
 }
 
-/** Adds the cause that an older version did not store. The operator ordered most pauses that wait for a closed round. */
+/**
+ * Adds the cause of a pause that an older version stored without a cause. The cause is `operator` if it is unknown,
+ * because the operator ordered most pauses that wait for the end of a round.
+ */
 function withCause(ending: StoredEnding): Ending {
   if (ending.phase !== 'paused') return ending;
   return { ...ending, cause: ending.cause ?? (isDiskFull(ending) ? 'disk-full' : 'operator') };

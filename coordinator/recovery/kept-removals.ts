@@ -8,7 +8,10 @@ import { type MissingRemovals, missingRemovals, restoreRemovals } from './lost-r
 
 /** Minimum time between two requests to a member that has not answered. */
 const RETRY_MS = 60_000;
-/** Maximum number of remembered members. In an open job, one person can have any number of members. */
+/**
+ * Maximum number of remembered members. The limit bounds the memory, because one person can join an open job with any
+ * number of members.
+ */
 const REMEMBERED = 8192;
 
 interface Deps extends Pick<CoordinatorDeps, 'network' | 'clock' | 'log'> {

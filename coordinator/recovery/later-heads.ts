@@ -13,7 +13,10 @@ import { type LostRecords, lostRecords } from './lost-records.ts';
 
 /** Maximum number of nodes that the coordinator asks for the records that it has lost. */
 const ASKED_NODES = 16;
-/** Time during which further nodes can connect before the coordinator asks them, so that it finds the newest head. */
+/**
+ * Time for which the coordinator waits for further nodes before it asks the connected nodes for lost records. With more
+ * nodes, it is more likely to find the newest head.
+ */
 const GATHER_MS = 2_000;
 /** Minimum time between two recovery attempts for one job, because a node can claim a later head again and again. */
 const RETRY_MS = 10_000;

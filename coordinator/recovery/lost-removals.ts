@@ -18,7 +18,7 @@ const REASON_CHARACTERS = 200;
 const SHORT_REASON_CHARACTERS = 50;
 
 const time = z.int().nonnegative();
-/** The content of a record: the revoked invites and the bans of a job. */
+/** The content of a record of removals: the revoked invites and the bans of a job. */
 export const removalsContentSchema = z.strictObject({
   invites: z.array(z.strictObject({ id: z.string().max(32), revokedAt: time })).max(INVITES),
   shared: z.strictObject({ revokedAt: time, tokenDigest: z.string().max(64) }).nullable(),

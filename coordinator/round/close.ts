@@ -114,7 +114,10 @@ export function deadlineOf({ openedAt, deadlineMs, notBefore }: Round): number {
   return Math.max(openedAt + deadlineMs, notBefore);
 }
 
-/** Returns the patience (see PATIENCE_FACTOR) in milliseconds; null if no arrival has been measured. */
+/**
+ * Returns the patience of a round (see PATIENCE_FACTOR) in milliseconds; null if `arrivals` contains no arrival of an
+ * update.
+ */
 export function patienceMs(number: number, { present, arrivals }: Timing): number | null {
   const counted = counting(arrivals, present);
   const measured = percentile75(counted.filter(({ round }) => round < number));

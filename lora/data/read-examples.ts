@@ -23,7 +23,10 @@ export interface ReadExamplesOptions {
    */
   columns?: Columns;
   signal?: AbortSignal;
-  /** Counts rows. `renderExamples` must get the same report. The caller checks its share of bad rows at the end. */
+  /**
+   * Counts rows and bad rows. `renderExamples` must get the same report. The caller checks the report's share of bad
+   * rows at the end.
+   */
   report: RowReport;
   /** Receives the number of bytes read so far, approximate for Parquet, and the size of all files in bytes. */
   onProgress?: (done: number, total: number) => void;

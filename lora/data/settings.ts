@@ -57,7 +57,10 @@ export function readingOf({
   return { format, columns };
 }
 
-/** Opens a renderer for a model folder with these settings. @throws TEMPLATE_UNREADABLE */
+/**
+ * Opens the renderer that converts examples to tokens with the tokenizer and chat template of a model folder.
+ * @throws TEMPLATE_UNREADABLE
+ */
 export function rendererFor(
   { template, templateVariables, trainOn }: DataSettings,
   { dir, now }: { dir: string; now: number },

@@ -59,7 +59,7 @@ export interface Evaluation {
   rows: number;
   /** Number of UTF-8 bytes of the texts; null if `bitsPerByte` is null. */
   bytes: number | null;
-  /** Rows of `data`, and how many of them could not be used; null for `texts`. */
+  /** Number of rows in `data`, and number of those rows that could not be used; null if `texts` were evaluated. */
   read: RowSummary | null;
   /** Difference to the model of the option `against`; null without this option. */
   comparison: LossComparison | null;

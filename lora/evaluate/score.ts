@@ -36,7 +36,7 @@ export interface Sequence {
   ids: readonly number[];
   /** Holds 1 for each supervised token and 0 for each other token; null if all tokens are supervised. */
   trained: Uint8Array | null;
-  /** UTF-8 bytes of a plain text, else null. */
+  /** Number of UTF-8 bytes of the example's text; null if the example is not plain text. */
   bytes: number | null;
 }
 

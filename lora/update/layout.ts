@@ -27,8 +27,8 @@ export interface LayoutPlan {
 export const MAX_LAYOUT_PARAMETERS = 2 ** 30;
 
 /**
- * Bytes of the digest on the wire. 8 bytes are enough, because the digest only catches mistakes. The signed envelope,
- * and not the digest, binds an update to its job.
+ * Number of bytes of a layout's digest in an update. 8 bytes are enough, because this digest only catches mistakes. The
+ * signed envelope binds an update to its job.
  */
 export const LAYOUT_DIGEST_BYTES = 8;
 

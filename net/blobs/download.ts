@@ -29,7 +29,10 @@ const BUFFERS_PER_HOLDER = 2 * STREAMS_PER_HOLDER;
 const TRIES = 3;
 /** Number of `busy` answers in a row after which no more ranges are requested from a holder. */
 const BUSY_TRIES = 60;
-/** Time in milliseconds without a request after which a stream is closed. A holder closes it after BLOB_IDLE_TIMEOUT_MS. */
+/**
+ * Time in milliseconds without a request after which the download closes a stream. A holder would close the stream
+ * after BLOB_IDLE_TIMEOUT_MS.
+ */
 const IDLE_STREAM_MS = BLOB_IDLE_TIMEOUT_MS / 2;
 const RETRY_MS = 250;
 const RETRY_LIMIT_MS = 4_000;

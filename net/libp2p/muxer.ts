@@ -29,7 +29,8 @@ const HEADER_BYTES = 12;
  */
 const MEAN_FRAME_BYTES = 16;
 /**
- * Number of almost empty frames that may arrive in a row. An unread frame takes about 250 bytes of memory.
+ * Number of almost empty frames that may arrive in a row. An unread frame takes about 250 bytes of memory, so these
+ * frames take about 1 MB.
  */
 const SMALL_FRAMES = 4096;
 const CREDIT_BYTES = SMALL_FRAMES * MEAN_FRAME_BYTES;

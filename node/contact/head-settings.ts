@@ -17,7 +17,10 @@ export const CHECKED_CHANGES = 16;
 interface HeadSettingsDeps {
   /** Returns the signed change of the settings with this digest; null if the coordinator has none. */
   readonly fetch: (digest: string, signal: AbortSignal) => Promise<Uint8Array | null>;
-  /** Keeps a verified change for a coordinator that is restored from an old backup. */
+  /**
+   * Stores a verified change of the settings. A coordinator that is restored from an old backup can get the change from
+   * the node.
+   */
   readonly keep: (change: { sequence: number; digest: string; envelope: Uint8Array }) => void;
 }
 

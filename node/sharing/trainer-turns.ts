@@ -25,7 +25,10 @@ export const UNDATED_WAIT_MS = 10 * 60_000;
 /** The time that a user reserves for its work before its deadline, as a multiple of the expected time. */
 const WORK_MARGIN = 1.25;
 
-/** The work for which a user claims a turn. Times are in milliseconds, and `dueAt` is on the monotonic clock. */
+/**
+ * The work for which a user of the trainer claims a turn. Times are in milliseconds, and `dueAt` is on the monotonic
+ * clock.
+ */
 export interface TurnWork {
   /** Time at which the work should be done; null if it has no deadline. */
   readonly dueAt: number | null;
@@ -192,8 +195,8 @@ export class TrainerTurns {
   }
 
   /**
-   * Gives the trainer to the claim with the lowest start. If another user will probably claim a turn with a lower
-   * start soon, first waits a short time for that user.
+   * Gives the trainer to the claim with the lowest virtual start (see {@link TrainerTurns}). If another user will
+   * probably soon claim a turn with a lower virtual start, first waits a short time for that user.
    */
   #next(): void {
     this.#cancelIdle();

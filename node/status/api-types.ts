@@ -150,6 +150,9 @@ export interface CoordinatorClock {
   coordinator: string;
   /** Milliseconds by which the coordinator's clock is ahead; negative if it is behind. */
   offsetMs: number;
-  /** Round-trip time of the measurement in milliseconds. `offsetMs` is exact to half of this time. */
+  /**
+   * Round-trip time, in milliseconds, of the request that measured `offsetMs`. The error of `offsetMs` is at most half
+   * of this time.
+   */
   roundTripMs: number;
 }

@@ -32,7 +32,10 @@ export interface NodeTrainersDeps {
   readonly rowsFor: (rows: readonly Row[], reader: string) => readonly Row[];
 }
 
-/** Makes the trainers of all nodes, which share one real trainer. Attackers know what the honest nodes send. */
+/**
+ * Makes the trainers of all nodes, which share one real trainer. The trainers of attackers know the changes that the
+ * honest nodes computed, because some attacks use these changes.
+ */
 export class NodeTrainers {
   readonly #deps: NodeTrainersDeps;
   readonly #random: SeededRandom;

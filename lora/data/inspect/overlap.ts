@@ -14,7 +14,10 @@ import { type Hash, HashTable, hashOf } from './hash-table.ts';
 export const OVERLAP_TOKENS = 13;
 /** A held-out sample counts as known if the training data contains at least this share of its 13-token sequences. */
 const KNOWN_SHARE = 0.5;
-/** Maximum number of samples whose places in the data files are listed. The largest shares are listed first. */
+/**
+ * Maximum number of known samples whose places in the data files are listed. The samples that occur in the training data
+ * with the largest shares are listed.
+ */
 const MAX_NAMED = 5;
 
 export interface KnownSample {

@@ -18,7 +18,7 @@ export const MAX_TEMPLATE_CHARACTERS = 128 * 1024;
  * takes linear time, this limit can be removed.
  */
 const MAX_SPACE_RUN = 4096;
-/** Maximum length of a list that `range` returns. Templates only loop over messages and tools. */
+/** Maximum length of a list that `range` returns. Templates need only short lists, to loop over messages and tools. */
 const MAX_RANGE = 10_000;
 
 /** Values that transformers passes to a template besides the special tokens. */

@@ -15,7 +15,7 @@ export interface Shard {
   tokens: number;
 }
 
-/** Returns the largest possible size of a packed row, bytes. */
+/** Returns the largest possible size of a packed row in bytes. */
 export function packedRowBytes({ sequenceLength, vocabSize }: RowSize): number {
   // Ids and labels take 2 bytes each for vocabularies below 65,535, otherwise 4. Segments take 2.
   return sequenceLength * (vocabSize < 0xffff ? 6 : 10);

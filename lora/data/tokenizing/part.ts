@@ -4,7 +4,10 @@ import { dataError } from '../errors.ts';
 /** A part of tokenizer.json: `{ type, … }`. */
 export type Part = Readonly<Record<string, unknown>>;
 
-/** Makes the error for a part that is not supported. Parts are never approximated, because wrong ids go unnoticed. */
+/**
+ * Makes the error for a part of a tokenizer that is not supported. The tokenizer never approximates such a part, because
+ * wrong token ids would go unnoticed.
+ */
 export function unsupported(what: string, found: unknown): SwarmError {
   const shown = JSON.stringify(found) ?? 'nothing';
   return dataError(

@@ -11,9 +11,9 @@ export interface Emitter {
   /** Returns the name of a one-dimensional int64 constant. */
   integers(values: readonly number[]): string;
   /**
-   * Returns the name of a one-dimensional int64 input with `values` as its default. Use it where a constant would cost
-   * memory: onnxruntime computes everything that depends only on constants in advance and keeps the results, but not
-   * what depends on an input.
+   * Returns the name of a one-dimensional int64 input with `values` as its default. Such an input saves memory in
+   * comparison with a constant. onnxruntime computes the results of all nodes whose inputs are constants in advance, and
+   * keeps these results in memory. It does not do so for a node that depends on an input of the graph.
    */
   variable(values: readonly number[]): string;
   /**

@@ -24,10 +24,7 @@ export interface ShownDocument {
   readonly answer: string;
   /** Answer of the model of `against`; null if only one model was evaluated. */
   readonly against: string | null;
-  /**
-   * Values of the task's first metric: the value of `answer` and, if two models were evaluated, the value of
-   * `against`.
-   */
+  /** Value of the task's first metric for the text `answer` and, if two models were evaluated, for the text `against`. */
   readonly values: readonly (number | null)[];
 }
 

@@ -82,7 +82,7 @@ function unitText({ kind }: NodeLimit): string {
   return typeof kind === 'object' && kind.unit !== '' ? ` in ${kind.unit}` : '';
 }
 
-/** Returns the value for the API; null for the default. @throws ApiError if the text is no value of the limit */
+/** Returns the value of a limit for the API; null for the default. @throws ApiError if the text is not a valid value */
 function newValue(key: string, limit: NodeLimit, text: string): LimitValue | null {
   if (text.trim() === '') return null;
   const value = readLimit(limit, text.trim());
@@ -91,7 +91,7 @@ function newValue(key: string, limit: NodeLimit, text: string): LimitValue | nul
   throw new ApiError({ code: 'USAGE', message, next: limitMeaning(key, limit) });
 }
 
-/** Returns the duration of a pause; null if it has no end. @throws ApiError if the text is no number of minutes */
+/** Returns the duration of a pause; null if it has no end. @throws ApiError if the text is not a number of minutes */
 function pauseMs(text: string): number | null {
   if (text.trim() === '') return null;
   const minutes = Number(text);

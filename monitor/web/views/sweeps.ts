@@ -5,7 +5,7 @@ import { usePolled } from '../live.ts';
 import { Failure } from '../parts/notice.ts';
 import { type Column, Table } from '../parts/table.ts';
 
-/** Time between two requests for the sweeps, in milliseconds. A halving happens every few rounds. */
+/** Time between two requests for the sweeps, in milliseconds. Sweeps change only every few rounds. */
 const POLL_MS = 10_000;
 
 /** The sweeps of a coordinator: their variants and losses, which variants are out, and which one won. */
