@@ -86,7 +86,7 @@ export class JobFollower {
   #kept: FollowedCheckpoint[] = [];
   /** Name of the job, and digest of the job. Known from the first answer on. */
   #job: { name: string; digest: string } | null = null;
-  /** Digest of the adapter that a fetch has begun and not completed. */
+  /** Digest of the adapter whose fetch has begun, but has not completed; null if there is no such fetch. */
   #unfinished: string | null = null;
   #reason: string | null = null;
   #looking: Promise<void> = Promise.resolve();
@@ -217,7 +217,7 @@ export class JobFollower {
     return utimes(this.#home, now, now);
   }
 
-  /** Updates `#head`, and returns the other facts of the job. */
+  /** Sets `#head` to the newest head. Returns the facts of the job that do not change, such as its manifest. */
   async #newest(): Promise<ReadHead> {
     const { network, target } = this.#host;
     const deps = { network, clock: this.#clock };

@@ -40,7 +40,7 @@ export class SwarmNode implements SiblingJob {
   readonly #runner: MachineRunner;
   readonly #tasks: Tasks;
   readonly #receipts: UpdateReceipts;
-  /** Fetches a blob of the job again that was damaged and deleted. */
+  /** Fetches a blob of the job again, after the blob was damaged and deleted. */
   readonly replace = (digest: string): void => this.#membership.replace(digest);
   #stopListening = (): void => {};
   #stopWatchingPauses = (): void => {};

@@ -124,7 +124,7 @@ function handler(
   };
 }
 
-/** Returns the lines that a function prints. @bomb.sh/tab prints its results with console.log. */
+/** Returns the lines that a function prints. Needed because @bomb.sh/tab prints its results with console.log. */
 export function printedBy(work: () => void): string[] {
   const { log } = console;
   const texts: string[] = [];

@@ -130,7 +130,10 @@ function lossOf({ baseLoss, heldOutLoss }: JobSummary): string {
   return `${formatLoss(heldOutLoss)}${change}`;
 }
 
-/** Names the best checkpoint if it is not the newest one. The line of the tasks names it if a metric decides. */
+/**
+ * Returns a text with the best checkpoint if that is not the newest checkpoint. The text is empty if a metric of a task
+ * decides which checkpoint is best, because the line about the tasks then names the checkpoint.
+ */
 function bestOf({ best, checkpoint, tasks }: JobSummary): string {
   if (best === null || best.round === checkpoint.round || (tasks?.metric ?? null) !== null) return '';
   return `, best ${formatLoss(best.heldOutLoss)} in round ${best.round}`;

@@ -133,7 +133,10 @@ export function limitConnections({ server }: Pick<FastifyInstance, 'server'>): v
   });
 }
 
-/** Returns whether an address is a loopback address. The requests that a proxy on this machine forwards have one. */
+/**
+ * Returns whether an address is a loopback address. Limits for one address do not apply to it, because a proxy on this
+ * machine forwards the requests of all clients from a loopback address.
+ */
 function isLoopback(ip: string): boolean {
   return ip === '::1' || /^(::ffff:)?127\./.test(ip);
 }

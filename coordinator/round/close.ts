@@ -89,8 +89,8 @@ export type Verdict =
   | { verdict: 'wait'; at: number; abandonedAt: number | null };
 
 /**
- * Returns the maximum duration of a round that opens now: twice the patience, but at most `maxSeconds`. If no arrival
- * has been measured yet, the maximum is `maxSeconds`.
+ * Returns the maximum duration of a round that opens now: twice the patience (see PATIENCE_FACTOR), but at most
+ * `maxSeconds`. If no update of an earlier round has arrived, the maximum is `maxSeconds`.
  *
  * The maximum doubles with each round in a row that ended with too few updates, because all nodes may have become
  * slower, for example while their owners use the machines. Without the doubling, these nodes would lose their work in

@@ -34,7 +34,7 @@ export interface SampleResult {
   readonly round: number;
   /** The samples; null if generating them failed. */
   readonly texts: readonly SampleText[] | null;
-  /** Reason of the failure; empty otherwise. */
+  /** Reason why the sampling failed; empty if it did not fail. */
   readonly reason: string;
   readonly seconds: number;
   readonly at: number;

@@ -138,7 +138,7 @@ export class UpdateTable {
       .map(readUpdate);
   }
 
-  /** Returns what the merges of the rounds `first` to `last` took from each peer. */
+  /** Returns, for each peer, the number and the tokens of its updates in the merges of the rounds `first` to `last`. */
   contributions(job: string, first: number, last: number): Contribution[] {
     return this.#db
       .all(

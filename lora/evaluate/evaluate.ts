@@ -170,7 +170,9 @@ async function* firstOf(sequences: AsyncGenerator<Sequence>, limit: number): Asy
   }
 }
 
-/** Models of different bases can have different tokenizers, and the same tokens would then mean different texts. */
+/**
+ * Refuses models of different bases, because their tokenizers can differ. The same tokens would then mean different texts.
+ */
 function checkSameBase({ model }: ModelBundle, against: ModelBundle | undefined): void {
   if (against === undefined || against.model.dir === model.dir) return;
   throw commonError('USAGE', 'models can be compared on data only if they have the same base', {

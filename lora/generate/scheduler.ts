@@ -271,8 +271,8 @@ export class Scheduler {
   }
 
   /**
-   * Chooses the next token of a sequence. A sequence that is not yet in a batch joins one; `from` has its keys and
-   * values.
+   * Chooses the next token of a sequence. If the sequence is not in a batch yet, it joins a batch.
+   * @param from the keys and values of a sequence that is not in a batch yet
    */
   #choose(work: Work, logits: Float32Array, batch: Batch<Work> | null, from?: RowCache): void {
     const generation = work.generation!;

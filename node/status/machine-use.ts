@@ -8,7 +8,10 @@ import type { NodeCost } from './api-types.ts';
 
 /** Interval between two readings of processor time and traffic. Speeds are averages over this interval. */
 const SAMPLE_MS = 5_000;
-/** Share of the time in which the size of the home may be read. A home with very many files is read less often. */
+/**
+ * Maximum share of the time that the daemon spends on reading the size of its home. It therefore reads a home with very
+ * many files less often.
+ */
 const DISK_SHARE = 0.05;
 /** Interval at which the traffic is stored. A crash loses the traffic of about one interval at most. */
 const STORE_MS = 60_000;

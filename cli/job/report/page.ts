@@ -15,7 +15,7 @@ import type { JobReport } from './facts.ts';
 import { settingRows } from './settings.ts';
 import { STYLE } from './style.ts';
 
-/** Maximum number of rows of a table. A longer one shows its newest rows, or the nodes with the most tokens. */
+/** Maximum number of rows that a table shows: its newest rows, or the nodes with the most tokens. */
 const MAX_ROWS = 200;
 
 export function jobPage(report: JobReport): string {

@@ -53,7 +53,7 @@ export interface InspectProgress {
    * it.
    */
   readonly bytes: number;
-  /** Size of the current data set, bytes. */
+  /** Size of the current data set in bytes. */
   readonly totalBytes: number;
   /** Number of examples read from the current data set so far. */
   readonly examples: number;

@@ -8,7 +8,10 @@ import type { SampleRequest, Samples } from './messages.ts';
  * likely token is always taken.
  */
 const SAMPLING = { temperature: 0.8, topP: 0.95, seed: 0 };
-/** Maximum number of characters of a continuation. A vocabulary can contain tokens of hundreds of characters. */
+/**
+ * Maximum number of characters of a continuation. The limit on tokens does not bound the text enough, because a
+ * vocabulary can contain tokens of hundreds of characters.
+ */
 const MAX_CHARACTERS = 2_000;
 
 /**

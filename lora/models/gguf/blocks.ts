@@ -151,7 +151,7 @@ function encodeQ8(values: Float32Array, bytes: Uint8Array, at: number): void {
   for (let i = 0; i < values.length; i++) bytes[at + 2 + i] = roundAway(fround(values[i]! * inverse));
 }
 
-/** Rounds to the nearest integer, and halves away from zero, as C's roundf does. */
+/** Rounds to the nearest integer, with ties away from zero, as C's roundf does. */
 function roundAway(value: number): number {
   const magnitude = Math.floor(Math.abs(value) + 0.5);
   return value < 0 ? -magnitude : magnitude;
