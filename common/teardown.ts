@@ -4,9 +4,9 @@ import type { Logger } from './logger.ts';
 
 export interface StopOptions {
   readonly deadlineMs: number;
-  /** Runs before the steps, while nothing has been closed yet. @default nothing */
+  /** Called before the steps of the teardown, while nothing has been closed yet. @default does nothing */
   readonly first?: () => Promise<unknown>;
-  /** Called when the steps have ended, or at the deadline if that comes first. */
+  /** Called when the steps of the teardown have ended, or at the deadline if that comes first. */
   readonly last: () => void;
 }
 

@@ -5,7 +5,7 @@ import { safeText } from '../common/text.ts';
 /** A check that gives no answer within this time counts as failing, so that probes never hang. */
 export const CHECK_TIMEOUT_MS = 2_000;
 
-/** Returns null when the check passes. Otherwise returns a text for people: what is wrong, and what to do. */
+/** Returns null if the check passes. If it fails, returns a human-readable text: what is wrong, and what to do. */
 export type Check = () => string | null | Promise<string | null>;
 
 export interface HealthReport {

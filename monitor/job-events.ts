@@ -224,10 +224,10 @@ export type JobEventBody =
       roundsDone: number;
       /** Phase in which the job goes on. */
       phase: 'waiting' | 'paused' | 'finished';
-      /** The node that gave the head. */
+      /** The node that gave the newest head back. */
       peer: string;
     }
-  /** The calendar clock of the coordinator was set forward by `byMs` milliseconds, or back if negative. */
+  /** The calendar clock of the coordinator was set forward by `byMs` milliseconds, or back if `byMs` is negative. */
   | { type: 'clock-set'; byMs: number }
   | { type: 'paused'; reason: string }
   | { type: 'resumed' }

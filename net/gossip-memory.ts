@@ -103,7 +103,7 @@ export class IncompleteRpc {
 class RpcLengths {
   /** Bytes of the current RPC that have not arrived yet. */
   #missing = 0;
-  /** Length of the current RPC. */
+  /** Length of the current RPC in bytes. */
   #length = 0;
   /** Value of the length prefix, as far as its bytes have arrived. The prefix is a varint. */
   #value = 0;

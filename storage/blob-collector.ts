@@ -25,7 +25,7 @@ export interface UnusedBlobs {
   unused(): string[];
   /** Returns whether a blob is on the list and no database row needs it. */
   isUnused(digest: string): boolean;
-  /** Takes a deleted blob off the list. */
+  /** Removes a blob from the list, after the blob was deleted. */
   forget(digest: string): void;
 }
 

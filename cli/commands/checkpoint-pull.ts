@@ -71,7 +71,6 @@ type Pull = (
   progress: ProgressLine,
 ) => Promise<PulledCheckpoint>;
 
-/** Runs `lora-swarm checkpoint pull`. */
 async function pull(
   context: Context,
   first: string,

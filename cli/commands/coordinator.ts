@@ -189,7 +189,7 @@ async function run(context: Context, options: CoordinatorOptions): Promise<void>
   }
 }
 
-/** Width of the labels of the first lines, in columns. */
+/** Width of the labels in the lines that the command prints at its start, in columns. */
 const LABEL = 12;
 /** Width of the time at the beginning of an event's line, in columns. */
 const TIME = 10;

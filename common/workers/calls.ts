@@ -49,7 +49,7 @@ type ToCaller =
   | { type: 'progress'; id: number; progress: unknown }
   | { type: 'reply'; id: number; reply: unknown }
   | { type: 'failed'; id: number; error: ErrorJson }
-  /** A message for people. It belongs to no call. */
+  /** A human-readable message. It belongs to no call. */
   | { type: 'notice'; text: string };
 
 export interface CallOptions<Progress> {

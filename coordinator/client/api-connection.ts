@@ -41,7 +41,7 @@ export class ApiConnection {
     return this.#json('POST', path, body);
   }
 
-  /** Sends an order that takes long. There is no time limit. */
+  /** Sends a POST request without a time limit, for an order that takes long. */
   async postLong<T>(path: string, body: object): Promise<T> {
     return parsed(await this.#send('POST', path, this.signal, body));
   }

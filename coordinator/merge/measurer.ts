@@ -23,7 +23,7 @@ export interface Sent {
   readonly scale: Float32Array;
 }
 
-/** Rows of a job, as positions in the order of a round's rows. */
+/** Rows of a job, named by their positions in the shuffled data of a round. */
 export interface Batch {
   readonly round: number;
   readonly positions: readonly number[];

@@ -52,7 +52,8 @@ export interface BaseReport {
   /** Bytes of memory that training needs on the processor. */
   readonly memory: number;
   /**
-   * Whether `memory` is an estimate with gradient checkpointing, which training turns on by itself if memory is short.
+   * Whether `memory` is an estimate with gradient checkpointing. Training turns gradient checkpointing on automatically
+   * if memory is short.
    */
   readonly checkpointing: boolean;
   /** The engine that `auto` chooses; null if no engine supports the requested base bits and precision. */

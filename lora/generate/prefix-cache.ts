@@ -17,7 +17,7 @@ interface Entry {
 /** The shape of one row's cache, and its memory limit. */
 export interface PrefixCacheOptions {
   readonly shape: ConstructorParameters<typeof RowCache>[0];
-  /** Bytes that all entries may take. */
+  /** Maximum size of all entries together, in bytes. */
   readonly limit: number;
 }
 

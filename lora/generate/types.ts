@@ -131,7 +131,7 @@ export interface ScoreRequest {
 
 /** An adapter that a generator holds. */
 export interface LoadedAdapter {
-  /** Name for requests: the digest of the adapter's settings and tensors, in hex. */
+  /** Id by which requests name the adapter: the digest of its settings and tensors, in hex. */
   readonly id: string;
 }
 

@@ -32,7 +32,7 @@ export interface TrainResult {
   lossMean: number;
 }
 
-/** Sums over the rows of one step. */
+/** Figures of one optimiser step, summed over its rows. */
 interface Step extends Pick<TrainProgress, 'rows' | 'learningRate' | 'gradientNorm'> {
   /** Loss in nats, summed over the step's supervised tokens. */
   readonly lossSum: number;

@@ -33,7 +33,6 @@ export function supervisedSize(supervised: number, tokens: number): number | nul
   return sizes.find((size) => supervised <= size) ?? null;
 }
 
-/** Counts the supervised tokens of `rows`. */
 export function countSupervised(rows: readonly Row[]): number {
   let count = 0;
   for (const { labels } of rows) for (const label of labels) if (label !== IGNORED_LABEL) count++;

@@ -8,7 +8,7 @@ export const updateError = defineErrors({
   /** The length is outside the limits that follow from layout and preset, or differs from the length in the header. */
   UPDATE_SIZE: 'failed',
   /**
-   * The bytes begin with another magic number or version. They are no update, or an update of another
+   * The bytes begin with another magic number or version. They are not an update, or are an update of another
    * release.
    */
   UPDATE_HEADER: 'failed',

@@ -23,7 +23,7 @@ interface HeadGossipDeps {
 /** Receives the encrypted heads of one job over gossip. */
 export class HeadGossip {
   readonly #deps: HeadGossipDeps;
-  /** Ends the subscription. */
+  /** Stops receiving heads. */
   readonly stop: () => void;
   /** Whether the node is about to ask for newer job keys. */
   #renewing = false;

@@ -40,7 +40,7 @@ const TIMER_MS = 24 * 3_600_000;
 export class NodeControl {
   readonly #deps: NodeControlDeps;
   #cancelPause = (): void => {};
-  /** The pause that the state of the machine demands; null if none. */
+  /** The pause that the state of the machine requires; null if it requires none. */
   #machinePause: Pause | null = null;
   #cancelDrain = (): void => {};
   #isStopped = false;
@@ -79,7 +79,7 @@ export class NodeControl {
     this.#applyPause();
   }
 
-  /** Sets the pause that the state of the machine demands. While the owner's pause lasts, that pause applies instead. */
+  /** Sets the pause that the state of the machine requires. While the owner's pause lasts, the owner's pause applies. */
   setMachinePause(pause: Pause | null): void {
     if (pause?.reason !== this.#machinePause?.reason) {
       this.#deps.log.info({ reason: pause?.reason ?? null }, 'machine-pause');

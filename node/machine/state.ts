@@ -32,7 +32,7 @@ export interface NodeState {
   readonly retryAt: number | null;
   /** Time to ask for the newest head; null if the node does not plan to ask. */
   readonly pollAt: number | null;
-  /** Reason why the node waits, for people. */
+  /** Human-readable reason why the node waits. */
   readonly reason: string;
 }
 

@@ -34,8 +34,8 @@ export interface NodeTrainer {
   /** Engine and device, for people; empty until they are chosen. */
   readonly engine: string;
   /**
-   * Reason for the choice of this engine, or the fallback after a device failed, for people; null until the engine is
-   * chosen.
+   * Human-readable reason for the choice of this engine, or description of the fallback after a device failed. Null
+   * until the engine is chosen.
    */
   readonly note: string | null;
   /** Number of restarts of the trainer process. */

@@ -28,7 +28,7 @@ export interface ChaosOptions {
   readonly checkpoints: number;
 }
 
-/** One line of the report. */
+/** Facts about one round. The report shows them in one line. */
 export interface RoundReport {
   readonly round: number;
   readonly faults: readonly string[];

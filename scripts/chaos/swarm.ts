@@ -24,7 +24,7 @@ export interface SwarmOptions {
   readonly folder: string;
   readonly nodes: number;
   readonly seed: number;
-  /** Optimiser steps of a round. */
+  /** Number of optimiser steps that a node makes in a round. */
   readonly localSteps: number;
 }
 

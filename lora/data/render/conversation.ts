@@ -27,7 +27,7 @@ export interface ConversationOptions {
   origin: Origin;
   conversation: Conversation;
   trainOn: TrainOn;
-  /** Name of the template. */
+  /** Name of the chat template. */
   template: string;
 }
 

@@ -56,7 +56,6 @@ export function lowerFloat16Product(
   );
 }
 
-/** Emits the cast of a value to float16. */
 export function emitFloat16(name: string, { emit }: Emitter): string {
   return emit('Cast', [name], { attributes: { to: FLOAT16 } });
 }

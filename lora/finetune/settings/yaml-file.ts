@@ -14,7 +14,7 @@ const REASONS: Readonly<Record<string, string>> = {
 
 /** A YAML file of settings. Its errors give line and column. */
 export class YamlFile {
-  /** The content as plain values. */
+  /** The content of the file as plain values. */
   readonly value: unknown;
   readonly #path: string;
   readonly #lines = new LineCounter();

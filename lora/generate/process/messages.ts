@@ -37,7 +37,7 @@ export type GeneratorMethods = {
   start: { request: GeneratorProcessOptions; reply: null };
   generate: { request: Remote<SequenceRequest>; reply: EndReason; progress: ChosenToken };
   score: { request: Remote<ScoredSequence>; reply: ScoredToken[] };
-  /** Replies with the id of the adapter. */
+  /** Loads the adapter in a PEFT folder. Replies with the id of the adapter. */
   addAdapter: { request: { folder: string }; reply: string };
   removeAdapter: { request: { id: string }; reply: null };
   status: { request: null; reply: ProcessStatus };
