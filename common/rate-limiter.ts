@@ -6,7 +6,9 @@ export interface Quota {
   readonly perMs: number;
 }
 
-/** Number of keys that stay when the limiter forgets others. At most twice this number of keys is in memory. */
+/**
+ * Number of keys that the limiter keeps when it forgets all other keys. At most twice this number of keys is in memory.
+ */
 const REMEMBERED_KEYS = 4096;
 
 /**

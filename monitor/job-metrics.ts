@@ -1,4 +1,4 @@
-/** Metrics whose label `job` is the name that the operator gave the job, with at most one other label. */
+/** Metrics with the label `job`, which is the name that the operator gave the job, and with at most one other label. */
 import { Counter, Histogram, type Registry } from '@prometheus-io/client';
 
 /**

@@ -63,8 +63,8 @@ const UNWANTED_PER_POINT = 64;
  */
 export const LOWEST_SOFT_SCORE = -40;
 /**
- * Maximum number of peers whose unwanted and accepted messages the gate counts. If there are more peers, the gate forgets
- * the counts of peers without a connection.
+ * Maximum number of peers whose unwanted and accepted messages the gate counts. If there are more peers, the gate
+ * forgets the counts of peers without a connection.
  */
 const COUNTED_PEERS = 4096;
 

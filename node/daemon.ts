@@ -65,8 +65,8 @@ export interface RunningNode {
   stop(options?: { deadlineMs?: number }): Promise<void>;
   /**
    * Resolves when the node has stopped: with null after `stop`, or with the refusal (RPC_REFUSED, with the reason in
-   * `values.code`) if the coordinator has shut the node out. A node that is shut out stops by itself. A node with several
-   * jobs stops when the coordinators of all jobs have shut it out.
+   * `values.code`) if the coordinator has shut the node out. A node that is shut out stops by itself. A node with
+   * several jobs stops when the coordinators of all jobs have shut it out.
    */
   readonly stopped: Promise<SwarmError | null>;
 }

@@ -240,8 +240,8 @@ export const rpcMethods = {
         .strictObject({ digest: digestSchema, size: z.int().positive().max(RESIDUAL_BYTES) })
         .nullable(),
       /**
-       * For each contributor of the checkpoint, from number `first` on: the proof of its update. Null if the coordinator
-       * does not have the update.
+       * For each contributor of the checkpoint, from number `first` on: the proof of its update. Null if the
+       * coordinator does not have the update.
        */
       proofs: z
         .array(z.strictObject({ evidence: envelope, receipt: envelope.nullable() }).nullable())

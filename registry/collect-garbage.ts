@@ -21,9 +21,9 @@ export interface Collected {
 }
 
 /**
- * Finds the blobs that were not needed during the grace period. A version needs its blobs until it is removed. A running
- * addition or export needs the blobs that it has listed in the table of holds. Deletes the unneeded blobs only if
- * `delete` is set.
+ * Finds the blobs that were not needed during the grace period. A version needs its blobs until it is removed. A
+ * running addition or export needs the blobs that it has listed in the table of holds. Deletes the unneeded blobs only
+ * if `delete` is set.
  */
 export async function collectGarbage(registry: Registry, options: CollectOptions = {}): Promise<Collected> {
   const { delete: deletes = false, graceMs = GRACE_MS } = options;

@@ -24,9 +24,9 @@ export function logFileOf(home: string, role: Role): string {
 
 /**
  * Creates the log of a daemon. It writes JSON lines of level `info` and above to `<home>/logs/<role>.log`. It writes
- * warnings and errors to stderr, as plain lines, or as JSON if the command prints JSON. `--log-level` (or SWARM_LOG_LEVEL)
- * sets the levels of both outputs. With this option, stderr gets whole log entries, as text in a terminal and as JSON in
- * a pipe.
+ * warnings and errors to stderr, as plain lines, or as JSON if the command prints JSON. `--log-level` (or
+ * SWARM_LOG_LEVEL) sets the levels of both outputs. With this option, stderr gets whole log entries, as text in a
+ * terminal and as JSON in a pipe.
  */
 export function daemonLog(
   context: Pick<Context, 'stderr' | 'environment' | 'clock'>,

@@ -2,7 +2,7 @@ import type { ModelBundle } from '../../index.ts';
 import type { Context } from '../context.ts';
 import { type ModelFlags, openModelBundle } from '../options/model.ts';
 
-/** Name of the base alone, as a value of --against. */
+/** Value of --against that means the base without an adapter. */
 export const BASE = 'base';
 
 /** Opens the model that --against names; undefined without this option. */

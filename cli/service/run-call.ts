@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import type { Call } from './service.ts';
 
-/** Runs a program, and returns its exit code and its output. @returns code 127 if there is no such program */
+/** Runs a program, and returns its exit code and its output. The exit code is 127 if the program does not exist. */
 export async function runCall([program, ...args]: Call): Promise<{ code: number; output: string }> {
   const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'], timeout: CALL_MS });
   let output = '';

@@ -3,7 +3,7 @@ import type { Coordinator } from '../coordinator.ts';
 import { pausedItself } from '../round/job-phase.ts';
 import type { Store } from '../store/store.ts';
 
-/** If the timer of a job is later than this, in milliseconds, the state machine of the job counts as stopped. */
+/** Delay of a job's timer, in milliseconds, above which the state machine of the job counts as stopped. */
 const OVERDUE_MS = 30_000;
 
 /**

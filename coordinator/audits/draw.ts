@@ -44,10 +44,9 @@ export function isWatched(
 }
 
 /**
- * Returns the key of an update: a uniform random number. If the author is watched (see {@link isWatched}), the key is the
- * largest of four such numbers.
- * The update with the greatest key is drawn first, so an update is drawn with a probability proportional to its weight,
- * which is 1 or 4 (Efraimidis and Spirakis 2006, weighted reservoir sampling).
+ * Returns the key of an update: a uniform random number. If the author is watched (see {@link isWatched}), the key is
+ * the largest of four such numbers. The update with the greatest key is drawn first, so an update is drawn with a
+ * probability proportional to its weight, which is 1 or 4 (Efraimidis and Spirakis 2006, weighted reservoir sampling).
  * @param seed 32 random bytes, drawn after the round had closed
  */
 export function auditKey(

@@ -11,9 +11,9 @@ export interface WorkSource {
 const OCCASIONS: readonly JobEvent['type'][] = ['job-created', 'checkpoint', 'rolled-back', 'finished'];
 
 /**
- * Runs background work on checkpoints while the rounds of the jobs go on. Only one piece of work runs at a time, because
- * each piece loads the base in a process of its own. The sources of work take turns, so that a source that always has
- * work does not hold up the other sources.
+ * Runs background work on checkpoints while the rounds of the jobs go on. Only one piece of work runs at a time,
+ * because each piece loads the base in a process of its own. The sources of work take turns, so that a source that
+ * always has work does not hold up the other sources.
  */
 export class BackgroundWork {
   readonly #sources: WorkSource[];

@@ -20,7 +20,8 @@ export type SweepJobState =
 /**
  * Returns the state of a job in its sweep.
  * @param target number of checkpoints that the next halving needs. Checkpoints that a roll-back has undone do not count,
- *   and neither do roll-backs. If a job has done all of its rounds and has fewer checkpoints, its last checkpoint counts.
+ *   and roll-backs do not count either. A job that has done all of its rounds, but has fewer checkpoints, is judged by
+ *   its last checkpoint.
  */
 export function sweepJobState({ context, driver }: JobRun, target: number, store: Store): SweepJobState {
   const { state } = driver;

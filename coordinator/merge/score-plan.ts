@@ -29,8 +29,8 @@ export const MIN_OWN_ROWS = 8;
  */
 export const MAX_OWN_ROWS = 64;
 /**
- * Factor by which an update of a doubtful author gets more additional rows than other updates. Every update is scored on
- * at least MIN_OWN_ROWS rows of its author's interval. All further rows, as far as the budget allows them, are
+ * Factor by which an update of a doubtful author gets more additional rows than other updates. Every update is scored
+ * on at least MIN_OWN_ROWS rows of its author's interval. All further rows, as far as the budget allows them, are
  * additional.
  */
 const DOUBT_FACTOR = 4;

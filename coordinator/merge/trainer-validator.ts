@@ -67,7 +67,7 @@ export class TrainerValidator implements Validator {
   readonly #fallbacks = new Map<string, Workload>();
   /** Held-out data of jobs that the store does not contain yet. */
   readonly #unrecorded = new Map<string, Uint8Array>();
-  /** Running audits: the controller that stops each audit when more urgent work arrives, and the audit's job. */
+  /** The job of each running audit, by the controller that stops the audit when more urgent work arrives. */
   readonly #audits = new Map<AbortController, string>();
   readonly #life = new AbortController();
 

@@ -111,8 +111,8 @@ export class IdentityRuns {
 
   /**
    * Notes a request of a process to join. Returns `later` if an earlier process of the identity still runs. Returns
-   * `wait` if an earlier process was heard in the last HANDOVER_MS, because that process may still run. Otherwise returns
-   * `admitted`.
+   * `wait` if an earlier process was heard in the last HANDOVER_MS, because that process may still run. Otherwise
+   * returns `admitted`.
    */
   join(sign: SignOfLife): 'admitted' | 'wait' | 'later' {
     if (this.note(sign) === 'later') return 'later';

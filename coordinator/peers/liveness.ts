@@ -89,7 +89,7 @@ export class Liveness {
   readonly #issued = new Map<string, number>();
   /** Members whose newest heartbeat was refused because of their clock. */
   readonly #clockOff = new Set<string>();
-  /** Limits how often the hold of each member ends. */
+  /** Limits how often the hold of each member ends (see HOLD_ENDS). */
   readonly #holdEnds: RateLimiter;
   /**
    * Limits the heartbeats of each member. The limiter remembers as many keys as a job can have members, so it does not

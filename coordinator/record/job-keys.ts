@@ -71,7 +71,7 @@ export class JobKeys {
     return encryptHead(bytes, this.#job, this.#own(), this.#deps.randomBytes(NONCE_BYTES));
   }
 
-  /** @throws SwarmError HEAD_UNREADABLE if this coordinator has not encrypted the bytes */
+  /** Decrypts bytes. @throws SwarmError HEAD_UNREADABLE if this coordinator has not encrypted the bytes */
   decryptOwn(bytes: Uint8Array): Uint8Array {
     return decryptHead(bytes, this.#job, this.#own());
   }

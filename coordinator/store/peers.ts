@@ -10,7 +10,7 @@ export interface StoredPeer {
   /** Speed in tokens per second, measured over whole rounds; 0 if the speed has not been measured. */
   readonly speed: number;
   readonly joinedAt: number;
-  /** Whether the absent peer announced that it leaves. false if its heartbeats stopped. */
+  /** Whether an absent peer announced that it would leave. False if its heartbeats stopped without an announcement. */
   readonly saidGoodbye: boolean;
   /** Id of the personal invite with which the peer joined; null if it joined without one. See `personOf`. */
   readonly invite: string | null;

@@ -30,7 +30,7 @@ export interface NewCheckpoint {
   /** Digest of the blob with the part of the adapter that the published deltas left out; null if there is none. */
   readonly residual: string | null;
   readonly heldOutLoss: number | null;
-  /** Round of the checkpoint whose adapter this roll-back restored; null if this checkpoint is no roll-back. */
+  /** Round of the checkpoint whose adapter this roll-back restored; null if this checkpoint is not a roll-back. */
   readonly restores: number | null;
 }
 

@@ -11,7 +11,9 @@ import { type Columns, RowProblem, type RowValue } from './formats/fields.ts';
 import { candidates, columnsOf, readRow, recognise, unrecognised } from './formats/formats.ts';
 import type { RowReport } from './row-report.ts';
 
-/** If the first rows of a file, up to this number, fit no format, the file is refused. */
+/**
+ * Number of rows at the start of a file in which a format is searched for. If none of them fits, the file is refused.
+ */
 const MAX_UNRECOGNISED = 10;
 
 export interface ReadExamplesOptions {

@@ -171,7 +171,8 @@ async function* firstOf(sequences: AsyncGenerator<Sequence>, limit: number): Asy
 }
 
 /**
- * Refuses models of different bases, because their tokenizers can differ. The same tokens would then mean different texts.
+ * Refuses models of different bases, because their tokenizers can differ. The same tokens would then mean different
+ * texts.
  */
 function checkSameBase({ model }: ModelBundle, against: ModelBundle | undefined): void {
   if (against === undefined || against.model.dir === model.dir) return;

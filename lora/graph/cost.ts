@@ -11,7 +11,7 @@ export interface GraphCost {
   readonly float16Flops: number;
   /** Bytes that all operations except matrix products read and write. */
   readonly trafficBytes: number;
-  /** Number of operations, except views (`VIEWS`), which compute nothing. */
+  /** Number of operations, without views (`VIEWS`), which compute nothing. */
   readonly operations: number;
   /** Peak bytes of intermediate values and outputs. */
   readonly activationBytes: number;

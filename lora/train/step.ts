@@ -157,7 +157,7 @@ export interface RunOptions {
 export interface StepOptions extends RunOptions {
   /** Tensors of the adapter that are not trained, by name. @default none */
   frozen?: ReadonlyMap<string, Float32Array>;
-  /** Returns the random feeds of a micro-batch, from its number and its rows. @default none */
+  /** Returns the feeds with random numbers for a micro-batch, from its number and its rows. @default no such feeds */
   randomness?: (microBatch: number, rows: readonly Row[]) => Feeds;
 }
 

@@ -2,8 +2,8 @@ import type { JobEvent } from '../job-events.ts';
 import { type Point, pointOf, type Tracker } from './points.ts';
 
 /**
- * Number of points (the figures of one round) that are added to the trackers at once while the earlier events
- * of a job are read.
+ * Number of points that are added to the trackers at once while the earlier events of a job are read. A point holds the
+ * figures of one round.
  */
 const BATCH = 100;
 

@@ -79,7 +79,9 @@ export class NodeControl {
     this.#applyPause();
   }
 
-  /** Sets the pause that the state of the machine requires. While the owner's pause lasts, the owner's pause applies. */
+  /**
+   * Sets the pause that the state of the machine requires. While the owner's pause lasts, the owner's pause applies.
+   */
   setMachinePause(pause: Pause | null): void {
     if (pause?.reason !== this.#machinePause?.reason) {
       this.#deps.log.info({ reason: pause?.reason ?? null }, 'machine-pause');

@@ -36,8 +36,9 @@ const TRAINER_ADAPTERS = 4;
 const DAEMON_ADAPTERS = 4;
 /**
  * Number of further copies that the daemon of a node with several jobs holds while a round waits for another job. The
- * daemon then holds the moments before the round and the moments after its last step, which are four copies. Two of the
- * {@link DAEMON_ADAPTERS}, the pseudo-gradient and the update, do not exist yet, so two copies are added.
+ * daemon then holds the two optimiser moments before the round and the two moments after its last step, which are four
+ * copies. Two of the {@link DAEMON_ADAPTERS}, the pseudo-gradient and the update, do not exist yet, so only two copies
+ * are added.
  */
 const WAITING_ADAPTERS = 2;
 /**

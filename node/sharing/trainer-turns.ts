@@ -90,8 +90,8 @@ export class TurnUser {
  * lowest start gets the next turn. A user does not save up time while it claims no turn. Otherwise, its later
  * turns could keep the other users waiting for a long time.
  *
- * A user that waits can also ask for the end of a turn. It must be about to miss its deadline, must have used less than
- * its share of the time, and its deadline must be before that of the user that has the turn.
+ * A user that waits can also ask for the end of a turn, under three conditions. The waiting user is about to miss its
+ * deadline, it has used less than its share of the time, and its deadline is before that of the user that has the turn.
  */
 export class TrainerTurns {
   readonly #clock: Clock;

@@ -4,8 +4,8 @@ import type { NodeDeps } from '../context.ts';
 import type { CoordinatorClock, NodeJobStatus } from './api-types.ts';
 
 /**
- * Number of requests that measure the clock of one coordinator. The request with the shortest round trip counts, because
- * it was delayed least.
+ * Number of requests that measure the clock of one coordinator. The request with the shortest round trip counts,
+ * because it was delayed least.
  */
 const EXCHANGES = 3;
 /** Maximum time of all measurements, in milliseconds. It is short, because the user of `lora-swarm doctor` waits. */

@@ -127,7 +127,10 @@ export class BaseTrainer {
     return this.#pid;
   }
 
-  /** Processor time and memory of the process at its newest step, and the time of the report on the monotonic clock. */
+  /**
+   * Processor time and memory of the process, as it reported them at its newest step. `at`: time of this report on the
+   * monotonic clock.
+   */
   get use(): (ProcessUse & { readonly at: number }) | null {
     return this.#use;
   }

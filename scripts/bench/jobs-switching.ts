@@ -125,7 +125,8 @@ function row(vocabularySize: number, seed: number): Row {
 
 /**
  * Returns the resident memory of a process after a garbage collection (Linux only). Pages of mapped files, such as the
- * file of weights, do not count, because the number of these pages in memory depends on the other programs on the machine.
+ * file of weights, do not count, because the number of these pages in memory depends on the other programs on the
+ * machine.
  */
 async function anonymousBytes(pid: number): Promise<number> {
   process.kill(pid, 'SIGUSR2');

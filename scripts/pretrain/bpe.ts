@@ -80,8 +80,8 @@ interface Candidate {
 }
 
 /**
- * The words of the text as lists of symbols. For every pair of adjacent symbols, the corpus holds the count of the pair,
- * and the words that contain the pair or contained it before a merge.
+ * The words of the text as lists of symbols. For every pair of adjacent symbols, the corpus holds the count of the
+ * pair, and the words that contain the pair or contained it before a merge.
  */
 class Corpus {
   readonly #symbols: number[][] = [];

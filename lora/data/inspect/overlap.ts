@@ -15,8 +15,8 @@ export const OVERLAP_TOKENS = 13;
 /** A held-out sample counts as known if the training data contains at least this share of its 13-token sequences. */
 const KNOWN_SHARE = 0.5;
 /**
- * Maximum number of known samples whose places in the data files are listed. The samples that occur in the training data
- * with the largest shares are listed.
+ * Maximum number of held-out samples whose places in the data files are listed: the samples with the largest shares of
+ * sequences that also occur in the training data.
  */
 const MAX_NAMED = 5;
 

@@ -5,8 +5,8 @@ import { dataError } from '../errors.ts';
 export type Part = Readonly<Record<string, unknown>>;
 
 /**
- * Makes the error for a part of a tokenizer that is not supported. The tokenizer never approximates such a part, because
- * wrong token ids would go unnoticed.
+ * Makes the error for a part of a tokenizer that is not supported. The tokenizer never approximates such a part,
+ * because wrong token ids would go unnoticed.
  */
 export function unsupported(what: string, found: unknown): SwarmError {
   const shown = JSON.stringify(found) ?? 'nothing';

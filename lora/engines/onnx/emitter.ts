@@ -12,8 +12,8 @@ export interface Emitter {
   integers(values: readonly number[]): string;
   /**
    * Returns the name of a one-dimensional int64 input with `values` as its default. Such an input saves memory in
-   * comparison with a constant. onnxruntime computes the results of all nodes whose inputs are constants in advance, and
-   * keeps these results in memory. It does not do so for a node that depends on an input of the graph.
+   * comparison with a constant. onnxruntime computes the results of all nodes whose inputs are constants in advance,
+   * and keeps these results in memory. It does not do so for a node that depends on an input of the graph.
    */
   variable(values: readonly number[]): string;
   /**

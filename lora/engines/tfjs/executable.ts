@@ -138,7 +138,8 @@ export class TfjsExecutable implements Executable {
 }
 
 /**
- * Returns the nodes in graph order, each with the inputs and intermediate values that no later node reads.
+ * Returns the nodes in graph order. Each node has a list of the inputs and intermediate values that no later node
+ * reads, so that their memory can be freed after the node.
  */
 function stepsOf(
   nodes: readonly GraphNode[],

@@ -24,7 +24,9 @@ export interface ShownDocument {
   readonly answer: string;
   /** Answer of the model of `against`; null if only one model was evaluated. */
   readonly against: string | null;
-  /** Value of the task's first metric for the text `answer` and, if two models were evaluated, for the text `against`. */
+  /**
+   * Value of the task's first metric for the text `answer` and, if two models were evaluated, for the text `against`.
+   */
   readonly values: readonly (number | null)[];
 }
 

@@ -60,8 +60,8 @@ const DEFAULT_MAX_TOKENS = 256;
 const MAX_REPEATS = 1000;
 
 /**
- * Keys that have no effect in this program. The keys about contamination are for a comparison of documents with a list of
- * training texts, which this program does not have.
+ * Keys that have no effect in this program. The keys about contamination are for a comparison of documents with a list
+ * of training texts, which this program does not have.
  */
 const WITHOUT_EFFECT = ['tag', 'should_decontaminate', 'doc_to_decontamination_query', 'dataset_name'];
 const KNOWN = new Set([

@@ -30,7 +30,7 @@ export interface EvaluateTasksOptions {
   readonly limit?: number | undefined;
   /** Maximum length of an input in tokens. Longer prompts lose their beginning. @default the model's context */
   readonly maxLength?: number | undefined;
-  /** Called while requests are computed. @default not called */
+  /** Called with the number of computed requests, as this number grows. @default does nothing */
   readonly onProgress?: (progress: TaskProgress) => void;
   /** @default never aborts */
   readonly signal?: AbortSignal | undefined;

@@ -125,8 +125,8 @@ function outputHead(logits: Tensor): readonly Tensor[] {
 }
 
 /**
- * Returns the cross-entropy loss of each token, and the probabilities p = softmax(logits). The gradient of the logits is
- * g·(p − onehot(label)), where g is the gradient of the token's loss, or 0 for a token without a label.
+ * Returns the cross-entropy loss of each token, and the probabilities p = softmax(logits). The gradient of the logits
+ * is g·(p − onehot(label)), where g is the gradient of the token's loss, or 0 for a token without a label.
  */
 function softmaxCrossEntropy(logits: Tensor, labels: Tensor): { loss: Tensor; probabilities: Tensor } {
   const outputs = [{ shape: labels.shape }, { shape: logits.shape }];

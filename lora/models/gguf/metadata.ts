@@ -85,7 +85,9 @@ export class Metadata {
   }
 }
 
-/** Returns the shortest decimal that rounds to this float32. Config files show 1e-5 instead of 9.99999974e-6. */
+/**
+ * Returns the shortest decimal that rounds to this float32, so that config files show 1e-5 instead of 9.99999974e-6.
+ */
 export function shortest(value: number): number {
   for (let digits = 1; digits < 9; digits++) {
     const short = Number(value.toPrecision(digits));
