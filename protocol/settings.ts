@@ -32,7 +32,7 @@ export const settingsRecordSchema = z.strictObject({
   fromRound: z.int().positive(),
   /** All settings after the change, including those that did not change. */
   values: runningSettingsSchema,
-  /** Reason for the change, as a text for people. */
+  /** Human-readable reason for the change. */
   reason: z.string().max(DETAIL_CHARACTERS),
   issuedAt: z.int().nonnegative(),
 });

@@ -9,7 +9,7 @@ interface TopOptions {
   json?: boolean;
 }
 
-/** Size of the frame that is printed if the output is no terminal. */
+/** Size of the frame that is printed if the output is not a terminal. */
 const PLAIN_SIZE = { columns: 120, rows: 60 };
 
 export function registerTop(program: Command, context: Context): void {

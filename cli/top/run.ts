@@ -12,7 +12,7 @@ import { FIRST_CHOICE, type TopState } from './state.ts';
 /** Time between two requests for facts, in milliseconds. Nodes send a heartbeat every 2 s. */
 const POLL_MS = 1_000;
 
-/** Returns the facts for one frame, for an output that is no terminal. */
+/** Returns the facts for one frame, for an output that is not a terminal. */
 export async function firstState(context: Context, daemon: Daemon): Promise<TopState> {
   const { clock } = context;
   const facts = await collectorOf(context, daemon).collect(daemon.api, daemon.role, FIRST_CHOICE);

@@ -18,7 +18,7 @@ export interface ChildOptions {
   serialization?: 'json' | 'advanced';
   /** Called with each line that the child writes to its standard error. @default the lines are dropped */
   onLog?: (line: string) => void;
-  /** Called with each notice of the child: a text for people that belongs to no call. */
+  /** Called with each notice of the child: a human-readable message that belongs to no call. */
   onNotice?: (text: string) => void;
   /** Makes the error of calls that the child did not answer before it ended. */
   ended: (end: ChildEnd) => Error;

@@ -125,7 +125,7 @@ export interface CheckpointView {
   round: number;
   digest: string;
   parent: string | null;
-  /** Round of the checkpoint whose adapter this roll-back restored; null if this checkpoint is no roll-back. */
+  /** Round of the checkpoint whose adapter this roll-back restored; null if this checkpoint is not a roll-back. */
   restores: number | null;
   /** Folder in PEFT layout on the coordinator's machine. */
   path: string;

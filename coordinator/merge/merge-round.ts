@@ -45,7 +45,7 @@ export interface RollBack {
   readonly parent: CurrentCheckpoint;
   /** The checkpoint whose adapter is restored. */
   readonly to: Checkpoint;
-  /** Reason for the roll-back, for people. */
+  /** Human-readable reason for the roll-back. */
   readonly reason: string;
 }
 

@@ -31,7 +31,7 @@ interface Run {
   readonly since: number;
   /** Time of the newest sign of life, on the monotonic clock. */
   seenAt: number;
-  /** Sending time of the newest heartbeat, so that a replayed heartbeat is no sign of life. */
+  /** Sending time of the newest heartbeat, so that a replayed heartbeat does not count as a sign of life. */
   issuedAt: number;
 }
 

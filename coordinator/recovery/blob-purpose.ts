@@ -13,7 +13,7 @@ import type { BlobUse } from '../store/blobs.ts';
 export interface BlobPurpose {
   readonly run: JobRun;
   readonly what: DamagedWhat;
-  /** Name of the base file, or the round of a checkpoint or an update, for people. */
+  /** Human-readable name of the blob: the name of a base file, or the round of a checkpoint or an update. */
   readonly name: string;
   /** Size in bytes; null if no record of the job contains it. A blob of unknown size cannot be fetched. */
   readonly size: number | null;

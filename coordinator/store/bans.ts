@@ -16,7 +16,7 @@ export interface StoredBan {
   /** The job from which the person is banned; null for all jobs of the coordinator. */
   readonly job: string | null;
   readonly cause: BanCause;
-  /** Reason for the ban, as a text for people. */
+  /** Human-readable reason for the ban. */
   readonly reason: string;
   readonly at: number;
   /** Time at which the ban ends; null if it never ends. */

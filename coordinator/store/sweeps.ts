@@ -16,7 +16,7 @@ export interface StoredSweep {
 /** A job of a sweep. */
 export interface StoredEntry {
   readonly job: string;
-  /** The settings in which the job differs from the other jobs, for people. */
+  /** Human-readable list of the settings in which the job differs from the other jobs. */
   readonly variant: string;
   /** Number of the halving that stopped the job, from 1; null if no halving has stopped it. */
   readonly outAt: number | null;

@@ -32,7 +32,7 @@ export interface NewsContext {
   readonly needsOperator: boolean;
 }
 
-/** Returns the news of an event, or null if the event is no news, and the memory for the next event. */
+/** Returns the news of an event, or null if the event is not news. Also returns the memory for the next event. */
 export function newsOf(
   event: JobEvent,
   memory: LossMemory,

@@ -33,7 +33,7 @@ export interface WebhookTarget {
   /** Digest of the URL. It stands for the URL in the database, because a URL can contain a token. */
   readonly id: string;
   readonly url: string;
-  /** The URL for people: without user, password, path and query, which can contain secrets. */
+  /** The URL as it is shown: without user, password, path and query, which can contain secrets. */
   readonly shown: string;
   readonly events: readonly WebhookEvent[];
   readonly key: Buffer;

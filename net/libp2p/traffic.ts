@@ -1,6 +1,6 @@
 /**
  * Counts of all bytes sent and received, from the counters of the sockets. Written for libp2p 3.3.11 and `@libp2p/tcp`
- * 11.0.28. libp2p counts bytes only with its metrics service. Listening to a connection's messages is no alternative,
+ * 11.0.28. libp2p counts bytes only with its metrics service. Listening to a connection's messages is not an option,
  * because the listener would take the messages away from their reader. If `MultiaddrConnection` had byte counters, this
  * file would not be needed.
  */

@@ -31,7 +31,7 @@ export interface TrainedRound {
  * Trains the rounds of a node. `TrainingProcess` does this in a child process. The simulation has a simpler trainer.
  */
 export interface NodeTrainer {
-  /** Engine and device, for people; empty until they are chosen. */
+  /** Human-readable name of the engine and its device; empty until they are chosen. */
   readonly engine: string;
   /**
    * Human-readable reason for the choice of this engine, or description of the fallback after a device failed. Null

@@ -74,7 +74,7 @@ export function decodeSectionHead(bytes: Uint8Array): Section {
   return { kind, digest, headBytes: at + CID_BYTES, size: length - CID_BYTES };
 }
 
-/** Returns the error of a file that is no bundle. */
+/** Returns the error about a file that is not a bundle. */
 export function malformed(reason: string) {
   return verifyError('BUNDLE_MALFORMED', `the file is not a bundle of a job: ${reason}`, { reason });
 }

@@ -15,7 +15,7 @@ const COMMIT = /^[0-9a-f]{40}$/;
 const DEFAULT_REVISION = 'main';
 
 /**
- * Parses a hub reference. Returns null if the text is no hub reference, for example a path that begins with a dot, a
+ * Parses a hub reference. Returns null if the text is not a hub reference, for example a path that begins with a dot, a
  * slash or a tilde.
  */
 export function parseHubReference(text: string): HubReference | null {

@@ -69,7 +69,9 @@ export type TrainerMethods = {
     reply: TrainResult & { adapter: Float32Array[] };
     progress: ProcessProgress;
   };
-  /** Like `train`, but an abort is no error. After an abort, the reply has the state after the last complete step. */
+  /**
+   * Like `train`, but an abort is not an error. After an abort, the reply has the state after the last complete step.
+   */
   trainPart: {
     request: {
       adapter: readonly Float32Array[];
