@@ -167,7 +167,7 @@ function range({ type, minimum, exclusiveMinimum, maximum, exclusiveMaximum }: J
   return bounds === '' ? '' : ` ${bounds}`;
 }
 
-/** Returns the known key that is most similar to `key`; null if `key` is probably no misspelling of any known key. */
+/** Returns the known key of which `key` is probably a misspelling; null if no known key is similar enough. */
 function nearest(key: string, known: readonly string[]): string | null {
   const plain = (text: string): string => text.toLowerCase().replaceAll(/[^a-z0-9]/g, '');
   let best: { name: string; edits: number } | null = null;

@@ -73,7 +73,8 @@ export class PersistentPeers {
   }
 
   /**
-   * Keeps a connection to an address from now on. @param options.save whether to keep a connection after a restart, too
+   * Keeps a connection to an address from now on.
+   * @param options.save whether to keep a connection to this address after a restart of the daemon, too
    */
   add(address: string, { save }: { save: boolean }): void {
     if (save) this.#save(address);

@@ -142,7 +142,7 @@ export const checkpointSchema = z.strictObject({
     updateBytes: index,
     /**
      * Relative difference between mean(B)·mean(A) and mean(B·A), from lora/update/drift.ts. The means are over the
-     * merged updates. null with fewer than two updates.
+     * merged updates. Null if fewer than two updates were merged.
      */
     drift: finite.nullable(),
   }),

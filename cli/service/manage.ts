@@ -64,7 +64,8 @@ const STOP_POLLS = ((STOP_SECONDS + 5) * 1000) / STOP_POLL_MS;
 /**
  * Writes the file of a service, and starts the service. If the service is installed already, stops it first: service
  * managers do not apply a new file to a running service.
- * @returns path of the file, and the calls that were made or, without `start`, that the user can make
+ * @returns path of the file, and the calls of the service manager: the calls that were made or, without `start`, the
+ *   calls that the user can make
  * @throws SwarmError SERVICE_EXISTS, SERVICE_FAILED
  */
 export async function installService(

@@ -132,7 +132,7 @@ const TINKER = 'Tinker cookbook, hyperparam_utils';
 /**
  * Returns the learning rate of LoRA with α = 32 for a width of the model: 5e-5 × 10 × (2000 / width)^exponent (Tinker
  * cookbook, Thinking Machines 2025). The factor is 10 because LoRA tolerates ten times the rate of full fine-tuning.
- * @returns two significant digits
+ * @returns the rate, rounded to two significant digits
  */
 export function rateForWidth(family: string, hiddenSize: number): number {
   const exponent = WIDTH_EXPONENT[family] ?? CAUTIOUS_EXPONENT;

@@ -21,7 +21,10 @@ export interface FaultContext {
   problem(text: string): void;
 }
 
-/** Maximum wait for the coordinator to reach the failpoint that kills it. Some rounds do not reach every failpoint. */
+/**
+ * Maximum wait for the coordinator to reach the failpoint that kills it. After this time, the fault kills the
+ * coordinator itself, because some rounds do not reach every failpoint.
+ */
 const FAILPOINT_MS = 30_000;
 /** Maximum random delay of a fault, so that faults fall into all phases of a round. */
 const DELAY_MS = 2500;
