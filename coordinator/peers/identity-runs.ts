@@ -6,8 +6,8 @@ import type { Clock } from '../../common/clock.ts';
  */
 const SILENT_MS = 30_000;
 /**
- * Time without a sign of life after which another process of the identity may join: two heartbeats of 2 s each, and a
- * margin of 1 s. A node that was killed and started again waits for this time. Without the wait, both processes would
+ * Time without a sign of life after which another process of the identity may join: two heartbeat intervals of 2 s, and
+ * a margin of 1 s. A node that was killed and started again waits for this time. Without the wait, both processes would
  * train the same round and sign different updates, which is proof of a misdeed and leads to a ban.
  */
 const HANDOVER_MS = 5_000;

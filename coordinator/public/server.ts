@@ -134,8 +134,8 @@ export function limitConnections({ server }: Pick<FastifyInstance, 'server'>): v
 }
 
 /**
- * Returns whether an address is a loopback address. Limits for one address do not apply to it, because a proxy on this
- * machine forwards the requests of all clients from a loopback address.
+ * Returns whether an address is a loopback address. The limits for one network do not apply to a loopback address,
+ * because a proxy on this machine forwards the requests of all clients from there.
  */
 function isLoopback(ip: string): boolean {
   return ip === '::1' || /^(::ffff:)?127\./.test(ip);

@@ -12,7 +12,8 @@ import { candidates, columnsOf, readRow, recognise, unrecognised } from './forma
 import type { RowReport } from './row-report.ts';
 
 /**
- * Number of rows at the start of a file in which a format is searched for. If none of them fits, the file is refused.
+ * Number of rows at the start of a file that may decide its format. If none of these rows fits a format, the file is
+ * refused.
  */
 const MAX_UNRECOGNISED = 10;
 

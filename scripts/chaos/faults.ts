@@ -22,8 +22,8 @@ export interface FaultContext {
 }
 
 /**
- * Maximum wait for the coordinator to reach the failpoint that kills it. After this time, the fault kills the
- * coordinator itself, because some rounds do not reach every failpoint.
+ * Maximum wait for the coordinator to reach the failpoint that kills it. After this time, the coordinator is killed
+ * wherever it is, because some rounds do not reach every failpoint.
  */
 const FAILPOINT_MS = 30_000;
 /** Maximum random delay of a fault, so that faults fall into all phases of a round. */

@@ -25,7 +25,7 @@ export interface ShownDocument {
   /** Answer of the model of `against`; null if only one model was evaluated. */
   readonly against: string | null;
   /**
-   * Value of the task's first metric for the text `answer` and, if two models were evaluated, for the text `against`.
+   * Values of the task's first metric: for the text `answer` and, if two models were evaluated, for the text `against`.
    */
   readonly values: readonly (number | null)[];
 }
