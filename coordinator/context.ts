@@ -163,7 +163,7 @@ export interface StepsMade {
   readonly steps: number;
   /** Number of rows on which the steps were made. */
   readonly rows: number;
-  /** True if all requested steps were made, or if no rows were left. False if the audit was stopped earlier. */
+  /** True if all requested steps were made, or if no rows were left. False if the training was interrupted earlier. */
   readonly isComplete: boolean;
 }
 

@@ -224,7 +224,7 @@ export type JobEventBody =
       roundsDone: number;
       /** Phase in which the job goes on. */
       phase: 'waiting' | 'paused' | 'finished';
-      /** The node from which the coordinator got the newest head. */
+      /** The node that reported the later head. */
       peer: string;
     }
   /** The calendar clock of the coordinator was set forward by `byMs` milliseconds, or back if `byMs` is negative. */
