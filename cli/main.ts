@@ -22,7 +22,8 @@ export async function main(): Promise<void> {
   const signal = drainOnSignals();
   process.on('uncaughtException', (error) => process.exit(fail(error)));
 
-  // Node.js exits with 0 when its event loop is empty, even while the command still awaits a promise.
+  // Node.js exits with 0 when its event loop is empty, even while the command still awaits a promise. Report
+  // this case as an error.
   let finished = false;
   process.on('exit', () => {
     if (finished || process.exitCode !== undefined) return;

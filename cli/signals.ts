@@ -82,7 +82,8 @@ export function drainOnSignals(): AbortSignal {
   });
   // Without this handler, closing the terminal would end a daemon before it has drained.
   process.on('SIGHUP', () => drain('the terminal was closed'));
-  // Ctrl-Break: on Windows the only signal that one process can send to another without killing it.
+  // On Windows, SIGBREAK (Ctrl-Break) is the only signal that one process can send to another without killing
+  // it.
   if (process.platform === 'win32') process.on('SIGBREAK', () => drain('interrupted'));
   if (process.connected) {
     process.on('disconnect', () => {

@@ -1,8 +1,9 @@
 #!/usr/bin/env node
 // biome-ignore-all lint: ES5 only, so that every Node.js can parse it
 
-// The `bin` of package.json. This file uses only ES5, and hides import() in eval. So an old Node.js can parse the file.
-// It then runs the program with a newer Node.js, or prints one line about the version instead of a syntax error.
+// This file is the `bin` of package.json. It uses only ES5, and hides import() in eval, so that an old
+// Node.js can parse it. On an old Node.js, this file runs the program with a newer Node.js, or prints one
+// line about the version instead of a syntax error.
 // biome-ignore format: ES5 allows no comma after the last argument of a call
 (function () {
   var needed = [22, 18];

@@ -97,7 +97,8 @@ export function answerNodes({
         });
       }
       members.join(peer, request);
-      // Check the process of a newcomer only here, because the newcomer was no member before `join`.
+      // Check the process of a new member only here, because `checkJoining` checks only peers that are
+      // members already.
       members.processes.check(peer, run);
       scorers.note(peer, request.scores ?? false);
       const { manifest, admission } = context.stored;

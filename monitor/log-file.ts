@@ -31,7 +31,7 @@ export class LogFile {
       if (this.#bytes >= this.#maxBytes) this.#rotate();
       this.#bytes += writeSync(this.#fd, line);
     } catch {
-      // The logger's other outputs still get the line.
+      // Ignore the error, because the logger's other outputs still get the line.
     }
   }
 

@@ -79,7 +79,7 @@ function changesOf(before: JobMoment, event: JobEvent): Partial<JobMoment> {
       return { phase: 'training', reason: '', round, openedAt: at, assigned: peers, updates: [] };
     }
     case 'update':
-      // A late update belongs to an earlier round.
+      // A late update belongs to an earlier round, so the current round does not get it.
       return event.round === before.round
         ? { updates: [...before.updates, { peer: event.peer, code: event.code }] }
         : {};

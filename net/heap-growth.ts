@@ -31,7 +31,8 @@ export function limitHeapGrowth(): void {
   observer = new PerformanceObserver((list) => {
     for (const entry of list.getEntries()) {
       const { kind } = (entry as unknown as { detail: { kind: number } }).detail;
-      // After a collection of the whole heap, the used part of the heap holds few dead objects.
+      // After a collection of the whole heap, few dead objects are left, so the used part is about the size
+      // of the live objects.
       if (kind === constants.NODE_PERFORMANCE_GC_MAJOR) allowGrowth(process.memoryUsage().heapUsed);
     }
   });

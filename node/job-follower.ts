@@ -234,8 +234,8 @@ export class JobFollower {
       if (isNewer(read.head, this.#head)) this.#head = read.head;
       return read;
     }
-    // The position of the known head is left out, because it would make a coordinator that was restored from an old
-    // backup ask this process for its lost records.
+    // Leave out the position of the known head. With the position, a coordinator that was restored from an
+    // old backup would ask this process for the records that the backup lacks.
     const answer = await request(deps, read.coordinator, 'head', { job: read.job }, this.#signal);
     const head = answer.head && verifyHead(answer.head, read);
     if (head !== null && isNewer(head, this.#head)) this.#head = head;

@@ -259,8 +259,9 @@ export class SwarmNode implements SiblingJob {
       if ('work' in effect) meter.roundLost(isSwarmError(error) ? error.code : 'unknown');
       event = failureEvent(effect, reasonOf(error), random());
     }
-    // The database already contains a built update. It must be sent even if the effect was aborted in the meantime.
     if (event.type === 'joined') this.#membership.setHold(null);
+    // The database already contains a built update, so send the update even if the effect was aborted
+    // meanwhile.
     if (!signal.aborted || event.type === 'update-built') this.#runner.dispatch(event);
   }
 

@@ -249,7 +249,8 @@ export const rpcMethods = {
     }),
     maxRequestBytes: 256,
     maxResponseBytes: RPC_MESSAGE_BYTES,
-    // An answer takes up to 11 ms of the coordinator's thread. The members of a job share another quota.
+    // An answer takes up to 11 ms of the coordinator's thread. All members of a job together, and all other
+    // peers together, have further quotas (coordinator/node-requests.ts).
     quota: { calls: 20, perMs: 10_000 },
   },
   /**

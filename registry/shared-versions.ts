@@ -116,7 +116,8 @@ export class SharedVersions {
     try {
       const path = this.#home === null ? null : databaseOf(this.#home);
       const inode = path === null ? null : (statSync(path, { throwIfNoEntry: false })?.ino ?? null);
-      // The open file of a deleted or replaced database never changes, so it would keep shares that the user ends.
+      // If the database was deleted or replaced, close its old file. The old file never changes, so a share
+      // that the user ends now would stay in it.
       if (inode !== this.#inode) this.#serveNothing();
       this.#inode = inode;
       if (this.#home === null || inode === null) return;

@@ -51,7 +51,8 @@ export class BlobScrub {
         if (!signal.aborted) log.warn({ error }, 'scrub-failed');
         return 0;
       });
-      // A blob is read in one go, so a portion with a file of the base can have gigabytes.
+      // A blob is read as a whole, so a portion with a file of the base can have gigabytes. A larger portion
+      // gets a longer pause.
       const pause = PORTION_PAUSE_MS * Math.max(1, bytes / PORTION_BYTES);
       // If the signal aborts, the wait and the loop end.
       await sleep(clock, pause, signal).catch(() => {});

@@ -157,7 +157,8 @@ async function writeCard(
   ]);
   const { job, baseLoss } = detail;
   const manifest = manifestAt(detail, view.round);
-  // An exported folder is often published, and held-out data may be private.
+  // Leave out the samples of held-out prompts. An exported folder is often published, and held-out data may
+  // be private.
   const samples = result?.texts?.filter(({ isHeldOut }) => !isHeldOut) ?? [];
   const curve = all
     .filter(({ round }) => round <= view.round)

@@ -11,7 +11,7 @@ const SHOWN_ELSEWHERE: Readonly<Record<Role, ReadonlySet<string>>> = {
     'home-made-private',
     'clock-set',
   ]),
-  // Most of these warnings belong to an event of a job, and the terminal shows a line for each event.
+  // The terminal shows a line for each event of a job, and most of these warnings belong to such an event.
   coordinator: new Set([
     'addresses-private',
     'home-made-private',

@@ -99,7 +99,8 @@ export async function installService(
 async function stopService(service: ServiceId, { manager, user, run, pause }: ServiceSystem): Promise<void> {
   // A service that does not run cannot be stopped, so failures of these calls are ignored.
   for (const call of manager.stop(service, user)) await run(call);
-  // launchctl returns before the daemon has ended, and refuses to start the service until then.
+  // Wait until the daemon has ended. launchctl returns earlier, but refuses to start the service again before
+  // that moment.
   for (let polls = 0; polls < STOP_POLLS; polls++) {
     if (!manager.isRunning(await run(manager.state(service, user)))) return;
     await pause();

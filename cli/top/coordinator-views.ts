@@ -196,7 +196,8 @@ function lossesOf({ job, history }: CoordinatorFacts): number[] {
     event.type === 'checkpoint' && event.heldOutLoss !== null ? [event.heldOutLoss] : [],
   );
   const [first] = history;
-  // A job records no event for the checkpoint of its initial adapter.
+  // The history has no event for the checkpoint of the initial adapter, so that loss is `baseLoss`. It is
+  // left out if the history begins after round 1.
   const isFromStart = first === undefined || ('round' in first && first.round === 1);
   return isFromStart && typeof job?.baseLoss === 'number' ? [job.baseLoss, ...losses] : losses;
 }

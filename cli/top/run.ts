@@ -70,8 +70,8 @@ export async function showTop(context: Context, home: string | undefined, daemon
         } catch (error) {
           if (signal.aborted) break;
           draw({ now: context.clock.now(), failure: messageOf(error) });
-          // A restarted daemon has another port.
-          // If the daemon has ended, the list has no daemon, and the next look tries again.
+          // The daemon may have restarted with another port, so look up its port. If the daemon has ended, it
+          // is not in the list, and the next poll tries again.
           const again = await runningDaemons(context, home).catch(() => []);
           api =
             again.find(({ role, home: same }) => role === daemon.role && same === daemon.home)?.api ?? api;

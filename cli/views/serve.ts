@@ -36,7 +36,7 @@ const SHOWN_CHARACTERS = 100;
 /** Returns the access line of a request. @param now milliseconds since 1970 */
 export function servedLine(request: ServedRequest, now: number): string {
   const { method, status, client, promptTokens, completionTokens, ms, firstTokenMs } = request;
-  // The client chooses path and model name, and both can be long.
+  // The client chooses the path and the model name. Both can be long, so they are shortened.
   const path = safeText(request.path, { maxCharacters: SHOWN_CHARACTERS });
   const model = request.model === null ? null : safeText(request.model, { maxCharacters: SHOWN_CHARACTERS });
   const tokens =

@@ -31,7 +31,8 @@ export function thanksTexts(
  * text if these commands find the home without the option.
  */
 export function homeFlag(context: Pick<Context, 'environment' | 'cwd'>, home: string): string {
-  // Another shell may lack SWARM_HOME. With an invite in SWARM_INVITE, `checkpoint pull` needs the option.
+  // Ignore SWARM_HOME, because the command may run in a shell that lacks it. If SWARM_INVITE holds an invite,
+  // `checkpoint pull` needs the option, because it would otherwise use that invite instead of the node.
   const environment = { ...context.environment, SWARM_HOME: undefined };
   const isFound =
     resolveHomes(undefined, environment, context.cwd).node === home && !hasInviteVariable(context);

@@ -56,7 +56,8 @@ function figuresOf(
     ];
   });
   const merged = store.rounds.checkpoint(job, round);
-  // The term of the merge, because the term may have grown since then. The verification compares both terms.
+  // The figures contain the term of the checkpoint, because the job's term may have grown since the merge.
+  // The verification compares the term of the figures with the term of the checkpoint.
   const term = merged === null ? stored.term : verifyMessage('checkpoint', merged.envelope).message.term;
   return {
     job,

@@ -49,7 +49,8 @@ export async function* followEvents(
     } catch (error) {
       signal.throwIfAborted();
       if (isAnswer(error)) throw error;
-      // Any other error is a stream that broke after the coordinator had answered, so the wait starts again.
+      // An error that is no SwarmError means that the stream broke after the coordinator had answered, so the
+      // wait starts again.
       if (!isSwarmError(error)) awaySince = null;
       else {
         awaySince ??= now();

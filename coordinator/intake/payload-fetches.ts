@@ -147,7 +147,8 @@ export class PayloadFetches {
       }
       cancel = clock.after(LOOK_MS, look);
     };
-    // If a permit is free, `take` gets it before this timer runs.
+    // Look only in a timer, even the first time. If a permit is free, `take` gets it before the timer runs,
+    // and no fetch is ended.
     let cancel = clock.after(0, look);
     try {
       return await take();

@@ -83,8 +83,9 @@ export async function checkJob(
   const parameters = adapterSize(layout);
   const adapterBytes = parameters * Float32Array.BYTES_PER_ELEMENT;
   const { data } = packed;
-  // No adapter has been made, so its digest is unknown. Any digest gives the manifest its real size, because all
-  // digests have the same length. Only the peer id of the coordinator is missing, which takes 65 bytes.
+  // No adapter has been made, so its digest is unknown. Any digest gives the manifest its real size, because
+  // all digests have the same length. Only the peer id of the coordinator is missing, so the real manifest is
+  // 65 bytes larger.
   const initial = { digest: sha256(new Uint8Array()), size: adapterBytes };
   const manifest = describeJob({
     coordinator: null,

@@ -40,7 +40,7 @@ export class CheckpointTags {
   /** Returns the versions of a job's checkpoints, oldest first; null if the coordinator has no registry. */
   async versions(run: JobRun): Promise<CheckpointVersion[] | null> {
     if (this.#home === null) return null;
-    // Opening a registry would create the registry.
+    // Do not open a registry that does not exist yet, because opening would create it.
     if (!existsSync(databaseOf(this.#home))) return [];
     return this.#with(this.#home, async (registry) => versionsOf(run, registry));
   }

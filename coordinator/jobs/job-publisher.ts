@@ -111,7 +111,7 @@ export class JobPublisher {
       const { job } = run.context;
       const results = store.tasks.of(job)?.limit === null ? store.tasks.results(job) : [];
       for (const result of results) this.#measure(run, result, registry);
-      // The export of a merged model looks up the folder of the base in the registry.
+      // Store the folder of the base in the registry, because the export of a merged model looks it up there.
       const { base } = run.context.manifest;
       registry.rememberBase(base.digest, await baseFolder(base));
     } finally {

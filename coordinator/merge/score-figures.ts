@@ -140,7 +140,8 @@ export class RoundMeasurement {
     const isWeightless = (index: number): boolean =>
       harmful.has(index) || (shares.get(index) ?? 1) < BELIEF_LINE;
     await this.#addExact(plan.exact, candidates, { figures, isWeightless, isOver });
-    // Check the effects of late updates too. The gradients that they need have been computed already.
+    // Check the effects of late updates too. This takes little time, because the gradients have been computed
+    // already.
     for (const sent of late) {
       const { random } = await measurer.products(sent, null);
       if (isHarmful(effectOf(random))) harmful.add(sent.index);

@@ -81,7 +81,7 @@ export class KeptRemovals {
     const answer = await withDeadline(limits, (inner) =>
       network.request(peer, 'recall', { job, after }, { signal: inner }),
     );
-    // The job may have been started again meanwhile.
+    // Look up the run again, because the job may have been started again while the answer was awaited.
     const run = runs.get(job);
     if (run === undefined || run.context.signal.aborted) return false;
     if (answer.removals !== undefined) this.#restore(run, answer.removals);

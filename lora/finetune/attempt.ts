@@ -63,7 +63,8 @@ export async function runAttempt(
     const about: Omit<AdapterToWrite, 'tensors'> = {
       layout,
       lora,
-      // The whole path would tell each user of the adapter about the folders of this machine.
+      // Only the name of a folder is written, because its whole path would tell each user of the adapter
+      // about the folders of this machine.
       baseModelName: origin?.name ?? basename(modelDir),
       revision: origin?.revision ?? null,
       baseDigest: base.digest,

@@ -135,7 +135,7 @@ async function train(options: TrainOptions, listener: FinetuneListener): Promise
 
   const { compute, reason } = decideForRun(model, spec, options.compute);
   if (reason !== null) listener.onCheckpointing?.(reason);
-  // A run that has already used these devices is known to fit.
+  // A run that has already used these devices is known to fit into memory, so it gets no warning.
   const before = newest === null ? [] : [newest.settings, ...newest.settings.alongside].map(deviceName);
   const known =
     compute.devices.length <= before.length &&

@@ -135,7 +135,8 @@ export async function prepareRun(
   const { devices } = compute;
   if (chosen !== null) listener.onEngine?.({ engine: devices[0].engine, reason: chosen });
 
-  // A resumed run takes the settings that the preset chose from its checkpoint.
+  // The checkpoint of a resumed run already contains the settings that the preset chose, so a preset is only
+  // applied to a new run.
   const preset = newest === null ? (layer.preset as PresetName | null | undefined) : null;
   const chosenLayer = preset ? await presetLayer(preset, layer, { compute, now, signal }) : null;
   if (preset && chosenLayer) listener.onPreset?.(preset, chosenLayer.choices);

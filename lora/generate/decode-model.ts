@@ -162,7 +162,8 @@ export class DecodeModel {
     if (missing.length === 0) return;
     this.#modules = new Map([...this.#modules, ...missing.map((module) => [module.name, module] as const)]);
     this.#stacks = [];
-    // The shared graph is also used for requests without an adapter, so that there is only one packed copy of the weights.
+    // Releases the old shared graph and the graph of the base alone. The new shared graph also serves
+    // requests without an adapter, so that there is only one packed copy of the weights.
     for (const kind of ['base', 'stack']) {
       for (const key of [kind, `${kind} ${EXACT}`]) await this.#release(key);
     }

@@ -104,7 +104,8 @@ export class DataParallel {
       this.#ownSpeed = average(this.#ownSpeed, parts[0]! / ((performance.now() - started) / 1000));
     }
     let { lossSum, tokens } = mine;
-    // These tensors belong to `own`, which overwrites them on its next call.
+    // These tensors belong to `own`, which overwrites them on its next call. So they are copied before that
+    // call, below.
     const total = mine.gradients;
     const addTo = (sums: Omit<GradientSums, 'seconds'>) => {
       lossSum += sums.lossSum;

@@ -149,7 +149,8 @@ export class Download {
           stream ??= await openRangeStream(peer, this.#deps, signal);
           buffer = await this.#receive(peer, stream, range);
         } catch (error) {
-          // Bytes that did arrive are counted as they cross the network.
+          // Give back the whole range. The limit counts the bytes that did arrive when they cross the
+          // network.
           limit?.refund(length);
           throw error;
         }

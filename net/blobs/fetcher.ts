@@ -66,7 +66,8 @@ export class BlobFetcher {
     }
     options.signal.throwIfAborted();
     const run = this.#fetchAlone(ref, into, options);
-    // The caller of this fetch gets its error below. Others only wait until the fetch has ended, and then try themselves.
+    // The caller of this fetch gets its error from `await run` below. Other callers only wait until this
+    // fetch has ended, and then try themselves.
     const settled = run.catch(() => {}).finally(() => running.delete(ref.digest));
     running.set(ref.digest, settled);
     await run;

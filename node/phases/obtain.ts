@@ -41,7 +41,8 @@ export async function obtainBaseFile(
   await deps.fetchTurns.run({ digest: ref.digest, coordinator }, options.signal, async (turn) => {
     if (await deps.blobs.has(ref.digest)) return;
     await fetchOnce(context, ref, { ...options, signal: turn, again: false });
-    // No job needs the unfinished copies of other coordinators, and a base can have many gigabytes.
+    // Delete the unfinished copies from jobs of other coordinators. These jobs use the finished file now, and
+    // unfinished copies of a base can take many gigabytes.
     await deps.blobs.deletePartial(ref.digest);
   });
 }
@@ -61,7 +62,8 @@ async function fetchOnce(
   const { job, deps, coordinator } = context;
   const { network, store } = deps;
   const { digest } = ref;
-  // A blob that was lost may have had other origins.
+  // If the store has no copy, forget who supplied earlier copies. Only the coordinator of this fetch supplies
+  // the new copy.
   if (!again) store.origins.forget(digest);
   const progress = onProgress && { onProgress };
   await fetchOrRecheck({ job, digest, coordinator }, deps, signal, () =>

@@ -48,7 +48,8 @@ async function readStored(
   { deps, layout, coordinator }: ReadyContext,
   { digest, size }: { digest: string; size: number },
 ): Promise<Tensors | null> {
-  // The adapter of another coordinator's job has to come from this job's peers, however it got into the store.
+  // Use the stored adapter only if this coordinator supplied it. A copy from a job of another coordinator
+  // does not count, so the adapter is fetched from the peers of this job (see obtain.ts).
   if (!deps.store.origins.has(digest, coordinator) || !(await deps.blobs.has(digest))) return null;
   try {
     return decodeChecked(await deps.blobs.get(digest, { maxBytes: size }), digest, layout);

@@ -73,7 +73,7 @@ export class SwarmNodes {
 
   start(): void {
     const { network, store, log, pauses } = this.#deps;
-    // A coordinator is a persistent peer, so it is always known.
+    // This rule does not include coordinators, because they are persistent peers, which are always known.
     network.reserveFor((peer) =>
       this.all.some((node) => namesMember({ head: node.view().state.head, peer })),
     );

@@ -43,7 +43,7 @@ async function measure(
       if (best === null || roundTripMs < best.roundTripMs) best = { coordinator, offsetMs, roundTripMs };
     }
   } catch (error) {
-    // The doctor reports a lost connection itself.
+    // Ignore a failed request, because the doctor reports a lost connection itself.
     if (!isSwarmError(error) && !signal.aborted) throw error;
   }
   return best;

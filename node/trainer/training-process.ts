@@ -120,7 +120,8 @@ export class TrainingProcess implements NodeTrainer, ScoreTrainer {
     );
     const memory = await memoryWanted(job, compute);
     const { kept, ended } = this.#makeRoom(job.base, (others) => {
-      // The memory of a GPU is not known.
+      // The memory of a GPU is not known, so processes for several bases are kept only if all of them use the
+      // processor.
       const isKnown = [compute, ...others.map(({ settings }) => settings.compute)].every(isProcessorOnly);
       return (
         isKnown &&

@@ -180,7 +180,8 @@ export class JobWitness {
         'witness-found-problem',
       );
     } finally {
-      // After a pause, the witness goes on with the blobs that it has fetched.
+      // If the verification was aborted, for example by a pause, keep the fetched blobs. The witness goes on
+      // with them after the pause.
       if (signal.aborted) await rm(file, { force: true });
       else await this.#clear();
     }

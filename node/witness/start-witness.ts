@@ -19,7 +19,8 @@ export async function startWitness(
 ): Promise<Witness> {
   const folder = join(home, WITNESS_FOLDER);
   await mkdir(folder, { recursive: true });
-  // A killed node may have left its working files. Proofs are files, and working files are in subfolders.
+  // Delete the subfolders, because they hold working files that a killed node left behind. Proofs are files,
+  // so they stay.
   for (const entry of await readdir(folder, { withFileTypes: true })) {
     if (entry.isDirectory()) await rm(join(folder, entry.name), { recursive: true, force: true });
   }

@@ -76,7 +76,8 @@ export class Witness {
     const current = jobs();
     for (const [job, witness] of this.#jobs) {
       if (current.some(({ context }) => context?.job === job)) continue;
-      // Delete the witness only when its files are deleted, because the node may join the job again meanwhile.
+      // Keep the witness in the map until its files are deleted. If the node joins the job again meanwhile, a
+      // second witness must not write to the same folder.
       void witness
         .end()
         .catch((error: unknown) => log.warn({ job, reason: messageOf(error) }, 'witness-failed'))

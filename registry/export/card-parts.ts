@@ -88,7 +88,8 @@ export function cardText(value: string): string {
       .replaceAll('|', '\\|')
       .replaceAll('`', "'")
       .replaceAll('<', '&lt;')
-      // A character reference, because a backslash in the text would undo an escape by a backslash.
+      // Write the bracket as a character reference. An escape by a backslash would fail after a backslash in
+      // the text.
       .replaceAll('[', '&#91;')
   );
 }

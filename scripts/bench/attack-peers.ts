@@ -208,7 +208,7 @@ class Attackers {
         // at the same moment.
         for (const node of others) await Promise.all(methods.map((method) => this.#call(node, method, {})));
         const answered = await use();
-        // The quota also fills while the last calls are made.
+        // The quota refills while these calls are made, so this number of further calls may be answered.
         const refilled = (calls * (performance.now() - begin)) / rpcMethods.head.quota.perMs;
         beyondQuota = Math.max(beyondQuota, answered - Math.ceil(refilled) - 2);
       }

@@ -161,7 +161,7 @@ export class ChaosSwarm {
         await (await this.api()).status();
         return true;
       } catch {
-        // The caller learns that nothing has answered in time.
+        // The API does not answer yet, so `until` asks again.
         return false;
       }
     };

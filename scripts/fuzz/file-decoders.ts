@@ -163,7 +163,7 @@ export const fileDecoders: readonly FuzzDecoder[] = [
   },
   {
     ...json('peft:config', ADAPTER_CONFIG, (value) => parsePeftConfig(value, MODEL)),
-    // Each config is compared with all modules of the base.
+    // Each config is compared with all modules of the base, which takes this time even for a short config.
     fixedMicroseconds: 5000,
   },
   json('tokenizer', TOKENIZER, (value) => {

@@ -25,7 +25,7 @@ export function sendEvents(
   return (
     reply
       .header('content-type', 'text/event-stream; charset=utf-8')
-      // nginx would otherwise collect the events before it passes them on.
+      // Without this header, nginx collects the events before it passes them on.
       .header('x-accel-buffering', 'no')
       .send(Readable.from(events(), { objectMode: false }))
   );

@@ -152,8 +152,8 @@ export class JsonSplitter {
   }
 
   #complete(comma: boolean): void {
-    // Empty brackets are an array without elements. Next to a comma, an empty element is added to the elements, so that
-    // the parser reports it as an error.
+    // Empty brackets are an array without elements, so nothing is added. An empty element next to a comma is
+    // added, so that the parser reports it as an error.
     if (this.#filled || this.#due || comma) {
       this.#elements.push(
         this.#why === null ? { bytes: Buffer.concat(this.#parts) } : { bytes: null, why: this.#why },

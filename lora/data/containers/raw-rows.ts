@@ -25,7 +25,7 @@ export function parseRow(bytes: Buffer, row: number): RawRow {
   try {
     value = JSON.parse(bytes.toString('utf8'));
   } catch (error) {
-    // V8's message quotes the text around the error. The quoted text can be long.
+    // V8's message quotes the text around the error. The quoted text can be long, so the message is cut.
     const detail = error instanceof Error ? error.message.slice(0, 120) : '';
     return { row, code: 'ROW_NOT_JSON', reason: `it is not JSON (${detail})` };
   }

@@ -27,8 +27,8 @@ export function tokenTexts(
 ): ShownToken[] {
   const decode = (part: readonly number[]): string => tokenizer.decode(part, { special: true });
   const full = decode(ids);
-  // Tokens are decoded from index `known` on. In `full`, their text begins at `from`, and the part of the previous token
-  // ended at `to`.
+  // Each token is decoded together with the tokens from index `known` on. In `full`, the text of these tokens
+  // begins at `from`, and the text of the previous token ends at `to`.
   let [known, from, to] = [0, 0, 0];
   let group = 0;
   let lost = false;

@@ -242,7 +242,8 @@ class LoweredGraph {
     const weight = this.#quantised(tensor)!;
     const names = this.#declareBlocks(denseBlocks(weight), { constant: false });
     const dense = emitDense(weight.entry, names, this.#emitter);
-    // On a GPU every matrix product dequantises the matrix again, so that only one such matrix exists at a time.
+    // On the CPU, all matrix products with this weight share one dense matrix. On a GPU, each of them
+    // dequantises the weight again, so that only one dense matrix exists at a time.
     if (this.#emitter.provider === 'cpu') this.#names.set(tensor, dense);
     return dense;
   }

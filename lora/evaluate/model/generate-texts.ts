@@ -25,7 +25,7 @@ export async function generateTexts(
   { onProgress, signal }: ModelOptions = {},
 ): Promise<string[]> {
   const texts = prompts.map(() => '');
-  // Prompts of similar length share a graph with little padding.
+  // Sorts the prompts by length, because prompts of similar length need little padding in a common graph.
   const waiting = [...prompts.keys()].sort((a, b) => prompts[a]!.ids.length - prompts[b]!.ids.length);
   const predictor = new BatchPredictor(bundle);
   let active: { index: number; ids: number[]; start: number }[] = [];

@@ -70,7 +70,8 @@ const CHANGEABLE = new Set([
   'alongside',
   'threads',
   'checkpointing',
-  // The version may change, because the digest of the adapter's values is compared.
+  // The name of the version from which the run started may change, because the digest of that adapter is
+  // compared.
   'start.version',
 ]);
 /**

@@ -153,8 +153,9 @@ function headCrossEntropy(x: Tensor, w: Tensor, labels: Tensor): Tensor {
   const chunks = Array.from({ length: Math.ceil(tokens / rows) }, (_, index) => {
     const part = (tensor: Tensor) => slice(tensor, 0, index * rows, Math.min(tokens, (index + 1) * rows));
     const { loss, probabilities } = softmaxCrossEntropy(linear(part(x), w), part(labels));
-    // dx without the factor g. Computed here in the forward pass, so that a chunk's probabilities need not be kept for
-    // the backward pass. Without gradients it is dead code and never computed.
+    // The gradient of x without the factor `g`, which only the backward pass knows. It is computed in the
+    // forward pass, so that a chunk's probabilities need not be kept. In a graph without gradients, this is
+    // dead code that is never computed.
     const slope = addmm(gatherRows(w, part(targets)), probabilities, w, { beta: -1 });
     return { part, loss, probabilities, slope };
   });

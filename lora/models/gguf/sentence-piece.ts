@@ -58,8 +58,8 @@ export function spaceMarks({ normalizer, pre_tokenizer: pre }: Json): SpaceMarks
     return null;
   const scheme = pre.prepend_scheme ?? (pre.add_prefix_space === false ? 'never' : 'always');
   if (scheme !== 'always' && scheme !== 'first' && scheme !== 'never') return null;
-  // A Metaspace never adds a space before a text that begins with one, even with the scheme "always". SentencePiece
-  // does.
+  // Even with the scheme "always", a Metaspace adds no space before a text that begins with one, but
+  // SentencePiece does. So "always" counts as `first`, for which the export notes that some tokens differ.
   return { prefix: scheme === 'never' ? 'never' : 'first', splits: pre.split !== false };
 }
 

@@ -47,7 +47,8 @@ export class RowQuantiser implements Quantiser {
     for (const value of this.#current) largest = Math.max(largest, Math.abs(value));
     const scale = Math.fround(largest / LARGEST_INT8);
     this.#scales[this.#row] = scale;
-    // Rounding the scale to float32 may push the largest weight just beyond the limit.
+    // Rounding the scale to float32 may push the largest weight just beyond the limit, so all numbers are
+    // clamped.
     const limit = LARGEST_INT8;
     for (let column = 0; column < this.#columns; column++) {
       const nearest = scale === 0 ? 0 : Math.round(this.#current[column]! / scale);

@@ -27,7 +27,7 @@ export function parameterGroupOf(
   { loraPlusRatio, weightDecayGroups }: Pick<TrainingConfig, 'loraPlusRatio' | 'weightDecayGroups'>,
 ): ParameterGroup {
   const vector = shape.length === 1;
-  // A vector of a saved module is a norm's weight or a bias.
+  // A vector of a saved module is a norm's weight or a bias, so it never decays.
   const mayDecay = group !== 'bias' && !(group === 'saved' && vector);
   return {
     size: shape.reduce((product, count) => product * count, 1),

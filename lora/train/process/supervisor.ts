@@ -262,7 +262,8 @@ function lowerPriority(pid: number, onLog: SupervisorDeps['onLog']): void {
   try {
     setPriority(pid, constants.priority.PRIORITY_LOW);
   } catch (error) {
-    // The process may have ended already, or the system may not allow it. Training works without it.
+    // The process may have ended already, or the system may not allow the change. Training also works at the
+    // normal priority.
     onLog?.(`the priority stays as it is: ${messageOf(error)}`);
   }
 }
