@@ -29,7 +29,7 @@ export function safeText(
  * `\u001b`.
  */
 export function safeJson(value: object): string {
-  // JSON.stringify escapes only the C0 controls.
+  // JSON.stringify escapes only the C0 controls, so the other unsafe characters are escaped here.
   return JSON.stringify(value).replace(UNSAFE, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`);
 }
 

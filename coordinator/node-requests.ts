@@ -128,7 +128,8 @@ export function answerNodes({
       laterHeads.note(run, peer, known ?? null);
       const isKeeper = kept !== undefined && run.members.has(peer);
       const isKnown = isKeeper && (await keptRemovals.note(run, peer, kept));
-      // The record of the member may have removed it, or the job may have been started again meanwhile.
+      // Check the access again. The record of the member may have removed the member, or the job may have
+      // been started again meanwhile.
       const { record, context, members } = readable(job, peer, 'heads');
       const { head, envelope } = record.heads.newest;
       const since = members.processes.takeNotice(peer, runId);

@@ -38,7 +38,8 @@ export function pardonPeer(
   { job }: { job: string | null },
   { runs, store, clock }: SanctionDeps,
 ): void {
-  // The first job that lifts a ban from all jobs lifts it for the others too, so find these jobs before.
+  // Find the jobs with a ban before the loop, because the first pardon of a ban from all jobs lifts it in
+  // every job.
   const banned = new Set(runs.filter(({ ledger }) => ledger.bans.isBanned(ledger.who(peer))));
   for (const run of runs) {
     const { driver, ledger, context } = run;
@@ -46,7 +47,8 @@ export function pardonPeer(
     // state machine check this.
     driver.dispatch({ type: 'judged', peers: {} }, (outbox) => {
       ledger.pardon(ledger.who(peer), { onlyJob: job !== null }, outbox);
-      // The new number makes the nodes replace their records, which still have the ban.
+      // The rotation raises the number of removals. The nodes then replace their records, which still have
+      // the ban.
       if (banned.has(run)) context.keys.rotate();
     });
   }

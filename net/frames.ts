@@ -64,7 +64,8 @@ export class FrameStream {
     for (;;) {
       const frame = this.#next(maxBytes);
       if (frame !== null) return frame;
-      // The end may be signalled before the stream has delivered its last bytes.
+      // The end may be signalled before the stream has delivered its last bytes, so wait until none are
+      // buffered.
       if (this.#ended && this.#stream.readBufferLength === 0) {
         if (this.#error !== undefined) throw closed(this.#error);
         if (this.#unread.length === 0) return null;

@@ -201,7 +201,7 @@ export class SwarmNode implements SiblingJob {
     if (isDone(state) && !isDone(before)) {
       const { job } = state.head!;
       this.#tasks.run('mark-job-over', async () => this.#deps.store.jobFiles.markOver(job));
-      // An invite that names no job is also for the next job of the coordinator.
+      // Keep an invite that names no job, because it is also for the next job of the coordinator.
       if (this.#options.job !== null) this.#deps.knownJobs?.forget(this.#options);
     }
     // While the job is done, each poll of the head still changes the state. These changes must not postpone the next
@@ -290,7 +290,7 @@ export class SwarmNode implements SiblingJob {
     if (this.#shutOut === null) {
       this.#shutOut = error;
       this.#deps.log.error(errorFields(error), 'shut-out');
-      // After any other final refusal, the invite never works again, so the home need not keep it.
+      // If the refusal cannot end, the invite never works again, so remove it from the home.
       if (!ENDING_REFUSALS.includes(error.values.code)) this.#deps.knownJobs?.forget(this.#options);
       this.#membership.endContact();
       this.#runner.dispatch({ type: 'shut-out', reason: reasonOf(error) });

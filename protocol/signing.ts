@@ -91,7 +91,8 @@ export function verifyMessage<K extends MessageKind>(kind: K, bytes: Uint8Array)
     });
   }
   const message = decodeCbor(envelope.body, messageSchemas[kind], messageBytes[kind]) as Messages[K];
-  // Another coordinator could otherwise sign the same manifest, and its job would have the same digest.
+  // Without this check, another coordinator could sign the same manifest, and its job would have the same
+  // digest.
   const signer = kind === 'manifest' ? (message as Messages['manifest']).coordinator : undefined;
   if (signer !== undefined && signer !== envelope.author) {
     const text = `the manifest names the coordinator ${signer}, but ${envelope.author} signed it`;

@@ -58,7 +58,7 @@ function line({ round, faults, ended, updates, loss, seconds, problems }: RoundR
   return [figures.join('  '), ...problems.map((problem) => `    PROBLEM: ${problem}`)].join('\n');
 }
 
-// A handler of the event `exit` kills the daemons.
+// Turn these signals into an exit, because the handler of the event `exit` kills the daemons.
 for (const name of ['SIGINT', 'SIGTERM'] as const)
   process.once(name, () => process.exit(INTERRUPTED_EXIT_CODE));
 console.log(`schedule ${options.schedule}, seed ${options.seed}, ${options.nodes} nodes, in ${folder}`);

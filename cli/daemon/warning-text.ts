@@ -103,7 +103,7 @@ function textOf(action: string, { reason, error, round, job, refusal }: Record<s
   if (refusal === 'RPC_METHOD_UNKNOWN') return 'the coordinator is not ready yet; retrying';
   const words = WORDS[action] ?? action.replaceAll('-', ' ');
   const why = typeof reason === 'string' ? reason : errorText(error);
-  // A digest has 64 characters and says less than the round.
+  // Leave out a digest, because it has 64 characters and says less than the round.
   const name = typeof job === 'string' && job.length < 64 ? `${job}: ` : '';
   const where = typeof round === 'number' ? ` (round ${round})` : '';
   return safeText(`${name}${words}${where}${why === '' ? '' : `: ${why}`}`);

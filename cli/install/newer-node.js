@@ -70,7 +70,7 @@ export function fetchNode(cache, install = npmInstall) {
     try {
       renameSync(folder, join(cache, `node-${version}`));
     } catch (error) {
-      // Another start has fetched the same version meanwhile.
+      // Ignore the error if another process has fetched the same version meanwhile.
       if (!existsSync(fetchedNode(cache))) throw error;
     }
     return true;

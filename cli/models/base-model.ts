@@ -61,7 +61,8 @@ class DownloadSpeed {
   at(now: number, bytes: number): number | null {
     this.#first ??= { at: now, bytes };
     const elapsed = now - this.#first.at;
-    // A download that starts again from zero has fewer bytes than at the first report.
+    // A download that starts again from zero has fewer bytes than at the first report, so its speed would be
+    // negative.
     return elapsed < MIN_SPEED_MS
       ? null
       : Math.max(0, Math.round((1000 * (bytes - this.#first.bytes)) / elapsed));

@@ -77,7 +77,8 @@ export function drawAudits(
   const chosen: DrawnUpdate[] = [];
   let left = credit;
   for (const update of order) {
-    // Do not look for cheaper updates with smaller keys. Otherwise, large intervals would never be audited.
+    // Do not take a cheaper update with a smaller key instead, because then updates of large intervals would
+    // never be audited.
     if (update.rows > left) return { chosen, held: update };
     chosen.push(update);
     left -= update.rows;

@@ -131,7 +131,8 @@ export class JobCreation {
    */
   async clean(): Promise<void> {
     const { coordinator, log } = this.#deps;
-    // A job that is being created uses a base, but the job is not in the list of jobs yet.
+    // A job that is being created uses a base, but the job is not in the list of jobs yet. So delete nothing
+    // now.
     if (this.#running > 0) return;
     const keep = new Set(coordinator.jobs().map(({ context }) => context.manifest.base.digest));
     this.#cleaning = removeBases({

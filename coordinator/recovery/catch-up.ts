@@ -69,7 +69,7 @@ export function catchUp(
   const missing = fillGap(ancestor.round, ordinal, context);
   const term = lost.head.term + 1;
   store.jobs.setTerm(job, term);
-  // The recovered head does not say who paused the job.
+  // The recovered head does not say who paused the job, so the cause of a pause is unknown.
   store.jobs.setPauseCause(job, null);
   const last = store.rounds.checkpointOf(job, lost.head.checkpoint.digest)!;
   const { message: checkpoint } = verifyMessage('checkpoint', last.envelope);

@@ -46,8 +46,9 @@ export class KeptRemovals {
   async note(run: JobRun, peer: string, kept: number): Promise<boolean> {
     if (kept === 0) return true;
     const { job, keys, stored } = run.context;
-    // The first recovery from a backup raises the term to 2. Numbers that the coordinator gives after the restore may
-    // exceed the number of the lost record, so a smaller number does not show that the record is known.
+    // In term 1, this coordinator has lost nothing, so it has every record up to its own number. The first
+    // recovery from a backup raises the term to 2. From then on, its own number may be higher than the number
+    // of a record that it lost.
     if (stored.term === 1 && kept <= keys.removals) return true;
     const { network, clock, log, signal } = this.#deps;
     const key = `${job} ${peer}`;
@@ -112,7 +113,7 @@ export class KeptRemovals {
         const { peer, cause, reason, until } = ban;
         outbox.event({ type: 'banned', peer, cause, reason, until });
       }
-      // The new number also makes all nodes fetch the record with all removals.
+      // The rotation raises the number of removals. All nodes then fetch the record with all removals.
       keys.rotate({ after: sequence });
     });
     members.removals.carryOut(missing);

@@ -94,7 +94,7 @@ async function readFileIn(home: string): Promise<readonly WebhookSetting[]> {
   try {
     value = parse(text);
   } catch (cause) {
-    // The message of the parser quotes the line, which can contain a secret.
+    // The message of the parser is left out, because it quotes the line, which can contain a secret.
     throw invalid(path, 'it is not YAML', cause);
   }
   const result = fileSchema.safeParse(value);

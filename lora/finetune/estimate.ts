@@ -126,7 +126,8 @@ export async function estimateRun(spec: TrainSpec, options: EstimateRunOptions):
   const disk = {
     weights: (await holdsWeights(cacheDir, weights, weightFileSuffix(baseBits))) ? 0 : weights,
     data: PACKED_BYTES * sequenceLength * rows,
-    // Room for the kept checkpoints, the best one, the one that is being written, and the adapter.
+    // Bytes of the kept checkpoints, the best checkpoint, the checkpoint that is being written, and the
+    // adapter.
     output: (spec.run.keepCheckpoints + 2) * checkpoint + 4 * work.parameters,
     freeInCache: await freeBytes(cacheDir),
     freeInOutput: await freeBytes(output),

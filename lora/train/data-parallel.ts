@@ -92,7 +92,8 @@ export class DataParallel {
       const some = rows.slice(from * microBatch, first * microBatch);
       if (some.length === 0) return null;
       const { sent, sums } = measured.worker.gradients({ ...request, rows: some, first: from }, signal);
-      // The rejection is handled below, where the sums are awaited; until then it must not count as unhandled.
+      // The rejection is handled below, where the sums are awaited. Until then, it must not count as
+      // unhandled.
       sums.catch(() => {});
       return { measured, some, from, count: parts[i + 1]!, sent, sums };
     });

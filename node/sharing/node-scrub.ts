@@ -55,7 +55,8 @@ export class NodeScrub {
     if ((await blobs.check(digest, { signal, pause })) !== 'damaged') return;
     log.warn({ digest }, 'blob-damaged');
     const damaged = this.#basesWith(digest);
-    // A trainer process has the damaged file open, and the folder of the base has a link to the file.
+    // Remove the damaged bases first. A trainer process has the damaged file open, and the folder of the base
+    // has a link to the file.
     const others = [...store.jobFiles.bases()].filter((base) => !damaged.has(base));
     if (damaged.size > 0) await trainer.keepBases(new Set(others));
     store.origins.forget(digest);
@@ -72,7 +73,8 @@ export class NodeScrub {
         const base = node.view().context?.manifest.base;
         return base?.files.some((file) => file.digest === digest) ? base.digest : [];
       }),
-      // Without the manifest, it is not known whether the blob is a part of the base or of the data.
+      // The manifests of other jobs are not loaded, so it is unknown whether the blob belongs to their base
+      // or to their data. Assume the base.
       ...store.jobFiles.jobsWith(digest).flatMap(({ job, base }) => (active.has(job) ? [] : base)),
     ]);
   }

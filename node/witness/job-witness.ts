@@ -126,7 +126,7 @@ export class JobWitness {
       last = round;
       this.#verified = { record, round };
     }
-    // The coordinator may answer with an older head than the node has.
+    // Take the newer of two heads, because the coordinator may answer with an older head than the node has.
     const announced = Math.max(head.checkpoint.round, newest);
     if (last >= announced) return;
     const what = last < 0 ? 'no checkpoint' : `only checkpoints up to round ${last}`;

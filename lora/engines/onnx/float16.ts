@@ -36,7 +36,8 @@ export function lowerFloat16Product(
   const attributes = { transA: 0, transB: transposeB ? 1 : 0, alpha: { float: 1 }, beta: { float: 1 } };
   const pieces = provider === 'webgpu' ? Math.ceil(depth / MAX_SUM_TERMS) : 1;
   const bounds = Array.from({ length: pieces + 1 }, (_, i) => Math.round((i * depth) / pieces));
-  // The bounds are not constants. Otherwise onnxruntime would fold slices of a weight into a second copy on the device.
+  // The bounds are variables, because with constants, onnxruntime would fold the slices of a weight into a
+  // second copy on the device.
   const slice = (name: string, axis: number, i: number) =>
     emit('Slice', [name, variable([bounds[i]!]), variable([bounds[i + 1]!]), integers([axis])]);
   const sums = Array.from({ length: pieces }, (_, i) => {

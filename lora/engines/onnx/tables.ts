@@ -73,7 +73,7 @@ function lowerProduct(
       ? inputs[0]!
       : emit('Slice', [inputs[0]!, integers([start]), integers([end]), integers([1])]);
     const chunk = emitNumbers(rows(start, end), emitter);
-    // At most two partial sums exist at a time.
+    // Adds partial sums as soon as there are two, so that no more than two are in memory.
     if (!transposeB && parts.length === 2) parts.splice(0, 2, emit('Add', [...parts]));
     parts.push(emit('Gemm', [x, chunk], { attributes: { transB: transposeB ? 1 : 0 } }));
   }

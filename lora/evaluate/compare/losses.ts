@@ -27,7 +27,7 @@ export function compareLosses(
   model: readonly (readonly [number, number])[],
   against: readonly (readonly [number, number])[],
 ): LossComparison {
-  // An example without a supervised token leaves a hole in the list.
+  // An example without a supervised token leaves a hole in the list. `filter` removes the holes.
   const [values, others] = [model.filter(() => true), against.filter(() => true)];
   const tokens = others.reduce((sum, [, count]) => sum + count, 0);
   const { difference, low, high, p } = ratioDifference(others, values);

@@ -86,7 +86,8 @@ export function parseTemplate(source: string): readonly Statement[] {
   if (source.length > MAX_CHARACTERS) {
     throw new TemplateProblem(`it has ${source.length} characters; the limit is ${MAX_CHARACTERS}`);
   }
-  // The package removes one line break at the end, which lm-evaluation-harness keeps.
+  // The parser removes one line break at the end. lm-evaluation-harness keeps it, so a second line break is
+  // added.
   const kept = source.endsWith('\n') ? `${source}\n` : source;
   try {
     const program = parse(tokenize(kept, { trim_blocks: false, lstrip_blocks: false }));

@@ -101,7 +101,8 @@ function smoothed(
   const targets = clampLabels(labels);
   const ones = graph.constant([tokens, 1], new Float32Array(tokens).fill(1));
   const excess = graph.apply('crossEntropyGradient', [probabilities, targets, ones], {}, [logits], null)[0]!;
-  // `excess` is p − onehot, so p − excess is onehot.
+  // `excess` is p − onehot, so p − excess is onehot. The product with the logits picks the logit of each
+  // label.
   const picked = reduceSum(multiply(logits, subtract(probabilities, excess)), 1);
   const more = multiply(subtract(picked, reduceMean(logits, 1)), supervised(labels));
   return withGradient(add(loss, scale(more, smoothing)), [logits], (backward) =>

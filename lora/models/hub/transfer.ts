@@ -178,7 +178,8 @@ async function write(handle: FileHandle, bytes: Uint8Array, path: string): Promi
   } catch (cause) {
     const full = asDiskFull(cause, path);
     if (full instanceof SwarmError) throw full;
-    // Throws a SwarmError. The caller would take any other error for a broken connection, and retry.
+    // Throws a SwarmError, because the caller would take any other error for a broken connection and try
+    // again.
     const reason = cause instanceof Error ? cause.message : String(cause);
     throw commonError('WRITE_FAILED', `${path} cannot be written: ${reason}`, { path, reason }, { cause });
   }

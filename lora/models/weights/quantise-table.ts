@@ -46,7 +46,8 @@ export class TableQuantiser {
     const scale = Math.fround(largest / LARGEST);
     this.scales[this.#rows++] = scale;
     if (scale === 0) return;
-    // Rounding the scale to float32 may push the largest value just beyond LARGEST.
+    // Rounding the scale to float32 may push the largest value just beyond LARGEST, so all numbers are
+    // clamped.
     for (const [i, value] of this.#row.entries())
       into[i] = Math.max(-LARGEST, Math.min(LARGEST, Math.round(value / scale)));
   }

@@ -75,7 +75,7 @@ async function hasScreenUser({ names, text }: ProbeDeps): Promise<boolean> {
   const folder = '/run/systemd/sessions';
   const sessions = (await names(folder)).filter((name) => !name.endsWith('.ref'));
   const texts = await Promise.all(sessions.map((name) => text(join(folder, name))));
-  // The login screen is a session of the class "greeter".
+  // The login screen is a session of the class "greeter", which belongs to no user.
   const isUser = (session: string | null): boolean =>
     session !== null && /^TYPE=(x11|wayland|mir)$/m.test(session) && !/^CLASS=greeter$/m.test(session);
   return texts.some(isUser) || (sessions.length === 0 && (await names('/tmp/.X11-unix')).length > 0);
