@@ -119,7 +119,7 @@ export async function readNewest(
     const names = jobs.map((j) => `${j.name} ${j.job}`).join(', ');
     throw nodeError(
       'JOB_NOT_FOUND',
-      `the coordinator has ${jobs.length} jobs`,
+      `no job was named, and the coordinator has ${jobs.length} jobs`,
       { jobs },
       {
         next:

@@ -19,7 +19,7 @@ export class TagWriter {
   /** Moves a tag. If the tag already names the version, the log gets no new line. @throws SwarmError TAG_NAME */
   set({ name, number, tag }: { name: string; number: number; tag: string }, move: TagMove): TagChange {
     if (!isTag(tag)) {
-      const message = `"${tag.slice(0, 80)}" cannot be a tag: tags have 1 to 64 characters from a-z 0-9 . _ -, and v1, v2, … are versions`;
+      const message = `"${tag.slice(0, 80)}" cannot be a tag: a tag has 1 to 64 of the characters a-z 0-9 . _ -, and is not a version such as v1`;
       throw registryError('TAG_NAME', message, { tag: tag.slice(0, 80) });
     }
     const from = this.#tags.current(name, tag);

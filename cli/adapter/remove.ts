@@ -32,7 +32,7 @@ export function registerRemove(adapter: Command, context: Context): void {
     .option('--delete', 'delete the files; without this option, the command only lists them')
     .option(
       '--grace <time>',
-      'keep the files of versions that were removed within this time, such as 30m, 12h or 7d (default: 24h)',
+      'keep the files of versions that were removed less than this time ago, such as 30m, 12h or 7d (default: 24h)',
       lifetime,
     )
     .addOption(registryOption())

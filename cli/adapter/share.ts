@@ -26,7 +26,7 @@ export function registerShare(adapter: Command, context: Context): void {
     .argument('[version]', `${VERSION_HELP} (default: list the versions that daemons serve)`)
     .option(
       '--keep',
-      'let the running coordinator or node of this machine serve the version, also after restarts, until "lora-swarm adapter unshare"; the command then ends at once',
+      'let the running coordinator or node of this machine serve the version, also after restarts, until "lora-swarm adapter unshare"; with this option, the command ends at once',
     )
     .option(
       '--listen <multiaddr>',

@@ -33,7 +33,7 @@ export function registerDoctor(program: Command, context: Context): void {
   program
     .command('doctor')
     .description(
-      'measure the engines that run on this machine, and show what you must install for the others. Exit code 8 means that this machine cannot train; with --swarm, it means that a daemon does not work, and exit code 3 means that no daemon runs',
+      'measure the engines that run on this machine, and show what you must install for the other engines. Exit code 8 means that this machine cannot train; with --swarm, it means that a daemon does not work, and exit code 3 means that no daemon runs',
     )
     .option('--model <model>', `also predict the memory and speed of training this base model: ${BASE_MODEL}`)
     .option(
@@ -45,7 +45,7 @@ export function registerDoctor(program: Command, context: Context): void {
     .addOption(precisionOption().default('float32'))
     .option(
       '--swarm',
-      'check the coordinator and the node that run on this machine instead of the engines, and show the addresses in the invites, the free disk space, the versions, and why a node does not contribute',
+      'instead of the engines, check the coordinator and the node that run on this machine; show the addresses in the invites, the free disk space, the versions, and why a node does not contribute',
     )
     .addOption(homeOption())
     .addOption(jsonOption())

@@ -49,7 +49,7 @@ export function registerInvite(program: Command, context: Context): void {
     .addOption(
       new Option(
         '--expires <time>',
-        'time after which no further machine may join, such as 30m, 12h or 7d; "never" means no end',
+        'time after which no further machine may join, such as 30m, 12h or 7d; "never" means that the invite does not expire',
       )
         .argParser(lifetime)
         .default(lifetime('7d'), '7d'),

@@ -61,7 +61,7 @@ export function registerJob(program: Command, context: Context): void {
     if (action !== 'resume')
       command.option(
         '--reason <text>',
-        'reason, which "lora-swarm status" and the nodes of the job show (default: none)',
+        'reason that "lora-swarm status" and the nodes of the job show (default: none)',
       );
     command.action((id: string | undefined, options: CommonOptions & { reason?: string }) =>
       act(context, id, action, options),

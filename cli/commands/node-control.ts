@@ -40,7 +40,7 @@ export function registerNodeControl(node: Command, context: Context): void {
   add('config', 'show or set the limits that are stored in the home of a node; the node need not run')
     .argument(
       '[limit...]',
-      `limit to set, as KEY=VALUE or KEY=default; the keys are ${Object.keys(NODE_LIMITS).join(', ')}, as in the options of "lora-swarm node". Without a limit, shows all`,
+      `limit to set, as KEY=VALUE or KEY=default; the keys are ${Object.keys(NODE_LIMITS).join(', ')}, as in the options of "lora-swarm node". Without this argument, the command shows all limits`,
     )
     .action((texts: string[], _options: ControlOptions, command: Command) =>
       config(context, texts, command.optsWithGlobals()),

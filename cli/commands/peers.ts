@@ -70,7 +70,7 @@ export function registerPeers(program: Command, context: Context): void {
     .addOption(
       new Option(
         '--for <time>',
-        'time after which the ban ends, such as 30m, 12h or 7d; "never" means no end',
+        'time after which the ban ends, such as 30m, 12h or 7d; "never" means that the ban does not end',
       )
         .argParser(lifetime)
         .default(Number.POSITIVE_INFINITY, 'never'),

@@ -31,7 +31,7 @@ export function roundOrBest(text: string): number | 'best' {
 
 /** Commander parser of a value that was left out if the next option stands in its place. */
 export function notAFlag(text: string): string {
-  if (text.startsWith('--')) throw new InvalidArgumentError('Its value is missing.');
+  if (text.startsWith('--')) throw new InvalidArgumentError('The value of the option is missing.');
   return text;
 }
 

@@ -17,7 +17,7 @@ export function limitOption(key: string) {
   const limit = NODE_LIMITS[key]!;
   return (text: string) => {
     const value = parsed(limit, text);
-    if (value === undefined) throw new InvalidArgumentError(`It is the ${limitHelp(limit)}.`);
+    if (value === undefined) throw new InvalidArgumentError(`Give the ${limitHelp(limit)}.`);
     return value;
   };
 }

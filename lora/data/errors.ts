@@ -6,7 +6,7 @@ const OTHER_TEMPLATE = 'use another template with --template: chatml, plain, or 
 export const dataError = defineErrors({
   DATA_BAD_ROWS: {
     kind: 'failed',
-    next: 'list the rows with "lora-swarm data inspect" and correct them, or allow more of them with --bad-rows (in job files data.badRowShare)',
+    next: 'list the rows with "lora-swarm data inspect" and correct them, or allow more of them with --bad-rows (in a job file, with data.badRowShare)',
   },
   DATA_COLUMNS: { kind: 'usage', next: 'give --column only for the fields of one format (docs/data.md)' },
   DATA_CSV: 'failed',

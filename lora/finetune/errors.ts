@@ -18,6 +18,6 @@ export const finetuneError = defineErrors({
   },
   WARMUP_TOO_LONG: {
     kind: 'failed',
-    next: 'use --warmup-ratio 0.1 or a lower --warmup (in files training.warmupRatio and training.warmupSteps)',
+    next: 'use --warmup-ratio 0.1 or a lower --warmup (in a job or config file, training.warmupRatio and training.warmupSteps)',
   },
 });

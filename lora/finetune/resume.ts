@@ -32,7 +32,7 @@ export function resumeFrom(
   if (totalSteps < step) {
     throw finetuneError(
       'RESUME_CONFLICT',
-      `the run in ${output} has made ${step} steps, more than the ${totalSteps} asked for`,
+      `the run in ${output} has made ${step} steps, more than the ${totalSteps} steps that you asked for`,
       { output, step, totalSteps },
       { next: 'ask for more steps or epochs, or train into another folder' },
     );

@@ -118,7 +118,7 @@ export class Scheduler {
       return;
     }
     if (this.#queue.size >= waiting) {
-      const message = `${waiting} requests are waiting already`;
+      const message = `${waiting} requests are waiting already, which is the maximum`;
       work.end(generateError('GENERATE_BUSY', message, { waiting }));
       return;
     }

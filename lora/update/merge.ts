@@ -119,7 +119,7 @@ export class Merge {
     }
     const last = this.#last;
     if (last && (peer < last.peer || (peer === last.peer && round <= last.round))) {
-      const message = `${peer}, round ${round}, was added after ${last.peer}, round ${last.round}: out of order`;
+      const message = `${peer}, round ${round}, was added after ${last.peer}, round ${last.round}; updates must be added in the order of peer and round`;
       throw updateError('UPDATE_ORDER', message, { peer, round, last });
     }
   }

@@ -142,7 +142,7 @@ export function unrecognised(
   return refuse(`has the columns ${names}, which fit no format; the known formats are ${known}`, {
     next:
       'name the columns (--column prompt=NAME --column completion=NAME, or --column text=NAME; ' +
-      'in job files data.columns)',
+      'in a job file, with data.columns)',
   });
 }
 

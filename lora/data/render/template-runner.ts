@@ -211,6 +211,6 @@ function isAnswerTo({ parts = [] }: RenderRequest, reply: unknown): boolean {
 }
 
 function malformed(cause?: unknown): SwarmError {
-  const reason = 'its process sent a malformed message';
+  const reason = 'the process that renders it sent a malformed message';
   return dataError('TEMPLATE_INVALID', `the chat template cannot be used: ${reason}`, { reason }, { cause });
 }
