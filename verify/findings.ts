@@ -71,7 +71,7 @@ export class Findings {
 
   problem(code: ProblemCode, message: string, values: Readonly<Record<string, unknown>> = {}): void {
     const text = `round ${this.round}: ${message}`;
-    // Several checks may read the same damaged blob.
+    // Report a problem only once, because several checks may read the same damaged blob.
     if (this.problems.some((one) => one.code === code && one.message === text)) return;
     this.problems.push({
       code,

@@ -16,7 +16,7 @@ export async function readBlob(
 ): Promise<Uint8Array | null> {
   signal.throwIfAborted();
   const { digest, size, maxBytes } = wanted;
-  // The checks of the signed messages report a size above the limit.
+  // Do not report a size above the limit here, because the checks of the signed messages report it.
   if (size !== null && size > maxBytes) return null;
   let bytes: Uint8Array | null;
   try {

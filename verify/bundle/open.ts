@@ -114,7 +114,7 @@ class Bundle implements OpenBundle {
       try {
         yield await this.#record(digest);
       } catch (error) {
-        // `damagedBlocks` yields a block that does not have its digest.
+        // Skip a block that does not have its digest, because `damagedBlocks` reports it.
         if (!isSwarmError(error)) throw error;
       }
     }

@@ -32,7 +32,7 @@ async function usesOf(bundle: OpenBundle, signal: AbortSignal): Promise<Map<stri
     try {
       for (const blob of blobsOf(record)) if (!uses.has(blob.digest)) uses.set(blob.digest, blob);
     } catch (error) {
-      // The report already has a problem for a checkpoint that is not valid.
+      // Skip a checkpoint that is not valid, because the report already has a problem for it.
       if (!isSwarmError(error)) throw error;
     }
   }

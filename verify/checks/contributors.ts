@@ -111,7 +111,8 @@ function compare(
   const parent = earlier.parentOf(round);
   const assignments = earlier.assignmentsOf(round);
   const assigned = assignments?.find((one) => one.peer === peer);
-  // A head may be older than the assignment of a node that came late.
+  // A head that lacks the node is no fault, because the head may be older than the assignment of a node that
+  // came late.
   const isAssigned =
     assigned === undefined || (assigned.start === update.start && assigned.end === update.end);
   if (parent === null)
@@ -126,7 +127,8 @@ function compare(
   const wrong = agree.filter(([, same]) => !same).map(([field]) => field);
   if (wrong.length === 0) return;
   const text = `the signed update of ${peer} differs from the checkpoint in: ${wrong.join(', ')}`;
-  // The checkpoint names only the payload. The author may have signed several updates with this payload.
+  // This problem proves nothing against the coordinator. The checkpoint names only the payload, and the
+  // author may have signed several updates with this payload.
   findings.problem('VERIFY_SOURCE', text, { peer, update: digest, fields: wrong });
 }
 

@@ -33,7 +33,8 @@ export function checkFigures(
   } catch (error) {
     return lacks(`the scores are not valid: ${messageOf(error)}`);
   }
-  // A coordinator that was restored from a backup may merge a round again, in a later term.
+  // Figures of another term prove nothing, because a coordinator that was restored from a backup may merge a
+  // round again, in a later term.
   const isSameTerm = figures.term === checkpoint.term;
   const off = (message: string, values: Record<string, unknown> = {}): null => {
     if (!isSameTerm) return lacks(message, values);
@@ -62,7 +63,8 @@ export function checkFigures(
       scored.start === sent.start &&
       scored.end === sent.end &&
       scored.preset === sent.preset;
-    // The author may have signed several updates with this payload, and the source chooses one.
+    // A different update proves nothing, because the author may have signed several updates with this
+    // payload, and the source chooses one.
     if (!isSent) lacks(`the source has a signed update of ${peer} that differs from the scored update`);
   }
   return figures;

@@ -61,7 +61,8 @@ export class HeadChecks {
     if (wrong.length === 0) return;
     const text = `${moment} and the checkpoint differ in: ${wrong.join(', ')}`;
     const { digest, round } = head.checkpoint;
-    // A coordinator that was restored from a backup may make a round again, in a later term.
+    // A head of another checkpoint proves nothing if it is of another round or term. A coordinator that was
+    // restored from a backup may make a round again, in a later term.
     const isOther =
       digest !== signed.digest && (round !== signed.checkpoint.round || term !== signed.checkpoint.term);
     findings.problem(isOther ? 'VERIFY_SOURCE' : 'VERIFY_HEAD', text, { term, sequence, fields: wrong });

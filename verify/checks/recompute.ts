@@ -156,7 +156,7 @@ export class Recomputation {
       };
       let merged = await mergeUpdates(input, read);
       if (input.residual !== null && !gives(merged, checkpoint)) {
-        // A coordinator that lost the residual replaces it by zeros.
+        // Try zeros in place of the residual, because a coordinator that lost the residual merges with zeros.
         const fromZeros = await mergeUpdates({ ...input, residual: null }, read);
         if (gives(fromZeros, checkpoint)) {
           findings.skip(
@@ -179,7 +179,8 @@ export class Recomputation {
       }
       if (!isSwarmError(error)) throw error;
       findings.done('merge');
-      // The preset of a payload comes from the signed update, and the source chooses this update.
+      // This problem proves nothing against the coordinator. The preset of a payload comes from the signed
+      // update, and the source chooses this update.
       findings.problem('VERIFY_SOURCE', `the updates cannot be merged: ${error.message}`, {
         cause: error.code,
       });

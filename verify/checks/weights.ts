@@ -65,7 +65,8 @@ export function checkMetrics(
     findings.skip('metrics', 'train loss and size of the updates: the source lacks a signed update');
     return;
   }
-  // An author may have signed several updates with the same payload and different claims, and the source chooses one.
+  // A difference in the next two figures proves nothing. An author may have signed several updates with the
+  // same payload and different claims, and the source chooses one.
   const bytes = known.reduce((sum, { payload }) => sum + payload.size, 0);
   if (metrics.updateBytes !== bytes) off('size of the updates', metrics.updateBytes, bytes, 'VERIFY_SOURCE');
   const loss = known.reduce((sum, { lossLast }) => sum + lossLast / known.length, 0);

@@ -105,8 +105,8 @@ export async function mergeUpdates(input: MergeInput, read: ReadBlob): Promise<M
 
   const norms = new Map<MergeSource, Float64Array>();
   for (const source of input.sources) norms.set(source, updateNorms(await load(source)));
-  // If the weights come from a checkpoint, the sources are its contributors. The coordinator has already left out the
-  // outliers.
+  // If the weights come from a checkpoint, the sources are its contributors, from which the coordinator has
+  // already left out the outliers.
   const outliers = input.weights
     ? []
     : findOutliers(input.sources, (source) => euclideanNorm(norms.get(source)!));
