@@ -38,8 +38,8 @@ export function checkChain(
   if (checkpoint.parent !== parent.digest) {
     const text = `the parent is ${checkpoint.parent ?? 'missing'}, not ${parent.digest}`;
     const values = { parent: checkpoint.parent, expected: parent.digest };
-    // A wrong parent does not always prove a fault of the coordinator. If there may be a round between the two
-    // checkpoints, the source may have left out, moved or repeated a checkpoint. In a later term, the
+    // A wrong parent does not always prove a fault of the coordinator. If there may be a round between the
+    // two checkpoints, the source may have left out, moved or repeated a checkpoint. In a later term, the
     // coordinator may have made the round again, after it was restored from a backup.
     const isAdjacent = round === before.round || round === before.round + 1;
     if (isAdjacent && term === before.term && digest !== parent.digest) off(text, values);
