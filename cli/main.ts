@@ -15,7 +15,7 @@ export async function main(): Promise<void> {
     if (isPrinted(error)) return failure.exitCode;
     if (json) process.stdout.write(`${safeJson(failureJson(failure))}\n`);
     else if (failure.kind !== 'interrupted') process.stderr.write(`${failureLines(failure).join('\n')}\n`);
-    // A bug report needs the stack.
+    // Print the stack of an internal error, because a bug report needs it.
     if (failure.kind === 'internal' && error instanceof Error) process.stderr.write(`${stackText(error)}\n`);
     return failure.exitCode;
   };

@@ -24,7 +24,7 @@ export async function makeFolder(
     await mkdir(folder, { mode }).catch(async (cause: unknown) => {
       const code = errorCode(cause);
       if (code === 'EEXIST') {
-        // Another process created the folder first.
+        // Accept the folder if another process created it first.
         if (await isFolder(folder)) return;
         throw inTheWay(folder, path, next);
       }

@@ -104,7 +104,8 @@ export class Coordinator {
     const requests = { network, store, clock, runs, newcomers, laterHeads, keptRemovals, rechecks };
     this.#cleanups.push(...answerNodes(requests));
     for (const run of this.#runs.values()) run.start();
-    // A process that was killed when a job ended may not have opened the jobs that waited for it.
+    // Open queued jobs whose turn has come. A process that was killed when a job ended may not have opened
+    // the jobs that waited for it.
     openQueued(this.jobs());
     // Delete blobs that a process left behind because it was killed while it created a job.
     void this.collector.sweep();
@@ -177,7 +178,7 @@ export class Coordinator {
       const run = this.#add(stored);
       for (const event of events) this.#announce(event, stored.name);
       run.start();
-      // The job that the new one waits for may have ended meanwhile.
+      // Open the new job if the job that it waits for has ended meanwhile.
       openQueued(this.jobs());
       return run;
     } finally {

@@ -117,7 +117,8 @@ function changesOf(before: JobMoment, event: JobEvent): Partial<JobMoment> {
       return {
         phase,
         reason: '',
-        // The events do not tell what happened in the lost rounds.
+        // The events do not tell what happened in the lost rounds, so the round has no time, nodes or
+        // updates.
         round,
         openedAt: null,
         assigned: 0,

@@ -259,7 +259,7 @@ async function removeAbandoned(folder: string, now: number): Promise<void> {
   for (const name of await readdir(folder)) {
     const path = join(folder, name);
     if (isAlive(Number(name.split('-')[0]))) continue;
-    // Another process may have deleted the folder since this one read the list.
+    // Skip a folder that another process has deleted since this process read the list.
     const entry = await stat(path).catch(() => null);
     if (entry !== null && now - entry.mtimeMs > ABANDONED_MS)
       await rm(path, { recursive: true, force: true });

@@ -114,7 +114,8 @@ export class JobMembership {
       signal.throwIfAborted();
       worker = this.#enter(joined);
     } finally {
-      // An aborted attempt may end after the next attempt has begun.
+      // Do not touch the field of a newer attempt, because an aborted attempt may end after the next attempt
+      // has begun.
       if (this.#joining === own) this.#joining = null;
     }
     this.#deps.knownJobs?.remember(this.#options, { job: joined.job, name: joined.manifest.name });

@@ -60,7 +60,7 @@ export class FolderViews {
       await renameDurably(work, target);
     } catch (cause) {
       await rm(work, { recursive: true, force: true });
-      // Another process may have made the folder first.
+      // Ignore the error if another process has made the folder first.
       if (!(await isWhole(target, manifest.files))) throw writeError(cause, target);
     }
     return target;

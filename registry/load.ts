@@ -20,7 +20,8 @@ export async function loadVersion(
   const { digest } = await describeBase(model.dir, options);
   requireSameBase(version, { digest, where: model.dir });
   const adapter = await readPeftFolder(await registry.folder(version), model);
-  // The manifest always has the digest of the base. The adapter's file lacks it if another program wrote the file.
+  // Take the digest of the base from the manifest, which always has it. The adapter's file lacks the digest
+  // if another program wrote the file.
   const bound = { ...adapter, baseDigest: version.manifest.base.digest };
   await checkBase(model, bound, options);
   return bound;

@@ -50,7 +50,7 @@ export function isMissing(error: unknown): boolean {
 export async function removeOlder(folder: string, time: number): Promise<void> {
   for (const name of await readdir(folder)) {
     const path = join(folder, name);
-    // Another process may have moved or deleted the file since the folder was read.
+    // Skip a file that another process has moved or deleted since the folder was read.
     const entry = await stat(path).catch(() => null);
     if (entry !== null && entry.mtimeMs < time) await rm(path, { force: true });
   }

@@ -96,7 +96,7 @@ export class FileBlobStore implements ResumableBlobs {
       if (!/^[0-9a-f]{2}$/.test(folder)) continue;
       for (const digest of await readdir(join(this.#root, folder))) {
         if (!digestSchema.safeParse(digest).success) continue;
-        // Another process may have deleted the blob since the folder was read.
+        // Skip a blob that another process has deleted since the folder was read.
         const entry = await stat(this.path(digest)).catch(() => null);
         if (entry !== null) yield { digest, size: entry.size, modifiedAt: entry.mtimeMs };
       }

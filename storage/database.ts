@@ -66,7 +66,7 @@ export class Database {
     for (const [index, step] of migrations.entries()) {
       if (index < version) continue;
       this.transaction(() => {
-        // Another process may have made this step since the version was read.
+        // Read the version again, because another process may have made this step since then.
         const { user_version: now } = this.one('PRAGMA user_version')! as { user_version: number };
         if (index < now) return;
         if (typeof step === 'string') this.exec(step);
@@ -89,7 +89,8 @@ export class Database {
       return result;
     } finally {
       this.#depth--;
-      // SQLite may have ended the transaction already, after a full disk or a failed COMMIT.
+      // Roll back only if the transaction is still open. SQLite may have ended it already, after a full disk
+      // or a failed COMMIT.
       if (!done && this.#db.isTransaction) this.exec('ROLLBACK');
     }
   }
@@ -145,7 +146,7 @@ function makePrivate(path: string): void {
   try {
     closeSync(openSync(path, 'ax', 0o600));
   } catch {
-    // Either the file exists already, or SQLite will report why it cannot be created.
+    // Ignore the error. Either the file exists already, or SQLite will report why it cannot be created.
   }
 }
 

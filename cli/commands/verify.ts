@@ -161,7 +161,7 @@ async function receiptsText({ cwd }: Context, [word, ...others]: readonly string
     const { size } = await file.stat();
     if (size > RECEIPTS_FILE_BYTES) return null;
     const { buffer, bytesRead } = await file.read(Buffer.alloc(1), 0, 1, 0);
-    // A bundle never begins with this character.
+    // A bundle never begins with "{", so a file that does is read as a file of receipts.
     return bytesRead === 1 && buffer.toString() === '{' ? await file.readFile('utf8') : null;
   } finally {
     await file.close();

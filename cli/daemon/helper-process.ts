@@ -139,7 +139,7 @@ export class HelperProcess {
       if (process.platform === 'win32') this.#child.kill('SIGKILL');
       else process.kill(-this.#child.pid, 'SIGKILL');
     } catch {
-      // The group no longer exists.
+      // Ignore the error, because the process group no longer exists.
     }
   }
 
@@ -152,7 +152,7 @@ export class HelperProcess {
       const event = JSON.parse(line) as Record<string, unknown>;
       for (const listener of this.#listeners) listener(event);
     } catch {
-      // The line is not JSON. It is in the log.
+      // Ignore a line that is not JSON. The log has it already.
     }
   }
 }

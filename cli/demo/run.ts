@@ -179,7 +179,7 @@ async function reportProgress(
       }));
       if (!signal.aborted) report({ event: 'progress', phase, round, secondsLeft, nodes });
     } catch {
-      // Progress is optional. The job's events show real failures.
+      // Ignore the error, because progress is optional. The job's events show real failures.
     }
     await sleep(PROGRESS_MS, undefined, { signal }).catch(() => {});
   }

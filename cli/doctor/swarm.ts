@@ -70,7 +70,7 @@ async function clocksOf(api: Daemon['api']): Promise<CoordinatorClock[]> {
   try {
     return (await api.clocks<CoordinatorClock>()).clocks;
   } catch (error) {
-    // A node of an older version has no such route. The findings name its version.
+    // A node of an older version has no such route, so its clocks are unknown. The findings name its version.
     if (isSwarmError(error)) return [];
     throw error;
   }

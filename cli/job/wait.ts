@@ -97,7 +97,7 @@ async function showProgress(
       const line = jobActivity(await (await open()).job(job));
       if (!signal.aborted && line !== null) progress.update(line);
     } catch {
-      // Progress is optional. The loop over the job's events reports real failures.
+      // Ignore the error, because progress is optional. The loop over the job's events reports real failures.
     }
     await sleep(PROGRESS_MS, undefined, { signal }).catch(() => {});
   } while (stderr.isTTY && !signal.aborted);

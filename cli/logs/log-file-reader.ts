@@ -29,7 +29,8 @@ export class LogFileReader {
     for (;;) {
       yield* this.#appended();
       if (!(await this.#wasReplaced())) return;
-      // The daemon may have written more lines between the last read and the rotation.
+      // Read the old file once more, because the daemon may have written more lines between the last read and
+      // the rotation.
       yield* this.#appended();
       const next = await openIfThere(this.#path);
       if (next === null) return;
@@ -68,7 +69,8 @@ export class LogFileReader {
     if (now === null) return false;
     if (now.ino !== own.ino || now.dev !== own.dev) return true;
     if (now.size < this.#position) {
-      // The file was emptied, for example by the owner of the machine. Its next lines are at its beginning.
+      // The file was emptied, for example by the owner of the machine. Start again at its beginning, where
+      // its next lines are.
       this.#position = 0;
       this.#rest = '';
     }

@@ -26,7 +26,8 @@ function collectorOf(context: Context, { home }: Daemon): Collector {
 /** Shows frames in the terminal until the user quits or the signal of the context aborts. */
 export async function showTop(context: Context, home: string | undefined, daemon: Daemon): Promise<void> {
   const screen = new FullScreen(context.stdout);
-  // A second Ctrl-C, or an error outside this function, ends the process without running the `finally` below.
+  // Leave the screen in a handler of `exit` too, because a second Ctrl-C, or an error outside this function,
+  // ends the process without running the `finally` below.
   const onExit = (): void => screen.leave();
   process.on('exit', onExit);
   // main.ts prints the error of a crash before the process exits. Leaving the screen first keeps this text visible.

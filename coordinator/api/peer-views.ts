@@ -76,7 +76,8 @@ export class PeerViews {
           step: heartbeat?.step ?? 0,
           steps: heartbeat?.steps ?? 0,
           tokensPerSecond: heartbeat?.tokensPerSecond ?? entry.speed,
-          // A node with engine `auto` knows its engine only after it has joined.
+          // The heartbeat has the newest engine. A node with engine `auto` knows its engine only after it has
+          // joined.
           engine: heartbeat?.engine ?? entry.engine,
           rttMs,
           lastSeenSeconds,

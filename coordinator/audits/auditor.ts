@@ -78,7 +78,7 @@ export class Auditor {
     this.#running = this.#run()
       .then(() => {
         this.#running = null;
-        // The next round may have opened while the last micro-batch was still running.
+        // Start again if the next round opened while the last micro-batch was still running.
         if (!this.#pause.signal.aborted) this.#start();
       })
       // An error here is a failed write. In the simulation, it can also be the error with which a test kills the

@@ -14,7 +14,7 @@ export function apiError(
       return SwarmError.fromJSON({ code, message, values, kind, next });
     }
   } catch {
-    // The body is not JSON of our API. The HTTP status decides the code below.
+    // The body is not JSON of our API, so the HTTP status decides the code below.
   }
   const code =
     status === 401 || status === 403 ? 'API_REFUSED' : status === 404 ? 'API_NOT_FOUND' : 'API_FAILED';

@@ -242,7 +242,8 @@ export class Intake {
     const refusal = await this.#payloads.take(author, update, scope);
     this.#context.signal.throwIfAborted();
     if (refusal) return this.#recorder.refuse(refusal, refused);
-    // The round may have closed during the fetch, or the author may have sent another update.
+    // Check the header again. During the fetch, the round may have closed, or the author may have sent
+    // another update.
     const late = checkHeader(update, author, this.#factsFor(update, author));
     if (late) return this.#recorder.refuse(late, refused);
     return this.#recorder.accept(author, update, envelope);

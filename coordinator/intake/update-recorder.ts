@@ -156,7 +156,7 @@ export class UpdateRecorder {
     const { payload, tokens, seconds, lossFirst, lossLast } = second.update;
     const receipt: StoredReceipt = { ...common, digest: payload.digest };
     const size = (first.envelope?.byteLength ?? 0) + second.envelope.byteLength;
-    // One complete proof against a node is enough.
+    // Keep a complete proof only if there is none yet, because one proof against a node is enough.
     const complete =
       first.envelope !== null &&
       !store.conflicts.isProven(job, peer) &&

@@ -61,7 +61,7 @@ export async function workOn<T>(
   }
   if (signal.aborted) return;
   const seconds = (clock.monotonic() - since) / 1000;
-  // A recovery may have started the job again meanwhile, without this checkpoint.
+  // Drop the result if a recovery has started the job again meanwhile, without this checkpoint.
   if (store.rounds.checkpoint(job, round)?.digest !== digest) return;
   coordinator.find(job).driver.transact((outbox) => record({ result, reason, seconds }, outbox));
 }

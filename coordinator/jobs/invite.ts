@@ -18,7 +18,7 @@ export function newToken({ kind }: Admission): string | null {
  */
 export function inviteTo({ job, token }: Pick<StoredJob, 'job' | 'token'>, network: SwarmNetwork): string {
   const addresses = sortByReach(network.addresses()).slice(0, INVITE_ADDRESSES);
-  // A coordinator that listens on no address still puts its peer id into the invite.
+  // If the coordinator listens on no address, the invite contains only its peer id.
   if (addresses.length === 0) addresses.push(`/p2p/${network.signer.peerId}`);
   return encodeInvite({ addresses, job, token });
 }

@@ -40,7 +40,8 @@ export async function openJobBase({
  * @throws SwarmError LORA_TOO_LARGE
  */
 export function checkExchange(layout: AdapterLayout): void {
-  // The coordinator publishes a round's delta with the preset `dense`, even if the updates have a smaller preset.
+  // Compute the size of a delta for the preset `dense`. The coordinator publishes deltas with this preset,
+  // even if the updates have a smaller preset.
   const { maximumBytes } = updateLimits(layout, 'dense');
   if (maximumBytes <= UPDATE_BYTES && maxAdapterBytes(layout) <= ADAPTER_BYTES) return;
   const parameters = adapterSize(layout);

@@ -259,7 +259,7 @@ class Attempts<Source, Merged> {
     const total = weightOf(this.#persons!);
     let removed = 0;
     return persons.filter(({ weight }) => {
-      // The factor allows for rounding errors of the sum.
+      // The factor 1 + 1e-6 allows for rounding errors of the sum.
       if (removed + weight > REMOVED_SHARE * total * (1 + 1e-6)) return false;
       removed += weight;
       return true;

@@ -77,7 +77,7 @@ export function publicServer(options: PublicPageOptions, deps: PublicServerDeps)
   });
   server.server.maxConnections = CONNECTIONS;
   limitConnections(server);
-  // The page takes no request with a body.
+  // No request to the page has a body, so no body is parsed.
   server.removeAllContentTypeParsers();
   server.setErrorHandler((error, request, reply) => {
     const status = (error as { statusCode?: number }).statusCode ?? 500;
@@ -115,7 +115,8 @@ function limitRate(server: FastifyInstance, { clock }: PublicServerDeps): void {
 export function limitConnections({ server }: Pick<FastifyInstance, 'server'>): void {
   const open = new Map<string, number>();
   server.on('connection', (socket: Socket) => {
-    // The address is undefined if the client has already closed the connection.
+    // The address is undefined if the client has already closed the connection. Such a connection does not
+    // count.
     const { remoteAddress: ip } = socket;
     if (ip === undefined || isLoopback(ip)) return;
     const network = networkOfIp(ip);

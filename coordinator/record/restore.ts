@@ -109,7 +109,8 @@ function isDiskFull({ reason }: { readonly reason: string }): boolean {
 /** Returns the phase of a job that has no round in progress. */
 function restingPhase({ phase }: Head): JobState['phase'] {
   if (phase === 'training') return 'waiting';
-  // The protocol has the phase `failed`, but no coordinator has ever recorded it.
+  // The phase `failed` counts as finished. The protocol has this phase, but no coordinator has ever recorded
+  // it.
   return phase === 'failed' ? 'finished' : phase;
 }
 

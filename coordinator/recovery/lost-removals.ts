@@ -71,7 +71,8 @@ export function encodeRemovals({ invites, shared, bans }: Removals): Uint8Array 
         person,
         isForAllJobs: job === null,
         cause,
-        // The cut can leave one half of a character that consists of two UTF-16 units.
+        // Repair the end of the text, because the cut can leave one half of a character that consists of two
+        // UTF-16 units.
         reason: reason.slice(0, characters).toWellFormed(),
         at,
         until,

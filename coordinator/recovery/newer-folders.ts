@@ -77,7 +77,8 @@ async function newerFolders(
       continue;
     }
     if (round === 0) {
-      // A coordinator that was killed while it created a job has left the folder of round 0 without a manifest.
+      // A coordinator that was killed while it created a job has left the folder of round 0 without a
+      // manifest. Such a folder is only logged.
       if (!jobs.has(name)) log.warn({ folder: join(root, name) }, 'checkpoint-without-job');
       continue;
     }
@@ -113,7 +114,7 @@ async function readSigned<K extends 'checkpoint' | 'manifest'>(
   path: string,
   self: string,
 ): Promise<Verified<K> | null> {
-  // A file that cannot be read does not prove that the database is older.
+  // Skip a file that cannot be read, because it does not prove that the database is older.
   const bytes = await readFile(path).catch(() => null);
   if (bytes === null) return null;
   try {

@@ -76,7 +76,8 @@ export class Rechecks {
     const end = await this.#turns.take({ address: networkOf(peer), peer, known: true }, signal);
     if (end === null) return 'checking';
     try {
-      // Another peer may have asked for the same blob before.
+      // Look for a known result again. While this call waited, the blob may have been checked for another
+      // peer.
       const known = this.#known(digest);
       if (known !== null) return known;
       const result = (await scrub.check(digest)) ? 'whole' : 'damaged';

@@ -59,7 +59,8 @@ export class Scrub {
     // A wrong size shows the damage without reading the blob.
     const isCut = size !== null && (await blobs.size(digest)) !== size;
     if (!isCut && (await blobs.check(digest, { signal, pause })) === 'whole') return true;
-    // The garbage collection may have deleted the blob meanwhile.
+    // Repair the blob only if it is still needed, because the garbage collection may have deleted it
+    // meanwhile.
     return store.blobs.needs(digest) ? repair.repair(digest) : true;
   }
 

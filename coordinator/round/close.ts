@@ -185,7 +185,7 @@ function hasQuorum({ assigned, delivered }: Round, present: Timing['present'], q
   const isEarned = assigned.some((peer) => earnedBy(peer) > 0);
   const total = (peers: readonly string[]): number =>
     peers.reduce((sum, peer) => sum + (isEarned ? earnedBy(peer) : 1), 0);
-  // The factor allows for rounding errors of the sums.
+  // The factor 1 − 1e-9 allows for rounding errors of the sums.
   return total(delivered) >= quorum * total(assigned) * (1 - 1e-9);
 }
 

@@ -14,7 +14,8 @@ const PRIVATE: readonly (readonly [address: string, prefix: number, family: 'ipv
   ['224.0.0.0', 3, 'ipv4'],
   ['::', 128, 'ipv6'],
   ['::1', 128, 'ipv6'],
-  // Addresses in the next two networks stand for IPv4 addresses, which may be private.
+  // Addresses in the next two networks stand for IPv4 addresses, which may be private. So they all count as
+  // private.
   ['64:ff9b::', 32, 'ipv6'],
   ['2002::', 16, 'ipv6'],
   ['fc00::', 7, 'ipv6'],

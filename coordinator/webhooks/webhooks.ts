@@ -81,7 +81,8 @@ export class Webhooks {
 
   observe({ type, job }: JobEvent): void {
     if (this.#deliveries.length === 0 || !SOURCES.some((source) => source === type)) return;
-    // Listeners are called inside the transition of the job, which must not wait for this work.
+    // Work in the next turn of the event loop. Listeners are called inside the transition of the job, which
+    // must not wait for this work.
     setImmediate(() => {
       const run = this.#deps.coordinator.jobs().find(({ context }) => context.job === job);
       if (!this.#isStopped && run !== undefined) this.#collect(run);

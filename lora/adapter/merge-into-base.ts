@@ -125,6 +125,7 @@ async function refuseExisting(dir: string): Promise<void> {
       { dir },
       { next: 'choose another folder' },
     );
-  // Windows cannot rename a folder onto an existing folder, even onto an empty one.
+  // Remove the empty folder, because Windows cannot rename a folder onto an existing folder, even onto an
+  // empty one.
   await rmdir(dir);
 }

@@ -126,7 +126,7 @@ async function train(options: TrainOptions, listener: FinetuneListener): Promise
   const { spec, asked, output, cacheDir, signal, resume = false, force = false, newest } = options;
   const checkpoints = new CheckpointFolder({ output, keep: spec.run.keepCheckpoints });
   const model = await openBase(spec.base);
-  // Checks that need neither data nor weights come first.
+  // Checks that need neither data nor weights come first, so that a mistake is reported at once.
   checkLength(model.config, spec.training.sequenceLength);
   adapterLayout(model, spec.lora);
   const stored = { spec, ...storedCompute(options.compute) };

@@ -138,13 +138,14 @@ export class Scheduler {
       this.#prefill = null;
       for (const work of works) work.end(error);
     }
-    // A request may have arrived after the queue was last checked.
+    // Run again if a request has arrived after the queue was last checked.
     this.#loop = this.#queue.size > 0 ? this.#run() : null;
   }
 
   async #compute(): Promise<void> {
     for (;;) {
-      // A run of the graph blocks the thread. New requests and cancellations are handled between two runs.
+      // A run of the graph blocks the thread, so let the event loop handle new requests and cancellations
+      // between two runs.
       await new Promise(setImmediate);
       this.#dropCancelled();
       this.#admit();
@@ -245,7 +246,8 @@ export class Scheduler {
         cached: [done],
         adapters: [work.adapter],
         exact: work.scored !== null,
-        // A run must return the logits of at least one token.
+        // Ask for the logits of the first token if none are wanted, because a run must return the logits of
+        // at least one token.
         wanted: wanted.length > 0 ? wanted : [0],
       });
       prefill.done = end;

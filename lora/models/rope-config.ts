@@ -129,7 +129,8 @@ function parseLlama3(fields: Json, originalMaxPositions: number): Llama3Scaling 
 }
 
 function parseYarn(fields: Json, originalMaxPositions: number, maxPositions: number): YarnScaling {
-  // DeepSeek's configs set the attention factor with these fields. They are not implemented.
+  // DeepSeek's configs set the attention factor with these fields, which are not implemented. So they are
+  // refused.
   for (const field of ['mscale', 'mscale_all_dim']) requireOneOf(fields, field, [null, undefined]);
   const factor = readPositive(fields, 'factor', maxPositions / originalMaxPositions);
   return {

@@ -161,7 +161,7 @@ export function processorCompute(change: Partial<ResolvedCompute> = {}): Resolve
  * @throws SwarmError BASE_BITS or PRECISION for a device whose engine does not support the base bits or the precision
  */
 export function checkCompute({ devices, baseBits, precision }: Compute): void {
-  // `auto` chooses an engine that supports the formats.
+  // `auto` needs no check, because it chooses an engine that supports the base bits and the precision.
   if (devices === 'auto') return;
   for (const { engine } of devices) {
     requireBaseBits(baseBits, engine);

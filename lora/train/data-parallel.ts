@@ -129,7 +129,8 @@ export class DataParallel {
         if (isSwarmError(error, 'ENGINE_EXHAUSTED')) throw error;
         this.#workers = this.#workers.filter((one) => one !== measured);
         onLost(measured.worker.name, error);
-        // A process that failed but still lives would keep its copy of the base, in memory and on the device.
+        // Stop the process. If it failed but still lives, it would keep its copy of the base, in memory and
+        // on the device.
         void measured.worker.stop();
         lost.push({ rows: some, from });
       }

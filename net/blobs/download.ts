@@ -137,7 +137,7 @@ export class Download {
       const range = await this.#queue.next(peer, signal);
       if (range === null) break;
       try {
-        // A holder closes a stream that is idle for a while.
+        // Close the stream before a long wait, because a holder closes a stream that is idle for a while.
         if (stream !== undefined && (limit?.waitMs() ?? 0) > IDLE_STREAM_MS) {
           await stream.close();
           stream = undefined;

@@ -32,7 +32,8 @@ export function gate({ traffic, shares, handshakes, slices }: GateDeps): Connect
     traffic.follow(connection);
     gatherWrites(connection);
     slices.slice(peer, connection);
-    // Signatures are verified with the key inside the peer id, and only Ed25519 ids hold a key that we support.
+    // Deny peers with another type of key. Signatures are verified with the key inside the peer id, and only
+    // Ed25519 ids hold a key that we support.
     return peer.type !== 'Ed25519';
   };
 

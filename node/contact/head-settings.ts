@@ -56,7 +56,7 @@ export class HeadSettings {
     const isCurrent = (): boolean => this.#checked === null || isNewer(head, this.#checked);
     if (!isCurrent()) return;
     const change = await this.#changeOf(head, signal);
-    // A newer head may have been checked during the requests.
+    // Stop if a newer head was checked during the requests.
     if (!isCurrent()) return;
     this.#newest = change;
     this.#checked = { term: head.term, sequence: head.sequence };

@@ -108,7 +108,7 @@ export class NodeControl {
   }
 
   #applyPause(): void {
-    // An order can be stored after the node has stopped. The next start applies it.
+    // An order can be stored after the node has stopped. Ignore it here, because the next start applies it.
     if (this.#isStopped) return;
     this.#cancelPause();
     const { file, clock, pauses } = this.#deps;

@@ -94,7 +94,7 @@ export class SharedTrainer implements TrainerAccess {
       if (pauses?.blocks(isRest)) await pauses.takesWork(signal, isRest);
       const turn = await this.#turns.claim(user, signal, work);
       if (!pauses?.blocks(isRest)) return turn;
-      // A pause began while this user waited for its turn.
+      // Give the turn back, because a pause began while this user waited for it.
       turn.end();
     }
   }

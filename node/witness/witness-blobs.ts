@@ -101,7 +101,7 @@ export class WitnessBlobs {
     const coordinator = this.#coordinator;
     if (isFrom(digest, coordinator)) {
       const own = await blobs.get(digest, { maxBytes: size }).catch((error: unknown) => {
-        // The node's copy is deleted or damaged, but the coordinator may still have the blob.
+        // If the node's copy is deleted or damaged, fetch the blob below. The coordinator may still have it.
         if (isSwarmError(error)) return null;
         throw error;
       });

@@ -35,7 +35,8 @@ export function frontMatter(
   const front = {
     library_name: library,
     pipeline_tag: 'text-generation',
-    // The hub refuses a card whose base_model is not the name of a repository.
+    // Name the base only if it is a repository on the hub, because the hub refuses a card with any other
+    // base_model.
     ...(hub !== null && { base_model: hub.name, base_model_relation: relation }),
     tags: ['lora', 'lora-swarm', ...(hub === null ? [] : [`base_model:${relation}:${hub.name}`])],
     ...(all.length > 0 && { 'model-index': [{ name, results: all.map(indexed) }] }),

@@ -119,7 +119,7 @@ async function runAttack(
     await target.load();
     const before = await target.load();
     const service = await honest.serve(seconds);
-    // The last heartbeats may still be on their way.
+    // Wait, because the last heartbeats may still be on their way.
     await pause(1000);
     return { service, before, after: await target.load() };
   };

@@ -80,7 +80,7 @@ async function watch(page: Page, view: string, heading: string) {
     location.hash = '${view}';
   }`);
   await page.waitForSelector(`h2:has-text("${heading}")`);
-  // The first events and peers arrive after the heading.
+  // Wait for the first events and peers too, because they arrive after the heading.
   await page.waitForSelector('td, canvas');
   const shown = performance.now() - start;
   const times = await page.evaluate<number[]>('window.frameTimes');

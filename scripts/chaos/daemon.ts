@@ -104,7 +104,8 @@ export class Daemon {
     try {
       parsed = JSON.parse(line);
     } catch {
-      // A killed process may have written only a part of its last line.
+      // Ignore a line that is not JSON, because a killed process may have written only a part of its last
+      // line.
       return;
     }
     if (parsed.event === 'ready') this.#ready.resolve(true);
@@ -116,6 +117,6 @@ function signal(pid: number, name: NodeJS.Signals): void {
   try {
     process.kill(pid, name);
   } catch {
-    // The process ended after it was listed.
+    // Ignore the error, because the process ended after it was listed.
   }
 }

@@ -217,7 +217,7 @@ export class ChaosSwarm {
           this.#seen.add(text);
         }
       } catch {
-        // The coordinator is down. Its next start continues the stream.
+        // Ignore the error, because the coordinator is down. After its next start, the stream continues.
       }
       await sleep(POLL_MS);
     }

@@ -94,7 +94,7 @@ function* block(kind: typeof DAG_CBOR, digest: string, bytes: Uint8Array): Gener
 
 async function* blobBlock(digest: string, blobs: BundledBlobs): AsyncGenerator<Uint8Array> {
   const size = await blobs.size(digest);
-  // The coordinator may have deleted the blob since the first look.
+  // Leave out the blob if the coordinator has deleted it since the bundle was begun.
   if (size === null) return;
   yield sectionHead(RAW, digest, size);
   for (let at = 0; at < size; at += BLOB_RANGE_BYTES) {

@@ -127,7 +127,7 @@ export class BytePairEncoder {
       const [rank, left] = top;
       const right = next[left]!;
       if (ids[left] === -1 || right >= length) continue;
-      // The pair may have changed since it was pushed onto the heap.
+      // Skip a pair that has changed since it was pushed onto the heap.
       if (this.#ranks.get(ids[left]! * this.#stride + ids[right]!) !== rank) continue;
       ids[left] = this.#merged[rank]!;
       ids[right] = -1;

@@ -59,7 +59,8 @@ async function compile(
   graph: Graph,
   weights: WeightFile | null,
 ): Promise<Executable> {
-  // The weights of a quantised base are packed for kernels, and a LoRA branch cannot be folded into a packed weight.
+  // LoRA branches are not folded into the weights of a quantised base, because these weights are packed for
+  // kernels.
   const folds = name === 'onnx-cpu' && !weights?.quantised;
   const folded = folds ? foldBranches(graph) : graph;
   const compiled = name === 'onnx-cpu' ? joinThinProducts(folded) : folded;

@@ -28,7 +28,7 @@ export async function createTfjsEngine(
     compile: (graph, weights) => TfjsExecutable.compile(graph, weights, { tf, store, tensorLimit }),
   };
   await probe(tf, engine);
-  // The backend of tfjs-node has this property. Other backends lack it.
+  // Only the backend of tfjs-node has this property. The other backends count as the processor.
   const { isUsingGpuDevice } = tf.backend() as { isUsingGpuDevice?: boolean };
   return { ...engine, onProcessor: isUsingGpuDevice !== true };
 }

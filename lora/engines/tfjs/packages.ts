@@ -70,8 +70,8 @@ function unregister(path: string): void {
   try {
     tf = createRequire(path)('@tensorflow/tfjs') as TensorFlow;
   } catch {
-    // The package depends on @tensorflow/tfjs. If that dependency is missing, the package failed before it registered
-    // anything.
+    // The package depends on @tensorflow/tfjs. If that dependency is missing, the package failed before it
+    // registered anything, so there is nothing to remove.
     return;
   }
   for (const { kernelName } of tf.getKernelsForBackend(BACKEND)) tf.unregisterKernel(kernelName, BACKEND);

@@ -160,7 +160,8 @@ const ESCAPES: Readonly<Record<string, string>> = { '\\': '\\\\', '\n': '\\n', '
 
 /** Python's `repr` of a text. */
 function quoted(text: string): string {
-  // Most texts need no escapes, and the loop below takes a long time for millions of characters.
+  // Return texts that need no escapes early. Most texts need none, and the loop below takes a long time for
+  // millions of characters.
   if (!/['\\]|[^ -~]/.test(text)) return `'${text}'`;
   const quote = text.includes("'") && !text.includes('"') ? '"' : "'";
   let result = '';

@@ -41,7 +41,7 @@ export async function openGgufBase({ path, cacheDir, signal, onProgress }: GgufB
     const beforeRename = () => requireSame(path, before);
     await importGguf({ path, output, signal, onProgress, beforeRename });
   } catch (error) {
-    // Another process may have converted the file in the meantime.
+    // Ignore the error if another process has converted the file in the meantime.
     if (!(await isFolder(output))) throw error;
   }
   return output;

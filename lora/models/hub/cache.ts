@@ -104,7 +104,7 @@ export class HubCache {
       }
       const { pid, host } = await this.#holder();
       if (host !== hostname() || isAlive(pid)) break;
-      // The holder's process has ended without removing the file.
+      // Remove the lock file, because its holder has ended without removing it.
       await rm(this.#lockFile, { force: true });
     }
     throw hubError(

@@ -129,7 +129,8 @@ function requestFrom(from: number, options: TransferOptions, deps: HubDeps): Pro
   const { name, revision } = reference;
   const path = file.path.split('/').map(encodeURIComponent).join('/');
   const url = `${endpoint}/${name}/resolve/${revision}/${path}`;
-  // fetch would decompress a gzip-encoded body, and neither size nor hash would match.
+  // Ask for the body as it is. fetch would decompress a gzip-encoded body, and neither size nor hash would
+  // match.
   const headers: Record<string, string> = { 'accept-encoding': 'identity' };
   if (from > 0) headers.range = `bytes=${from}-`;
   const subject = { reference, file: file.path, endpoint, token: accessToken !== null };

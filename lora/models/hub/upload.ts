@@ -61,8 +61,8 @@ export async function uploadToHub(options: UploadOptions, deps: HubDeps): Promis
       files: await Promise.all(contents),
       commitTitle: title,
       branch: revision,
-      // Xet, the hub's other upload protocol, needs WebAssembly. It skips the parts of a file that the hub already has,
-      // which saves nothing for a new file.
+      // Xet, the hub's other upload protocol, is off, because it needs WebAssembly. It skips the parts of a
+      // file that the hub already has, which saves nothing for a new file.
       useXet: false,
       abortSignal: signal,
     });

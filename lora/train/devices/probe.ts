@@ -97,7 +97,7 @@ async function ask<N extends keyof ProbeMethods>(
       return { reason: error.message, needs: null, software: false };
     });
     if (!('reason' in result)) return result;
-    // Standard error is complete only after the process has ended.
+    // End the process first, because its standard error is complete only then.
     await child.kill();
     return { ...result, reason: missingLibrary((await child.closed).stderr) ?? result.reason };
   } finally {
