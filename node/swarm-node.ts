@@ -260,8 +260,7 @@ export class SwarmNode implements SiblingJob {
       event = failureEvent(effect, reasonOf(error), random());
     }
     if (event.type === 'joined') this.#membership.setHold(null);
-    // The database already contains a built update, so send the update even if the effect was aborted
-    // meanwhile.
+    // The database already contains a built update, so send it even if the effect was aborted meanwhile.
     if (!signal.aborted || event.type === 'update-built') this.#runner.dispatch(event);
   }
 

@@ -144,8 +144,7 @@ export class Scheduler {
 
   async #compute(): Promise<void> {
     for (;;) {
-      // A run of the graph blocks the thread, so let the event loop handle new requests and cancellations
-      // between two runs.
+      // A run of the graph blocks the thread, so handle new requests and cancellations between two runs.
       await new Promise(setImmediate);
       this.#dropCancelled();
       this.#admit();
@@ -246,8 +245,7 @@ export class Scheduler {
         cached: [done],
         adapters: [work.adapter],
         exact: work.scored !== null,
-        // Ask for the logits of the first token if none are wanted, because a run must return the logits of
-        // at least one token.
+        // If no logits are wanted, ask for those of the first token, because a run must return some.
         wanted: wanted.length > 0 ? wanted : [0],
       });
       prefill.done = end;
