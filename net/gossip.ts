@@ -124,8 +124,9 @@ export class Gossip {
     if (!this.subscribers(topic).some((peer) => this.#runtime.streamsOutbound.has(peer))) return 0;
     const { clock, meter } = this.#deps;
     const start = clock.monotonic();
-    // Send heads to all subscribers, not only to those in the gossip mesh. Many nodes know only their coordinator. A
-    // node outside the coordinator's mesh would otherwise learn of a head only at the next heartbeat of gossipsub.
+    // Send heads to all subscribers, also to those outside the gossip mesh. Many nodes know only their
+    // coordinator. If such a node were outside the coordinator's mesh, it would learn of a head only at the
+    // next heartbeat of gossipsub.
     const channel = parseJobTopic(topic)!.channel;
     const { recipients } = await this.#runtime.publish(topic, bytes, { floodPublish: channel === 'heads' });
     meter.gossipMessage({

@@ -122,8 +122,8 @@ class SwarmRecord implements JobRecord {
       const record = await this.#record(ordinal, ordinal === last);
       yield record;
       const round = readable(record.checkpoint)?.round ?? before;
-      // Stop at a checkpoint of an earlier or the same round, because a coordinator could otherwise send checkpoints for
-      // ever. The verification reports the wrong order.
+      // Stop at a checkpoint of an earlier or the same round, because a coordinator could otherwise send
+      // checkpoints without end. The verification reports the wrong order.
       if (round <= before) return;
       before = round;
     }

@@ -69,7 +69,8 @@ export class DiskGuard {
       const { bavail, bsize } = statfsSync(this.#home);
       if (bavail * bsize < TRANSACTION_BYTES) this.#freeReserve();
     } catch {
-      // Some file systems do not report their free space. On these, a transaction fails if there is no space.
+      // Keep the reserve if the file system does not report its free space. A transaction then fails if there
+      // is no space.
     }
   }
 

@@ -126,7 +126,8 @@ function attemptFailed(
     if (state.ending?.phase === 'finished') return discard(state, reason, false, now);
     // Keep the closed round, so that the job merges its updates again when the operator resumes the job.
     const kept: JobState = { ...state, attempts: 0, retryAt: null, ending: null };
-    // A waiting pause takes effect even if the disk is full. Otherwise the job would continue when there is space.
+    // A waiting pause takes effect even if the disk is full. If the pause were lost, the job would continue
+    // as soon as there is space.
     const waiting = cause === 'disk-full' ? state.ending : null;
     return rest(kept, waiting ?? { phase: 'paused', reason, cause });
   }

@@ -51,8 +51,8 @@ export async function mergeIntoBase(
       if (present.has(file)) await copyFile(join(model.dir, file), join(partial, file));
     }
     const templates = dirname(TOOL_TEMPLATE_FILE);
-    // The base's template for conversations with tools fits only the base's own chat template. It is left out
-    // if another template replaces that one.
+    // The base's template for conversations with tools fits only the base's own chat template. If another
+    // chat template replaces the base's own, the template for tools is left out.
     if (template !== null) await copyFile(template, join(partial, CHAT_TEMPLATE_FILE));
     else if (present.has(templates)) {
       const to = join(partial, templates);

@@ -60,7 +60,7 @@ export class Batch<Row extends BatchRow> {
       this.rows[place] = last;
       this.#cache.copyRow(place, this.#cache, this.rows.length, this.#cachedTokens(last));
     }
-    // An empty batch frees its memory. Otherwise, the memory of the row is kept for the next row.
+    // If the batch is empty now, frees its memory. If not, the memory of the row is kept for the next row.
     if (this.rows.length === 0) this.#cache.resize(0, CAPACITY_STEP, []);
   }
 

@@ -77,7 +77,8 @@ export class Daemon {
     this.killed = true;
     const children = await childrenOf(this.#process.pid!);
     this.#process.kill('SIGKILL');
-    // A stopped or busy child would otherwise outlive its parent for a while, and slow the other daemons down.
+    // Kill the children too, because a stopped or busy child outlives its parent for a while, and slows the
+    // other daemons down.
     for (const child of children) signal(child, 'SIGKILL');
     await this.exited;
   }

@@ -25,8 +25,8 @@ export function truncatedSvd(factors: Factors, rank: number): { a: Float32Array;
   const { rank: r, in: width, out } = factors;
   const left = symmetricEigen(gram(factors.b, r, out, { stride: r, step: 1 }), r);
   const largest = Math.max(0, ...left.values);
-  // Directions of B that are only rounding errors get the root 0, and are skipped below. Otherwise they would be divided
-  // by a root that is almost 0.
+  // Directions of B that are only rounding errors get the root 0, and are skipped below. With their own root,
+  // they would be divided by a number that is almost 0.
   const roots = left.values.map((value) => (value > MIN_SINGULAR ** 2 * largest ? Math.sqrt(value) : 0));
   const middle = new Float64Array(r * width);
   for (let k = 0; k < r; k++)

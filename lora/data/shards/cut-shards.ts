@@ -17,7 +17,8 @@ export interface Shard {
 
 /** Returns the largest possible size of a packed row in bytes. */
 export function packedRowBytes({ sequenceLength, vocabSize }: RowSize): number {
-  // Ids and labels take 2 bytes each for vocabularies below 65,535, otherwise 4. Segments take 2.
+  // Each id and label takes 2 bytes for vocabularies below 65,535, and 4 bytes for larger ones. Each segment
+  // number takes 2 bytes.
   return sequenceLength * (vocabSize < 0xffff ? 6 : 10);
 }
 

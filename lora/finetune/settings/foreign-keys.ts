@@ -85,7 +85,7 @@ const NAMES: Readonly<Record<string, string>> = {
 export function foreignKeys(value: unknown): Problem[] {
   return keysOf(value).flatMap(({ block, key }) => {
     const own = Object.hasOwn(NAMES, key) ? NAMES[key] : undefined;
-    // Some names are the same in lora-swarm, such as "bias" in the block "lora".
+    // Some names are the same in lora-swarm, such as "bias" in the block "lora", so they need no change.
     if (own === undefined || own === `${block}.${key}`) return [];
     const field = block === '' ? key : `${block}.${key}`;
     return [{ field, text: `write ${own} instead of "${field}"` }];

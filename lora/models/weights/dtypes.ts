@@ -63,7 +63,8 @@ export function encodeFloats(values: Float32Array, dtype: FloatDtype): Uint8Arra
 /** Converts float32 bits to bfloat16 bits: the upper half, rounded. */
 function toBfloat(bits: number): number {
   const magnitude = bits & 0x7fffffff;
-  // Sets a bit of the upper half. Otherwise a NaN whose payload is only in the lower half would become infinity.
+  // Sets a bit of the upper half. Without this bit, a NaN whose payload is only in the lower half would
+  // become infinity.
   if (magnitude > 0x7f800000) return (bits >>> 16) | 0x40;
   return (bits + 0x7fff + ((bits >>> 16) & 1)) >>> 16;
 }
