@@ -22,7 +22,7 @@ export class WitnessSpace {
     const others = [...this.#reserved].filter(([other]) => other !== job);
     const left = spare - others.reduce((sum, [, bytes]) => sum + bytes, 0);
     if (needed > left) {
-      // The job deletes its files after this error. Its reservation ends already now, because otherwise two
+      // The job deletes its files after this error. Its reservation ends at once, because otherwise two
       // jobs that grow at the same time could both fail.
       this.release(job);
       const text = `the verification of round ${round} needs more disk space than the ${left} bytes that are left of --max-disk`;
