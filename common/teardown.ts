@@ -39,8 +39,8 @@ export class Teardown {
   }
 
   /**
-   * Runs `first` and the steps until the deadline, then `last`. The steps also run if `first` fails. Runs only once,
-   * and never rejects.
+   * Runs `first` and the added steps, at most until the deadline, and then `last`. The steps also run if
+   * `first` fails. A second call returns the promise of the first call. Never rejects.
    */
   stop({ deadlineMs, first, last }: StopOptions): Promise<void> {
     this.#stopped ??= withDeadline({ clock: this.#clock, ms: deadlineMs, what: 'stopping' }, async () => {

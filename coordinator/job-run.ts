@@ -113,7 +113,7 @@ export class JobRun {
   }
 
   /**
-   * Restores the adapter of an earlier checkpoint, as soon as no other round is being merged.
+   * Restores the adapter of an earlier checkpoint, as soon as no round is being merged.
    * @param to round of the checkpoint, or `best` for the best checkpoint
    * @returns the round of the checkpoint
    * @throws SwarmError CHECKPOINT_UNKNOWN, CHECKPOINT_PRUNED, JOB_OVER

@@ -204,23 +204,25 @@ export type JobEventBody =
       how: 'rebuilt' | 'fetched';
     }
   /**
-   * The coordinator had an old database, and its nodes had later heads that it had signed. It went on from the newest of
-   * these heads, with a higher term.
+   * The coordinator had an old database, and its nodes had later heads that the coordinator had signed. The
+   * coordinator went on from the newest of these heads, with a higher term.
    */
   | {
       type: 'caught-up';
-      /** Round of the newest checkpoint in the old database. */
+      /** Round of the newest checkpoint that the old database had. */
       before: number;
-      /** Round of the newest checkpoint now. */
+      /** Round of the newest checkpoint after the coordinator caught up. */
       round: number;
       term: number;
       /** Number of checkpoints that nodes gave back. */
       checkpoints: number;
       /** Number of lost checkpoints that no node could give back. */
       missing: number;
-      /** Held-out loss of the newest checkpoint now; null if it was not measured. */
+      /**
+       * Held-out loss of the newest checkpoint after the coordinator caught up; null if it was not measured.
+       */
       heldOutLoss: number | null;
-      /** Number of checkpoints of the job now, without the initial one. */
+      /** Number of checkpoints of the job after the coordinator caught up, without the initial checkpoint. */
       roundsDone: number;
       /** Phase in which the job goes on. */
       phase: 'waiting' | 'paused' | 'finished';

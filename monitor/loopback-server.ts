@@ -19,7 +19,10 @@ export function isLoopbackHost(host: string | undefined): boolean {
   return HOSTS.includes(host?.replace(/:\d+$/, '') ?? '');
 }
 
-/** Makes a server on the loopback interface refuse requests for any other host name, with 403 and HOST_REFUSED. */
+/**
+ * Makes a server on the loopback interface refuse requests whose header `Host` names another host. The server
+ * answers such requests with 403 and HOST_REFUSED.
+ */
 export function onlyLoopbackNames(server: FastifyInstance): void {
   server.addHook('onRequest', async (request, reply) => {
     const { host = '' } = request.headers;

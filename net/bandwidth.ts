@@ -16,7 +16,9 @@ const BURST_MS = 1_000;
 
 interface RateLimitDeps {
   readonly clock: Clock;
-  /** Returns all bytes that crossed the network in this direction. */
+  /**
+   * Returns the number of bytes that this machine has transferred so far in the direction that is limited.
+   */
   readonly total: () => number;
 }
 
@@ -33,8 +35,7 @@ export class RateLimit {
   readonly #queue = new ByteQueue();
   #rate: number | null = null;
   /**
-   * Time on the monotonic clock at which all bytes so far would be transferred, if they crossed the network
-   * at the rate of this limit.
+   * Time at which all bytes so far would have been transferred at the maximum rate, on the monotonic clock.
    */
   #paidUntil = Number.NEGATIVE_INFINITY;
   /** Number of bytes of blobs that `take` has allowed, without refunded bytes. */

@@ -24,8 +24,9 @@ export interface PullOptions extends JobTarget {
   /** Folder for the PEFT files. It is created if it is missing. */
   readonly output: string;
   /**
-   * Folder of the key with which this machine downloads checkpoints. The key stays the same, so that a personal invite
-   * counts this machine only once. Ignored if no invite token is given, because each download then makes a new key.
+   * Folder of the key with which this machine downloads checkpoints. The key stays the same, so that a
+   * personal invite counts this machine only once. A download without an invite token ignores this folder and
+   * makes a new key.
    * @default SWARM_HOME/reader, else lora-swarm/reader in the user's data folder
    */
   readonly keyFolder?: string;

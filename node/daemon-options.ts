@@ -61,8 +61,8 @@ export interface NodeDaemonOptions extends JobTarget {
    */
   scores?: boolean;
   /**
-   * Whether the node verifies each new checkpoint of its jobs, in a process with a low priority. The node
-   * logs each problem that it finds, and keeps the proof in the folder `witness` of its home.
+   * Whether the node verifies each new checkpoint of its jobs, in a process with a low priority. If a
+   * checkpoint is wrong, the node logs the problem, and keeps the proof in the folder `witness` of its home.
    * @default false
    */
   witness?: boolean;
@@ -74,10 +74,11 @@ export interface NodeDaemonOptions extends JobTarget {
    */
   startAnew?: boolean;
   /**
-   * Whether the node is polite. A polite node trains with the lowest priority, and pauses while other programs use the
-   * processor or the machine runs on battery. `auto` takes the setting that the home keeps. If the home keeps none, the
-   * node is polite on a machine with a battery, or with a user at its screen. @default the setting that the home keeps,
-   * else false
+   * Whether the node is polite. A polite node trains with the lowest priority, and pauses while other
+   * programs use the processor or the machine runs on battery. With `auto`, the setting in the home decides.
+   * If the home has no such setting, the node is polite on a machine with a battery, or with a user at its
+   * screen.
+   * @default the setting in the home, else false
    */
   polite?: boolean | 'auto';
   /**

@@ -14,7 +14,8 @@ import { type JobReader, type ReaderOptions, withReader } from './reader.ts';
 export interface VerifySwarmOptions extends JobTarget, Pick<ReaderOptions, 'keyFolder' | 'version'> {}
 
 /**
- * Verifies a job over the network, from its coordinator. Fetches blobs one at a time into a temporary folder.
+ * Fetches the record of a job from the job's coordinator over the network, and verifies it. Fetches blobs one
+ * at a time into a temporary folder.
  * @throws SwarmError the errors of `withReader` and `verifyRecord`, and RECORD_INCOMPLETE
  */
 export function verifySwarm(

@@ -46,7 +46,10 @@ export function saysTheSame(update: Update, evidence: Uint8Array): boolean {
   return Buffer.compare(bare, decode<Evidence>(evidence).body) === 0;
 }
 
-/** Returns whether the evidence's signature can be verified only with the payload of the update put back into it. */
+/**
+ * Returns whether the update's payload must be put back into the evidence before the signature can be
+ * verified.
+ */
 export function lacksPayload(evidence: Uint8Array): boolean {
   return decode<Evidence>(evidence).inlined;
 }

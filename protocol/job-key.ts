@@ -1,4 +1,7 @@
-/** The key of a job, which all members have: the encryption of heads, and the proof that a peer is a member. */
+/**
+ * Uses of a job's key, which all members have: heads are encrypted with it, and a peer proves with it that
+ * the peer is a member.
+ */
 import { createCipheriv, createDecipheriv, createHmac, timingSafeEqual } from 'node:crypto';
 import { protocolError } from './errors.ts';
 import { joined, NONCE_BYTES, TAG_BYTES } from './sealing.ts';

@@ -53,7 +53,10 @@ export const DATA_SHARD_BYTES = 1536 * KiB;
 
 /** Maximum number of rows in a batch of the request `measure`. No score is measured on more rows. */
 export const MEASURED_ROWS = 64;
-/** Maximum number of batches in one request `measure`: four of random rows, and one of rows of the update's author. */
+/**
+ * Maximum number of batches in one request `measure`: four batches of random rows, and one batch of rows from
+ * the interval of the update's author.
+ */
 export const MEASURED_BATCHES = 5;
 
 /**

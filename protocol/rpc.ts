@@ -119,9 +119,9 @@ export const rpcMethods = {
     quota: { calls: 5, perMs: 10_000 },
   },
   /**
-   * Returns what the caller, a coordinator, has signed for the node: the newest head of the job, the changes of its
-   * settings, checkpoints and receipts of later rounds than `after`, oldest first, and the newest record of removals. A coordinator that was restored
-   * from an old backup calls this method on its nodes.
+   * Returns messages that the caller, a coordinator, has signed: the newest head of the job, the changes of
+   * the job's settings, the checkpoints and receipts of rounds after `after`, oldest first, and the newest
+   * record of removals. A coordinator that was restored from an old backup calls this method on its nodes.
    */
   recall: {
     request: z.strictObject({ job, after: z.int().nonnegative() }),
@@ -136,7 +136,10 @@ export const rpcMethods = {
     maxResponseBytes: RPC_MESSAGE_BYTES,
     quota: { calls: 10, perMs: 10_000 },
   },
-  /** Returns the time on the coordinator's clock. Also strangers get an answer, because a wrong clock prevents joining. */
+  /**
+   * Returns the time on the coordinator's clock. Strangers get an answer too, because a node with a wrong
+   * clock cannot join.
+   */
   clock: {
     request: empty,
     response: z.strictObject({ at: z.int().nonnegative() }),

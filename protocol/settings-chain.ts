@@ -37,8 +37,9 @@ export function verifySettings(
 }
 
 /**
- * Returns whether a change of a job's settings continues the change before it: with the next number, its digest, and
- * neither an earlier first round nor a lower term.
+ * Returns whether a change of a job's settings continues the change before it. The change must have the next
+ * sequence number, and contain the digest of the change before it. Its first round must not be earlier, and
+ * its term must not be lower.
  * @param before null if the change must be the first of the job
  */
 export function continuesSettings(before: VerifiedSettings | null, record: SettingsRecord): boolean {

@@ -44,7 +44,7 @@ export const headSettingsSchema = z.strictObject({
   values: runningSettingsSchema,
 });
 
-/** Returns the values that the manifest gives the settings which may change. */
+/** Returns the manifest's values of the settings that can be changed while the job runs. */
 export function firstSettings({ training, rounds }: Pick<Manifest, 'training' | 'rounds'>): RunningSettings {
   const { count, minPeers, maxSeconds } = rounds;
   return { learningRate: training.learningRate, count, minPeers, maxSeconds };

@@ -17,8 +17,9 @@ import type { AdapterVersion } from './version.ts';
 const LOOK_MS = 2_000;
 
 /**
- * Time in milliseconds after which the shares of the last look are served no longer if the registry cannot be read. The
- * user may have ended a share meanwhile, and a locked database can be read again within this time.
+ * Maximum time in milliseconds for which versions are served while the registry cannot be read. A database
+ * that is only locked can be read again within this time. After this time, nothing is served, because the
+ * user may have ended a share.
  */
 const STALE_MS = 30_000;
 
@@ -58,7 +59,7 @@ export function endShare(registry: Registry, { name, number, label }: AdapterVer
 interface SharedBlob {
   /** The versions to which the blob belongs, each with the key of its ticket. */
   readonly versions: { readonly digest: string; readonly key: JobKey }[];
-  /** The bytes of a manifest; null for a file, which is a blob of the registry. */
+  /** The bytes of the signed manifest; null for a file, whose bytes are in the registry. */
   readonly bytes: Uint8Array | null;
 }
 
@@ -67,7 +68,10 @@ export interface SharedVersionsDeps {
   readonly log: Logger;
   /** Peer id of the daemon. */
   readonly self: string;
-  /** Returns whether the daemon serves no versions now. @default it always serves them */
+  /**
+   * Returns whether sharing is paused. While it is paused, the daemon serves no version.
+   * @default never paused
+   */
   readonly isPaused?: () => boolean;
 }
 
@@ -76,13 +80,13 @@ export class SharedVersions {
   readonly #home: string | null;
   readonly #deps: SharedVersionsDeps;
   #registry: Registry | null = null;
-  /** The shares that the newest call of `look` found, as text. The next call compares its shares with them. */
+  /** The shares that were last read from the registry, as text, to notice changes. */
   #known = '[]';
   #blobs: ReadonlyMap<string, SharedBlob> = new Map();
-  /** Number of the database's file in its file system; null if the file does not exist. */
+  /** Inode number of the database file; null if the file does not exist. */
   #inode: number | null = null;
   #hasFailed = false;
-  /** Time of the newest call of `look` that succeeded, on the monotonic clock. */
+  /** Time at which the registry was last read successfully, on the monotonic clock. */
   #readAt = 0;
   #looking: Promise<void> = Promise.resolve();
   #cancel = (): void => {};
@@ -96,7 +100,7 @@ export class SharedVersions {
     this.#deps = deps;
   }
 
-  /** Looks for shares now and every 2 s. */
+  /** Reads the shares of the registry now and every 2 s. */
   start(): void {
     this.#looking = this.look().finally(() => {
       if (!this.#isStopped) this.#cancel = this.#deps.clock.after(LOOK_MS, () => this.start());

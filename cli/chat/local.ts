@@ -15,11 +15,11 @@ export interface LocalChatOptions {
   readonly sampling: { readonly temperature: number; readonly topP: number; readonly seed: number };
 }
 
-/** A model in this process's generator as a chat partner. */
+/** A chat partner that answers with a model in the generator of this process. */
 export interface LocalChat extends ChatPartner {
   /** Text that tells the user where the chat template comes from. */
   readonly template: string;
-  /** Whether `plain` is used because the model has no template and the user named none. */
+  /** Whether the template `plain` is used because the model has no template and the user named none. */
   readonly isFallback: boolean;
   close(): Promise<void>;
 }

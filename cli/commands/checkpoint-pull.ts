@@ -147,7 +147,7 @@ async function pullInvited(
   };
 }
 
-/** Pulls a job of the node of a home, with the key and the invite of this node. The node may run. */
+/** Pulls a checkpoint of a job with the key and the invite of the node in a home. The node may be running. */
 async function pullOwn(
   context: Context,
   job: string,

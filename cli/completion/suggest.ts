@@ -26,8 +26,9 @@ const KINDS: Readonly<Record<string, ValueKind>> = {
 };
 
 /**
- * Matches values that a shell takes literally. Peers choose their names, and the script for bash expands suggestions, so
- * a name such as `$(command)` would run the command.
+ * Matches values that a shell takes literally. Only such values are suggested, because peers choose their
+ * names, and the script for bash expands suggestions. Otherwise, a name such as `$(command)` would run the
+ * command.
  */
 const SAFE_VALUE = /^[\w.][\w.:@/+-]*$/;
 

@@ -61,8 +61,8 @@ export async function withProgress(
 }
 
 /**
- * Prints one line if peers in other networks cannot use an invite. The start of the coordinator and
- * `lora-swarm doctor --swarm` print the addresses and the advice.
+ * Prints one line if peers in other networks cannot use an invite. One line is enough, because the start of
+ * the coordinator and `lora-swarm doctor --swarm` print the addresses and the advice.
  */
 export async function noteReach(context: Pick<Context, 'stderr'>, invite: string): Promise<void> {
   const [{ decodeInvite }, { privateAddressesWarning }] = await Promise.all([

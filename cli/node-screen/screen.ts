@@ -12,15 +12,18 @@ const NEWS = 20;
 /** Time for which a warning stays on the screen, in milliseconds. */
 const WARNING_MS = 600_000;
 /**
- * Time after a reconnect in which failed requests are not shown, in milliseconds. A coordinator that has just started
- * refuses the first requests, and requests from before may still fail.
+ * Time after a reconnect in which failed requests are not shown, in milliseconds. A coordinator that has just
+ * started refuses the first requests, and requests that were sent before the reconnect may still fail.
  */
 const RECONNECT_MS = 10_000;
 
 interface ScreenOptions {
   readonly warnings: ScreenWarnings;
   readonly logFile: string;
-  /** The option with which other commands find the home of the node; an empty text if they find it without. */
+  /**
+   * Text of the option that other commands need to find the home of the node; empty if they find the home
+   * without this option.
+   */
   readonly homeFlag: string;
 }
 

@@ -29,7 +29,10 @@ export function roundOrBest(text: string): number | 'best' {
   throw new InvalidArgumentError('Use the number of a round, or "best".');
 }
 
-/** Commander parser of a value that was left out if the next option stands in its place. */
+/**
+ * Commander parser of an option's value. Refuses a text that begins with "--", because this text is the next
+ * option, and the value was left out.
+ */
 export function notAFlag(text: string): string {
   if (text.startsWith('--')) throw new InvalidArgumentError('The value of the option is missing.');
   return text;

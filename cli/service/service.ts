@@ -9,7 +9,7 @@ export interface Service {
   readonly command: readonly string[];
   /** Environment variables of the daemon, without secrets. */
   readonly environment: Readonly<Record<string, string>>;
-  /** Other folders that the daemon writes to. */
+  /** Folders besides `home` that the daemon writes to. */
   readonly writable: readonly string[];
 }
 

@@ -95,9 +95,9 @@ export interface PeerReceipts {
   scores: (PeerScore & { jobName: string })[];
   /** The standing of the person who answers for the peer, in each job that knows the peer. */
   standings: PeerStanding[];
-  /** All strikes of this person, newest first. */
+  /** All strikes of the person who answers for the peer, newest first. */
   strikes: PeerStrike[];
-  /** All bans of this person, newest first. */
+  /** All bans of the person who answers for the peer, newest first. */
   bans: BanView[];
 }
 

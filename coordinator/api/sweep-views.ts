@@ -33,7 +33,7 @@ export interface SweepJobView {
   checkpoints: number;
   /** Held-out loss at the newest halving, or of the newest checkpoint before the first halving; null if unknown. */
   heldOutLoss: number | null;
-  /** Number of checkpoints of the job at the time of `heldOutLoss`. */
+  /** Number of checkpoints that the job had when `heldOutLoss` was measured. */
   lossAfter: number;
   /** Number of the halving that stopped the job; null if no halving has stopped it. */
   outAt: number | null;

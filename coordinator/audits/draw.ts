@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { isDoubtful } from '../merge/belief.ts';
 import { STRIKE_ROUNDS } from '../trust/standing.ts';
 
-/** An update that may be chosen. */
+/** An update that may be drawn for an audit. */
 export interface AuditCandidate {
   readonly peer: string;
   /** The round in which the update was trained. */
@@ -17,12 +17,12 @@ export interface AuditCandidate {
   readonly isWatched: boolean;
 }
 
-/** An update with the random number that decides the draw. */
+/** An update with the random number that decides whether the update is drawn for an audit. */
 export interface DrawnUpdate {
   readonly peer: string;
   readonly round: number;
   readonly rows: number;
-  /** Random number between 0 and 1. The greatest key is drawn first. */
+  /** Random number between 0 and 1. The update with the greatest key is drawn first. */
   readonly key: number;
 }
 

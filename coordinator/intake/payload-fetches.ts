@@ -23,7 +23,7 @@ export const MIN_FETCH_RATE = 256 * 1024;
  * second stream that works. Every fetch keeps its place for at least this time, even if its payload is small.
  */
 export const FETCH_STALL_MS = 2 * BLOB_IDLE_TIMEOUT_MS;
-/** Pause in milliseconds between two searches for a fetch that must give way to an author that waits. */
+/** Time in milliseconds between two checks whether a running fetch must give way to an author that waits. */
 const LOOK_MS = 1_000;
 
 /** Returns the time in milliseconds after which a running fetch gives way to an author that waits. @param size bytes */

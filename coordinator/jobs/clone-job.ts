@@ -41,8 +41,8 @@ export interface CloneDeps extends Pick<CoordinatorDeps, 'store' | 'clock'> {
   readonly scope: BlobScope;
   readonly onProgress: (stage: 'data' | 'adapter' | 'baseline', done: number, total: number) => void;
   /**
-   * Called when training files of the copy have been packed. Not called if the copy shares the training data of the
-   * job.
+   * Called after new training files have been packed. Not called if the copy keeps the training data of the
+   * original job.
    */
   readonly onData: (data: Pick<JobData, 'read' | 'tally'>) => void;
   readonly signal: AbortSignal;

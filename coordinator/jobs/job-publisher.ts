@@ -31,7 +31,7 @@ export interface JobPublisherDeps {
 
 /** Tag of the best checkpoint of a job. */
 const BEST = 'best';
-/** Tag of the winner of a sweep, under the name of the sweep. */
+/** Tag of the version that the winner of a sweep gets under the name of the sweep. */
 const WINNER = 'winner';
 /** Events after which a job may have something to publish. */
 const OCCASIONS: readonly JobEvent['type'][] = ['finished', 'tasks-evaluated', 'sweep-won'];

@@ -14,7 +14,10 @@ export interface PublishStoredOptions {
   readonly name?: string;
 }
 
-/** Adds a checkpoint whose weights are kept to a registry, with the settings of its round. */
+/**
+ * Adds a checkpoint to a registry, with the settings of its round. The weights of the checkpoint must still
+ * exist.
+ */
 export async function publishStored(
   { context }: JobRun,
   { digest, round, envelope }: StoredCheckpoint,

@@ -2,9 +2,9 @@
 import type { RowLoss } from '../../lora/train/step.ts';
 
 /**
- * Minimum unit of the gate's limits. The limits below are multiples of the job's tolerance, but if the tolerance is
- * lower than this value, they are multiples of this value, because a low tolerance does not make training or
- * measuring less noisy. Decision 047 has the measurements behind the multiples.
+ * Minimum unit of the gate's limits. The limits below are multiples of the job's tolerance, or of this value
+ * if the tolerance is lower. This value keeps the limits above the noise of training and measuring, which a
+ * low tolerance does not reduce. Decision 047 has the measurements behind the multiples.
  */
 export const MIN_UNIT = 0.002;
 /**

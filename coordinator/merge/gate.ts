@@ -43,9 +43,9 @@ export interface GateInput<Source, Merged> {
   readonly isLast: boolean;
   /** Losses of the parent checkpoint. Without held-out data the list is empty, and every merge passes. */
   readonly before: readonly RowLoss[];
-  /** Losses of the lowest checkpoint (see `Losses.lowest`); null if it is the parent. */
+  /** Losses of the lowest checkpoint (see `Losses.lowest`); null if the parent is the lowest checkpoint. */
   readonly lowest: readonly RowLoss[] | null;
-  /** Returns the merge, or null if its step would exceed the values that an adapter can hold. */
+  /** Returns the merge, or null if the values of the merge are too large for an adapter. */
   merge(sources: readonly Source[], rate: number): Promise<Merged | null>;
   evaluate(merged: Merged): Promise<readonly RowLoss[]>;
   /**
@@ -104,7 +104,10 @@ export function passGate<Source, Merged>(
   return new Attempts(input).run();
 }
 
-/** A variant of the merge, with its held-out losses. `merged` is null if an adapter cannot hold its values. */
+/**
+ * A variant of the merge, with its held-out losses. `merged` is null if the values of the merge are too large
+ * for an adapter.
+ */
 interface Attempt<Source, Merged> {
   readonly merged: Merged | null;
   readonly losses: readonly RowLoss[];

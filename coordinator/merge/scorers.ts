@@ -87,12 +87,13 @@ export class RemoteMeasurer implements Measurer {
   }
 
   /**
-   * Computes the figures of one update again: its product with one random batch, its product with the author's rows,
-   * and its exact effect if that was measured. Chooses the update and the batch at random, after all answers have
-   * arrived.
-   * @param own computes the figures for comparison
+   * Computes the scorer's figures of one update again: the product of the update with the gradient of one
+   * random batch, its product with the gradient of the author's rows, and its exact effect if the scorer
+   * measured it. Chooses the update and the batch at random, after all answers of the scorer have arrived.
+   * @param own computes the coordinator's own figures
    * @param below returns a random integer from 0 to `limit` − 1
-   * @returns the largest difference, divided by `scaleOf`, and whether it is small enough
+   * @returns the largest difference between a figure of the scorer and the coordinator's figure, divided by
+   * `scaleOf`, and whether this quotient is small enough
    */
   async check(
     own: Measurer,

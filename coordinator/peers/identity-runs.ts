@@ -36,9 +36,12 @@ interface Run {
 }
 
 interface LaterRun extends Run {
-  /** Time at which the earlier process was first heard after this one began, on the monotonic clock. */
+  /**
+   * Time at which the earlier process was first heard after this process began, on the monotonic clock; null
+   * if the earlier process has not been heard since.
+   */
   earlierAt: number | null;
-  /** Whether the signs of life prove that both processes run. */
+  /** Whether the signs of life prove that the earlier process and this process run at the same time. */
   isProven: boolean;
 }
 

@@ -12,9 +12,10 @@ import type { SignOfLife } from './identity-runs.ts';
  */
 export const HEARTBEAT_QUOTA: Quota = { calls: 30, perMs: 10_000 };
 /**
- * Limit on how often the hold of one node may end, because a node without a hold counts for the plan of the next round. A
- * node that pauses while its owner uses the machine stays below this limit, unless it pauses every two minutes for more
- * than an hour. A node above the limit keeps its hold until its quota has recovered, which takes 2 minutes for each end.
+ * Limit on how often the hold of one node may end. When a hold ends, the node counts for the plan of the next
+ * round, so a node may not end its holds as often as it likes. A node that pauses while its owner uses the
+ * machine exceeds this limit only if it pauses every two minutes for more than an hour. A node above the
+ * limit keeps its hold until its quota has recovered, which takes 2 minutes for each end.
  */
 export const HOLD_ENDS: Quota = { calls: 30, perMs: 60 * 60_000 };
 /**
@@ -66,7 +67,10 @@ export interface LivenessEvents {
   onIdle(peer: string, round: number): void;
   /** A node takes no work for now (`hold` is the reason), or takes work again (null). */
   onHold(peer: string, hold: Hold | null): void;
-  /** A process of a node sent a heartbeat. Returns false if the heartbeats of this process do not count. */
+  /**
+   * A process of a node sent a heartbeat. Returns false if the heartbeats of this process do not count,
+   * because another process with the same key began earlier and still runs.
+   */
   onRun(sign: SignOfLife): boolean;
   /** A node disappeared. */
   onGone(peer: string, reason: Departure): void;

@@ -35,7 +35,7 @@ interface PresenceDeps {
   readonly processes: Processes;
 }
 
-/** Records when members come and go, and tells the job's state machine. */
+/** Records when members come and go, and reports this to the job's state machine. */
 export class Presence {
   readonly liveness: Liveness;
   readonly #deps: PresenceDeps;

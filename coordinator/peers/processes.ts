@@ -15,9 +15,9 @@ interface ProcessesDeps {
 }
 
 /**
- * The processes of the members of a job. Of two processes that use one key at the same time, for example on two machines
- * with a copied home, refuses the later one. Otherwise both would sign updates of one round, and the member would be
- * banned.
+ * Checks that only one process at a time uses the key of a member. If two processes use one key, for example
+ * because the home was copied to a second machine, the later process is refused. If both processes worked,
+ * they would sign two updates for one round, and the member would be banned.
  */
 export class Processes {
   readonly #deps: ProcessesDeps;

@@ -81,7 +81,7 @@ export class RecordAnswers {
   }
 }
 
-/** Sets a value, and forgets the oldest one if there are too many. */
+/** Sets a value. Forgets the oldest value if there are more than `most`. */
 function remember<T>(values: Map<string, T>, key: string, value: T, most: number): void {
   values.delete(key);
   values.set(key, value);

@@ -17,7 +17,10 @@ const HOLDERS = 8;
 const FETCH_MS = 5 * 60_000;
 /** Maximum time to fetch a base file, which can have many gigabytes. */
 const FETCH_BASE_MS = 6 * 60 * 60_000;
-/** Pause after a failed repair of a blob. During the pause, a node that has the blob may connect. */
+/**
+ * Pause after a failed repair of a blob, in milliseconds. If a node that has the blob connects during the
+ * pause, the next attempt can succeed.
+ */
 const RETRY_MS = 60_000;
 
 interface Deps {

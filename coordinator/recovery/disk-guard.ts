@@ -15,7 +15,7 @@ const MIB = 1024 * 1024;
 export const PAUSE_BELOW_BYTES = 64 * MIB;
 /** Free space from which paused jobs continue. It exceeds PAUSE_BELOW_BYTES, so that the next round has space. */
 export const RESUME_FROM_BYTES = 128 * MIB;
-/** Free space that blobs leave to the database. */
+/** Free disk space, in bytes, that blobs must leave for the database. */
 export const BLOB_FLOOR_BYTES = 24 * MIB;
 /** Size of the reserve file. It is deleted when the disk is full, so that the database has space to record the pause. */
 const RESERVE_BYTES = 16 * MIB;

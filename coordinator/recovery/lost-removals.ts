@@ -7,13 +7,14 @@ import type { RevokedShared, StoredBan } from '../store/store.ts';
 /** Maximum numbers of revoked invites and of bans in a record. */
 const INVITES = 1024;
 const BANS = 128;
-/** Maximum size of a decrypted record in bytes. */
+/** Maximum size of a decrypted record of removals, in bytes. */
 export const REMOVALS_BYTES = 120 * 1024;
-/** Maximum length of the reason of a ban in a record, in characters. */
+/** Maximum length of the reason of a ban in a record of removals, in characters. */
 const REASON_CHARACTERS = 200;
 /**
- * Maximum length of each reason in a record that would otherwise exceed REMOVALS_BYTES. With this length, the longest
- * entries fit: 1,024 invites take 59 kB, and 128 bans take 63 kB if each character of a reason takes 3 bytes.
+ * Maximum length of each reason in a record of removals that would otherwise exceed REMOVALS_BYTES. With this
+ * length, the longest entries fit: 1,024 invites take 59 kB, and 128 bans take 63 kB if each character of a
+ * reason takes 3 bytes.
  */
 const SHORT_REASON_CHARACTERS = 50;
 

@@ -8,7 +8,7 @@ import { coordinatorError } from '../errors.ts';
 import { MANIFEST_FILE, SIGNED_FILE } from '../record/checkpoint-folders.ts';
 import type { Store } from '../store/store.ts';
 
-/** The newest checkpoint folder of a job that is newer than the database. */
+/** A job that is missing from the database, or whose newest checkpoint folder is newer than the database. */
 interface NewerFolder {
   /** Name of the job. */
   readonly job: string;

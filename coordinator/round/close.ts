@@ -53,8 +53,8 @@ export interface ClosingSettings {
 }
 
 /**
- * Number of earlier rounds from whose arrivals the patience of a round (see PATIENCE_FACTOR) is computed. Nodes come,
- * go and change speed, so even older rounds predict little.
+ * The patience of a round (see PATIENCE_FACTOR) is computed from the arrivals of updates in this many earlier
+ * rounds. Nodes come, go and change speed, so rounds before these predict little.
  */
 export const ARRIVAL_ROUNDS = 3;
 /**

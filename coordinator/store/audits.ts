@@ -48,7 +48,10 @@ export interface StoredAudit {
 /** Final state of an audit, with its figures. */
 export type AuditResult = Pick<StoredAudit, 'state' | 'closeness' | 'balance' | 'seconds' | 'reason'>;
 
-/** The random bytes drawn at the end of a round, and the rows that the job had trained by then. */
+/**
+ * The random bytes that were drawn at the end of a round, and the number of rows that the job had trained on
+ * by then.
+ */
 export interface AuditDraw {
   readonly round: number;
   readonly seed: Uint8Array;

@@ -20,7 +20,10 @@ export interface StoredEntry {
   readonly variant: string;
   /** Number of the halving that stopped the job, from 1; null if no halving has stopped it. */
   readonly outAt: number | null;
-  /** Held-out loss at the newest halving; null before the first one, or if the job had none. */
+  /**
+   * Held-out loss at the newest halving; null before the first halving, or if the job had no held-out loss
+   * then.
+   */
   readonly loss: number | null;
 }
 

@@ -72,8 +72,8 @@ export function newsOf(
 }
 
 /**
- * Reports a loss that has risen by more than `WORSE_SHARE` above the lowest one. Reports it again only after the loss has
- * fallen below this threshold.
+ * Reports a held-out loss that has risen by more than `WORSE_SHARE` above the lowest held-out loss. Makes the
+ * next report only after the loss has been below this threshold again.
  */
 function afterCheckpoint(
   { round, heldOutLoss }: Extract<JobEvent, { type: 'checkpoint' }>,

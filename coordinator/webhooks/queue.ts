@@ -11,9 +11,9 @@ export interface QueuedMessage extends WebhookMessage {
   /** Position of the message in the queue. */
   readonly place: number;
   readonly createdAt: number;
-  /** Number of failed attempts so far. */
+  /** Number of failed attempts to deliver the message so far. */
   readonly attempts: number;
-  /** Time of the next attempt in milliseconds since 1970. */
+  /** Time of the next attempt to deliver the message, in milliseconds since 1970. */
   readonly dueAt: number;
 }
 

@@ -25,8 +25,8 @@ export interface MergeModelOptions {
 }
 
 /**
- * Writes a merged model: the base with the adapter folded into its weights, an ordinary Hugging Face folder.
- * If the adapter has a chat template, this template replaces the chat template of the base.
+ * Writes a merged model, which is the base with the adapter added to its weights, as an ordinary Hugging Face
+ * folder. If the adapter has a chat template, this template replaces the chat template of the base.
  *
  * @throws SwarmError MODEL_*, HUB_*, ADAPTER_*, LORA_*, OUTPUT_EXISTS; the signal's reason
  */

@@ -61,7 +61,7 @@ export interface Evaluation {
   bytes: number | null;
   /** Number of rows in `data`, and number of those rows that could not be used; null if `texts` were evaluated. */
   read: RowSummary | null;
-  /** Difference to the model of the option `against`; null without this option. */
+  /** Comparison with the loss of the model in the option `against`; null without this option. */
   comparison: LossComparison | null;
 }
 

@@ -27,7 +27,7 @@ const TOKENS_PER_RUN = 1024;
 const RUNS_PER_TURN = 16;
 /**
  * Number of tokens to read ahead, which take 32 MiB of memory. The longest text among these tokens sets the
- * length of the window.
+ * length of the windows into which texts are cut.
  */
 const LOOK_AHEAD_TOKENS = 4 * 2 ** 20;
 

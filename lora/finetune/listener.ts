@@ -94,7 +94,7 @@ export interface RunEvaluation {
   step: number;
   /** Held-out loss in nats per supervised token. */
   heldOutLoss: number;
-  /** Whether this loss is the lowest so far. */
+  /** Whether this held-out loss is the lowest of the run so far. */
   best: boolean;
 }
 

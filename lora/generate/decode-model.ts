@@ -40,7 +40,10 @@ export interface DecodeModelDeps {
 
 /** The inputs of one run of the model on new tokens of one or more rows. */
 export interface DecodeRun {
-  /** Keys and values of the earlier tokens, in its first rows. The run adds the keys and values of the new tokens. */
+  /**
+   * Cache whose first rows hold the keys and values of the earlier tokens. The run adds the keys and values
+   * of the new tokens.
+   */
   readonly cache: RowCache;
   /** New tokens of each row: one token per row, or any number of tokens if there is only one row. */
   readonly tokens: readonly (readonly number[])[];

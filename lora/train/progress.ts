@@ -8,9 +8,9 @@ export interface TrainProgress {
   rows: number;
   /** Mean loss of the step, in nats per supervised token. */
   loss: number;
-  /** Number of supervised tokens so far. */
+  /** Number of supervised tokens that were trained on so far. */
   tokens: number;
-  /** Loss in nats, summed over `tokens`. */
+  /** Sum of the losses of all supervised tokens so far, in nats. */
   lossSum: number;
   learningRate: number;
   /** L2 norm of the mean gradient before clipping. */

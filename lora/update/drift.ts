@@ -140,8 +140,8 @@ interface Block {
 }
 
 /**
- * Returns the blocks of one tensor: first its values in the adapter, then the weighted mean of its changes, then the
- * change in each update.
+ * Returns the values of one tensor as blocks: first the tensor in the adapter, then the weighted mean of its
+ * changes in all updates, then its change in each update.
  */
 function blocks(
   tensor: number,

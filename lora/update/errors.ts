@@ -20,7 +20,7 @@ export const updateError = defineErrors({
   UPDATE_SCALE: 'failed',
   /** An index lies beyond the end of its chunk. */
   UPDATE_INDEX: 'failed',
-  /** The encoding is not the only valid one for its content. */
+  /** The encoding differs from the only encoding that is valid for its content. */
   UPDATE_CANONICAL: 'failed',
   /** A stored residual has a wrong checksum. */
   UPDATE_RESIDUAL: { kind: 'failed', next: 'start from an empty residual' },

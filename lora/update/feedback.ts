@@ -178,7 +178,10 @@ function checksum(bytes: Uint8Array): Uint8Array {
   return createHash('sha256').update(bytes.subarray(CHECKSUM_BYTES)).digest();
 }
 
-/** Computes βᵐ in float32 by repeated multiplication, because the last bit of `**` may differ between machines. */
+/**
+ * Returns `decay` to the power of `rounds`, in float32. Multiplies repeatedly, because the last bit of `**`
+ * may differ between machines.
+ */
 function decayOver(decay: number, rounds: number): number {
   if (!Number.isSafeInteger(rounds) || rounds < 0) {
     throw updateError(

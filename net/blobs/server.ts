@@ -36,8 +36,9 @@ import {
  */
 const RANGE_STALL_MS = 20_000;
 /**
- * Maximum time in milliseconds for which bytes may wait for the bandwidth when a range begins. Further ranges are refused
- * as `busy`, so that the ranges in progress end within BLOB_RANGE_TIMEOUT_MS.
+ * Maximum time in milliseconds for which the bytes of a range may have to wait for upload bandwidth. A range
+ * that would have to wait longer is refused as `busy`, so that the ranges in progress end within
+ * BLOB_RANGE_TIMEOUT_MS.
  */
 const MAX_WAIT_MS = 2_000;
 /**

@@ -45,9 +45,9 @@ const OWN_STREAMS: Quota = { calls: 120, perMs: 4_000 };
 /** Number of further streams that strangers at one address may open, if {@link COMMON_STREAMS} are left. */
 const FURTHER_STREAMS: Quota = { calls: 360, perMs: 4_000 };
 /**
- * Number of streams that the strangers at all addresses together may open in addition to {@link OWN_STREAMS}. It is
- * enough for 40 nodes that join at once behind one address. Without it, 16 addresses that open 120 streams a second
- * each would use two thirds of a core.
+ * Number of streams that the strangers at all addresses together may open in addition to {@link OWN_STREAMS}.
+ * This number is enough for 40 nodes that join at once behind one address. Without this limit, 16 addresses
+ * that open 120 streams a second each would use two thirds of a core.
  */
 const COMMON_STREAMS: Quota = { calls: 960, perMs: 4_000 };
 /**

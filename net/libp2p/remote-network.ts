@@ -1,8 +1,8 @@
 import { CODE_P2P_CIRCUIT, type Multiaddr } from '@multiformats/multiaddr';
 
 /**
- * Number of groups at the start of an IPv6 address, 64 bits in total, that name its network. A host can usually take any
- * address of its network, so the network has one share.
+ * Number of groups at the start of an IPv6 address, 64 bits in total, that name its network. A host can
+ * usually take any address of its network, so all addresses of a network together have one fair share.
  */
 const NETWORK_GROUPS = 4;
 const GROUPS = 8;

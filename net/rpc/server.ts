@@ -19,8 +19,8 @@ import { ANSWER_OVERHEAD_BYTES, isOversized, METHOD_NAME_BYTES, oversized } from
 /** Maximum number of inbound calls in progress per connection. A node makes a handful at a time. */
 const INBOUND_CALLS_PER_CONNECTION = 16;
 /**
- * Maximum number of calls in progress per connection that use an old version of the protocol. All such calls are
- * refused.
+ * Maximum number of calls in progress per connection that use an old version of the protocol. Two are enough,
+ * because all such calls are refused.
  */
 const OLD_CALLS_PER_CONNECTION = 2;
 /** Maximum number of bytes that a caller may send: the method name and the largest request of any method. */

@@ -5,7 +5,10 @@ import { jobTopic } from '../../protocol/topics.ts';
 import type { SwarmNodeDeps } from '../context.ts';
 import type { JobKeys } from './job-keys.ts';
 
-/** Fields of a heartbeat that the caller provides. The loop adds the other fields. */
+/**
+ * Fields of a heartbeat that the caller of `startHeartbeat` provides. All other fields are added before the
+ * heartbeat is sent.
+ */
 export type HeartbeatFields = Omit<Heartbeat, 'engine' | 'bytesSent' | 'bytesReceived' | 'issuedAt'>;
 
 /** Minimum pause between two heartbeats, because coordinators limit how often a node may send one. */

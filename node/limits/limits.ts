@@ -6,8 +6,8 @@ import { nodeError } from '../errors.ts';
 import { areHours } from './hours.ts';
 
 /**
- * Lowest bandwidth limit that an owner can set, in bytes per second. Three ranges of blobs, of 1 MiB each, may share the
- * bandwidth, and each must arrive within 64 s.
+ * Lowest bandwidth limit that an owner can set, in bytes per second. With this limit, three ranges of blobs
+ * of 1 MiB each, which may share the bandwidth, still arrive within the 64 s that each may take.
  */
 export const LEAST_RATE = 100_000;
 
@@ -20,9 +20,9 @@ export interface KeptLimits {
   readonly threads?: number | undefined;
   /** Maximum size of a base model's files, in bytes. */
   readonly maxBaseBytes?: number | undefined;
-  /** Maximum disk space, in bytes. */
+  /** Maximum disk space for the files of jobs, in bytes. */
   readonly maxDiskBytes?: number | undefined;
-  /** Maximum memory, in bytes. */
+  /** Maximum memory for training, in bytes. */
   readonly maxMemoryBytes?: number | undefined;
   /** Whether the node pauses for the user of the machine. */
   readonly polite?: boolean | undefined;

@@ -56,7 +56,10 @@ export class Pauses {
     this.#notify();
   }
 
-  /** Calls the listener after each change. Returns a function that removes the listener. */
+  /**
+   * Calls the listener whenever the node pauses, resumes or begins to drain. Returns a function that removes
+   * the listener.
+   */
   onChange(listener: () => void): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);

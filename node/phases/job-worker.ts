@@ -38,7 +38,7 @@ export class JobWorker {
     this.progress = { step: 0, steps: 0, tokensPerSecond };
   }
 
-  /** Whether a trained round waits until its update is built. */
+  /** Whether a round has been trained, but its update has not been built yet. */
   get hasResult(): boolean {
     return this.#trained !== null;
   }

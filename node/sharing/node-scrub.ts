@@ -7,7 +7,9 @@ import type { NodeStore } from '../store/node-store.ts';
 import type { SwarmNode } from '../swarm-node.ts';
 import type { NodeTrainer } from '../trainer/trainer.ts';
 
-/** Time from the start of the node to the first check, so that the node can join its jobs first. */
+/**
+ * Time from the start of the node to the first check of its blobs, so that the node can join its jobs first.
+ */
 const FIRST_MS = 60_000;
 
 interface NodeScrubDeps {

@@ -3,7 +3,10 @@ import type { TrainedRound, TrainTask } from '../trainer/trainer.ts';
 
 /** Duration of a slice of a round, in milliseconds. A job that waits can get the trainer at the end of a slice. */
 export const SLICE_MS = 20_000;
-/** Maximum share of the time for the transfer of adapter and optimiser moments to the trainer process and back. */
+/**
+ * Maximum share of a slice's time that is spent on sending the adapter and the optimiser moments to the
+ * trainer process and back. If the transfer takes long, the slices are longer than SLICE_MS.
+ */
 const TRANSFER_SHARE = 0.02;
 
 /** Measures how fast a job trains, and decides how many steps a slice has. */

@@ -16,8 +16,8 @@ interface SharedTrainerDeps {
 }
 
 /**
- * Minimum duration of a turn, as a multiple of the time for preparing the trainer in this turn. Loading a base can take
- * minutes, and must not take most of the time.
+ * Minimum duration of a turn, as a multiple of the time that it took to prepare the trainer in this turn.
+ * Loading a base can take minutes, so a shorter turn would spend most of its time on loading.
  */
 const PREPARATIONS_PER_TURN = 4;
 

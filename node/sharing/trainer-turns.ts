@@ -18,11 +18,17 @@ const MIN_PATIENCE_MS = 100;
 /** Expected pause between the first two turns of a job, in milliseconds. */
 const FIRST_PAUSE_MS = 1_000;
 
-/** Minimum duration of a turn before another user can ask for its end, in milliseconds. Changing the job costs time. */
+/**
+ * Minimum time in milliseconds from the start of a turn until another job can ask for its end. Changing the
+ * job costs time, so turns must not be shorter.
+ */
 export const MIN_TURN_MS = 60_000;
-/** Time in milliseconds for which a user without a deadline waits before it can ask for the end of a turn. */
+/** Time in milliseconds for which a job without a deadline waits before it can ask for the end of a turn. */
 export const UNDATED_WAIT_MS = 10 * 60_000;
-/** The time that a user reserves for its work before its deadline, as a multiple of the expected time. */
+/**
+ * The time that a job reserves for its work before its deadline, as a multiple of the expected duration of
+ * the work.
+ */
 const WORK_MARGIN = 1.25;
 
 /**
@@ -34,7 +40,9 @@ export interface TurnWork {
   readonly dueAt: number | null;
   /** Expected duration of the work; null if it is unknown. */
   readonly workMs: number | null;
-  /** Whether the work continues work that was interrupted at the end of the user's last turn. @default false */
+  /**
+   * Whether the work continues work that was interrupted at the end of the job's last turn. @default false
+   */
   readonly isRest?: boolean;
 }
 
@@ -84,11 +92,11 @@ export class TurnUser {
 }
 
 /**
- * Decides which user has the trainer. A turn lasts until its user ends it. The time of all turns is divided
- * in proportion to the weights (start-time fair queueing, Goyal et al. 1996): each claim gets a virtual
- * start, which is the time that its user has used so far, divided by the user's weight. The claim with the
- * lowest start gets the next turn. A user does not save up time while it claims no turn. Otherwise, its later
- * turns could keep the other users waiting for a long time.
+ * Decides which user, which is a job of the node, has the trainer. A turn lasts until its user ends it. The
+ * time of all turns is divided in proportion to the weights (start-time fair queueing, Goyal et al. 1996):
+ * each claim gets a virtual start, which is the time that its user has used so far, divided by the user's
+ * weight. The claim with the lowest start gets the next turn. A user does not save up time while it claims no
+ * turn. Otherwise, its later turns could keep the other users waiting for a long time.
  *
  * A user that waits can also ask for the end of a turn, under three conditions. The waiting user is about to miss its
  * deadline, it has used less than its share of the time, and its deadline is before that of the user that has the turn.
@@ -101,13 +109,13 @@ export class TrainerTurns {
   /** The current virtual time: the virtual start of the newest turn. */
   #virtual = 0;
   /**
-   * Time, in milliseconds, for which the trainer may still wait for a user although another user claims a
-   * turn. Each turn adds IDLE_SHARE of its duration.
+   * Time, in milliseconds, for which the trainer may still stand idle to wait for one job while another job
+   * claims a turn. Each turn adds IDLE_SHARE of its duration.
    */
   #idleMs = 0;
   /**
-   * Time at which the trainer began to stand idle although a user claims a turn; null if it is not standing
-   * idle.
+   * Time at which the trainer began to stand idle although a job claims a turn; null if the trainer is not
+   * standing idle.
    */
   #idleSince: number | null = null;
   #cancelIdle = (): void => {};

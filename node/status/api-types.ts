@@ -39,7 +39,7 @@ export interface NodeActivity {
   done: boolean;
   /** Whether the node joins the coordinator's next job when this job has ended, because its invite names no job. */
   followsJobs: boolean;
-  /** The running download, in bytes; null when there is none. */
+  /** The download in progress, with the bytes fetched so far and in total; null if there is none. */
   download: { what: 'base' | 'data' | 'adapter'; bytes: number; total: number } | null;
 }
 
@@ -56,8 +56,9 @@ export interface NodeJobStatus extends NodeActivity {
 }
 
 /**
- * Answer to GET /v1/status of a node (HTTP on the loopback interface). The CLI prints it. The fields of `NodeActivity` are
- * those of the first invite whose coordinator has not shut the node out. `jobs` has them for all invites.
+ * Answer to GET /v1/status of a node (HTTP on the loopback interface). The CLI prints it. The fields of
+ * `NodeActivity` describe the first invite whose coordinator has not shut the node out. `jobs` has the same
+ * fields for each invite.
  */
 export interface NodeStatus extends NodeActivity {
   schemaVersion: 1;

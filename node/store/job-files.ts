@@ -35,8 +35,9 @@ export class JobFiles {
   }
 
   /**
-   * Records the coordinator of a job. The manifest of an older job does not name its coordinator, so another
-   * coordinator can sign the same manifest. It must not get the updates and the files of the first coordinator's job.
+   * Records the coordinator of a job, so that no other coordinator gets the updates and the files of the job.
+   * The manifest of an older job does not name its coordinator, so another coordinator can sign the same
+   * manifest.
    * @throws SwarmError JOB_COORDINATOR if the job has another coordinator
    */
   bind({ job, coordinator }: JobClaim): void {

@@ -54,8 +54,8 @@ interface Loading extends ChosenDevices {
   /** Resolves when the trainer processes that were ended to free memory for this job have exited. */
   readonly ended: Promise<unknown>;
   /**
-   * Bytes of weights that the trainer processes of other bases map from files. The system counts these bytes as available
-   * memory.
+   * Bytes of weights that the trainer processes of other bases map from files. These bytes are subtracted
+   * from the available memory, because the system counts them as available.
    */
   readonly mappedBytes: number;
 }

@@ -48,8 +48,8 @@ export class TrainerSettings {
   /**
    * Chooses the micro-batch of the first job on a base, and whether the available memory requires gradient checkpointing.
    * If trainer processes of other bases must end to free memory, wait for their end before this call.
-   * @param mappedBytes bytes of weights that the trainer processes of other bases map from files. The system counts
-   *   these bytes as available memory
+   * @param mappedBytes bytes of weights that the trainer processes of other bases map from files. These bytes
+   * are subtracted from the available memory, because the system counts them as available
    */
   async fitFirst(
     job: JobToTrain,

@@ -9,7 +9,7 @@ import type { SwarmNodeView } from '../status/swarm-node-view.ts';
 import { JobWitness, type JobWitnessDeps } from './job-witness.ts';
 import { WitnessSpace } from './witness-space.ts';
 
-/** Interval at which the witness looks for new checkpoints. Rounds take longer. */
+/** Interval in milliseconds at which the witness looks for new checkpoints. Most rounds take longer. */
 const LOOK_MS = 2_000;
 /** Folder of the home in which a witness keeps its files. */
 export const WITNESS_FOLDER = 'witness';

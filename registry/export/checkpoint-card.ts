@@ -8,7 +8,7 @@ const CURVE_POINTS = 20;
 /** Number of hexadecimal digits of a digest that a list shows. */
 const SHOWN_DIGITS = 16;
 
-/** The content of the folder in words. */
+/** Phrases that describe the content of an exported folder. */
 const WHAT: Readonly<Record<ExportForm, (base: string) => string>> = {
   adapter: (base) => `A LoRA adapter for ${base}`,
   merged: (base) => `The model ${base} with a LoRA adapter added to its weights`,

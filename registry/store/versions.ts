@@ -68,7 +68,7 @@ export class VersionTable {
     return this.#db.all(sql, digest).map(versionOf);
   }
 
-  /** Returns the number after the highest one of this name, including those of removed versions. */
+  /** Returns the number of the next version of this name. Numbers of removed versions are not used again. */
   nextNumber(name: string): number {
     const row = this.#db.one('SELECT MAX(number) AS highest FROM versions WHERE name = ?', name);
     return Number(row?.highest ?? 0) + 1;

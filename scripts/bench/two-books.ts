@@ -5,7 +5,10 @@ import { readSpeeches } from '../pretrain/corpus.ts';
 import { packedRows } from '../pretrain/pack-documents.ts';
 
 const ROOT = join(import.meta.dirname, '../..');
-/** Number of speeches that are read. Together, they have more rows than the novel. */
+/**
+ * Number of speeches that are read. Together, they have more rows than the novel, so half of the parts can be
+ * filled with speeches.
+ */
 const SPEECHES = 60;
 
 /**

@@ -1,4 +1,4 @@
-/** Decoders of files that a stranger has made: files of a base, of an adapter, and of a tokenizer. */
+/** Decoders of files from untrusted sources: files of a base, of an adapter, and of a tokenizer. */
 import { SwarmError } from '../../common/errors.ts';
 import { parsePeftConfig } from '../../lora/adapter/peft-config.ts';
 import { BUILT_IN_TEMPLATES } from '../../lora/data/render/built-in.ts';

@@ -59,7 +59,7 @@ export interface Account {
 
 const accounts = new WeakMap<FastifyRequest, Account>();
 
-/** Returns the account of a request. */
+/** Returns the facts for the access line that have been collected about a request so far. */
 export function accountOf(request: FastifyRequest): Account {
   const account = accounts.get(request) ?? {
     model: null,

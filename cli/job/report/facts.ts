@@ -1,16 +1,16 @@
 import type { ApiClient, CheckpointView, JobDetail, JobEvent, SampleResult } from '../../../index.ts';
 import { EventLines } from '../../views/events.ts';
 
-/** A node whose updates are in checkpoints of a job. */
+/** A node that has sent updates for a job. */
 export interface ReportedNode {
   readonly peer: string;
   /** Name that the node chose; empty if the coordinator knows none. */
   readonly name: string;
-  /** Number of updates in checkpoints. */
+  /** Number of the node's updates that were merged into checkpoints. */
   readonly updates: number;
-  /** Number of tokens that these updates were trained on. */
+  /** Number of tokens that the node trained on for its merged updates. */
   readonly tokens: number;
-  /** Bytes of all updates that the node sent. */
+  /** Bytes of all updates that the node sent, including updates that were not merged. */
   readonly bytes: number;
   readonly refused: number;
 }

@@ -1,10 +1,16 @@
 /** Rows as read from a container file, before their format is known. */
 import { isUtf8 } from 'node:buffer';
 
-/** Maximum size of a row, in bytes. A parsed row can take tens of times as much memory. */
+/**
+ * Maximum size of a row, in bytes. The limit is needed because a parsed row can take tens of times as much
+ * memory.
+ */
 export const MAX_ROW_BYTES = 16 * 1024 * 1024;
 
-/** A record of a file, or the reason why it cannot be used. `row` is its number, as in `Origin.row` of its example. */
+/**
+ * A record of a file, or the reason why the record cannot be used. `row` is the number of the record, as in
+ * `Origin.row`.
+ */
 export type RawRow =
   | { row: number; value: Readonly<Record<string, unknown>> }
   | { row: number; code: string; reason: string };

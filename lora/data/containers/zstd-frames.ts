@@ -38,7 +38,7 @@ class FrameWalker {
   /** Number of bytes to skip before the next field of the frame. */
   #skip = 0;
   #checksum = false;
-  /** Whether the frame ends after the skipped bytes. */
+  /** Whether the frame ends after the `#skip` bytes that are skipped next. */
   #ending = false;
 
   /**

@@ -87,7 +87,10 @@ function lengthOf({ value }: Value): number {
   return Array.isArray(value) ? value.length : 0;
 }
 
-/** The expression `not ""`. From its value, `create` takes the boolean type. The package has no boolean literal. */
+/**
+ * The expression `not ""`, whose value is a boolean. The package has no boolean literal, so `create` needs
+ * this value as an example of the type.
+ */
 const A_BOOLEAN: Node = {
   type: 'UnaryExpression',
   operator: { value: 'not' },

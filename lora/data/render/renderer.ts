@@ -16,7 +16,7 @@ export interface RendererOptions {
   dir: string;
   /** Template to use: `chatml`, `plain` or a file; null for the model's own. @default null */
   template?: string | null;
-  /** Source of the template, which replaces `template`. @default null */
+  /** Text of a template that is used instead of `template`. @default null */
   source?: string | null;
   /** Further variables for the template (`enable_thinking`, …). @default none */
   variables?: Readonly<Record<string, unknown>>;

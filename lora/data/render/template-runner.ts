@@ -50,7 +50,10 @@ export interface RenderedParts {
    * with the square of the length of the conversation.
    */
   readonly lengths: readonly number[];
-  /** The first part that is not a prefix of `text`; null if all parts are prefixes. Later parts were not rendered. */
+  /**
+   * Index and text of the first part whose text is not a prefix of the whole text; null if all parts are
+   * prefixes. The parts after it were not rendered.
+   */
   readonly odd: { readonly part: number; readonly text: string } | null;
 }
 

@@ -3,7 +3,7 @@ import type { OperationAttributes } from '../../graph/operations.ts';
 import type { QuantisedEntry } from '../weights.ts';
 import { type Emitter, MICROSOFT } from './emitter.ts';
 
-/** Names of the ONNX values that hold one copy of a weight. */
+/** Names of the ONNX values with the codes and the scales of a weight or of its transpose. */
 export interface BlockNames {
   readonly codes: string;
   readonly scales: string;

@@ -69,7 +69,10 @@ export interface StoredBlocks {
   readonly initializers: readonly OnnxInitializer[];
 }
 
-/** Returns one copy of a weight in the shapes that the kernels for matrix products take. */
+/**
+ * Returns the codes and scales of a weight, or of its transpose, in the shapes that the kernels for matrix
+ * products take.
+ */
 export function productBlocks(weight: QuantisedWeight, direction: Direction): StoredBlocks {
   const { name, entry } = weight;
   const { codes, scales } = entry[direction];
@@ -77,7 +80,7 @@ export function productBlocks(weight: QuantisedWeight, direction: Direction): St
   return blocksOf(`q:${name}:${direction}`, weight, direction, shapes);
 }
 
-/** Returns a weight in the shapes that `emitDense` takes. */
+/** Returns the codes and scales of a weight in the shapes that `emitDense` takes. */
 export function denseBlocks(weight: QuantisedWeight): StoredBlocks {
   const { name, entry } = weight;
   const { codes, scales } = entry.plain;

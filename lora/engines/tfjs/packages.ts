@@ -18,8 +18,8 @@ export interface FindOptions {
   /** Number of threads that compute one operation. */
   threads: number;
   /**
-   * File or URL whose node_modules are searched. @default this file, which finds the node_modules of the
-   * installation
+   * File or URL from which the search for node_modules starts.
+   * @default this file, from which the node_modules of the installation are found
    */
   from?: string;
 }

@@ -6,8 +6,8 @@ import { type Aggregation, type MetricValue, type Statistic, statisticOf } from 
 /** Number of bootstrap samples for aggregations that are quick to compute. */
 const RESAMPLES = 100_000;
 /**
- * Number of bootstrap samples for BLEU and chrF. lm-evaluation-harness draws few samples, because these scores are slow
- * in Python.
+ * Number of bootstrap samples for BLEU and chrF, the same as in lm-evaluation-harness. That program draws so
+ * few samples because these scores are slow in Python.
  */
 const TEXT_RESAMPLES = 100;
 /** Number of bootstrap samples that are drawn with one random generator. The generator of chunk i has the seed i. */

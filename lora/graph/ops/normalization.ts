@@ -17,10 +17,9 @@ export function softmax(x: Tensor): Tensor {
 }
 
 /**
- * Root-mean-square normalisation over the last axis (Zhang & Sennrich 2019, arXiv 1910.07467):
- * y = x·r·w with r = 1/√(mean(x²) + epsilon). x [.., C], weight [C] → [.., C]. The second, hidden output r [.., 1] is
- * for the backward pass: with g = dy·w,
- * dx = r·g − x·r³·mean(g·x) and dw = Σ dy·x·r.
+ * Root-mean-square normalisation over the last axis (Zhang & Sennrich 2019, arXiv 1910.07467): y = x·r·w with
+ * r = 1/√(mean(x²) + epsilon). x [.., C], weight [C] → [.., C]. The node has a second output r [.., 1], which
+ * only the backward pass reads: with g = dy·w, dx = r·g − x·r³·mean(g·x) and dw = Σ dy·x·r.
  * @throws SwarmError GRAPH_SHAPE
  */
 export function rmsNorm(x: Tensor, weight: Tensor, epsilon: number): Tensor {

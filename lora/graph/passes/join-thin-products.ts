@@ -64,7 +64,10 @@ function keyOf(gemm: Gemm, shared: Tensor): string {
   return `${shared.id} ${JSON.stringify(gemm.attributes)}`;
 }
 
-/** Returns the key of the group in which a product x·Aᵀ can be joined; null for any other product. */
+/**
+ * Returns the key of the group of products with which a product x·Aᵀ can be joined; null for any other
+ * product.
+ */
 function forwardKey(gemm: Gemm, adapters: ReadonlySet<Tensor>): string | null {
   const { inputs, attributes } = gemm;
   const [x, a] = inputs as readonly [Tensor, Tensor];
@@ -72,7 +75,10 @@ function forwardKey(gemm: Gemm, adapters: ReadonlySet<Tensor>): string | null {
   return fits && isThin(a.shape[0]!, x.shape[1]!) ? keyOf(gemm, x) : null;
 }
 
-/** Returns the key of the group in which a product … + du·A can be joined; null for any other product. */
+/**
+ * Returns the key of the group of products with which a product du·A, which is added to a sum, can be joined;
+ * null for any other product.
+ */
 function termKey(gemm: Gemm, adapters: ReadonlySet<Tensor>, sums: ReadonlyMap<Gemm, Tensor>): string | null {
   const { inputs, attributes } = gemm;
   const [du, a] = inputs as readonly [Tensor, Tensor];

@@ -12,9 +12,10 @@ import { readJsonObject } from '../json.ts';
  */
 export const RECORDED_FROM_BYTES = 8 * 2 ** 20;
 /**
- * Minimum time in milliseconds between a file's last change and its record. A record made sooner is not
- * trusted. The file could change again so soon that the file system gives it the same times as before, and
- * this second change would go unnoticed. FAT stores times in steps of two seconds.
+ * Minimum time in milliseconds between the last change of a file and the moment when its digest is recorded.
+ * A digest that was recorded sooner is not trusted. The file could change again so soon that the file system
+ * gives the file the same times as before, and this second change would go unnoticed. FAT stores times in
+ * steps of two seconds.
  */
 export const SETTLED_MS = 2_000;
 const MAX_RECORD_BYTES = 16 * 2 ** 10;
@@ -35,7 +36,10 @@ export function digestRecords(cacheDir: string): string {
   return join(cacheDir, 'digests');
 }
 
-/** Deletes the records of files that no longer exist, and partial records that killed processes left. */
+/**
+ * Deletes the recorded digests of files that no longer exist, and incomplete records that killed processes
+ * left.
+ */
 export async function forgetDigests(cacheDir: string): Promise<void> {
   const records = digestRecords(cacheDir);
   for (const name of await readdir(records).catch(() => [])) {

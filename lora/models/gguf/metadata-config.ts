@@ -29,9 +29,12 @@ const FAMILIES: Readonly<Record<string, { readonly type: string; readonly classN
  */
 const MAX_HEAD_DIM = 8192;
 
-/** Original context length of Llama 3's scaling, if the file does not name one. */
+/** Original context length of Llama 3's RoPE scaling, if the file does not name a length. */
 const LLAMA3_CONTEXT = 8192;
-/** Values of `low_freq_factor` and `high_freq_factor` in the config of every published model with Llama 3's scaling. */
+/**
+ * Values of `low_freq_factor` and `high_freq_factor` in the config of every published model with Llama 3's
+ * RoPE scaling.
+ */
 const LLAMA3_LOW = 1;
 const LLAMA3_HIGH = 4;
 

@@ -108,8 +108,9 @@ function nearest(value: number, largest: number): number {
 }
 
 /**
- * Returns a function that chooses the scale of each block of a matrix. It looks for an exact scale until a block has none,
- * because either all blocks of a matrix were quantised before, or none.
+ * Returns a function that chooses the scale of each block of a matrix. After the first block without an exact
+ * scale (see `exactScale`), the function no longer looks for exact scales, because either all blocks of a
+ * matrix were quantised before, or none.
  */
 function blockScales(bits: QuantisedBits): (block: Float32Array) => number {
   let isQuantised = true;
@@ -121,8 +122,9 @@ function blockScales(bits: QuantisedBits): (block: Float32Array) => number {
 }
 
 /**
- * Returns a float16 scale of which every weight of the block is a multiple, with codes of `bits` bits; null if there is
- * none. Blocks of Q8_0 and Q4_0 have such a scale.
+ * Returns a float16 scale with which the block is quantised without error, because each weight is a code of
+ * `bits` bits times the scale. Returns null if no such scale exists. Blocks of Q8_0 and Q4_0 have such a
+ * scale.
  */
 function exactScale(block: Float32Array, bits: QuantisedBits): number | null {
   const most = 2 ** (bits - 1);

@@ -60,7 +60,7 @@ export async function probeEngine({
   return { engine, speed: null, ...reply };
 }
 
-/** Tests whether an engine starts on a device. Ends the engine again. @throws the signal's reason */
+/** Tests whether an engine starts on a device, and ends the engine afterwards. @throws the signal's reason */
 export function tryDevice({
   signal,
   ...request

@@ -62,7 +62,7 @@ export type TrainerMethods = {
       adapter: readonly Float32Array[];
       rows: readonly Row[];
       steps: number;
-      /** State to start from; null to continue with the moments in memory. */
+      /** Optimiser state to start from; null to continue with the state in the trainer's memory. */
       optimizer: AdamWState | null;
       position: JobPosition | null;
     };

@@ -4,9 +4,9 @@ const GROUPS = 200;
 type Values = readonly (number | null)[];
 
 /**
- * Returns the positions of the points that a chart draws, in ascending order. Of each group of neighbouring points, these
- * are the lowest and the highest value of each line, so that peaks stay visible. A line of thousands of points would take
- * half a second to paint.
+ * Returns the positions of the points that a chart draws, in ascending order. From each group of neighbouring
+ * points, the chart draws only the lowest and the highest value of each line, so that peaks stay visible.
+ * Painting a line of thousands of points would take half a second.
  * @param length number of points
  */
 export function drawnPoints(length: number, lines: readonly Values[]): number[] {
