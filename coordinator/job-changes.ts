@@ -41,6 +41,7 @@ const FIXED: Readonly<Record<string, string>> = {
   acceptance: 'all checkpoints of a job pass the same check',
   admission: 'the invites of the job depend on this setting',
   tasks: 'checkpoints are compared on the same tasks',
+  samples: 'the samples of all checkpoints are continuations of the same prompts',
   seed: 'the first adapter and the order of the data depend on this setting',
 };
 
@@ -55,6 +56,9 @@ const NEXT: Readonly<Record<string, string>> = {
   data: NEW_FILE,
   preset: NEW_FILE,
   admission: NEW_FILE,
+  samples: NEW_FILE,
+  'tasks.files': NEW_FILE,
+  'tasks.metric': NEW_FILE,
 };
 
 /** The keys that every job file must have. They are added to a change, so that it can be checked like a job file. */
@@ -69,6 +73,9 @@ export function parseChange(
   job: string,
   { priority, ...changes }: Readonly<Record<string, unknown>>,
 ): JobChange {
+  // Tasks need files in a job file, so their keys cannot be checked without them.
+  const tasks = Object.keys(changes).find((key) => key.split('.')[0] === 'tasks');
+  if (tasks !== undefined) fieldOf(job, tasks);
   parseJobSpec(setKeys(SKELETON, changes));
   const change: Record<string, unknown> = {};
   for (const [key, value] of Object.entries(changes)) change[fieldOf(job, key)] = value;
@@ -93,6 +100,7 @@ function fieldOf(job: string, key: string): keyof JobChange {
     { key, known: CHANGEABLE_KEYS },
     {
       next:
+        NEXT[key] ??
         NEXT[group] ??
         `make another job with the new value: "lora-swarm job clone ${job} --set ${key}=VALUE"`,
     },

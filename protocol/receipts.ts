@@ -22,7 +22,7 @@ export const receiptMeanings = {
     'the message or its payload is larger than allowed; the maximum size of a payload depends on the preset',
   'size-mismatch': 'the payload does not have the declared size or digest',
   'bad-payload':
-    'the payload cannot be decoded, because it has a wrong structure, an index out of bounds or trailing bytes',
+    'the payload cannot be decoded, because it has a wrong structure, an index out of bounds or trailing bytes; or all of its values are zero',
   'not-finite':
     'a scale in the payload is above 2¹⁷, infinite or not a number, so its scale code is above 8191. If another field of the message is NaN, the reason code is `malformed`',
   'wrong-preset': 'the round uses a different compression preset',

@@ -52,7 +52,8 @@ export class PayloadIntake {
         const detail = `the update declares ${size} bytes, but its payload has ${payload.byteLength}`;
         return { code: 'size-mismatch', detail };
       }
-      await checkPayload(payload, { layout, preset: update.preset }, { signal });
+      const changes = await checkPayload(payload, { layout, preset: update.preset }, { signal });
+      if (!changes) return { code: 'bad-payload', detail: 'all values of the update are zero' };
       await scope.put(payload, digest);
       deps.failpoint('update-blob');
       return null;

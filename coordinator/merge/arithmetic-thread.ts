@@ -7,7 +7,7 @@ import { sha256 } from '../../protocol/cbor.ts';
 import { storageError } from '../../storage/errors.ts';
 import { mergeUpdates } from '../../verify/merge/merge-updates.ts';
 import { coordinatorError } from '../errors.ts';
-import type { ArithmeticMethods } from './arithmetic.ts';
+import { type ArithmeticMethods, changesValues } from './arithmetic.ts';
 
 async function readBlob(path: string, digest: string): Promise<Uint8Array> {
   const bytes = await readFile(path).catch((cause: NodeJS.ErrnoException) => {
@@ -23,10 +23,7 @@ serveCalls<ArithmeticMethods>(
     merge: ({ input, paths }) => mergeUpdates(input, (digest) => readBlob(paths[digest]!, digest)),
     decode: async ({ path, digest, layout, preset }) =>
       decodeUpdate(await readBlob(path, digest), layout, preset),
-    check: ({ payload, layout, preset }) => {
-      decodeUpdate(payload, layout, preset);
-      return null;
-    },
+    check: ({ payload, layout, preset }) => changesValues(decodeUpdate(payload, layout, preset)),
   },
   {
     channel: parentChannel(),

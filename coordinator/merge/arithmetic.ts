@@ -30,7 +30,7 @@ export type ArithmeticMethods = {
     request: { path: string; digest: string; layout: AdapterLayout; preset: Preset };
     reply: SparseUpdate;
   };
-  check: { request: { payload: Uint8Array; layout: AdapterLayout; preset: Preset }; reply: null };
+  check: { request: { payload: Uint8Array; layout: AdapterLayout; preset: Preset }; reply: boolean };
 };
 
 /**
@@ -70,14 +70,24 @@ export async function loadUpdate(
   return withRepairs(blobs, () => inThread('decode', { path, digest, layout, preset }, signal));
 }
 
-/** Checks that the merge can decode a payload. Decodes a large one in a worker thread. @throws SwarmError UPDATE_* */
+/**
+ * Checks that the merge can decode a payload, in a worker thread if it is large. Returns false if all of its values are
+ * zero, so that it would change nothing.
+ * @throws SwarmError UPDATE_*
+ */
 export async function checkPayload(
   payload: Uint8Array,
   { layout, preset }: { layout: AdapterLayout; preset: Preset },
   { signal }: { signal: AbortSignal },
-): Promise<void> {
-  if (planLayout(layout).parameters <= INLINE_VALUES) decodeUpdate(payload, layout, preset);
-  else await inThread('check', { payload, layout, preset }, signal);
+): Promise<boolean> {
+  if (planLayout(layout).parameters > INLINE_VALUES)
+    return inThread('check', { payload, layout, preset }, signal);
+  return changesValues(decodeUpdate(payload, layout, preset));
+}
+
+/** Returns whether any value of an update is not zero. */
+export function changesValues({ tensors }: SparseUpdate): boolean {
+  return tensors.some(({ values }) => values.some((value) => value !== 0));
 }
 
 function hasFiles(blobs: BlobStore): blobs is FileBlobs {

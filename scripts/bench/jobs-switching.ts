@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
 import { initialMatrices } from '../../lora/adapter/initial.ts';
-import { adapterSize } from '../../lora/adapter/layout.ts';
+import { adapterLayout, adapterSize } from '../../lora/adapter/layout.ts';
 import { loraConfig } from '../../lora/adapter/lora-config.ts';
 import type { Row } from '../../lora/data/row.ts';
 import { openBase } from '../../lora/models/base/base-model.ts';
@@ -34,8 +34,8 @@ export interface Switching {
    */
   readonly extraBytes: number;
   /**
-   * Maximum of `extraBytes`: the size of the first job's adapter, of two moments for each of its values, and
-   * of the rows of a round. The second job needs no more, because its rank is not larger.
+   * Target for `extraBytes`: the size of the second job's adapter, of two moments for each of its values, and
+   * of the rows of a round.
    */
   readonly allowedBytes: number;
   /** Seconds that a round of one step takes if the previous round was of the same job. */
@@ -83,6 +83,7 @@ export async function measureSwitching(
       const seconds = (performance.now() - startedAt) / 1000;
       return { seconds, bytes: await anonymousBytes(trainer.pid!) };
     };
+    const values = adapterSize(adapterLayout(model, jobs[1]!.lora));
     // The first rounds compile the graph and fill the allocator's pools.
     const alone = [];
     for (let i = 0; i < ROUNDS; i++) alone.push(await round(jobs[0]!));
@@ -95,8 +96,7 @@ export async function measureSwitching(
       Math.min(...some.map(({ seconds }) => seconds));
     return {
       extraBytes: lowest(both) - lowest(alone),
-      allowedBytes:
-        3 * 4 * adapterSize(trainer.layout) + SHAPE.batchSize * SHAPE.sequenceLength * TOKEN_BYTES,
+      allowedBytes: 3 * 4 * values + SHAPE.batchSize * SHAPE.sequenceLength * TOKEN_BYTES,
       same: fastest(alone),
       changed: fastest(both),
     };

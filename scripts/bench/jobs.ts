@@ -140,7 +140,7 @@ async function compareTrainers(
       unit: 'MiB',
       target: allowedBytes / MEBIBYTE,
       met: extra <= allowedBytes,
-      reference: `${where}; without the growth above; the target is adapter, moments and rows of rank 16`,
+      reference: `${where}; without the growth above; the target is adapter, moments and rows of rank ${second}`,
     });
     report({
       name: `change to a job ${label}`,

@@ -39,6 +39,11 @@ def task_of(path):
     return config
 
 
+def task_files(folder):
+    """Returns the files of a folder that define a task. Files that define a group only name tasks of other files."""
+    return [path for path in sorted(folder.glob("*.yaml")) if "\ngroup:" not in path.read_text(encoding="utf-8")]
+
+
 def swarm(*args):
     return ["node", str(ROOT / "cli/swarm.js"), *map(str, args)]
 
@@ -67,7 +72,7 @@ def difference(a, b):
 
 def main():
     logging.disable(logging.WARNING)
-    files = [Path(name) for name in sys.argv[1:]] or sorted((ROOT / "examples/tasks").glob("*.yaml"))
+    files = [Path(name) for name in sys.argv[1:]] or task_files(ROOT / "examples/tasks")
     server = subprocess.Popen(swarm("serve", "--model", MODEL, "--port", 0, "--json"), stdout=subprocess.PIPE, text=True)
     worst = 0
     try:

@@ -19,7 +19,9 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 ROOT = Path(__file__).parents[2]
 OUT = ROOT / "test/fixtures/lm-eval/results.json"
-FILES = sorted((ROOT / "examples/tasks").glob("*.yaml")) + sorted((ROOT / "test/fixtures/lm-eval/tasks").glob("*.yaml"))
+FOLDERS = ["examples/tasks", "test/fixtures/lm-eval/tasks"]
+# A file with a group only names tasks of other files.
+FILES = [path for folder in FOLDERS for path in sorted((ROOT / folder).glob("*.yaml")) if "\ngroup:" not in path.read_text(encoding="utf-8")]
 
 
 def task_of(path):

@@ -2,6 +2,7 @@
 import { basename } from 'node:path';
 import { stringify } from 'yaml';
 import { safeText } from '../../../common/text.ts';
+import { hubOrigin, parseHubReference } from '../../models/hub/reference.ts';
 import { comparisonCells, comparisonHead, FIGURE_HEAD, figureCells, figureList } from './figures.ts';
 import type { ModelNames, Report } from './report.ts';
 
@@ -15,7 +16,9 @@ export function cardOf(report: Report): string {
     '',
     `# ${markdown(name)}`,
     '',
-    model.adapter === null ? 'A base without an adapter.' : `A LoRA adapter for ${markdown(model.base)}.`,
+    model.adapter === null
+      ? 'A base without an adapter.'
+      : `A LoRA adapter for ${markdown(hubName(model.base) ?? basename(model.base))}.`,
     '',
     '## Evaluation',
     '',
@@ -50,12 +53,20 @@ export function sentence(summary: string): string {
   return summary === '' ? '' : `${summary[0]!.toUpperCase()}${summary.slice(1)}.`;
 }
 
+/** Returns the name on the hub of a base, which is given as a hub reference or a folder; null if it has none. */
+function hubName(base: string): string | null {
+  return (hubOrigin(base) ?? parseHubReference(base))?.name ?? null;
+}
+
 function frontMatter({ model, figures, task_hashes }: Report): object {
   const isAdapter = model.adapter !== null;
+  // The hub refuses a card whose base_model is not the name of a repository.
+  const hub = isAdapter ? hubName(model.base) : null;
   return {
-    ...(isAdapter && { library_name: 'peft', base_model: model.base, base_model_relation: 'adapter' }),
+    ...(isAdapter && { library_name: 'peft' }),
+    ...(hub !== null && { base_model: hub, base_model_relation: 'adapter' }),
     pipeline_tag: 'text-generation',
-    tags: isAdapter ? ['lora', `base_model:adapter:${model.base}`] : ['lora-swarm'],
+    tags: [isAdapter ? 'lora' : 'lora-swarm', ...(hub === null ? [] : [`base_model:adapter:${hub}`])],
     'model-index': [
       {
         name: nameOf(model),

@@ -25,7 +25,7 @@ export function gradient(adapter: readonly Float32Array[], rows: readonly Row[])
 }
 
 /** `turncoat`: honest in the first three rounds, then a copy. */
-export type Behaviour = 'honest' | 'flip' | 'zeros' | 'copy' | 'turncoat';
+export type Behaviour = 'honest' | 'flip' | 'copy' | 'turncoat';
 
 /** A world of peers that train for real on the toy loss, or only seem to. */
 export class ToySwarm {
@@ -69,7 +69,7 @@ export class ToySwarm {
       const behaviour = this.#behaviours[i]!;
       const isCopy = behaviour === 'copy' || (behaviour === 'turncoat' && head.round > 3);
       const change = await this.#change(head, isCopy ? this.peers[0]! : peer);
-      const factor = { honest: 1, copy: 1, turncoat: 1, flip: -1, zeros: 0 }[behaviour];
+      const factor = { honest: 1, copy: 1, turncoat: 1, flip: -1 }[behaviour];
       const values = change.map((tensor) => tensor.map((value) => factor * value));
       const payload = encodeUpdate(layout, values, head.preset).bytes;
       await peer.submit(peer.seal(peer.update(head, {}, payload)));

@@ -96,7 +96,7 @@ describe('an update is refused, with its code, for', () => {
     expect((await peers[1]!.submit(envelope)).code).toBe('bad-signature');
   });
 
-  test('payloads that do not decode: garbage, truncated, padded, with an index out of bounds', async () => {
+  test('payloads that do not decode or change nothing: garbage, truncated, padded, with an index out of bounds, zeros', async () => {
     const world = new World({ rounds: { preset: 'tiny' } });
     const { peers, head } = await training(world, 2);
     const [peer] = peers;
@@ -106,6 +106,7 @@ describe('an update is refused, with its code, for', () => {
       payload.slice(0, -1),
       Uint8Array.of(...payload, 0),
       payload.map(() => 7),
+      peer!.payload(0, head.preset),
     ];
     for (const bytes of broken) {
       const { code } = await peer!.submit(peer!.seal(peer!.update(head, {}, bytes)));

@@ -105,4 +105,25 @@ describe('a change of settings', () => {
       expect(() => parseChange('toy', { [key]: value }), key).toThrow(withCode(code));
     }
   });
+
+  test.each([
+    ['lora.rank', 8, 'job clone toy --set lora.rank=VALUE'],
+    ['tasks.limit', 9, 'job clone toy --set tasks.limit=VALUE'],
+    ['tasks.files', ['a.yaml'], 'job create FILE'],
+    ['tasks.metric', 'acc', 'job create FILE'],
+    ['samples.every', 3, 'job create FILE'],
+  ])('says why %s cannot change, and which command makes a job with another value', (key, value, command) => {
+    const refused = (): unknown => {
+      try {
+        return parseChange('toy', { [key]: value });
+      } catch (error) {
+        return error;
+      }
+    };
+    expect(refused()).toMatchObject({
+      code: 'SETTING_FIXED',
+      message: expect.not.stringContaining('undefined'),
+      next: expect.stringContaining(`lora-swarm ${command}`),
+    });
+  });
 });

@@ -69,9 +69,9 @@ const facts = {
   ),
 };
 
-async function written(ending: string): Promise<string> {
-  const folder = join(dir, `out-${ending}`);
-  const files = await writeReport(folder, evaluation, facts);
+async function written(ending: string, { base = 'org/base', other = evaluation } = {}): Promise<string> {
+  const folder = await mkdtemp(join(dir, 'out-'));
+  const files = await writeReport(folder, other, { ...facts, model: { base, adapter: 'moby' } });
   return readFile(files.find((file) => file.endsWith(ending))!, 'utf8');
 }
 
@@ -105,6 +105,24 @@ describe('a report', () => {
     expect(card.slice(head.length + 8)).not.toMatch(/(?<!\\)</);
   });
 
+  it('has a card without the folders of this machine, and without a base that the hub would refuse', async () => {
+    const local = await written('.md', { base: '/home/ada/models/nano' });
+    expect(parse(local.split('---\n')[1]!)).not.toHaveProperty('base_model');
+    expect(local).toContain('A LoRA adapter for nano.');
+    expect(local).not.toContain('/home/ada');
+    const commit = 'a'.repeat(40);
+    const cached = await written('.md', { base: `/cache/models--org--base/snapshots/${commit}` });
+    expect(parse(cached.split('---\n')[1]!).base_model).toBe('org/base');
+  });
+
+  it('says on which tasks the model is worse', async () => {
+    const { against, evaluated } = evaluation;
+    const reverse = compare(against!.evaluated, evaluated);
+    expect(reverse.summary).toMatch(/^worse on pick by 50 ± 19 points \(acc\)$/);
+    const worse = { ...evaluation, ...against!, against: evaluation, comparison: reverse };
+    expect(await written('.md', { other: worse })).toContain('Worse on pick');
+  });
+
   it('has the answers to all documents, and the losses of the run', async () => {
     const lines = (await written('.123.jsonl')).trim().split('\n');
     expect(lines).toHaveLength(40);
@@ -114,9 +132,7 @@ describe('a report', () => {
       target: '0',
       acc: 1,
     });
-    const report = JSON.parse(
-      await readFile(join(dir, 'out-.html', 'report_2026-11-27T18-00-00.123.json'), 'utf8'),
-    );
+    const report = JSON.parse(await written('.123.json'));
     expect(report.lossCurve).toEqual({
       training: [{ step: 1, loss: 3.5 }],
       heldOut: [
