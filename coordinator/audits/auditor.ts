@@ -175,7 +175,7 @@ export class Auditor {
         optimizer,
         rows: rows.slice(used, end),
         steps: until,
-        position: { ...position, start: position.start + steps * position.perStep },
+        position: { ...position, done: steps },
       };
       const startedAt = deps.clock.monotonic();
       const made = await deps.validator.train({ job, manifest }, rest, { signal, pause, onFallback });

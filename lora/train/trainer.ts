@@ -57,8 +57,10 @@ export interface TrainRequest {
  * or makes fewer steps per round, therefore uses the same rate as the other nodes.
  */
 export interface JobPosition {
-  /** Number of optimiser steps of the job before this request. */
+  /** Number of optimiser steps of the job before this round: a whole number. */
   readonly start: number;
+  /** Number of steps that earlier requests have made in this round. @default 0 */
+  readonly done?: number;
   /**
    * The number of steps by which the job's progress grows with each step of this node. It is 1, or more if
    * the node makes fewer steps in a round than planned.
@@ -171,13 +173,16 @@ export class Trainer {
       if (beforeStep !== undefined) await tally.apart(beforeStep);
       taken += batch.length;
       const step = this.#optimizer.steps;
+      const made = (position?.done ?? 0) + tally.result.steps;
+      // An audit repeats a round with a new optimiser, and must draw the same random numbers as the node.
+      const drawn = position === undefined ? step : position.start + made;
       const { lossSum, tokens } = await this.#dataParallel.gradients(
-        { adapter: this.#values, rows: batch, step },
-        (some, first) => this.#sums(some, { step, first }, signal),
+        { adapter: this.#values, rows: batch, step: drawn },
+        (some, first) => this.#sums(some, { step: drawn, first }, signal),
         signal,
       );
       if (tokens === 0) continue;
-      const reached = position && position.start + tally.result.steps * position.perStep;
+      const reached = position && position.start + made * position.perStep;
       const learningRate = learningRateAt(schedule, step + (position?.before ?? 0), reached);
       const gradientNorm = this.#optimizer.step(
         this.#values,

@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { initialAdapter } from '../../../../lora/adapter/initial.ts';
 import { loraConfig } from '../../../../lora/adapter/lora-config.ts';
 import type { Row } from '../../../../lora/data/row.ts';
+import type { AdamWState } from '../../../../lora/train/optimizer/adamw.ts';
 import { Trainer } from '../../../../lora/train/trainer.ts';
 import { maxDifference } from '../../../utils/reference.ts';
 import type { TrainingOptions } from '../../../utils/tiny-trainer.ts';
@@ -167,6 +168,39 @@ describe('options of training', () => {
       onProgress: ({ learningRate }) => rates.push(learningRate),
     });
     expect(rates[3]).toBeCloseTo(2e-3 * (0.1 + 0.9 * (1 - 50 / 200)));
+    await trainer.dispose();
+  });
+
+  it('a round draws the same random numbers on every machine, whatever its optimiser did before', async () => {
+    const settings = {
+      ...tinySettings({ neftuneAlpha: 30 }),
+      lora: loraConfig({ rank: 4, alpha: 8, dropout: 0.4 }),
+    };
+    const trainer = new Trainer(settings, deps);
+    const adapter = await initialAdapter(deps.model, settings.lora, 1);
+    const fresh = trainer.optimizerState();
+    const position = { start: 52, perStep: 2 };
+    const round = async (first: AdamWState, parts: readonly number[]): Promise<number[]> => {
+      trainer.setParameters(adapter);
+      trainer.setOptimizerState(first);
+      const losses: number[] = [];
+      for (const [i, steps] of parts.entries()) {
+        const done = parts.slice(0, i).reduce((sum, one) => sum + one, 0);
+        const onProgress = ({ loss }: { loss: number }) => losses.push(loss);
+        const given = rows.slice(done * settings.training.batchSize);
+        await trainer.train({ rows: given, steps, position: { ...position, done }, onProgress });
+      }
+      return losses;
+    };
+    const whole = await round(fresh, [4]);
+    const used = trainer.optimizerState();
+    // An audit trains in parts, and with a new optimiser. Other moments change only the losses after the first step.
+    expect(await round(fresh, [1, 3])).toEqual(whole);
+    expect((await round(used, [1]))[0]).toBe(whole[0]);
+    trainer.setParameters(adapter);
+    trainer.setOptimizerState(used);
+    const without = await trainer.train({ rows, steps: 1 });
+    expect(without.lossFirst).not.toBe(whole[0]);
     await trainer.dispose();
   });
 });
