@@ -1,4 +1,4 @@
-/** File operations that also work on file systems without some system calls. */
+/** File operations that also work on file systems that lack some system calls. */
 import { constants } from 'node:fs';
 import { chmod, copyFile, link, open, stat, statfs } from 'node:fs/promises';
 

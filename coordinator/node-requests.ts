@@ -18,15 +18,17 @@ import { RemovalRecords } from './recovery/removal-records.ts';
 import { isOver } from './round/job-phase.ts';
 
 /**
- * Calls of `record` by all peers together that are not members of the job. One person can have any number of such peers.
- * The answers take at most 7 % of the coordinator's thread.
+ * Limit on the calls of the method `record` by all strangers together, who are the peers that are not members
+ * of the job. The limit is common to all strangers because one person can have any number of peers. The
+ * answers take at most 7 % of the coordinator's thread.
  */
 const STRANGERS_RECORDS = { calls: 60, perMs: 10_000 };
 
 /**
- * Calls of `record` by all members of a job together whose answer is not in memory. In an open job, one person can have any
- * number of members. Each job has a quota of its own, so the members of an open job do not use up the quota of another job.
- * The answers for one job take at most 13 % of the coordinator's thread.
+ * Limit on the calls of the method `record` by all members of a job together. Only calls count whose answer
+ * is not in memory. The limit is common to all members because in an open job, one person can have any number
+ * of members. Each job has a quota of its own, so the members of an open job do not use up the quota of
+ * another job. The answers for one job take at most 13 % of the coordinator's thread.
  */
 const MEMBERS_RECORDS = { calls: 120, perMs: 10_000 };
 

@@ -36,11 +36,11 @@ export interface PeerFacts {
   /** Reason why the node takes no work for now; null if it takes work. */
   readonly hold: string | null;
   readonly standing: Standing;
-  /** Seconds since state, round, step or download last changed. */
+  /** Seconds since the peer's state, round, step or download last changed. */
   readonly stillSeconds: number;
   readonly lastSeenSeconds: number;
   readonly rttMs: number | null;
-  /** Why the coordinator or a merge refused the newest update; null if neither refused it. */
+  /** Reason why the coordinator or a merge refused the peer's newest update; null if neither refused it. */
   readonly refusal: string | null;
 }
 

@@ -176,7 +176,8 @@ export type JobEventBody =
       peer: string;
       verdict: 'passed' | 'failed';
       /**
-       * Cosine of the angle between the update and the change that the repeated training made, from −1 to 1.
+       * Cosine of the angle between the update and the change of the adapter that the audit computed, from −1
+       * to 1.
        */
       closeness: number;
       /**

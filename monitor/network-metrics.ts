@@ -57,8 +57,8 @@ type Direction = 'inbound' | 'outbound';
 
 /**
  * Metrics of rpc, gossip and blobs. The class has the methods of `NetworkMeter` in net/meter.ts, which this
- * folder may not import. The metrics are registered later than they are created, because the host needs its meter
- * before the daemon's registry exists.
+ * folder may not import. The host needs its meter before the daemon has a metrics registry. The metrics are
+ * therefore created first, and registered later.
  */
 export class NetworkMetrics {
   readonly #metrics: Metric[] = [];

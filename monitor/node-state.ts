@@ -54,9 +54,12 @@ export interface NodeState {
   readonly problem: NodeProblem | null;
 }
 
+/** A problem that keeps a node from its work, in words. */
 export interface NodeProblem {
   readonly text: string;
-  /** Text about the next attempt; null if there is none. It changes every second, unlike `text`. */
+  /**
+   * When the node tries again; null if it plans no attempt. This text changes every second, unlike `text`.
+   */
   readonly next: string | null;
 }
 

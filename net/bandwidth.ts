@@ -66,7 +66,7 @@ export class RateLimit {
     return this.#debtMs() + this.queuedMs(from);
   }
 
-  /** Milliseconds that the waiting bytes take which would be sent before further bytes of this peer. */
+  /** Milliseconds that it takes to send the waiting bytes that come before further bytes of this peer. */
   queuedMs(from: BandwidthClaimant): number {
     return this.#rate === null ? 0 : (1000 * this.#queue.bytesBefore(from)) / this.#rate;
   }

@@ -38,7 +38,7 @@ export class FrameStream {
   readonly #unreadBytes: number;
   readonly #stream: Stream;
   readonly #unread = new FrameBuffer();
-  /** The error of the limit that the peer broke. From then on, bytes are discarded. */
+  /** Error for the limit that the peer has exceeded. Once it is set, all bytes that arrive are discarded. */
   #refusal: unknown;
   /** Number of bytes discarded since `#refusal` was set. */
   #ignored = 0;

@@ -22,8 +22,9 @@ const OFFERED_HEARTBEATS = 6;
 /** Time for which a message is recognised as a duplicate. Later replays are refused because they name an old round. */
 const SEEN_MS = 120_000;
 /**
- * Time to deliver a requested message. With the default of 3 s, honest peers that stall were penalised in Lodestar, an
- * Ethereum client that uses the same library.
+ * Time within which a peer must deliver a message that was requested from it; otherwise gossipsub penalises
+ * the peer. The default of 3 s is too short: in Lodestar, an Ethereum client with the same library, it led to
+ * penalties for honest peers that had stalled.
  */
 const IWANT_FOLLOW_UP_MS = 12_000;
 /** Minimum size of messages announced with IDONTWANT. For a smaller message, announcing costs more than a duplicate. */

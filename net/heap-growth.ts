@@ -44,7 +44,10 @@ function allowGrowth(liveBytes: number): void {
   setFlagsFromString(`--heap-growing-percent=${growthPercent(liveBytes)}`);
 }
 
-/** Returns the percentage by which a heap may grow. @param liveBytes size of its live objects */
+/**
+ * Returns the percentage by which a heap may grow before its garbage is collected.
+ * @param liveBytes size of the live objects of the heap
+ */
 export function growthPercent(liveBytes: number): number {
   return Math.max(GROWTH_PERCENT, Math.ceil((100 * MIN_GROWTH_BYTES) / liveBytes));
 }

@@ -94,11 +94,11 @@ export interface SwarmNetwork {
 /** A persistent peer that does not answer. */
 export interface UnreachablePeer {
   readonly address: string;
-  /** Number of failed attempts in a row. */
+  /** Number of consecutive failed attempts to connect to the peer. */
   readonly failures: number;
   /** Error of the newest attempt to connect to the peer. */
   readonly reason: string;
-  /** Milliseconds until the next attempt. */
+  /** Milliseconds until the next attempt to connect. */
   readonly retryInMs: number;
 }
 

@@ -15,7 +15,10 @@ import { writePeftFolder } from './peft-folder.ts';
 import { fetchOrRecheck, HOLDERS_FAILED } from './phases/recheck.ts';
 import { openReaderHost, type ReaderHost, type ReadHead, readNewest } from './reader.ts';
 
-/** Default of {@link FollowOptions.lookMs}. A round usually takes longer. */
+/**
+ * Default time between two requests for the newest head, in milliseconds. A round usually takes longer, so
+ * the follower rarely misses a checkpoint.
+ */
 const LOOK_MS = 5_000;
 /**
  * Number of newest checkpoints that stay on disk. A reader that was given a checkpoint has at least LOOK_MS to load it

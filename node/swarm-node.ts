@@ -24,7 +24,10 @@ import type { SwarmNodeView } from './status/swarm-node-view.ts';
 import type { JobClaim } from './store/job-files.ts';
 import { errorFields, reasonOf, Tasks } from './tasks.ts';
 
-/** Final refusals that can end: a ban expires, or the other process with this node's key stops. The invite is kept. */
+/**
+ * Refusals that stop the node, but can end later: a ban expires, or the other process with this node's key
+ * stops. The node therefore keeps the invite for its next start.
+ */
 const ENDING_REFUSALS: readonly unknown[] = ['BANNED', 'DUPLICATE_IDENTITY'];
 const NO_PROGRESS = { step: 0, steps: 0, tokensPerSecond: 0 };
 

@@ -78,10 +78,11 @@ export const loraSchema = z
     modulesToSave: moduleNames.max(64).default([]),
     /** Trained biases: none, all of the model, or those of the adapted modules. @default "none" */
     bias: z.enum(['none', 'all', 'lora_only']).default('none'),
-    /** Trains B only; A keeps its initial values. @default false */
+    /** Whether only B is trained, while A keeps its initial values. @default false */
     freezeA: z.boolean().default(false),
     /**
-     * Initial A and B. `true`: A uniform in ±1/√in, B zero. "gaussian": A normal, B zero. `false`: both random.
+     * Initial values of the matrices A and B. With `true`, A is uniform in ±1/√in, and B is zero. With
+     * "gaussian", A is normal, and B is zero. With `false`, both matrices are random.
      * @default true
      */
     initLoraWeights: z.union([z.boolean(), z.literal('gaussian')]).default(true),

@@ -124,9 +124,9 @@ export async function addFolder(
 }
 
 /**
- * Returns the settings of an adapter with another name of its base if they contain a path of this machine. The path
- * means nothing on other machines, and would tell their users about the folders of this one. Returns null if the
- * settings have no such path.
+ * Checks whether an adapter's settings name its base by a path on this machine. If so, returns the settings
+ * as JSON with the path replaced by the base's name, because the path means nothing on other machines, and
+ * would tell their users about the folders of this machine. Otherwise returns null.
  */
 function withoutLocalBase(config: Record<string, unknown>, name: string | null): Buffer | null {
   const { base_model_name_or_path: base } = config;

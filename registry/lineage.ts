@@ -12,9 +12,14 @@ export interface LineageNode {
   readonly label: string;
   /** The version; null if this registry does not know it. */
   readonly version: AdapterVersion | null;
-  /** Method and weight by which the child was made from this version; null at the root. */
+  /**
+   * Method and weight by which a later version was made from this version; null for the version whose lineage
+   * this is.
+   */
   readonly edge: Pick<VersionManifest['parents'][number], 'method' | 'weight'> | null;
-  /** Whether `parents` is empty because an earlier node with the same version lists them. */
+  /**
+   * Whether `parents` is left empty because the same version occurs earlier in the lineage, with its parents.
+   */
   readonly repeated: boolean;
   readonly parents: readonly LineageNode[];
 }

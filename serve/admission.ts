@@ -2,9 +2,9 @@ import { serveError } from './errors.ts';
 
 /** Maximum numbers of unanswered sequences. A request for n choices of each of m prompts has n × m sequences. */
 export interface AdmissionLimits {
-  /** Maximum for one client. A client is an API key or, without keys, a network address. */
+  /** Maximum number of unanswered sequences of one client: an API key or, without keys, a network address. */
   readonly perClient: number;
-  /** Maximum for all clients together. */
+  /** Maximum number of unanswered sequences of all clients together. */
   readonly total: number;
 }
 

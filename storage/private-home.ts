@@ -10,10 +10,11 @@ const AT_ONCE = 32;
 
 /** Counts of the entries of a home whose permissions were too wide. */
 interface Tightened {
+  /** Number of entries whose permissions were narrowed. */
   changed: number;
-  /** Number of entries that could not be changed, for example because they belong to another user. */
+  /** Number of entries whose permissions could not be changed, for example because another user owns them. */
   failed: number;
-  /** The first entry that could not be changed. */
+  /** Path of the first entry whose permissions could not be changed; null if there is none. */
   example: string | null;
 }
 

@@ -7,7 +7,9 @@ import type { ChatPartner } from './session.ts';
 const MIN_ANSWER = 32;
 
 export interface LocalChatOptions {
-  /** `chatml`, `plain` or a file; null for the model's own template, or for `plain` if the model has none. */
+  /**
+   * Chat template: `chatml`, `plain` or a file. null means the model's own, or `plain` if the model has none.
+   */
   readonly template: string | null;
   /** Id of the adapter in the generator. */
   readonly adapter: string | undefined;

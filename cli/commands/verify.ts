@@ -63,7 +63,7 @@ export function registerVerify(program: Command, context: Context): void {
     .action((job: string[], flags: VerifyFlags, command: Command) => verify(context, job, flags, command));
 }
 
-/** Options that have no effect on a file of receipts. */
+/** Options that have no effect when the command verifies a file of receipts. */
 const NOT_FOR_RECEIPTS = ['from', 'inviteFile', 'data', 'model', 'home'];
 
 async function verify(

@@ -90,7 +90,10 @@ export async function printCreated(
   }
 }
 
-/** Returns lines about rows that cannot be used, the first of each reason, and about samples that were cut or left out. */
+/**
+ * Returns lines about the data of a job: how many rows cannot be used, with the first row of each reason, and
+ * how many samples were cut or left out.
+ */
 export function dataLines({ read, tally }: JobDataReport): string[] {
   const leftOut = badRowSummary(read);
   return [

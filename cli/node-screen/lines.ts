@@ -169,7 +169,7 @@ function standingOf({ standing }: NodeStatus): string[] {
     : [standingText(standing)];
 }
 
-/** Returns the thanks for a job that has ended; no text for a job that has not ended. */
+/** Returns the lines that thank the user after the job has ended. Returns no lines before. */
 export function thanksOf(
   { done, job }: NodeStatus,
   { status, homeFlag }: Pick<ScreenState, 'status' | 'homeFlag'>,

@@ -56,8 +56,8 @@ interface InstallOptions {
 /** Interval in milliseconds at which the service manager is asked whether a service has stopped. */
 export const STOP_POLL_MS = 500;
 /**
- * Maximum number of times that the service manager is asked. The system kills a daemon that has not stopped within
- * STOP_SECONDS, and the last time is 5 s later.
+ * Maximum number of times that the service manager is asked. It is asked for the last time 5 s after the time
+ * at which the system kills a daemon.
  */
 const STOP_POLLS = ((STOP_SECONDS + 5) * 1000) / STOP_POLL_MS;
 

@@ -50,7 +50,7 @@ export interface JobSummary {
   rolledBack: { round: number; to: number } | null;
   tokensPerSecond: number;
   reason: string;
-  /** Jobs with a higher priority come first. */
+  /** Wherever the coordinator chooses between jobs, a job with a higher priority comes first. */
   priority: number;
   /** The job that must end before this one opens; null if this job is not queued. */
   after: { job: string; name: string } | null;

@@ -30,7 +30,7 @@ export interface Outcome<T> {
 
 export interface CheckpointWork<T> {
   readonly round: number;
-  /** Action of the log entry about a failure. */
+  /** Name of the log entry that is written if the work fails, such as `tasks-not-evaluated`. */
   readonly onFailure: string;
   readonly signal: AbortSignal;
   compute(): Promise<T>;
@@ -39,8 +39,9 @@ export interface CheckpointWork<T> {
 }
 
 /**
- * Works on a checkpoint, and records the outcome. Records nothing if the signal aborts, or if the weights or the checkpoint
- * have gone meanwhile.
+ * Calls `compute` for a checkpoint, and records its result or the reason of its failure. Records nothing if
+ * the signal aborts, if a recovery has removed the checkpoint meanwhile, or if `compute` fails after the
+ * weights of the checkpoint were deleted.
  */
 export async function workOn<T>(
   { context: { job, stored } }: JobRun,

@@ -44,7 +44,7 @@ export interface JobCreationDeps extends Pick<CoordinatorDeps, 'network' | 'stor
 
 /** The place of a new job among the jobs of a coordinator. */
 export interface NewPlace {
-  /** Jobs with a higher priority come first. @default 0 */
+  /** Wherever the coordinator chooses between jobs, a job with a higher priority comes first. @default 0 */
   readonly priority?: number;
   /** Name, digest or prefix of the digest of the job that must end before the new one opens. @default none */
   readonly after?: string | null | undefined;

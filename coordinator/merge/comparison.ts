@@ -119,14 +119,16 @@ export interface Judgement {
   readonly reason: string;
 }
 
+/** Losses of three adapters on the same held-out rows. */
 export interface Losses {
-  /** Losses of the parent checkpoint on the rows. */
+  /** Losses of the parent checkpoint. */
   readonly before: readonly RowLoss[];
   /**
    * Losses of the lowest checkpoint, which is the one with the lowest mean loss since the newest roll-back; null if it is
    * the parent.
    */
   readonly lowest: readonly RowLoss[] | null;
+  /** Losses of the merge. */
   readonly after: readonly RowLoss[];
 }
 
@@ -187,7 +189,10 @@ interface Finding {
   readonly rows: typeof WORST | '';
   readonly by: number;
   readonly limit: number;
-  /** Number by which `by` is divided for the severity, because `limit` can be 0. @default limit */
+  /**
+   * Number by which the increase of the loss (`by`) is divided to get its severity. It is given where `limit`
+   * can be 0. @default limit
+   */
   readonly scale?: number;
 }
 

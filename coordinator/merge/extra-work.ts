@@ -15,5 +15,5 @@ export const AUDIT_SHARE = 0.02;
  * computed from gradients, and exact effects from losses.
  */
 export const SCORING_SHARE = EXTRA_SHARE - AUDIT_SHARE;
-/** Cost of computing the loss of a row, as a fraction of the cost of its gradient. */
+/** Cost of computing the loss of a row (a forward pass), as a fraction of the cost of the row's gradient. */
 export const LOSS_COST = 1 / 3;

@@ -130,7 +130,10 @@ class Attempts<Source, Merged> {
   readonly #input: GateInput<Source, Merged>;
   #persons: readonly Person<Source>[] | null = null;
   #evaluations = 0;
-  /** The attempt that ended the search: it passes, or it shows that the parent has drifted. */
+  /**
+   * The attempt that ended the search. Either it passes, or it is no worse than its parent but too far above
+   * the lowest checkpoint (`isDrifted`).
+   */
   #last: Attempt<Source, Merged> | null = null;
 
   constructor(input: GateInput<Source, Merged>) {

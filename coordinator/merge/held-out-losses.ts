@@ -59,7 +59,10 @@ export class HeldOutLosses implements LossMeter {
     this.#home = home;
   }
 
-  /** Also deletes the temporary files of verifications that were killed. */
+  /**
+   * Makes a temporary folder in `cacheDir`, and deletes the temporary folders that killed processes left
+   * there.
+   */
   static async open(options: HeldOutOptions): Promise<HeldOutLosses> {
     const { cacheDir } = options;
     await removeAbandoned(cacheDir, systemClock.now());

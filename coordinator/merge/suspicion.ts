@@ -19,9 +19,10 @@ export interface KnownUpdate<Source> {
 }
 
 /**
- * Groups updates by person, and sorts the persons from the most to the least suspicious. First come persons with
- * suspicious updates, by the lowest share. Then come persons without scores, by the greatest norm. Last come all other
- * persons, by the lowest share.
+ * Groups updates by person, and sorts the persons from the most to the least suspicious:
+ * 1. persons with a share below SUSPECT_SHARE, the lowest share first
+ * 2. persons whose updates have no share, the greatest norm first
+ * 3. all other persons, the lowest share first
  */
 export function suspicionOf<Source>(updates: readonly KnownUpdate<Source>[]): Person<Source>[] {
   const byPerson = Map.groupBy(updates, ({ person }) => person);

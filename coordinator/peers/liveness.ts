@@ -36,8 +36,8 @@ export interface LivePeer {
   /** Newest heartbeat; null if none has arrived since the node joined or the coordinator restarted. */
   readonly heartbeat: Heartbeat | null;
   /**
-   * Reason why the node takes no work for now; null if it takes work. If holds of the node end too often, the
-   * coordinator keeps the hold for longer than the node reports it (see HOLD_ENDS).
+   * Reason why the node takes no work for now; null if it takes work. If the node ends its holds more often
+   * than HOLD_ENDS allows, the coordinator keeps a hold for longer than the node says.
    */
   readonly hold: Hold | null;
   /** Time of the peer's last sign of life, on the monotonic clock. */

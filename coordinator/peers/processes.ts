@@ -5,7 +5,9 @@ import type { RoundDriver } from '../record/round-driver.ts';
 import { IdentityRuns, type SignOfLife } from './identity-runs.ts';
 import type { MemberList } from './member-list.ts';
 
-/** Limit on recorded duplicates of one member, because each is an event that the store keeps. */
+/**
+ * Limit on the events that say that two processes use one member's key. The store keeps each of these events.
+ */
 const DUPLICATES: Quota = { calls: 4, perMs: 60 * 60_000 };
 
 interface ProcessesDeps {

@@ -34,7 +34,7 @@ export const NETWORK_RECEIPTS_QUOTA = { calls: 10, perMs: 60_000 };
 const RECEIPTS_QUOTA = { calls: 300, perMs: 60_000 };
 /** Maximum number of open connections. */
 const CONNECTIONS = 512;
-/** Maximum number of open connections of one network. A browser opens 6. */
+/** Maximum number of open connections from one network (see NETWORK_QUOTA). A browser opens 6. */
 export const NETWORK_CONNECTIONS = 32;
 /** Time in which a client must have sent its request, in milliseconds. */
 const REQUEST_MS = 10_000;

@@ -30,7 +30,7 @@ export interface PreparedJob {
   readonly tasks?: JobTasks | null;
   /** Prompts that the base and checkpoints continue. @default none */
   readonly samples?: JobSamples | null;
-  /** Jobs with a higher priority come first. @default 0 */
+  /** Wherever the coordinator chooses between jobs, a job with a higher priority comes first. @default 0 */
   readonly priority?: number;
   /** The job that must end before the new job opens. @default the new job opens at once */
   readonly after?: { readonly job: string; readonly name: string } | null;

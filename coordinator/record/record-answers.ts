@@ -8,8 +8,9 @@ import type { JobRun } from '../job-run.ts';
 import { proofsOf } from './job-record.ts';
 
 /**
- * Maximum number of pages of proofs in memory. When a checkpoint is published, all witnesses ask for the same pages: 8 if
- * 512 updates were merged. A page takes about 100 KiB, and at most 320 KiB.
+ * Maximum number of pages in memory. A page holds the proofs of 64 contributors of a checkpoint. It takes
+ * about 100 KiB, and at most 320 KiB. When a checkpoint is published, all witnesses ask for its pages, of
+ * which a checkpoint with 512 contributors has 8.
  */
 const PAGES = 32;
 /**

@@ -21,7 +21,10 @@ export interface BlobPurpose {
   readonly rebuild?: (blobs: Pick<BlobStore, 'get'>) => Promise<Uint8Array>;
   /** The checkpoint whose folder has a hard link to the blob. @default none */
   readonly folder?: CheckpointToWrite;
-  /** If the blob is an update, its author, which is the first node asked for the blob; otherwise null. */
+  /**
+   * Author of the update if the blob is an update; otherwise null. The coordinator asks the author for the
+   * blob before it asks other nodes.
+   */
   readonly author: string | null;
 }
 

@@ -143,7 +143,7 @@ export class BlobRepair {
     });
   }
 
-  /** Reports an event once for each job. */
+  /** Records an event in each job that uses the blob, once per job. */
   #report(
     purposes: readonly BlobPurpose[],
     event: { type: 'blob-damaged'; digest: string } | { type: 'blob-repaired'; digest: string; how: Repair },

@@ -103,7 +103,10 @@ export class DiskGuard {
     rmSync(this.#reserve, { force: true });
   }
 
-  /** Writes the reserve if it is missing. It holds random bytes, because some file systems compress other bytes. */
+  /**
+   * Writes the reserve file if it is missing. Fills it with random bytes, so that it takes its full space
+   * even on a file system that compresses files.
+   */
   async #keepReserve(): Promise<void> {
     if (this.#hasReserve) return;
     const size = await stat(this.#reserve).then(

@@ -29,7 +29,10 @@ export class KeptRemovals {
   readonly #deps: Deps;
   /** Time until which each member need not be asked again, by job and peer, on the monotonic clock. */
   readonly #until = new Map<string, number>();
-  /** The member that the coordinator is asking now, at most one for each address, and the end of this request. */
+  /**
+   * For each address that the coordinator is asking: the member that is asked, and a promise that resolves
+   * when the request has ended. The coordinator asks only one member of an address at a time.
+   */
   readonly #asking = new Map<string, { key: string; done: Promise<void> }>();
 
   constructor(deps: Deps) {
@@ -74,7 +77,11 @@ export class KeptRemovals {
     return isDone();
   }
 
-  /** Returns whether the removals of the member's record are in the database. @throws if the member does not answer */
+  /**
+   * Asks a member for its record, and adds the removals in the record to the database. Returns false if the
+   * job was stopped or started again meanwhile.
+   * @throws the error of the request if the member does not answer
+   */
   async #ask({ context: { job }, record }: JobRun, peer: string): Promise<boolean> {
     const { network, clock, signal, runs } = this.#deps;
     const limits = { clock, ms: RPC_TIMEOUT_MS, signal, what: 'the request "recall"' };

@@ -4,7 +4,7 @@ import { signMessage } from '../../protocol/signing.ts';
 import type { RunContext } from '../context.ts';
 import type { RevokedShared, StoredBan } from '../store/store.ts';
 
-/** Maximum numbers of revoked invites and of bans in a record. */
+/** Maximum numbers of revoked invites and of bans in a record of removals. */
 const INVITES = 1024;
 const BANS = 128;
 /** Maximum size of a decrypted record of removals, in bytes. */
@@ -61,7 +61,9 @@ export function signedRemovals({ job, keys, deps }: Context): Uint8Array | null 
   );
 }
 
-/** Encodes the content of a record. Shortens the reasons of the bans if the content would exceed REMOVALS_BYTES. */
+/**
+ * Encodes removals for a record. Shortens the reasons of the bans if the result would exceed REMOVALS_BYTES.
+ */
 export function encodeRemovals({ invites, shared, bans }: Removals): Uint8Array {
   const encoded = (characters: number): Uint8Array => {
     const content: z.infer<typeof removalsContentSchema> = {
@@ -92,12 +94,12 @@ interface Removals {
   readonly bans: readonly Omit<StoredBan, 'id' | 'pardonedAt'>[];
 }
 
-/** Removals of a record that the database of the coordinator lacks. */
+/** Removals that a record contains, and that the database of the coordinator lacks. */
 export type MissingRemovals = Removals;
 
 /**
- * Returns the removals of a record that the database lacks. Bans that the operator has lifted are in the database, so
- * they are not missing.
+ * Returns the removals that a record contains, and that the database lacks. Bans that the operator has lifted
+ * are still in the database, so they are not missing.
  * @param sealed the content of a record that this coordinator has signed
  * @throws SwarmError HEAD_UNREADABLE, MESSAGE_* if the coordinator cannot read the record
  */

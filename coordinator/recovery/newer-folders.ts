@@ -18,17 +18,19 @@ interface NewerFolder {
 }
 
 /**
- * Checks that the database is as new as the checkpoint folders beside it. A database that was restored alone from an
- * old backup has fewer checkpoints than the folders. With such a database, the coordinator would make a second checkpoint
- * for rounds that already have one.
+ * Checks that the database is as new as the checkpoint folders beside it. A database that was restored alone
+ * from an old backup has fewer checkpoints than the folders. With such a database, the coordinator would make
+ * a second checkpoint for rounds that already have one.
  *
- * A database can also lack a whole job, for example if one bit of its write-ahead log was flipped before the log
- * was copied into the database. SQLite ignores such a log from the damaged place on, and gives no error. Each job that
- * the database has recorded therefore has its manifest in its folder.
+ * A database can also lack a whole job, for example if one bit of its write-ahead log was flipped before the
+ * log was copied into the database. SQLite ignores such a log from the damaged place on, and gives no error.
+ * To detect such a loss, the folder of each recorded job contains the job's manifest.
  *
- * One folder may be newer, because a coordinator that is killed between writing a folder and committing its transaction
- * leaves a folder whose parent is the newest checkpoint of the database.
- * @param options.startAnew moves the newer folders into a folder `set-aside-TIME` of the home, instead of refusing
+ * One folder of a job may be newer than the database, if its parent is the newest checkpoint of the database.
+ * A coordinator leaves such a folder when it is killed after it wrote the folder, and before it commits its
+ * transaction.
+ * @param options.startAnew moves the newer folders into a folder `set-aside-TIME` of the home, instead of
+ *   refusing
  * @throws SwarmError STORE_ROLLED_BACK
  */
 export async function requireNewestStore(

@@ -33,9 +33,9 @@ interface RechecksDeps {
 }
 
 /**
- * Checks of blobs that peers could not fetch. One blob is checked at a time, so that peers cannot make the coordinator
- * read its whole disk. Addresses take turns, and so do the peers of an address. A peer that asks for many blobs
- * therefore delays other peers by at most one check.
+ * Checks blobs again that peers could not fetch. Checks one blob at a time, so that peers cannot make the
+ * coordinator read its whole disk. Addresses take turns, and so do the peers of an address. A peer that asks
+ * for many blobs therefore delays other peers by at most one check.
  */
 export class Rechecks {
   readonly #deps: RechecksDeps;

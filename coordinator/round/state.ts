@@ -39,7 +39,7 @@ export interface JobState {
   readonly current: Round | null;
   /** Number of committed checkpoints, without the initial one. */
   readonly committed: number;
-  /** Number of rounds in a row that the gate refused, counted since the last resume. */
+  /** Number of rounds in a row whose merge the gate refused, counted since the last resume. */
   readonly refusals: number;
   /**
    * Number of rounds in a row that ended with too few updates, counted since the last resume. Each such round doubles

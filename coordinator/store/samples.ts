@@ -20,7 +20,7 @@ export interface JobSamples {
   readonly maxTokens: number;
 }
 
-/** A prompt with its continuation by the base alone, and by a checkpoint. */
+/** A prompt with two continuations: by the base alone (`before`), and by a checkpoint (`after`). */
 export interface SampleText {
   readonly prompt: string;
   readonly isHeldOut: boolean;

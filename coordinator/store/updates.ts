@@ -110,8 +110,8 @@ export class UpdateTable {
   }
 
   /**
-   * Returns the newest ended update of each peer, and all updates whose merge has not ended. An ended update
-   * was merged, or its round became a null round.
+   * Returns the updates that no merge has refused: of each peer, the newest update that was merged or whose
+   * round became a null round, and all updates that are still waiting for the end of their merge.
    */
   deliveries(job: string): UpdateKey[] {
     return this.#db

@@ -31,7 +31,7 @@ export class WebhookQueue {
     this.#db = db;
   }
 
-  /** Deletes everything about webhooks that are not among `targets`. */
+  /** Deletes the messages and positions of webhooks that are not among `targets`. */
   keepOnly(targets: readonly string[]): void {
     for (const table of ['webhook_messages', 'webhook_cursors']) {
       const known = this.#db

@@ -55,7 +55,9 @@ function compareModules(
   };
 }
 
-/** Returns ‖scale·B A‖ (Frobenius); 0 for null. */
+/**
+ * Returns the Frobenius norm of a module's change of the weights, scale·B A. Returns 0 if the module is null.
+ */
 export function deltaNorm(module: ModuleMatrices | null): number {
   return module === null ? 0 : Math.sqrt(Math.max(0, innerProduct(module, module)));
 }

@@ -47,7 +47,7 @@ export interface PackFilesOptions {
   paths: readonly string[];
   settings: DataSettings;
   sequenceLength: number;
-  /** @default all examples */
+  /** The examples to pack. @default all examples of the files */
   part?: ExamplePart;
   /** Folder of the model, with its tokenizer and chat template. */
   modelDir: string;

@@ -57,7 +57,7 @@ export interface Evaluation {
    */
   bitsPerByte: number | null;
   rows: number;
-  /** Number of UTF-8 bytes of the texts; null if `bitsPerByte` is null. */
+  /** Number of UTF-8 bytes of the examples; null if an example is not plain text. */
   bytes: number | null;
   /** Number of rows in `data`, and number of those rows that could not be used; null if `texts` were evaluated. */
   read: RowSummary | null;

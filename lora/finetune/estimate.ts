@@ -34,7 +34,10 @@ export interface EstimateRunOptions {
 
 /** Bytes that a run writes to disk. */
 export interface DiskEstimate {
-  /** Bytes of converted weights in the cache folder; 0 if the cache already has a file of that size. */
+  /**
+   * Bytes of converted weights in the cache folder; 0 if the cache already has a weight file of the same
+   * size.
+   */
   readonly weights: number;
   /** Bytes of packed rows in the cache folder. */
   readonly data: number;

@@ -31,8 +31,8 @@ import type {
 } from './types.ts';
 
 /**
- * Default maximum length of a sequence, in tokens. The graph has tables of rotary positions, which grow with the
- * maximum.
+ * Default maximum length of a sequence, in tokens. A model may support far longer sequences. The default is
+ * lower, because the graph's tables of rotary positions grow with the maximum.
  */
 const DEFAULT_CONTEXT = 8192;
 const DEFAULT_ROWS = 8;

@@ -32,8 +32,8 @@ export function predictorFor(bundle: ModelBundle, limit: number): Predictor {
 const CHUNK_TOKENS = 128;
 
 /**
- * Runs the model on the new tokens of a context only. The cache holds the keys and values of the tokens with
- * which the previous context began in the same way.
+ * Keeps the keys and values of the previous context in a cache. If the next context begins with the same
+ * tokens, runs the model only on the tokens after them.
  */
 class CachingPredictor implements Predictor {
   readonly #decoder: DecodeModel;

@@ -4,7 +4,9 @@ import { RowCache } from './row-cache.ts';
  * Minimum length of a stored prefix in tokens. With shorter prefixes, the cache would save little work.
  */
 const MIN_TOKENS = 8;
-/** A lookup compares the tokens with those of every entry, so the number of entries is limited. */
+/**
+ * Maximum number of entries. It is limited because a lookup compares the tokens with those of every entry.
+ */
 const MAX_ENTRIES = 64;
 
 interface Entry {
@@ -58,7 +60,8 @@ export class PrefixCache {
   }
 
   /**
-   * Stores the keys and values of `tokens` from a row of `from`. Removes entries that are prefixes of the new entry.
+   * Copies the keys and values of `tokens` from a row of another cache into a new entry. Removes entries that
+   * are prefixes of the new entry.
    */
   store(key: string, tokens: readonly number[], from: RowCache, row: number): void {
     if (tokens.length < MIN_TOKENS) return;

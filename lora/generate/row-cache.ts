@@ -72,7 +72,7 @@ export class RowCache {
     }
   }
 
-  /** Returns the first `rows` rows as values for a graph, by the names of its inputs. */
+  /** Returns the first `rows` rows as values for a graph, by the names of the graph's inputs. */
   values(rows: number): Readonly<Record<string, SizedValue>> {
     let known = this.#values.get(rows);
     if (known === undefined) {

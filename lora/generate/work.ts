@@ -26,7 +26,7 @@ export interface ScoredSequence {
   readonly client: string;
 }
 
-/** A token with its log-probability, if the request asks for log-probabilities. */
+/** A generated token. If the request asks for no log-probabilities, `logprob` is null and `top` is empty. */
 export interface ChosenToken {
   readonly id: number;
   readonly logprob: number | null;

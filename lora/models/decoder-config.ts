@@ -44,11 +44,12 @@ export function readDimensions(json: Json, defaults: DecoderDefaults): Omit<Comm
 }
 
 /**
- * Attention window of each layer: the number of tokens that a token sees, itself included. Null if it has no window.
+ * Attention window of each layer: the number of tokens that a token sees, itself included. It is null for a
+ * layer without a window.
  */
 export type Windows = readonly (number | null)[];
 
-/** Returns the windows of a model without sliding attention. */
+/** Returns null for each layer: the windows of a model without sliding attention. */
 export function noWindows(layers: number): Windows {
   return new Array<null>(layers).fill(null);
 }

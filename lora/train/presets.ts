@@ -120,8 +120,8 @@ const SHORT_RUN_STEPS = 100;
 const MAX_LENGTH = 2048;
 
 /**
- * Exponents of the model's width in the learning-rate formula of the Tinker cookbook, by model family. Families that
- * the formula does not name get the cautious exponent.
+ * Exponents in the learning-rate formula of the Tinker cookbook (see `rateForWidth`), by model family. All
+ * other families get CAUTIOUS_EXPONENT, which gives models with a hidden size below 2,000 a lower rate.
  */
 const WIDTH_EXPONENT: Readonly<Record<string, number>> = { llama: 0.781, mistral: 0.781 };
 const CAUTIOUS_EXPONENT = 0.0775;

@@ -36,7 +36,10 @@ export function wordsToBytes(words: Uint32Array, bytes: Uint8Array): void {
   }
 }
 
-/** Returns the bytes as words for `peekBits`, followed by at least two words of zeros. */
+/**
+ * Returns the bytes as words for `peekBits`, followed by the two words of zeros that `peekBits` may read past
+ * the end.
+ */
 export function bytesToWords(bytes: Uint8Array): Uint32Array {
   const words = new Uint32Array(Math.ceil(bytes.length / 4) + 2);
   for (let position = 0; position < bytes.length; position++) {

@@ -37,10 +37,13 @@ export const BLOCK_VALUES = 256;
 
 /** Number of bits of a chunk's scale. */
 export const SCALE_BITS = 13;
-/** Number of bits of the ratio that follows the scale: the chunk's lower magnitude divided by its upper magnitude. */
+/**
+ * Number of bits of the ratio that follows a chunk's scale. Each kept value has one of two magnitudes, and
+ * the ratio is the lower magnitude divided by the upper one.
+ */
 export const RATIO_BITS = 7;
 
-/** Bytes of a scale in the dense preset, where a scale takes whole bytes. The upper bits are 0. */
+/** Bytes of a scale in the dense preset. The scale's 13 bits are padded with zeros to whole bytes. */
 export const BLOCK_SCALE_BYTES = 2;
 
 /** Number of bits of a kept value: one for the sign and one for the magnitude. */

@@ -28,8 +28,9 @@ export function scaleValue(code: number): number {
 }
 
 /**
- * Returns the code of the scale nearest to a finite value ≥ 0; EMPTY_SCALE below the smallest scale. When the value
- * exceeds the largest scale, the result exceeds MAXIMUM_SCALE_CODE, which the caller must check.
+ * Returns the code of the scale nearest to a finite value ≥ 0. A value that is too small for the smallest
+ * scale gives EMPTY_SCALE. A value above the largest scale gives a result above MAXIMUM_SCALE_CODE, which the
+ * caller must check.
  */
 export function scaleCode(value: number): number {
   float[0] = value;

@@ -15,7 +15,10 @@ import { type ChunkCode, chunksOf, NEGATIVE, setDecodedValues, type TensorUpdate
 
 const decoded = new Float32Array(4);
 
-/** Masks for the set of codes that a chunk uses. A set has one bit per code. */
+/**
+ * Masks for the set of value codes that occur in a chunk. The set is a number with one bit for each of the 4
+ * codes.
+ */
 const USES_UPPER = (1 << UPPER) | (1 << (NEGATIVE | UPPER));
 const USES_LOWER = (1 << 0) | (1 << NEGATIVE);
 const USES_NEGATIVE_LOWER = 1 << NEGATIVE;

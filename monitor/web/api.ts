@@ -47,7 +47,10 @@ export async function post<T>(path: string, body: object = {}): Promise<T> {
   return (await send(path, postInit(body))).json() as Promise<T>;
 }
 
-/** Time for which lines are parsed without a pause, in milliseconds. A frame of a screen takes 16 ms. */
+/**
+ * Time for which lines are parsed without a pause, in milliseconds. It is half of the 16 ms between two
+ * frames of the screen, so the browser can draw between the pauses.
+ */
 const PARSE_MS = 8;
 
 /**

@@ -31,7 +31,7 @@ interface MuxedConnection {
   readonly muxer: YamuxConnection;
 }
 
-/** Frame types and flags of the yamux specification. Stream 0 is the connection itself. */
+/** Frame types (WINDOW_UPDATE, PING) and flags (SYN, RST) of the yamux specification. */
 const WINDOW_UPDATE = 1;
 const PING = 2;
 const SYN = 1;

@@ -5,8 +5,8 @@ import { type MulticastDNSComponents, mdns } from '@libp2p/mdns';
 import { sha256 } from '../../protocol/cbor.ts';
 
 /**
- * Number of hex digits of the digest in the service name. They hold 64 bits, which is enough for one local network, and
- * they fit into a DNS label of 63 characters.
+ * Number of hex digits of the coordinator's digest in the service name. 16 digits hold 64 bits, which is
+ * enough for one local network, and fit into a DNS label of 63 characters.
  */
 const DIGEST_DIGITS = 16;
 
@@ -20,8 +20,8 @@ export function serviceOf(coordinator: string): string {
 }
 
 /**
- * Creates an mDNS service for each coordinator's swarm. It queries immediately and then every 10 s, and answers
- * queries.
+ * Creates an mDNS service for each coordinator's swarm. Each service queries immediately and then every 10 s,
+ * and answers the queries of other peers.
  */
 export function localDiscovery(
   coordinators: readonly string[],

@@ -19,7 +19,7 @@ const TEXTS: Readonly<Record<PoliteReason, string>> = {
 export interface MachineWatchDeps {
   readonly clock: Clock;
   readonly log: Logger;
-  /** Null if this program cannot read the state of the machine on this system. */
+  /** Reads the state of the machine; null if this program cannot read it on this system. */
   readonly probe: MachineProbe | null;
   /** Process id of the node. */
   readonly pid: number;

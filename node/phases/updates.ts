@@ -124,7 +124,7 @@ async function loadPayload({ deps }: ReadyContext, update: string): Promise<Uint
   }
 }
 
-/** Reads the stored residual. Returns zeros if there is none or if it is damaged. */
+/** Reads the stored error feedback of a job. Starts with zeros if none is stored, or if it is damaged. */
 async function loadFeedback({ deps, job, layout, manifest }: ReadyContext): Promise<ErrorFeedback> {
   const options = { layout, decay: manifest.rounds.errorFeedbackDecay };
   const { feedback } = deps.store.job(job);

@@ -9,7 +9,7 @@ export const SLICE_MS = 20_000;
  */
 const TRANSFER_SHARE = 0.02;
 
-/** Measures how fast a job trains, and decides how many steps a slice has. */
+/** Measures how fast a job trains, and decides how many steps the next slice of its round has. */
 export class SlicePace {
   #msPerStep: number | null = null;
   #transferMs = 0;

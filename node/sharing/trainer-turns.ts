@@ -7,7 +7,10 @@ import type { Clock } from '../../common/clock.ts';
  * just ended does not claim its next turn at once, so the other job would always get it.
  */
 export const IDLE_SHARE = 0.05;
-/** Maximum idle time, in milliseconds, that the trainer may save up from IDLE_SHARE. */
+/**
+ * Maximum idle time, in milliseconds, that the trainer may save up. Each turn adds IDLE_SHARE of its
+ * duration.
+ */
 export const MAX_IDLE_MS = 60_000;
 /**
  * Maximum time for which the trainer stands idle to wait for a job that is due for a turn, as a multiple of the job's

@@ -118,7 +118,7 @@ export interface NodeJob {
   adapterParameters: number;
   /** Role of the node in the job. An observer or operator gets no work. */
   role: Role;
-  /** Phase of the job; null before the first head. */
+  /** Phase of the job; null until the node has received a head of the job. */
   phase: Head['phase'] | null;
   /** Reason of the phase, such as the operator's reason for a pause; empty if there is none. */
   reason: string;
@@ -136,7 +136,7 @@ export interface NodeUpdate {
   round: number;
   update: string;
   bytes: number;
-  /** Code of the newest receipt; null before the first receipt. */
+  /** Code of the newest receipt for this update; null until a receipt has arrived. */
   code: ReceiptCode | null;
   detail: string;
   meaning: string;

@@ -118,8 +118,8 @@ export class JobFiles {
   }
 
   /**
-   * Returns the first digest after `after` of a file of a job or of an adapter. The node can fetch these blobs again,
-   * because other peers have them.
+   * Returns the smallest digest greater than `after` among the files and adapters of all jobs; null if there
+   * is none. Other peers have these blobs too, so the node can fetch them again.
    */
   nextShared(after: string): string | null {
     const row = this.#db.one(

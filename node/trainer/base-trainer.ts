@@ -47,7 +47,7 @@ export interface BaseTrainerDeps extends TrainingProcessDeps {
   readonly onUndeleted: OnUndeleted;
 }
 
-/** The process that a job is loaded into. */
+/** Facts that decide how a job is loaded into a trainer process. */
 interface Loading extends ChosenDevices {
   readonly job: JobToTrain;
   readonly memory: MemoryEstimate;

@@ -78,7 +78,7 @@ export interface FittedJob {
 interface Machine {
   /** The compute settings that the user asked for, on the chosen devices. */
   readonly compute: ComputeOnDevices;
-  /** Bytes of memory for the trainer process, including its base. */
+  /** Bytes of memory that the trainer process may take, including its base. */
   readonly available: number;
 }
 

@@ -71,7 +71,7 @@ export class TrainingProcess implements NodeTrainer, ScoreTrainer {
     return [...this.#loaded.values()].reduce((sum, { queue }) => sum + queue, 0);
   }
 
-  /** Process id of the newest process of the current base; null before the first. */
+  /** Process id of the newest process of the current base; null if no process has started yet. */
   get pid(): number | null {
     return this.#current?.pid ?? null;
   }

@@ -9,7 +9,7 @@ import { withFiles } from './export-folder.ts';
 
 /** Options of `exportMerged`: the folders to write to and to read from, and callbacks. */
 export interface ExportMergedOptions {
-  /** Folder of the merged model: must not exist, or must be empty. */
+  /** Folder to write the merged model to. The folder must be empty, or must not exist yet. */
   readonly output: string;
   /** Folder of the base. @default the folder where the base was last seen on this machine */
   readonly base?: string;

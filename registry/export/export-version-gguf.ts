@@ -4,7 +4,7 @@ import type { AdapterVersion } from '../version.ts';
 import { withFiles } from './export-folder.ts';
 import { baseOf } from './export-merged.ts';
 
-/** Output of a version's export to GGUF. */
+/** Options for exporting a version to GGUF. */
 export interface ExportVersionGgufOptions extends Omit<ExportGgufOptions, 'base' | 'adapter' | 'name'> {
   /** Folder of the base. @default the folder where the base was last seen on this machine */
   readonly base?: string;

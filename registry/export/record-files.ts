@@ -11,7 +11,7 @@ import type { AdapterVersion } from '../version.ts';
 export interface ForeignVersion {
   /** The signed manifest. */
   readonly envelope: Uint8Array;
-  /** Returns the path of a file. */
+  /** Returns the path on this machine of a file of the version. */
   readonly pathOf: (file: VersionManifest['files'][number]) => string;
   /**
    * Name of the adapter in this registry. If it differs from the name in the manifest, the version gets a new

@@ -14,8 +14,9 @@ export function cpuMilliseconds(): number {
 const TICKS_PER_SECOND = 100;
 
 /**
- * Returns the processor time so far of the running processes of these process groups; null without /proc. A process that
- * has ended no longer counts, so a difference is valid only while all processes run.
+ * Returns the processor time, in milliseconds, that the running processes of these process groups have used
+ * so far. Returns null on a system without /proc. A process that has ended no longer counts, so a difference
+ * between two results is valid only while all processes run.
  */
 export function groupCpuMilliseconds(groups: readonly number[]): number | null {
   if (!existsSync('/proc/self/stat')) return null;
@@ -27,7 +28,7 @@ export function groupCpuMilliseconds(groups: readonly number[]): number | null {
   return (ticks / TICKS_PER_SECOND) * 1000;
 }
 
-/** Returns the process group of this process; 0 without /proc. */
+/** Returns the process group of this process. Returns 0 on a system without /proc. */
 export function processGroup(): number {
   return processOf('self')?.group ?? 0;
 }

@@ -19,7 +19,10 @@ export interface MemoryResult {
   examples: number;
   /** Largest resident set of the process, in MiB. */
   peak: number;
-  /** Heap and buffers in use when 90 % of the file is packed, in MiB; null for `read`. */
+  /**
+   * Heap and buffers in use when 90 % of the file is packed, in MiB; null if the file is read without
+   * packing.
+   */
   inUse: number | null;
   seconds: number;
 }

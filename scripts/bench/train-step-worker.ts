@@ -1,12 +1,14 @@
 /**
- * Our contestant of the train-step benchmark, in a separate process to measure its peak memory. Reads the setup (JSON)
- * from the first line of standard input, then takes one step for every further line and answers with a line of JSON:
- * {milliseconds, cpuMilliseconds, flops, loss, peakBytes}.
+ * The process that takes training steps with this program in the train-step benchmark. It is a separate
+ * process, so that its peak memory can be measured. Reads the setup (JSON) from the first line of standard
+ * input, then takes one step for every further line and answers with a line of JSON: {milliseconds,
+ * cpuMilliseconds, flops, loss, peakBytes}.
  *
  * Usage: node train-step-worker.ts [full|supervised|checkpointing|product]
  *
- * `supervised` trains only on the last 30 % of each row, and `checkpointing` uses gradient checkpointing. A step of
- * `product` is a chain of the model's widest matrix products, and shows the best speed that the machine reaches.
+ * `supervised` trains only on the last 30 % of each row, and `checkpointing` uses gradient checkpointing. A
+ * step of `product` is a chain of the model's widest matrix products, and shows the best speed that the
+ * machine reaches.
  */
 import { open } from 'node:fs/promises';
 import { createInterface } from 'node:readline';

@@ -16,7 +16,7 @@ export interface History {
   readonly losses: readonly (number | null)[];
 }
 
-/** One row with the newest receipt of each update. */
+/** Query for the newest receipt of each update, one row per update. */
 const NEWEST_RECEIPTS = `SELECT peer, round, digest, code FROM receipts WHERE id IN
   (SELECT max(id) FROM receipts WHERE job = ? AND code <> 'duplicate' GROUP BY peer, round, digest)`;
 

@@ -13,8 +13,8 @@ const POLL_MS = 250;
 /** Number of nodes that start at the same time. */
 const STARTS = 4;
 /**
- * Number of checkpoints after which the job would end. It is never reached: the run sets a lower number after the last
- * fault.
+ * Number of checkpoints after which the job would end. The job never reaches it, because the run sets a lower
+ * number after the last fault.
  */
 const UNLIMITED = 100_000;
 const TRAINING_ROWS = 1200;

@@ -95,8 +95,8 @@ const payloads = PRESET_NAMES.map(
 );
 
 /**
- * Corrects the declared length of a changed payload. Decoders would refuse most payloads with a wrong length
- * at once.
+ * Corrects the declared length of a changed payload. With a wrong length, decoders would refuse most payloads
+ * at once, and the fuzzing would not reach the code behind this check.
  */
 function withLength(bytes: Uint8Array): Uint8Array {
   const copy = new Uint8Array(bytes);

@@ -14,8 +14,9 @@ import { MODEL, NANO_CONFIG, RECIPE, RECIPE_SEED, STAGES, type Stage } from './r
 import { trainableParameters } from './trainable-parameters.ts';
 
 /**
- * Throughput is measured from step MEASURE_FROM to step MEASURE_UNTIL. It sets the total number of steps if none is
- * given. These steps are in the warm-up, where the learning rate does not depend on that total.
+ * The time per step is measured from step MEASURE_FROM to step MEASURE_UNTIL. If no total number of steps is
+ * given, the total is computed from this time. The total may still be unknown during the measurement, because
+ * these steps are in the warm-up, where the learning rate does not depend on the total.
  */
 const MEASURE_FROM = 10;
 const MEASURE_UNTIL = 60;

@@ -18,7 +18,10 @@ export interface ErrorAnswer {
   readonly body: OpenAiError;
 }
 
-/** HTTP status and OpenAI's code for the errors that clients tell apart. Other errors get their own code. */
+/**
+ * HTTP status and code in the answer for the errors that clients tell apart, by our error code. For an error
+ * that is missing here, the answer contains our error code in lower case.
+ */
 const KNOWN: Readonly<Record<string, { status: number; code: string }>> = {
   API_KEY_WRONG: { status: 401, code: 'invalid_api_key' },
   CONTEXT_TOO_LONG: { status: 400, code: 'context_length_exceeded' },

@@ -27,7 +27,7 @@ export interface JobReport {
   readonly coordinator: string;
   /** Oldest first, with the initial checkpoint. */
   readonly checkpoints: readonly CheckpointView[];
-  /** The nodes with the most tokens first. */
+  /** The nodes, sorted by the number of their tokens, the largest first. */
   readonly nodes: readonly ReportedNode[];
   /** Number of updates that the coordinator refused or a merge left out, by the code of the receipt. */
   readonly refusals: Readonly<Record<string, number>>;

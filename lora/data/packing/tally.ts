@@ -16,7 +16,10 @@ export interface RowTally {
   split: number;
   /** Number of samples that were left out because they have no supervised token. */
   untrained: number;
-  /** Number of samples of the copy of a job that were left out because they are held-out samples of the job. */
+  /**
+   * Number of training samples that were left out because they are also held-out samples. Only the copy of a
+   * job (`lora-swarm job clone`) leaves such samples out.
+   */
   heldOut: number;
   /** Number of samples in which one token spans the end of a prompt and the start of an answer. */
   merged: number;

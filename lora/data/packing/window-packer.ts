@@ -84,7 +84,10 @@ function bestFit(pieces: readonly CompactPiece[], length: number): OpenRow[] {
   return rows;
 }
 
-/** A set of the numbers 1 … size, as a binary tree of counts. Finds its smallest member that is at least n. */
+/**
+ * A set of whole numbers from 1 to `size`, as a binary tree of counts. `atLeast(n)` finds the smallest member
+ * of the set that is n or greater, in logarithmic time.
+ */
 class RoomTree {
   readonly #leaves: number;
   readonly #counts: Int32Array;

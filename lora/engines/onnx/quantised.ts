@@ -70,7 +70,10 @@ export interface RoundedRows {
   readonly largest: string;
 }
 
-/** Smallest divisor of a row. It prevents a division by zero in a row of zeros, whose largest magnitude is 0. */
+/**
+ * Smallest number by which a row is divided. Without this minimum, a row of zeros would be divided by its
+ * largest magnitude, which is 0.
+ */
 const SMALLEST_ROW = 1e-30;
 
 /**

@@ -2,9 +2,9 @@ import { UNIFORM_STEPS } from '../../graph/ops/random.ts';
 import { elementCount, type Shape } from '../../graph/shapes.ts';
 
 /**
- * Computes the random numbers of lora/graph/ops/random.ts in JavaScript, where Math.imul is exact. The backends are not
- * used for this, because TensorFlow multiplies int32 in main memory even on a GPU, and tfjs' own backends round
- * products to 53 bits.
+ * Computes the random numbers of lora/graph/ops/random.ts in JavaScript, where Math.imul is exact. The
+ * backends of tfjs would be slow or wrong: TensorFlow multiplies int32 in main memory even on a GPU, and
+ * tfjs' own backends round products to 53 bits.
  */
 export function uniformValues(shape: Shape, seed: number, stream: number): Float32Array {
   const columns = shape.at(-1) ?? 1;

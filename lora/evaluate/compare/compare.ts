@@ -21,8 +21,8 @@ export interface MetricComparison {
   readonly value: number;
   readonly against: number;
   /**
-   * `value` minus `against`, in percentage points or in points of the metric. For a perplexity, the relative change in
-   * percent.
+   * The model's value minus the other model's value, in percentage points or in points of the metric (`unit`
+   * is `points`). For a perplexity, the relative change in percent (`unit` is `%`).
    */
   readonly change: number;
   readonly unit: 'points' | '%';

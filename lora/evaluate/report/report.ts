@@ -22,7 +22,7 @@ export interface ShownDocument {
   readonly prompt: string;
   readonly correct: string;
   readonly answer: string;
-  /** Answer of the model of `against`; null if only one model was evaluated. */
+  /** Answer of the second model; null if only one model was evaluated. */
   readonly against: string | null;
   /**
    * Values of the task's first metric: for the text `answer` and, if two models were evaluated, for the text `against`.
@@ -51,7 +51,7 @@ export interface ReportFacts {
   /** Version of this program. */
   readonly version: string;
   readonly model: ModelNames;
-  /** Names of the model of `against`. @default null */
+  /** Names of the second model, with which the first one is compared. @default null */
   readonly against?: ModelNames | null;
   /** Losses of the training run that made the adapter. @default null */
   readonly lossCurve?: LossCurve | null;

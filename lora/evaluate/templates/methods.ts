@@ -78,13 +78,15 @@ function find(value: string, part: string, last: boolean): number {
   return index < 0 ? -1 : [...value.slice(0, index)].length;
 }
 
-/** Python's `str.capitalize`. */
+/** Python's `str.capitalize`: makes the first character upper case, and the others lower case. */
 export function capitalised(value: string): string {
   const [first = '', ...rest] = value;
   return first.toUpperCase() + rest.join('').toLowerCase();
 }
 
-/** Python's `str.title`: the first letter of each run of letters. */
+/**
+ * Python's `str.title`: makes the first letter of each run of letters upper case, and the others lower case.
+ */
 export function titled(value: string): string {
   return value.replace(/\p{L}+/gu, capitalised);
 }

@@ -120,14 +120,17 @@ function jointOperand(operands: readonly Tensor[]): Tensor | null {
   return source !== null && column === source.shape[1] ? source : null;
 }
 
-/** [1, heads, T, D] → [T, heads·D′], with zeros added to each head. */
+/**
+ * Puts the heads of each token into one row, and pads each head with zeros to `size` values:
+ * [1, heads, T, D] → [T, heads·size].
+ */
 function byToken(heads: Tensor, size: number): Tensor {
   const [, count, T, D] = heads.shape as [number, number, number, number];
   if (D === size && isSplit(heads)) return reshape(heads.node!.inputs[0]!, [T, count * D]);
   return reshape(transpose(pad(heads, 3, 0, size - D), [0, 2, 1, 3]), [T, count * size]);
 }
 
-/** Returns whether a tensor is the result of swapping tokens and heads. */
+/** Returns whether a tensor is the result of swapping the axes of tokens and heads. */
 function isSplit({ node }: Tensor): boolean {
   if (node?.operation !== 'transpose') return false;
   return (node.attributes as { permutation: readonly number[] }).permutation.join() === '0,2,1,3';

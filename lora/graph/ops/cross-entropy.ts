@@ -247,11 +247,11 @@ function frozenHeadCrossEntropy(x: Tensor, w: Tensor, labels: Tensor, chunk: num
   );
 }
 
-/** Softmax over a part of the vocabulary. */
+/** Results of the softmax over a part of the vocabulary, for N tokens. */
 interface PartialSoftmax {
   /** Log-sum-exp of the logits, [N, 1]. */
   readonly logSum: Tensor;
-  /** Mean of the rows of w under the softmax, [N, C]. */
+  /** For each token, the mean of the rows of w, weighted with the probabilities of the softmax. [N, C] */
   readonly mean: Tensor;
 }
 

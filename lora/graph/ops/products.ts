@@ -25,8 +25,9 @@ export function matmul(a: Tensor, b: Tensor, options: ProductOptions = {}): Tens
 }
 
 /**
- * x · wᵀ: [N, in] · [out, in]ᵀ → [N, out], the layout of a Hugging Face linear layer. With `addTo`, [N, out] or [out],
- * adds the scaled product to it in one operation (a LoRA branch, a bias).
+ * Returns scale · x · wᵀ + addTo for x [N, in] and w [out, in], which is the layout of a Hugging Face linear
+ * layer. The result has the shape [N, out]. `addTo` has this shape too (for a LoRA branch), or is a row
+ * [out] (a bias). The product and the sum are one operation.
  * @throws SwarmError GRAPH_SHAPE
  */
 export function linear(x: Tensor, w: Tensor, options: { scale?: number; addTo?: Tensor } = {}): Tensor {
@@ -34,9 +35,10 @@ export function linear(x: Tensor, w: Tensor, options: { scale?: number; addTo?: 
 }
 
 /**
- * beta · c + scale · op(a) · op(b) for 2-D operands, in one call of the engine's matrix product, so that sums of
- * products (LoRA branches, gradients of a tensor with several consumers) need no separate pass. c has the shape of the
- * result, or is a row [n] that is added to each row of the result (a bias), or is null.
+ * Returns beta · c + scale · op(a) · op(b) for 2-D operands. The engine computes product and sum in one call,
+ * so sums of products (LoRA branches, gradients of a tensor with several consumers) need no separate
+ * addition. c has the shape of the result, or is a row [n] that is added to each row of the result (a bias),
+ * or is null.
  * @throws SwarmError GRAPH_SHAPE
  */
 export function addmm(

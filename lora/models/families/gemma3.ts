@@ -108,8 +108,9 @@ export const gemma3Text: Architecture<Gemma3Config> = {
 };
 
 /**
- * Reads the rotary positions. transformers 4: `rope_theta` and `rope_scaling` for full attention, `rope_local_base_freq`
- * for sliding attention. transformers 5: `rope_parameters` with one object per layer type.
+ * Reads the settings of the rotary positions. A config of transformers 4 has `rope_theta` and `rope_scaling`
+ * for full attention, and `rope_local_base_freq` for sliding attention. A config of transformers 5 has
+ * `rope_parameters`, with one object for each of the two kinds of attention.
  */
 function readRope(json: Json): Gemma3Config['rope'] {
   const fields = ropeFields(json);

@@ -2,8 +2,9 @@ import type { Json } from '../config.ts';
 import { isObject } from '../config.ts';
 
 /**
- * A way to split text into words that both llama.cpp and tokenizer.json can describe. llama.cpp knows it by name
- * (`tokenizer.ggml.pre`). A wrong name silently gives different tokens, so unknown ways are refused.
+ * A rule for splitting text into words, which both a GGUF file and tokenizer.json can express. A GGUF file
+ * contains only the name of the rule (`tokenizer.ggml.pre`), which llama.cpp implements. A wrong name would
+ * silently give different tokens, so the converters refuse rules and names that they do not know.
  */
 export interface PreTokenizer {
   /** Name of the pre-tokenizer in the GGUF files that this program writes. */

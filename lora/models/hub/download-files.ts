@@ -18,8 +18,9 @@ export interface DownloadOptions extends HubAccess {
 }
 
 /**
- * Downloads a few files of a repository, and checks their sizes and hashes. The cache of the hub's tools is not used.
- * @returns the commit
+ * Downloads a few files of a repository into `folder`, and checks their sizes and hashes. Does not use the
+ * cache of Hugging Face's own tools.
+ * @returns the commit that the files belong to
  * @throws SwarmError HUB_FILE_MISSING, HUB_TOO_LARGE, and the errors of `transfer`
  */
 export async function downloadFiles(options: DownloadOptions, deps: HubDeps): Promise<string> {

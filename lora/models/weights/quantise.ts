@@ -1,10 +1,10 @@
 /**
- * Quantises a weight matrix W to integers of 4 or 8 bits. W and Wᵀ are both stored and represent exactly the same values, so
- * that the backward pass through Wᵀ gives the gradient of the forward pass through W.
+ * Quantises a weight matrix W to integers of 4 or 8 bits. W and Wᵀ are both stored and represent exactly the
+ * same values, so that the backward pass through Wᵀ gives the gradient of the forward pass through W.
  *
- * At 4 bits, each square tile of W has one scale. The same tile, transposed, has the same scale in Wᵀ.
- * At 8 bits, each row of W has one scale. A matrix product that sums over the rows of W first multiplies its other factor by
- * the scales.
+ * At 4 bits, each square tile of W has one scale. The same tile, transposed, has the same scale in Wᵀ. At 8
+ * bits, each row of W has one scale. A matrix product that sums over the rows of W first multiplies its other
+ * operand by the scales.
  */
 import { RowQuantiser } from './quantise-rows.ts';
 import type { Blocks, QuantisedMatrix, Quantiser } from './quantiser.ts';
@@ -13,8 +13,9 @@ import type { Blocks, QuantisedMatrix, Quantiser } from './quantiser.ts';
 export type QuantisedBits = 4 | 8;
 
 /**
- * Side of a tile, in weights. The kernels support blocks of 16 to 256, in powers of two. Larger blocks are faster and need
- * fewer scales, but an outlier in a larger block reduces the precision of more weights.
+ * Side of a tile, in weights. Each row of a tile is a block for the kernels, which support blocks of 16 to
+ * 256 weights, in powers of two. Larger blocks are faster and need fewer scales, but an outlier in a larger
+ * block reduces the precision of more weights.
  */
 const TILE_SIDE = 32;
 

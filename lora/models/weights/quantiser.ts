@@ -1,16 +1,16 @@
 /** Types of quantised weight matrices, and of the quantisers that make them. */
 
-/** One of the two stored copies of a quantised matrix, W or Wᵀ, as [rows, columns]. */
+/** One of the two stored copies of a quantised matrix: W, or its transpose Wᵀ. */
 export interface Blocks {
   /**
-   * At 4 bits, a code is the integer plus 8. A byte holds two codes, the first in its lower half. Shape: [rows, blocks,
-   * bytes].
-   * At 8 bits, a code is the integer as int8. Shape: [rows, columns].
+   * The quantised integers, one code for each weight. At 4 bits, a code is the integer plus 8, and a byte
+   * holds two codes, the first one in its lower half. The shape is then [rows, blocks per row, bytes per
+   * block]. At 8 bits, a code is the integer as int8, and the shape is [rows, columns].
    */
   readonly codes: Uint8Array;
   /**
-   * At 4 bits, one scale per block: [rows, blocks]. At 8 bits, one scale per row of W. The copies of W and Wᵀ
-   * then have the same scales.
+   * The factors that turn the integers into weights. At 4 bits, each block has one scale, and the shape is
+   * [rows, blocks per row]. At 8 bits, each row of W has one scale, and both copies hold the same scales.
    */
   readonly scales: Float32Array;
 }

@@ -16,7 +16,10 @@ export interface Fallback extends Workload {
   readonly reason: string;
 }
 
-/** Errors that a device can cause. Any other error would also occur with less load. */
+/**
+ * Errors that a device can cause, so that lighter settings or another device may help. Other errors would
+ * occur again.
+ */
 const DEVICE_ERRORS = new Set(['TRAINER_DIED', 'ENGINE_COMPILE', 'ENGINE_RUN']);
 // The message "too many storage buffers" also means that a tensor was too large. WebGPU limits the size of a buffer and
 // the number of buffers of a kernel, and a tensor that is larger than one buffer takes several.

@@ -9,7 +9,7 @@ interface ControlGroups {
   readonly folder: string;
   /** Files that contain a limit in bytes, or "max" for no limit. */
   readonly limits: readonly string[];
-  /** File that contains the group's memory in use, in bytes, with the page cache. */
+  /** File that contains the memory that the control group uses, in bytes, with the page cache. */
   readonly current: string;
   /** Keys of memory.stat that count file pages, including the file pages of subgroups. */
   readonly filePages: readonly string[];

@@ -15,10 +15,11 @@ export interface Trainers {
 export const ONE_TRAINER: Trainers = { processes: 1, bases: 1, baseBits: 32 };
 
 /**
- * Counts processes and copies of the base. With a float32 base, onnxruntime maps the file of weights, so its processes
- * share one copy, and those on a GPU load their weights through this copy. With an 8-bit or 4-bit base, each process
- * packs its own copy of the weights. A TensorFlow process always holds its own copy. A GPU's memory is counted too,
- * because some GPUs share the processor's memory, and an estimate that is too high is safer than one that is too low.
+ * Counts processes and copies of the base. With a float32 base, all processes of onnxruntime map the file of
+ * weights, so they share one copy, even those that then load the weights onto a GPU. With an 8-bit or 4-bit
+ * base, each process packs its own copy of the weights. A TensorFlow process always holds its own copy.
+ * Processes on a GPU are counted too, because some GPUs share the processor's memory, and too high an
+ * estimate is safer than too low a one.
  */
 export function trainersOf({ devices, baseBits }: Pick<Compute, 'devices' | 'baseBits'>): Trainers {
   if (devices === 'auto') return { ...ONE_TRAINER, baseBits };
