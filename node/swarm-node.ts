@@ -24,10 +24,7 @@ import type { SwarmNodeView } from './status/swarm-node-view.ts';
 import type { JobClaim } from './store/job-files.ts';
 import { errorFields, reasonOf, Tasks } from './tasks.ts';
 
-/**
- * Refusals that stop the node, but can end later: a ban expires, or the other process with this node's key
- * stops. The node therefore keeps the invite for its next start.
- */
+/** Refusals that can end later, so the node keeps its invite: a ban, or another process with its key. */
 const ENDING_REFUSALS: readonly unknown[] = ['BANNED', 'DUPLICATE_IDENTITY'];
 const NO_PROGRESS = { step: 0, steps: 0, tokensPerSecond: 0 };
 
