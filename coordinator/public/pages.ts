@@ -68,7 +68,11 @@ export function jobPage(job: PublicJob, contact: string | null): string {
 function joinText(joining: Joining, contact: string | null): Html {
   if (joining.kind === 'over') return html`<p>The job is over and takes no more nodes.</p>`;
   if (joining.kind === 'open') {
-    return html`<p>Everyone may join. Install lora-swarm, and run this command on your machine:</p>
+    return html`<p>
+        Everyone may join. Everyone can also read this job: its base, data, checkpoints and updates, and the peer ids, losses
+        and scores of its nodes.
+      </p>
+      <p>Install lora-swarm, and run this command on your machine:</p>
       <pre class="scroll" tabindex="0" role="region" aria-label="Command to join"><code>npx lora-swarm node ${joining.invite}</code></pre>`;
   }
   const ask = contact === null ? 'Ask its operator.' : `Ask its operator: ${contact}`;

@@ -150,12 +150,16 @@ export async function nanoTrainer(
     roundActivations = true,
     learningRate = SETTINGS.learningRate,
     rank = RANK,
+    dropout = 0,
+    neftuneAlpha = 0,
   }: {
     base?: string;
     bits?: BaseBits;
     roundActivations?: boolean;
     learningRate?: number;
     rank?: number;
+    dropout?: number;
+    neftuneAlpha?: number;
   } = {},
 ): Promise<Trainer> {
   const model = await openBase(base);
@@ -163,8 +167,8 @@ export async function nanoTrainer(
   const weights = await prepareWeights(model, cacheDir, { bits });
   return new Trainer(
     {
-      lora: loraConfig({ rank, alpha: 2 * rank }),
-      training: { ...SETTINGS, learningRate },
+      lora: loraConfig({ rank, alpha: 2 * rank, dropout }),
+      training: { ...SETTINGS, learningRate, neftuneAlpha },
       compute: processorCompute(),
     },
     { model, engine, weights },

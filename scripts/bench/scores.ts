@@ -42,6 +42,10 @@ interface Setting {
   readonly family?: RandomFamily;
   /** Bits of the nodes' base. The coordinator computes scores on a base of 32 bits. @default 32 */
   readonly bits?: BaseBits;
+  /** Dropout in training. The gradients of the scores have it too, as in a coordinator. @default 0 */
+  readonly dropout?: number;
+  /** NEFTune's α in training. The gradients of the scores have the noise too, as in a coordinator. @default 0 */
+  readonly neftuneAlpha?: number;
 }
 
 /** Settings that option --shape can choose. */
@@ -53,6 +57,9 @@ const SETTINGS: Readonly<Record<string, Setting>> = {
   'rank 4': { preset: 'balanced', rank: 4 },
   '8 bits': { preset: 'balanced', bits: 8 },
   '4 bits': { preset: 'balanced', bits: 4 },
+  'dropout 0.1': { preset: 'balanced', dropout: 0.1 },
+  'dropout 0.4': { preset: 'balanced', dropout: 0.4 },
+  'NEFTune 5': { preset: 'balanced', neftuneAlpha: 5 },
   'random llama': { preset: 'balanced', family: 'llama' },
   'random qwen3': { preset: 'balanced', family: 'qwen3' },
 };
@@ -78,9 +85,9 @@ export async function run(report: (row: BenchRow) => void, options: BenchOptions
   await ready.dispose();
   try {
     for (const label of shapes) {
-      const { preset, rank, family, bits = 32 } = SETTINGS[label]!;
+      const { preset, family, bits = 32, ...training } = SETTINGS[label]!;
       const base = family && (await writeRandomBase(join(folder, family), family));
-      const model = { ...(rank && { rank }), ...(base && { base }) };
+      const model = { ...training, ...(base && { base }) };
       const scorer = await nanoTrainer(folder, model);
       const trainer = bits === 32 ? scorer : await nanoTrainer(folder, { ...model, bits });
       for (const split of choices.split?.split(',') ?? Object.keys(SPLITS)) {

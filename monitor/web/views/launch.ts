@@ -40,6 +40,10 @@ const ADMISSIONS = [
   { value: 'open', label: 'everyone' },
 ];
 
+/** What the form says about open admission. */
+const OPEN_MEANING =
+  'Everyone can read an open job: its base, data, checkpoints and updates, and the peer ids, losses and scores of its nodes.';
+
 /** A form that creates a job, and shows what the job will be before it is created. */
 export function LaunchView() {
   const [values, setValues] = useState<Record<string, string>>({ admission: 'invite' });
@@ -93,6 +97,7 @@ export function LaunchView() {
             ${ADMISSIONS.map(({ value, label }) => html`<option value=${value}>${label}</option>`)}
           </select></label
         >
+        <div class="quiet" aria-live="polite">${values.admission === 'open' && OPEN_MEANING}</div>
         <label
           >Prompts for samples <span class="quiet">one per line; the base and each checkpoint continue these prompts, so that you can compare the texts</span>
           <textarea rows="3" value=${values['samples.prompts'] ?? ''} onInput=${set('samples.prompts')}></textarea></label

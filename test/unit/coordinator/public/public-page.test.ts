@@ -50,6 +50,7 @@ describe('the public page', () => {
     const answer = await page(world).inject(`/jobs/${name}`);
     expect(answer.statusCode).toBe(200);
     expect(answer.body).toContain('npx lora-swarm node swarm1');
+    expect(answer.body).toContain('Everyone can also read this job');
     for (const peer of peers) expect(answer.body).toContain(`/jobs/${name}/receipts/${peer.id}.json`);
     expect(answer.body).toContain('50 %');
     expect(answer.body).not.toContain('<script');
