@@ -61,7 +61,7 @@ export class RoundMerge {
   constructor(deps: ScoringDeps) {
     this.#context = deps.context;
     this.#losses = new CheckpointLosses(deps);
-    this.#scoring = new UpdateScoring({ ...deps, onFallback: this.#losses.onFallback });
+    this.#scoring = new UpdateScoring({}, { ...deps, onFallback: this.#losses.onFallback });
   }
 
   /**

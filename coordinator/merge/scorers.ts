@@ -90,6 +90,8 @@ export class RemoteMeasurer implements Measurer {
    * Computes the scorer's figures of one update again: the product of the update with the gradient of one
    * random batch, its product with the gradient of the author's rows, and its exact effect if the scorer
    * measured it. Chooses the update and the batch at random, after all answers of the scorer have arrived.
+   * Holds one gradient in memory at a time, so that a coordinator can check adapters that are too large for it to
+   * score.
    * @param own computes the coordinator's own figures
    * @param below returns a random integer from 0 to `limit` − 1
    * @returns the largest difference between a figure of the scorer and the coordinator's figure, divided by
@@ -101,12 +103,8 @@ export class RemoteMeasurer implements Measurer {
   ): Promise<{ isRight: boolean; difference: number }> {
     const chosen = this.#products[below(this.#products.length)]!;
     const place = below(this.#random.length);
-    await own.addRandom(this.#random[place]!);
-    const computed = await own.products(chosen.sent, chosen.own);
-    const differences = [
-      computed.random[0]! - chosen.products.random[place]!,
-      (computed.own ?? 0) - (chosen.products.own ?? 0),
-    ];
+    const { own: authors } = await own.products(chosen.sent, chosen.own);
+    const differences = [(authors ?? 0) - (chosen.products.own ?? 0)];
     const before = this.#losses.find(({ sent }) => sent === null);
     const after = this.#losses.find(({ sent }) => sent === chosen.sent);
     if (before && after) {
@@ -114,8 +112,12 @@ export class RemoteMeasurer implements Measurer {
       const exact = (await own.loss(null, batch)) - (await own.loss(chosen.sent, batch));
       differences.push(exact - (before.loss - after.loss));
     }
-    const answers = this.#products.flatMap(({ products: { random, own } }) => [...random, own ?? 0]);
-    const scale = scaleOf(answers, [...computed.random, computed.own ?? 0]);
+    // `own` keeps the gradient of a random batch, so this batch comes last.
+    await own.addRandom(this.#random[place]!);
+    const { random } = await own.products(chosen.sent, null);
+    differences.push(random[0]! - chosen.products.random[place]!);
+    const answers = this.#products.flatMap(({ products }) => [...products.random, products.own ?? 0]);
+    const scale = scaleOf(answers, [...random, authors ?? 0]);
     const most = Math.max(...differences.map(Math.abs));
     const difference = most === 0 ? 0 : most / scale;
     return { isRight: difference <= TOLERANCE, difference };

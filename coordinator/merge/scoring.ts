@@ -18,16 +18,21 @@ import {
 import { RemoteMeasurer, type Scorers } from './scorers.ts';
 
 /**
- * Number of rounds from a failed attempt to score updates to the next attempt. The rounds between them are not scored,
- * because each failed attempt can take a long time.
+ * Number of rounds from a failed attempt to score updates to the next attempt with the coordinator's own device. In the
+ * rounds between them, only a scorer is asked, because each failed attempt can take a long time.
  */
 const ROUNDS_AFTER_FAILURE = 8;
 /**
- * Maximum number of parameters of an adapter whose updates are scored. The limit is needed because scoring holds five
- * gradients in memory, with four bytes per parameter: one for each of the four random batches, and one for an author's
- * rows.
+ * Maximum number of parameters of an adapter whose updates the coordinator scores itself. The limit is needed because
+ * scoring holds five gradients in memory, with four bytes per parameter: one for each of the four random batches, and
+ * one for an author's rows. A scorer has no such limit. To check its figures, the coordinator holds one gradient.
  */
-const MAX_PARAMETERS = 64_000_000;
+const MAX_OWN_PARAMETERS = 64_000_000;
+
+export interface ScoringOptions {
+  /** @default MAX_OWN_PARAMETERS */
+  readonly maxOwnParameters?: number;
+}
 
 export interface ScoringDeps extends Pick<EvaluateOptions, 'onFallback'> {
   readonly context: RunContext;
@@ -37,6 +42,14 @@ export interface ScoringDeps extends Pick<EvaluateOptions, 'onFallback'> {
   readonly scorers?: Scorers;
 }
 
+interface ScoredRound {
+  readonly scores: readonly StoredScore[];
+  /** Number of rows on which the figures were computed. */
+  readonly rows: number;
+  /** Peer id of the scorer that computed the figures; null if the coordinator computed them. */
+  readonly scorer: string | null;
+}
+
 /**
  * Scores the updates of a closed round before they are merged, and computes beliefs from the scores. The seed that
  * chooses the rows is drawn after the round has closed, so that no author can know the rows in advance. Seed and scores
@@ -44,17 +57,20 @@ export interface ScoringDeps extends Pick<EvaluateOptions, 'onFallback'> {
  * the data can check the scores.
  */
 export class UpdateScoring {
+  readonly #maxOwnParameters: number;
   readonly #deps: ScoringDeps;
-  /** Number of the round in which scoring starts again after a failure. Earlier rounds are not scored. */
+  /** Number of the first round that the coordinator may score itself. The number rises when scoring fails. */
   #resumeAt = 0;
 
-  constructor(deps: ScoringDeps) {
+  constructor({ maxOwnParameters = MAX_OWN_PARAMETERS }: ScoringOptions, deps: ScoringDeps) {
+    this.#maxOwnParameters = maxOwnParameters;
     this.#deps = deps;
   }
 
   /**
-   * Returns a score for each update of a merge. If scoring fails, for example because the device is lost, the scores
-   * contain only the belief that the authors have from earlier rounds.
+   * Returns a score for each update of a merge. If scoring fails, for example because the device is lost, or if neither
+   * a scorer nor the coordinator can score the round, the scores contain only the belief that the authors have from
+   * earlier rounds.
    * @throws the reason of the coordinator's stop, or an error of the store
    */
   async run(
@@ -62,18 +78,18 @@ export class UpdateScoring {
     parent: CurrentCheckpoint,
     updates: readonly StoredUpdate[],
   ): Promise<readonly StoredScore[]> {
-    const { context, record } = this.#deps;
-    const { job, manifest, layout, deps, signal } = context;
+    const { context, record, scorers = null } = this.#deps;
+    const { job, manifest, deps, signal } = context;
     const stored = deps.store.scores.ofMerge(job, round);
     if (stored.length > 0 || updates.length === 0) return stored;
     const unscored = updates.map((update) => this.#unscored(round, update));
-    if (round < this.#resumeAt || planLayout(layout).parameters > MAX_PARAMETERS) return unscored;
+    if (!this.#scoresItself(round) && !scorers?.choose(round)) return unscored;
     const seed = deps.store.scores.seed(job, round) ?? deps.randomBytes(32);
     if (deps.store.scores.seed(job, round) === null) {
       record(() => deps.store.scores.putSeed(job, round, seed), null);
     }
     const startedAt = deps.clock.monotonic();
-    let result: { scores: StoredScore[]; rows: number; scorer: string | null };
+    let result: ScoredRound | null;
     try {
       result = await this.#score(updates, { round, parent, seed });
     } catch (error) {
@@ -84,6 +100,7 @@ export class UpdateScoring {
       record(() => {}, { type: 'scoring-failed', round, reason });
       return unscored;
     }
+    if (result === null) return unscored;
     const { scores, rows, scorer } = result;
     const count = (which: (score: StoredScore) => boolean): number => scores.filter(which).length;
     const figures = {
@@ -101,10 +118,17 @@ export class UpdateScoring {
     return scores;
   }
 
+  /** Returns whether the coordinator may compute the figures of a round with its own device. */
+  #scoresItself(round: number): boolean {
+    const { parameters } = planLayout(this.#deps.context.layout);
+    return round >= this.#resumeAt && parameters <= this.#maxOwnParameters;
+  }
+
+  /** Returns null if the scorer failed and the coordinator may not score the round itself. */
   async #score(
     updates: readonly StoredUpdate[],
     closed: { round: number; parent: CurrentCheckpoint; seed: Uint8Array },
-  ): Promise<{ scores: StoredScore[]; rows: number; scorer: string | null }> {
+  ): Promise<ScoredRound | null> {
     const { round, parent } = closed;
     const { job, layout, deps, signal } = this.#deps.context;
     const rounds = new Map(
@@ -131,6 +155,7 @@ export class UpdateScoring {
       isEmpty[index] || isOfParent[index] ? [] : [{ index, update, scale: scales[index]! }],
     );
     const measured = await this.#measure({ ...closed, facts: rounds.get(round)! }, candidates, late);
+    if (measured === null) return null;
     const { figures, harmful, rows, scorer } = measured;
     const shares = sharesByIndex(candidates, measured);
     const scores = updates.map((update, index): StoredScore => {
@@ -154,13 +179,13 @@ export class UpdateScoring {
 
   /**
    * Asks a scorer to compute the figures, if there is one. If the scorer does not answer in time, or if a spot check
-   * shows a wrong figure, the coordinator computes all figures itself.
+   * shows a wrong figure, the coordinator computes all figures itself, or returns null if it may not do so.
    */
   async #measure(
     closed: ClosedRound,
     candidates: readonly Candidate[],
     late: readonly Sent[],
-  ): Promise<RoundFigures & { scorer: string | null }> {
+  ): Promise<(RoundFigures & { scorer: string | null }) | null> {
     const { context, scorers = null } = this.#deps;
     const { round, parent } = closed;
     const { log, randomBytes } = context.deps;
@@ -180,6 +205,7 @@ export class UpdateScoring {
         log.warn({ round, peer: scorer, error }, 'scorer-failed');
       }
     }
+    if (!this.#scoresItself(round)) return null;
     const measurer = new OwnMeasurer(parent, this.#deps);
     const measured = await new RoundMeasurement(closed, { context, measurer }).run(candidates, late);
     return { ...measured, scorer: null };

@@ -23,8 +23,19 @@ function scoreTrainer(sign = 1): ScoreTrainer {
   };
 }
 
-/** Runs a job without faults whose scores a node offers to compute. */
-async function runJob({ trainer, role }: { trainer: ScoreTrainer; role: Role }) {
+/**
+ * Runs a job without faults whose scores a node offers to compute.
+ * @param isSlow whether the coordinator is too slow to score. The node then joins after scoring has failed in round 1
+ */
+async function runJob({
+  trainer,
+  role,
+  isSlow = false,
+}: {
+  trainer: ScoreTrainer;
+  role: Role;
+  isSlow?: boolean;
+}) {
   const random = new SeededRandom(1);
   const clock = new VirtualClock(1_700_000_000_000);
   const network = new VirtualNetwork({ delayMs: [1, 20], loss: 0, duplicates: 0 }, { clock, random });
@@ -37,6 +48,7 @@ async function runJob({ trainer, role }: { trainer: ScoreTrainer; role: Role }) 
   const coordinator = new VirtualCoordinator(
     {
       ...{ toy, retention: { checkpoints: 0, rounds: 8 }, audits: false },
+      ...(isSlow && { evaluationMs: () => 20_000 }),
       onRows: (work, rows) => {
         own[work] += rows;
       },
@@ -57,16 +69,23 @@ async function runJob({ trainer, role }: { trainer: ScoreTrainer; role: Role }) 
   const nodes = Array.from({ length: NODES }, (_, i) => node(i + 1, { blunders: i === NODES - 1 ? 1 : 0 }));
   const invite = coordinator.invite(role);
   const scorer = node(NODES + 1, { scoreTrainer: trainer, options: { job: toy.job, invite } });
+  const eventsOf = () => coordinator.store.events.after(toy.job, 0, 100_000);
+  const failures = (): unknown[] => eventsOf().filter(({ type }) => type === 'scoring-failed');
+  if (isSlow) {
+    for (const one of nodes) one.start();
+    expect(await clock.run(() => failures().length > 0, 10 * 60_000)).toBe(true);
+  }
   scorer.start();
   await clock.run(() => scorer.swarmNode.view().context !== null, 60_000);
   await clock.run(() => false, 3_000);
-  for (const one of nodes) one.start();
+  if (!isSlow) for (const one of nodes) one.start();
   expect(await clock.run(() => coordinator.finished, 10 * 60_000)).toBe(true);
-  const events = coordinator.store.events.after(toy.job, 0, 100_000);
+  const events = eventsOf();
   const scored = events.flatMap((event) => (event.type === 'scored' ? [event] : []));
   return {
     scorer: scorer.peer,
     scorers: scored.map((event) => event.scorer ?? null),
+    failures: failures(),
     rows: scored.reduce((sum, { rows }) => sum + rows, 0),
     own: own.gradient + own.loss,
     beliefs: nodes.map(({ peer }) => coordinator.store.scores.ofPeer(toy.job, peer, 1)[0]!.belief),
@@ -86,6 +105,18 @@ test('a node of the operator computes the scores, and the coordinator only those
   expect(beliefs.at(-1)).toBe(0);
   for (const belief of beliefs.slice(0, -1)) expect(belief).toBeGreaterThan(0);
   expect(exact.some((figure) => figure !== null)).toBe(true);
+});
+
+test('the node is asked in the rounds in which a slow coordinator computes no scores itself', async () => {
+  const { scorer, scorers, failures, beliefs } = await runJob({
+    trainer: scoreTrainer(),
+    role: 'operator',
+    isSlow: true,
+  });
+  expect(failures).toMatchObject([{ round: 1 }]);
+  expect(scorers).toEqual(Array(ROUNDS - 1).fill(scorer));
+  expect(beliefs.at(-1)).toBe(0);
+  for (const belief of beliefs.slice(0, -1)) expect(belief).toBeGreaterThan(0);
 });
 
 test('a wrong figure is found, and the node is not asked again', async () => {

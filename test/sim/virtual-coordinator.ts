@@ -129,6 +129,11 @@ export interface VirtualCoordinatorOptions {
   readonly audits?: boolean;
   /** Path of the database file, for tests that back the database up. @default in memory */
   readonly storePath?: string;
+  /**
+   * Time of an evaluation by the default validator, in milliseconds. A gradient, a loss and an optimiser step each take
+   * a tenth of it. @default a random time from 20 to 300
+   */
+  readonly evaluationMs?: () => number;
   /** Called for the rows that the default validator works on for scores and audits. */
   readonly onRows?: (work: RowWork, rows: number) => void;
 }
@@ -163,8 +168,8 @@ export class VirtualCoordinator {
 
   start(): void {
     const { clock, network, random, log, onWrite } = this.#environment;
-    const { onRows } = this.#options;
-    const fake = { ms: () => random.between(20, 300), ...(onRows && { onRows }) };
+    const { onRows, evaluationMs = () => random.between(20, 300) } = this.#options;
+    const fake = { ms: evaluationMs, ...(onRows && { onRows }) };
     const process = { alive: true };
     const isAlive = (): boolean => process.alive;
     const own = clock.process(isAlive, () => this.wrongMs);

@@ -1,5 +1,9 @@
 import { expect, test } from 'vitest';
-import { scaleOf } from '../../../../coordinator/merge/scorers.ts';
+import { RANDOM_BATCHES } from '../../../../coordinator/merge/score-plan.ts';
+import { Scorers, scaleOf } from '../../../../coordinator/merge/scorers.ts';
+import { UpdateScoring } from '../../../../coordinator/merge/scoring.ts';
+import type { RpcRequest } from '../../../../protocol/rpc.ts';
+import { ToySwarm } from '../toy-swarm.ts';
 
 test('a node cannot widen the tolerance of the spot check with one huge answer', () => {
   const honest = [1, -2, 3, -1, 2];
@@ -8,4 +12,58 @@ test('a node cannot widen the tolerance of the spot check with one huge answer',
   // The figures of an update that is larger than the others are compared with themselves.
   expect(scaleOf(honest, [-40, 3])).toBe(40);
   expect(scaleOf([], [0.5])).toBe(0.5);
+});
+
+/** Closes round 1 of three nodes without scores, and scores it again with a limit on the coordinator's own device. */
+async function scoreAgain({ answers }: { answers: boolean }) {
+  let gradients = 0;
+  let isLost = true;
+  const swarm = new ToySwarm(['honest', 'honest', 'honest'], {
+    gradient: (adapter) => {
+      if (isLost) throw new Error('the device is lost');
+      gradients++;
+      return adapter.map(({ length }) => new Float32Array(length));
+    },
+  });
+  const head = await swarm.start();
+  const { world } = swarm;
+  const parent = world.run.record.checkpoint;
+  await swarm.play(head, 1);
+  isLost = false;
+  const scorers = new Scorers({ isReady: () => true });
+  scorers.note('scorer', true);
+  const asked: RpcRequest<'measure'>[] = [];
+  const request = async (_peer: string, _method: string, body: RpcRequest<'measure'>) => {
+    if (!answers) throw new Error('the scorer is gone');
+    asked.push(body);
+    return { figures: body.update === null && body.what === 'products' ? [] : body.batches.map(() => 0) };
+  };
+  const { context } = world.run;
+  const network = { ...context.deps.network, request } as typeof context.deps.network;
+  const scoring = new UpdateScoring(
+    { maxOwnParameters: 1 },
+    {
+      context: { ...context, deps: { ...context.deps, network } },
+      record: (write) => write(),
+      scorers,
+      onFallback: () => {},
+    },
+  );
+  const scores = await scoring.run(1, parent, world.store.updates.selected(world.toy.job, 1));
+  return { scores, asked, gradients, next: scorers.choose(2) };
+}
+
+test('a scorer computes the figures of an adapter that is too large for the coordinator', async () => {
+  const { scores, asked, gradients } = await scoreAgain({ answers: true });
+  expect(scores.map(({ figures }) => figures)).toEqual(Array(3).fill(expect.objectContaining({ effect: 0 })));
+  expect(asked.length).toBeGreaterThanOrEqual(RANDOM_BATCHES + 3);
+  // The coordinator computes only the gradients that check the figures of one update.
+  expect(gradients).toBe(2);
+});
+
+test('if the scorer of an adapter that is too large fails, nothing is scored', async () => {
+  const { scores, gradients, next } = await scoreAgain({ answers: false });
+  expect(scores).toMatchObject(Array(3).fill({ figures: null, share: null }));
+  expect(gradients).toBe(0);
+  expect(next).toBeNull();
 });
