@@ -6,8 +6,12 @@ import { MAX_PRIORITY } from '../protocol/limits.ts';
 import { type RunningSettings, runningSettingsSchema } from '../protocol/settings.ts';
 import { coordinatorError } from './errors.ts';
 
-/** A change that the operator asks for: settings of the rounds, or the priority. */
-export type JobChange = Partial<RunningSettings> & { readonly priority?: number };
+/** A change that the operator asks for: settings of the rounds, or settings that only the coordinator uses. */
+export type JobChange = Partial<RunningSettings> & {
+  readonly priority?: number;
+  /** Number n: every n-th checkpoint is evaluated on the tasks of the job. */
+  readonly tasksEvery?: number;
+};
 
 /** The settings that may change, by their keys in the job file. */
 const FIELDS = {
@@ -16,6 +20,7 @@ const FIELDS = {
   'rounds.minPeers': 'minPeers',
   'rounds.maxSeconds': 'maxSeconds',
   priority: 'priority',
+  'tasks.every': 'tasksEvery',
 } as const satisfies Record<string, keyof JobChange>;
 
 export type ChangeableKey = keyof typeof FIELDS;
@@ -40,7 +45,8 @@ const FIXED: Readonly<Record<string, string>> = {
   rounds: 'the nodes agreed to this setting when they joined, and witnesses repeat merges with it',
   acceptance: 'all checkpoints of a job pass the same check',
   admission: 'the invites of the job depend on this setting',
-  tasks: 'checkpoints are compared on the same tasks',
+  tasks:
+    'figures of other tasks, documents or metrics could not be compared with the figures of earlier checkpoints',
   samples: 'the samples of all checkpoints are continuations of the same prompts',
   seed: 'the first adapter and the order of the data depend on this setting',
 };
@@ -63,6 +69,8 @@ const NEXT: Readonly<Record<string, string>> = {
 
 /** The keys that every job file must have. They are added to a change, so that it can be checked like a job file. */
 const SKELETON = { name: 'job', base: 'base', data: { train: 'data' } };
+/** The key that the section `tasks` of a job file must have. It is added to a change of that section only. */
+const TASKS_SKELETON = { tasks: { files: 'tasks' } };
 
 /**
  * Checks the changes of a running job.
@@ -73,13 +81,19 @@ export function parseChange(
   job: string,
   { priority, ...changes }: Readonly<Record<string, unknown>>,
 ): JobChange {
-  // Tasks need files in a job file, so their keys cannot be checked without them.
-  const tasks = Object.keys(changes).find((key) => key.split('.')[0] === 'tasks');
-  if (tasks !== undefined) fieldOf(job, tasks);
-  parseJobSpec(setKeys(SKELETON, changes));
+  const hasTasks = Object.keys(changes).some((key) => key.split('.')[0] === 'tasks');
+  parseJobSpec(setKeys({ ...SKELETON, ...(hasTasks && TASKS_SKELETON) }, changes));
   const change: Record<string, unknown> = {};
   for (const [key, value] of Object.entries(changes)) change[fieldOf(job, key)] = value;
-  if (priority === undefined) return runningSettingsSchema.partial().parse(change);
+  const { tasksEvery, ...settings } = change;
+  return {
+    ...runningSettingsSchema.partial().parse(settings),
+    ...(tasksEvery !== undefined && { tasksEvery: tasksEvery as number }),
+    ...(priority !== undefined && { priority: parsePriority(priority) }),
+  };
+}
+
+function parsePriority(priority: unknown): number {
   const result = prioritySchema.safeParse(priority);
   if (!result.success) {
     throw coordinatorError(
@@ -88,7 +102,7 @@ export function parseChange(
       { key: 'priority' },
     );
   }
-  return { ...runningSettingsSchema.partial().parse(change), priority: result.data };
+  return result.data;
 }
 
 function fieldOf(job: string, key: string): keyof JobChange {
@@ -108,7 +122,7 @@ function fieldOf(job: string, key: string): keyof JobChange {
 }
 
 /** Returns the key of a setting in the job file. */
-export function keyOf(field: keyof JobChange): ChangeableKey {
+function keyOf(field: keyof JobChange): ChangeableKey {
   return CHANGEABLE_KEYS.find((key) => FIELDS[key] === field)!;
 }
 

@@ -17,6 +17,7 @@ import { RoundRecord } from './record/round-record.ts';
 import { requireKept } from './require-kept.ts';
 import { isEnding, isOver } from './round/job-phase.ts';
 import type { MachineEvent } from './round/state.ts';
+import type { JobTasks } from './store/store.ts';
 import { Ledger } from './trust/ledger.ts';
 
 type OperatorOrder =
@@ -136,14 +137,16 @@ export class JobRun {
   }
 
   /**
-   * Changes settings of the job. New settings apply from the next round that opens. A new priority applies at once.
+   * Changes settings of the job. New settings apply from the next round that opens. A new priority and a new
+   * `tasksEvery` apply at once.
    * @param change settings with new values
    * @throws SwarmError JOB_OVER, SETTING_INVALID
    */
-  change({ priority, ...values }: JobChange, { reason }: { reason: string }): void {
-    const { manifest, settings, place, deps } = this.context;
+  change({ priority, tasksEvery, ...values }: JobChange, { reason }: { reason: string }): void {
+    const { job, manifest, settings, place, deps } = this.context;
     const { state } = this.driver;
     this.#requireRunning();
+    const before = tasksEvery === undefined ? undefined : this.#requireTasks().every;
     const after = { ...settings.newest, ...values };
     const changes = changedValues(settings.newest, after);
     const least = state.committed + 1;
@@ -165,9 +168,26 @@ export class JobRun {
         outbox.event({ type: 'priority-changed', before: place.priority, after: priority });
         place.setPriority(priority);
       }
+      if (tasksEvery !== undefined && before !== undefined && tasksEvery !== before) {
+        outbox.event({ type: 'tasks-changed', key: 'tasks.every', before, after: tasksEvery, reason });
+        deps.store.tasks.setEvery(job, tasksEvery);
+      }
     };
     if (changes.length === 0) this.driver.transact(write);
     else this.driver.dispatch({ type: 'settings', settings: machineSettings(manifest, after) }, write);
+  }
+
+  /** Returns the tasks of the job. @throws SwarmError SETTING_INVALID if it has none */
+  #requireTasks(): JobTasks {
+    const { job, stored, deps } = this.context;
+    const tasks = deps.store.tasks.of(job);
+    if (tasks !== null) return tasks;
+    throw coordinatorError(
+      'SETTING_INVALID',
+      `tasks.every cannot be set, because job ${stored.name} has no tasks`,
+      { key: 'tasks.every' },
+      { next: 'create another job from a job file with the key tasks: "lora-swarm job create FILE"' },
+    );
   }
 
   /** Checks that the job has not ended, and does not end with the current round. @throws SwarmError JOB_OVER */

@@ -54,6 +54,8 @@ export type JobEventBody =
   /** A sweep of the job has ended without a winner. */
   | { type: 'sweep-failed'; sweep: string; reason: string }
   | { type: 'tasks-failed'; round: number; reason: string }
+  /** The operator changed how often checkpoints are evaluated on the tasks. */
+  | { type: 'tasks-changed'; key: 'tasks.every'; before: number; after: number; reason: string }
   /** A checkpoint continued the prompts of the job. The texts are not in the event, because they are large. */
   | { type: 'sampled'; round: number; seconds: number }
   | { type: 'samples-failed'; round: number; reason: string }

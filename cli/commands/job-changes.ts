@@ -30,7 +30,7 @@ export function registerJobChanges(add: (name: string, text: string) => Command,
     .argument('<job>', JOB_HELP)
     .argument(
       '<setting...>',
-      `setting to change, as KEY=VALUE; the keys are ${CHANGEABLE_KEYS.join(', ')}, as in a job file. A new priority applies immediately, and all other settings apply from the next round on`,
+      `setting to change, as KEY=VALUE; the keys are ${CHANGEABLE_KEYS.join(', ')}, as in a job file. New values of priority and tasks.every apply immediately, and all other settings apply from the next round on`,
     )
     .option('--reason <text>', 'reason for the change, which the history of the job shows')
     .action((id: string, settings: string[], options: CommonOptions & { reason?: string }) =>

@@ -15,7 +15,7 @@ import { baseFolder } from '../models/base-model.ts';
 import { homeOption, jsonOption, number, roundOrBest } from '../options/common.ts';
 import { printJson, printLines, printWarning } from '../print.ts';
 import { presetLines } from '../views/preset.ts';
-import { historyLines, jobLines, orderText, progressText } from '../views/status.ts';
+import { evaluationLines, historyLines, jobLines, orderText, progressText } from '../views/status.ts';
 import { afterOption, priorityOption, registerJobChanges } from './job-changes.ts';
 
 interface CommonOptions {
@@ -184,6 +184,7 @@ async function show(context: Context, id: string | undefined, options: CommonOpt
     const createdAt = new Date(detail.manifest.createdAt).toISOString();
     printLines(context, [
       ...jobLines(detail),
+      ...evaluationLines(detail),
       ...historyLines(detail),
       '',
       ...(await yamlLines({ ...detail.manifest, createdAt })),

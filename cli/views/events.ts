@@ -45,6 +45,8 @@ export class EventLines {
         return `! ${safeText(event.reason)}`;
       case 'tasks-failed':
         return `! round ${event.round}: the checkpoint was not evaluated on the tasks: ${safeText(event.reason)}`;
+      case 'tasks-changed':
+        return `${changeText([event])}${detail(event.reason)}`;
       case 'sampled':
         return null;
       case 'samples-failed':

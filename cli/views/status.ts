@@ -155,7 +155,16 @@ export function changeLines(before: JobDetail, after: JobDetail): string[] {
     .slice(before.settingsChanges.length)
     .map(({ fromRound, changes }) => `from round ${fromRound}: ${changeText(changes)}`);
   if (before.priority !== after.priority) lines.push(`priority ${before.priority} → ${after.priority}`);
+  const [every, newEvery] = [before.tasks?.every, after.tasks?.every];
+  if (every !== newEvery) lines.push(`tasks.every ${every} → ${newEvery}`);
   return lines.length === 0 ? ['nothing has changed: the job already has these settings'] : lines;
+}
+
+/** Returns a line that says how often a job's checkpoints are evaluated on its tasks; no line without tasks. */
+export function evaluationLines({ tasks }: JobDetail): string[] {
+  if (tasks === null) return [];
+  const which = tasks.every === 1 ? 'every checkpoint' : `every ${tasks.every} checkpoints, and the last one`;
+  return [`tasks       evaluated: ${which}`];
 }
 
 /** Returns a line for each change of a job's settings, oldest first. */

@@ -167,9 +167,10 @@ export class ApiClient {
   }
 
   /**
-   * Changes settings of a job while it runs. New settings apply from the next round that opens. A new priority applies
-   * at once.
-   * @param changes new values of training.learningRate, rounds.count, rounds.minPeers, rounds.maxSeconds or priority
+   * Changes settings of a job while it runs. New values of `priority` and `tasks.every` apply at once. The other settings
+   * apply from the next round that opens.
+   * @param changes new values of training.learningRate, rounds.count, rounds.minPeers, rounds.maxSeconds, priority or
+   *   tasks.every
    * @param reason reason for the change, which the nodes and the history of the job show
    * @throws SwarmError SETTING_FIXED, SETTING_INVALID, JOB_SPEC, JOB_OVER
    */

@@ -8,7 +8,13 @@ export interface WorkSource {
 }
 
 /** Events after which a job may have a checkpoint to work on. */
-const OCCASIONS: readonly JobEvent['type'][] = ['job-created', 'checkpoint', 'rolled-back', 'finished'];
+const OCCASIONS: readonly JobEvent['type'][] = [
+  'job-created',
+  'checkpoint',
+  'rolled-back',
+  'tasks-changed',
+  'finished',
+];
 
 /**
  * Runs background work on checkpoints while the rounds of the jobs go on. Only one piece of work runs at a time,

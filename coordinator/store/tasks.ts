@@ -1,7 +1,7 @@
 import type { FlatFigures } from '../../lora/evaluate/process/messages.ts';
 import type { ChosenMetric } from '../../lora/evaluate/tasks/chosen-metric.ts';
 import type { Database, Row } from '../../storage/database.ts';
-import { fromRow, insertInto } from './fields.ts';
+import { fromRow, insertInto, updateRows } from './fields.ts';
 
 /** Tasks on which the checkpoints of a job are evaluated. */
 export interface JobTasks {
@@ -39,6 +39,12 @@ export class TaskTable {
 
   set(job: string, tasks: JobTasks): void {
     insertInto(this.#db, 'job_tasks', { job, settings: JSON.stringify(tasks) });
+  }
+
+  /** Changes how often the checkpoints of a job that has tasks are evaluated. */
+  setEvery(job: string, every: number): void {
+    const settings = JSON.stringify({ ...this.of(job), every });
+    updateRows(this.#db, 'job_tasks', { job }, { settings });
   }
 
   /** Returns the tasks of a job; null if the job has none. */

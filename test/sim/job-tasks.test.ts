@@ -80,6 +80,28 @@ describe('the checkpoints of a job with tasks', () => {
     expect(bestCheckpoint(world.toy.job, world.store)?.round).toBe(5);
   });
 
+  test('are evaluated more often after a change, which a restart does not undo', async () => {
+    const world = await new World({ rounds: { minPeers: 1, count: 4 }, baseLoss: 1000 }).start();
+    world.store.tasks.set(world.toy.job, { ...TASKS, every: 3 });
+    const newest = (): number => world.run.record.checkpoint.checkpoint.round;
+    const peer = new ScriptedPeer(1, world);
+    await peer.work(
+      () => 0.01,
+      () => newest() >= 2,
+    );
+    await world.until(() => newest() >= 2, 'the second checkpoint');
+    const { started } = evaluator(world, (round) => round);
+    started.start();
+    await expect.poll(() => rounds(world)).toEqual([0]);
+    // The checkpoints of rounds 1 and 2 still have their weights. They are evaluated too.
+    world.run.change({ tasksEvery: 1 }, { reason: '' });
+    await expect.poll(() => rounds(world)).toEqual([0, 1, 2]);
+    await started.stop();
+    expect(() => world.kill()).toThrow();
+    await world.start();
+    expect(world.store.tasks.of(world.toy.job)).toEqual({ ...TASKS, every: 1 });
+  });
+
   test('are the best by the metric for the list of checkpoints and for a roll-back', async () => {
     const world = await new World({ rounds: { minPeers: 1, count: 9 }, baseLoss: 1000 }).start();
     const { job } = world.toy;

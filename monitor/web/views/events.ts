@@ -32,6 +32,7 @@ const GROUPS: readonly { title: string; types: readonly JobEvent['type'][] }[] =
       'settings-changed',
       'tasks-evaluated',
       'tasks-failed',
+      'tasks-changed',
       'sampled',
       'samples-failed',
       'priority-changed',

@@ -5,7 +5,9 @@ import { NodeProgress, nodeLines, updateLine } from '../../../cli/views/node.ts'
 import { NodeLines } from '../../../cli/views/node-news.ts';
 import { banLines, peerLines, presentLines, receiptLines } from '../../../cli/views/peers.ts';
 import {
+  changeLines,
   coordinatorLines,
+  evaluationLines,
   inviteLines,
   jobActivity,
   orderText,
@@ -103,6 +105,23 @@ describe('the status of a coordinator', () => {
       'lora-swarm job resume moby',
     );
     expectSafe(coordinatorLines(status([{ ...job, reason: EVIL }]), ''));
+  });
+});
+
+describe('a job with tasks', () => {
+  const every = (n: number): JobDetail =>
+    ({
+      ...job,
+      settingsChanges: [],
+      tasks: { every: n, metric: null, newest: null, best: null },
+    }) as unknown as JobDetail;
+
+  it('says how often its checkpoints are evaluated, and what a change of this does', () => {
+    expect(evaluationLines(every(1)).join()).toContain('every checkpoint');
+    expect(evaluationLines(every(5)).join()).toContain('every 5 checkpoints');
+    expect(evaluationLines({ ...every(1), tasks: null })).toEqual([]);
+    expect(changeLines(every(5), every(2))).toEqual(['tasks.every 5 → 2']);
+    expect(changeLines(every(5), every(5)).join()).toContain('nothing');
   });
 });
 
@@ -376,9 +395,11 @@ describe("a job's events", () => {
       lines.line(event({ type: 'evaluation-lighter', reason: EVIL })),
       lines.line(event({ type: 'scoring-failed', round: 1, reason: EVIL })),
       lines.line(event({ type: 'paused', reason: EVIL })),
+      lines.line(event({ type: 'tasks-changed', key: 'tasks.every', before: 5, after: 2, reason: EVIL })),
       lines.line(event({ type: 'banned', peer: PEER, cause: 'operator', reason: EVIL, until: null })),
     ].filter((line) => line !== null);
-    expect(shown).toHaveLength(8);
+    expect(shown).toHaveLength(9);
+    expect(shown[7]).toContain('tasks.every 5 → 2');
     expectSafe(shown);
     const back = { type: 'rolled-back', round: 3, to: 1, heldOutLoss: 4.5, lossBefore: 4.6, reason: EVIL };
     expect(lines.line(event(back))).toMatch(/\b3\b.*\b1\b.*4\.5000.*4\.6000/);

@@ -516,6 +516,9 @@ describe('the API', () => {
     expect(detail.newestChange).toEqual(detail.settingsChanges[0]);
     expect(await statusAndCode(await change({ 'lora.rank': 4 }))).toEqual([400, 'SETTING_FIXED']);
     expect(await statusAndCode(await change({ 'rounds.kount': 4 }))).toEqual([400, 'JOB_SPEC']);
+    expect(await statusAndCode(await change({ 'tasks.every': 4 }))).toEqual([400, 'SETTING_INVALID']);
+    world.store.tasks.set(detail.job, { files: ['/a.yaml'], every: 1, metric: null, limit: null });
+    expect((await json<JobDetail>(change({ 'tasks.every': 4 }))).tasks).toMatchObject({ every: 4 });
     world.run.operate({ type: 'stop', reason: '' });
     expect(await statusAndCode(await change({ priority: 1 }))).toEqual([409, 'JOB_OVER']);
   });

@@ -74,6 +74,20 @@ describe('a change of settings', () => {
     expect(events.at(-1)).toMatchObject({ type: 'priority-changed', before: 0, after: 7 });
   });
 
+  test('of how often the tasks are evaluated holds at once, and is not signed', async () => {
+    const world = await new World().start();
+    const { job } = world.toy;
+    expect(() => world.run.change({ tasksEvery: 2 }, REASON)).toThrow(withCode('SETTING_INVALID'));
+    const tasks = { files: ['/words.yaml'], every: 5, metric: null, limit: 9 };
+    world.store.tasks.set(job, tasks);
+    world.run.change({ tasksEvery: 2 }, REASON);
+    world.run.change({ tasksEvery: 2 }, REASON);
+    expect(world.store.tasks.of(job)).toEqual({ ...tasks, every: 2 });
+    expect(world.store.jobs.settings(job)).toEqual([]);
+    const events = world.store.events.after(job, 0, 100).filter(({ type }) => type === 'tasks-changed');
+    expect(events).toMatchObject([{ key: 'tasks.every', before: 5, after: 2, ...REASON }]);
+  });
+
   test('to the same values changes nothing', async () => {
     const world = await new World({ rounds: { count: 8 } }).start();
     world.run.change({ count: 8, priority: 0 }, REASON);
@@ -92,6 +106,7 @@ describe('a change of settings', () => {
 
   test('names the setting that is unknown, wrong or cannot change', () => {
     expect(parseChange('toy', { 'rounds.count': 3, priority: -1 })).toEqual({ count: 3, priority: -1 });
+    expect(parseChange('toy', { 'tasks.every': 2 })).toEqual({ tasksEvery: 2 });
     for (const [key, value, code] of [
       ['rounds.kount', 1, 'JOB_SPEC'],
       ['colour', 'red', 'JOB_SPEC'],
@@ -99,6 +114,9 @@ describe('a change of settings', () => {
       ['rounds.count', 0, 'JOB_SPEC'],
       ['training.learningRate', 'fast', 'JOB_SPEC'],
       ['priority', 1e6, 'SETTING_INVALID'],
+      ['tasks.every', 0, 'JOB_SPEC'],
+      ['tasks.evry', 2, 'JOB_SPEC'],
+      ['tasks', 5, 'JOB_SPEC'],
       ['lora.rank', 8, 'SETTING_FIXED'],
       ['rounds.localSteps', 8, 'SETTING_FIXED'],
     ] as const) {
