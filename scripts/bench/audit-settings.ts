@@ -34,6 +34,12 @@ export interface AuditSetting {
   readonly engine: 'onnx-cpu' | 'onnx-webgpu' | 'tfjs';
   readonly precision: Precision;
   readonly learningRate: number;
+  /** Dropout of nodes and coordinator. @default 0 */
+  readonly dropout?: number;
+  /** NEFTune's α of nodes and coordinator. @default 0 */
+  readonly neftuneAlpha?: number;
+  /** Micro-batch of the nodes. The coordinator computes a whole batch at once. @default BATCH */
+  readonly microBatch?: number;
 }
 
 const NANO: AuditSetting = {
@@ -60,6 +66,12 @@ export const SETTINGS: Readonly<Record<string, AuditSetting>> = {
   'nano, float16': { ...NANO, engine: 'onnx-webgpu', precision: 'float16' },
   'nano, rank 32': { ...NANO, rank: 32 },
   'nano, rate 3e-4': { ...NANO, learningRate: 3e-4 },
+  'nano, NEFTune 5': { ...NANO, neftuneAlpha: 5 },
+  'nano, dropout 0.1': { ...NANO, dropout: 0.1 },
+  'nano, dropout 0.4': { ...NANO, dropout: 0.4 },
+  'nano, dropout 0.1, micro-batch 2': { ...NANO, dropout: 0.1, microBatch: 2 },
+  'nano, dropout 0.4, micro-batch 2': { ...NANO, dropout: 0.4, microBatch: 2 },
+  'nano, NEFTune 5, micro-batch 2': { ...NANO, neftuneAlpha: 5, microBatch: 2 },
   llama: { ...NANO, base: 'llama' },
   'llama, rows of 32': { ...NANO, base: 'llama', length: 32 },
   'llama, 8 bits': { ...NANO, base: 'llama', bits: 8 },
@@ -77,15 +89,15 @@ export async function trainersOf(
   setting: AuditSetting,
   folder: string,
 ): Promise<{ nodes: Trainer; coordinator: Trainer; dispose: () => Promise<void> }> {
-  const { base, bits, engine } = setting;
+  const { base, bits, engine, microBatch = BATCH } = setting;
   const path =
     base === 'nano' ? nanoModel() : await writeRandomBase(join(folder, base.replaceAll(/\W+/g, '-')), base);
   const coordinator = await trainer(
     path,
-    { ...setting, bits: 32, engine: 'onnx-cpu', precision: 'float32' },
+    { ...setting, bits: 32, engine: 'onnx-cpu', precision: 'float32', microBatch: BATCH },
     folder,
   );
-  const isSame = bits === 32 && engine === 'onnx-cpu';
+  const isSame = bits === 32 && engine === 'onnx-cpu' && microBatch === BATCH;
   const nodes = isSame ? coordinator : await trainer(path, setting, folder);
   const dispose = async (): Promise<void> => {
     await coordinator.dispose();
@@ -96,12 +108,13 @@ export async function trainersOf(
 
 async function trainer(path: string, setting: AuditSetting, cacheDir: string): Promise<Trainer> {
   const { rank, bits, learningRate, engine: name, precision } = setting;
+  const { dropout = 0, neftuneAlpha = 0, microBatch = BATCH } = setting;
   const model = await openBase(path);
   const engine = await createEngine(name, { threads: 1 });
   const weights = await prepareWeights(model, cacheDir, { bits });
-  const training = { ...trainingOf(setting.length), learningRate };
+  const training = { ...trainingOf(setting.length), learningRate, neftuneAlpha, microBatch };
   const settings = {
-    lora: loraConfig({ rank, alpha: 2 * rank }),
+    lora: loraConfig({ rank, alpha: 2 * rank, dropout }),
     training,
     compute: { ...processorCompute(), precision },
   };

@@ -68,7 +68,8 @@ export async function* trainRounds(
     const train = async (node: { optimizer: AdamWState }, some: readonly Row[], made: number) => {
       trainer.setParameters(adapter);
       trainer.setOptimizerState(node.optimizer);
-      await trainer.train({ rows: some, steps: made });
+      // The random numbers of dropout and noise follow from the position, so that an audit can draw the same numbers.
+      await trainer.train({ rows: some, steps: made, position: { start: (round - 1) * steps, perStep: 1 } });
       node.optimizer = trainer.optimizerState();
       const after = trainer.parameters();
       return adapter.map((values, t) => values.map((value, i) => value - after[t]![i]!));
