@@ -11,6 +11,11 @@ export function printLines({ stdout }: Pick<Context, 'stdout'>, lines: Iterable<
   for (const line of lines) stdout.write(`${safeText(line, { maxCharacters: Number.POSITIVE_INFINITY })}\n`);
 }
 
+/** Number of columns that a line of stdout may have; unlimited if stdout is not a terminal. */
+export function terminalColumns({ stdout }: Pick<Context, 'stdout'>): number {
+  return stdout.isTTY ? stdout.columns - 1 : Number.POSITIVE_INFINITY;
+}
+
 /**
  * Prints lines as {@link printLines} does. In a terminal, lines that are too long break at spaces.
  * @param indent number of spaces before the continuation of a line
@@ -20,10 +25,11 @@ export function printWrapped(
   lines: Iterable<string>,
   indent: number,
 ): void {
-  const fitted = stdout.isTTY
-    ? [...lines].flatMap((line) => broken(line, { columns: stdout.columns - 1, indent }))
-    : lines;
-  printLines({ stdout }, fitted);
+  const columns = terminalColumns({ stdout });
+  printLines(
+    { stdout },
+    [...lines].flatMap((line) => broken(line, { columns, indent })),
+  );
 }
 
 function broken(line: string, { columns, indent }: { columns: number; indent: number }): string[] {

@@ -8,8 +8,8 @@ import { coordinatorApi } from '../daemon/connect.ts';
 import { cliError } from '../error-codes.ts';
 import { usageError } from '../errors.ts';
 import { homeOption, jsonOption, lifetime } from '../options/common.ts';
-import { printJson, printLines } from '../print.ts';
-import { banLines, peerLines, presentLines, receiptLines } from '../views/peers.ts';
+import { printJson, printLines, printWrapped, terminalColumns } from '../print.ts';
+import { banLines, MEANING_INDENT, peerLines, presentLines, receiptLines } from '../views/peers.ts';
 
 /**
  * Minimum number of characters from the end of a peer id that can select a peer. A shorter end often matches several
@@ -86,13 +86,15 @@ async function peers(context: Context, { home, why, json }: CommonOptions & { wh
   const [all, bans] = await Promise.all([api.peers(), api.bans()]);
   if (why === undefined) {
     if (json) printJson(context, { schemaVersion: 1, peers: all, bans });
-    else printLines(context, [...peerLines(all), ...banLines(bans)]);
+    else {
+      printLines(context, [...peerLines(all, terminalColumns(context)), ...banLines(bans)]);
+    }
     return;
   }
   const receipts = await api.receipts(choosePeer([...all, ...bans.map(unnamed)], why));
   const present = all.filter(({ peer }) => peer === receipts.peer);
   if (json) printJson(context, { schemaVersion: 1, ...receipts, present });
-  else printLines(context, [...presentLines(present), ...receiptLines(receipts)]);
+  else printWrapped(context, [...presentLines(present), ...receiptLines(receipts)], MEANING_INDENT);
 }
 
 async function ban(

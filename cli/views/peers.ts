@@ -4,6 +4,9 @@ import { shortPeer } from '../../protocol/ids.ts';
 import { SWARM } from '../command-name.ts';
 import { nodeName } from './events.ts';
 
+/** Number of spaces before the meaning of a receipt or strike. */
+export const MEANING_INDENT = 12;
+
 /** States of a node that has left or stopped sending heartbeats. */
 const GONE: readonly string[] = ['left', 'lost'];
 
@@ -12,55 +15,66 @@ const GONE: readonly string[] = ['left', 'lost'];
  * accepted updates and the number of all its updates. An update that the merge of its round left out does not count as
  * accepted. The column `belief` has the factor, from 0 to 1, by which the weight of the node's updates is multiplied. The
  * column `standing` says how far the coordinator trusts the person who answers for the node. The column `health` has the level
- * and the reason of a node that is not healthy.
+ * and the reason of a node that is not healthy. A narrow terminal shows fewer columns.
+ * @param columns maximum length of a line
  */
-export function peerLines(peers: readonly PeerView[]): string[] {
+export function peerLines(peers: readonly PeerView[], columns = Number.POSITIVE_INFINITY): string[] {
   if (peers.length === 0)
     return ['no node has joined yet', `next: on another machine, run ${SWARM} node - and paste the invite`];
   const here = peers.filter(({ state }) => !GONE.includes(state));
   const gone = peers.filter(({ state }) => GONE.includes(state));
-  return table([
-    [
-      'node',
-      'job',
-      'state',
-      'round',
-      'tokens/s',
-      'accepted',
-      'belief',
-      'standing',
-      'sent',
-      'round trip',
-      'last seen',
-      'last update',
-      'health',
-    ],
-    ...[...here, ...gone].map(peerRow),
-  ]);
+  const all = [...here, ...gone].map(peerFacts);
+  const shown = (Object.keys(all[0]!) as PeerColumn[]).filter((name) =>
+    all.some((facts) => facts[name] !== ''),
+  );
+  const lines = (): string[] => table([shown, ...all.map((facts) => shown.map((name) => facts[name]))]);
+  const hidden: PeerColumn[] = [];
+  for (const name of FIRST_HIDDEN) {
+    if (lines().every((line) => line.length <= columns)) break;
+    if (!shown.includes(name)) continue;
+    shown.splice(shown.indexOf(name), 1);
+    hidden.push(name);
+  }
+  if (hidden.length === 0) return lines();
+  return [...lines(), `not shown in this narrow terminal: ${hidden.join(', ')}`];
 }
 
-function peerRow(peer: PeerView): string[] {
+type PeerColumn = keyof ReturnType<typeof peerFacts>;
+/** Columns that a narrow terminal does not show; the first ones are left out first. */
+const FIRST_HIDDEN: readonly PeerColumn[] = [
+  'sent',
+  'last update',
+  'round trip',
+  'belief',
+  'tokens/s',
+  'last seen',
+  'accepted',
+  'standing',
+  'round',
+];
+
+function peerFacts(peer: PeerView) {
   const gone = GONE.includes(peer.state);
   const progress = peer.steps > 0 ? `${peer.round} (${peer.step}/${peer.steps})` : String(peer.round);
-  return [
-    nodeName(peer),
-    peer.jobName,
-    [
+  return {
+    node: nodeName(peer),
+    job: peer.jobName,
+    state: [
       peer.hold === null || gone ? peer.state : `no work (${peer.hold.reason})`,
       ...(peer.role === 'contributor' ? [] : [peer.role]),
       ...(gone || peer.connected ? [] : ['not connected']),
     ].join(', '),
-    gone ? '–' : progress,
-    formatCount(peer.tokensPerSecond),
-    `${peer.accepted}/${peer.accepted + peer.refused}`,
-    peer.score === null ? '–' : peer.score.belief.toFixed(2),
-    peer.standing,
-    gone ? '–' : formatBytes(peer.bytesSent),
-    peer.rttMs === null ? '–' : `${Math.round(peer.rttMs)} ms`,
-    `${formatDuration(peer.lastSeenSeconds)} ago`,
-    peer.last === null ? '' : peer.last.code,
-    peer.health.level === 'green' ? '' : `${peer.health.level}: ${safeText(peer.health.reason)}`,
-  ];
+    round: gone ? '–' : progress,
+    'tokens/s': formatCount(peer.tokensPerSecond),
+    accepted: `${peer.accepted}/${peer.accepted + peer.refused}`,
+    belief: peer.score === null ? '–' : peer.score.belief.toFixed(2),
+    standing: peer.standing,
+    sent: gone ? '–' : formatBytes(peer.bytesSent),
+    'round trip': peer.rttMs === null ? '–' : `${Math.round(peer.rttMs)} ms`,
+    'last seen': `${formatDuration(peer.lastSeenSeconds)} ago`,
+    'last update': peer.last === null ? '' : peer.last.code,
+    health: peer.health.level === 'green' ? '' : `${peer.health.level}: ${safeText(peer.health.reason)}`,
+  };
 }
 
 /** Returns lines about a node in each of its jobs at present: health with its reason, round trip, and last sign of life. */
@@ -126,7 +140,7 @@ function updateLines(receipt: PeerReceipts['receipts'][number]): string[] {
   const head = `${roundText(round)}  ${code.padEnd(14)}  ${new Date(at).toISOString()}`;
   // "merged" replaces the meaning of the code, which says that the update has not been merged yet.
   if (isMerged) return [`${head}  merged  ${safeText(detail)}`.trimEnd()];
-  return [`${head}  ${safeText(detail)}`.trimEnd(), `            ${meaning}`];
+  return [`${head}  ${safeText(detail)}`.trimEnd(), `${' '.repeat(MEANING_INDENT)}${meaning}`];
 }
 
 function scoreLines({ round, belief, share, effect, gain, exact }: PeerReceipts['scores'][number]): string[] {
@@ -172,7 +186,7 @@ function strikeLines(strike: PeerStrike, peer: string): string[] {
   ];
   return [
     `${roundText(round)}  ${kind.padEnd(14)}  ${new Date(at).toISOString()}  ${facts.join(', ')}`.trimEnd(),
-    `            ${meaning}`,
+    `${' '.repeat(MEANING_INDENT)}${meaning}`,
   ];
 }
 

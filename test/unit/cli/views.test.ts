@@ -234,6 +234,10 @@ describe('peers', () => {
     expect(peerLines([{ ...peer, role: 'observer' }])[1]).toContain('observer');
     expect(connected).not.toContain('contributor');
     expect(peerLines([]).join()).toContain('lora-swarm node');
+    const narrow = peerLines([peer, { ...peer, state: 'training' }], 100);
+    for (const line of narrow.slice(0, 3)) expect(line.length).toBeLessThan(100);
+    expect(narrow[3]).toContain('sent');
+    expect(narrow[1]).toContain('training');
     const ill = { ...peer, rttMs: 12.4, health: { level: 'red', reason: `stuck ${EVIL}` } } as const;
     for (const shown of [peerLines([ill]), presentLines([ill])]) {
       expectSafe(shown);
