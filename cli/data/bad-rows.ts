@@ -38,8 +38,19 @@ export function badRowLines({ reasons }: RowSummary): string[] {
   ]);
 }
 
-/** Returns one line that counts the samples that were cut, split or left out; no line if there are none. */
-export function tallyLines({ samples, truncated, dropped, split, untrained, heldOut }: RowTally): string[] {
+/**
+ * Returns a line that counts the samples that were cut, split or left out, and a line for each of the first ten samples
+ * without a supervised token. Returns no line if no sample was cut, split or left out.
+ */
+export function tallyLines({
+  samples,
+  truncated,
+  dropped,
+  split,
+  untrained,
+  untrainedRows,
+  heldOut,
+}: RowTally): string[] {
   const parts = [
     [truncated, 'cut to fit a row'],
     [split, 'split into several pieces'],
@@ -47,5 +58,9 @@ export function tallyLines({ samples, truncated, dropped, split, untrained, held
     [untrained, 'left out because no token counts in the loss'],
     [heldOut, 'left out because they are held-out samples'],
   ].flatMap(([count, what]) => (count === 0 ? [] : [`${formatCount(Number(count))} ${what}`]));
-  return parts.length === 0 ? [] : [`of ${countOf(samples, 'sample')}: ${parts.join(', ')}`];
+  if (parts.length === 0) return [];
+  return [
+    `of ${countOf(samples, 'sample')}: ${parts.join(', ')}`,
+    ...untrainedRows.map(({ origin, reason }) => `${origin.file}:${origin.row}: ${reason}`),
+  ];
 }

@@ -58,6 +58,7 @@ ${numberCards(inspection)}
 ${lengthSection(inspection.lengths)}
 ${badRows('Rows that cannot be used', inspection.read)}
 ${badRows('Held-out rows that cannot be used', inspection.heldOutRead)}
+${untrainedRows(inspection)}
 ${repeated(inspection)}
 ${sampleSection(inspection.samples)}`;
   return reportPage({ title, generator: GENERATOR, style: STYLE, facts, content });
@@ -119,6 +120,14 @@ function badRows(title: string, read: RowSummary | null): string {
     ),
   );
   return `<h2>${title}</h2><table><tr><th>code</th><th>rows with this code</th><th>row</th><th>reason</th></tr>${rows.join('')}</table>`;
+}
+
+function untrainedRows({ tally }: Inspection): string {
+  if (tally.untrained === 0) return '';
+  const rows = tally.untrainedRows.map(
+    ({ origin, reason }) => `<tr><td>${place(origin)}</td><td>${escapeHtml(reason)}</td></tr>`,
+  );
+  return `<h2>Samples without a trained token</h2><p>${formatCount(tally.untrained)} were left out. The table has the first ${rows.length}.</p><table><tr><th>row</th><th>reason</th></tr>${rows.join('')}</table>`;
 }
 
 function repeated({ duplicates, overlap }: Inspection): string {

@@ -98,6 +98,7 @@ function summaryLines(inspection: Inspection): string[] {
     ...readLines('rows read', read),
     ...(heldOutRead === null ? [] : readLines('held-out rows', heldOutRead)),
     `samples       ${formatCount(tally.samples)}${counts.length > 0 ? ` (${counts.join(', ')})` : ''}`,
+    ...untrainedLines(tally),
     `tokens        ${formatCount(tally.sampleTokens)} in samples, ${formatCount(tally.rowTokens)} in packed rows, ` +
       `${formatCount(tally.trainedTokens)} of them trained` +
       (tally.rowTokens > 0 ? ` (${formatPercent(tally.trainedTokens / tally.rowTokens)})` : ''),
@@ -118,6 +119,17 @@ function readLines(name: string, { rows, bad, reasons }: RowSummary): string[] {
         ({ origin, reason }) => `                ${safeText(`${origin.file}:${origin.row}: ${reason}`)}`,
       ),
     ]),
+  ];
+}
+
+function untrainedLines({ untrained, untrainedRows }: Inspection['tally']): string[] {
+  if (untrained === 0) return [];
+  const which = untrained > untrainedRows.length ? `, the first ${untrainedRows.length}:` : ':';
+  return [
+    `              ${formatCount(untrained)} without a trained token${which}`,
+    ...untrainedRows.map(
+      ({ origin, reason }) => `                ${safeText(`${origin.file}:${origin.row}: ${reason}`)}`,
+    ),
   ];
 }
 

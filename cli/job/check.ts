@@ -25,11 +25,12 @@ export async function checkJobSpec(context: Context, spec: JobSpec): Promise<Job
 /** Returns the result as YAML comments, so that the output of a dry run is a valid job file. */
 export function checkLines({ base, data, adapter, update, manifestBytes }: JobCheck): string[] {
   const { heldOut, read, tally } = data;
+  const lines = dataLines({ read, tally, heldOutPart: heldOut });
   return [
     `base      ${base.name}, ${formatCount(base.parameters)} parameters, ${formatBytes(base.bytes)}`,
     `training  ${countOf(data.rows, 'row')}, ${countOf(data.tokens, 'token')}, ${formatBytes(data.bytes)}`,
     `held out  ${countOf(heldOut.rows, 'row')}, ${countOf(heldOut.tokens, 'token')}`,
-    ...dataLines({ read, tally }).map((line) => `data      ${line}`),
+    ...lines.map((line) => `data      ${line}`),
     `adapter   ${formatCount(adapter.parameters)} parameters, ${formatBytes(adapter.bytes)}`,
     ...update.map(
       ({ preset, bytes }) => `update    at most ${formatBytes(bytes)} per node and round (${preset})`,

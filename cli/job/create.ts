@@ -91,15 +91,28 @@ export async function printCreated(
 }
 
 /**
- * Returns lines about the data of a job: how many rows cannot be used, with the first row of each reason, and
- * how many samples were cut or left out.
+ * Returns lines about the data of a job: how many rows cannot be used, with the first rows of each reason, and how many
+ * samples were cut or left out. The lines about the training data come before the lines about the held-out data.
  */
-export function dataLines({ read, tally }: JobDataReport): string[] {
-  const leftOut = badRowSummary(read);
+export function dataLines({ read, tally, heldOutPart }: JobDataReport): string[] {
+  const trained = readLines(read);
+  const lines = [...trained, ...sampleLines(tally)];
+  if (heldOutPart === null) return lines;
+  // If the held-out samples are a share of the training files, a row that cannot be read is in both reports.
+  const isNew = (line: string): boolean => !trained.includes(line);
+  const heldOut = badRowLines(heldOutPart.read).some(isNew) ? readLines(heldOutPart.read).filter(isNew) : [];
   return [
-    ...(leftOut === null ? [] : [`left out ${leftOut}`]),
-    ...badRowLines(read),
-    // Plain text is always split into rows, so the number of split samples says nothing.
-    ...tallyLines({ ...tally, split: 0 }),
+    ...lines,
+    ...[...heldOut, ...sampleLines(heldOutPart.tally)].map((line) => `held-out data: ${line}`),
   ];
+}
+
+function readLines(read: JobDataReport['read']): string[] {
+  const leftOut = badRowSummary(read);
+  return [...(leftOut === null ? [] : [`left out ${leftOut}`]), ...badRowLines(read)];
+}
+
+function sampleLines(tally: JobDataReport['tally']): string[] {
+  // Plain text is always split into rows, so the number of split samples says nothing.
+  return tallyLines({ ...tally, split: 0 });
 }

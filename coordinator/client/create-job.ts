@@ -26,6 +26,8 @@ export interface JobDataReport {
   read: RowSummary;
   /** Number of samples made from the usable records, and how these samples were packed. */
   tally: RowTally;
+  /** The same two fields for the held-out part of the data; null for a copy of a job, which keeps its held-out rows. */
+  heldOutPart: { read: RowSummary; tally: RowTally } | null;
 }
 
 /** Callbacks and signal for the creation of a job. */
@@ -124,7 +126,8 @@ async function readCreation(
   for await (const line of lines) {
     if (line.event === 'created') return { job: line.job, name: line.name, invite: line.invite };
     if (line.event === 'error') throw SwarmError.fromJSON(line);
-    if (line.event === 'data') onData?.({ read: line.read, tally: line.tally });
+    if (line.event === 'data')
+      onData?.({ read: line.read, tally: line.tally, heldOutPart: line.heldOutPart });
     else onProgress?.({ stage: line.stage, done: line.done, total: line.total });
   }
   throw coordinatorError('JOB_NOT_CREATED', 'the coordinator stopped before it created the job');

@@ -13,7 +13,7 @@ import type { CreateJobLine } from './create-job.ts';
 import { openJobBase } from './job-base.ts';
 import { describeJob } from './job-manifest.ts';
 import { readJobTasks } from './job-tasks.ts';
-import { packJobData } from './pack-data.ts';
+import { type PartCounts, packJobData } from './pack-data.ts';
 
 /** The figures of a job, measured on its base and data without creating the job. Sizes are in bytes. */
 export interface JobCheck {
@@ -24,7 +24,7 @@ export interface JobCheck {
     readonly tokens: number;
     /** Bytes of all data shards. A node fetches at most this number of bytes. */
     readonly bytes: number;
-    readonly heldOut: { readonly rows: number; readonly tokens: number };
+    readonly heldOut: { readonly rows: number; readonly tokens: number } & PartCounts;
     /**
      * Number of records in the training files, and number of unusable records. If too many are unusable, `checkJob`
      * throws DATA_BAD_ROWS instead.
@@ -101,7 +101,7 @@ export async function checkJob(
       rows: data.rows,
       tokens: data.tokens,
       bytes: data.shards.reduce((sum, { size }) => sum + size, 0),
-      heldOut: { rows: data.heldOut.rows, tokens: data.heldOut.tokens },
+      heldOut: { rows: data.heldOut.rows, tokens: data.heldOut.tokens, ...packed.heldOutPart! },
       read: packed.read,
       tally: packed.tally,
     },

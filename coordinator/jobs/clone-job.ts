@@ -44,7 +44,7 @@ export interface CloneDeps extends Pick<CoordinatorDeps, 'store' | 'clock'> {
    * Called after new training files have been packed. Not called if the copy keeps the training data of the
    * original job.
    */
-  readonly onData: (data: Pick<JobData, 'read' | 'tally'>) => void;
+  readonly onData: (data: Pick<JobData, 'read' | 'tally' | 'heldOutPart'>) => void;
   readonly signal: AbortSignal;
 }
 

@@ -23,16 +23,17 @@ import { inviteTo, newToken } from './invite.ts';
 import { importBase, openJobBase } from './job-base.ts';
 import { describeJob } from './job-manifest.ts';
 import { readJobTasks } from './job-tasks.ts';
-import { type JobData, packJobData } from './pack-data.ts';
+import { type JobData, type PartCounts, packJobData } from './pack-data.ts';
 
 /** One line of the answer to POST /v1/jobs: progress of the preparation, then the job or the error. */
 export type CreateJobLine =
   | { event: 'progress'; stage: 'base' | 'data' | 'adapter' | 'baseline'; done: number; total: number }
   /**
    * `read`: number of records in the training files, and how many are unusable. `tally`: how the samples of the usable
-   * records were packed.
+   * records were packed. `heldOutPart`: the same two fields for the held-out part of the data; null for a copy of a job,
+   * which keeps the held-out rows of the job.
    */
-  | { event: 'data'; read: RowSummary; tally: RowTally }
+  | { event: 'data'; read: RowSummary; tally: RowTally; heldOutPart: PartCounts | null }
   | { event: 'created'; job: string; name: string; invite: string }
   | ({ event: 'error' } & ErrorJson);
 
@@ -92,7 +93,8 @@ export class JobCreation {
       ...this.#deps,
       home: this.#home,
       onProgress: progressLines(onLine),
-      onData: ({ read, tally }: Pick<JobData, 'read' | 'tally'>) => onLine({ event: 'data', read, tally }),
+      onData: ({ read, tally, heldOutPart }: Pick<JobData, 'read' | 'tally' | 'heldOutPart'>) =>
+        onLine({ event: 'data', read, tally, heldOutPart }),
       signal,
     };
     await this.#record(
@@ -164,7 +166,7 @@ export class JobCreation {
     const base = await importBase(spec.base, { cacheDir, signal }, { blobs, scope }, (done, total) =>
       progress('base', done, total),
     );
-    const { data, heldOut, read, tally } = await packJobData(
+    const { data, heldOut, read, tally, heldOutPart } = await packJobData(
       {
         spec,
         tokenizer,
@@ -173,7 +175,7 @@ export class JobCreation {
       },
       { blobs: scope, clock },
     );
-    onLine({ event: 'data', read, tally });
+    onLine({ event: 'data', read, tally, heldOutPart });
     progress('adapter', 0, 1);
     const adapter =
       spec.start === null

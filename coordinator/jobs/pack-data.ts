@@ -15,6 +15,14 @@ import type { BlobStore } from '../../storage/blobs.ts';
 import { coordinatorError } from '../errors.ts';
 import { DataReader, storeShards } from './data-parts.ts';
 
+/** Counts of one part of a job's data. */
+export interface PartCounts {
+  /** Number of records in the files of the part, and number of records that could not be read or rendered. */
+  readonly read: RowSummary;
+  /** Counts of the samples that were packed, cut or left out. */
+  readonly tally: RowTally;
+}
+
 export interface JobData {
   /** The `data` entry of the manifest. It names the training shards, which are stored as blobs. */
   readonly data: Manifest['data'];
@@ -27,6 +35,8 @@ export interface JobData {
   readonly read: RowSummary;
   /** Counts of the training samples that were packed, cut or left out. */
   readonly tally: RowTally;
+  /** The same two fields for the held-out part of the data; null for a copy of a job, which keeps its held-out rows. */
+  readonly heldOutPart: PartCounts | null;
 }
 
 export interface JobDataOptions {
@@ -112,5 +122,6 @@ async function packRendered(
     heldOut: encoded,
     read: training.report.summary(),
     tally: training.tally,
+    heldOutPart: { read: checked.report.summary(), tally: checked.tally },
   };
 }

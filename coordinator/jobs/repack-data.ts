@@ -59,7 +59,7 @@ export async function repackTrainingData(
         heldOutRows: original.heldOut.rows,
       });
     }
-    return { data: { ...original, ...stored }, read: report.summary(), tally };
+    return { data: { ...original, ...stored }, read: report.summary(), tally, heldOutPart: null };
   } finally {
     await renderer.close();
   }

@@ -30,7 +30,7 @@ const KEPT_SETS = 8;
 const PARTIAL = '.partial-';
 const PARTIAL_LIFE_MS = 24 * 60 * 60 * 1000;
 /** Version of the cached rows. Raise it after a change to how files are read, rendered, tokenised or packed. */
-const VERSION = 4;
+const VERSION = 5;
 
 /** A part of the examples, such as the training part. */
 export interface ExamplePart {

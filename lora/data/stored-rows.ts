@@ -35,7 +35,10 @@ const indexSchema = z.strictObject({
     bad: count,
     reasons: z.array(z.object({ code: z.string(), count, rows: z.array(bad) })),
   }),
-  tally: z.record(z.string(), z.number()).transform((tally): RowTally => ({ ...newTally(), ...tally })),
+  tally: z
+    .object({ untrainedRows: z.array(z.object({ origin, reason: z.string() })) })
+    .catchall(z.number())
+    .transform((tally): RowTally => ({ ...newTally(), ...tally })),
 });
 type Index = z.output<typeof indexSchema>;
 

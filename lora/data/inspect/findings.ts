@@ -82,7 +82,7 @@ function* maskFindings({ tally }: InspectionCounts): Generator<Finding> {
       leftOut(tally) === tally.samples ? 'error' : 'warning',
       'UNTRAINED',
       `${countOf(tally.untrained, 'sample')} (${formatPercent(tally.untrained / tally.samples)}) without a trained token ` +
-        `${were(tally.untrained)} left out, such as a conversation without an answer or a sample that lost its answer when it was cut`,
+        `${were(tally.untrained)} left out${firstUntrained(tally)}`,
     );
   }
   if (tally.merged > 0) {
@@ -93,6 +93,10 @@ function* maskFindings({ tally }: InspectionCounts): Generator<Finding> {
       'end each prompt after a word, without a trailing space',
     );
   }
+}
+
+function firstUntrained({ untrainedRows: [first] }: InspectionCounts['tally']): string {
+  return first === undefined ? '' : `, first ${first.origin.file}:${first.origin.row}: ${first.reason}`;
 }
 
 function were(count: number): string {

@@ -111,7 +111,7 @@ async function count(options: CountOptions, renderer: Renderer): Promise<Inspect
     duplicates.add(example.origin, rendered);
     shown.add(sample);
     overlap?.addTraining(rendered);
-    drain(packer.add(example.kind, rendered));
+    drain(packer.add(example, rendered));
   }
   drain(packer.finish());
 

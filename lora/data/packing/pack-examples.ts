@@ -6,7 +6,7 @@ import { checkRowLength, IGNORED_LABEL, type Row } from '../row.ts';
 import { OnlinePacker } from './online-packer.ts';
 import type { PieceSet } from './piece-set.ts';
 import { cutSequence, type Piece } from './pieces.ts';
-import { newTally, type RowTally } from './tally.ts';
+import { NAMED_UNTRAINED, newTally, type RowTally } from './tally.ts';
 import { type Sample, type Truncation, truncate } from './truncation.ts';
 import { WindowPacker } from './window-packer.ts';
 
@@ -49,7 +49,7 @@ export async function* packExamples(
 ): AsyncGenerator<Row, void, undefined> {
   const packer = new SamplePacker(options, renderer);
   for await (const { example, rendered } of renderExamples(examples, renderer, options)) {
-    yield* packer.add(example.kind, rendered);
+    yield* packer.add(example, rendered);
   }
   options.report.finish();
   yield* packer.finish();
@@ -92,19 +92,23 @@ export class SamplePacker {
   }
 
   /** Adds a sample. Yields the rows that became full. */
-  *add(kind: Example['kind'], { ids, trained, merged }: Rendered): Generator<Row> {
+  *add(example: Example, { ids, trained, merged }: Rendered): Generator<Row> {
     const { tally } = this;
+    const { kind } = example;
     tally.samples++;
     tally.sampleTokens += ids.length;
     tally.longest = Math.max(tally.longest, ids.length);
     if (merged > 0) tally.merged++;
     if (!predicts(trained)) {
-      tally.untrained++;
+      this.#leaveOut(
+        example,
+        hasNoAnswer(example) ? 'has no answer of the assistant' : 'no token counts in the loss',
+      );
       return;
     }
     const { packing } = this.#options;
     const packer = this.#packers[packing === 'auto' ? (kind === 'text' ? 'wrapped' : 'bfd') : packing];
-    let pieces: Iterable<Piece> = this.#pieces(kind, { ids, trained });
+    let pieces: Iterable<Piece> = this.#pieces(example, { ids, trained });
     if (this.#heldOut) {
       const all = [...pieces];
       if (isHeldOut(all, this.#heldOut)) {
@@ -121,12 +125,12 @@ export class SamplePacker {
     for (const packer of Object.values(this.#packers)) yield* this.#count(packer.finish());
   }
 
-  *#pieces(kind: Example['kind'], sample: Sample): Generator<Piece> {
+  *#pieces(example: Example, sample: Sample): Generator<Piece> {
     const { tally } = this;
     const restart = this.#restart;
     const { sequenceLength: length, truncation } = this.#options;
     const limit = length + 1;
-    const mode = truncation === 'auto' ? (kind === 'text' ? 'split' : 'shorten') : truncation;
+    const mode = truncation === 'auto' ? (example.kind === 'text' ? 'split' : 'shorten') : truncation;
     if (mode === 'split') {
       if (sample.ids.length > limit) tally.split++;
       for (const piece of cutSequence(sample.ids, sample.trained, { length, restart })) {
@@ -136,10 +140,20 @@ export class SamplePacker {
     }
     const fitting = truncate(sample, limit, mode);
     if (fitting === null) tally.dropped++;
-    else if (!predicts(fitting.trained)) tally.untrained++;
-    else {
+    else if (!predicts(fitting.trained)) {
+      this.#leaveOut(example, `lost all its trained tokens when it was cut to ${limit} tokens`);
+    } else {
       if (fitting !== sample) tally.truncated++;
       yield* cutSequence(fitting.ids, fitting.trained, { length });
+    }
+  }
+
+  /** Counts a sample without a supervised token. With `turns`, a row can give several such samples, but is named once. */
+  #leaveOut({ origin }: Example, reason: string): void {
+    const { tally } = this;
+    tally.untrained++;
+    if (tally.untrainedRows.length < NAMED_UNTRAINED && tally.untrainedRows.at(-1)?.origin !== origin) {
+      tally.untrainedRows.push({ origin, reason });
     }
   }
 
@@ -156,6 +170,10 @@ export class SamplePacker {
 /** Returns whether any token contributes to the loss. The first token cannot, because no token comes before it. */
 function predicts(trained: Uint8Array): boolean {
   return trained.indexOf(1, 1) >= 0;
+}
+
+function hasNoAnswer(example: Example): boolean {
+  return example.kind === 'messages' && !example.messages.some(({ role }) => role === 'assistant');
 }
 
 /** Returns whether a sample is held out. It is held out if all of its pieces are pieces of held-out samples. */

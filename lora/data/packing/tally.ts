@@ -1,4 +1,8 @@
 import { countOf, formatCount } from '../../../common/text.ts';
+import type { Origin } from '../examples.ts';
+
+/** Maximum number of untrained samples that a tally names. All of them are counted. */
+export const NAMED_UNTRAINED = 10;
 
 /** Numbers of samples that were packed, cut or left out, and of the resulting rows and tokens. */
 export interface RowTally {
@@ -16,6 +20,8 @@ export interface RowTally {
   split: number;
   /** Number of samples that were left out because they have no supervised token. */
   untrained: number;
+  /** The first ten of these samples, each with the reason why it has no supervised token. */
+  untrainedRows: { origin: Origin; reason: string }[];
   /**
    * Number of training samples that were left out because they are also held-out samples. Only the copy of a
    * job (`lora-swarm job clone`) leaves such samples out.
@@ -42,6 +48,7 @@ export function newTally(): RowTally {
     dropped: 0,
     split: 0,
     untrained: 0,
+    untrainedRows: [],
     heldOut: 0,
     merged: 0,
     rows: 0,

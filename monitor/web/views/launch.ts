@@ -144,6 +144,7 @@ export function LaunchView() {
 
 function CheckFacts({ check }: { check: Check }) {
   const { base, data, adapter, update, manifestBytes, warnings } = check;
+  const untrained = [data, data.heldOut].flatMap(({ tally }) => tally.untrainedRows);
   return html`<dl class="facts">
     <dt>Base</dt>
     <dd>${base.name}, ${formatCount(base.parameters)} parameters, ${formatBytes(base.bytes)} to download per node</dd>
@@ -160,6 +161,11 @@ function CheckFacts({ check }: { check: Check }) {
           ({ origin, reason }) => html`<li>${origin.file}:${origin.row}: ${reason}</li>`,
         )}</ul></details>`,
     )}</dd>
+    ${
+      untrained.length > 0 &&
+      html`<dt>Left out, because no token counts in the loss</dt>
+        <dd><ul>${untrained.map(({ origin, reason }) => html`<li>${origin.file}:${origin.row}: ${reason}</li>`)}</ul></dd>`
+    }
     ${warnings.map(({ message, next }) => html`<dt>Warning</dt><dd><strong>${message}</strong>; ${next}</dd>`)}
     <dt>Largest update</dt>
     <dd>${update.map(({ preset, bytes }) => `${formatBytes(bytes)} (${preset})`).join(', ')}</dd>

@@ -56,7 +56,7 @@ describe('lora-swarm data inspect', () => {
       event: 'inspected',
       kinds: { messages: 62 },
       read: { rows: 62, bad: 0 },
-      tally: { samples: 62, untrained: 1 },
+      tally: { samples: 62, untrained: 1, untrainedRows: [{ origin: { row: 62 } }] },
       specialTokens: { endWithEos: 61, withoutBos: 0 },
       duplicates: { count: 1, named: [{ origin: { row: 61 }, first: { row: 5 } }] },
       overlap: { heldOut: 2, equal: 1 },
@@ -68,6 +68,9 @@ describe('lora-swarm data inspect', () => {
     expect(codes).toEqual(expect.arrayContaining(['UNTRAINED', 'DUPLICATES', 'OVERLAP']));
     const page = await readFile(join(dir, 'report.html'), 'utf8');
     expect(page).toContain('<span class="t"');
+    expect(page).toContain('train.jsonl:62</code>');
+    const terminal = await inspect('--data', 'train.jsonl', '--template', 'plain', '--samples', '0');
+    expect(terminal.out).toMatch(/^ +\S*train\.jsonl:62: /m);
   });
 
   it('prints plain text for a terminal', async () => {

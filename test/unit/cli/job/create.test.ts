@@ -1,5 +1,6 @@
 import { expect, it } from 'vitest';
-import { noteReach } from '../../../../cli/job/create.ts';
+import { dataLines, noteReach } from '../../../../cli/job/create.ts';
+import { newTally } from '../../../../lora/data/packing/tally.ts';
 import { encodeInvite } from '../../../../protocol/invite.ts';
 import { fakeContext } from '../../../utils/cli-context.ts';
 
@@ -15,4 +16,22 @@ it.each([
   expect(err().split('\n').length - 1).toBe(lines);
   expect(err().length).toBeLessThan(110);
   if (lines === 1) expect(err()).toContain('lora-swarm doctor --swarm');
+});
+
+it('names the left-out samples of both parts of the data, and each unreadable row once', () => {
+  const bad = { origin: { file: 'f', row: 1 }, code: 'ROW_NOT_JSON', reason: 'no object' };
+  const read = { rows: 9, bad: 1, reasons: [{ code: bad.code, count: 1, rows: [bad] }] };
+  const untrained = [{ origin: { file: 'f', row: 5 }, reason: 'no answer' }];
+  const lines = dataLines({
+    read,
+    tally: { ...newTally(), samples: 6 },
+    heldOutPart: {
+      read: { ...read, rows: 10 },
+      tally: { ...newTally(), samples: 2, untrained: 1, untrainedRows: untrained },
+    },
+  });
+  expect(lines.filter((line) => line.includes('f:1: '))).toHaveLength(1);
+  expect(lines.filter((line) => line.startsWith('held-out data: '))).toHaveLength(2);
+  expect(lines).toContainEqual(expect.stringMatching(/^held-out data: of 2 samples: 1 /));
+  expect(lines).toContainEqual(expect.stringMatching(/^held-out data: f:5: /));
 });

@@ -82,7 +82,10 @@ describe('rows that were left out', () => {
 
   it('are followed by a line about changed samples', () => {
     expect(tallyLines(newTally())).toEqual([]);
-    expect(tallyLines({ ...newTally(), samples: 9, truncated: 2, untrained: 1 })).toHaveLength(1);
+    const untrainedRows = [{ origin: { file: 'f', row: 7 }, reason: 'no answer' }];
+    const lines = tallyLines({ ...newTally(), samples: 9, truncated: 2, untrained: 1, untrainedRows });
+    expect(lines).toHaveLength(2);
+    expect(lines[1]).toMatch(/^f:7: /);
     expect(tallyLines({ ...newTally(), samples: 1, truncated: 1 })[0]).toMatch(/^of 1 sample:/);
   });
 });

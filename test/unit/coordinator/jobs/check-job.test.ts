@@ -53,6 +53,23 @@ describe('checkJob', () => {
     expect(found.manifestBytes).toBeGreaterThan(500);
   });
 
+  test('counts and names held-out samples without a trained token', async () => {
+    const rows = Array.from({ length: 4 }, (_, i) => ({ prompt: `${i}?`, completion: TINY_TEXT }));
+    const heldOut = join(folder, 'held.jsonl');
+    const silent = { messages: [{ role: 'user', content: 'Hello' }] };
+    const answered = { messages: [...silent.messages, { role: 'assistant', content: 'Yes' }] };
+    await writeFile(heldOut, [answered, silent].map((row) => JSON.stringify(row)).join('\n'));
+    const train = join(folder, 'train.jsonl');
+    await writeFile(train, rows.map((row) => JSON.stringify(row)).join('\n'));
+    const { data } = await check({ data: { train, heldOut, template: 'plain' } });
+    expect(data.heldOut.tally).toMatchObject({
+      samples: 2,
+      untrained: 1,
+      untrainedRows: [{ origin: { file: heldOut, row: 2 } }],
+    });
+    expect(data.tally.untrained).toBe(0);
+  });
+
   test('lists bad rows, and warns if every sample is cut', async () => {
     const messages = (role: string, answer: string) => ({
       messages: [

@@ -149,10 +149,25 @@ describe('rows of examples', () => {
       { report },
     );
     expect(tally).toMatchObject({ samples: 2, untrained: 1, rows: 1, trainedTokens: 1 });
+    expect(tally.untrainedRows).toEqual([
+      { origin: { file: 'data.jsonl', row: 1 }, reason: expect.stringContaining('no answer') },
+    ]);
     expect(report.summary()).toMatchObject({
       bad: 1,
       reasons: [{ code: 'ROW_TOKENS', count: 1, rows: [{ origin: { row: 2 } }] }],
     });
+  });
+
+  it('name at most ten untrained samples, each with its reason', async () => {
+    const words = TINY_TEXT.repeat(3);
+    const longPrompt: ExampleBody = { kind: 'completion', prompt: words, completion: 'It was' };
+    const silent: ExampleBody = { kind: 'tokens', ids: [1, 2], labels: [-100, -100] };
+    const { tally } = await pack([longPrompt, ...Array<ExampleBody>(11).fill(silent)], {
+      truncation: 'keep-start',
+    });
+    expect(tally.untrained).toBe(12);
+    expect(tally.untrainedRows.map(({ origin }) => origin.row)).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
+    expect(tally.untrainedRows[0]!.reason).toContain(`${LENGTH + 1} tokens`);
   });
 
   it('stop at the first bad row if none is allowed, and when the signal aborts', async () => {
