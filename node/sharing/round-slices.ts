@@ -69,7 +69,7 @@ export class RoundSlices {
       optimizer,
       steps,
       rows: rows.slice(this.#steps * this.#batchSize, (this.#steps + steps) * this.#batchSize),
-      ...(position && { position: { ...position, start: position.start + made * position.perStep } }),
+      ...(position && { position: { ...position, done: (position.done ?? 0) + made } }),
     };
   }
 
