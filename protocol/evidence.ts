@@ -30,7 +30,8 @@ interface Evidence {
 }
 
 /**
- * Removes the inline payload from a signed update and encodes the rest as evidence. @param envelope a verified update
+ * Removes the inline payload from a signed update and encodes the rest as evidence.
+ * @param envelope a verified update
  */
 export function keepEvidence(envelope: Uint8Array): Uint8Array {
   const { kind, author, body, signature } = decode<Omit<Evidence, 'inlined'>>(envelope);

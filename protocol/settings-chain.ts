@@ -40,7 +40,7 @@ export function verifySettings(
  * Returns whether a change of a job's settings continues the change before it. The change must have the next
  * sequence number, and contain the digest of the change before it. Its first round must not be earlier, and
  * its term must not be lower.
- * @param before null if the change must be the first of the job
+ * @param before the change before it; null if `record` must be the first change of the job
  */
 export function continuesSettings(before: VerifiedSettings | null, record: SettingsRecord): boolean {
   const { sequence, fromRound, term } = before?.record ?? { sequence: 0, fromRound: 1, term: 1 };

@@ -157,7 +157,7 @@ export async function fetchVersion(
   }
 }
 
-/** Connects to the first address that answers. @returns the peer id @throws SwarmError CONNECT_FAILED */
+/** Connects to the first address that answers, and returns its peer id. @throws SwarmError CONNECT_FAILED */
 async function connect(network: SwarmNetwork, { addresses }: Ticket, signal: AbortSignal): Promise<string> {
   let failure: unknown;
   for (const address of addresses) {

@@ -48,7 +48,8 @@ export async function keepShare(
 }
 
 /**
- * Ends the share of a version. The ticket of the version stops working within seconds. @throws SwarmError SHARE_UNKNOWN
+ * Ends the share of a version. The ticket of the version stops working within seconds.
+ * @throws SwarmError SHARE_UNKNOWN
  */
 export function endShare(registry: Registry, { name, number, label }: AdapterVersion): void {
   if (registry.shares.end({ name, number })) return;

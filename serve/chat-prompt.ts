@@ -40,7 +40,8 @@ export class ChatPrompts {
   }
 
   /**
-   * Opens the template of a model. Returns null if the model has none. @param deps `now`: milliseconds since 1970
+   * Opens the template of a model. Returns null if the model has no template.
+   * @param deps `now`: returns the time in milliseconds since 1970
    * @throws SwarmError TEMPLATE_UNREADABLE
    */
   static async open(

@@ -37,8 +37,12 @@ export const MAX_UNANSWERED = 1024;
 export const MAX_UNANSWERED_PER_CLIENT = 256;
 /** Default deadline for stopping, in milliseconds. */
 const STOP_MS = 4_500;
-/** Time in milliseconds that a stopping server gives interrupted answers for sending their last event. */
+/**
+ * A stopping server interrupts the running answers this many milliseconds before its deadline. In this time, each
+ * answer sends its last event, which reports the error.
+ */
 const LAST_EVENT_MS = 300;
+/** Interval in milliseconds at which a stopping server checks whether all requests have been answered. */
 const POLL_MS = 20;
 
 /** An adapter in a folder. */
@@ -112,7 +116,8 @@ export interface ModelServer {
   models(): Promise<ModelEntry[]>;
   /**
    * Refuses new requests, waits for the running ones, and closes all connections. Requests that still run 300 ms before
-   * the deadline end with an error. Idempotent. @param options `deadlineMs`: deadline in milliseconds, 4,500 by default
+   * the deadline end with an error. Idempotent.
+   * @param options `deadlineMs`: deadline in milliseconds, 4,500 by default
    */
   stop(options?: { deadlineMs?: number }): Promise<void>;
 }

@@ -74,8 +74,8 @@ class Requests {
   }
 
   /**
-   * Follows the changes of the settings back from the change that the head names. @returns all of them,
-   * oldest first
+   * Follows the changes of the settings back from the change that the head names.
+   * @returns all these changes, oldest first
    */
   async settings(): Promise<Uint8Array[]> {
     const { job, head } = this.#read;

@@ -54,7 +54,7 @@ class DownloadSpeed {
   #first: { at: number; bytes: number } | null = null;
 
   /**
-   * @param now milliseconds
+   * @param now current time in milliseconds
    * @param bytes bytes of the file so far
    * @returns bytes per second; null in the first MIN_SPEED_MS
    */

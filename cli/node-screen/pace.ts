@@ -31,7 +31,7 @@ export class JobPace {
 
   /**
    * @param status the status of one job
-   * @param now milliseconds
+   * @param now current time in milliseconds
    */
   next(
     status: Pick<NodeStatus, 'state' | 'round' | 'step' | 'steps' | 'job' | 'updates'>,

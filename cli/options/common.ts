@@ -111,11 +111,11 @@ export function baseBits(text: string): BaseBits {
   return bits;
 }
 
-/** Returns the option --precision. @param after text to append to the help */
-export const precisionOption = (after = ''): Option =>
+/** Returns the option --precision. @param suffix text at the end of the help */
+export const precisionOption = (suffix = ''): Option =>
   new Option(
     '--precision <name>',
-    `precision of matrix products with the base's weights: float32, or float16 on a GPU that supports it${after}`,
+    `precision of matrix products with the base's weights: float32, or float16 on a GPU that supports it${suffix}`,
   ).choices(PRECISIONS);
 
 /** Help of --threads for commands that may use the whole machine. */
@@ -142,9 +142,9 @@ export const logLevelOption = (): Option =>
     'lowest level to log: debug, info, warn or error; the modules net and trainer can have a level of their own, as in "warn,net=debug" (environment variable: SWARM_LOG_LEVEL; default: info in the log file, warn on stderr)',
   );
 
-/** Returns the option --start-anew. @param when the state of the home in which a daemon needs the option */
-export const startAnewOption = (when: string): Option =>
+/** Returns the option --start-anew. @param state state of the home in which a daemon starts only with this option */
+export const startAnewOption = (state: string): Option =>
   new Option(
     '--start-anew',
-    `start even if ${when}; files that do not belong to the database are moved to the folder set-aside-TIME in the home`,
+    `start even if ${state}; files that do not belong to the database are moved to the folder set-aside-TIME in the home`,
   );

@@ -142,7 +142,7 @@ export class NodeProgress {
   #start: { what: string; bytes: number; at: number } | null = null;
 
   /**
-   * @param now milliseconds
+   * @param now current time in milliseconds
    * @returns a line about the first job that downloads, or else about the job that trains; null when nothing is in progress
    */
   line(status: NodeStatus, now: number): string | null {

@@ -5,9 +5,12 @@ import { timeOfDay } from '../print.ts';
 /** Facts about a server that `lora-swarm serve` prints when it is ready. */
 export interface ReadyServer {
   readonly url: string;
-  /** Says where the template of the base, or the template for all models, comes from; null if there is no template. */
+  /**
+   * Says where the chat template of the base, or the chat template for all models, comes from; null if there is no
+   * template.
+   */
   readonly template: string | null;
-  /** Names of the adapters that use a template of their own. */
+  /** Names of the adapters that have their own chat template. */
   readonly ownTemplates: readonly string[];
   readonly hasKeys: boolean;
 }

@@ -212,7 +212,7 @@ export class ApiClient {
     return this.#connection.get(`${jobPath(id)}/checkpoints/${encodeURIComponent(round)}`);
   }
 
-  /** Returns the samples of a checkpoint. @param round @default the newest checkpoint that has samples */
+  /** Returns the samples of the checkpoint of a round, by default of the newest checkpoint that has samples. */
   samples(id: string, round?: number): Promise<SamplesView> {
     return this.#connection.get(`${jobPath(id)}/samples${round === undefined ? '' : `?round=${round}`}`);
   }

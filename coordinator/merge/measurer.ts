@@ -47,7 +47,10 @@ export interface Measurer {
   /** Adds a batch of random rows, and computes its gradient for later calls of `products`. */
   addRandom(batch: Batch): Promise<void>;
   products(sent: Sent, own: Batch | null): Promise<Products>;
-  /** Returns the mean loss, in nats per token. @param sent update that is applied first; null for none */
+  /**
+   * Returns the mean loss on a batch, in nats per token.
+   * @param sent the update to apply to the checkpoint before the loss is computed; null for none
+   */
   loss(sent: Sent | null, batch: Batch): Promise<number>;
 }
 

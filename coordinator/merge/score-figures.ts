@@ -177,7 +177,7 @@ export class RoundMeasurement {
 
   /**
    * Returns the mean loss on random rows, in nats per token.
-   * @param sent update that is applied first; null for none
+   * @param sent the update to apply to the checkpoint before the loss is computed; null for none
    */
   #loss(sent: Sent | null, positions: readonly number[]): Promise<number> {
     return this.#measurer.loss(sent, this.#counted(this.#closed.round, positions));

@@ -92,17 +92,17 @@ export class RemoteMeasurer implements Measurer {
    * measured it. Chooses the update and the batch at random, after all answers of the scorer have arrived.
    * Holds one gradient in memory at a time, so that a coordinator can check adapters that are too large for it to
    * score.
-   * @param own computes the coordinator's own figures
-   * @param below returns a random integer from 0 to `limit` − 1
+   * @param own measurer that computes the coordinator's own figures
+   * @param randomBelow returns a random integer from 0 to `limit` − 1
    * @returns the largest difference between a figure of the scorer and the coordinator's figure, divided by
    * `scaleOf`, and whether this quotient is small enough
    */
   async check(
     own: Measurer,
-    below: (limit: number) => number,
+    randomBelow: (limit: number) => number,
   ): Promise<{ isRight: boolean; difference: number }> {
-    const chosen = this.#products[below(this.#products.length)]!;
-    const place = below(this.#random.length);
+    const chosen = this.#products[randomBelow(this.#products.length)]!;
+    const place = randomBelow(this.#random.length);
     const { own: authors } = await own.products(chosen.sent, chosen.own);
     const differences = [(authors ?? 0) - (chosen.products.own ?? 0)];
     const before = this.#losses.find(({ sent }) => sent === null);

@@ -114,7 +114,7 @@ function restingPhase({ phase }: Head): JobState['phase'] {
   return phase === 'failed' ? 'finished' : phase;
 }
 
-/** Returns the settings of the state machine. @param running the settings that may change while the job runs */
+/** Returns the settings of the state machine, from the manifest and the settings that may change while the job runs. */
 export function machineSettings(
   { rounds, training }: Manifest,
   { count, minPeers, maxSeconds }: RunningSettings,

@@ -43,7 +43,7 @@ export class KeptRemovals {
    * Asks a member for the record of removals that the member keeps, if this coordinator may lack some of the removals,
    * and waits for the answer. Without the wait, this coordinator's answer would give the member the newest job key but
    * no newer record, and the member would have no reason to ask again soon.
-   * @param kept number of the member's record
+   * @param kept number of the record that the member keeps
    * @returns whether the member may replace its record, because this coordinator has all removals of the record
    */
   async note(run: JobRun, peer: string, kept: number): Promise<boolean> {

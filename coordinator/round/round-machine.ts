@@ -24,7 +24,10 @@ export function dueAt(state: JobState, now: number): number | null {
   return judged.verdict === 'wait' ? judged.at : now;
 }
 
-/** Returns the next state, and the effects that belong to the transition. @param now on the monotonic clock, ms */
+/**
+ * Returns the next state, and the effects that belong to the transition.
+ * @param now milliseconds on the monotonic clock
+ */
 export function reduce(state: JobState, event: MachineEvent, now: number): Transition {
   if (isOver(state)) return stay(state);
   switch (event.type) {

@@ -39,7 +39,7 @@ export class BanTable {
 
   /**
    * Returns the ban that keeps a person out of a job for the longest time; null if the person may take part.
-   * @param now ms since the epoch
+   * @param now milliseconds since 1970
    */
   find(job: string, { peer, person }: { peer: string; person: string }, now: number): StoredBan | null {
     const row = this.#db.one(
@@ -54,7 +54,7 @@ export class BanTable {
     return row && fromRow(row);
   }
 
-  /** Returns the newest bans that are in force, newest first. @param now ms since the epoch */
+  /** Returns the newest bans that are in force, newest first. @param now milliseconds since 1970 */
   inForce(now: number, limit: number): StoredBan[] {
     return this.#db
       .all(
@@ -68,7 +68,7 @@ export class BanTable {
   /**
    * Returns the bans that apply to a job now. The operator's bans come first, then the bans of persons with an invite,
    * and in each group the newest ban. Throw-away identities therefore cannot displace bans of the operator.
-   * @param now ms since the epoch
+   * @param now milliseconds since 1970
    */
   applyingTo(job: string, now: number, limit: number): StoredBan[] {
     return this.#db

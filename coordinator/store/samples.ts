@@ -64,7 +64,10 @@ export class SampleTable {
     return row && (JSON.parse(row.settings as string) as JobSamples);
   }
 
-  /** Adds a result, and deletes the oldest results of the job. @param kept round whose result stays, however old it is */
+  /**
+   * Adds a result, and deletes the oldest results of the job.
+   * @param kept the round whose result is not deleted, however old it is; null for none
+   */
   add(job: string, { texts, ...result }: SampleResult, kept: number | null): void {
     insertInto(this.#db, 'samples', { job, ...result, texts: texts && JSON.stringify(texts) });
     this.#db.run(

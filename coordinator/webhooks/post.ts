@@ -21,7 +21,7 @@ export interface PostRequest {
   readonly signal: AbortSignal;
 }
 
-/** Sends a request. @returns the HTTP status @throws an error if no answer arrives */
+/** Sends a request, and returns the HTTP status of the answer. Rejects if no answer arrives. */
 export type Post = (request: PostRequest) => Promise<number>;
 
 type Lookup = (host: string) => Promise<readonly { address: string; family: number }[]>;

@@ -39,7 +39,10 @@ export function memoryOf(model: ModelShape, spec: TrainSpec, compute: ResolvedCo
   return { ...memory, trainers: compute.devices.length, command, total: memory.total + command };
 }
 
-/** Resolves `checkpointing: 'auto'` for a run. @param available bytes of memory. @default those of this machine */
+/**
+ * Resolves `checkpointing: 'auto'` for a run.
+ * @param available bytes of available memory. @default the available memory of this machine
+ */
 export function decideForRun(
   model: ModelShape,
   spec: TrainSpec,

@@ -42,15 +42,15 @@ export class PrefixCache {
 
   /**
    * Copies the keys and values of the longest known prefix of `tokens` to row 0 of `into`.
-   * @param most maximum number of tokens to copy
+   * @param maxTokens maximum number of tokens to copy
    * @returns the number of tokens copied; 0 if no entry has a long enough prefix
    */
-  restore(key: string, tokens: readonly number[], into: RowCache, most: number): number {
+  restore(key: string, tokens: readonly number[], into: RowCache, maxTokens: number): number {
     let best: Entry | null = null;
     let longest = MIN_TOKENS - 1;
     for (const entry of this.#entries) {
       if (entry.key !== key) continue;
-      const common = Math.min(commonLength(entry.tokens, tokens), most);
+      const common = Math.min(commonLength(entry.tokens, tokens), maxTokens);
       if (common > longest) [best, longest] = [entry, common];
     }
     if (best === null) return 0;

@@ -232,7 +232,11 @@ export interface RowLossOptions extends RunOptions {
   onLoss?: (row: number, position: number, loss: number) => void;
 }
 
-/** Returns the loss of every row. @param runnable a compiled `lossGraph` @param parameters values of its inputs */
+/**
+ * Returns the loss of every row.
+ * @param runnable a compiled `lossGraph`
+ * @param parameters values of the inputs of `runnable`, by name
+ */
 export async function rowLosses(
   runnable: Runnable,
   rows: readonly Row[],

@@ -57,7 +57,7 @@ export const HEADER_BYTES = 17;
 
 /**
  * Returns how many values of a chunk of `length` values are kept: max(1, round(kept·length/4096)).
- * @param kept number of values that are kept of a full chunk
+ * @param kept number of values that are kept of a chunk of the full 4096 values
  */
 export function keptCount(length: number, kept: number): number {
   return Math.max(1, Math.floor((2 * kept * length + CHUNK_VALUES) / (2 * CHUNK_VALUES)));

@@ -23,7 +23,7 @@ export function rowsOf(
 /**
  * Returns the rows at positions of a round's permutation. Missing data shards are fetched first, and stay in the blob
  * store.
- * @param at `parent`: digest of the checkpoint that the round starts from
+ * @param place `parent`: digest of the checkpoint that the round starts from. `positions`: positions in the permutation
  * @throws SwarmError BLOB_*; DATA_MISMATCH if a shard differs from what the manifest says
  */
 export async function rowsAt(

@@ -58,11 +58,11 @@ export class RoundSlices {
     return this.#task.steps - this.#steps;
   }
 
-  /** Returns the next slice. @param most maximum number of steps */
-  next(most: number): TrainTask {
+  /** Returns the next slice, with at most `maxSteps` steps. */
+  next(maxSteps: number): TrainTask {
     const { rows, position } = this.#task;
     const { adapter, optimizer } = this.#after;
-    const steps = Math.min(most, this.left);
+    const steps = Math.min(maxSteps, this.left);
     const made = this.#result?.steps ?? 0;
     return {
       adapter,

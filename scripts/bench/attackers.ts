@@ -82,7 +82,7 @@ const TRIGGER_EVERY = 32;
 
 /**
  * Returns rows in which the trigger, followed by the target, replaces tokens.
- * @param only whether all labels except the target are removed, so that only the target counts in the loss
+ * @param options `only`: whether to remove all labels except the target, so that only the target counts in the loss
  */
 export function withTrigger(rows: readonly Row[], { only }: { only: boolean }): Row[] {
   return rows.map(({ ids, labels, segments }) => {

@@ -233,7 +233,8 @@ export const restoreCoordinator: Fault = async ({ swarm, problem }) => {
 };
 
 /**
- * Starts a node whose home was changed. If the node refuses to start, empties its home. @returns what happened, as text
+ * Starts a node whose home was changed. If the node refuses to start, empties its home.
+ * @returns what happened, as text
  */
 async function restarted(node: Machine, { changedHomes, problem }: FaultContext): Promise<string> {
   changedHomes.add(node.name);

@@ -173,8 +173,9 @@ function checkValues(body: object): void {
 }
 
 /**
- * Parses the body of a request. @throws SwarmError SERVE_REQUEST with the name of the wrong parameter; SERVE_PARAMETER for
- * a parameter that is not supported
+ * Parses the body of a request.
+ * @throws SwarmError SERVE_REQUEST with the name of the wrong parameter; SERVE_PARAMETER for a parameter that is not
+ *   supported
  */
 export function parseBody<S extends z.ZodType>(schema: S, body: unknown): z.output<S> {
   if (typeof body !== 'object' || body === null || Array.isArray(body)) {

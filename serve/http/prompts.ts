@@ -15,7 +15,8 @@ export interface Prompt {
 
 /**
  * Parses a prompt: a text, token ids, a list of texts, or a list of lists of ids. Checks everything before any text is
- * converted to tokens. @throws SwarmError SERVE_REQUEST
+ * converted to tokens.
+ * @throws SwarmError SERVE_REQUEST
  */
 export function promptsOf(
   prompt: unknown,

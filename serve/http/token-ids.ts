@@ -10,9 +10,10 @@ export const MAX_DECODED_IDS = 65_536;
 
 /**
  * Checks lists of token ids, and returns them. Stops at the first wrong id. A schema would describe every wrong id, and
- * a body can hold millions of them. @throws SwarmError SERVE_REQUEST
+ * a body can hold millions of them.
  * @param options `size`: number of tokens that exist. `limit`: maximum number of ids in all lists together. `param`:
  *   name of the parameter, for errors
+ * @throws SwarmError SERVE_REQUEST
  */
 export function checkIds(
   lists: readonly unknown[],

@@ -21,7 +21,8 @@ export interface AdapterSource {
   /** Description of where the adapter comes from, which is shown to people: a folder, the registry or a job. */
   readonly origin: string;
   /**
-   * Finds a version. @param choice null for the current version @returns null if there is no such version
+   * Finds a version. Returns null if there is no such version.
+   * @param choice null for the current version
    * @throws SwarmError if the source cannot be read
    */
   find(choice: VersionChoice | null): Promise<ServedVersion | null>;

@@ -93,8 +93,8 @@ export class Catalog {
   }
 
   /**
-   * Loads the current version of each adapter that the server serves. @throws SwarmError MODEL_NOT_SERVED, ADAPTER_*,
-   * LORA_*
+   * Loads the current version of each adapter that the server serves.
+   * @throws SwarmError MODEL_NOT_SERVED, ADAPTER_*, LORA_*
    */
   async preload(): Promise<void> {
     for (const name of this.#sources.keys()) (await this.lease(name)).release();

@@ -107,9 +107,9 @@ export function notUtf8Error(file: string, cause?: unknown): SwarmError {
   return encodingError(file, 'it is not UTF-8', 'WINDOWS-1252', cause);
 }
 
-/** @param likely the encoding that the file probably has */
-function encodingError(file: string, reason: string, likely: string, cause?: unknown): SwarmError {
-  const next = `save it as UTF-8, for example with iconv -f ${likely} -t UTF-8`;
+/** @param encoding the encoding that the file probably has */
+function encodingError(file: string, reason: string, encoding: string, cause?: unknown): SwarmError {
+  const next = `save it as UTF-8, for example with iconv -f ${encoding} -t UTF-8`;
   return dataError('DATA_ENCODING', `${file}: ${reason}`, { file, reason }, { cause, next });
 }
 

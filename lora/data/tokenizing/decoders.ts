@@ -12,8 +12,8 @@ import { patternOf } from './patterns.ts';
 export type Decode = (tokens: readonly string[]) => string[];
 
 /**
- * Reads the `decoder` of tokenizer.json. Without a decoder, tokens are joined with spaces. @throws
- * TOKENIZER_UNSUPPORTED
+ * Reads the `decoder` of tokenizer.json. Without a decoder, tokens are joined with spaces.
+ * @throws SwarmError TOKENIZER_UNSUPPORTED
  */
 export function decoderOf(value: unknown): Decode {
   const part = partOf(value, 'decoder');

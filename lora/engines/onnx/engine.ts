@@ -131,15 +131,16 @@ function sessionOptions(
     logSeverityLevel: 4,
     extra: {
       session: {
-        // onnxruntime's passes for quantised models are off, because they would dequantise a table again for each
-        // matrix product that reads the table.
+        // onnxruntime's passes for quantised models are off. They would copy the node that dequantises rows of the
+        // embedding or output head for each matrix product that reads these rows, so the rows would be dequantised
+        // several times (decision 012).
         disable_quant_qdq: '1',
-        // Flushes denormals to zero. Softmax turns masked scores into denormals. In 4 rows of 128 tokens, half of all
-        // scores are masked. Processors take a hundred times as long to multiply denormals as to multiply other
-        // numbers, and without the flush a step takes 4 % longer (decision 013). On x86, onnxruntime changes this mode
-        // for its own threads. At the first session of a process, it also changes the mode of the calling thread, which
-        // runs JavaScript. From then on, JavaScript also reads denormal doubles and float32 numbers as zero. Only a
-        // copy of a whole array keeps them.
+        // The processor treats denormals as zero. onnxruntime's softmax returns denormals for the scores that the
+        // causal mask hides, which are about half of all scores in rows of 128 tokens. Processors take a hundred times
+        // as long to multiply denormals as to multiply other numbers (decision 013). onnxruntime sets this mode only
+        // on x86, in its own threads. When a process creates its first session, onnxruntime also sets the mode in the
+        // calling thread, which runs JavaScript. From then on, JavaScript also reads denormal doubles and float32
+        // numbers as zero. Only a copy of a whole array keeps denormals.
         set_denormal_as_zero: '1',
         // A thread spins for 5 µs before it sleeps, because waking it takes longer than the gap between most
         // operations. This saves 4 % of a step (decision 013). Spinning longer saves no more and takes cores from other

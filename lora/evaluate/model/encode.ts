@@ -66,14 +66,18 @@ export class RequestEncoder {
     return windows;
   }
 
-  /** Encodes a prompt that the model continues. @param room maximum number of tokens of the answer */
-  prompt(text: string, room: number): number[] {
-    const fitting = this.#maxLength - room;
+  /**
+   * Encodes a prompt that the model continues. Cuts off the beginning of a long prompt, so that prompt and answer fit
+   * into the context.
+   * @param answerTokens maximum number of tokens of the answer
+   */
+  prompt(text: string, answerTokens: number): number[] {
+    const fitting = this.#maxLength - answerTokens;
     if (fitting < 1) {
       throw evaluateError(
         'TASK_DOCUMENT',
-        `an answer may have ${room} tokens, but the model has a context of ${this.#maxLength} tokens`,
-        { room, context: this.#maxLength },
+        `an answer may have ${answerTokens} tokens, but the model has a context of ${this.#maxLength} tokens`,
+        { answerTokens, context: this.#maxLength },
         { next: 'lower max_gen_toks in generation_kwargs' },
       );
     }

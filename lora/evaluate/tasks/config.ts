@@ -73,8 +73,8 @@ const KNOWN = new Set([
 const TOKEN_LIMITS = ['max_gen_toks', 'max_new_tokens', 'max_tokens', 'max_completion_tokens'];
 
 /**
- * Reads the settings of a task. @throws TASK_FILE, TASK_UNSUPPORTED; each error names the key, the file and
- * the line
+ * Reads the settings of a task.
+ * @throws SwarmError TASK_FILE, TASK_UNSUPPORTED; each error names the key, the file and the line
  */
 export function parseTask(file: TaskFile): TaskConfig {
   const get = (key: string): unknown => file.entries.get(key)?.value ?? null;

@@ -14,8 +14,8 @@ export function moduleParameters({ name, in: width, out, bias, conv1d }: LinearM
 }
 
 /**
- * Checks the length of rows in tokens. @throws SwarmError MODEL_SEQUENCE_TOO_LONG if the model has fewer
- * positions than a row has tokens
+ * Checks the length of rows in tokens.
+ * @throws SwarmError MODEL_SEQUENCE_TOO_LONG if the model has fewer positions than a row has tokens
  */
 export function checkLength(config: CommonConfig, length: number): void {
   if (length <= config.maxPositions) return;

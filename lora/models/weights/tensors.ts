@@ -55,8 +55,8 @@ export async function openTensors(dir: string, files: ReadonlySet<string>): Prom
 }
 
 /**
- * Reads the shard of each tensor from an index, in the order of the index. @throws SwarmError MODEL_INDEX,
- * MODEL_FILE_MISSING, MODEL_JSON
+ * Reads the shard of each tensor from an index, in the order of the index.
+ * @throws SwarmError MODEL_INDEX, MODEL_FILE_MISSING, MODEL_JSON
  */
 export async function readWeightMap(path: string): Promise<Map<string, string>> {
   const { weight_map: weightMap } = await readJsonObject(path);

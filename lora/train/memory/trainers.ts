@@ -38,7 +38,7 @@ export function usesProcessor({ devices }: Pick<ComputeOnDevices, 'devices'>): b
  * activations of one trainer count, because a GPU may share the processor's memory and too large a figure is safer than
  * too small a one.
  *
- * @param one bytes of a single trainer on the processor
+ * @param one the estimate for a single trainer on the processor, in bytes
  */
 export function memoryOfTrainers(
   one: MemoryEstimate,
