@@ -227,8 +227,8 @@ export interface RunContext {
   readonly settings: JobSettings;
   readonly deps: Required<CoordinatorDeps>;
   /**
-   * Limiter of the quotas of all jobs. Its keys are a few constants of the code and the digests of jobs. Peers therefore
-   * cannot add keys, and the limiter forgets no key.
+   * Limiter of the quotas that all jobs share. Its keys are constants of the code. Peers therefore cannot add keys, and
+   * the limiter forgets no key.
    */
   readonly limiter: RateLimiter;
   /** Collects the garbage of the blob store, which all jobs share. */

@@ -1,5 +1,3 @@
-import type { Quota } from '../common/rate-limiter.ts';
-import { netError } from '../net/errors.ts';
 import { isNewer } from '../protocol/head-order.ts';
 import { JOBS_PER_COORDINATOR } from '../protocol/limits.ts';
 import { signedFigures } from './audits/figures.ts';
@@ -11,26 +9,12 @@ import { mayFetch } from './peers/blob-access.ts';
 import type { Newcomers } from './peers/newcomers.ts';
 import { byPriority } from './queue.ts';
 import { RecordAnswers } from './record/record-answers.ts';
+import { RecordQuotas } from './record/record-quotas.ts';
 import type { KeptRemovals } from './recovery/kept-removals.ts';
 import type { LaterHeads } from './recovery/later-heads.ts';
 import type { Rechecks } from './recovery/rechecks.ts';
 import { RemovalRecords } from './recovery/removal-records.ts';
 import { isOver } from './round/job-phase.ts';
-
-/**
- * Limit on the calls of the method `record` by all strangers together, who are the peers that are not members
- * of the job. The limit is common to all strangers because one person can have any number of peers. The
- * answers take at most 7 % of the coordinator's thread.
- */
-const STRANGERS_RECORDS = { calls: 60, perMs: 10_000 };
-
-/**
- * Limit on the calls of the method `record` by all members of a job together. Only calls count whose answer
- * is not in memory. The limit is common to all members because in an open job, one person can have any number
- * of members. Each job has a quota of its own, so the members of an open job do not use up the quota of
- * another job. The answers for one job take at most 13 % of the coordinator's thread.
- */
-const MEMBERS_RECORDS = { calls: 120, perMs: 10_000 };
 
 interface RequestDeps extends Pick<CoordinatorDeps, 'network' | 'store' | 'clock'> {
   /** The running jobs, by digest. */
@@ -56,6 +40,7 @@ export function answerNodes({
   rechecks,
 }: RequestDeps): (() => void)[] {
   const records = new RecordAnswers({ clock });
+  const recordQuotas = new RecordQuotas({ clock, network });
   const removalRecords = new RemovalRecords({ clock });
   const all = (): JobRun[] => [...runs.values()];
   const running = (job: string): JobRun => {
@@ -176,18 +161,16 @@ export function answerNodes({
       readable(job, peer, 'settings');
       return { settings: store.jobs.settingsRecord(job, record) };
     }),
-    network.handle('record', async (peer, { job, ordinal, first }) => {
-      const run = readable(job, peer, 'checkpoints');
-      const limit = (who: string, quota: Quota, of: string): void => {
-        if (run.context.limiter.take(`record of ${of}`, quota)) return;
-        const { calls, perMs } = quota;
-        const text = `${who} made more than ${calls} calls of record in ${perMs / 1000} s`;
-        throw netError('RPC_RATE_LIMITED', text);
-      };
-      const isMember = run.members.has(peer);
-      if (!isMember) limit('peers that are not members', STRANGERS_RECORDS, 'strangers');
-      return records.answer(run, { ordinal, first }, () => {
-        if (isMember) limit('members', MEMBERS_RECORDS, job);
+    network.handle('record', async (peer, { job, ordinal, first }, { signal }) => {
+      const allowed = (): JobRun => readable(job, peer, 'checkpoints');
+      const isMember = allowed().members.has(peer);
+      if (!isMember) await recordQuotas.waitAsStranger(peer, { signal });
+      // While the peer waited, its invite may have been revoked.
+      const run = allowed();
+      return records.answer(run, { ordinal, first }, async (isNeeded) => {
+        if (!isMember) return;
+        await recordQuotas.waitAsMember(peer, run.context, { signal, isNeeded });
+        allowed();
       });
     }),
     network.handle('figures', async (peer, { job, round }) => {

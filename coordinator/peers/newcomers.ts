@@ -1,7 +1,6 @@
 import type { Clock } from '../../common/clock.ts';
-import { sleep } from '../../common/deadline.ts';
-import { FairTurns } from '../../common/fair-turns.ts';
-import { type Quota, RateLimiter } from '../../common/rate-limiter.ts';
+import { FairQuota } from '../../common/fair-quota.ts';
+import type { Quota } from '../../common/rate-limiter.ts';
 import { ROUND_PEERS, RPC_TIMEOUT_MS } from '../../protocol/limits.ts';
 import { coordinatorError } from '../errors.ts';
 
@@ -20,18 +19,14 @@ export const PATIENCE_MS = RPC_TIMEOUT_MS - 2_000;
  * among themselves. A node that is alone at its address therefore waits for at most one newcomer of each other address.
  */
 export class Newcomers {
-  readonly #clock: Clock;
-  readonly #limiter: RateLimiter;
-  readonly #turns: FairTurns;
+  readonly #quota: FairQuota;
   readonly #network: { networkOf(peer: string): string };
 
-  constructor(deps: { clock: Clock; network: { networkOf(peer: string): string } }) {
-    this.#clock = deps.clock;
-    this.#network = deps.network;
-    this.#limiter = new RateLimiter(deps);
+  constructor({ clock, network }: { clock: Clock; network: { networkOf(peer: string): string } }) {
+    this.#network = network;
     // `sliceMs` limits how long turns block the event loop. These turns need no limit, because they only wait, and the
     // event loop runs meanwhile.
-    this.#turns = new FairTurns({ sliceMs: Infinity }, deps);
+    this.#quota = new FairQuota({ ...NEWCOMERS, patienceMs: PATIENCE_MS, sliceMs: Infinity }, { clock });
   }
 
   /**
@@ -40,24 +35,8 @@ export class Newcomers {
    * @throws SwarmError BUSY after PATIENCE_MS, or if the peer sends a second request meanwhile; the signal's reason
    */
   async wait(peer: string, signal: AbortSignal): Promise<void> {
-    const { calls, perMs } = NEWCOMERS;
-    const until = this.#clock.monotonic() + PATIENCE_MS;
     const claim = { address: this.#network.networkOf(peer), peer, known: false };
-    const end = await this.#turns.take(claim, signal);
-    if (end === null) {
-      signal.throwIfAborted();
-      throw busy();
-    }
-    try {
-      signal.throwIfAborted();
-      // A newcomer that has waited for too long leaves the line without another wait, so that the line gets shorter.
-      while (this.#clock.monotonic() > until || !this.#limiter.take('', NEWCOMERS)) {
-        if (this.#clock.monotonic() > until) throw busy();
-        await sleep(this.#clock, perMs / calls, signal);
-      }
-    } finally {
-      end();
-    }
+    if (!(await this.#quota.take(claim, { signal }))) throw busy();
   }
 }
 

@@ -42,12 +42,13 @@ export class RecordAnswers {
   /**
    * @param place `first`: number of contributors before the first one in the answer
    * @param beforeWork called before a page is read and signed, which takes up to 11 ms. It is not called for a page in
-   *   memory. If it throws, `answer` rejects with its error
+   *   memory. `isNeeded` returns false as soon as another caller has read the page. If `beforeWork` rejects, `answer`
+   *   rejects with the same error
    */
   async answer(
     run: JobRun,
     { ordinal, first }: { ordinal: number; first: number },
-    beforeWork: () => void,
+    beforeWork: (isNeeded: () => boolean) => Promise<void>,
   ): Promise<RpcResponse<'record'>> {
     const { job, deps } = run.context;
     const stored = deps.store.rounds.checkpointAt(job, ordinal);
@@ -57,28 +58,32 @@ export class RecordAnswers {
     return {
       checkpoint: envelope,
       residual: size ? { digest: residual, size } : null,
-      proofs: this.#page(run, { digest, envelope, first }, beforeWork),
+      proofs: await this.#page(run, { digest, envelope, first }, beforeWork),
     };
   }
 
-  #page(
+  async #page(
     run: JobRun,
     { digest, envelope, first }: { digest: string; envelope: Uint8Array; first: number },
-    beforeWork: () => void,
-  ): (UpdateProof | null)[] {
+    beforeWork: (isNeeded: () => boolean) => Promise<void>,
+  ): Promise<(UpdateProof | null)[]> {
     const key = `${digest} ${first}`;
-    const known = this.#pages.get(key);
-    const now = this.#clock.monotonic();
-    if (known !== undefined && known.until > now) return known.proofs;
-    beforeWork();
+    if (!this.#known(key)) await beforeWork(() => !this.#known(key));
+    const known = this.#known(key);
+    if (known) return known;
     let contributors = this.#contributors.get(digest);
     if (contributors === undefined) {
       contributors = verifyMessage('checkpoint', envelope).message.contributors;
       remember(this.#contributors, digest, contributors, CHECKPOINTS);
     }
     const proofs = proofsOf(contributors.slice(first, first + PROOFS_PER_ANSWER), run);
-    remember(this.#pages, key, { proofs, until: now + PAGE_MS }, PAGES);
+    remember(this.#pages, key, { proofs, until: this.#clock.monotonic() + PAGE_MS }, PAGES);
     return proofs;
+  }
+
+  #known(key: string): (UpdateProof | null)[] | null {
+    const page = this.#pages.get(key);
+    return page !== undefined && page.until > this.#clock.monotonic() ? page.proofs : null;
   }
 }
 

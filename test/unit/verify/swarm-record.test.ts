@@ -2,12 +2,13 @@ import { beforeAll, expect, test } from 'vitest';
 import { netError } from '../../../net/errors.ts';
 import type { SwarmNetwork } from '../../../net/network.ts';
 import { sha256 } from '../../../protocol/cbor.ts';
-import { PROOFS_PER_ANSWER, RESIDUAL_BYTES } from '../../../protocol/limits.ts';
+import { PROOFS_PER_ANSWER, RESIDUAL_BYTES, ROUND_PEERS } from '../../../protocol/limits.ts';
 import { rpcMethods } from '../../../protocol/rpc.ts';
 import { signMessage, verifyMessage } from '../../../protocol/signing.ts';
 import { openSwarmRecord, type SwarmRecordDeps } from '../../../verify/swarm-record.ts';
 import { verifyRecord } from '../../../verify/verify-job.ts';
 import { signerOf } from '../../utils/signers.ts';
+import { addressOf } from '../../utils/virtual/virtual-network.ts';
 import { ScriptedPeer } from '../coordinator/scripted-peer.ts';
 import type { ToySwarm } from '../coordinator/toy-swarm.ts';
 import { COORDINATOR } from '../coordinator/world.ts';
@@ -156,53 +157,112 @@ test('the coordinator answers proofs in pages, and nothing about a checkpoint th
   expect(await reader.ask('record', { job, ordinal: 4, first: 0 })).toEqual(none);
 });
 
-test('strangers share one quota, which members do not use', async () => {
+/** Peers that share an address. */
+function peersAt(address: string, count: number, world: ToySwarm['world'], first: number): ScriptedPeer[] {
+  return Array.from({ length: count }, (_, i) => {
+    const peer = new ScriptedPeer(first + i, world);
+    peer.host.address = address;
+    return peer;
+  });
+}
+
+/**
+ * Lets peers ask for records without end. They ask for different pages, so that few answers are in memory.
+ * @returns the number of answers so far
+ */
+function flood(peers: readonly ScriptedPeer[], job: string): { answers: number } {
+  const counts = { answers: 0 };
+  let page = 0;
+  const never = new AbortController().signal;
+  for (const { host } of peers) {
+    const ask = async (): Promise<void> => {
+      await host.connect(addressOf(COORDINATOR.peerId), { signal: never });
+      for (;;) {
+        const first = page++ % ROUND_PEERS;
+        // A refusal is an answer too.
+        const answer = host.request(
+          COORDINATOR.peerId,
+          'record',
+          { job, ordinal: 3, first },
+          { signal: never },
+        );
+        await answer.then(
+          () => counts.answers++,
+          (error) => expect(error.values.code).toBe('RPC_RATE_LIMITED'),
+        );
+      }
+    };
+    // The requests fail when the test has ended.
+    void ask().catch(() => {});
+  }
+  return counts;
+}
+
+test('one address cannot use up the quota of strangers, which members do not use', async () => {
   const { swarm: played } = await playedJob();
-  const { job } = played.world.toy;
-  const ask = async (peer: ScriptedPeer): Promise<unknown> =>
-    peer.ask('record', { job, ordinal: 0, first: 0 }).then(
-      () => 'answered',
-      (error) => error.values.code,
-    );
-  const strangers = Array.from({ length: 70 }, (_, i) => new ScriptedPeer(50 + i, played.world));
-  const answers: unknown[] = [];
-  for (const stranger of strangers) answers.push(await ask(stranger));
-  expect(answers[0]).toBe('answered');
-  expect(answers.at(-1)).toBe('RPC_RATE_LIMITED');
-  const member = new ScriptedPeer(49, played.world);
+  const { world } = played;
+  const { job } = world.toy;
+  const attackers = flood(peersAt('attackers', 60, world, 60), job);
+  const before = world.clock.now();
+  await world.pass(20_000);
+  const [reader] = peersAt('reader', 1, world, 50) as [ScriptedPeer];
+  const asked = world.clock.now();
+  for (let call = 0; call < 10; call++) {
+    const { checkpoint } = await reader.ask('record', { job, ordinal: call % 4, first: 0 });
+    expect(checkpoint).not.toBeNull();
+  }
+  // Six calls per second are answered, and every second one is a call of the reader.
+  expect(world.clock.now() - asked).toBeLessThan(10 * 3 * 170);
+  const seconds = (world.clock.now() - before) / 1000;
+  expect(attackers.answers).toBeLessThanOrEqual(60 + 6 * seconds + 1);
+  const member = new ScriptedPeer(49, world);
   await member.join();
-  expect(await ask(member)).toBe('answered');
+  const joined = world.clock.now();
+  await member.ask('record', { job, ordinal: 0, first: 0 });
+  expect(world.clock.now() - joined).toBeLessThan(50);
 });
 
-test('members of a job share a quota for pages that are not in memory, and do not use that of another job', async () => {
+test('one address cannot use up the quota of the members of a job, which those of another job do not use', async () => {
   const { swarm: played } = await playedJob();
-  const { job } = played.world.toy;
-  const ask = async (peer: ScriptedPeer, first: number): Promise<unknown> =>
-    peer.ask('record', { job, ordinal: 3, first }).then(
-      () => 'answered',
-      (error) => error.values.code,
-    );
   const { world } = played;
+  const { job } = world.toy;
   const prepared = world.prepared();
   const manifest = { ...prepared.manifest, name: 'other' };
   const other = await world.settle(world.coordinator.create({ ...prepared, content: 'other', manifest }));
-  const member = new ScriptedPeer(49, world);
-  member.job = other.context.job;
+  const ofOther = new ScriptedPeer(49, world);
+  ofOther.job = other.context.job;
+  await ofOther.join();
+  const [member] = peersAt('member', 1, world, 50) as [ScriptedPeer];
   await member.join();
-  const members = Array.from({ length: 20 }, (_, i) => new ScriptedPeer(50 + i, played.world));
-  for (const member of members) await member.join();
-  const codes = async (page: (i: number) => number): Promise<Set<unknown>> => {
-    const answers = new Set<unknown>();
-    for (const [i, member] of members.entries()) {
-      for (let call = 0; call < 15; call++) answers.add(await ask(member, page(15 * i + call)));
-    }
-    return answers;
-  };
-  expect(await codes(() => 0)).toEqual(new Set(['answered']));
-  await played.world.pass(20_000);
-  expect(await codes((i) => i)).toEqual(new Set(['answered', 'RPC_RATE_LIMITED']));
-  const inOther = [0, 1, 2].map((first) => member.ask('record', { job: member.job, ordinal: 0, first }));
-  expect((await Promise.all(inOther)).every(({ checkpoint }) => checkpoint !== null)).toBe(true);
+  const members = peersAt('attackers', 40, world, 60);
+  for (const one of members) await one.join();
+  const attackers = flood(members, job);
+  const before = world.clock.now();
+  await world.pass(20_000);
+  const asked = world.clock.now();
+  for (let first = 0; first < 10; first++) await member.ask('record', { job, ordinal: 2, first });
+  // Twelve pages per second are read, and every second one is for the member.
+  expect(world.clock.now() - asked).toBeLessThan(10 * 3 * 85);
+  const seconds = (world.clock.now() - before) / 1000;
+  expect(attackers.answers).toBeLessThanOrEqual(120 + 12 * seconds + 1);
+  const inMemory = world.clock.now();
+  await member.ask('record', { job, ordinal: 2, first: 9 });
+  await ofOther.ask('record', { job: ofOther.job, ordinal: 0, first: 0 });
+  expect(world.clock.now() - inMemory).toBeLessThan(50);
+});
+
+test('of many members that ask for one page at the same time, one uses the quota', async () => {
+  const { swarm: played } = await playedJob();
+  const { world } = played;
+  const { job } = world.toy;
+  const members = peersAt('members', 10, world, 60);
+  for (const one of members) await one.join();
+  const asked = world.clock.now();
+  for (let first = 0; first < 20; first++) {
+    await Promise.all(members.map((one) => one.ask('record', { job, ordinal: 3, first })));
+  }
+  // If each of the 200 calls used the quota of 120 calls, the last 80 calls would take 6.7 s.
+  expect(world.clock.now() - asked).toBeLessThan(1_000);
 });
 
 test('the record of a job with an invite is only for peers that may read the job', async () => {
