@@ -176,7 +176,7 @@ describe('a round of a node with several jobs', () => {
       keepBases: async () => {},
       stop: async () => {},
       train: async ({ adapter, rows: part, steps, optimizer, position }, { signal, onProgress }) => {
-        calls.push(`${steps} steps from ${position?.start}`);
+        calls.push(`${steps} steps from ${position?.start} + ${position?.done ?? 0}`);
         let value = adapter[0]![0]!;
         const result: TrainResult = {
           steps,
@@ -248,7 +248,7 @@ describe('a round of a node with several jobs', () => {
     const whole = alone.train(round(STEPS), options);
     await pass(STEPS * STEP_MS);
     expect((await whole).adapter).toEqual(adapter);
-    expect(calls).toEqual([`${STEPS} steps from 100`]);
+    expect(calls).toEqual([`${STEPS} steps from 100 + 0`]);
   });
 
   test('ends before a node that drains stops, although another job interrupts it', async () => {
@@ -274,6 +274,11 @@ describe('a round of a node with several jobs', () => {
     const training = a.train(round(50), options);
     await pass(50 * STEP_MS);
     await training;
-    expect(calls).toEqual(['1 steps from 100', '20 steps from 102', '20 steps from 142', '9 steps from 182']);
+    expect(calls).toEqual([
+      '1 steps from 100 + 0',
+      '20 steps from 100 + 1',
+      '20 steps from 100 + 21',
+      '9 steps from 100 + 41',
+    ]);
   });
 });
