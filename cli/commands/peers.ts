@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 import { Option } from 'commander';
-import type { BanView, PeerView } from '../../index.ts';
+import type { BanView } from '../../index.ts';
 import { SWARM } from '../command-name.ts';
 import { confirm } from '../confirm.ts';
 import type { Context } from '../context.ts';
@@ -91,7 +91,7 @@ async function peers(context: Context, { home, why, json }: CommonOptions & { wh
     }
     return;
   }
-  const receipts = await api.receipts(choosePeer([...all, ...bans.map(unnamed)], why));
+  const receipts = await api.receipts(choosePeer([...all, ...bans], why));
   const present = all.filter(({ peer }) => peer === receipts.peer);
   if (json) printJson(context, { schemaVersion: 1, ...receipts, present });
   else printWrapped(context, [...presentLines(present), ...receiptLines(receipts)], MEANING_INDENT);
@@ -122,7 +122,7 @@ async function pardon(
 ): Promise<void> {
   const api = await coordinatorApi(context, options);
   const [all, bans] = await Promise.all([api.peers(), api.bans()]);
-  const peer = choosePeer([...all, ...bans.map(unnamed)], text);
+  const peer = choosePeer([...all, ...bans], text);
   const where = job === undefined ? 'all jobs' : `job ${job}`;
   if (!yes && !options.json)
     await confirm(context, `Lift the bans and clear the strikes of ${peer} in ${where}?`);
@@ -141,14 +141,10 @@ async function pardon(
   ]);
 }
 
-function unnamed({ peer }: BanView): { peer: string; name: string } {
-  return { peer, name: '' };
-}
-
 /** Finds a peer by its id, its name, or the end of its id ("…x7Qk" as other commands print it). */
-export function choosePeer(peers: readonly Pick<PeerView, 'peer' | 'name'>[], text: string): string {
+export function choosePeer(peers: readonly Pick<BanView, 'peer' | 'name'>[], text: string): string {
   const end = text.replace(/^…/, '');
-  const matches = (p: Pick<PeerView, 'peer' | 'name'>): boolean =>
+  const matches = (p: Pick<BanView, 'peer' | 'name'>): boolean =>
     p.peer === text || p.name === text || (end.length >= SUFFIX_CHARACTERS && p.peer.endsWith(end));
   const ids = [...new Set(peers.filter(matches).map((p) => p.peer))];
   if (ids.length === 1) return ids[0]!;

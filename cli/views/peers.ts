@@ -98,14 +98,19 @@ export function banLines(bans: readonly BanView[]): string[] {
     ...table([
       ['banned', 'person', 'from', 'until', 'reason'],
       ...bans.map((ban) => [
-        shortPeer(ban.peer),
-        ban.person === ban.peer ? 'the node itself' : ban.person,
+        nodeName({ peer: ban.peer, name: ban.name ?? '' }),
+        personText(ban),
         ban.job === null ? 'all jobs' : `job ${ban.job.slice(0, 12)}`,
         endOf(ban),
         safeText(ban.reason),
       ]),
     ]),
   ];
+}
+
+function personText({ peer, person, inviteName }: BanView): string {
+  if (person === peer) return 'the node itself';
+  return inviteName === null ? person : `${safeText(inviteName)} (${person})`;
 }
 
 /** Returns lines about a node: its bans, and for each job its standing, strikes, receipts with meanings, and scores. */

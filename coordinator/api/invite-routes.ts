@@ -62,7 +62,7 @@ export function inviteRoutes(server: FastifyInstance, deps: InviteRouteDeps): vo
   );
 }
 
-function viewOf({ members }: JobRun, invite: StoredInvite, now: number): InviteView {
+function viewOf({ context, members }: JobRun, invite: StoredInvite, now: number): InviteView {
   const { id, name, role, uses, createdAt, expiresAt, revokedAt } = invite;
   const bound = [...members.invites.boundTo(id)];
   return {
@@ -75,7 +75,7 @@ function viewOf({ members }: JobRun, invite: StoredInvite, now: number): InviteV
     createdAt,
     expiresAt,
     revokedAt,
-    nodes: bound.map(([peer, boundAt]) => ({ peer, name: members.get(peer)?.name ?? null, boundAt })),
+    nodes: bound.map(([peer, boundAt]) => ({ peer, name: context.deps.store.peers.nameOf(peer), boundAt })),
   };
 }
 

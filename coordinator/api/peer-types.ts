@@ -141,7 +141,11 @@ export interface PeerStrike {
 /** A ban. It also holds for all other peers of the person. */
 export interface BanView {
   peer: string;
+  /** Name of the peer; null if the coordinator never knew it. */
+  name: string | null;
   person: string;
+  /** Name of the personal invite that the person uses; null if the invite has no name, or the person uses none. */
+  inviteName: string | null;
   /** Digest of the job from which the person is banned; null if the person is banned from all jobs. */
   job: string | null;
   /**

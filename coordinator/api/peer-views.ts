@@ -5,7 +5,7 @@ import { counts, receiptMeanings } from '../../protocol/receipts.ts';
 import type { CoordinatorDeps } from '../context.ts';
 import type { Coordinator } from '../coordinator.ts';
 import type { JobRun } from '../job-run.ts';
-import { personOf } from '../peers/person.ts';
+import { inviteOf, personOf } from '../peers/person.ts';
 import { isOver } from '../round/job-phase.ts';
 import type { StoredBan } from '../store/store.ts';
 import type { BanView, PeerReceipts, PeerScore, PeerStrike, PeerView } from './types.ts';
@@ -151,14 +151,25 @@ export class PeerViews {
       scores,
       standings: trust.flatMap(({ standing }) => (standing === null ? [] : [standing])),
       strikes: trust.flatMap(({ strikes }) => strikes).sort((a, b) => b.at - a.at),
-      bans: [...bans.values()].sort((a, b) => b.id - a.id).map(banView),
+      bans: [...bans.values()].sort((a, b) => b.id - a.id).map((ban) => this.#banView(ban)),
     };
   }
 
   /** Returns the newest bans in force, newest first. */
   bans(): BanView[] {
     const { store, clock } = this.#deps;
-    return store.bans.inForce(clock.now(), SHOWN_BANS).map(banView);
+    return store.bans.inForce(clock.now(), SHOWN_BANS).map((ban) => this.#banView(ban));
+  }
+
+  #banView({ id: _, ...ban }: StoredBan): BanView {
+    const { store } = this.#deps;
+    const invite = inviteOf(ban.person);
+    const invites = this.#coordinator.jobs().flatMap(({ context }) => store.invites.all(context.job));
+    return {
+      ...ban,
+      name: store.peers.nameOf(ban.peer),
+      inviteName: invites.find(({ id }) => id === invite)?.name ?? null,
+    };
   }
 
   /** Returns a peer's strikes and standing in a job. The standing is null if the job does not know the peer. */
@@ -180,8 +191,4 @@ export class PeerViews {
     const facts = { ...place, ...person, standing, untilRound, strikes: counted };
     return { who, strikes, standing: isKnown ? facts : null };
   }
-}
-
-function banView({ id: _, ...ban }: StoredBan): BanView {
-  return ban;
 }

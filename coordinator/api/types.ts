@@ -85,7 +85,7 @@ export interface InviteView {
   /** Time after which no further machine may join with the invite; null if it never expires. */
   expiresAt: number | null;
   revokedAt: number | null;
-  /** Machines that have used the invite. The name is null if the machine is not a member of the job at present. */
+  /** Machines that have used the invite. The name is null if the coordinator no longer knows it. */
   nodes: { peer: string; name: string | null; boundAt: number }[];
 }
 

@@ -14,3 +14,8 @@ const INVITED = 'invite:';
 export function personOf({ peer, invite }: Pick<StoredPeer, 'peer' | 'invite'>): string {
   return invite === null ? peer : INVITED + invite;
 }
+
+/** Returns the id of the personal invite that a person uses; null if the person uses none. */
+export function inviteOf(person: string): string | null {
+  return person.startsWith(INVITED) ? person.slice(INVITED.length) : null;
+}

@@ -125,6 +125,7 @@ export class Removals {
     driver.dispatch({ type: 'peers-removed', peers }, (outbox) => {
       for (const { peer, name } of members) {
         deps.store.peers.remove(context.job, peer);
+        deps.store.peers.keepName(context.job, { peer, name });
         this.#undoUpdates(peer, outbox);
         outbox.event({ type: 'peer-lost', peer, name, reason });
       }

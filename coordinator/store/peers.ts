@@ -55,6 +55,23 @@ export class PeerTable {
     this.#db.run('DELETE FROM peers WHERE job = ? AND peer = ?', job, peer);
   }
 
+  /** Keeps the name of a member that is removed for good. */
+  keepName(job: string, { peer, name }: Pick<StoredPeer, 'peer' | 'name'>): void {
+    this.#db.run(
+      'INSERT INTO removed_peers (job, peer, name) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET name = excluded.name',
+      job,
+      peer,
+      name,
+    );
+  }
+
+  /** Returns the name of a peer that is a member of a job or was removed from one for good; null if it is unknown. */
+  nameOf(peer: string): string | null {
+    const member = this.#db.one('SELECT name FROM peers WHERE peer = ? LIMIT 1', peer);
+    const row = member ?? this.#db.one('SELECT name FROM removed_peers WHERE peer = ? LIMIT 1', peer);
+    return row && (row.name as string);
+  }
+
   find(job: string, peer: string): StoredPeer | null {
     const row = this.#db.one('SELECT * FROM peers WHERE job = ? AND peer = ?', job, peer);
     return row && readPeer(row);

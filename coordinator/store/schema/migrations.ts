@@ -14,7 +14,7 @@ import {
   SWEEPS,
   UPDATE_INDEXES,
 } from './job-tables.ts';
-import { GOODBYES, INVITES, PEER_ROLES } from './peer-tables.ts';
+import { GOODBYES, INVITES, PEER_ROLES, REMOVED_PEERS } from './peer-tables.ts';
 import {
   AUDITS,
   BAD_PAYLOADS,
@@ -55,4 +55,5 @@ export const MIGRATIONS: readonly Migration[] = [
   WEBHOOKS,
   PAUSE_CAUSES,
   JOB_SAMPLES,
+  REMOVED_PEERS,
 ];

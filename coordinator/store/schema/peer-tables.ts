@@ -12,6 +12,17 @@ export const PEER_ROLES = `
     CHECK (role IN ('contributor', 'observer', 'operator'))
   `;
 
+export const REMOVED_PEERS = `
+  -- Names of members that were removed after a ban or a revoked invite. Lists of bans and invites show these names.
+  CREATE TABLE removed_peers (
+    job TEXT NOT NULL REFERENCES jobs,
+    peer TEXT NOT NULL,
+    name TEXT NOT NULL,
+    PRIMARY KEY (job, peer)
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX removed_peers_by_peer ON removed_peers (peer)
+  `;
+
 export const INVITES = `
   -- Personal invites. A text with the token is printed once; only the token's digest is kept.
   CREATE TABLE invites (

@@ -72,7 +72,7 @@ export function PeerView({ peer }: { peer: string }) {
     all.refresh();
   };
   const path = `/v1/peers/${encodeURIComponent(peer)}`;
-  return html`<h1>${views[0]?.name ?? 'A former peer'}</h1>
+  return html`<h1>${views[0]?.name ?? bans.find((ban) => ban.peer === peer)?.name ?? 'A former peer'}</h1>
     <p><code class="long">${peer}</code></p>
     <${Failure} error=${known.error} />
     ${views.map((view) => html`<${InJob} key=${view.job} view=${view} />`)}

@@ -305,7 +305,9 @@ describe('peers', () => {
     } as const;
     const ban = {
       peer: PEER,
+      name: 'otter',
       person,
+      inviteName: 'bob',
       job: null,
       cause: 'operator',
       reason: EVIL,
@@ -338,6 +340,7 @@ describe('peers', () => {
     expect(lines[4]).toContain(strike.meaning);
     expect(banLines([{ ...ban, pardonedAt: null }])[2]).toMatch(/all jobs.*for good/);
     expectSafe(banLines([{ ...ban, pardonedAt: null }]));
+    expect(banLines([{ ...ban, pardonedAt: null }])[2]).toMatch(/^otter ….*bob \(invite:0123456789ab\)/);
     expect(banLines([])).toEqual([]);
   });
 });

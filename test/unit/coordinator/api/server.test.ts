@@ -247,7 +247,10 @@ describe('the API', () => {
     const ban = { peer: id, person: id, job: world.toy.job, cause: 'operator', reason: 'testing', until };
     expect(banned.bans).toMatchObject([{ ...ban, pardonedAt: null }]);
     expect(banned.standings).toMatchObject([{ jobName: 'toy', standing: 'banned', untilRound: null }]);
-    expect(await json(call('/v1/peers'))).toMatchObject({ peers: [], bans: [ban] });
+    expect(await json(call('/v1/peers'))).toMatchObject({
+      peers: [],
+      bans: [{ ...ban, name: 'p', inviteName: null }],
+    });
     const pardoned = await json<PeerReceipts>(post(`/v1/peers/${id}/pardon`, { job: 'toy' }));
     expect(pardoned.bans).toMatchObject([{ ...ban, pardonedAt: world.clock.now() }]);
     expect(await json(call('/v1/peers'))).toMatchObject({ bans: [] });
@@ -300,6 +303,11 @@ describe('the API', () => {
 
     expect(await json(post('/v1/jobs/toy/invites/ada/revoke', {}))).toMatchObject({ state: 'revoked' });
     expect((await json<{ peers: PeerView[] }>(call('/v1/peers'))).peers).toEqual([]);
+    expect(await json(call('/v1/jobs/toy/invites'))).toMatchObject({
+      invites: [{}, { nodes: [{ peer: peer.id, name: 'p' }] }, {}],
+    });
+    const banned = await json<PeerReceipts>(post(`/v1/peers/${peer.id}/ban`, {}));
+    expect(banned.bans).toMatchObject([{ name: 'p', inviteName: 'ada' }]);
     expect(await json(post('/v1/jobs/toy/invites/shared/revoke', {}))).toMatchObject({ state: 'revoked' });
     expect((await json<CoordinatorStatus>(call('/v1/status'))).jobs[0]!.invite).toBeNull();
 
