@@ -61,28 +61,31 @@ export class RateLimit {
     this.#grantWaiting();
   }
 
-  /** Milliseconds for which further bytes of a peer's blob would wait. @param from see {@link take} */
-  waitMs(from: BandwidthClaimant = OWN): number {
-    return this.#debtMs() + this.queuedMs(from);
+  /**
+   * Returns the milliseconds for which further bytes of a blob would wait.
+   * @param claimant peer that the bytes are for. @default this machine
+   */
+  waitMs(claimant: BandwidthClaimant = OWN): number {
+    return this.#debtMs() + this.queuedMs(claimant);
   }
 
-  /** Milliseconds that it takes to send the waiting bytes that come before further bytes of this peer. */
-  queuedMs(from: BandwidthClaimant): number {
-    return this.#rate === null ? 0 : (1000 * this.#queue.bytesBefore(from)) / this.#rate;
+  /** Returns the milliseconds until all waiting bytes are sent that come before further bytes of the claimant. */
+  queuedMs(claimant: BandwidthClaimant): number {
+    return this.#rate === null ? 0 : (1000 * this.#queue.bytesBefore(claimant)) / this.#rate;
   }
 
   /**
    * Waits until bytes of a blob may be transferred.
-   * @param from peer that the bytes are for. @default this machine
+   * @param claimant peer that the bytes are for. @default this machine
    * @throws the signal's reason if it aborts first
    */
-  async take(bytes: number, signal: AbortSignal, from: BandwidthClaimant = OWN): Promise<void> {
+  async take(bytes: number, signal: AbortSignal, claimant: BandwidthClaimant = OWN): Promise<void> {
     if (this.#queue.isEmpty && this.#debtMs() === 0) {
       this.#grant(bytes);
       return;
     }
     const { promise, resolve } = Promise.withResolvers<void>();
-    const { rank, address, peer } = from;
+    const { rank, address, peer } = claimant;
     const leave = this.#queue.add({ rank, address, peer, bytes, grant: resolve });
     if (this.#cancelTimer === null) this.#grantWaiting();
     try {

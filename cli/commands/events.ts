@@ -17,7 +17,7 @@ interface ReplayOptions {
   at?: Moment;
 }
 
-/** Number of events before the moment that are shown. */
+/** Number of events that are shown: the last events up to the moment that --round or --at names. */
 const SHOWN_EVENTS = 10;
 
 export function registerEvents(program: Command, context: Context): void {

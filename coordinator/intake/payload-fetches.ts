@@ -19,14 +19,17 @@ export const FETCHES_AT_ONCE = 16;
  */
 export const MIN_FETCH_RATE = 256 * 1024;
 /**
- * Time without a byte, in milliseconds, after which a fetch fails. It is long enough for one stream that fails and a
- * second stream that works. Every fetch keeps its place for at least this time, even if its payload is small.
+ * Time without a byte, in milliseconds, after which a fetch fails. It is long enough for
+ * two attempts: one stream that times out, and a second stream that works. Every fetch keeps its place for at least this time, even if its payload is small.
  */
 export const FETCH_STALL_MS = 2 * BLOB_IDLE_TIMEOUT_MS;
 /** Time in milliseconds between two checks whether a running fetch must give way to an author that waits. */
 const LOOK_MS = 1_000;
 
-/** Returns the time in milliseconds after which a running fetch gives way to an author that waits. @param size bytes */
+/**
+ * Returns the time in milliseconds after which a running fetch gives way to an author that waits.
+ * @param size size of the payload in bytes
+ */
 export function fetchTimeoutMs(size: number): number {
   return FETCH_STALL_MS + Math.ceil((size / MIN_FETCH_RATE) * 1000);
 }

@@ -18,9 +18,9 @@ export const MAX_EVALUATIONS = 24;
 export const PERSONS_ALONE = 12;
 
 /**
- * Factor in the minimum by which the removal of persons from a merge must lower the loss: the noise limit
- * times (1 + this factor × removed fraction of the weight). The gate chooses the best of many merges, so the
- * removal of honest persons can look helpful by chance. This effect grows with the removed fraction.
+ * The removal of persons from a merge must lower the loss by more than the noise limit times (1 + this factor × removed
+ * fraction of the weight). The noise limit alone would be too low, because the gate chooses the best of many merges, so
+ * the removal of honest persons can look helpful by chance. This effect grows with the removed fraction.
  */
 const CHANCE_OF_CHOICE = 2;
 

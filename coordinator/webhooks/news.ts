@@ -32,7 +32,10 @@ export interface NewsContext {
   readonly needsOperator: boolean;
 }
 
-/** Returns the news of an event, or null if the event is not news. Also returns the memory for the next event. */
+/**
+ * Returns the news of an event, or null if the event needs no message. `memory` has the facts from earlier events. The
+ * result has the `memory` for the next event.
+ */
 export function newsOf(
   event: JobEvent,
   memory: LossMemory,

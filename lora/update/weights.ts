@@ -1,8 +1,8 @@
 import { updateError } from './errors.ts';
 
 /**
- * Maximum number of trained tokens that a node gets weight for, as a multiple of the round's median number. This limit
- * keeps a single fast node from getting a majority of the weight.
+ * Maximum number of trained tokens that count for the weight of a node, as a multiple of the median number of trained
+ * tokens in the round. This limit prevents a single fast node from getting a majority of the weight.
  */
 export const WEIGHT_CAP_MEDIANS = 2;
 

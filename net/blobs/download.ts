@@ -82,8 +82,9 @@ export class Download {
     this.#deps = deps;
     this.#signal = AbortSignal.any([options.signal, this.#stop.signal]);
     this.#queue = new RangeQueue(options.partial);
-    // HELD_RANGES of the buffers are for ranges that wait to be hashed. Without these buffers, the waiting ranges could
-    // take all buffers, and no buffer would be left for the range that must be hashed before them.
+    // Ranges are hashed in order, so a range that arrives early keeps its buffer until it is hashed. The HELD_RANGES
+    // additional buffers are for such ranges. Without them, the early ranges could take all buffers, and no buffer would
+    // be left for the missing range that must be hashed first.
     const holders = Math.min(HOLDERS_AT_ONCE, options.holders.length);
     this.#buffers = new RangeBuffers({ most: HELD_RANGES + holders * BUFFERS_PER_HOLDER }, deps);
   }
@@ -149,8 +150,8 @@ export class Download {
           stream ??= await openRangeStream(peer, this.#deps, signal);
           buffer = await this.#receive(peer, stream, range);
         } catch (error) {
-          // Give back the whole range. The limit counts the bytes that did arrive when they cross the
-          // network.
+          // Refund the whole range. The limit also counts all bytes that cross the network, so it counts the part of
+          // the range that did arrive.
           limit?.refund(length);
           throw error;
         }

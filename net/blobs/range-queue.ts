@@ -3,7 +3,7 @@ import type { PartialBlob } from '../../storage/partial-blob.ts';
 
 /**
  * Decides which range each stream requests next. Missing ranges are requested in order. Once all missing
- * ranges have been requested, an idle stream takes the range that has been awaited for longest, and requests
+ * ranges have been requested, an idle stream takes the range whose first request is the oldest, and requests
  * it from a second holder. A slow holder therefore does not delay the whole blob.
  */
 export class RangeQueue {
@@ -53,8 +53,8 @@ export class RangeQueue {
   }
 
   /**
-   * Returns a range to request from a second holder: the range that has been awaited for longest, among the
-   * ranges that are requested from one other holder only.
+   * Returns a range to request from a second holder. Among the ranges that are requested from only one other
+   * holder, it is the range whose request is the oldest.
    */
   #second(peer: string): number | undefined {
     for (const [range, peers] of this.#asked) if (peers.size === 1 && !peers.has(peer)) return range;

@@ -36,9 +36,8 @@ import {
  */
 const RANGE_STALL_MS = 20_000;
 /**
- * Maximum time in milliseconds for which the bytes of a range may have to wait for upload bandwidth. A range
- * that would have to wait longer is refused as `busy`, so that the ranges in progress end within
- * BLOB_RANGE_TIMEOUT_MS.
+ * A request is refused as `busy` if the bytes of its range would wait for upload bandwidth longer than this
+ * time in milliseconds. The ranges in progress therefore end within BLOB_RANGE_TIMEOUT_MS.
  */
 const MAX_WAIT_MS = 2_000;
 /**

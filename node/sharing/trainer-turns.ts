@@ -2,7 +2,7 @@ import { raceSignal } from 'race-signal';
 import type { Clock } from '../../common/clock.ts';
 
 /**
- * Idle time that the trainer may spend on waiting for jobs that had too little time, as a share of its training time.
+ * Share of its training time for which the trainer may stand idle to wait for jobs that have had less than their share.
  * Without idle time, two jobs would always alternate, whatever their weights. The reason is that a job whose round has
  * just ended does not claim its next turn at once, so the other job would always get it.
  */

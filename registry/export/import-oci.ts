@@ -95,8 +95,9 @@ async function readJson<S extends z.ZodType>(layout: string, path: string, schem
 }
 
 /**
- * Flags that refuse links, which could lead out of the layout, and that keep the opening of a pipe from waiting for a
- * writer for ever. Windows has neither flag, but the opened file is also checked to be a regular file.
+ * Flags for opening a file of a layout. O_NOFOLLOW refuses a link, because a link could lead out of the layout. With
+ * O_NONBLOCK, opening a pipe does not wait until a program writes to the pipe. Windows has neither flag. On every
+ * system, `readSmall` also refuses anything that is not a regular file.
  */
 const OPEN_FLAGS = constants.O_RDONLY | (constants.O_NOFOLLOW ?? 0) | (constants.O_NONBLOCK ?? 0);
 

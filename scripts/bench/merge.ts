@@ -18,7 +18,7 @@ export const about = 'time and memory to merge 100 updates of 5 million paramete
 const UPDATES = 100;
 const TARGET_SECONDS = 3;
 /**
- * Limit on the growth of memory in a merge from the tenth update to the last, in MB. The limit allows for noise of the
+ * Limit in MB on the growth of memory between the tenth and the last update of a merge. The limit allows for noise of the
  * heap. A merge that kept the updates in memory would grow by 45 MB.
  */
 const TARGET_GROWTH_MB = 1;

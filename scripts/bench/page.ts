@@ -15,7 +15,10 @@ const ROUNDS = 10_000;
 const WATCH_MS = 6_000;
 /** Maximum time between two frames that users do not notice as a pause, in milliseconds. */
 const PAUSE_MS = 100;
-/** Time after which Chromium has taken down the former document of a tab, in milliseconds. It begins after 1 s. */
+/**
+ * Time in milliseconds after which Chromium has removed the previous document of a tab from memory. Chromium begins to
+ * remove the document after 1 s.
+ */
 const FORMER_DOCUMENT_MS = 2_000;
 
 const VIEWS = [
@@ -39,8 +42,9 @@ export async function run(
     const page = await browser.newPage({ width: 1280, height: 900, colorScheme: 'light' });
     await page.goto(`${url}/#token=t`);
     await page.waitForSelector('h1');
-    // The browser takes down the tab's former document, and waits meanwhile until all charts are painted. Without a GPU, no
-    // frame is shown for 0.2 s. So the views are opened within the document.
+    // While the browser removes the tab's previous document from memory, it waits until all charts are painted. Without a
+    // GPU, it shows no frame for 0.2 s. The measurement therefore waits for the removal, and then changes views without
+    // loading another document.
     await page.evaluate(`new Promise((resolve) => setTimeout(resolve, ${FORMER_DOCUMENT_MS}))`);
     for (const { view, heading, what } of VIEWS) {
       log(`page: ${what}`);

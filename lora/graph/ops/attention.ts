@@ -143,7 +143,10 @@ function forwardOf(tile: Tile, [q, k, v, mask]: Operands, scale: number): TileFo
   return { ...tile, weights, queries, keys, values, output };
 }
 
-/** Returns the tile with new nodes, which compute the tensors that the backward pass reads a second time. */
+/**
+ * Returns a copy of the tile for the backward pass. New nodes compute its queries, keys, values and weights again, so
+ * these tensors need not be kept after the forward pass.
+ */
 function recomputed(tile: TileForward, operands: Operands): TileForward {
   const repeat = recomputerFrom(operands);
   const { queries, keys, values, weights } = tile;

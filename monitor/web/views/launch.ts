@@ -40,7 +40,7 @@ const ADMISSIONS = [
   { value: 'open', label: 'everyone' },
 ];
 
-/** What the form says about open admission. */
+/** Text of the form that explains open admission. */
 const OPEN_MEANING =
   'Everyone can read an open job: its base, data, checkpoints and updates, and the peer ids, losses and scores of its nodes.';
 
