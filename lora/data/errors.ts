@@ -1,14 +1,19 @@
 import { defineErrors } from '../../common/errors.ts';
 
 const OTHER_BASE = 'choose another base model';
-const OTHER_TEMPLATE = 'use another template with --template: chatml, plain, or a file';
+// Advice names the option of the command line and the key of a job file, because both `lora-swarm train` and jobs read data.
+const TEMPLATES = 'with --template (in a job file, with data.template): chatml, plain, or a file';
+const OTHER_TEMPLATE = `use another template ${TEMPLATES}`;
 
 export const dataError = defineErrors({
   DATA_BAD_ROWS: {
     kind: 'failed',
     next: 'list the rows with "lora-swarm data inspect" and correct them, or allow more of them with --bad-rows (in a job file, with data.badRowShare)',
   },
-  DATA_COLUMNS: { kind: 'usage', next: 'give --column only for the fields of one format (docs/data.md)' },
+  DATA_COLUMNS: {
+    kind: 'usage',
+    next: 'give --column (in a job file, data.columns) only for the fields of one format (docs/data.md)',
+  },
   DATA_CSV: 'failed',
   DATA_EMPTY: { kind: 'failed', next: 'look at the data with "lora-swarm data inspect"' },
   DATA_ENCODING: 'usage',
@@ -19,7 +24,7 @@ export const dataError = defineErrors({
   DATA_PARQUET: 'failed',
   DATA_TEMPLATE: {
     kind: 'failed',
-    next: 'make one sample per answer (--train-on turns), train on all tokens (--train-on all), or use a template that does not change earlier turns',
+    next: 'make one sample per answer (--train-on turns; in a job file, data.trainOn: turns), train on all tokens (--train-on all), or use a template that does not change earlier turns',
   },
   DATA_TOO_SMALL: {
     kind: 'failed',
@@ -37,14 +42,14 @@ export const dataError = defineErrors({
   ROW_TOKENS: 'failed',
   ROW_TURNS: {
     kind: 'failed',
-    next: 'train on the last answer only (--train-on last), or split the conversation',
+    next: 'train on the last answer only (--train-on last; in a job file, data.trainOn: last), or split the conversation',
   },
   TEMPLATE_CLOSED: 'failed',
   TEMPLATE_INVALID: { kind: 'failed', next: OTHER_TEMPLATE },
   TEMPLATE_LIMIT: { kind: 'failed', next: OTHER_TEMPLATE },
   TEMPLATE_MISSING: {
     kind: 'notFound',
-    next: 'name a chat template with --template: chatml, plain, or a file',
+    next: `name a chat template ${TEMPLATES}`,
   },
   TEMPLATE_UNREADABLE: { kind: 'failed', next: OTHER_TEMPLATE },
   TOKENIZER_INVALID: { kind: 'failed', next: "put the model's own tokenizer.json into its folder" },

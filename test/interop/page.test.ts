@@ -98,6 +98,9 @@ it('shows a job to its operator, who pauses and resumes it', async (browser) => 
         width,
       );
       expect(await accessibilityProblems(page), view).toEqual([]);
+      // Every row of the checkpoints is one line high, and the button in it is 36 pixels high.
+      const height = 'Math.max(...[...document.querySelectorAll("tbody tr")].map((row) => row.offsetHeight))';
+      if (heading === 'Checkpoints') expect(await page.evaluate<number>(height)).toBeLessThan(60);
       await screenshot(page, `${view.split('/').at(-1)}-${width}`);
     }
     // The token is in the tab's storage, and no longer in the address.
@@ -150,6 +153,25 @@ it('shows a job to its operator, who pauses and resumes it', async (browser) => 
   await page.fill('dialog[open] input', '300');
   await page.keyboard.press('Enter');
   await page.waitForSelector('td:has-text("200 → 300")');
+
+  const talk = join(swarm.folder, 'talk.jsonl');
+  const messages = ['user', 'assistant'].map((role) => ({ role, content: 'It was a dark night.' }));
+  await writeFile(talk, `${JSON.stringify({ messages })}\n`.repeat(40));
+  await show(page, '#/new', 'What the job will be');
+  for (const [label, text] of [
+    ['Name', 'talk'],
+    ['Base model', join(swarm.folder, 'model')],
+    ['Training data', talk],
+  ] as const) {
+    await page.fill(`label:has-text("${label}") input`, text);
+  }
+  await page.click('summary:has-text("Further settings")');
+  await page.fill('details textarea', '{"training": {"sequenceLength": 32}}');
+  await page.click('button:text-is("Check")');
+  await page.waitForSelector('[role=alert]:has-text("data.template")');
+  await page.fill('label:has-text("Chat template") input', 'plain');
+  await page.click('button:text-is("Check")');
+  await page.waitForSelector('dt:has-text("Held-out data")');
   expect(errors).toEqual([]);
 });
 

@@ -27,7 +27,7 @@ const FAILURES: Record<SplitFailure, { reason: string; next?: string }> = {
   'cut-off': { reason: 'it ends inside a value', next: 'check that the file is complete' },
   'no-rows': {
     reason: 'it contains no array of rows',
-    next: 'write the rows as [{…}, {…}], or one row as an object; if its columns have unusual names, give them with --column (docs/data.md)',
+    next: 'write the rows as [{…}, {…}], or one row as an object; if its columns have unusual names, give them with --column or, in a job file, data.columns (docs/data.md)',
   },
   'two-arrays': {
     reason: 'it contains more than one array of rows',

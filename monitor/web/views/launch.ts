@@ -24,6 +24,11 @@ const FIELDS = [
     hint: 'file, folder or pattern on the coordinator, as an absolute path',
     required: true,
   },
+  {
+    path: 'data.template',
+    label: 'Chat template',
+    hint: "chatml, plain, or a file on the coordinator; empty means the base model's own",
+  },
   { path: 'rounds.count', label: 'Rounds', hint: 'number of checkpoints', number: true },
   {
     path: 'rounds.minPeers',
