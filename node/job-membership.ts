@@ -169,6 +169,17 @@ export class JobMembership {
    * @param rejoin if true, the node joins the job again, because the coordinator may have forgotten it
    */
   async poll(rejoin: boolean): Promise<void> {
+    if (!rejoin) return this.#askForHead(false);
+    try {
+      await this.#askForHead(true);
+      this.#runner.dispatch({ type: 'rejoined' });
+    } catch (error) {
+      this.#runner.dispatch({ type: 'rejoin-failed', jitter: this.#worker!.context.deps.random() });
+      throw error;
+    }
+  }
+
+  async #askForHead(rejoin: boolean): Promise<void> {
     const { context } = this.#worker!;
     const { head: known } = this.#runner.state;
     const head = await requestHead(context, { known, rejoin }, this.#tasks.life).catch((error: unknown) => {

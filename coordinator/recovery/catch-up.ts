@@ -1,4 +1,5 @@
 import type { JobEvent } from '../../monitor/job-events.ts';
+import { counts } from '../../protocol/receipts.ts';
 import { signMessage, verifyMessage } from '../../protocol/signing.ts';
 import type { RunContext } from '../context.ts';
 import { makeHead } from '../record/heads.ts';
@@ -45,12 +46,23 @@ export function catchUp(
     store.blobs.release(job, use, ancestor.round + 1, Number.MAX_SAFE_INTEGER);
   }
   for (const checkpoint of lost.checkpoints) restore(checkpoint, held, context);
+  const merged = new Set(
+    lost.checkpoints.flatMap(({ checkpoint }) =>
+      checkpoint.contributors.map(({ peer, update }) => `${peer} ${update}`),
+    ),
+  );
   const known = new Set<string>();
   for (const receipt of lost.receipts) {
-    known.add(`${receipt.peer} ${receipt.digest}`);
-    if (store.updates.receipt(job, receipt.peer, receipt.digest) === null) {
-      store.updates.addReceipt(job, receipt);
-    }
+    const id = `${receipt.peer} ${receipt.digest}`;
+    known.add(id);
+    if (store.updates.receipt(job, receipt.peer, receipt.digest) !== null) continue;
+    const isUnmerged = lost.ancestor !== null && receipt.round > ancestor.round && !merged.has(id);
+    const ended = {
+      code: 'null-round',
+      detail: 'the coordinator has lost the round',
+      issuedAt: now,
+    } as const;
+    store.updates.addReceipt(job, isUnmerged && counts(receipt.code) ? { ...receipt, ...ended } : receipt);
   }
   for (const { checkpoint } of lost.checkpoints) {
     for (const { peer, update: digest, round } of checkpoint.contributors) {

@@ -1,9 +1,10 @@
 import { isNewer } from '../../protocol/head-order.ts';
+import type { Head } from '../../protocol/messages.ts';
 import { counts, type ReceiptCode } from '../../protocol/receipts.ts';
 import { advance, deliveredReason, followHead } from './follow-head.ts';
 import { onReceipt, type PendingUpdate } from './pending-update.ts';
 import { initialState, type NodeEffect, type NodeEvent, type NodeState, type Transition } from './state.ts';
-import { ASK_AGAIN_MS, backoffMs, HEAD_SILENCE_MS, RECEIPT_WAIT_MS } from './times.ts';
+import { ASK_AGAIN_MS, backoffMs, HEAD_SILENCE_MS, OLD_HEAD_POLL_MS, RECEIPT_WAIT_MS } from './times.ts';
 import { isPast, sameWork, type Work } from './work.ts';
 
 /**
@@ -48,7 +49,7 @@ export function reduce(state: NodeState, event: NodeEvent, now: number): Transit
       if (state.phase !== 'joining') return stay(state);
       return stay(failed(state, event.reason, event.jitter, now));
     case 'head': {
-      const heard = { ...state, pollAt: state.phase === 'joining' ? null : now + HEAD_SILENCE_MS };
+      const heard = { ...state, pollAt: pollAfter(state, event.head, now) };
       if (!isNewer(event.head, state.head)) return stay(heard);
       if (state.phase === 'joining') return stay({ ...heard, head: event.head });
       return followHead(heard, event.head, now);
@@ -96,11 +97,19 @@ export function reduce(state: NodeState, event: NodeEvent, now: number): Transit
     case 'connected':
       if (state.phase !== 'joining') {
         return {
-          state: { ...state, pollAt: now + HEAD_SILENCE_MS },
+          state: { ...state, pollAt: now + HEAD_SILENCE_MS, rejoinFailures: 0 },
           effects: [{ type: 'poll', rejoin: true }],
         };
       }
       return stay(state.retryAt === null ? state : { ...state, retryAt: now });
+    case 'rejoined':
+      return stay({ ...state, rejoinFailures: 0 });
+    case 'rejoin-failed': {
+      if (state.phase === 'joining') return stay(state);
+      const rejoinFailures = state.rejoinFailures + 1;
+      const wait = Math.min(HEAD_SILENCE_MS, backoffMs(rejoinFailures, event.jitter));
+      return stay({ ...state, rejoinFailures, pollAt: now + wait });
+    }
     case 'base-damaged':
       return {
         state: { ...initialState(state.self), reason: 'a file of the base was damaged on this disk' },
@@ -140,6 +149,18 @@ function isCurrent(state: NodeState, work: Work): boolean {
 function failed(state: NodeState, reason: string, jitter: number, now: number): NodeState {
   const failures = state.failures + 1;
   return { ...state, failures, retryAt: now + backoffMs(failures, jitter), reason };
+}
+
+/** Returns when to ask for the newest head, after a head has arrived. */
+function pollAfter(
+  { phase, head, pollAt, rejoinFailures }: NodeState,
+  arrived: Head,
+  now: number,
+): number | null {
+  if (phase === 'joining') return null;
+  if (pollAt !== null && rejoinFailures > 0) return pollAt;
+  const isOld = head !== null && isNewer(head, arrived);
+  return isOld ? Math.min(pollAt ?? Number.POSITIVE_INFINITY, now + OLD_HEAD_POLL_MS) : now + HEAD_SILENCE_MS;
 }
 
 /** A node that is leaving still settles the updates whose receipts arrive. */
@@ -221,7 +242,7 @@ function tick(state: NodeState, now: number): Transition {
   }
   if (due(state.pollAt)) {
     next = { ...next, pollAt: now + HEAD_SILENCE_MS };
-    effects.push({ type: 'poll', rejoin: false });
+    effects.push({ type: 'poll', rejoin: state.rejoinFailures > 0 });
   }
   if (state.phase === 'joining') return { state: next, effects };
   const pending = state.pending.map((open) => {

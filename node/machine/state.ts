@@ -32,6 +32,8 @@ export interface NodeState {
   readonly retryAt: number | null;
   /** Time to ask for the newest head; null if the node does not plan to ask. */
   readonly pollAt: number | null;
+  /** Number of failed attempts in a row to join again after a connection has opened. */
+  readonly rejoinFailures: number;
   /** Human-readable reason why the node waits. */
   readonly reason: string;
 }
@@ -58,6 +60,10 @@ export type NodeEvent =
   | { type: 'receipt-unknown'; round: number }
   /** Asking for the receipt of an update, or submitting the update, failed. */
   | { type: 'ask-failed'; round: number; jitter: number }
+  /** The poll with `rejoin` succeeded. */
+  | { type: 'rejoined' }
+  /** The poll with `rejoin` failed, for example because the coordinator is still starting. */
+  | { type: 'rejoin-failed'; jitter: number }
   /** A connection to the coordinator has opened. */
   | { type: 'connected' }
   /** A file of the base is damaged. The node must fetch the file and prepare its trainer again. */
@@ -120,6 +126,7 @@ export function initialState(self: string): NodeState {
     idleRounds: 0,
     retryAt: null,
     pollAt: null,
+    rejoinFailures: 0,
     reason: NOT_YET_CONNECTED,
   };
 }

@@ -6,6 +6,12 @@ import { RPC_TIMEOUT_MS } from '../../protocol/limits.ts';
  */
 export const HEAD_SILENCE_MS = 10_000;
 /**
+ * Time after which the node asks for the newest head when a head older than its own arrives. A head that gossip has
+ * delayed is harmless. But a coordinator that was restored from an old backup also signs such heads, and it must learn about
+ * the later head of the node before it has signed more heads than it had lost.
+ */
+export const OLD_HEAD_POLL_MS = 1_000;
+/**
  * Milliseconds that the node waits for a receipt before it asks for the receipt, because the update or the
  * receipt may be lost. Normally, the receipt of a small update arrives after one round trip and one fsync,
  * which take far less.

@@ -114,6 +114,29 @@ test('a coordinator that is restored from an old backup goes on where its nodes 
   checkHistory(all);
 });
 
+test.each([1, 2, 3])(
+  'nodes report a later head to a coordinator that is slow to start (seed %i)',
+  async (seed) => {
+    const all = await swarm(seed);
+    const { coordinator, clock, newest, reach, events, end } = all;
+    await reach(2);
+    const restore = coordinator.backUp();
+    await reach(3);
+    await clock.run(() => false, 1_500);
+    coordinator.crash();
+    const lost = newest();
+    restore();
+    // The nodes connect while the coordinator does not answer requests yet, so their first request to join fails.
+    coordinator.start({ answersAfterMs: 3_000 });
+    const restoredAt = clock.now();
+    await end();
+    const caughtUp = events().find(({ type }) => type === 'caught-up');
+    expect(caughtUp).toMatchObject({ round: lost, term: 2, missing: 0 });
+    expect(caughtUp!.at - restoredAt).toBeLessThan(8_000);
+    checkHistory(all);
+  },
+);
+
 test.each([
   { when: 'while the job runs', rounds: 60 },
   { when: 'when the job is over', rounds: ROUNDS },

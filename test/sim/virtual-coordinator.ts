@@ -26,6 +26,7 @@ import { distance, gradientOn, lossOn, trainStep } from '../utils/virtual/fake-t
 import { MemoryBlobs, MemoryDisk } from '../utils/virtual/memory-blobs.ts';
 import { noFolders } from '../utils/virtual/no-folders.ts';
 import { SEQUENCE_LENGTH, type ToyJob } from '../utils/virtual/toy-job.ts';
+import type { VirtualHost } from '../utils/virtual/virtual-network.ts';
 import type { VirtualEnvironment } from '../utils/virtual/virtual-node.ts';
 
 export const COORDINATOR = signerOf(200);
@@ -138,6 +139,14 @@ export interface VirtualCoordinatorOptions {
   readonly onRows?: (work: RowWork, rows: number) => void;
 }
 
+interface Process {
+  readonly host: VirtualHost;
+  readonly clock: Clock;
+  readonly blobs: MemoryBlobs;
+  readonly fake: FakeValidatorOptions;
+  readonly process: { readonly alive: boolean };
+}
+
 /** The machine with the coordinator. Its disk and database survive the coordinator's processes. */
 export class VirtualCoordinator {
   readonly disk = new MemoryDisk();
@@ -166,8 +175,13 @@ export class VirtualCoordinator {
     return this.#process.alive;
   }
 
-  start(): void {
-    const { clock, network, random, log, onWrite } = this.#environment;
+  /**
+   * Starts a process.
+   * @param options.answersAfterMs time for which peers can connect to the process, but the coordinator answers no request
+   *   yet
+   */
+  start({ answersAfterMs = 0 } = {}): void {
+    const { clock, network, random, onWrite } = this.#environment;
     const { onRows, evaluationMs = () => random.between(20, 300) } = this.#options;
     const fake = { ms: evaluationMs, ...(onRows && { onRows }) };
     const process = { alive: true };
@@ -182,18 +196,25 @@ export class VirtualCoordinator {
     });
     const host = network.host({ signer: this.signer, blobs, isAlive });
     this.#process = process;
+    const answer = (): void => this.#answer({ host, clock: own, fake, process, blobs });
+    if (answersAfterMs === 0) answer();
+    else own.after(answersAfterMs, answer);
+  }
+
+  #answer({ host, clock, fake, process, blobs }: Process): void {
+    const { random, log } = this.#environment;
     const coordinator = new Coordinator(
       { retention: this.#options.retention, audits: this.#options.audits ?? true },
       {
         network: host,
         blobs,
         store: this.store,
-        validator: this.#options.validator ?? new FakeValidator(fake, { clock: own }),
+        validator: this.#options.validator ?? new FakeValidator(fake, { clock }),
         randomBytes:
           this.#options.randomBytes ??
           ((count) => Uint8Array.from({ length: count }, () => random.integer(0, 255))),
         folders: noFolders,
-        clock: own,
+        clock,
         log: log.child({ node: 'coordinator' }),
       },
     );

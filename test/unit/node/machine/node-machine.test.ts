@@ -9,7 +9,7 @@ import {
   type NodeEvent,
   type NodeState,
 } from '../../../../node/machine/state.ts';
-import { HEAD_SILENCE_MS, RECEIPT_WAIT_MS } from '../../../../node/machine/times.ts';
+import { HEAD_SILENCE_MS, OLD_HEAD_POLL_MS, RECEIPT_WAIT_MS } from '../../../../node/machine/times.ts';
 import { digest, type HeadPlan, makeHead, SELF } from '../heads.ts';
 
 const UPDATE = digest('update', 1);
@@ -160,6 +160,35 @@ describe('heads', () => {
     const node = driver().training({ sequence: 1, round: 1 }).send({ type: 'connected' });
     expect(node.effects).toEqual([{ type: 'poll', rejoin: true }]);
     expect(node.state.phase).toBe('training');
+  });
+
+  test('joins again soon if the coordinator is still starting, also if heads arrive meanwhile', () => {
+    const node = driver().training({ sequence: 5, round: 3 }).send({ type: 'connected' });
+    for (const jitter of [0, 1]) {
+      node.send({ type: 'rejoin-failed', jitter }).head({ sequence: 4, round: 2 });
+      expect(dueAt(node.state)! - node.now).toBeLessThanOrEqual(1_000);
+      node.now = dueAt(node.state)!;
+      node.send({ type: 'tick' });
+      expect(node.effects).toEqual([{ type: 'poll', rejoin: true }]);
+    }
+    node.send({ type: 'rejoined' });
+    expect(dueAt(node.state)! - node.now).toBe(HEAD_SILENCE_MS);
+    node.now = dueAt(node.state)!;
+    node.send({ type: 'tick' });
+    expect(node.effects).toEqual([{ type: 'poll', rejoin: false }]);
+  });
+
+  test('a head older than its own makes it ask soon, because the coordinator may have an old database', () => {
+    const node = driver().training({ sequence: 5, round: 3 }).send({ type: 'tick' });
+    for (const ms of [0, 600]) {
+      node.now += ms;
+      node.head({ sequence: 4, round: 2 });
+    }
+    expect(dueAt(node.state)).toBe(OLD_HEAD_POLL_MS);
+    node.now = OLD_HEAD_POLL_MS;
+    node.send({ type: 'tick' });
+    expect(node.effects).toEqual([{ type: 'poll', rejoin: false }]);
+    expect(dueAt(node.state)! - node.now).toBe(HEAD_SILENCE_MS);
   });
 
   test('fetches the last adapter of a finished job', () => {

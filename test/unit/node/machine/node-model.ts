@@ -143,6 +143,7 @@ export class NodeModel {
         break;
       case 'poll':
         if (well) this.send({ type: 'head', head: this.coordinator.head });
+        if (effect.rejoin) this.send(well ? { type: 'rejoined' } : { type: 'rejoin-failed', jitter: 0.5 });
         break;
       default:
         this.send(well ? this.#success(effect) : this.#failure(effect));
