@@ -213,8 +213,9 @@ class Attempts<Source, Merged> {
 
   /**
    * Compares the persons whom `next` removes with those whom `passed` removes. Returns whether the additional persons
-   * raise the loss by more than noise can explain. Removing updates that change nothing also improves a merge, because the other updates get their weight.
-   * This function subtracts that part of the improvement, because updates that change nothing do no harm.
+   * raise the loss by more than noise can explain. The removal of updates that change nothing also improves a merge,
+   * because the other updates then get more weight. This function subtracts that part of the improvement, because
+   * updates that change nothing do no harm.
    */
   #isBetter(next: Attempt<Source, Merged>, passed: Attempt<Source, Merged>): boolean {
     const gain = passed.judgement.worsening - next.judgement.worsening;

@@ -40,8 +40,8 @@ export interface Products {
 }
 
 /**
- * Computes, for the scores of a round's updates, losses and inner products with gradients. Gradients are
- * taken at the checkpoint that the round starts from.
+ * Computes the losses and inner products from which a round's updates are scored. The inner products are those of
+ * updates with gradients, which are taken at the checkpoint that the round starts from.
  */
 export interface Measurer {
   /** Adds a batch of random rows, and computes its gradient for later calls of `products`. */

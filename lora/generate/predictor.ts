@@ -11,7 +11,7 @@ import { RowCache } from './row-cache.ts';
 
 /** Predicts the token after a context. */
 export interface Predictor {
-  /** Returns the logits of the next token. @param context from 1 token to as many as the model has positions */
+  /** Returns the logits of the next token. The context has from 1 token to as many as the model has positions. */
   next(context: readonly number[]): Promise<Float32Array>;
   dispose(): Promise<void>;
 }

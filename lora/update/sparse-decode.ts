@@ -114,8 +114,8 @@ function readChunk(
     // Reads the symbol as if its remainder were long. A symbol with a short remainder ends one bit earlier.
     const symbol = window >>> (32 - most);
     const binary = (symbol >>> VALUE_BITS) & remainderMask;
-    // 1 where binary >>> 1 < short, without a branch, because mispredicted branches would cost more than the
-    // rest of the loop.
+    // Computes 1 if (binary >>> 1) < short, and 0 otherwise. The line has no branch, because mispredicted branches
+    // would cost more than the rest of the loop.
     const isShort = ((binary >>> 1) - short) >>> 31;
     bit += most - isShort;
     if (bit > end) throw truncated(name);

@@ -32,7 +32,7 @@ export class SwarmNodes {
   readonly #scrub: NodeScrub;
   #leaveNetwork: (() => void)[] = [];
 
-  /** @param options of each invite */
+  /** @param options the options of the node of each invite */
   constructor(options: readonly SwarmNodeOptions[], deps: SwarmNodesDeps) {
     const { trainer, scoreTrainer = null } = deps;
     this.#deps = deps;

@@ -78,7 +78,7 @@ export class NodeStore implements UnusedBlobs {
   readonly kept: KeptRecords;
   readonly #db: Database;
 
-  /** @param db with the schema of `MIGRATIONS` */
+  /** @param db database with the schema of `MIGRATIONS` */
   constructor(db: Database) {
     this.#db = db;
     this.jobFiles = new JobFiles(db);

@@ -7,7 +7,7 @@ const [LEFT, BOTTOM, TOP] = [56, 28, 12];
 /** Maximum number of points in a drawn line. The picture is too small to show more. */
 const MAX_POINTS = 400;
 
-/** Returns the image of a training run's losses. @param unit what the steps of the points count, such as `round` */
+/** Returns a chart of a training run's losses as an image. @param unit unit of the horizontal axis, such as `round` */
 export function curvePicture({ training, heldOut }: LossCurve, unit = 'step'): string {
   const all = [...training, ...heldOut].filter(({ loss }) => Number.isFinite(loss));
   if (all.length === 0) return '';

@@ -69,7 +69,7 @@ export function choiceValues(
   return picked(metrics, values);
 }
 
-/** Returns the metrics' values of a generated answer. @param gold the correct answers */
+/** Returns the metrics' values of a generated answer. @param gold correct answers */
 export function answerValues(
   { metrics, name }: TaskConfig,
   gold: readonly string[],

@@ -130,7 +130,7 @@ function exactScale(block: Float32Array, bits: QuantisedBits): number | null {
   const most = 2 ** (bits - 1);
   const largest = largestOf(block);
   if (largest === 0) return 0;
-  // The largest weight gets a negative code, because codes reach −most but only most − 1.
+  // The largest weight gets a negative code, because codes range from −most to most − 1.
   for (let code = -most; code < 0; code++) {
     const scale = largest / code;
     if (halfValue(halfBits(scale)) !== scale) continue;

@@ -11,8 +11,8 @@ export interface SharedBatch {
  * Shrinks the micro-batch so that every device gets at least one micro-batch of each batch, because devices
  * share a batch in whole micro-batches. The size is an equal share of the batch, rounded up. It is rounded
  * down if rounding up would leave a device idle: 9 rows on 4 devices, in micro-batches of 3, would occupy
- * only 3 devices. A smaller micro-batch changes loss and gradients only by rounding errors, and by other
- * random numbers for dropout and noise, which are drawn per micro-batch.
+ * only 3 devices. A smaller micro-batch changes loss and gradients by rounding errors. It also changes the
+ * random numbers of dropout and noise, because these numbers are drawn for each micro-batch.
  */
 export function shareBatch(
   { batchSize, microBatch }: { batchSize: number; microBatch: number },

@@ -18,8 +18,8 @@ export const ONE_TRAINER: Trainers = { processes: 1, bases: 1, baseBits: 32 };
  * Counts processes and copies of the base. With a float32 base, all processes of onnxruntime map the file of
  * weights, so they share one copy, even those that then load the weights onto a GPU. With an 8-bit or 4-bit
  * base, each process packs its own copy of the weights. A TensorFlow process always holds its own copy.
- * Processes on a GPU are counted too, because some GPUs share the processor's memory, and too high an
- * estimate is safer than too low a one.
+ * Processes on a GPU are counted too, because some GPUs share the processor's memory, and an estimate
+ * that is too high is safer than one that is too low.
  */
 export function trainersOf({ devices, baseBits }: Pick<Compute, 'devices' | 'baseBits'>): Trainers {
   if (devices === 'auto') return { ...ONE_TRAINER, baseBits };
@@ -35,8 +35,8 @@ export function usesProcessor({ devices }: Pick<ComputeOnDevices, 'devices'>): b
 /**
  * Returns the bytes of the machine's memory that all trainers take together. Every process holds its runtime and an
  * adapter with optimiser state. Activations count for each trainer on the processor. If all devices are GPUs, the
- * activations of one trainer count, because a GPU may share the processor's memory and too large a figure is safer than
- * too small a one.
+ * activations of one trainer count, because a GPU may share the processor's memory, and an estimate that is too high
+ * is safer than one that is too low.
  *
  * @param one the estimate for a single trainer on the processor, in bytes
  */
