@@ -107,6 +107,14 @@ it('commands take a job from its file to an adapter', { timeout: 240_000 }, asyn
     const [a, b] = await Promise.all(['exported', 'pulled'].map((dir) => readFile(join(folder, dir, file))));
     expect(a!.equals(b!), file).toBe(true);
   }
+  const published = await run(
+    ...['checkpoint', 'pull', swarm.invite, 'published', '--publish'],
+    ...['--name', 'told', '--registry', 'pulled-versions', '--json'],
+  );
+  expect(published.status, published.err).toBe(0);
+  expect(published.json).toMatchObject({ name: 'tale', round: 2, version: 'told:v1' });
+  const told = await run('adapter', 'list', '--registry', 'pulled-versions', '--json');
+  expect(told.json.versions).toMatchObject([{ label: 'told:v1', manifest: { job: { round: 2 } } }]);
   // A personal invite counts a machine once, however often it downloads.
   const personal = await ask('invite', 'create', 'tale', '--json');
   await writeFile(join(folder, 'invite'), `${personal.json.text}\n`);

@@ -1,11 +1,14 @@
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { sweepViews } from '../../coordinator/api/sweep-views.ts';
+import { bestCheckpoint } from '../../coordinator/best-checkpoint.ts';
 import type { JobRun } from '../../coordinator/job-run.ts';
+import { JobPublisher } from '../../coordinator/jobs/job-publisher.ts';
 import { Sweeps } from '../../coordinator/jobs/sweeps.ts';
 import { silentLogger } from '../../monitor/log.ts';
 import { ScriptedPeer } from '../unit/coordinator/scripted-peer.ts';
-import { World } from '../unit/coordinator/world.ts';
+import { COORDINATOR, World } from '../unit/coordinator/world.ts';
 import { withCode } from '../utils/codes.ts';
+import { openTestRegistry, smallPeftFolder } from '../utils/registry.ts';
 
 /** How much a round of each job lowers the loss. */
 const DELTAS = { toy: 0.01, slow: 0.002, fast: 0.03, slowest: 0.001 } as const;
@@ -82,6 +85,39 @@ describe('a sweep', () => {
     expect(world.store.sweeps.wonBy(run('toy').context.job)).toEqual([]);
     const events = world.store.events.after(run('fast').context.job, 0, 200);
     expect(events.filter(({ type }) => type === 'sweep-won')).toHaveLength(1);
+  });
+
+  test('adds the best checkpoint of its winner to the registry, with the tag `winner`', async () => {
+    const { world, run } = await startSweep();
+    const { base } = world.toy.manifest;
+    const folder = await smallPeftFolder(1, base.digest);
+    const { registry, home } = await openTestRegistry();
+    const publisher = new JobPublisher(
+      { registry: home },
+      {
+        coordinator: world.coordinator,
+        store: world.store,
+        folders: { path: () => folder },
+        log: silentLogger,
+        clock: world.clock.process(() => true),
+        signer: COORDINATOR,
+        baseFolder: async () => 'home/bases/toy',
+      },
+    );
+    world.coordinator.onEvent((event) => publisher.observe(event));
+    onTestFinished(() => publisher.stop());
+    await train(world, NAMES, 1);
+    await expect.poll(() => run('slowest').driver.state.phase).toBe('finished');
+    await train(world, ['toy', 'fast'], 2);
+    await expect.poll(() => run('toy').driver.state.phase).toBe('finished');
+    expect(registry.versions('race')).toEqual([]);
+    await train(world, ['fast'], 6);
+    await expect.poll(() => registry.versions('race')).toHaveLength(1);
+    const { job } = run('fast').context;
+    const best = bestCheckpoint(job, world.store)!;
+    const { manifest } = registry.resolve('race:winner');
+    expect(manifest.job).toMatchObject({ digest: job, round: best.round, checkpoint: best.digest });
+    expect(registry.tagLog('race', 'winner')).toMatchObject([{ reason: expect.stringContaining('fast') }]);
   });
 
   test('waits for a paused job, says why, and goes on without it when its operator stops it', async () => {
