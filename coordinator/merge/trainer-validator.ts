@@ -6,17 +6,21 @@ import type { Logger } from '../../common/logger.ts';
 import type { Row } from '../../lora/data/row.ts';
 import { openBase } from '../../lora/models/base/base-model.ts';
 import type { Compute } from '../../lora/train/compute.ts';
-import { jobTraining } from '../../lora/train/config.ts';
 import { resolveDevices } from '../../lora/train/devices/choose.ts';
-import { fallbackFor, fallbackValues, type Workload } from '../../lora/train/devices/fallback.ts';
-import type { TrainerOptions } from '../../lora/train/process/messages.ts';
-import { TrainerProcess } from '../../lora/train/process/supervisor.ts';
+import {
+  type Fallback,
+  fallbackFor,
+  fallbackValues,
+  type Workload,
+} from '../../lora/train/devices/fallback.ts';
+import type { TrainerProcess } from '../../lora/train/process/supervisor.ts';
 import type { RowLoss } from '../../lora/train/step.ts';
 import type { LossGradient } from '../../lora/update/score.ts';
 import type { Manifest } from '../../protocol/manifest.ts';
 import type { EvaluateOptions, StepsMade, StepsToMake, ValidationJob, Validator } from '../context.ts';
 import { coordinatorError } from '../errors.ts';
 import { decodeHeldOut, gateRows } from './held-out.ts';
+import { SharedTrainer } from './shared-trainer.ts';
 
 export interface TrainerValidatorOptions {
   readonly home: string;
@@ -39,35 +43,27 @@ export interface TrainerValidatorDeps {
 /** Maximum number of trainer processes, busy or idle, because each process holds a base model in memory. */
 const PROCESSES = 2;
 
-/** A computation in a job's trainer process. */
-type Work<T> = (trainer: TrainerProcess, ready: Ready, signal: AbortSignal) => Promise<T>;
-
-interface Ready {
-  readonly load: Promise<Workload>;
-  readonly process: Promise<TrainerProcess>;
-  readonly rows: readonly Row[];
-}
+/** A computation in the trainer process of a job's base. */
+type Work<T> = (trainer: TrainerProcess, signal: AbortSignal) => Promise<T>;
 
 /**
- * Evaluates adapters and computes gradients in one trainer process per job. The process is started on first use, and
- * again after it has died. If its device fails, the process is restarted with a smaller micro-batch or on the CPU, and
- * the computation starts again. The losses then differ only by rounding errors, which are far smaller than the changes
- * of the loss that the gate tolerates.
+ * Evaluates adapters and computes gradients in one trainer process per base, which the jobs on this base use in turns.
+ * The process is started on first use, and again after it has died. If its device fails, the process is restarted with
+ * a smaller micro-batch or on the CPU, and the computation starts again. The losses then differ only by rounding
+ * errors, which are far smaller than the changes of the loss that the gate tolerates.
  */
 export class TrainerValidator implements Validator {
   readonly #options: TrainerValidatorOptions;
   readonly #deps: TrainerValidatorDeps;
-  /** The process of each job, with the job's rows and settings. The least recently used process is first. */
-  readonly #ready = new Map<string, Ready>();
-  /** Jobs whose processes are computing: at most PROCESSES. */
-  readonly #working: string[] = [];
+  /** The processes by base and settings for computing. The least recently used process is first. */
+  readonly #processes = new Map<string, SharedTrainer>();
   /** Emits `ended` after each computation. */
   readonly #turns = new EventEmitter().setMaxListeners(0);
-  /** Fallback settings of jobs whose device failed. */
-  readonly #fallbacks = new Map<string, Workload>();
+  /** Settings of each job: those of its base or, after its device has failed, lighter settings. */
+  readonly #loads = new Map<string, Promise<Workload>>();
   /** Held-out data of jobs that the store does not contain yet. */
   readonly #unrecorded = new Map<string, Uint8Array>();
-  /** The job of each running audit, by the controller that stops the audit when more urgent work arrives. */
+  /** The base of each running audit, by the controller that stops the audit when more urgent work arrives. */
   readonly #audits = new Map<AbortController, string>();
   readonly #life = new AbortController();
 
@@ -77,8 +73,8 @@ export class TrainerValidator implements Validator {
   }
 
   /**
-   * Evaluates an adapter for a job that is not in the store yet. If the evaluation fails, ends the trainer process of the
-   * job.
+   * Evaluates an adapter for a job that is not in the store yet. If the evaluation fails, the job is
+   * released.
    */
   async measure(
     { job, manifest, heldOut }: ValidationJob & { heldOut: Uint8Array },
@@ -96,15 +92,13 @@ export class TrainerValidator implements Validator {
     }
   }
 
-  evaluate(
+  async evaluate(
     job: ValidationJob,
     adapter: readonly Float32Array[],
     options: EvaluateOptions,
   ): Promise<readonly RowLoss[]> {
-    this.#stopAudits(job.job);
-    return this.#run(job, options, (trainer, { rows }, signal) =>
-      trainer.evaluate({ adapter, rows, signal }),
-    );
+    const rows = this.#rows(job.job, job.manifest);
+    return this.losses(job, adapter, rows, options);
   }
 
   gradient(
@@ -113,8 +107,8 @@ export class TrainerValidator implements Validator {
     rows: readonly Row[],
     options: EvaluateOptions,
   ): Promise<LossGradient> {
-    this.#stopAudits(job.job);
-    return this.#run(job, options, (trainer, _, signal) => trainer.lossGradient({ adapter, rows, signal }));
+    this.#stopAudits(job);
+    return this.#run(job, options, (trainer, signal) => trainer.lossGradient({ adapter, rows, signal }));
   }
 
   losses(
@@ -123,8 +117,8 @@ export class TrainerValidator implements Validator {
     rows: readonly Row[],
     options: EvaluateOptions,
   ): Promise<readonly RowLoss[]> {
-    this.#stopAudits(job.job);
-    return this.#run(job, options, (trainer, _, signal) => trainer.evaluate({ adapter, rows, signal }));
+    this.#stopAudits(job);
+    return this.#run(job, options, (trainer, signal) => trainer.evaluate({ adapter, rows, signal }));
   }
 
   async train(
@@ -135,9 +129,9 @@ export class TrainerValidator implements Validator {
     const urgent = new AbortController();
     const stop = AbortSignal.any([signal, pause, urgent.signal]);
     const isPaused = (): boolean => stop.aborted && !signal.aborted && !this.#life.signal.aborted;
-    this.#audits.set(urgent, job.job);
+    this.#audits.set(urgent, job.manifest.base.digest);
     try {
-      return await this.#run(job, { signal: stop, onFallback }, (trainer, _, inner) =>
+      return await this.#run(job, { signal: stop, onFallback }, (trainer, inner) =>
         trainer.trainPart({ ...training, signal: inner }),
       );
     } catch (error) {
@@ -153,90 +147,91 @@ export class TrainerValidator implements Validator {
     }
   }
 
-  /** Stops the audit of a job, and all audits if every process is computing. */
-  #stopAudits(job: string): void {
-    const isFull = this.#working.length >= PROCESSES;
-    for (const [urgent, audited] of this.#audits) if (isFull || audited === job) urgent.abort();
+  /** Stops the audits on the base of a job, and all audits if every process is computing. */
+  #stopAudits({ manifest }: ValidationJob): void {
+    const working = [...this.#processes.values()].filter(({ users }) => users > 0);
+    const isFull = working.length >= PROCESSES;
+    for (const [urgent, base] of this.#audits) if (isFull || base === manifest.base.digest) urgent.abort();
   }
 
   async #run<T>(job: ValidationJob, { signal, onFallback }: EvaluateOptions, work: Work<T>): Promise<T> {
     const inner = AbortSignal.any([signal, this.#life.signal]);
-    await this.#begin(job.job, inner);
-    try {
-      return await this.#runNow(job, { signal: inner, onFallback }, work);
-    } finally {
-      this.#working.splice(this.#working.indexOf(job.job), 1);
-      this.#turns.emit('ended');
-    }
-  }
-
-  /**
-   * Waits until fewer than PROCESSES processes are computing. A process that computes must not be ended in favour of
-   * another process, because its result would be lost.
-   */
-  async #begin(job: string, signal: AbortSignal): Promise<void> {
-    while (this.#working.length >= PROCESSES) await once(this.#turns, 'ended', { signal });
-    this.#working.push(job);
-  }
-
-  async #runNow<T>(job: ValidationJob, { signal, onFallback }: EvaluateOptions, work: Work<T>): Promise<T> {
     for (;;) {
-      const ready = await this.#prepared(job);
+      const load = await this.#load(job);
+      const process = await this.#claim(job, load, inner);
+      const next: { fallback: Fallback | null } = { fallback: null };
+      const mustEnd = (error: unknown): boolean => {
+        next.fallback = inner.aborted ? null : this.#fallBack(job, load, error);
+        return next.fallback !== null;
+      };
       try {
-        return await work(await ready.process, ready, signal);
+        return await process.run(job, load, (trainer) => work(trainer, inner), { signal: inner, mustEnd });
       } catch (error) {
-        const because = signal.aborted ? null : await this.#fallBack(job, ready, error);
-        const process = await ready.process.catch(() => null);
-        // Keep the process if it is alive, except if it must be restarted with other settings.
-        if (because === null && process?.alive) throw error;
-        if (this.#ready.get(job.job) === ready) this.#ready.delete(job.job);
-        await process?.stop();
-        if (because === null) throw error;
-        onFallback(because);
+        if (next.fallback === null) throw error;
+        onFallback(next.fallback.reason);
+      } finally {
+        process.users--;
+        this.#turns.emit('ended');
+        // If the jobs of the process were released meanwhile, a computation that waited has started it again.
+        const isLoaded = [...this.#processes.values()].includes(process);
+        if (!isLoaded && process.users === 0) await process.stop();
       }
     }
   }
 
+  /**
+   * Returns the process for a job. If PROCESSES other processes are loaded, ends the least recently used one that is
+   * idle. If none of them is idle, waits, because a process that ends while it computes loses its result.
+   */
+  async #claim(
+    { job, manifest }: ValidationJob,
+    { compute }: Workload,
+    signal: AbortSignal,
+  ): Promise<SharedTrainer> {
+    const modelDir = await this.#deps.baseFolder(manifest.base);
+    const key = JSON.stringify([manifest.base.digest, compute]);
+    for (;;) {
+      const known = this.#processes.get(key);
+      if (known !== undefined || this.#processes.size < PROCESSES) {
+        const process = known ?? this.#make(modelDir, compute);
+        this.#processes.delete(key);
+        this.#processes.set(key, process);
+        process.jobs.add(job);
+        process.users++;
+        return process;
+      }
+      const idle = [...this.#processes].find(([, { users }]) => users === 0);
+      if (idle === undefined) await once(this.#turns, 'ended', { signal });
+      else await this.#end(...idle);
+    }
+  }
+
   async release(job: string): Promise<void> {
-    this.#fallbacks.delete(job);
-    await this.#end(job);
+    this.#loads.delete(job);
+    const unused = [...this.#processes].filter(([, { jobs }]) => jobs.delete(job) && jobs.size === 0);
+    await Promise.all(unused.map((entry) => this.#end(...entry)));
   }
 
   async stop(): Promise<void> {
     this.#life.abort(coordinatorError('STOPPED', 'the coordinator is stopping', {}));
-    await Promise.all([...this.#ready.keys()].map((job) => this.#end(job)));
+    await Promise.all([...this.#processes].map((entry) => this.#end(...entry)));
   }
 
-  async #end(job: string): Promise<void> {
-    const known = this.#ready.get(job);
-    this.#ready.delete(job);
-    await known?.process.then((process) => process.stop()).catch(() => {});
+  async #end(key: string, process: SharedTrainer): Promise<void> {
+    this.#processes.delete(key);
+    await process.stop();
   }
 
-  /**
-   * Chooses settings with less memory for the job's next process. Returns the reason; null if no settings would help.
-   */
-  async #fallBack({ job, manifest }: ValidationJob, { load }: Ready, error: unknown): Promise<string | null> {
+  /** Chooses settings with less memory for the job. Returns null if no settings would help. */
+  #fallBack({ job, manifest }: ValidationJob, before: Workload, error: unknown): Fallback | null {
     const { microBatch } = manifest.training;
     const asked = { compute: { ...this.#options.compute, checkpointing: false }, microBatch };
-    const before = await load.catch(() => null);
-    const fallback = before && fallbackFor(asked, before, error);
+    const fallback = fallbackFor(asked, before, error);
     if (fallback === null) return null;
-    this.#fallbacks.set(job, fallback);
+    this.#loads.set(job, Promise.resolve(fallback));
     const code = isSwarmError(error) ? error.code : null;
     this.#deps.log.warn({ job: manifest.name, code, ...fallbackValues(fallback) }, 'validator-restarted');
-    return fallback.reason;
-  }
-
-  async #prepared({ job, manifest }: ValidationJob): Promise<Ready> {
-    const entry = this.#ready.get(job) ?? this.#make(job, manifest);
-    this.#ready.delete(job);
-    this.#ready.set(job, entry);
-    for (const other of this.#ready.keys()) {
-      if (this.#ready.size <= PROCESSES) break;
-      if (!this.#working.includes(other)) await this.#end(other);
-    }
-    return entry;
+    return fallback;
   }
 
   #rows(job: string, { acceptance }: Manifest): Row[] {
@@ -245,17 +240,14 @@ export class TrainerValidator implements Validator {
     return gateRows(decodeHeldOut(bytes), acceptance.heldOutRows);
   }
 
-  #make(job: string, manifest: Manifest): Ready {
-    const rows = this.#rows(job, manifest);
-    const modelDir = this.#deps.baseFolder(manifest.base);
-    const known = this.#fallbacks.get(job);
-    const load = known ? Promise.resolve(known) : modelDir.then((dir) => this.#choose(dir, manifest));
-    const process = Promise.all([modelDir, load]).then(([dir, load]) => this.#start(dir, manifest, load));
-    // Do not treat errors of these promises as unhandled. `#runNow` waits for both promises later, and reports the
-    // errors.
-    load.catch(() => {});
-    process.catch(() => {});
-    return { load, process, rows };
+  #load({ job, manifest }: ValidationJob): Promise<Workload> {
+    const known = this.#loads.get(job);
+    if (known !== undefined) return known;
+    const load = this.#deps.baseFolder(manifest.base).then((dir) => this.#choose(dir, manifest));
+    this.#loads.set(job, load);
+    // The caller gets the error. The next call tries again.
+    load.catch(() => this.#loads.delete(job));
+    return load;
   }
 
   async #choose(modelDir: string, { training }: Manifest): Promise<Workload> {
@@ -273,15 +265,9 @@ export class TrainerValidator implements Validator {
     return { compute: { ...compute, checkpointing: true }, microBatch: training.microBatch };
   }
 
-  #start(modelDir: string, manifest: Manifest, { compute, microBatch }: Workload): Promise<TrainerProcess> {
-    const options: TrainerOptions = {
-      modelDir,
-      cacheDir: join(this.#options.home, 'cache'),
-      compute,
-      lora: manifest.lora,
-      training: { ...jobTraining(manifest), microBatch },
-    };
+  #make(modelDir: string, compute: Workload['compute']): SharedTrainer {
+    const cacheDir = join(this.#options.home, 'cache');
     const onLog = (line: string): void => this.#deps.log.debug({ line }, 'validator-output');
-    return TrainerProcess.start(options, { onLog, signal: this.#life.signal });
+    return new SharedTrainer({ modelDir, cacheDir, compute, onLog, signal: this.#life.signal });
   }
 }

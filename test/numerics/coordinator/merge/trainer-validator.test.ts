@@ -5,10 +5,12 @@ import { systemClock } from '../../../../common/system-clock.ts';
 import type { ValidationJob } from '../../../../coordinator/context.ts';
 import { TrainerValidator } from '../../../../coordinator/merge/trainer-validator.ts';
 import { initialMatrices } from '../../../../lora/adapter/initial.ts';
+import { adapterLayout } from '../../../../lora/adapter/layout.ts';
 import { encodeShards } from '../../../../lora/data/shards/shard-codec.ts';
 import { layOutBase } from '../../../../lora/models/base/base-folder.ts';
 import { parseCompute } from '../../../../lora/train/compute.ts';
 import { freshOptimizer } from '../../../../lora/train/optimizer/optimizer-state.ts';
+import { TrainerProcess } from '../../../../lora/train/process/supervisor.ts';
 import { zeros } from '../../../../lora/update/layout.ts';
 import { silentLogger } from '../../../../monitor/log.ts';
 import { encodeCbor } from '../../../../protocol/cbor.ts';
@@ -73,14 +75,117 @@ function expectClose(losses: number[], expected: number[]): void {
   for (const [i, loss] of losses.entries()) expect(loss).toBeCloseTo(expected[i]!, 3);
 }
 
-test('any number of jobs are evaluated at the same time without ending each other', async () => {
-  const { validator, evaluate, told, job } = bench;
-  const jobs = ['a', 'b', 'c'].map((digit) => ({ ...job, job: digit.repeat(64) }));
-  const shared = validator();
-  const expected = await evaluate(shared);
-  const losses = await Promise.all(jobs.map((job) => evaluate(shared, job)));
-  expect(losses).toEqual(jobs.map(() => expected));
+/** Counts the trainer processes that start. */
+function countStarts(): () => number {
+  const start = vi.spyOn(TrainerProcess, 'start');
+  onTestFinished(() => start.mockRestore());
+  return () => start.mock.calls.length;
+}
+
+test('jobs on any number of bases are evaluated at the same time without ending each other', async () => {
+  const { validator, evaluate, told, job, home } = bench;
+  const others = [await tinyBase({ seed: 2, home }), await tinyBase({ seed: 3, home })];
+  const manifests = [job.manifest, ...others.map(({ manifest }) => manifest)];
+  const jobs = manifests.map((manifest, i) => ({ job: `${i}`.repeat(64), manifest }));
+  const starts = countStarts();
+  const one = validator();
+  const losses = await Promise.all(jobs.map((job) => evaluate(one, job)));
+  expect(new Set(losses.flat()).size).toBe(jobs.length * ROWS);
+  expect(starts()).toBe(jobs.length);
   expect(told).toEqual([]);
+});
+
+describe('jobs on one base', () => {
+  const others = ({ manifest }: ValidationJob): ValidationJob[] => [
+    { job: 'b'.repeat(64), manifest: { ...manifest, lora: { ...manifest.lora, rank: 4 } } },
+    {
+      job: 'c'.repeat(64),
+      manifest: {
+        ...manifest,
+        seed: 7,
+        training: { ...manifest.training, batchSize: 4, learningRate: 0.01 },
+      },
+    },
+  ];
+
+  test('share one process, which computes the same bits as a process for each job', async () => {
+    const { validator, job, rows, model, told } = bench;
+    const jobs = [job, ...others(job)];
+    const { signal } = new AbortController();
+    const options = { signal, pause: signal, onFallback: (because: string) => told.push(because) };
+    const start = ({ manifest }: ValidationJob) => {
+      const layout = adapterLayout(model, manifest.lora);
+      return { adapter: initialMatrices(layout, 1), optimizer: freshOptimizer(layout) };
+    };
+    const measured = async (by: TrainerValidator, job: ValidationJob) => {
+      const { adapter } = start(job);
+      return [
+        await by.evaluate(job, adapter, options),
+        await by.gradient(job, adapter, rows.slice(0, ROWS), options),
+        await by.losses(job, adapter, rows.slice(ROWS, 2 * ROWS), options),
+      ];
+    };
+    const position = { start: 0, perStep: 1 };
+    const audited = (by: TrainerValidator, job: ValidationJob) =>
+      by.train(job, { ...start(job), rows: rows.slice(0, 8), steps: 2, position }, options);
+    const starts = countStarts();
+    const alone = [];
+    for (const job of jobs) {
+      const own = validator();
+      alone.push({ measured: await measured(own, job), audited: await audited(own, job) });
+      await own.stop();
+    }
+    expect(starts()).toBe(jobs.length);
+    const shared = validator();
+    // The requests of the jobs reach the process in turns.
+    expect(await Promise.all(jobs.map((job) => measured(shared, job)))).toEqual(
+      alone.map(({ measured }) => measured),
+    );
+    for (const [i, job] of jobs.entries()) expect(await audited(shared, job)).toEqual(alone[i]!.audited);
+    expect(starts()).toBe(jobs.length + 1);
+    expect(told).toEqual([]);
+  });
+
+  test('keep their process until the last of them is released', async () => {
+    const { validator, evaluate, job } = bench;
+    const other = { ...job, job: 'd'.repeat(64) };
+    const starts = countStarts();
+    const one = validator();
+    const losses = await evaluate(one);
+    expect(await evaluate(one, other)).toEqual(losses);
+    await one.release(job.job);
+    expect(await evaluate(one, other)).toEqual(losses);
+    expect(starts()).toBe(1);
+    await one.release(other.job);
+    expect(await evaluate(one)).toEqual(losses);
+    expect(starts()).toBe(2);
+  });
+
+  test('go on when the process dies under one of them', async () => {
+    const { validator, evaluate, job, told } = bench;
+    const expected = await evaluate(validator());
+    await trainersDie('1');
+    const one = validator();
+    const losses = await Promise.all([job, { ...job, job: 'd'.repeat(64) }].map((of) => evaluate(one, of)));
+    for (const some of losses) expectClose(some, expected);
+    expectClose(await evaluate(one), expected);
+    expect(told).toEqual([expect.stringMatching(/\bSIGKILL\b/)]);
+  });
+
+  test('stop the audits of each other for urgent work', async () => {
+    const { validator, evaluate, job, layout, rows, told } = bench;
+    const { signal } = new AbortController();
+    const options = { signal, pause: signal, onFallback: (because: string) => told.push(because) };
+    const one = validator();
+    await evaluate(one);
+    const steps = 2000;
+    const all = Array.from({ length: 2 * steps }, (_, i) => rows[i % rows.length]!);
+    const start = { adapter: initialMatrices(layout, 1), optimizer: freshOptimizer(layout) };
+    const audit = one.train(job, { ...start, rows: all, steps, position: { start: 0, perStep: 1 } }, options);
+    expect(await evaluate(one, { ...job, job: 'd'.repeat(64) })).toEqual(await evaluate(one));
+    expect((await audit).isComplete).toBe(false);
+    expect(told).toEqual([]);
+  });
 });
 
 test('gradients come from the same process, and point to a lower loss', async () => {
