@@ -6,8 +6,8 @@ import { exitCodes } from './exit-codes.ts';
  */
 export const DRAIN_MS = 5_000;
 
-/** Milliseconds after a SIGTERM in which further SIGTERMs belong to the same request to stop. */
-const SAME_TERMINATION_MS = 1_000;
+/** Milliseconds after a SIGTERM or SIGHUP in which further ones belong to the same request to stop. */
+const SAME_REQUEST_MS = 1_000;
 
 /** Message that asks a helper process to drain on Windows, which has no signal for this. */
 export const DRAIN_MESSAGE = 'drain';
@@ -33,8 +33,8 @@ export function catchInterrupts(handler: () => void): () => void {
 
 /**
  * Returns a signal that aborts at the first Ctrl-C or SIGTERM, or when the terminal is closed, so that the command can
- * drain. The second such signal, or the end of DRAIN_MS, ends the process. A SIGTERM does not count if
- * it arrives within SAME_TERMINATION_MS of the one before. A helper process (started with an IPC channel by the demo or a
+ * drain. The second such signal, or the end of DRAIN_MS, ends the process. A SIGTERM or SIGHUP does not
+ * count if it arrives within SAME_REQUEST_MS of the SIGTERM or SIGHUP before. A helper process (started with an IPC channel by the demo or a
  * test) also drains when its parent dies. Every command also drains, with the reason {@link OutputClosed}, when nothing
  * reads its output any more.
  */
@@ -72,16 +72,17 @@ export function drainOnSignals(): AbortSignal {
     });
   }
   process.on('SIGINT', () => (interruptHandler === null ? drain('interrupted') : interruptHandler()));
-  let terminatedAt = Number.NEGATIVE_INFINITY;
-  process.on('SIGTERM', () => {
+  let requestedAt = Number.NEGATIVE_INFINITY;
+  const drainOnce = (why: string): void => {
     // One request can arrive several times: the `timeout` program signals its child and then the whole process group, and
-    // the launcher for an old Node.js (install/newer-node.js) passes its own SIGTERM on.
-    if (performance.now() - terminatedAt < SAME_TERMINATION_MS) return;
-    terminatedAt = performance.now();
-    drain('asked to stop');
-  });
+    // the launcher for an old Node.js (install/newer-node.js) passes its own signals on.
+    if (performance.now() - requestedAt < SAME_REQUEST_MS) return;
+    requestedAt = performance.now();
+    drain(why);
+  };
+  process.on('SIGTERM', () => drainOnce('asked to stop'));
   // Without this handler, closing the terminal would end a daemon before it has drained.
-  process.on('SIGHUP', () => drain('the terminal was closed'));
+  process.on('SIGHUP', () => drainOnce('the terminal was closed'));
   // On Windows, SIGBREAK (Ctrl-Break) is the only signal that one process can send to another without killing
   // it.
   if (process.platform === 'win32') process.on('SIGBREAK', () => drain('interrupted'));

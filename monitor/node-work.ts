@@ -46,6 +46,33 @@ export function totalsText({
     : [own.length === 0 ? 'nothing yet' : workText(own), all];
 }
 
+interface UpdateReceipt {
+  /** null until a receipt has arrived. */
+  readonly code: string | null;
+  readonly meaning: string;
+  readonly detail: string;
+  /** null until the update is settled. */
+  readonly outcome: 'counted' | 'restored' | null;
+}
+
+/**
+ * Returns texts about an update of a node: what has become of the update, and the reason. The reason is empty if the update
+ * was accepted.
+ */
+export function outcomeText({ code, meaning, detail, outcome }: UpdateReceipt): {
+  state: string;
+  why: string;
+} {
+  const state = code ?? 'sent';
+  if (outcome === 'counted') return { state: `${state}, merged`, why: '' };
+  if (code === 'accepted' && outcome === null) return { state, why: '' };
+  const reason = detail === '' ? meaning : `${meaning} (${detail})`;
+  return {
+    state,
+    why: outcome === 'restored' ? `${reason}; its content is added to the next update` : reason,
+  };
+}
+
 /** Returns a text with the processor threads, the memory and the disk space that the node uses now. */
 export function costText({
   cost,

@@ -100,6 +100,18 @@ function npmInstall(folder) {
 }
 
 /**
+ * Passes on the signals that often go to this process alone: SIGTERM, and SIGHUP when a terminal closes that was opened
+ * for this command. If a signal went to the whole process group, the child gets it twice and counts it once
+ * (signals.ts). SIGINT is ignored, because the terminal sends it to the child too.
+ * @param {{ on: (signal: string, listener: () => void) => unknown }} from
+ * @param {{ kill: (signal: string) => unknown }} child
+ */
+export function passSignals(from, child) {
+  from.on('SIGINT', () => {});
+  for (const signal of ['SIGTERM', 'SIGHUP']) from.on(signal, () => child.kill(signal));
+}
+
+/**
  * Runs swarm.js with a newer Node.js in a child process, and exits with the exit code of the child process.
  * @param {number[]} needed major and minor version
  * @returns {Promise<boolean>} false if no newer Node.js was found or fetched
@@ -125,10 +137,7 @@ export async function runWithNewerNode(needed) {
   }
   if (node === null) return false;
   const child = spawn(node, [join(ROOT, 'cli', 'swarm.js'), ...process.argv.slice(2)], { stdio: 'inherit' });
-  // The terminal sends SIGINT and SIGHUP to the child too. SIGTERM often goes to this process alone, so it is
-  // passed on. If SIGTERM went to the whole process group, the child gets it twice and counts it once (signals.ts).
-  for (const signal of ['SIGINT', 'SIGHUP']) process.on(signal, () => {});
-  process.on('SIGTERM', () => child.kill('SIGTERM'));
+  passSignals(process, child);
   const [code, signal] = await new Promise((resolve, reject) => {
     child.on('error', reject);
     child.on('exit', (...result) => resolve(result));

@@ -10,7 +10,7 @@ import {
 import type { NodeJobStatus, NodeStatus, NodeUpdate } from '../../index.ts';
 import { clockJumpText } from '../../monitor/clock-jumps.ts';
 import { describeNode, type NodeState, problemText, standingText } from '../../monitor/node-state.ts';
-import { costText, monthText, totalsText } from '../../monitor/node-work.ts';
+import { costText, monthText, outcomeText, totalsText } from '../../monitor/node-work.ts';
 import { dateAndTime } from '../print.ts';
 
 /** Number of newest updates that the status of a node shows. */
@@ -129,12 +129,10 @@ function jobLines({ round }: NodeStatus, job: NonNullable<NodeStatus['job']>): s
 }
 
 /** Returns a line about one update and its outcome. The line explains the outcome unless the update was accepted. */
-export function updateLine({ round, bytes, code, detail, meaning, outcome }: NodeUpdate): string {
-  const head = `round ${round}  ${formatBytes(bytes)}  ${code ?? 'sent'}`;
-  if (outcome === 'counted') return `${head}, merged`;
-  if (code === 'accepted' && outcome === null) return head;
-  const why = detail === '' ? meaning : `${meaning} (${safeText(detail)})`;
-  return `${head}: ${why}${outcome === 'restored' ? '; its content is added to the next update' : ''}`;
+export function updateLine(update: NodeUpdate): string {
+  const { state, why } = outcomeText({ ...update, detail: safeText(update.detail) });
+  const head = `round ${update.round}  ${formatBytes(update.bytes)}  ${state}`;
+  return why === '' ? head : `${head}: ${why}`;
 }
 
 /** Makes the progress line of a node. The line of a download has its speed and the time left. */

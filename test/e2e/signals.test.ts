@@ -54,17 +54,20 @@ describe.skipIf(!HAS_SIGNALS)('signals', () => {
     expect(await code()).toBe(130);
   });
 
-  it('count as one if SIGTERM arrives again within a second', async () => {
-    const { child, code, stderr } = await start(
-      "signal.addEventListener('abort', () => { console.error('draining'); setTimeout(() => process.exit(0), 300); });",
-    );
-    child.kill('SIGTERM');
-    // Two signals sent together are delivered as one.
-    await once(child.stderr, 'data');
-    child.kill('SIGTERM');
-    expect(await code()).toBe(0);
-    expect(stderr()).not.toContain('ended at once');
-  });
+  it.each(['SIGTERM', 'SIGHUP'] as const)(
+    'count as one if %s arrives again within a second',
+    async (name) => {
+      const { child, code, stderr } = await start(
+        "signal.addEventListener('abort', () => { console.error('draining'); setTimeout(() => process.exit(0), 300); });",
+      );
+      child.kill(name);
+      // Two signals sent together are delivered as one.
+      await once(child.stderr, 'data');
+      child.kill(name);
+      expect(await code()).toBe(0);
+      expect(stderr()).not.toContain('ended at once');
+    },
+  );
 
   it('end a drain that hangs', async () => {
     const { child, code } = await start('');

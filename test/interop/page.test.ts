@@ -186,6 +186,8 @@ it('shows a node to its owner, who sets a limit, pauses the node and drains it',
   for (const fact of ['Contributed', 'Costs now', 'Standing']) {
     await node.page.waitForSelector(`dt:has-text("${fact}")`);
   }
+  await node.page.waitForSelector('tr:has(td:text-is("tale")):has(td:text-is("accepted, merged"))');
+  expect(await node.page.textContent('dd:has-text("since the start")')).toContain('since the start; ');
   expect(await node.page.evaluate<number>('document.documentElement.scrollWidth')).toBeLessThanOrEqual(360);
   expect(await accessibilityProblems(node.page)).toEqual([]);
   await screenshot(node.page, 'node-360');

@@ -2,17 +2,22 @@ import { html } from 'htm/preact';
 import { formatBytes, formatCount, formatDuration, formatLoss } from '../../../common/text.ts';
 import type { NodeJobStatus, NodeStatus, NodeUpdate } from '../../../node/status/api-types.ts';
 import { describeNode, problemText, standingText } from '../../node-state.ts';
-import { costText, monthText, speedText, totalsText } from '../../node-work.ts';
+import { costText, monthText, outcomeText, speedText, totalsText } from '../../node-work.ts';
 import { formatDate } from '../format.ts';
 import { Progress } from '../parts/progress.ts';
 import { type Column, Table } from '../parts/table.ts';
 import { NodeLimits, NodeOrders } from './node-control.ts';
 
-const UPDATES: readonly Column<NodeUpdate>[] = [
+const UPDATES: readonly Column<NodeUpdate & { jobName: string }>[] = [
+  { title: 'Job', cell: ({ jobName }) => jobName, by: ({ jobName }) => jobName },
   { title: 'Round', cell: ({ round }) => round, by: ({ round }) => round, numeric: true },
   { title: 'Size', cell: ({ bytes }) => formatBytes(bytes), by: ({ bytes }) => bytes, numeric: true },
-  { title: 'Receipt', cell: ({ code }) => code ?? 'none yet', by: ({ code }) => code ?? '' },
-  { title: 'Meaning', cell: ({ meaning, detail }) => (detail === '' ? meaning : `${meaning}: ${detail}`) },
+  {
+    title: 'Outcome',
+    cell: (update) => outcomeText(update).state,
+    by: (update) => outcomeText(update).state,
+  },
+  { title: 'Reason', cell: (update) => outcomeText(update).why },
   { title: 'Time', cell: ({ at }) => formatDate(at), by: ({ at }) => at },
 ];
 
@@ -37,8 +42,7 @@ export function NodeView({ status, onChange }: { status: NodeStatus; onChange():
         <dd>${costText(status)}, network ${speedText(status)}</dd>
         <dt>Traffic</dt>
         <dd>
-          sent ${formatBytes(status.traffic.sent)}, received ${formatBytes(status.traffic.received)} since the start;
-          ${monthText(status)}
+          ${`sent ${formatBytes(status.traffic.sent)}, received ${formatBytes(status.traffic.received)} since the start; ${monthText(status)}`}
         </dd>
         <dt>Up</dt>
         <dd>${formatDuration(status.uptimeSeconds)}</dd>
@@ -54,11 +58,16 @@ export function NodeView({ status, onChange }: { status: NodeStatus; onChange():
       <${Table}
         caption="Newest updates"
         columns=${UPDATES}
-        rows=${status.updates}
+        rows=${status.updates.map((update) => ({ ...update, jobName: jobNameOf(update, status) }))}
         id=${({ update }: NodeUpdate) => update}
         empty="This node has made no update yet."
       />
     </section>`;
+}
+
+/** Returns the name of the job of an update. The node no longer knows the names of jobs that it has left. */
+function jobNameOf({ job }: NodeUpdate, { jobs }: NodeStatus): string {
+  return jobs.find((one) => one.job?.job === job)?.job?.name ?? job.slice(0, 12);
 }
 
 /** Activity of the node for one invite. */

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { describeNode, NOT_YET_CONNECTED, problemText } from '../../../monitor/node-state.ts';
-import { totalsText } from '../../../monitor/node-work.ts';
+import { outcomeText, totalsText } from '../../../monitor/node-work.ts';
 import { exampleStatus } from '../../utils/node-status.ts';
 
 const date = (at: number): string => `at ${at}`;
@@ -85,4 +85,18 @@ it('the work of a node is counted for its present jobs and for all jobs', () => 
     jobs,
   });
   expect(both).toEqual([expect.stringContaining('1 round '), expect.stringMatching(/2 rounds.*2 jobs/)]);
+});
+
+it.each([
+  [{ code: null, outcome: null }, 'sent', /no receipt/],
+  [{ code: 'accepted', outcome: null }, 'accepted', /^$/],
+  [{ code: 'accepted', outcome: 'counted' }, 'accepted, merged', /^$/],
+  [{ code: 'late', outcome: 'restored', detail: 'round 3' }, 'late', /round 3.*next update/],
+] as const)('the outcome of an update %j is "%s"', (update, state, why) => {
+  const text = outcomeText({
+    meaning: update.code === null ? 'no receipt yet' : 'means',
+    detail: '',
+    ...update,
+  });
+  expect(text).toEqual({ state, why: expect.stringMatching(why) });
 });

@@ -1,10 +1,12 @@
+import { EventEmitter } from 'node:events';
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { expect, it } from 'vitest';
 // @ts-expect-error JavaScript without types: an old Node.js runs this module
-import { fetchedNode, fetchNode, findNode, nodePackage } from '../../../../cli/install/newer-node.js';
+import * as newerNode from '../../../../cli/install/newer-node.js';
 import { temporaryFolder } from '../../../utils/folder.ts';
 
+const { fetchedNode, fetchNode, findNode, nodePackage, passSignals } = newerNode;
 const EXE = process.platform === 'win32' ? 'node.exe' : 'node';
 const checkout = join('app', 'node_modules', 'node', 'bin', EXE);
 const fetched = fetchedNode('cache');
@@ -37,6 +39,14 @@ it.each([
     integrity: expect.stringMatching(/^sha512-[\w+/]{86}==$/),
   });
   expect(nodePackage('sunos', 'x64')).toBeNull();
+});
+
+it('passes SIGTERM and SIGHUP on, but not SIGINT, which the terminal sends to the child itself', () => {
+  const from = new EventEmitter();
+  const passed: string[] = [];
+  passSignals(from, { kill: (signal: string) => passed.push(signal) });
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) expect(from.emit(signal), signal).toBe(true);
+  expect(passed).toEqual(['SIGTERM', 'SIGHUP']);
 });
 
 /** Writes what npm would install. */
