@@ -64,14 +64,14 @@ export function printWarning(
   printNote(context, `${message}${next === null ? '' : `; ${withCommandName(next)}`}`);
 }
 
-/** Formats the local time of day: "14:03:59". @param at milliseconds since 1970 */
-export function timeOfDay(at: number): string {
-  return new Date(at).toTimeString().slice(0, 8);
+/** Formats the local time of day: "14:03:59". @param time milliseconds since 1970 */
+export function timeOfDay(time: number): string {
+  return new Date(time).toTimeString().slice(0, 8);
 }
 
-/** Formats a local date and time: "Fri Nov 27 14:03". @param at milliseconds since 1970 */
-export function dateAndTime(at: number): string {
-  const date = new Date(at);
+/** Formats a local date and time: "Fri Nov 27 14:03". @param time milliseconds since 1970 */
+export function dateAndTime(time: number): string {
+  const date = new Date(time);
   return `${date.toDateString().slice(0, 10)} ${date.toTimeString().slice(0, 5)}`;
 }
 

@@ -115,19 +115,19 @@ export class JobRun {
 
   /**
    * Restores the adapter of an earlier checkpoint, as soon as no round is being merged.
-   * @param to round of the checkpoint, or `best` for the best checkpoint
+   * @param target round of the checkpoint, or `best` for the best checkpoint
    * @returns the round of the checkpoint
    * @throws SwarmError CHECKPOINT_UNKNOWN, CHECKPOINT_PRUNED, JOB_OVER
    */
-  rollBack(to: number | 'best'): number {
+  rollBack(target: number | 'best'): number {
     const { job, stored, deps } = this.context;
     const { rounds } = deps.store;
-    const found = to === 'best' ? bestCheckpoint(job, deps.store) : rounds.checkpoint(job, to);
+    const found = target === 'best' ? bestCheckpoint(job, deps.store) : rounds.checkpoint(job, target);
     if (!found) {
       throw coordinatorError(
         'CHECKPOINT_UNKNOWN',
-        `job ${stored.name} has no checkpoint ${to === 'best' ? 'that is known to be the best' : `of round ${to}`}`,
-        { round: to, known: rounds.checkpointRounds(job) },
+        `job ${stored.name} has no checkpoint ${target === 'best' ? 'that is known to be the best' : `of round ${target}`}`,
+        { round: target, known: rounds.checkpointRounds(job) },
         { next: `see all its checkpoints with "lora-swarm checkpoint list ${stored.name}"` },
       );
     }

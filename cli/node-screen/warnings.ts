@@ -34,7 +34,7 @@ export class ScreenWarnings implements LineSink {
     for (const [text, { isContact }] of this.#warnings) if (isContact) this.#warnings.delete(text);
   }
 
-  /** Returns the newest warnings, newest first. @param since milliseconds since 1970 */
+  /** Returns at most `limit` warnings, newest first. Leaves out those before the time `since` (milliseconds since 1970). */
   newest(limit: number, since: number): ScreenWarning[] {
     const recent = [...this.#warnings.values()].filter(({ at }) => at >= since);
     return recent.reverse().slice(0, limit);

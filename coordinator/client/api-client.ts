@@ -160,10 +160,10 @@ export class ApiClient {
 
   /**
    * Restores the adapter of an earlier checkpoint.
-   * @param to round of the checkpoint, or `best` for the best checkpoint
+   * @param target round of the checkpoint, or `best` for the best checkpoint
    */
-  rollBack(id: string, to: number | 'best'): Promise<JobSummary> {
-    return this.#connection.post(`${jobPath(id)}/rollback`, { to });
+  rollBack(id: string, target: number | 'best'): Promise<JobSummary> {
+    return this.#connection.post(`${jobPath(id)}/rollback`, { to: target });
   }
 
   /**

@@ -15,9 +15,8 @@ export const MIN_UNIT = 0.002;
 export const NOISE_LIMIT = 2.5;
 /**
  * Maximum increase of the loss over the lowest loss since the newest roll-back, as a multiple of the tolerance. Without
- * this limit, the loss could rise by `tolerance` in every round. In the last round of a job, the
- * limit over the lowest loss is as strict as the limit over the parent's loss, because no later round can lower the loss
- * again.
+ * this limit, the loss could rise by `tolerance` in every round. In the last round of a job, the limit over the lowest
+ * loss is as strict as the limit over the parent's loss, because no later round can lower the loss again.
  */
 export const DRIFT_LIMIT = 10;
 /**
