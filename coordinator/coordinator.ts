@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto';
 import { Permits } from '../common/permits.ts';
 import { RateLimiter } from '../common/rate-limiter.ts';
 import { ClockJumps } from '../monitor/clock-jumps.ts';
@@ -7,7 +6,8 @@ import { JOBS_PER_COORDINATOR } from '../protocol/limits.ts';
 import { verifyMessage } from '../protocol/signing.ts';
 import { BlobCollector } from '../storage/blob-collector.ts';
 import { repairingBlobs } from '../storage/repairing-blobs.ts';
-import type { CoordinatorDeps, RetentionSettings, RoundMeter, RunContext } from './context.ts';
+import type { CoordinatorDeps, RetentionSettings, RunContext } from './context.ts';
+import { defaultDeps } from './default-deps.ts';
 import { coordinatorError } from './errors.ts';
 import { JobRun } from './job-run.ts';
 import { answerNodes } from './node-requests.ts';
@@ -36,6 +36,11 @@ export interface CoordinatorOptions {
   readonly retention?: RetentionSettings;
   /** Whether the coordinator audits updates: it trains some intervals again and compares the results. @default true */
   readonly audits?: boolean;
+  /**
+   * Whether a job that a new process continues waits until its nodes have said which head they know. Its database may
+   * be an old backup. @default true
+   */
+  readonly awaitsNodes?: boolean;
 }
 
 /**
@@ -63,7 +68,10 @@ export class Coordinator {
   readonly #creating = new Permits(1);
   #scrubbing: Promise<void> = Promise.resolve();
 
-  constructor({ retention = defaultRetention, audits = true }: CoordinatorOptions, deps: CoordinatorDeps) {
+  constructor(
+    { retention = defaultRetention, audits = true, awaitsNodes = true }: CoordinatorOptions,
+    deps: CoordinatorDeps,
+  ) {
     const { store, blobs, log } = deps;
     this.#retention = retention;
     this.#audits = audits;
@@ -73,16 +81,9 @@ export class Coordinator {
     this.repair = new BlobRepair({ ...deps, runs, signal });
     this.#scrub = new Scrub({ ...deps, repair: this.repair, runs, signal });
     const repairing = repairingBlobs(blobs, this.repair);
-    const defaults = {
-      beforeTransaction: () => {},
-      failpoint: () => {},
-      fatal: throwLater,
-      meter: noMeter,
-      randomBytes,
-    };
-    this.#deps = { ...defaults, ...deps, blobs: repairing };
+    this.#deps = { ...defaultDeps, ...deps, blobs: repairing };
     const restart = (job: string, write: () => JobEvent): Promise<void> => this.#restart(job, write);
-    this.#laterHeads = new LaterHeads({ ...deps, runs, signal, restart });
+    this.#laterHeads = new LaterHeads({ ...deps, runs, signal, restart, awaitsNodes });
     this.#limiter = new RateLimiter({ clock: deps.clock });
     this.#newcomers = new Newcomers(deps);
   }
@@ -103,7 +104,7 @@ export class Coordinator {
     const newcomers = this.#newcomers;
     const requests = { network, store, clock, runs, newcomers, laterHeads, keptRemovals, rechecks };
     this.#cleanups.push(...answerNodes(requests));
-    for (const run of this.#runs.values()) run.start();
+    for (const run of this.#runs.values()) laterHeads.start(run);
     // Open queued jobs whose turn has come. A process that was killed when a job ended may not have opened
     // the jobs that waited for it.
     openQueued(this.jobs());
@@ -177,7 +178,7 @@ export class Coordinator {
       if (known) return known;
       const run = this.#add(stored);
       for (const event of events) this.#announce(event, stored.name);
-      run.start();
+      run.start({ held: false });
       // Open the new job if the job that it waits for has ended meanwhile.
       openQueued(this.jobs());
       return run;
@@ -242,7 +243,7 @@ export class Coordinator {
       const event = store.transaction(write);
       this.#announce(event, stored.name);
     } finally {
-      this.#add(store.jobs.byName(stored.name)!).start();
+      this.#add(store.jobs.byName(stored.name)!).start({ held: false });
     }
   }
 
@@ -278,21 +279,4 @@ export class Coordinator {
     this.#runs.set(stored.job, run);
     return run;
   }
-}
-
-const noMeter: RoundMeter = {
-  merge: () => {},
-  gate: () => {},
-  scoring: () => {},
-  audit: () => {},
-  refusal: () => {},
-  join: () => {},
-  unrecorded: () => {},
-};
-
-/** Throws outside of any promise, so that the process's handler of uncaught errors gets the error. */
-function throwLater(error: unknown): void {
-  queueMicrotask(() => {
-    throw error;
-  });
 }

@@ -74,7 +74,8 @@ export class JobRun {
     return this.context.stored.admission.kind === 'open' && !this.members.invites.isShutOut(peer);
   }
 
-  start(): void {
+  /** @param options.held see `RoundDriver.start` */
+  start({ held }: { held: boolean }): void {
     const { job, deps } = this.context;
     // Delete weights and blobs that a killed process had released but not deleted. Do this even if the job is over.
     void this.record.retention.clean();
@@ -103,7 +104,7 @@ export class JobRun {
       }),
       every(deps.clock, HEARTBEAT_INTERVAL_MS, () => liveness.dropSilent()),
     );
-    this.driver.start();
+    this.driver.start({ held });
     this.members.removals.removeRevoked();
   }
 

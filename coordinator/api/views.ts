@@ -61,7 +61,10 @@ export class Views {
     const { digest, checkpoint, ordinal } = record.checkpoint;
     const { metrics, round } = checkpoint;
     const awaited = awaitedBy(run, this.#coordinator.jobs());
-    const reason = awaited === null ? state.reason : queuedReason(awaited);
+    const heldReason = run.driver.isHeld
+      ? 'waits until its nodes have reported the newest head that they know'
+      : null;
+    const reason = awaited === null ? (heldReason ?? state.reason) : queuedReason(awaited);
     const history = this.#history(context.job);
     return {
       job: context.job,

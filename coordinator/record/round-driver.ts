@@ -3,13 +3,14 @@ import { verifyMessage } from '../../protocol/signing.ts';
 import type { BlobScope } from '../../storage/blob-collector.ts';
 import { Auditor } from '../audits/auditor.ts';
 import type { RunContext } from '../context.ts';
+import { coordinatorError } from '../errors.ts';
 import type { FailpointName } from '../failpoints.ts';
 import { type MergeCandidate, type RollBack, RoundMerge } from '../merge/merge-round.ts';
 import type { Scorers } from '../merge/scorers.ts';
 import { newestShares } from '../peers/present-peer.ts';
 import { isOver, isRollingBack } from '../round/job-phase.ts';
 import { dueAt, reduce } from '../round/round-machine.ts';
-import type { JobState, MachineEvent } from '../round/state.ts';
+import type { Effect, JobState, MachineEvent } from '../round/state.ts';
 import type { UpdateKey } from '../store/update-key.ts';
 import type { Ledger } from '../trust/ledger.ts';
 import { writeCheckpoint, writeRollBack } from './commit.ts';
@@ -17,6 +18,9 @@ import { Outbox } from './outbox.ts';
 import type { Receipts } from './receipts.ts';
 import { restoreState } from './restore.ts';
 import type { RoundRecord } from './round-record.ts';
+
+/** Effects that sign a new head, or end a round. */
+const HEADED: readonly Effect['type'][] = ['open', 'announce', 'discard'];
 
 /**
  * Drives a job's state machine. Computes each transition, writes it in one transaction, and only then acts on it and
@@ -33,6 +37,8 @@ export class RoundDriver {
   #candidate: MergeCandidate | RollBack | null = null;
   #cancelTick: () => void = () => {};
   #tickAt: number | null = null;
+  /** What a held job does after `release`, in this order; null if the job is not held. */
+  #postponed: (() => void)[] | null = null;
   /** Settles when the merge or commit in progress has ended. */
   #background: Promise<void> = Promise.resolve();
 
@@ -78,11 +84,29 @@ export class RoundDriver {
     return this.#tickAt === null ? 0 : Math.max(0, this.#context.deps.clock.monotonic() - this.#tickAt);
   }
 
-  /** Publishes the newest head, and continues a merge or an audit that the last stop of the coordinator interrupted. */
-  start(): void {
+  /**
+   * Publishes the newest head, and continues a merge or an audit that the last stop of the coordinator interrupted.
+   * @param options.held whether the job neither merges nor signs a new head until `release` is called
+   */
+  start({ held }: { held: boolean }): void {
+    this.#postponed = held ? [] : null;
     this.#record.heads.publish();
     if (this.#state.phase === 'validating') this.#startMerge(this.#state.round);
     this.#auditor.follow(this.#state.phase);
+    this.#scheduleTick();
+  }
+
+  /** Whether the job neither merges nor signs a new head, because its nodes may have a later head. */
+  get isHeld(): boolean {
+    return this.#postponed !== null;
+  }
+
+  /** Ends the hold, and carries out what it has postponed. */
+  release(): void {
+    const postponed = this.#postponed;
+    if (postponed === null || this.#context.signal.aborted) return;
+    this.#postponed = null;
+    for (const act of postponed) act();
     this.#scheduleTick();
   }
 
@@ -113,6 +137,13 @@ export class RoundDriver {
     // Rounds are timed by the monotonic clock, because it cannot be set. Records and messages have calendar time.
     const present = this.#ledger.standings.applyTo(this.#state.present);
     const { state, effects } = reduce({ ...this.#state, present }, event, deps.clock.monotonic());
+    if (this.#postponed !== null && effects.some(({ type }) => HEADED.includes(type))) {
+      // The caller gives the author a receipt, so the update must be recorded now or not at all.
+      if (event.type === 'update' || event.type === 'excluded')
+        throw coordinatorError('BUSY', 'the coordinator has just started, and waits for its nodes');
+      this.#postponed.push(() => this.dispatch(event, write, failpoint));
+      return;
+    }
     const outbox = this.#outbox();
     this.#commit(() => {
       write?.(outbox);
@@ -172,13 +203,18 @@ export class RoundDriver {
   #scheduleTick(): void {
     this.#cancelTick();
     const { clock } = this.#context.deps;
-    const at = this.#context.signal.aborted ? null : dueAt(this.#state, clock.monotonic());
+    const isStill = this.#context.signal.aborted || this.isHeld;
+    const at = isStill ? null : dueAt(this.#state, clock.monotonic());
     this.#tickAt = at;
     const tick = (): void => this.dispatch({ type: 'tick' });
     this.#cancelTick = at === null ? () => {} : clock.after(Math.max(0, at - clock.monotonic()), tick);
   }
 
   #startMerge(round: number): void {
+    if (this.#postponed !== null) {
+      this.#postponed.push(() => this.#startMerge(round));
+      return;
+    }
     this.#inBackground(async () => {
       const result = isRollingBack(this.#state)
         ? this.#requestedRollBack(round, this.#state.rollBackTo!)

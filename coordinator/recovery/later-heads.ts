@@ -18,6 +18,11 @@ const ASKED_NODES = 16;
  * nodes, it is more likely to find the newest head.
  */
 const GATHER_MS = 2_000;
+/**
+ * Maximum time for which a job that a new process continues waits for its nodes. Nodes connect again within a minute. If
+ * none is left, the coordinator merges the updates that it has.
+ */
+const HOLD_MS = 2 * 60_000;
 /** Minimum time between two recovery attempts for one job, because a node can claim a later head again and again. */
 const RETRY_MS = 10_000;
 /** Maximum time to fetch the newest adapter. */
@@ -25,6 +30,8 @@ const FETCH_MS = 10 * 60_000;
 
 interface Deps extends Pick<CoordinatorDeps, 'network' | 'blobs' | 'folders' | 'store' | 'clock' | 'log'> {
   readonly signal: AbortSignal;
+  /** Whether jobs that a new process continues wait for the heads of their nodes. */
+  readonly awaitsNodes: boolean;
   /** The running jobs, by digest. A restart replaces the run of a job. */
   readonly runs: ReadonlyMap<string, JobRun>;
   /** Stops a job, runs `write` in a transaction, starts the job again from the database, and announces the event. */
@@ -39,6 +46,8 @@ export class LaterHeads {
   readonly #deps: Deps;
   /** Time of the newest recovery attempt for each job, on the monotonic clock. */
   readonly #attempts = new Map<string, number>();
+  /** Jobs that are held until further nodes had time to report their heads. */
+  readonly #gathering = new Set<JobRun>();
   #running: Promise<void> = Promise.resolve();
 
   constructor(deps: Deps) {
@@ -53,6 +62,7 @@ export class LaterHeads {
     const { clock, log, signal } = this.#deps;
     const { job } = run.context;
     const own = run.record.heads.newest.head;
+    if (run.members.has(peer)) this.#releaseSoon(run);
     if (known === null || !isNewer(known, own)) return;
     const last = this.#attempts.get(job);
     if (signal.aborted || (last !== undefined && clock.monotonic() - last < RETRY_MS)) return;
@@ -62,6 +72,39 @@ export class LaterHeads {
       .then(() => this.#recover(job, peer))
       .catch((error: unknown) => {
         if (!signal.aborted) log.error({ job, error }, 'not-caught-up');
+      });
+  }
+
+  /**
+   * Starts a job that a new process continues. Holds the job until its nodes have reported their heads. Without the hold, a
+   * coordinator with an old backup could merge a round for the second time before the report, and its own head would
+   * then be no older than the heads of the nodes.
+   */
+  start(run: JobRun): void {
+    const held = this.#deps.awaitsNodes && run.record.heads.newest.head.sequence > 1;
+    run.start({ held });
+    if (held) this.#releaseAfter(run, HOLD_MS);
+  }
+
+  #releaseSoon(run: JobRun): void {
+    if (!run.driver.isHeld || this.#gathering.has(run)) return;
+    this.#gathering.add(run);
+    this.#releaseAfter(run, GATHER_MS);
+  }
+
+  /** Releases a job after a time, and after the recovery that a node has caused meanwhile. */
+  #releaseAfter(run: JobRun, ms: number): void {
+    const { clock, log } = this.#deps;
+    const { job, signal } = run.context;
+    sleep(clock, ms, signal)
+      .then(() => this.#running)
+      .then(() => {
+        this.#gathering.delete(run);
+        run.driver.release();
+      })
+      .catch((error: unknown) => {
+        this.#gathering.delete(run);
+        if (!signal.aborted) log.error({ job, error }, 'not-released');
       });
   }
 

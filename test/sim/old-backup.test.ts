@@ -137,6 +137,30 @@ test.each([1, 2, 3])(
   },
 );
 
+test.each([1, 2, 3, 4])(
+  'a backup of one round ago, made while a round was merged, starts no second history (seed %i)',
+  async (seed) => {
+    const all = await swarm(seed);
+    const { coordinator, clock, newest, reach, events, end } = all;
+    await reach(2);
+    expect(await clock.run(() => coordinator.phase === 'validating', DEADLINE_MS)).toBe(true);
+    const restore = coordinator.backUp();
+    await reach(3);
+    await clock.run(() => false, 1_000);
+    coordinator.crash();
+    const lost = newest();
+    restore();
+    coordinator.start();
+    await end();
+    expect(events().find(({ type }) => type === 'caught-up')).toMatchObject({
+      before: 2,
+      round: lost,
+      term: 2,
+    });
+    checkHistory(all);
+  },
+);
+
 test.each([
   { when: 'while the job runs', rounds: 60 },
   { when: 'when the job is over', rounds: ROUNDS },

@@ -125,7 +125,7 @@ export class World {
         },
       });
     const { retention, audits = true } = this.#options;
-    const options = { ...(retention && { retention }), audits };
+    const options = { ...(retention && { retention }), audits, awaitsNodes: false };
     const host = this.network.host({ signer: COORDINATOR, blobs, isAlive });
     const fetch = host.fetchBlob.bind(host);
     host.fetchBlob = async (...what) => {
