@@ -51,7 +51,7 @@ export function registerTrain(program: Command, context: Context): void {
     )
     .option(
       '--from <adapter>',
-      `adapter to start from: ${ADAPTER_HELP}; the run uses the LoRA settings of this adapter (default: a new adapter)`,
+      `adapter to start from: ${ADAPTER_HELP}; the run uses the LoRA settings and the chat template of this adapter (default: a new adapter)`,
     )
     .option('--dry-run', 'only estimate the memory, disk space and time of the run')
     .option(

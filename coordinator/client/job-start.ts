@@ -6,7 +6,7 @@ import type { OpenRegistryOptions } from '../../registry/open.ts';
 
 /**
  * Completes the settings of a job that starts from an existing adapter. Finds the folder of the adapter, and takes the
- * LoRA settings that the job does not set from the adapter.
+ * LoRA settings and the chat template that the job does not set from the adapter.
  * @param written the job as its operator wrote it, without defaults
  * @param spec the job with absolute paths and the folder of its base
  * @throws SwarmError ADAPTER_START, ADAPTER_BASE, JOB_SPEC; the errors of `findStart` and `readPeftFolder`
@@ -19,9 +19,15 @@ export async function startedJob(
   if (spec.start === null) return { written, spec };
   const start = await findStart(spec.start, options);
   const model = await openBase(spec.base);
-  const filled = { ...written, lora: { ...(await startSettings(start, model)), ...written.lora } };
+  const own = await startSettings(start, model);
+  const data = written.data.template === undefined ? own.data : {};
+  const filled = {
+    ...written,
+    lora: { ...own.lora, ...written.lora },
+    data: { ...written.data, ...data },
+  };
   const { lora } = parseJobSpec(filled);
   const { signal, cacheDir } = options;
   await readStart(start, model, lora, { signal, ...(cacheDir !== undefined && { cacheDir }) });
-  return { written: filled, spec: { ...spec, lora, start: start.folder } };
+  return { written: filled, spec: { ...spec, lora, data: { ...spec.data, ...data }, start: start.folder } };
 }

@@ -2,6 +2,7 @@ import type { SwarmError } from '../../common/errors.ts';
 import { sha256 } from '../../protocol/cbor.ts';
 import { type DescribeOptions, describeBase } from '../models/base/base-identity.ts';
 import type { BaseModel } from '../models/base/base-model.ts';
+import { adapterTemplate } from './adapter-template.ts';
 import { baseWarning, checkBase } from './check-base.ts';
 import { encodeAdapter } from './codec.ts';
 import { adapterError } from './errors.ts';
@@ -24,15 +25,20 @@ export interface StartAdapter {
 const FREE: ReadonlySet<string> = new Set(['dropout', 'freezeA', 'initLoraWeights']);
 
 /**
- * Returns the LoRA settings of the adapter to start from, without the settings that a run may choose freely (`FREE`).
+ * Returns the settings that a run takes from the adapter to start from: its LoRA settings, without those that a run may
+ * choose freely (`FREE`), and the path of its chat template if the adapter has one.
  * @throws the errors of `readPeftFolder`
  */
 export async function startSettings(
   { folder }: StartAdapter,
   model: BaseModel,
-): Promise<Partial<LoraConfig>> {
+): Promise<{ lora: Partial<LoraConfig>; data: { template?: string } }> {
   const { lora } = await readPeftFolder(folder, model);
-  return Object.fromEntries(Object.entries(lora).filter(([name]) => !FREE.has(name)));
+  const template = await adapterTemplate(folder);
+  return {
+    lora: Object.fromEntries(Object.entries(lora).filter(([name]) => !FREE.has(name))),
+    data: template === null ? {} : { template },
+  };
 }
 
 /**

@@ -39,7 +39,8 @@ export interface PrepareOptions {
    */
   resume?: boolean | undefined;
   /**
-   * Adapter to start from. If it is given, LoRA settings that are missing from `settings` are those of this adapter.
+   * Adapter to start from. If it is given, the LoRA settings and the chat template that are missing from `settings` are
+   * those of this adapter.
    * @default a new adapter
    */
   from?: StartAdapter | undefined;
@@ -120,7 +121,7 @@ export async function prepareRun(
   if (data?.train === undefined) throw missing('no training data is given', 'add --data PATH');
   const folder = await find(base);
   const start = options.from === undefined ? {} : await startSettings(options.from, await openBase(folder));
-  const layer = mergeLayers({ lora: start }, { ...given, base: folder });
+  const layer = mergeLayers(start, { ...given, base: folder });
 
   const before = newest === null ? {} : computeInputOf(newest.settings);
   const asked = parseCompute(input, before, computeDefaults);

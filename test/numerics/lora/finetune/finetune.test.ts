@@ -136,3 +136,12 @@ it('an estimate writes nothing, and warns as a run does', async () => {
   expect(await readdir(options.output).catch(() => null)).toBeNull();
   expect(await readdir(options.cacheDir!).catch(() => null)).toBeNull();
 });
+
+it('a run takes the chat template of the adapter that it starts from', async () => {
+  await finetune(options);
+  const folder = options.output;
+  const template = join(folder, 'chat_template.jinja');
+  await writeFile(template, '{{ messages }}');
+  const { spec } = await estimateFinetune({ ...options, from: { folder } });
+  expect(spec.data.template).toBe(template);
+});
