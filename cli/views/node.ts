@@ -9,7 +9,13 @@ import {
 } from '../../common/text.ts';
 import type { NodeJobStatus, NodeStatus, NodeUpdate } from '../../index.ts';
 import { clockJumpText } from '../../monitor/clock-jumps.ts';
-import { describeNode, type NodeState, problemText, standingText } from '../../monitor/node-state.ts';
+import {
+  describeNode,
+  type NodeState,
+  pausedText,
+  problemText,
+  standingText,
+} from '../../monitor/node-state.ts';
 import { costText, monthText, outcomeText, totalsText } from '../../monitor/node-work.ts';
 import { dateAndTime } from '../print.ts';
 
@@ -141,7 +147,8 @@ export class NodeProgress {
 
   /**
    * @param now current time in milliseconds
-   * @returns a line about the first job that downloads, or else about the job that trains; null when nothing is in progress
+   * @returns a line about the first job that downloads, or else about the job that trains; null when nothing is in progress,
+   *   or the node is paused
    */
   line(status: NodeStatus, now: number): string | null {
     const jobs = perJob(status);
@@ -152,7 +159,12 @@ export class NodeProgress {
   }
 
   #lineOf(status: NodeForJob, now: number): string | null {
-    const { download } = status;
+    const { download, pause } = status;
+    if (pausedText(status, { pause, date: dateAndTime }) !== null) {
+      // After the pause, the time that it lasted must not lower the speed.
+      this.#start = null;
+      return null;
+    }
     if (download === null) {
       this.#start = null;
       return status.state === 'training' ? stateOf(status).now : null;

@@ -75,6 +75,29 @@ export class Pauses {
     while (this.blocks(isRest)) await raceSignal(this.#changed.promise, signal);
   }
 
+  /**
+   * Runs a fetch of files while the traffic of the month is not used up. When it is used up, aborts the fetch, waits for
+   * the end of this pause, and runs the fetch again, which resumes where it stopped.
+   * @throws the errors of `fetch`; the signal's reason
+   */
+  async whileTrafficLasts(fetch: (signal: AbortSignal) => Promise<void>, signal: AbortSignal): Promise<void> {
+    for (;;) {
+      signal.throwIfAborted();
+      while (servesNoFiles(this)) await raceSignal(this.#changed.promise, signal);
+      const pause = new AbortController();
+      const removeListener = this.onChange(() => {
+        if (servesNoFiles(this)) pause.abort();
+      });
+      try {
+        return await fetch(AbortSignal.any([signal, pause.signal]));
+      } catch (error) {
+        if (signal.aborted || !pause.signal.aborted) throw error;
+      } finally {
+        removeListener();
+      }
+    }
+  }
+
   #notify(): void {
     this.#changed.resolve();
     this.#changed = Promise.withResolvers();

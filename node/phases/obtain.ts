@@ -66,8 +66,16 @@ async function fetchOnce(
   // the new copy.
   if (!again) store.origins.forget(digest);
   const progress = onProgress && { onProgress };
-  await fetchOrRecheck({ job, digest, coordinator }, deps, signal, () =>
-    network.fetchBlob(ref, { ...sourcesOf(context, head), origin: coordinator, signal, again, ...progress }),
-  );
+  const fetch = (signal: AbortSignal): Promise<void> =>
+    fetchOrRecheck({ job, digest, coordinator }, deps, signal, () =>
+      network.fetchBlob(ref, {
+        ...sourcesOf(context, head),
+        origin: coordinator,
+        signal,
+        again,
+        ...progress,
+      }),
+    );
+  await (deps.pauses === undefined ? fetch(signal) : deps.pauses.whileTrafficLasts(fetch, signal));
   store.origins.add(digest, coordinator);
 }

@@ -1,5 +1,6 @@
 import { expect, it, vi } from 'vitest';
 import type { PhaseContext } from '../../../../node/context.ts';
+import { Pauses } from '../../../../node/limits/pauses.ts';
 import { obtain, obtainBaseFile } from '../../../../node/phases/obtain.ts';
 import { FETCH_TURN_MS, FetchTurns } from '../../../../node/sharing/fetch-turns.ts';
 import { NodeStore } from '../../../../node/store/node-store.ts';
@@ -55,10 +56,11 @@ async function node(
       await partial.finish();
     },
   };
-  const deps = { store: { origins }, fetchTurns: new FetchTurns({ clock }), blobs, network, clock };
+  const pauses = new Pauses();
+  const deps = { store: { origins }, fetchTurns: new FetchTurns({ clock }), blobs, network, clock, pauses };
   const context = (coordinator: string): PhaseContext =>
     ({ job: `job of ${coordinator}`, coordinator, deps, keys: {} }) as unknown as PhaseContext;
-  return { blobs, origins, contexts: ['a', 'b'].map(context), ranges: () => ranges };
+  return { blobs, origins, pauses, contexts: ['a', 'b'].map(context), ranges: () => ranges };
 }
 
 it('two coordinators whose holders stop after two ranges both supply the blob in three fetches', async () => {
@@ -95,4 +97,21 @@ it('unfinished copies of a base are deleted when one coordinator has supplied th
   for (const context of [a, b, a]) await obtainBaseFile(context, ref, { signal: live }).catch(() => {});
   expect(await blobs.has(ref.digest)).toBe(true);
   expect(deleted).toHaveBeenCalledExactlyOnceWith(ref.digest);
+});
+
+it('a fetch stops when the traffic of the month is used up, and goes on after that pause', async () => {
+  let served = 0;
+  const { contexts, blobs, pauses, ranges } = await node(new VirtualClock(0), async ({ signal }) => {
+    if (++served === 3) pauses.set({ reason: 'traffic', text: 'used up', until: null });
+    signal.throwIfAborted();
+  });
+  const fetched = obtain(contexts[0]!, ref, { signal: live });
+  await vi.waitFor(() => expect(served).toBe(3));
+  pauses.set({ reason: 'traffic', text: 'used up', until: 1 });
+  await new Promise(setImmediate);
+  expect([served, ranges()]).toEqual([3, 2]);
+  pauses.set({ reason: 'battery', text: 'on battery', until: null });
+  await fetched;
+  expect(await blobs.has(ref.digest)).toBe(true);
+  expect(ranges()).toBe(RANGES);
 });
