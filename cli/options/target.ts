@@ -1,4 +1,4 @@
-import { digestSchema } from '../../protocol/ids.ts';
+import { digestSchema, peerIdSchema } from '../../protocol/ids.ts';
 import { decodeInvite, looksLikeInvite } from '../../protocol/invite.ts';
 import { SWARM } from '../command-name.ts';
 import { usageError } from '../errors.ts';
@@ -47,6 +47,14 @@ export function parseTarget(target: readonly string[], job: string | undefined):
     throw usageError(
       `"${wrong}" is neither an invite nor a multiaddr that ends in /p2p/PEER`,
       'paste the invite that "lora-swarm job create" or "lora-swarm status" prints on the coordinator',
+    );
+  }
+  for (const address of target) {
+    const peer = address.slice(address.lastIndexOf('/') + 1);
+    if (peerIdSchema.safeParse(peer).success) continue;
+    throw usageError(
+      `the address "${address}" ends with "${peer}", which is not a peer id: "12D3KooW" and 44 further characters`,
+      'copy the whole address from the output of "lora-swarm status" on the coordinator, without a comma',
     );
   }
   return { addresses: target, job: job ?? null, token: null };

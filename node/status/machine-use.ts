@@ -32,6 +32,8 @@ interface Sample {
   readonly at: number;
   readonly daemonCpu: number;
   readonly trainer: TrainingProcess['use'];
+  /** Whether the trainer has no work. Its newest report then has all of its processor time. */
+  readonly isIdle: boolean;
   readonly traffic: Traffic;
 }
 
@@ -88,7 +90,7 @@ export class MachineUse {
     const before = totals.traffic(month);
     const unsaved = difference(traffic(), this.#stored);
     return {
-      cpuThreads: this.#daemonThreads + (trainer.queue > 0 ? this.#trainerThreads : 0),
+      cpuThreads: this.#daemonThreads + this.#trainerThreads,
       memoryBytes: process.memoryUsage.rss() + (trainer.use?.residentBytes ?? 0),
       diskBytes: this.#disk,
       bytesPerSecond: this.#speed,
@@ -103,6 +105,7 @@ export class MachineUse {
       at: clock.monotonic(),
       daemonCpu: (user + system) / 1e6,
       trainer: trainer.use,
+      isIdle: trainer.queue === 0,
       traffic: traffic(),
     };
   }
@@ -116,12 +119,7 @@ export class MachineUse {
     this.#daemonThreads = (now.daemonCpu - before.daemonCpu) / seconds;
     const { sent, received } = difference(now.traffic, before.traffic);
     this.#speed = { sent: sent / seconds, received: received / seconds };
-    // The trainer reports after each step. If a step takes longer than the interval, there is no new report, and the
-    // last value stays.
-    const { trainer: to } = now;
-    const { trainer: from } = before;
-    const isNews = to !== null && from !== null && to.at > from.at && to.cpuSeconds >= from.cpuSeconds;
-    if (isNews) this.#trainerThreads = (1000 * (to.cpuSeconds - from.cpuSeconds)) / (to.at - from.at);
+    this.#trainerThreads = trainerThreads(before, now) ?? this.#trainerThreads;
   }
 
   #storeTraffic(): void {
@@ -140,6 +138,23 @@ export class MachineUse {
   #month(): string {
     return new Date(this.#deps.clock.now()).toISOString().slice(0, 7);
   }
+}
+
+/**
+ * Returns the average number of threads of the trainer between two readings; null if it is not known. The trainer reports
+ * its processor time after each step, so the time between two reports is measured while it works. While it is idle, the
+ * time of the reading counts, because rounds can be shorter than the interval.
+ */
+function trainerThreads(before: Sample, now: Sample): number | null {
+  const { trainer: from } = before;
+  const { trainer: to } = now;
+  if (to === null) return 0;
+  const isNews = from !== null && to.at > from.at && to.cpuSeconds >= from.cpuSeconds;
+  // If a step takes longer than the interval, there is no new report.
+  if (!isNews) return now.isIdle ? 0 : null;
+  const start = before.isIdle ? before.at : from.at;
+  const end = now.isIdle ? now.at : to.at;
+  return end > start ? (1000 * (to.cpuSeconds - from.cpuSeconds)) / (end - start) : null;
 }
 
 function difference(a: Traffic, b: Traffic): Traffic {

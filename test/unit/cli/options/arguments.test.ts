@@ -75,6 +75,8 @@ describe('the target of a node', () => {
       [[invite, ADDRESS], undefined, 'USAGE'],
       [[invite], 'ff'.repeat(32), 'USAGE'],
       [[ADDRESS], 'moby', 'USAGE'],
+      [[`${ADDRESS},`], undefined, 'USAGE'],
+      [[`${ADDRESS}x`], undefined, 'USAGE'],
       [[`${invite}!`], undefined, 'INVITE_INVALID'],
     ];
     for (const [target, job, code] of wrong) {

@@ -41,3 +41,21 @@ it('measures the trainer, the traffic and the disk, and keeps the traffic of a m
   expect(await folderBytes(home)).toBe(6000);
   expect(await folderBytes(join(home, 'missing'))).toBe(0);
 });
+
+it('counts the trainer between two short rounds, and no longer when it stays idle', async () => {
+  const clock = new VirtualClock(0);
+  const trainer = { use: { cpuSeconds: 0, residentBytes: 0, at: 0 }, queue: 0 };
+  const { totals } = NodeStore.open(':memory:');
+  const traffic = () => ({ sent: 0, received: 0 });
+  const deps = { clock, log: silentLogger, totals, trainer, traffic };
+  const use = new MachineUse({ home: await temporaryFolder() }, deps);
+  use.start();
+  trainer.use = { ...trainer.use, cpuSeconds: 50, at: 3000 };
+  await clock.run(() => false, 5500);
+  const { cpuThreads } = use.cost();
+  expect(cpuThreads).toBeGreaterThanOrEqual(10);
+  expect(cpuThreads).toBeLessThan(15);
+  await clock.run(() => false, 5000);
+  expect(use.cost().cpuThreads).toBeLessThan(5);
+  use.stop();
+});
