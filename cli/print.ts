@@ -2,6 +2,7 @@ import { safeJson, safeText } from '../common/text.ts';
 import type { SwarmError } from '../index.ts';
 import { withCommandName } from './command-name.ts';
 import type { Context } from './context.ts';
+import { shownProgress } from './shown-progress.ts';
 
 /** Maximum length of a note, in characters. Notes quote models, adapters and data, whose texts can have any length. */
 const NOTE_CHARACTERS = 2000;
@@ -81,7 +82,6 @@ const PLAIN_INTERVAL_MS = 5_000;
 /** A sanitised line of progress on stderr. A terminal overwrites it; elsewhere a new line appears at most every 5 s. */
 export class ProgressLine {
   readonly #context: Pick<Context, 'stderr' | 'clock'>;
-  #shown = false;
   #lastAt = Number.NEGATIVE_INFINITY;
 
   constructor(context: Pick<Context, 'stderr' | 'clock'>) {
@@ -93,7 +93,7 @@ export class ProgressLine {
     const text = safeText(untrusted);
     if (stderr.isTTY) {
       stderr.write(`\r\u001b[K${text.slice(0, stderr.columns - 1)}`);
-      this.#shown = true;
+      shownProgress.add(this);
     } else if (clock.now() - this.#lastAt >= PLAIN_INTERVAL_MS) {
       this.#lastAt = clock.now();
       stderr.write(`${text}\n`);
@@ -102,7 +102,6 @@ export class ProgressLine {
 
   /** Erases the line, so that the next output starts in column 1. */
   clear(): void {
-    if (this.#shown) this.#context.stderr.write('\r\u001b[K');
-    this.#shown = false;
+    if (shownProgress.delete(this)) this.#context.stderr.write('\r\u001b[K');
   }
 }

@@ -1,4 +1,5 @@
 import { exitCodes } from './exit-codes.ts';
+import { clearProgress } from './shown-progress.ts';
 
 /**
  * Milliseconds in which a daemon must leave its round, save its state and disconnect. After this time, the process exits
@@ -47,6 +48,7 @@ export function drainOnSignals(): AbortSignal {
       process.exit(exitCodes.interrupted);
     }
     isSignalled = true;
+    clearProgress();
     process.stderr.write(
       `lora-swarm: ${why}; stopping within ${DRAIN_MS / 1000} s; another Ctrl-C stops at once\n`,
     );

@@ -45,6 +45,7 @@ async function demo(context: Context, { nodes, rounds, json }: DemoFlags): Promi
       return;
     }
     progress.clear();
+    if (event.event === 'testing') progress.update('measuring the loss on chapters not used so far');
     printWrapped(context, view.lines(event), INDENT);
     if (event.event === 'summary') printLines(context, nextLines(context, event.adapter));
   };
@@ -52,6 +53,7 @@ async function demo(context: Context, { nodes, rounds, json }: DemoFlags): Promi
     await runDemo(context, { nodes, rounds }, report);
   } catch (error) {
     progress.clear();
+    if (!json && context.signal.aborted) printLines(context, ['stopped']);
     if (!json && isSwarmError(error, 'HELPER_FAILED')) {
       for (const line of error.values.lines as string[]) context.stderr.write(`  ${safeText(line)}\n`);
     }

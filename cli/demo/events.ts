@@ -23,6 +23,8 @@ export type DemoEvent =
     }
   | ({ event: 'job-event' } & JobEvent)
   | { event: 'progress'; phase: string; round: number; secondsLeft: number | null; nodes: DemoNode[] }
+  /** The swarm has ended, and the losses of base and adapter on the test chapters are measured. */
+  | { event: 'testing' }
   | { event: 'node-lost'; node: string; lines: readonly string[] }
   | { event: 'sample'; prompt: string; before: string; after: string }
   | DemoSummary;

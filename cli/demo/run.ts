@@ -119,6 +119,7 @@ export async function runDemo(
     const threads = availableParallelism();
     const bundle = await openModelBundle(context, { model: base, adapter, engine: 'onnx-cpu', threads });
     report({ event: 'sample', ...(await sampleTexts(context, bundle)) });
+    report({ event: 'testing' });
     const losses = await testLosses(context, { test: data.test, bundle });
     report({
       event: 'summary',

@@ -49,6 +49,7 @@ export class DemoView {
       case 'sample':
         return sampleLines(event);
       case 'progress':
+      case 'testing':
         return [];
       case 'summary':
         return this.#end(event);

@@ -7,12 +7,14 @@ import type { Context } from '../context.ts';
 import { chooseJob, coordinatorApi, type HomeFlag } from '../daemon/connect.ts';
 import { cliError } from '../error-codes.ts';
 import { usageError } from '../errors.ts';
-import { ProgressLine, printJson, printLines } from '../print.ts';
+import { ProgressLine, printJson, printWrapped } from '../print.ts';
 import { EventLines } from '../views/events.ts';
 import { jobActivity } from '../views/status.ts';
 
 /** Interval of the progress line, in milliseconds. */
 const PROGRESS_MS = 1_000;
+/** Number of spaces before the continuation of an event's line. */
+const INDENT = 2;
 
 export interface WaitOptions extends HomeFlag {
   /** "finished" or "round=N". */
@@ -52,7 +54,7 @@ export async function waitForJob(
       if (options.json) printJson(context, { schemaVersion: 1, ...event });
       if (line !== null) {
         progress.clear();
-        printLines(context, [line]);
+        printWrapped(context, [line], INDENT);
       }
       if (event.type === 'finished') return;
       const isCheckpoint = event.type === 'checkpoint' || event.type === 'rolled-back';

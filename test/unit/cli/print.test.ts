@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -117,4 +118,21 @@ it('the base name of a hostile adapter is printed without its controls by genera
   );
   printNote(context, warning!);
   expectSafe(err());
+});
+
+it('a message about a signal starts in column 1, after the progress line is erased', () => {
+  const print = new URL('../../../cli/print.ts', import.meta.url);
+  const signals = new URL('../../../cli/signals.ts', import.meta.url);
+  const script = `import { ProgressLine } from ${JSON.stringify(print.href)};
+    import { drainOnSignals } from ${JSON.stringify(signals.href)};
+    const stderr = { write: (text) => process.stderr.write(text), isTTY: true, columns: 80 };
+    new ProgressLine({ stderr, clock: { now: () => 0 } }).update('round 1');
+    drainOnSignals();
+    process.emit('SIGTERM');
+    process.exit(0);`;
+  const { stderr } = spawnSync(process.execPath, ['--input-type=module', '--eval', script], {
+    encoding: 'utf8',
+  });
+  expect(stderr).toContain('round 1\r\u001b[Klora-swarm: ');
+  expect(stderr.split('\n')).toHaveLength(2);
 });
