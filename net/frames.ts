@@ -13,6 +13,17 @@ import { FrameBuffer } from './frame-buffer.ts';
  */
 export const BLOCK_BYTES = 4 * 65_519 - 12;
 /**
+ * Maximum number of bytes of frames that `write` passes to the stream at once. A receiver sees a block only after the
+ * whole block has arrived. At the lowest supported speed, a block of this size takes 4 s, so the receiver sees that a
+ * slow transfer makes progress.
+ */
+const WRITE_BYTES = 65_519 - 12;
+/**
+ * Number of bytes that have to arrive before a read reports progress. The number is half of a block, so that a peer
+ * cannot keep a read alive with a few bytes.
+ */
+export const PROGRESS_BYTES = 32 * 1024;
+/**
  * Number of bytes that a peer may still send after it broke a limit. These bytes are discarded. The stream is not reset
  * before that, because a reset would also drop the error that we send to the peer.
  */
@@ -58,9 +69,15 @@ export class FrameStream {
   /**
    * Reads the next frame and returns the chunks in which it arrived. Returns null if the peer has closed its side after
    * a whole frame.
+   * @param progressed called each time that PROGRESS_BYTES more of the frame have arrived
    * @throws SwarmError FRAME_TOO_LARGE, FRAME_FLOOD, FRAME_TRUNCATED, STREAM_CLOSED, or the signal's reason
    */
-  async readChunks(maxBytes: number, signal: AbortSignal): Promise<readonly Uint8Array[] | null> {
+  async readChunks(
+    maxBytes: number,
+    signal: AbortSignal,
+    progressed: () => void = () => {},
+  ): Promise<readonly Uint8Array[] | null> {
+    let reported = this.#unread.length;
     for (;;) {
       const frame = this.#next(maxBytes);
       if (frame !== null) return frame;
@@ -72,12 +89,16 @@ export class FrameStream {
         throw netError('FRAME_TRUNCATED', 'the peer closed the stream in the middle of a frame');
       }
       await this.#more(signal);
+      if (this.#unread.length >= reported + PROGRESS_BYTES) {
+        reported = this.#unread.length;
+        progressed();
+      }
     }
   }
 
   /** Reads the next frame. @throws the errors of {@link readChunks}, and FRAME_TRUNCATED if no further frame arrives */
-  async read(maxBytes: number, signal: AbortSignal): Promise<Uint8Array> {
-    const chunks = await this.readChunks(maxBytes, signal);
+  async read(maxBytes: number, signal: AbortSignal, progressed?: () => void): Promise<Uint8Array> {
+    const chunks = await this.readChunks(maxBytes, signal, progressed);
     if (chunks === null) throw unfinished();
     return chunks.length === 1 ? chunks[0]! : concat([...chunks]);
   }
@@ -98,14 +119,24 @@ export class FrameStream {
     return at;
   }
 
-  /** Sends each item of `frames` as one frame. Waits while the peer does not read. */
-  async write(frames: Iterable<Uint8Array>, signal: AbortSignal): Promise<void> {
+  /**
+   * Sends each item of `frames` as one frame. Waits while the peer does not read.
+   * @param progressed called when the stream has taken a block of at most 64 KiB
+   */
+  async write(
+    frames: Iterable<Uint8Array>,
+    signal: AbortSignal,
+    progressed: () => void = () => {},
+  ): Promise<void> {
     await pipe(
       frames,
       (source) => encode(source),
       blocks,
       async (source) => {
-        for (const block of source) await this.#send(block, signal);
+        for (const block of source) {
+          await this.#send(block, signal);
+          progressed();
+        }
       },
     );
   }
@@ -185,20 +216,23 @@ export class FrameStream {
 }
 
 /**
- * Joins length prefixes and frames into blocks. This halves the cost of a transfer, because each separately sent piece
- * would cost a muxer frame, an encryption and several writes to the socket.
+ * Joins length prefixes and frames into blocks of WRITE_BYTES. This halves the cost of a transfer of small frames,
+ * because each separately sent piece would cost a muxer frame, an encryption and several writes to the socket.
  */
 function* blocks(pieces: Iterable<Uint8Array>): Generator<Uint8Array> {
   let waiting: Uint8Array[] = [];
   let bytes = 0;
   for (const piece of pieces) {
-    if (bytes > 0 && bytes + piece.length > BLOCK_BYTES) {
+    for (let at = 0; at < piece.length; ) {
+      const part = piece.subarray(at, at + WRITE_BYTES - bytes);
+      waiting.push(part);
+      bytes += part.length;
+      at += part.length;
+      if (bytes < WRITE_BYTES) continue;
       yield concat(waiting, bytes);
       waiting = [];
       bytes = 0;
     }
-    waiting.push(piece);
-    bytes += piece.length;
   }
   if (bytes > 0) yield concat(waiting, bytes);
 }

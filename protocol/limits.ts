@@ -67,7 +67,15 @@ export const RECALLED_MESSAGES = 64;
 /** Maximum number of proofs in an answer to the request `record`. Each takes about 1.5 KiB, and at most 5 KiB. */
 export const PROOFS_PER_ANSWER = 64;
 
-/** Maximum time to answer a request. */
+/**
+ * Lowest speed of a connection at which requests and ranges of blobs arrive in time, in bytes per second. Longer
+ * transfers get more time in proportion to their size.
+ */
+export const SLOWEST_BYTES_PER_SECOND = 16 * KiB;
+/**
+ * Maximum time to answer a request, without the time in which a slow connection transfers the request and the answer.
+ * Each of the two transfers may also pause for this time.
+ */
 export const RPC_TIMEOUT_MS = 10_000;
 /** Maximum pause before the answer to a blob request, and between the frames of the answer. */
 export const BLOB_IDLE_TIMEOUT_MS = 10_000;

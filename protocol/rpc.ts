@@ -12,6 +12,8 @@ import {
   RESIDUAL_BYTES,
   ROUND_PEERS,
   RPC_MESSAGE_BYTES,
+  RPC_TIMEOUT_MS,
+  SLOWEST_BYTES_PER_SECOND,
 } from './limits.ts';
 import { measureSchema } from './measure-request.ts';
 import { roleSchema as role, standingSchema as standing } from './member-status.ts';
@@ -278,6 +280,17 @@ export const rpcMethods = {
     quota: { calls: 40, perMs: 10_000 },
   },
 } as const;
+
+/** Returns the time that a transfer takes at the lowest supported speed, in milliseconds. */
+export function transferMs(bytes: number): number {
+  return Math.ceil((1000 * bytes) / SLOWEST_BYTES_PER_SECOND);
+}
+
+/** Returns the maximum time of a call of a method whose messages have their largest size, in milliseconds. */
+export function callTimeoutMs(method: RpcMethod): number {
+  const { maxRequestBytes, maxResponseBytes } = rpcMethods[method];
+  return RPC_TIMEOUT_MS + transferMs(maxRequestBytes) + transferMs(maxResponseBytes);
+}
 
 /** Name of a request. */
 export type RpcMethod = keyof typeof rpcMethods;

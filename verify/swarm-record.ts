@@ -3,9 +3,8 @@ import { sleep, withDeadline } from '../common/deadline.ts';
 import { isSwarmError } from '../common/errors.ts';
 import type { SwarmNetwork } from '../net/network.ts';
 import { decodeEvidence } from '../protocol/evidence.ts';
-import { RPC_TIMEOUT_MS } from '../protocol/limits.ts';
 import type { Checkpoint, Head } from '../protocol/messages.ts';
-import type { RpcMethod, RpcRequest, RpcResponse } from '../protocol/rpc.ts';
+import { callTimeoutMs, type RpcMethod, type RpcRequest, type RpcResponse } from '../protocol/rpc.ts';
 import { verifyMessage } from '../protocol/signing.ts';
 import { verifyError } from './errors.ts';
 import type { BlobWanted, CheckpointRecord, JobRecord, UpdateProof } from './record.ts';
@@ -59,7 +58,7 @@ class Requests {
 
   async send<M extends RpcMethod>(method: M, body: RpcRequest<M>): Promise<RpcResponse<M>> {
     const { network, clock, signal } = this.#deps;
-    const deadline = { clock, ms: RPC_TIMEOUT_MS, signal, what: `the request "${method}"` };
+    const deadline = { clock, ms: callTimeoutMs(method), signal, what: `the request "${method}"` };
     for (let pauses = 0; ; pauses++) {
       try {
         return await withDeadline(deadline, (inner) =>

@@ -2,16 +2,14 @@ import { z } from 'zod';
 import { bytesSchema, digestSchema } from '../../protocol/ids.ts';
 import { LARGEST_KEY_ID, PROOF_BYTES } from '../../protocol/job-key.ts';
 import { BLOB_BYTES, BLOB_RANGE_BYTES } from '../../protocol/limits.ts';
+import { transferMs } from '../../protocol/rpc.ts';
 
 /** Maximum size of a request and of an answer header: a few fields of CBOR. */
 export const BLOB_HEADER_BYTES = 256;
 /** Maximum number of blob streams per connection. Each stream carries at most one range at a time. */
 export const BLOB_STREAMS_PER_CONNECTION = 8;
-/**
- * Maximum time to transfer a range. This time corresponds to a speed of 16 KiB/s. A slower transfer is not
- * worth a stream.
- */
-export const BLOB_RANGE_TIMEOUT_MS = 64_000;
+/** Maximum time to transfer a range, 64 s. A transfer that is slower than the lowest supported speed is not worth a stream. */
+export const BLOB_RANGE_TIMEOUT_MS = transferMs(BLOB_RANGE_BYTES);
 
 export const blobRequestSchema = z.strictObject({
   digest: digestSchema,

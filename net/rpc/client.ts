@@ -1,7 +1,8 @@
+import { raceSignal } from 'race-signal';
 import { z } from 'zod';
 import type { Clock } from '../../common/clock.ts';
-import { withDeadline } from '../../common/deadline.ts';
 import { isSwarmError, type SwarmError } from '../../common/errors.ts';
+import { withProgress } from '../../common/progress-deadline.ts';
 import { decodeCbor, encodeCbor } from '../../protocol/cbor.ts';
 import { protocolError } from '../../protocol/errors.ts';
 import { RPC_TIMEOUT_MS } from '../../protocol/limits.ts';
@@ -11,10 +12,11 @@ import {
   type RpcRequest,
   type RpcResponse,
   rpcMethods,
+  transferMs,
 } from '../../protocol/rpc.ts';
 import { netError } from '../errors.ts';
 import { LENGTH_PREFIX_BYTES } from '../frame-buffer.ts';
-import { FrameStream } from '../frames.ts';
+import { FrameStream, PROGRESS_BYTES } from '../frames.ts';
 import type { Streams } from '../libp2p/streams.ts';
 import type { NetworkMeter } from '../meter.ts';
 import { ANSWER_OVERHEAD_BYTES, isOversized, oversized, refusalSchema } from './wire.ts';
@@ -95,15 +97,22 @@ export class RpcClient {
     options: { signal: AbortSignal },
     traffic: { sent: number; received: number },
   ): Promise<RpcResponse<M>> {
-    const { maxRequestBytes } = rpcMethods[method];
+    const { maxRequestBytes, maxResponseBytes } = rpcMethods[method];
     const bytes = encodeCbor(body);
     traffic.sent = bytes.byteLength;
     if (bytes.byteLength > maxRequestBytes)
       throw oversized(method, 'request', bytes.byteLength, maxRequestBytes);
-    const deadline = { clock: this.#deps.clock, ms: RPC_TIMEOUT_MS, signal: options.signal, what: method };
+    // This host cannot see how much of the request has arrived. While a slow connection transfers a large request, the
+    // answer is therefore late. The time of a small request is a part of RPC_TIMEOUT_MS.
+    const idleMs = RPC_TIMEOUT_MS + transferMs(Math.max(0, bytes.byteLength - PROGRESS_BYTES));
+    const totalMs = idleMs + transferMs(maxResponseBytes + ANSWER_OVERHEAD_BYTES);
+    const limits = { clock: this.#deps.clock, idleMs, totalMs, signal: options.signal, what: method };
     let answer: Uint8Array;
     try {
-      answer = await withDeadline(deadline, (signal) => this.#exchange(peer, method, bytes, signal));
+      answer = await withProgress(limits, async (signal, progressed) => {
+        signal.throwIfAborted();
+        return raceSignal(this.#exchange(peer, method, bytes, { signal, progressed }), signal);
+      });
     } catch (cause) {
       options.signal.throwIfAborted();
       throw callError(cause, peer, method);
@@ -116,7 +125,7 @@ export class RpcClient {
     peer: string,
     method: RpcMethod,
     body: Uint8Array,
-    signal: AbortSignal,
+    { signal, progressed }: { signal: AbortSignal; progressed: () => void },
   ): Promise<Uint8Array> {
     const stream = await this.#deps.streams.open(peer, RPC_PROTOCOL, {
       signal,
@@ -126,7 +135,10 @@ export class RpcClient {
     try {
       const frames = new FrameStream({ unreadBytes: LENGTH_PREFIX_BYTES + answerBytes }, { stream });
       await frames.write([Buffer.from(method), body], signal);
-      const [answer] = await Promise.all([frames.read(answerBytes, signal), frames.closeWrite(signal)]);
+      const [answer] = await Promise.all([
+        frames.read(answerBytes, signal, progressed),
+        frames.closeWrite(signal),
+      ]);
       return answer;
     } catch (error) {
       stream.abort(error instanceof Error ? error : new Error(String(error)));
@@ -154,7 +166,8 @@ function readAnswer<M extends RpcMethod>(bytes: Uint8Array, peer: string, method
 function callError(cause: unknown, peer: string, method: string): SwarmError {
   const values = { peer, method };
   if (isSwarmError(cause, 'DEADLINE_EXCEEDED')) {
-    const message = `${peer} did not answer the call "${method}" within ${RPC_TIMEOUT_MS / 1000} s`;
+    const seconds = Number(cause.values.ms) / 1000;
+    const message = `${peer} did not answer the call "${method}" within ${seconds.toFixed(0)} s`;
     return netError('RPC_TIMEOUT', message, values, { cause });
   }
   if (isOversized(cause)) {

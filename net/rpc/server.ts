@@ -1,13 +1,20 @@
 import type { Stream } from '@libp2p/interface';
+import { raceSignal } from 'race-signal';
 import type { Clock } from '../../common/clock.ts';
-import { withDeadline } from '../../common/deadline.ts';
 import { isSwarmError, type SwarmError } from '../../common/errors.ts';
 import type { Claimant, FairPermits } from '../../common/fair-permits.ts';
 import type { Logger } from '../../common/logger.ts';
+import { withProgress } from '../../common/progress-deadline.ts';
 import { RateLimiter } from '../../common/rate-limiter.ts';
 import { decodeCbor, encodeCbor } from '../../protocol/cbor.ts';
 import { DETAIL_CHARACTERS, RPC_TIMEOUT_MS } from '../../protocol/limits.ts';
-import { OLD_RPC_PROTOCOLS, RPC_PROTOCOL, type RpcMethod, rpcMethods } from '../../protocol/rpc.ts';
+import {
+  OLD_RPC_PROTOCOLS,
+  RPC_PROTOCOL,
+  type RpcMethod,
+  rpcMethods,
+  transferMs,
+} from '../../protocol/rpc.ts';
 import { netError } from '../errors.ts';
 import { LENGTH_PREFIX_BYTES } from '../frame-buffer.ts';
 import { FrameStream } from '../frames.ts';
@@ -30,6 +37,12 @@ const UNREAD_CALL_BYTES =
   Math.max(...Object.values(rpcMethods).map(({ maxRequestBytes }) => maxRequestBytes));
 
 type Handler = (peer: string, body: unknown, options: { signal: AbortSignal }) => Promise<unknown>;
+
+interface Transfer {
+  readonly signal: AbortSignal;
+  /** Restarts the time limit for a transfer that makes no progress. */
+  readonly progressed: () => void;
+}
 
 interface RpcServerDeps {
   streams: Streams;
@@ -93,11 +106,15 @@ export class RpcServer {
     if (release === null) withdrawn.abort(busy());
     meter.rpcQueue(permits.size);
     try {
-      const deadline = { clock, ms: RPC_TIMEOUT_MS, what: 'serving a request' };
-      const answer = await withDeadline({ ...deadline, signal: withdrawn.signal }, (signal) =>
-        protocol === RPC_PROTOCOL
-          ? this.#answer(frames, peer, call, signal)
-          : Promise.reject(outdated(protocol)),
+      const limits = { clock, idleMs: RPC_TIMEOUT_MS, what: 'serving a request' };
+      const totalMs = RPC_TIMEOUT_MS + transferMs(UNREAD_CALL_BYTES);
+      const answer = await withProgress(
+        { ...limits, totalMs, signal: withdrawn.signal },
+        async (signal, progressed) => {
+          signal.throwIfAborted();
+          if (protocol !== RPC_PROTOCOL) throw outdated(protocol);
+          return raceSignal(this.#answer(frames, peer, call, { signal, progressed }), signal);
+        },
       ).catch((error) => {
         log.debug({ peer, error }, 'rpc-refused');
         // Drop the unread bytes, because the call may have lost its permit and the peer may keep the stream open.
@@ -107,10 +124,13 @@ export class RpcServer {
         return encodeCbor({ error: refusal });
       });
       call.sent = answer.byteLength;
-      await withDeadline(deadline, async (signal) => {
-        await frames.write([answer], signal);
-        await closeStream(stream, { signal });
-      });
+      // A call that loses its permit while its answer is sent ends at once. A refusal is short, and says why the call has
+      // lost its permit.
+      const { signal } = call.code === 'ok' ? withdrawn : new AbortController();
+      await withProgress(
+        { ...limits, totalMs: RPC_TIMEOUT_MS + transferMs(answer.byteLength), signal },
+        (inner, progressed) => raceSignal(send(frames, stream, answer, { signal: inner, progressed }), inner),
+      );
       resetIfHalfOpen(stream, { clock });
     } catch (error) {
       call.code = isSwarmError(error) ? error.code : 'aborted';
@@ -131,7 +151,7 @@ export class RpcServer {
     frames: FrameStream,
     peer: string,
     call: { method: string; received: number },
-    signal: AbortSignal,
+    { signal, progressed }: Transfer,
   ): Promise<Uint8Array> {
     const name = Buffer.from(await frames.read(METHOD_NAME_BYTES, signal)).toString('latin1');
     call.method = name;
@@ -144,7 +164,7 @@ export class RpcServer {
       const { calls, perMs } = spec.quota;
       throw netError('RPC_RATE_LIMITED', `more than ${calls} calls of ${name} in ${perMs / 1000} s`);
     }
-    const bytes = await frames.read(spec.maxRequestBytes, signal);
+    const bytes = await frames.read(spec.maxRequestBytes, signal, progressed);
     call.received = bytes.byteLength;
     const body = decodeCbor(bytes, spec.request, spec.maxRequestBytes);
     const answer = encodeCbor({ ok: await handler(peer, body, { signal }) });
@@ -153,6 +173,17 @@ export class RpcServer {
     }
     return answer;
   }
+}
+
+/** Sends an answer, and closes our side of the stream. */
+async function send(
+  frames: FrameStream,
+  stream: Stream,
+  answer: Uint8Array,
+  { signal, progressed }: Transfer,
+): Promise<void> {
+  await frames.write([answer], signal, progressed);
+  await closeStream(stream, { signal });
 }
 
 /** Returns the refusal of a call in an old version of the protocol. The old program prints the message to its user. */

@@ -2,9 +2,9 @@
 import { withDeadline } from '../../common/deadline.ts';
 import { isSwarmError, type SwarmError } from '../../common/errors.ts';
 import { isNewer } from '../../protocol/head-order.ts';
-import { DIAL_TIMEOUT_MS, RPC_TIMEOUT_MS } from '../../protocol/limits.ts';
+import { DIAL_TIMEOUT_MS } from '../../protocol/limits.ts';
 import type { Head, Receipt } from '../../protocol/messages.ts';
-import type { RpcMethod, RpcRequest, RpcResponse } from '../../protocol/rpc.ts';
+import { callTimeoutMs, type RpcMethod, type RpcRequest, type RpcResponse } from '../../protocol/rpc.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
 import type { PhaseContext, SwarmNodeDeps, SwarmNodeOptions } from '../context.ts';
 import { nodeError } from '../errors.ts';
@@ -51,7 +51,7 @@ export function isShutOut(error: unknown): error is SwarmError {
   return isSwarmError(error, 'RPC_REFUSED') && FINAL_REFUSALS.includes(error.values.code);
 }
 
-/** Sends one request, with the deadline RPC_TIMEOUT_MS. */
+/** Sends one request. The network ends a request earlier if it makes no progress. */
 export function request<M extends RpcMethod>(
   { clock, network }: Pick<SwarmNodeDeps, 'network' | 'clock'>,
   peer: string,
@@ -59,9 +59,8 @@ export function request<M extends RpcMethod>(
   body: RpcRequest<M>,
   signal: AbortSignal,
 ): Promise<RpcResponse<M>> {
-  return withDeadline({ clock, ms: RPC_TIMEOUT_MS, signal, what: `the request "${method}"` }, (inner) =>
-    network.request(peer, method, body, { signal: inner }),
-  );
+  const limits = { clock, ms: callTimeoutMs(method), signal, what: `the request "${method}"` };
+  return withDeadline(limits, (inner) => network.request(peer, method, body, { signal: inner }));
 }
 
 /** Asks the coordinator to make this node a member of a job. A member may ask again. */

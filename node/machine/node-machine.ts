@@ -4,7 +4,14 @@ import { counts, type ReceiptCode } from '../../protocol/receipts.ts';
 import { advance, deliveredReason, followHead } from './follow-head.ts';
 import { onReceipt, type PendingUpdate } from './pending-update.ts';
 import { initialState, type NodeEffect, type NodeEvent, type NodeState, type Transition } from './state.ts';
-import { ASK_AGAIN_MS, backoffMs, HEAD_SILENCE_MS, OLD_HEAD_POLL_MS, RECEIPT_WAIT_MS } from './times.ts';
+import {
+  ASK_AGAIN_MS,
+  backoffMs,
+  HEAD_SILENCE_MS,
+  OLD_HEAD_POLL_MS,
+  RECEIPT_WAIT_MS,
+  SUBMIT_AGAIN_MS,
+} from './times.ts';
 import { isPast, sameWork, type Work } from './work.ts';
 
 /**
@@ -86,7 +93,7 @@ export function reduce(state: NodeState, event: NodeEvent, now: number): Transit
       return receipt(state, event.round, event.code, event.generation);
     case 'receipt-unknown':
       return withPending(state, event.round, (pending) => ({
-        pending: { ...pending, askAt: now + ASK_AGAIN_MS },
+        pending: { ...pending, askAt: now + SUBMIT_AGAIN_MS },
         effects: [{ type: 'submit', round: event.round, generation: pending.generation }],
       }));
     case 'ask-failed':

@@ -1,4 +1,5 @@
 import { RPC_TIMEOUT_MS } from '../../protocol/limits.ts';
+import { callTimeoutMs } from '../../protocol/rpc.ts';
 
 /**
  * Time without a new head after which the node asks for the newest head. Each head is announced once, and gossip may
@@ -19,6 +20,11 @@ export const OLD_HEAD_POLL_MS = 1_000;
 export const RECEIPT_WAIT_MS = 3_000;
 /** Time without an answer after which the node asks for a receipt again. */
 export const ASK_AGAIN_MS = RPC_TIMEOUT_MS + 1_000;
+/**
+ * Time without an answer to the request `submit` after which the node asks for the receipt again. On a slow connection,
+ * the update may take long, and sending it a second time would slow down the first transfer.
+ */
+export const SUBMIT_AGAIN_MS = callTimeoutMs('submit') + 1_000;
 /** Interval at which a node whose job is over asks for the coordinator's next job. */
 export const JOB_WATCH_MS = 10_000;
 /** Pause after the first failed attempt to join, to sync, or to start the trainer. */

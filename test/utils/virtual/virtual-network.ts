@@ -1,3 +1,4 @@
+import { withDeadline } from '../../../common/deadline.ts';
 import { isSwarmError, SwarmError } from '../../../common/errors.ts';
 import type {
   FetchBlobOptions,
@@ -104,6 +105,8 @@ export class VirtualHost implements SwarmNetwork {
   readonly #topics = new Map<string, Set<{ handler: GossipHandler; admits: (author: string) => boolean }>>();
   /** The network address, which it may share with other hosts. @default one of its own */
   address: string;
+  /** Maximum time of a call that this host makes, in milliseconds; null for no limit. */
+  callMs: number | null = null;
   /** Number of gossip messages dropped because no handler admits their author. */
   notAdmitted = 0;
   readonly #methods = new Map<string, Handler>();
@@ -196,6 +199,22 @@ export class VirtualHost implements SwarmNetwork {
   }
 
   async request<M extends RpcMethod>(
+    peer: string,
+    method: M,
+    body: RpcRequest<M>,
+    options: { signal: AbortSignal },
+  ): Promise<RpcResponse<M>> {
+    if (this.callMs === null) return this.#request(peer, method, body, options);
+    // The timer of a dead process does not fire.
+    const clock = this.#network.clock.process(() => this.#isAlive());
+    const limits = { clock, ms: this.callMs, signal: options.signal, what: method };
+    return withDeadline(limits, (signal) => this.#request(peer, method, body, { signal })).catch((error) => {
+      if (!isSwarmError(error, 'DEADLINE_EXCEEDED') || error.values.what !== method) throw error;
+      throw new SwarmError('RPC_TIMEOUT', `${peer} did not answer in time`, { peer });
+    });
+  }
+
+  async #request<M extends RpcMethod>(
     peer: string,
     method: M,
     body: RpcRequest<M>,

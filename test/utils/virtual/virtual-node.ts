@@ -10,6 +10,7 @@ import { NodeStore } from '../../../node/store/node-store.ts';
 import { MIGRATIONS } from '../../../node/store/schema.ts';
 import type { SwarmNode } from '../../../node/swarm-node.ts';
 import type { NodeTrainer, ScoreTrainer } from '../../../node/trainer/trainer.ts';
+import { RPC_TIMEOUT_MS } from '../../../protocol/limits.ts';
 import type { Signer } from '../../../protocol/signing.ts';
 import { Database } from '../../../storage/database.ts';
 import { signerOf } from '../signers.ts';
@@ -125,6 +126,8 @@ export class VirtualNode {
       onWrite: () => onWrite?.(this.peer),
     });
     const host = network.host({ signer: this.signer, blobs, isAlive });
+    // A real call with small messages has the same limit.
+    host.callMs = RPC_TIMEOUT_MS;
     const training: FakeTrainerOptions = { layout, msPerStep, deaths, blunders };
     const trainer = new FakeTrainer(training, { clock: own, random });
     const { trainerFor = () => trainer, networkFor = () => host, scoreTrainer } = this.#options;
