@@ -39,7 +39,7 @@ export const nodeError = defineErrors({
   UPDATE_UNKNOWN: 'notFound',
   WITNESS_DISK: {
     kind: 'refused',
-    next: 'raise --max-disk, or delete proofs in the folder witness of the home',
+    next: 'raise --max-disk, or delete proofs in the folder witness/ of the home',
   },
   WORK_TOO_LARGE: 'failed',
   WRONG_SCALE: 'failed',

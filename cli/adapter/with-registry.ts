@@ -17,7 +17,7 @@ export const VERSION_HELP =
 export const registryOption = (): Option =>
   new Option(
     '--registry <dir>',
-    'folder of the registry (environment variable: SWARM_REGISTRY; default: the folder registry in SWARM_HOME or, without that variable, in ~/.local/share/lora-swarm)',
+    'folder of the registry (environment variable: SWARM_REGISTRY; default: $SWARM_HOME/registry if SWARM_HOME is set, else ~/.local/share/lora-swarm/registry)',
   );
 
 /** Parses the name of an adapter. */

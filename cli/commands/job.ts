@@ -81,7 +81,10 @@ export function registerJob(program: Command, context: Context): void {
   add('bundle', 'write one file from which anyone can verify the job, with "lora-swarm verify FILE"')
     .argument('<job>', JOB_HELP)
     .argument('<file>', 'file to write; it must not exist')
-    .option('--no-blobs', 'leave out adapters, deltas and payloads, so that merges cannot be computed again')
+    .option(
+      '--no-blobs',
+      'leave out adapters, deltas and payloads; the file is smaller, but "lora-swarm verify" cannot compute the merges again',
+    )
     .action((id: string, file: string, options: CommonOptions & { blobs: boolean }) =>
       writeBundle(context, id, file, options),
     );

@@ -133,7 +133,7 @@ export const jsonOption = (): Option => new Option('--json', 'print JSON, for pr
 export const homeOption = (): Option =>
   new Option(
     '--home <dir>',
-    'home folder of the coordinator or node, with its key, database and log (environment variable: SWARM_HOME; default: the folder coordinator or node in ~/.local/share/lora-swarm)',
+    'home folder of the coordinator or node, with its key, database and log (environment variable: SWARM_HOME; default: ~/.local/share/lora-swarm/coordinator or ~/.local/share/lora-swarm/node)',
   );
 
 export const logLevelOption = (): Option =>

@@ -37,9 +37,9 @@ const MIN_GAIN_SHARE = 0.25;
 export const MIN_EXACT_EFFECTS = 3;
 
 /**
- * The gains of a round count only if their median is more than this number of its standard errors above 0. Otherwise,
- * nodes would lose belief by chance in jobs with little data. If the data has fewer rows than an interval, all gains
- * are noise.
+ * The gains of a round count only if the median gain is greater than this number times the standard error of the
+ * median. Without this condition, nodes would lose belief by chance in jobs with little data. If the data has fewer
+ * rows than an interval, all gains are noise.
  */
 const CLEAR_GAIN = 3;
 /** Standard error of the median of n normally distributed values, divided by the standard error of their mean. */

@@ -10,9 +10,9 @@ import { presentPeer } from './present-peer.ts';
 import type { Processes } from './processes.ts';
 
 /**
- * Limit on recorded arrivals and departures of one member. A node with a bad connection disappears every few minutes.
- * Arrivals and departures above the limit take effect too, but no event records them, because the store keeps all
- * events.
+ * Limit on recorded arrivals and departures of one member. Each record is an event, and the store never deletes
+ * events. A node with a bad connection disappears every few minutes, and would fill the store without the limit.
+ * Arrivals and departures above the limit take effect too, but are not recorded.
  */
 export const PRESENCES: Quota = { calls: 12, perMs: 60 * 60_000 };
 /**

@@ -3,8 +3,8 @@
 import type { JobState } from './state.ts';
 
 /**
- * After this number of consecutive rounds whose merge the gate refused, the job pauses itself. After so many
- * refusals, the cause is probably in the data or the settings, and the operator must look for it.
+ * The job pauses itself if the gate has refused the merges of this number of consecutive rounds. The cause is then
+ * probably in the data or the settings, and the operator must look for it.
  */
 export const REFUSALS_IN_A_ROW = 5;
 

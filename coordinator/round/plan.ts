@@ -139,7 +139,7 @@ function choose(
  * The counted belief is 1 if the node's belief is at least FULL_BELIEF times the median belief. If it is lower, the
  * counted belief is proportionally lower than 1. A node without belief, or on probation, gets the minimum number of
  * steps (MIN_STEPS_SHARE). On probation, this minimum is at least MIN_STEPS, because an interval with fewer steps
- * is not audited. Otherwise, a node that failed an audit would not be audited again while it is on probation.
+ * is not audited. With fewer steps, a node that failed an audit would not be audited again while it is on probation.
  *
  * If none of the nodes has earned belief, for example because the job does not score updates, all nodes count as proven
  * and have a counted belief of 1.

@@ -12,8 +12,8 @@ interface ObtainOptions {
 
 /**
  * Brings a blob of a job into the blob store. If the store has the blob from a job of another coordinator, fetches it
- * again from the holders of this job. Otherwise, a coordinator that only knows the digest of a blob could make the node
- * train on it.
+ * again from the holders of this job. Without this second fetch, a coordinator that knows only the digest of a blob
+ * could make the node train on the blob.
  * @throws SwarmError BLOB_*; the signal's reason
  */
 export async function obtain(context: PhaseContext, ref: BlobRef, options: ObtainOptions): Promise<void> {

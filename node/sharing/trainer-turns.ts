@@ -99,7 +99,7 @@ export class TurnUser {
  * time of all turns is divided in proportion to the weights (start-time fair queueing, Goyal et al. 1996):
  * each claim gets a virtual start, which is the time that its user has used so far, divided by the user's
  * weight. The claim with the lowest start gets the next turn. A user does not save up time while it claims no
- * turn. Otherwise, its later turns could keep the other users waiting for a long time.
+ * turn. If it did, its later turns could keep the other users waiting for a long time.
  *
  * A user that waits can also ask for the end of a turn, under three conditions. The waiting user is about to miss its
  * deadline, it has used less than its share of the time, and its deadline is before that of the user that has the turn.
