@@ -10,8 +10,9 @@ if (home === undefined || job === undefined) {
 
 // The client uses the coordinator's control API on loopback. It reads the address and the token from the coordinator's home.
 const coordinator = await connect({ home });
-const { name, phase, round, rounds, peers } = await coordinator.job(job);
-console.log(`${name} is ${phase}: round ${round} of ${rounds}, ${peers} nodes`);
+const { name, phase, roundsDone, rounds, peers } = await coordinator.job(job);
+const state = phase === 'finished' && roundsDone < rounds ? 'stopped' : phase;
+console.log(`${name} is ${state}: ${roundsDone} of ${rounds} rounds done, nodes: ${peers}`);
 
 // First come all past events, then new ones as they occur. The loop survives a restart of the coordinator.
 for await (const event of followEvents({ home }, job, { signal: AbortSignal.timeout(3_600_000) })) {

@@ -1,4 +1,4 @@
-import { countOf, formatLoss, safeText, table } from '../../common/text.ts';
+import { countOf, formatLoss, phaseText, safeText, table } from '../../common/text.ts';
 import type { SweepJobView, SweepView } from '../../index.ts';
 import { SWARM } from '../command-name.ts';
 
@@ -15,7 +15,7 @@ export function sweepLines(sweeps: readonly SweepView[]): string[] {
         ...sorted.map((job) => [
           job.name,
           safeText(job.variant),
-          job.phase,
+          phaseText({ ...job, roundsDone: job.checkpoints }),
           String(job.checkpoints),
           formatLoss(job.heldOutLoss),
           job.heldOutLoss === null ? '–' : countOf(job.lossAfter, 'checkpoint'),

@@ -29,6 +29,8 @@ export interface SweepJobView {
   /** The settings in which the job differs from the other jobs. */
   variant: string;
   phase: string;
+  /** Number of checkpoints that the job makes, if it is not stopped earlier. */
+  rounds: number;
   /** Number of checkpoints of the job. */
   checkpoints: number;
   /** Held-out loss at the newest halving, or of the newest checkpoint before the first halving; null if unknown. */
@@ -60,6 +62,7 @@ export function sweepViews({ coordinator, store }: { coordinator: Coordinator; s
         name: context.stored.name,
         variant,
         phase: driver.state.phase,
+        rounds: context.settings.newest.count,
         checkpoints: driver.state.committed,
         heldOutLoss: halvings === 0 ? heldOutLoss : loss,
         lossAfter:

@@ -1,5 +1,5 @@
 import { html } from 'htm/preact';
-import { formatLoss } from '../../../common/text.ts';
+import { countOf, formatLoss, phaseText } from '../../../common/text.ts';
 import type { SweepJobView, SweepView } from '../../../coordinator/api/types.ts';
 import { usePolled } from '../live.ts';
 import { Failure } from '../parts/notice.ts';
@@ -37,7 +37,7 @@ function columnsOf(winner: string | null): readonly Column<SweepJobView>[] {
   return [
     { title: 'Job', cell: ({ name }) => html`<a href="#/jobs/${encodeURIComponent(name)}">${name}</a>` },
     { title: 'Variant', cell: ({ variant }) => variant },
-    { title: 'Phase', cell: ({ phase }) => phase },
+    { title: 'Phase', cell: (job) => phaseText({ ...job, roundsDone: job.checkpoints }) },
     {
       title: 'Checkpoints',
       cell: ({ checkpoints }) => checkpoints,
@@ -45,6 +45,10 @@ function columnsOf(winner: string | null): readonly Column<SweepJobView>[] {
       numeric: true,
     },
     { title: 'Held-out loss', cell: ({ heldOutLoss }) => formatLoss(heldOutLoss), by: lossOf, numeric: true },
+    {
+      title: 'After',
+      cell: ({ heldOutLoss, lossAfter }) => (heldOutLoss === null ? '–' : countOf(lossAfter, 'checkpoint')),
+    },
     { title: 'Result', cell: (job) => html`<${Result} job=${job} winner=${winner} />` },
   ];
 }

@@ -8,6 +8,7 @@ const job = (name: string, facts: Partial<SweepJobView> = {}): SweepJobView => (
   name,
   variant: '',
   phase: 'training',
+  rounds: 8,
   checkpoints: 1,
   heldOutLoss: 2,
   lossAfter: 1,
@@ -34,7 +35,7 @@ it('shows why a sweep waits for a job, and what its operator can do', () => {
   expect(lines.join()).not.toContain('\u001b');
   expect(lines.find((line) => line.startsWith('c '))).toContain('dropped');
   const lost = lines.find((line) => line.startsWith('d '));
-  expect(lost).toMatch(/4 +2\.0000 +1 checkpoint +lost in halving 1/);
+  expect(lost).toMatch(/stopped +4 +2\.0000 +1 checkpoint +lost in halving 1/);
 });
 
 it('shows the error of a sweep that has failed', () => {
