@@ -1,8 +1,9 @@
 import { CommanderError } from 'commander';
 import { safeJson } from '../common/text.ts';
 import { processContext } from './context.ts';
-import { failureJson, failureLines, failureOf, isPrinted, stackText, usageError } from './errors.ts';
+import { failureJson, failureOf, isPrinted, stackText, usageError } from './errors.ts';
 import { exitCodes } from './exit-codes.ts';
+import { printFailure } from './print.ts';
 import { createProgram } from './program.ts';
 import { drainOnSignals, OutputClosed } from './signals.ts';
 
@@ -10,16 +11,17 @@ import { drainOnSignals, OutputClosed } from './signals.ts';
 export async function main(): Promise<void> {
   const arguments_ = process.argv.slice(2);
   const json = arguments_.includes('--json');
+  const signal = drainOnSignals();
+  const context = processContext(signal);
   const fail = (error: unknown): number => {
     const failure = failureOf(error);
     if (isPrinted(error)) return failure.exitCode;
     if (json) process.stdout.write(`${safeJson(failureJson(failure))}\n`);
-    else if (failure.kind !== 'interrupted') process.stderr.write(`${failureLines(failure).join('\n')}\n`);
+    else if (failure.kind !== 'interrupted') printFailure(context, failure);
     // Print the stack of an internal error, because a bug report needs it.
     if (failure.kind === 'internal' && error instanceof Error) process.stderr.write(`${stackText(error)}\n`);
     return failure.exitCode;
   };
-  const signal = drainOnSignals();
   process.on('uncaughtException', (error) => process.exit(fail(error)));
 
   // Node.js exits with 0 when its event loop is empty, even while the command still awaits a promise. Report
@@ -30,7 +32,6 @@ export async function main(): Promise<void> {
     process.exitCode = fail(new Error('the event loop is empty, but the command has not finished'));
   });
 
-  const context = processContext(signal);
   try {
     const program = createProgram(context);
     if (arguments_.length === 0) program.outputHelp();

@@ -1,7 +1,8 @@
 import { safeJson, safeText } from '../common/text.ts';
 import type { SwarmError } from '../index.ts';
 import { withCommandName } from './command-name.ts';
-import type { Context } from './context.ts';
+import type { Context, Output } from './context.ts';
+import { type Failure, failureLines } from './errors.ts';
 import { shownProgress } from './shown-progress.ts';
 
 /** Maximum length of a note, in characters. Notes quote models, adapters and data, whose texts can have any length. */
@@ -14,7 +15,11 @@ export function printLines({ stdout }: Pick<Context, 'stdout'>, lines: Iterable<
 
 /** Number of columns that a line of stdout may have; unlimited if stdout is not a terminal. */
 export function terminalColumns({ stdout }: Pick<Context, 'stdout'>): number {
-  return stdout.isTTY ? stdout.columns - 1 : Number.POSITIVE_INFINITY;
+  return columnsOf(stdout);
+}
+
+function columnsOf({ isTTY, columns }: Pick<Output, 'isTTY' | 'columns'>): number {
+  return isTTY ? columns - 1 : Number.POSITIVE_INFINITY;
 }
 
 /**
@@ -55,6 +60,16 @@ export function printJson({ stdout }: Pick<Context, 'stdout'>, value: object): v
 /** Prints a note to stderr, sanitised as in {@link printLines}. */
 export function printNote({ stderr }: Pick<Context, 'stderr'>, text: string): void {
   stderr.write(`lora-swarm: ${safeText(text, { maxCharacters: NOTE_CHARACTERS })}\n`);
+}
+
+/**
+ * Prints an error and its advice to stderr. In a terminal, a long message breaks at spaces. The advice is not broken, so that a
+ * command in it can be copied.
+ */
+export function printFailure({ stderr }: Pick<Context, 'stderr'>, failure: Failure): void {
+  const [message, ...advice] = failureLines(failure);
+  const lines = broken(message!, { columns: columnsOf(stderr), indent: 'lora-swarm: '.length });
+  stderr.write(`${[...lines, ...advice].join('\n')}\n`);
 }
 
 /** Prints a warning with its advice to stderr. */

@@ -8,8 +8,8 @@ import type { Context } from '../context.ts';
 import { pollUntilAborted } from '../daemon/run.ts';
 import { runningNode } from '../daemon/running-node.ts';
 import { homeOption, jsonOption, pauseLength } from '../options/common.ts';
-import { keysAtStart, limitLines, parseLimits } from '../options/limits.ts';
-import { printJson, printLines } from '../print.ts';
+import { keysAtStart, LIMIT_INDENT, limitLines, parseLimits } from '../options/limits.ts';
+import { printJson, printLines, printWrapped } from '../print.ts';
 
 interface ControlOptions {
   home?: string;
@@ -92,13 +92,17 @@ async function config(context: Context, texts: readonly string[], options: Contr
     printJson(context, { schemaVersion: 1, home, running: running !== null, limits, afterRestart: late });
     return;
   }
-  printLines(context, [
-    ...limitLines(limits),
-    `home  ${home}, ${running === null ? 'whose node does not run; the limits apply at its next start' : 'whose node runs'}`,
-    ...(late.length === 0
-      ? []
-      : [`note  ${late.join(', ')}: a change takes effect at the next start of the node`]),
-  ]);
+  printWrapped(
+    context,
+    [
+      ...limitLines(limits),
+      `home  ${home}, ${running === null ? 'whose node does not run; the limits apply at its next start' : 'whose node runs'}`,
+      ...(late.length === 0
+        ? []
+        : [`note  ${late.join(', ')}: a change takes effect at the next start of the node`]),
+    ],
+    LIMIT_INDENT,
+  );
 }
 
 async function orderLimits(api: ApiClient, changes: object): Promise<KeptLimits> {

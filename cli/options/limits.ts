@@ -49,12 +49,14 @@ export function parseLimits(texts: readonly string[]): LimitChanges {
   return changes;
 }
 
+/** Number of columns before the value in a line of {@link limitLines}. */
+export const LIMIT_INDENT = 2 + Math.max(...Object.keys(NODE_LIMITS).map((key) => key.length));
+
 /** Returns a line for each limit: its name, its value and its meaning. */
 export function limitLines(limits: KeptLimits): string[] {
-  const width = Math.max(...Object.keys(NODE_LIMITS).map((key) => key.length));
   return Object.entries(NODE_LIMITS).map(([key, limit]) => {
     const shown = limitText(limit, limits[limit.field as keyof KeptLimits]);
-    return `${key.padEnd(width)}  ${shown}  (${limit.help})`;
+    return `${key.padEnd(LIMIT_INDENT)}${shown}  (${limit.help})`;
   });
 }
 

@@ -6,7 +6,14 @@ import { fileURLToPath } from 'node:url';
 import { expect, it, onTestFinished } from 'vitest';
 import { printedRows } from '../../../cli/data/bad-rows.ts';
 import { failureLines, failureOf, stackText } from '../../../cli/errors.ts';
-import { ProgressLine, printJson, printLines, printNote, printWrapped } from '../../../cli/print.ts';
+import {
+  ProgressLine,
+  printFailure,
+  printJson,
+  printLines,
+  printNote,
+  printWrapped,
+} from '../../../cli/print.ts';
 import { TrainReport } from '../../../cli/train/report.ts';
 import { SwarmError } from '../../../common/errors.ts';
 import { baseWarning } from '../../../lora/adapter/check-base.ts';
@@ -56,6 +63,18 @@ it('breaks long lines at spaces in a terminal, and leaves them whole elsewhere',
   expect(shown(false, long)).toEqual([long]);
   const invite = `invite    ${'x'.repeat(90)}`;
   expect(shown(true, invite)).toEqual([invite]);
+});
+
+it('breaks the message of an error at spaces, and keeps its advice whole', () => {
+  const { context, err } = fakeContext();
+  const stderr = { ...context.stderr, isTTY: true, columns: 40 };
+  const failure = failureOf(
+    new SwarmError('X', 'another machine has used this invite', {}, { next: `run ${'a '.repeat(30)}b` }),
+  );
+  printFailure({ stderr }, failure);
+  const [first, second, advice] = err().split('\n');
+  expect([first, second]).toEqual(['lora-swarm: another machine has used', '            this invite']);
+  expect(advice).toBe(`  next: run ${'a '.repeat(30)}b`);
 });
 
 it('lines, notes and progress have no controls', () => {
