@@ -61,7 +61,7 @@ export const coordinatorError = defineErrors({
   SWEEP_INVALID: { kind: 'usage', next: 'correct the sweep, or choose another name' },
   SWEEP_UNMEASURED: {
     kind: 'failed',
-    next: 'see the events of its jobs with "lora-swarm job watch JOB", and start a sweep with another name',
+    next: 'see the events of its jobs with "lora-swarm job wait JOB", and start a sweep with another name',
   },
   STOPPED: 'failed',
   STORE_ROLLED_BACK: 'refused',

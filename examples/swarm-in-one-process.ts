@@ -7,7 +7,7 @@ const folder = process.argv[2] ?? 'one-process-swarm';
 // Only this machine can connect to 127.0.0.1. A real coordinator listens on /ip4/0.0.0.0/tcp/4040, which others can reach.
 const local = { listen: ['/ip4/127.0.0.1/tcp/0'], mdns: false };
 
-// A coordinator or node keeps everything in its home. Started again with the same home, it continues.
+// A coordinator or node keeps everything in its home. If it is started again with the same home, it continues.
 const coordinator = await startCoordinator({ home: join(folder, 'coordinator'), ...local });
 console.log(`coordinator ${coordinator.peerId}`);
 

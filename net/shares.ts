@@ -45,8 +45,8 @@ const BUFFERS: FairPermitsOptions = { total: 32, reserved: 16, withdraws: 'oldes
 /**
  * Bytes that arrived on inbound streams and that have not been read yet, in units of 64 KiB (libp2p/unread-bytes.ts).
  * Known peers may have 320 MiB, because each gossip stream holds up to 576 KiB when all nodes of a full round send
- * large messages at the same time. Strangers may have 32 MiB. They may not also use what known peers leave free,
- * because an attacker would fill that memory.
+ * large messages at the same time. Strangers may have 32 MiB. Strangers never get the memory that known peers leave
+ * free, because an attacker would fill it.
  */
 const UNREAD_OF_KNOWN = 10 * ROUND_PEERS;
 const UNREAD_OF_STRANGERS = 512;

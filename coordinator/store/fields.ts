@@ -25,7 +25,7 @@ export function insertInto(
   db.run(`INSERT INTO ${table} (${columns.join(', ')}) VALUES (${places.join(', ')})`, ...values);
 }
 
-/** Changes the rows whose values in the columns of `key` are the values that `key` has. */
+/** Updates the rows that match `key`. Each field of `key` is a column, and must have the given value. */
 export function updateRows(
   db: Database,
   table: string,

@@ -18,9 +18,7 @@ export const name = 'train-step';
 export const about =
   'time and memory of a training step of a 135M-parameter model, compared with PyTorch if it is installed; --shape chooses another model size (3 minutes)';
 
-/**
- * Limits that our engine's results on a CPU should keep, for example at least 1.5 times the speed of PyTorch in fp32.
- */
+/** Targets for our engine on a CPU. For example, it should reach at least 1.5 times the speed of PyTorch in fp32. */
 const TARGETS = {
   overFp32: 1.5,
   overBf16: 1,

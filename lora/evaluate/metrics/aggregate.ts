@@ -28,7 +28,7 @@ export const AGGREGATIONS = [
 ] as const;
 export type Aggregation = (typeof AGGREGATIONS)[number];
 
-/** Computes a figure from the documents with these numbers. A document may occur several times. */
+/** Computes a figure from the documents with these indices. An index may occur several times. */
 export type Statistic = (documents: Uint32Array) => number;
 
 /**
