@@ -37,7 +37,7 @@ export interface CoordinatorOptions {
   /** Whether the coordinator audits updates: it trains some intervals again and compares the results. @default true */
   readonly audits?: boolean;
   /**
-   * Whether a job that a new process continues waits until its nodes have said which head they know. Its database may
+   * Whether a restarted coordinator holds its jobs until their nodes have reported their heads, because its database may
    * be an old backup. @default true
    */
   readonly awaitsNodes?: boolean;

@@ -19,8 +19,8 @@ const ASKED_NODES = 16;
  */
 const GATHER_MS = 2_000;
 /**
- * Maximum time for which a job that a new process continues waits for its nodes. Nodes connect again within a minute. If
- * none is left, the coordinator merges the updates that it has.
+ * Maximum time for which a restarted coordinator holds a job, to wait for the heads of the job's nodes. Nodes connect
+ * again within a minute. If no node connects, the coordinator then merges the updates that it has.
  */
 const HOLD_MS = 2 * 60_000;
 /** Minimum time between two recovery attempts for one job, because a node can claim a later head again and again. */
@@ -30,7 +30,7 @@ const FETCH_MS = 10 * 60_000;
 
 interface Deps extends Pick<CoordinatorDeps, 'network' | 'blobs' | 'folders' | 'store' | 'clock' | 'log'> {
   readonly signal: AbortSignal;
-  /** Whether jobs that a new process continues wait for the heads of their nodes. */
+  /** Whether a restarted coordinator holds its jobs until their nodes have reported their heads. */
   readonly awaitsNodes: boolean;
   /** The running jobs, by digest. A restart replaces the run of a job. */
   readonly runs: ReadonlyMap<string, JobRun>;
@@ -76,9 +76,9 @@ export class LaterHeads {
   }
 
   /**
-   * Starts a job that a new process continues. Holds the job until its nodes have reported their heads. Without the hold, a
-   * coordinator with an old backup could merge a round for the second time before the report, and its own head would
-   * then be no older than the heads of the nodes.
+   * Continues a job after a restart of the coordinator. Holds the job until its nodes have reported their heads. Without
+   * the hold, a coordinator with an old backup could merge a round for the second time before the nodes report. Its own
+   * head would then not be older than the heads of the nodes, so it would not notice that the backup is old.
    */
   start(run: JobRun): void {
     const held = this.#deps.awaitsNodes && run.record.heads.newest.head.sequence > 1;

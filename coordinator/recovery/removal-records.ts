@@ -5,7 +5,7 @@ import { signedRemovals } from './lost-removals.ts';
 
 /**
  * Age in milliseconds after which a record is signed again, even if its number is still the same. A ban of a peer that
- * is no member is part of the record, but does not raise its number.
+ * is not a member is part of the record, but does not raise its number.
  */
 const MAX_AGE_MS = 60_000;
 /** Each member gets a record with the same number at most once a minute, because a record has up to 128 KiB. */

@@ -83,7 +83,7 @@ export function misdeedsOf(updates: readonly JudgedUpdate[]): {
 function suspicionOf(update: JudgedUpdate): Misdeed['kind'] | null {
   const { share, belief, isHarmful, isOutlier, isBadPayload, scoredSince } = update;
   if (isBadPayload) return 'bad-payload';
-  // A late update without a share can raise the loss although its author is honest, so it is no misdeed.
+  // A late update without a share can raise the loss although its author is honest, so it is not a misdeed.
   if (isHarmful) return share === null ? null : 'harmful';
   if (isOutlier) return 'outlier';
   return share !== null && belief === 0 && scoredSince >= BELIEF_UPDATES ? 'disbelief' : null;

@@ -208,7 +208,7 @@ function weightlessAfter(
   return last === [...checkpoints.keys()].at(-1) ? null : last - sent[0]!.round + 1;
 }
 
-/** Returns the number of updates of a round that had no weight although their authors were honest and no newcomers. */
+/** Returns the number of updates of a round that had no weight although their authors were honest, and not newcomers. */
 function disbelievedIn(round: number, { job, store, honest }: EndedRun): number {
   return store.scores.ofMerge(job, round).filter(({ peer, belief, isHarmful }) => {
     const known = store.scores.shares(job, peer, { before: round, limit: NEWCOMER_UPDATES });

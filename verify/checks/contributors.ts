@@ -111,7 +111,7 @@ function compare(
   const parent = earlier.parentOf(round);
   const assignments = earlier.assignmentsOf(round);
   const assigned = assignments?.find((one) => one.peer === peer);
-  // A head that lacks the node is no fault, because the head may be older than the assignment of a node that
+  // It is not an error if a head lacks the node, because the head may be older than the assignment of a node that
   // came late.
   const isAssigned =
     assigned === undefined || (assigned.start === update.start && assigned.end === update.end);
