@@ -145,8 +145,9 @@ export class IdentityRuns {
   }
 
   /**
-   * Returns the start, in ms since the epoch, of a later process of which the earliest process must be told. Returns null
-   * if there is none, if the earliest process has been told already, or if `run` is not the earliest process.
+   * Takes the notice about the newest later process, which the coordinator must pass on to the earliest process.
+   * Returns the start of the later process in ms since the epoch. Returns null if there is no later process, if the
+   * notice was taken before, or if `run` is not the earliest process.
    */
   takeNotice({ peer, run }: SignOfLife): number | null {
     const runs = this.#peers.get(peer);

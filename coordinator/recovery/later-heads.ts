@@ -46,7 +46,7 @@ export class LaterHeads {
   readonly #deps: Deps;
   /** Time of the newest recovery attempt for each job, on the monotonic clock. */
   readonly #attempts = new Map<string, number>();
-  /** Jobs that are held until further nodes had time to report their heads. */
+  /** Jobs that are held for GATHER_MS, so that further nodes can report their heads. */
   readonly #gathering = new Set<JobRun>();
   #running: Promise<void> = Promise.resolve();
 
