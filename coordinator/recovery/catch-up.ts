@@ -1,4 +1,5 @@
 import type { JobEvent } from '../../monitor/job-events.ts';
+import { STALE_ROUNDS } from '../../protocol/limits.ts';
 import { counts } from '../../protocol/receipts.ts';
 import { signMessage, verifyMessage } from '../../protocol/signing.ts';
 import type { RunContext } from '../context.ts';
@@ -16,6 +17,9 @@ import { missingRemovals, restoreRemovals } from './lost-removals.ts';
  *   rounds, or follow the later head.
  * - Each update that a recovered checkpoint contains gets the receipt `accepted`. Its author therefore counts it, and
  *   does not add it back to its error feedback.
+ * - Each accepted update that the coordinator has lost, and that no checkpoint contains, gets the receipt `null-round`.
+ *   Its author therefore adds it back to its error feedback. Such an update can also belong to a round before the lost
+ *   rounds, because it may have been late.
  * - The changes of the settings are those of the recovered head, because nodes refuse a head without them.
  * - Invites that were revoked after the backup are revoked again, and bans are imposed again. The job key changes.
  * - The term grows by one. Updates that were made for the lost rounds have the old term, so no merge can contain them again.
@@ -46,23 +50,26 @@ export function catchUp(
     store.blobs.release(job, use, ancestor.round + 1, Number.MAX_SAFE_INTEGER);
   }
   for (const checkpoint of lost.checkpoints) restore(checkpoint, held, context);
+  const oldest = ancestor.round - STALE_ROUNDS;
   const merged = new Set(
-    lost.checkpoints.flatMap(({ checkpoint }) =>
-      checkpoint.contributors.map(({ peer, update }) => `${peer} ${update}`),
-    ),
+    store.rounds
+      .newestCheckpoints(job, lost.checkpoints.length + STALE_ROUNDS + 1)
+      .flatMap(({ envelope }) => verifyMessage('checkpoint', envelope).message.contributors)
+      .map(({ peer, update }) => `${peer} ${update}`),
   );
   const known = new Set<string>();
   for (const receipt of lost.receipts) {
     const id = `${receipt.peer} ${receipt.digest}`;
     known.add(id);
     if (store.updates.receipt(job, receipt.peer, receipt.digest) !== null) continue;
-    const isUnmerged = lost.ancestor !== null && receipt.round > ancestor.round && !merged.has(id);
+    const isStored = store.updates.find(job, receipt.round, receipt.peer)?.digest === receipt.digest;
+    const isLost = lost.ancestor !== null && receipt.round >= oldest && !merged.has(id) && !isStored;
     const ended = {
       code: 'null-round',
-      detail: 'the coordinator has lost the round',
+      detail: 'the coordinator has lost the update',
       issuedAt: now,
     } as const;
-    store.updates.addReceipt(job, isUnmerged && counts(receipt.code) ? { ...receipt, ...ended } : receipt);
+    store.updates.addReceipt(job, isLost && counts(receipt.code) ? { ...receipt, ...ended } : receipt);
   }
   for (const { checkpoint } of lost.checkpoints) {
     for (const { peer, update: digest, round } of checkpoint.contributors) {

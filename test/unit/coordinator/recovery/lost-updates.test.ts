@@ -1,0 +1,47 @@
+import { expect, it } from 'vitest';
+import { catchUp } from '../../../../coordinator/recovery/catch-up.ts';
+import type { StoredReceipt } from '../../../../coordinator/store/store.ts';
+import { signMessage, verifyMessage } from '../../../../protocol/signing.ts';
+import { signerOf } from '../../../utils/signers.ts';
+import { digest } from '../../node/heads.ts';
+import { ToySwarm } from '../toy-swarm.ts';
+import { COORDINATOR } from '../world.ts';
+
+it('tells authors of lost late updates that no round will merge them', async () => {
+  const swarm = new ToySwarm(['honest', 'honest'], { rounds: { count: 8 } });
+  await swarm.play(await swarm.start(), 4);
+  const { run, store, toy } = swarm.world;
+  const { job } = toy;
+  const newest = store.rounds.newestCheckpoints(job, 1)[0]!;
+  expect(newest.round).toBe(4);
+  let number = 0;
+  const late = (round: number): StoredReceipt => {
+    const peer = signerOf(100 + ++number).peerId;
+    return { term: 1, round, peer, digest: digest('update', number), code: 'late', detail: '', issuedAt: 0 };
+  };
+  const lost = [late(2), late(3), late(4), late(5)];
+  const tooOld = late(1);
+  const stored = late(4);
+  const { round, peer, digest: update } = stored;
+  const facts = { size: 1, preset: 'dense', tokens: 1, lossLast: 1, evidence: new Uint8Array(1) } as const;
+  store.updates.insert(job, { round, peer, digest: update, ...facts, arrivedAt: 0, late: true });
+  const merged = late(4);
+  const { message } = verifyMessage('checkpoint', newest.envelope);
+  const contributor = { ...message.contributors[0]!, peer: merged.peer, update: merged.digest, round: 4 };
+  const checkpoint = { ...message, round: 5, parent: newest.digest, contributors: [contributor] };
+  const envelope = signMessage('checkpoint', checkpoint, COORDINATOR);
+  const { digest: newer } = verifyMessage('checkpoint', envelope);
+  const own = verifyMessage('head', store.jobs.head(job)!).message;
+  const head = {
+    ...own,
+    sequence: own.sequence + 10,
+    checkpoint: { ...own.checkpoint, digest: newer, ordinal: 5 },
+  };
+  const checkpoints = [{ round: 5, digest: newer, envelope, checkpoint }];
+  const receipts = [...lost, tooOld, stored, merged];
+  const records = { head, checkpoints, ancestor: newest.digest, settings: [], receipts, removals: null };
+  catchUp(records, { from: 'peer', held: new Set() }, run.context);
+  const code = ({ peer, digest }: StoredReceipt) => store.updates.receipt(job, peer, digest)?.code;
+  expect(lost.map(code)).toEqual(Array(4).fill('null-round'));
+  expect([tooOld, stored, merged].map(code)).toEqual(Array(3).fill('late'));
+});
