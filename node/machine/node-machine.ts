@@ -56,7 +56,7 @@ export function reduce(state: NodeState, event: NodeEvent, now: number): Transit
       if (state.phase !== 'joining') return stay(state);
       return stay(failed(state, event.reason, event.jitter, now));
     case 'head': {
-      const heard = { ...state, pollAt: pollAfter(state, event.head, now) };
+      const heard = { ...state, ...pollAfter(state, event.head, now) };
       if (!isNewer(event.head, state.head)) return stay(heard);
       if (state.phase === 'joining') return stay({ ...heard, head: event.head });
       return followHead(heard, event.head, now);
@@ -158,16 +158,25 @@ function failed(state: NodeState, reason: string, jitter: number, now: number): 
   return { ...state, failures, retryAt: now + backoffMs(failures, jitter), reason };
 }
 
-/** Returns when to ask for the newest head, after a head has arrived. */
+/**
+ * Returns when to ask for the newest head, after a head has arrived. Old heads cause at most one early poll in
+ * HEAD_SILENCE_MS, because a peer that replays old heads could otherwise make every node ask once a second.
+ */
 function pollAfter(
-  { phase, head, pollAt, rejoinFailures }: NodeState,
+  { phase, head, pollAt, earlyPollAt, rejoinFailures }: NodeState,
   arrived: Head,
   now: number,
-): number | null {
-  if (phase === 'joining') return null;
-  if (pollAt !== null && rejoinFailures > 0) return pollAt;
+): Pick<NodeState, 'pollAt' | 'earlyPollAt'> {
+  if (phase === 'joining') return { pollAt: null, earlyPollAt };
+  if (pollAt !== null && rejoinFailures > 0) return { pollAt, earlyPollAt };
   const isOld = head !== null && isNewer(head, arrived);
-  return isOld ? Math.min(pollAt ?? Number.POSITIVE_INFINITY, now + OLD_HEAD_POLL_MS) : now + HEAD_SILENCE_MS;
+  if (!isOld) return { pollAt: now + HEAD_SILENCE_MS, earlyPollAt };
+  const planned = pollAt ?? now + HEAD_SILENCE_MS;
+  const early = now + OLD_HEAD_POLL_MS;
+  const isAllowed = earlyPollAt === null || early >= earlyPollAt + HEAD_SILENCE_MS;
+  return isAllowed && early < planned
+    ? { pollAt: early, earlyPollAt: early }
+    : { pollAt: planned, earlyPollAt };
 }
 
 /** A node that is leaving still settles the updates whose receipts arrive. */

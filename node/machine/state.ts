@@ -32,6 +32,8 @@ export interface NodeState {
   readonly retryAt: number | null;
   /** Time to ask for the newest head; null if the node does not plan to ask. */
   readonly pollAt: number | null;
+  /** Time of the last poll that an old head caused, or will cause; null if there is none. */
+  readonly earlyPollAt: number | null;
   /** Number of failed attempts in a row to join again after a connection has opened. */
   readonly rejoinFailures: number;
   /** Human-readable reason why the node waits. */
@@ -126,6 +128,7 @@ export function initialState(self: string): NodeState {
     idleRounds: 0,
     retryAt: null,
     pollAt: null,
+    earlyPollAt: null,
     rejoinFailures: 0,
     reason: NOT_YET_CONNECTED,
   };

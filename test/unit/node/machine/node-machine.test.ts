@@ -191,6 +191,22 @@ describe('heads', () => {
     expect(dueAt(node.state)! - node.now).toBe(HEAD_SILENCE_MS);
   });
 
+  test('old heads that a peer replays make it ask early only once in 10 s', () => {
+    const node = driver().training({ sequence: 5, round: 3 }).send({ type: 'tick' });
+    const polls: number[] = [];
+    for (; node.now <= 31_000; node.now += 500) {
+      node.send({ type: 'tick' });
+      if (node.types.includes('poll')) {
+        polls.push(node.now);
+        // The coordinator answers with its newest head, which the node knows.
+        node.head({ sequence: 5, round: 3 });
+      }
+      node.head({ sequence: 4, round: 2 });
+    }
+    // The polls at 11 s and at 22 s follow 10 s after the answer before them.
+    expect(polls).toEqual([1_000, 11_000, 12_000, 22_000, 23_000]);
+  });
+
   test('fetches the last adapter of a finished job', () => {
     const node = driver().join({ sequence: 9, round: 8, checkpoint: 8, phase: 'finished' });
     expect(isDone(node.state)).toBe(false);
