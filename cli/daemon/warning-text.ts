@@ -55,6 +55,7 @@ const WORDS: Readonly<Record<string, string>> = {
   'traffic-not-stored': 'could not store the traffic of this month',
   'validator-restarted': 'the process that evaluates checkpoints ended and was started again',
   'scorer-failed': 'a node that computes scores did not answer',
+  'scorer-unchecked': 'this machine could not check the scores of a node',
   'scorer-wrong': 'the scores of a node differ from those of the coordinator',
   'two-updates-signed': 'a node has signed two updates for one round',
   'job-not-published': 'the adapter of a finished job could not be added to the registry',

@@ -179,7 +179,7 @@ export class UpdateScoring {
 
   /**
    * Asks a scorer to compute the figures, if there is one. If the scorer does not answer in time, or if a spot check
-   * shows a wrong figure, the coordinator computes all figures itself, or returns null if it may not do so.
+   * fails or shows a wrong figure, the coordinator computes all figures itself, or returns null if it may not do so.
    */
   async #measure(
     closed: ClosedRound,
@@ -191,18 +191,27 @@ export class UpdateScoring {
     const { log, randomBytes } = context.deps;
     const scorer = candidates.length === 0 ? null : (scorers?.choose(round) ?? null);
     if (scorer !== null) {
+      const measurer = new RemoteMeasurer(scorer, parent, { context });
+      let measured: RoundFigures | null = null;
       try {
-        const measurer = new RemoteMeasurer(scorer, parent, { context });
-        const measured = await new RoundMeasurement(closed, { context, measurer }).run(candidates, late);
-        const below = (limit: number): number => Buffer.from(randomBytes(6)).readUIntBE(0, 6) % limit;
-        const { isRight, difference } = await measurer.check(new OwnMeasurer(parent, this.#deps), below);
-        if (isRight) return { ...measured, scorer };
-        scorers!.noteWrong(scorer);
-        log.warn({ round, peer: scorer, difference }, 'scorer-wrong');
+        measured = await new RoundMeasurement(closed, { context, measurer }).run(candidates, late);
       } catch (error) {
         context.signal.throwIfAborted();
         scorers!.noteSilence(scorer, round);
         log.warn({ round, peer: scorer, error }, 'scorer-failed');
+      }
+      if (measured !== null) {
+        const below = (limit: number): number => Buffer.from(randomBytes(6)).readUIntBE(0, 6) % limit;
+        try {
+          const { isRight, difference } = await measurer.check(new OwnMeasurer(parent, this.#deps), below);
+          if (isRight) return { ...measured, scorer };
+          scorers!.noteWrong(scorer);
+          log.warn({ round, peer: scorer, difference }, 'scorer-wrong');
+        } catch (error) {
+          // The check uses only the coordinator's own device, so the error is not the scorer's fault.
+          context.signal.throwIfAborted();
+          log.warn({ round, peer: scorer, error }, 'scorer-unchecked');
+        }
       }
     }
     if (!this.#scoresItself(round)) return null;

@@ -15,7 +15,7 @@ test('a node cannot widen the tolerance of the spot check with one huge answer',
 });
 
 /** Closes round 1 of three nodes without scores, and scores it again with a limit on the coordinator's own device. */
-async function scoreAgain({ answers }: { answers: boolean }) {
+async function scoreAgain({ answers, loses = false }: { answers: boolean; loses?: boolean }) {
   let gradients = 0;
   let isLost = true;
   const swarm = new ToySwarm(['honest', 'honest', 'honest'], {
@@ -29,7 +29,7 @@ async function scoreAgain({ answers }: { answers: boolean }) {
   const { world } = swarm;
   const parent = world.run.record.checkpoint;
   await swarm.play(head, 1);
-  isLost = false;
+  isLost = loses;
   const scorers = new Scorers({ isReady: () => true });
   scorers.note('scorer', true);
   const asked: RpcRequest<'measure'>[] = [];
@@ -66,4 +66,11 @@ test('if the scorer of an adapter that is too large fails, nothing is scored', a
   expect(scores).toMatchObject(Array(3).fill({ figures: null, share: null }));
   expect(gradients).toBe(0);
   expect(next).toBeNull();
+});
+
+test('a scorer is asked again in the next round if the device of the coordinator fails in the spot check', async () => {
+  const { scores, asked, next } = await scoreAgain({ answers: true, loses: true });
+  expect(asked.length).toBeGreaterThan(0);
+  expect(scores).toMatchObject(Array(3).fill({ figures: null, share: null }));
+  expect(next).toBe('scorer');
 });
