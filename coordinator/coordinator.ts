@@ -24,6 +24,7 @@ import { KeptRemovals } from './recovery/kept-removals.ts';
 import { LaterHeads } from './recovery/later-heads.ts';
 import { Rechecks } from './recovery/rechecks.ts';
 import { Scrub } from './recovery/scrub.ts';
+import { StartHolds } from './recovery/start-holds.ts';
 import { isOver } from './round/job-phase.ts';
 import { banPeer, pardonPeer } from './sanctions.ts';
 import type { StoredJob } from './store/store.ts';
@@ -53,6 +54,7 @@ export class Coordinator {
   readonly clockJumps: ClockJumps;
   readonly #scrub: Scrub;
   readonly #laterHeads: LaterHeads;
+  readonly #holds: StartHolds;
   readonly #deps: Required<CoordinatorDeps>;
   readonly #limiter: RateLimiter;
   readonly #newcomers: Newcomers;
@@ -83,7 +85,8 @@ export class Coordinator {
     const repairing = repairingBlobs(blobs, this.repair);
     this.#deps = { ...defaultDeps, ...deps, blobs: repairing };
     const restart = (job: string, write: () => JobEvent): Promise<void> => this.#restart(job, write);
-    this.#laterHeads = new LaterHeads({ ...deps, runs, signal, restart, awaitsNodes });
+    this.#laterHeads = new LaterHeads({ ...deps, runs, signal, restart });
+    this.#holds = new StartHolds({ ...deps, awaitsNodes, laterHeads: this.#laterHeads });
     this.#limiter = new RateLimiter({ clock: deps.clock });
     this.#newcomers = new Newcomers(deps);
   }
@@ -102,9 +105,10 @@ export class Coordinator {
     const runs = this.#runs;
     const keptRemovals = new KeptRemovals({ ...this.#deps, runs, signal: this.#stopping.signal });
     const newcomers = this.#newcomers;
-    const requests = { network, store, clock, runs, newcomers, laterHeads, keptRemovals, rechecks };
+    const holds = this.#holds;
+    const requests = { network, store, clock, runs, newcomers, laterHeads, holds, keptRemovals, rechecks };
     this.#cleanups.push(...answerNodes(requests));
-    for (const run of this.#runs.values()) laterHeads.start(run);
+    for (const run of this.#runs.values()) this.#holds.start(run);
     // Open queued jobs whose turn has come. A process that was killed when a job ended may not have opened
     // the jobs that waited for it.
     openQueued(this.jobs());
@@ -239,11 +243,14 @@ export class Coordinator {
     this.#lives.get(job)!.abort(coordinatorError('STOPPED', 'the job is being started again', { job }));
     await run.stop();
     this.#stopping.signal.throwIfAborted();
+    let held = true;
     try {
       const event = store.transaction(write);
+      held = false;
       this.#announce(event, stored.name);
     } finally {
-      this.#add(store.jobs.byName(stored.name)!).start({ held: false });
+      // After an error, the database is still old, so the job must not sign a head.
+      this.#add(store.jobs.byName(stored.name)!).start({ held });
     }
   }
 

@@ -145,6 +145,8 @@ export class JobRun {
    */
   change({ priority, tasksEvery, ...values }: JobChange, { reason }: { reason: string }): void {
     const { job, manifest, settings, place, deps } = this.context;
+    // The change depends on the round in progress, so a held job goes on first.
+    this.driver.release();
     const { state } = this.driver;
     this.#requireRunning();
     const before = tasksEvery === undefined ? undefined : this.#requireTasks().every;

@@ -14,6 +14,7 @@ import type { KeptRemovals } from './recovery/kept-removals.ts';
 import type { LaterHeads } from './recovery/later-heads.ts';
 import type { Rechecks } from './recovery/rechecks.ts';
 import { RemovalRecords } from './recovery/removal-records.ts';
+import type { StartHolds } from './recovery/start-holds.ts';
 import { isOver } from './round/job-phase.ts';
 
 interface RequestDeps extends Pick<CoordinatorDeps, 'network' | 'store' | 'clock'> {
@@ -21,6 +22,7 @@ interface RequestDeps extends Pick<CoordinatorDeps, 'network' | 'store' | 'clock
   readonly runs: ReadonlyMap<string, JobRun>;
   readonly newcomers: Newcomers;
   readonly laterHeads: LaterHeads;
+  readonly holds: StartHolds;
   readonly keptRemovals: KeptRemovals;
   readonly rechecks: Rechecks;
 }
@@ -36,6 +38,7 @@ export function answerNodes({
   runs,
   newcomers,
   laterHeads,
+  holds,
   keptRemovals,
   rechecks,
 }: RequestDeps): (() => void)[] {
@@ -83,6 +86,8 @@ export function answerNodes({
           throw error;
         });
       }
+      // Only a peer that was a member before can have a later head.
+      holds.note(running(job), peer);
       members.join(peer, request);
       // Check the process of a new member only here, because `checkJoining` checks only peers that are
       // members already.
@@ -113,6 +118,7 @@ export function answerNodes({
       const run = readable(job, peer, 'heads');
       run.members.processes.check(peer, runId);
       laterHeads.note(run, peer, known ?? null);
+      holds.note(run, peer);
       const isKeeper = kept !== undefined && run.members.has(peer);
       const isKnown = isKeeper && (await keptRemovals.note(run, peer, kept));
       // Check the access again. The record of the member may have removed the member, or the job may have

@@ -61,9 +61,10 @@ export class Views {
     const { digest, checkpoint, ordinal } = record.checkpoint;
     const { metrics, round } = checkpoint;
     const awaited = awaitedBy(run, this.#coordinator.jobs());
-    const heldReason = run.driver.isHeld
-      ? 'waits until its nodes have reported the newest head that they know'
-      : null;
+    const heldReason =
+      run.driver.isHeld && state.phase !== 'paused' && state.phase !== 'queued'
+        ? 'waits until its nodes have reported the newest head that they know'
+        : null;
     const reason = awaited === null ? (heldReason ?? state.reason) : queuedReason(awaited);
     const history = this.#history(context.job);
     return {

@@ -10,17 +10,15 @@ import type { Scorers } from '../merge/scorers.ts';
 import { newestShares } from '../peers/present-peer.ts';
 import { isOver, isRollingBack } from '../round/job-phase.ts';
 import { dueAt, reduce } from '../round/round-machine.ts';
-import type { Effect, JobState, MachineEvent } from '../round/state.ts';
+import type { JobState, MachineEvent } from '../round/state.ts';
 import type { UpdateKey } from '../store/update-key.ts';
 import type { Ledger } from '../trust/ledger.ts';
 import { writeCheckpoint, writeRollBack } from './commit.ts';
+import { duringHold } from './hold.ts';
 import { Outbox } from './outbox.ts';
 import type { Receipts } from './receipts.ts';
 import { restoreState } from './restore.ts';
 import type { RoundRecord } from './round-record.ts';
-
-/** Effects that sign a new head, or end a round. */
-const HEADED: readonly Effect['type'][] = ['open', 'announce', 'discard'];
 
 /**
  * Drives a job's state machine. Computes each transition, writes it in one transaction, and only then acts on it and
@@ -137,13 +135,15 @@ export class RoundDriver {
     // Rounds are timed by the monotonic clock, because it cannot be set. Records and messages have calendar time.
     const present = this.#ledger.standings.applyTo(this.#state.present);
     const { state, effects } = reduce({ ...this.#state, present }, event, deps.clock.monotonic());
-    if (this.#postponed !== null && effects.some(({ type }) => HEADED.includes(type))) {
-      // The caller gives the author a receipt, so the update must be recorded now or not at all.
-      if (event.type === 'update' || event.type === 'excluded')
-        throw coordinatorError('BUSY', 'the coordinator has just started, and waits for its nodes');
-      this.#postponed.push(() => this.dispatch(event, write, failpoint));
-      return;
+    const held = this.#postponed === null ? 'apply' : duringHold(event, effects);
+    if (held === 'postpone') this.#postponed!.push(() => this.dispatch(event, write, failpoint));
+    if (held === 'refuse')
+      throw coordinatorError('BUSY', 'the coordinator has just started, and waits for its nodes');
+    if (held === 'release') {
+      this.release();
+      this.dispatch(event, write, failpoint);
     }
+    if (held !== 'apply') return;
     const outbox = this.#outbox();
     this.#commit(() => {
       write?.(outbox);

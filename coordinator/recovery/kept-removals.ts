@@ -1,6 +1,6 @@
 import { withDeadline } from '../../common/deadline.ts';
 import { isSwarmError } from '../../common/errors.ts';
-import { RPC_TIMEOUT_MS } from '../../protocol/limits.ts';
+import { callTimeoutMs } from '../../protocol/rpc.ts';
 import type { CoordinatorDeps } from '../context.ts';
 import type { JobRun } from '../job-run.ts';
 import { verified } from './lost-records.ts';
@@ -84,7 +84,7 @@ export class KeptRemovals {
    */
   async #ask({ context: { job }, record }: JobRun, peer: string): Promise<boolean> {
     const { network, clock, signal, runs } = this.#deps;
-    const limits = { clock, ms: RPC_TIMEOUT_MS, signal, what: 'the request "recall"' };
+    const limits = { clock, ms: callTimeoutMs('recall'), signal, what: 'the request "recall"' };
     const after = record.checkpoint.checkpoint.round;
     const answer = await withDeadline(limits, (inner) =>
       network.request(peer, 'recall', { job, after }, { signal: inner }),

@@ -2,9 +2,8 @@ import { sleep, withDeadline } from '../../common/deadline.ts';
 import type { JobEvent } from '../../monitor/job-events.ts';
 import { encodeCbor } from '../../protocol/cbor.ts';
 import { type HeadOrder, isNewer } from '../../protocol/head-order.ts';
-import { RPC_TIMEOUT_MS } from '../../protocol/limits.ts';
 import type { Head } from '../../protocol/messages.ts';
-import type { RpcResponse } from '../../protocol/rpc.ts';
+import { callTimeoutMs, type RpcResponse } from '../../protocol/rpc.ts';
 import type { CoordinatorDeps } from '../context.ts';
 import type { JobRun } from '../job-run.ts';
 import { isOver } from '../round/job-phase.ts';
@@ -18,11 +17,6 @@ const ASKED_NODES = 16;
  * nodes, it is more likely to find the newest head.
  */
 const GATHER_MS = 2_000;
-/**
- * Maximum time for which a restarted coordinator holds a job, to wait for the heads of the job's nodes. Nodes connect
- * again within a minute. If no node connects, the coordinator then merges the updates that it has.
- */
-const HOLD_MS = 2 * 60_000;
 /** Minimum time between two recovery attempts for one job, because a node can claim a later head again and again. */
 const RETRY_MS = 10_000;
 /** Maximum time to fetch the newest adapter. */
@@ -30,8 +24,6 @@ const FETCH_MS = 10 * 60_000;
 
 interface Deps extends Pick<CoordinatorDeps, 'network' | 'blobs' | 'folders' | 'store' | 'clock' | 'log'> {
   readonly signal: AbortSignal;
-  /** Whether a restarted coordinator holds its jobs until their nodes have reported their heads. */
-  readonly awaitsNodes: boolean;
   /** The running jobs, by digest. A restart replaces the run of a job. */
   readonly runs: ReadonlyMap<string, JobRun>;
   /** Stops a job, runs `write` in a transaction, starts the job again from the database, and announces the event. */
@@ -46,9 +38,10 @@ export class LaterHeads {
   readonly #deps: Deps;
   /** Time of the newest recovery attempt for each job, on the monotonic clock. */
   readonly #attempts = new Map<string, number>();
-  /** Jobs that are held for GATHER_MS, so that further nodes can report their heads. */
-  readonly #gathering = new Set<JobRun>();
-  #running: Promise<void> = Promise.resolve();
+  /** The newest recovery of each job. */
+  readonly #running = new Map<string, Promise<void>>();
+  /** Jobs with a proven later head that could not be adopted yet. */
+  readonly #behind = new Set<string>();
 
   constructor(deps: Deps) {
     this.#deps = deps;
@@ -62,55 +55,32 @@ export class LaterHeads {
     const { clock, log, signal } = this.#deps;
     const { job } = run.context;
     const own = run.record.heads.newest.head;
-    if (run.members.has(peer)) this.#releaseSoon(run);
     if (known === null || !isNewer(known, own)) return;
     const last = this.#attempts.get(job);
     if (signal.aborted || (last !== undefined && clock.monotonic() - last < RETRY_MS)) return;
     this.#attempts.set(job, clock.monotonic());
     log.warn({ job, peer, known, own: { term: own.term, sequence: own.sequence } }, 'later-head-claimed');
-    this.#running = this.#running
+    const recovery = this.settled(job)
       .then(() => this.#recover(job, peer))
       .catch((error: unknown) => {
         if (!signal.aborted) log.error({ job, error }, 'not-caught-up');
       });
+    this.#running.set(job, recovery);
   }
 
-  /**
-   * Continues a job after a restart of the coordinator. Holds the job until its nodes have reported their heads. Without
-   * the hold, a coordinator with an old backup could merge a round for the second time before the nodes report. Its own
-   * head would then not be older than the heads of the nodes, so it would not notice that the backup is old.
-   */
-  start(run: JobRun): void {
-    const held = this.#deps.awaitsNodes && run.record.heads.newest.head.sequence > 1;
-    run.start({ held });
-    if (held) this.#releaseAfter(run, HOLD_MS);
+  /** Whether a node has proven a later head of a job, which this coordinator has not adopted yet. */
+  isBehind(job: string): boolean {
+    return this.#behind.has(job);
   }
 
-  #releaseSoon(run: JobRun): void {
-    if (!run.driver.isHeld || this.#gathering.has(run)) return;
-    this.#gathering.add(run);
-    this.#releaseAfter(run, GATHER_MS);
-  }
-
-  /** Releases a job after a time, and after the recovery that a node has caused meanwhile. */
-  #releaseAfter(run: JobRun, ms: number): void {
-    const { clock, log } = this.#deps;
-    const { job, signal } = run.context;
-    sleep(clock, ms, signal)
-      .then(() => this.#running)
-      .then(() => {
-        this.#gathering.delete(run);
-        run.driver.release();
-      })
-      .catch((error: unknown) => {
-        this.#gathering.delete(run);
-        if (!signal.aborted) log.error({ job, error }, 'not-released');
-      });
+  /** Resolves when no recovery of the job is running. */
+  async settled(job: string): Promise<void> {
+    await this.#running.get(job);
   }
 
   /** Resolves when no recovery attempt is running. */
   async idle(): Promise<void> {
-    await this.#running;
+    await Promise.all(this.#running.values());
   }
 
   async #recover(job: string, peer: string): Promise<void> {
@@ -140,7 +110,10 @@ export class LaterHeads {
       return;
     }
     if (lost.head.term > own.term && run.record.heads.hasRecorded) return this.#giveWay(run, lost.head);
+    // Until the head is adopted, the job must sign no other head of the same term.
+    this.#behind.add(job);
     await this.#restore(run, lost, peer, holders);
+    this.#behind.delete(job);
   }
 
   async #ask(
@@ -152,7 +125,7 @@ export class LaterHeads {
     const after = run.record.checkpoint.checkpoint.round;
     const all = holders.map(async (peer) => {
       try {
-        const limits = { clock, ms: RPC_TIMEOUT_MS, signal, what: 'the request "recall"' };
+        const limits = { clock, ms: callTimeoutMs('recall'), signal, what: 'the request "recall"' };
         const answer = await withDeadline(limits, (inner) =>
           network.request(peer, 'recall', { job, after: Math.max(0, after - 1) }, { signal: inner }),
         );

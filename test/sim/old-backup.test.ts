@@ -161,6 +161,25 @@ test.each([1, 2, 3, 4])(
   },
 );
 
+test('a coordinator that starts again goes on soon after its nodes have connected, and later if none is left', async () => {
+  const all = await swarm(5, { rounds: 60 });
+  const { coordinator, nodes, clock, newest, reach } = all;
+  await reach(2);
+  coordinator.crash();
+  await clock.run(() => false, 1_000);
+  coordinator.start();
+  const before = newest();
+  expect(await clock.run(() => newest() > before, 15_000), 'a checkpoint within 15 s').toBe(true);
+  // The nodes leave while the coordinator merges a round.
+  expect(await clock.run(() => coordinator.phase === 'validating', DEADLINE_MS)).toBe(true);
+  const last = newest();
+  coordinator.crash();
+  for (const node of nodes) node.crash();
+  coordinator.start();
+  expect(await clock.run(() => newest() > last, 100_000), 'no merge before two minutes').toBe(false);
+  expect(await clock.run(() => newest() > last, 30_000), 'the merge after two minutes').toBe(true);
+});
+
 test.each([
   { when: 'while the job runs', rounds: 60 },
   { when: 'when the job is over', rounds: ROUNDS },

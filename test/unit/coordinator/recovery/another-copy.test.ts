@@ -27,7 +27,6 @@ it('pauses a job that another copy of the coordinator has taken over, so that it
     clock: world.clock,
     log: silentLogger,
     signal: new AbortController().signal,
-    awaitsNodes: false,
     runs: new Map([[job, world.run]]),
     restart: async () => expect.fail('the job must not be started again'),
   });

@@ -1,0 +1,73 @@
+import { sleep } from '../../common/deadline.ts';
+import type { CoordinatorDeps } from '../context.ts';
+import type { JobRun } from '../job-run.ts';
+import type { LaterHeads } from './later-heads.ts';
+
+/**
+ * Maximum time for which a job waits for its nodes after a restart of the coordinator. Nodes connect again within a minute.
+ * If no node is left, the coordinator merges the updates that it has.
+ */
+const HOLD_MS = 2 * 60_000;
+/** Time that further nodes get to report a later head, after enough nodes have connected. */
+const GATHER_MS = 2_000;
+
+interface Deps extends Pick<CoordinatorDeps, 'clock' | 'log'> {
+  /** Whether jobs wait for their nodes. */
+  readonly awaitsNodes: boolean;
+  readonly laterHeads: Pick<LaterHeads, 'isBehind' | 'settled'>;
+}
+
+/**
+ * Holds the jobs of a restarted coordinator until their nodes have connected, because its database may be an old backup.
+ * Without the hold, the coordinator could merge a round for the second time before a node reports the later head. Its own
+ * head would then not be older than the heads of the nodes, so it would not notice that the backup is old.
+ */
+export class StartHolds {
+  readonly #deps: Deps;
+  /** The members that have connected since the restart, for each job that is held. */
+  readonly #connected = new Map<JobRun, Set<string>>();
+
+  constructor(deps: Deps) {
+    this.#deps = deps;
+  }
+
+  /** Continues a job. A job that has signed only its first head is not held. */
+  start(run: JobRun): void {
+    const held = this.#deps.awaitsNodes && run.record.heads.newest.head.sequence > 1;
+    run.start({ held });
+    if (!held) return;
+    this.#connected.set(run, new Set());
+    this.#after(HOLD_MS, run, async () => {});
+  }
+
+  /**
+   * Notes that a peer has connected. When enough members have connected, the hold ends soon. A node with a later head reports
+   * the head at once when it connects.
+   */
+  note(run: JobRun, peer: string): void {
+    const connected = this.#connected.get(run);
+    if (connected === undefined || run.members.get(peer)?.role === 'observer' || !run.members.has(peer))
+      return;
+    connected.add(peer);
+    if (connected.size < run.context.settings.newest.minPeers) return;
+    this.#connected.delete(run);
+    this.#after(GATHER_MS, run, () => this.#deps.laterHeads.settled(run.context.job));
+  }
+
+  /** Ends the hold of a job after a time, unless a node has proven a later head that could not be adopted yet. */
+  #after(ms: number, run: JobRun, settled: () => Promise<void>): void {
+    const { clock, log, laterHeads } = this.#deps;
+    const { job, signal } = run.context;
+    sleep(clock, ms, signal)
+      .then(settled)
+      .then(() => {
+        this.#connected.delete(run);
+        if (laterHeads.isBehind(job)) log.error({ job }, 'held-behind-nodes');
+        else run.driver.release();
+      })
+      .catch((error: unknown) => {
+        this.#connected.delete(run);
+        if (!signal.aborted) log.error({ job, error }, 'not-released');
+      });
+  }
+}
