@@ -44,7 +44,9 @@ export function catchUp(
   const before = newest!.round;
   const ancestor = lost.ancestor === null ? newest! : store.rounds.checkpointOf(job, lost.ancestor)!;
   store.rounds.forgetAfter(job, ancestor.round);
+  const dropped = store.updates.ofRounds(job, ancestor.round + 1, Number.MAX_SAFE_INTEGER);
   store.updates.forgetAfter(job, ancestor.round);
+  store.updates.unselectAfter(job, ancestor.round);
   store.audits.forgetAfter(job, ancestor.round);
   for (const use of ['adapter', 'step', 'update', 'audit'] as const) {
     store.blobs.release(job, use, ancestor.round + 1, Number.MAX_SAFE_INTEGER);
@@ -64,21 +66,24 @@ export function catchUp(
     if (store.updates.receipt(job, receipt.peer, receipt.digest) !== null) continue;
     const isStored = store.updates.find(job, receipt.round, receipt.peer)?.digest === receipt.digest;
     const isLost = lost.ancestor !== null && receipt.round >= oldest && !merged.has(id) && !isStored;
-    const ended = {
-      code: 'null-round',
-      detail: 'the coordinator has lost the update',
-      issuedAt: now,
-    } as const;
-    store.updates.addReceipt(job, isLost && counts(receipt.code) ? { ...receipt, ...ended } : receipt);
+    const isEnded = isLost && counts(receipt.code);
+    store.updates.addReceipt(job, isEnded ? { ...receipt, ...LOST, issuedAt: now } : receipt);
   }
   for (const { checkpoint } of lost.checkpoints) {
     for (const { peer, update: digest, round } of checkpoint.contributors) {
+      // A late update that the database still has must not be merged again.
+      store.updates.setFate(job, round, peer, 'merged');
       if (known.has(`${peer} ${digest}`)) continue;
       const { term } = checkpoint;
       const detail = 'the coordinator has recovered the checkpoint that contains the update';
       const receipt = { term, round, peer, digest, code: 'accepted', detail, issuedAt: now } as const;
       store.updates.addReceipt(job, receipt);
     }
+  }
+  for (const { round, peer, digest } of lost.ancestor === null ? [] : dropped) {
+    const receipt = store.updates.receipt(job, peer, digest);
+    if (receipt === null || !counts(receipt.code) || merged.has(`${peer} ${digest}`)) continue;
+    store.updates.addReceipt(job, { ...receipt, round, ...LOST, issuedAt: now });
   }
   const { removals } = lost;
   if (removals !== null) restoreRemovals(missingRemovals(removals.sealed, context), context);
@@ -126,6 +131,9 @@ export function catchUp(
     peer: from,
   });
 }
+
+/** Code and detail of the receipt of an update that no checkpoint contains, and that the database lacks. */
+const LOST = { code: 'null-round', detail: 'the coordinator has lost the update' } as const;
 
 /** Records a checkpoint, and the round that ended with it. */
 function restore(

@@ -68,6 +68,15 @@ export class UpdateTable {
     this.#db.run('DELETE FROM updates WHERE job = ? AND round > ?', job, round);
   }
 
+  /** Takes updates back that a merge of a round after `round` has selected, and not settled. */
+  unselectAfter(job: string, round: number): void {
+    this.#db.run(
+      `UPDATE updates SET merge_round = NULL WHERE job = ? AND merge_round > ? AND fate = 'open'`,
+      job,
+      round,
+    );
+  }
+
   find(job: string, round: number, peer: string): StoredUpdate | null {
     const sql = 'SELECT * FROM updates WHERE job = ? AND round = ? AND peer = ?';
     const row = this.#db.one(sql, job, round, peer);

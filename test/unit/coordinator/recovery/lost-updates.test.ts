@@ -26,6 +26,23 @@ it('tells authors of lost late updates that no round will merge them', async () 
   const facts = { size: 1, preset: 'dense', tokens: 1, lossLast: 1, evidence: new Uint8Array(1) } as const;
   store.updates.insert(job, { round, peer, digest: update, ...facts, arrivedAt: 0, late: true });
   const merged = late(4);
+  // The backup was made while round 5 was being merged: it has a late update of round 4 that the merge had selected, an accepted
+  // update of round 5, and the late update that the lost checkpoint contains.
+  const selected = late(3);
+  const accepted = { ...late(5), code: 'accepted' } as const;
+  for (const one of [selected, accepted, merged]) {
+    const { round, peer, digest: update } = one;
+    store.updates.insert(job, {
+      round,
+      peer,
+      digest: update,
+      ...facts,
+      arrivedAt: 0,
+      late: one !== accepted,
+    });
+    store.updates.addReceipt(job, one);
+  }
+  store.updates.select(job, 5, 3, 10);
   const { message } = verifyMessage('checkpoint', newest.envelope);
   const contributor = { ...message.contributors[0]!, peer: merged.peer, update: merged.digest, round: 4 };
   const checkpoint = { ...message, round: 5, parent: newest.digest, contributors: [contributor] };
@@ -43,5 +60,13 @@ it('tells authors of lost late updates that no round will merge them', async () 
   catchUp(records, { from: 'peer', held: new Set() }, run.context);
   const code = ({ peer, digest }: StoredReceipt) => store.updates.receipt(job, peer, digest)?.code;
   expect(lost.map(code)).toEqual(Array(4).fill('null-round'));
-  expect([tooOld, stored, merged].map(code)).toEqual(Array(3).fill('late'));
+  expect([tooOld, stored, merged, selected].map(code)).toEqual(Array(4).fill('late'));
+  expect(code(accepted)).toBe('null-round');
+  const fate = ({ round, peer }: StoredReceipt) => {
+    const row = store.updates.find(job, round, peer);
+    return row && { fate: row.fate, mergeRound: row.mergeRound };
+  };
+  expect(fate(merged)?.fate).toBe('merged');
+  expect([selected, stored].map(fate)).toEqual(Array(2).fill({ fate: 'open', mergeRound: null }));
+  expect(fate(accepted)).toBeNull();
 });
