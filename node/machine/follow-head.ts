@@ -46,7 +46,9 @@ export function advance(state: NodeState): Transition {
 
   const work = workOf(head, state.self);
   if (work && state.work && sameWork(work, state.work)) return { state, effects: [] };
-  if (state.adapter !== digest) {
+  // An aborted fetch may already have stored its adapter, for example if the operator rolls the job back at this moment.
+  // Storing the adapter of the head again costs little.
+  if (state.adapter !== digest || state.fetching !== null) {
     if (state.fetching === digest) return { state, effects: [] };
     const reason = `fetching the adapter of round ${head.checkpoint.round}`;
     return turn({ phase: 'syncing', fetching: digest, reason }, { type: 'sync', head });

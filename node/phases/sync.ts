@@ -31,7 +31,7 @@ export function sync(
   return collector.withScope(async (scope) => {
     const tensors =
       held?.digest === adapter.digest
-        ? held.tensors
+        ? await fromMemory(context, held, scope)
         : ((await readStored(context, adapter)) ??
           (await withDelta(context, held ?? (await heldBeforeRestart(context)), head, scope, signal)) ??
           (await fetchWhole(context, head, scope, signal)));
@@ -42,6 +42,18 @@ export function sync(
 }
 
 type Tensors = readonly Float32Array[];
+
+/** Returns the adapter in memory. Stores its blob again if another adapter has replaced it meanwhile. */
+async function fromMemory(
+  { deps, layout, manifest }: ReadyContext,
+  { digest, tensors }: HeldAdapter,
+  scope: BlobScope,
+): Promise<Tensors> {
+  await scope.hold(digest);
+  if (!(await deps.blobs.has(digest)))
+    await scope.put(encodeAdapter(layout, tensors, manifest.base.digest), digest);
+  return tensors;
+}
 
 /** Reads an adapter from the blob store. Returns null when it is missing or damaged. */
 async function readStored(

@@ -115,6 +115,24 @@ describe('heads', () => {
     expect(node.state.phase).toBe('training');
   });
 
+  test('a head that asks for the held adapter during a fetch stores the held adapter again', () => {
+    const node = driver().join({ sequence: 1, round: 4, assigned: false });
+    const held = node.state.fetching!;
+    node.send({ type: 'synced', adapter: held }).head({ sequence: 2, round: 5, assigned: false });
+    expect(node.state.fetching).not.toBe(held);
+    // The operator rolls the job back. The fetch may already have stored its adapter.
+    const { checkpoint } = makeHead({ sequence: 1, round: 4 });
+    node.send({
+      type: 'head',
+      head: { ...makeHead({ sequence: 3, round: 6, assigned: false }), checkpoint },
+    });
+    expect(node.types).toEqual(['abort', 'sync']);
+    expect(node.send({ type: 'synced', adapter: held }).state).toMatchObject({
+      phase: 'awaiting',
+      adapter: held,
+    });
+  });
+
   test('a node without work in three rounds in a row joins again', () => {
     const driver = new Driver().join({ sequence: 1, round: 1, assigned: false });
     const polls = (plan: HeadPlan): boolean =>
