@@ -116,15 +116,15 @@ describe('heads', () => {
   });
 
   test('a head that asks for the held adapter during a fetch stores the held adapter again', () => {
-    const node = driver().join({ sequence: 1, round: 4, assigned: false });
+    const node = driver().join({ sequence: 1, round: 4, phase: 'paused' });
     const held = node.state.fetching!;
-    node.send({ type: 'synced', adapter: held }).head({ sequence: 2, round: 5, assigned: false });
+    node.send({ type: 'synced', adapter: held }).head({ sequence: 2, round: 5, phase: 'paused' });
     expect(node.state.fetching).not.toBe(held);
     // The operator rolls the job back. The fetch may already have stored its adapter.
     const { checkpoint } = makeHead({ sequence: 1, round: 4 });
     node.send({
       type: 'head',
-      head: { ...makeHead({ sequence: 3, round: 6, assigned: false }), checkpoint },
+      head: { ...makeHead({ sequence: 3, round: 6, phase: 'paused' }), checkpoint },
     });
     expect(node.types).toEqual(['abort', 'sync']);
     expect(node.send({ type: 'synced', adapter: held }).state).toMatchObject({
