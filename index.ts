@@ -7,7 +7,6 @@
  * All other errors are of class {@link SwarmError}, and have a `code` by which programs can tell them apart.
  */
 import { requireNode } from './common/node-version.ts';
-import type { ScoreMismatch, ScoreWitness } from './coordinator/audits/check-scores.ts';
 import type { ApiClient, ConnectOptions, CoordinatorAddress } from './coordinator/client/api-client.ts';
 import type { BundleOptions, WrittenBundle } from './coordinator/client/bundle-job.ts';
 import type { CloneJobOptions, CreatedJob, CreateJobOptions } from './coordinator/client/create-job.ts';
@@ -63,6 +62,7 @@ import type {
   ModelServerOptions,
 } from './serve/model-server.ts';
 import type { ReceiptsReport } from './verify/receipts.ts';
+import type { ScoreMismatch, ScoreWitness } from './verify/scores/check-scores.ts';
 import type { VerifyOptions, VerifyReport } from './verify/verify-job.ts';
 import type { WantedJob } from './verify/wanted-job.ts';
 
@@ -323,7 +323,7 @@ export async function readCheckpoints(folder: string): Promise<VerifiedCheckpoin
  * @returns the figures that differ; an empty list if all figures are right
  */
 export async function checkScores(figures: Figures, witness: ScoreWitness): Promise<ScoreMismatch[]> {
-  return (await import('./coordinator/audits/check-scores.ts')).checkScores(figures, witness);
+  return (await import('./verify/scores/check-scores.ts')).checkScores(figures, witness);
 }
 
 /**
@@ -621,7 +621,6 @@ export type {
   SampleText,
   SettingsChange,
 } from './coordinator/api/types.ts';
-export type { ScoreMismatch, ScoreWitness } from './coordinator/audits/check-scores.ts';
 export type { JobDataReport, JobProgress } from './coordinator/client/create-job.ts';
 export type { InviteState } from './coordinator/peers/invite-grant.ts';
 export type { SignRule } from './lora/adapter/combine/elementwise.ts';
@@ -701,6 +700,7 @@ export type { AdapterSource, ServedVersion, VersionChoice } from './serve/models
 export type { ModelEntry } from './serve/models/catalog.ts';
 export type { ProblemCode } from './verify/errors.ts';
 export type { CheckName, CheckpointReport, Problem } from './verify/findings.ts';
+export type { ScoreMismatch, ScoreWitness } from './verify/scores/check-scores.ts';
 export type {
   AdapterVersion,
   AddOptions,

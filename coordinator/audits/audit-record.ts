@@ -1,9 +1,9 @@
 import { planLayout } from '../../lora/update/index.ts';
 import type { Checkpoint } from '../../protocol/messages.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
+import { BELIEF_UPDATES } from '../../verify/scores/belief.ts';
+import { AUDIT_SHARE } from '../../verify/scores/extra-work.ts';
 import type { RunContext } from '../context.ts';
-import { BELIEF_UPDATES } from '../merge/belief.ts';
-import { AUDIT_SHARE } from '../merge/extra-work.ts';
 import type { Assignment } from '../round/plan.ts';
 import type { AuditResult, StoredCheckpoint } from '../store/store.ts';
 import type { Announcements } from '../trust/bans.ts';

@@ -1,6 +1,6 @@
 /** The choice of the updates that the coordinator audits. */
 import { createHash } from 'node:crypto';
-import { isDoubtful } from '../merge/belief.ts';
+import { isDoubtful } from '../../verify/scores/belief.ts';
 import { STRIKE_ROUNDS } from '../trust/standing.ts';
 
 /** An update that may be drawn for an audit. */

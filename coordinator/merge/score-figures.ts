@@ -1,12 +1,12 @@
 /** Computes the figures of a round's updates (effects, gains and exact effects) from gradients and losses. */
 import { effectOf, isHarmful } from '../../lora/update/score.ts';
+import { BELIEF_LINE, gainErrorOf, isDoubtful, sharesOf } from '../../verify/scores/belief.ts';
+import { type ExactPlan, MIN_OWN_ROWS, planScoring } from '../../verify/scores/score-plan.ts';
 import type { CurrentCheckpoint, RunContext } from '../context.ts';
 import { coordinatorError } from '../errors.ts';
 import type { Assignment } from '../round/plan.ts';
 import type { StoredRound, StoredScore } from '../store/store.ts';
-import { BELIEF_LINE, gainErrorOf, isDoubtful, sharesOf } from './belief.ts';
 import type { Batch, Measurer, Sent } from './measurer.ts';
-import { type ExactPlan, MIN_OWN_ROWS, planScoring } from './score-plan.ts';
 
 /**
  * Time limit of a round's scoring, as a fraction of the round's duration. The limit is needed because the nodes wait

@@ -3,10 +3,10 @@ import { medianNormClip, planLayout, updateNorms } from '../../lora/update/index
 import type { JobEventBody } from '../../monitor/job-events.ts';
 import { STALE_ROUNDS } from '../../protocol/limits.ts';
 import { votesOf } from '../../verify/merge/update-weights.ts';
+import { BELIEF_UPDATES, beliefOf, NEWCOMER_SHARE } from '../../verify/scores/belief.ts';
 import type { CurrentCheckpoint, EvaluateOptions, RunContext } from '../context.ts';
 import type { StoredScore, StoredUpdate } from '../store/store.ts';
 import { loadUpdate } from './arithmetic.ts';
-import { BELIEF_UPDATES, beliefOf, NEWCOMER_SHARE } from './belief.ts';
 import { OwnMeasurer, type Sent } from './measurer.ts';
 import {
   type Candidate,

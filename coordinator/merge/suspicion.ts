@@ -1,7 +1,7 @@
 import type { Person } from './gate.ts';
 
 /**
- * Share (see merge/belief.ts) below which an update is suspicious. In the measurements of decision 043, this limit
+ * Share (see verify/scores/belief.ts) below which an update is suspicious. In the measurements of decision 043, this limit
  * separates attackers from most honest updates. A suspicious update is removed only if the merge with it does not pass
  * the gate.
  */

@@ -1,7 +1,7 @@
+import { BELIEF_LINE, clearGain, gainErrorOf } from '../../verify/scores/belief.ts';
+import { RANDOM_BATCHES, RANDOM_ROWS } from '../../verify/scores/score-plan.ts';
 import type { StoredScore } from '../store/store.ts';
 import { effectsAreClear } from '../trust/misdeeds.ts';
-import { BELIEF_LINE, clearGain, gainErrorOf } from './belief.ts';
-import { RANDOM_BATCHES, RANDOM_ROWS } from './score-plan.ts';
 
 /** An update of a merge, with its score. */
 export interface JudgedSource extends Pick<StoredScore, 'figures' | 'share'> {

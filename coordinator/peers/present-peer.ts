@@ -1,5 +1,5 @@
+import { BELIEF_UPDATES } from '../../verify/scores/belief.ts';
 import type { RunContext } from '../context.ts';
-import { BELIEF_UPDATES } from '../merge/belief.ts';
 import type { PresentPeer, Standing } from '../round/plan.ts';
 
 type Context = Pick<RunContext, 'job' | 'deps'>;

@@ -1,5 +1,5 @@
 import { HEARTBEAT_INTERVAL_MS, PEER_LOST_AFTER_MS } from '../../protocol/limits.ts';
-import { earnedBelief } from '../merge/belief.ts';
+import { earnedBelief } from '../../verify/scores/belief.ts';
 import { isProven, type PresentPeer } from './plan.ts';
 
 /** An open or closed round and the progress of its nodes. Times are on the monotonic clock, in milliseconds. */

@@ -2,8 +2,8 @@ import { weightedMedian } from '../../lora/update/weights.ts';
 import { ROUND_PEERS } from '../../protocol/limits.ts';
 import type { Manifest } from '../../protocol/manifest.ts';
 import type { Head } from '../../protocol/messages.ts';
+import { BELIEF_LINE, BELIEF_UPDATES, beliefOf, earnedBelief } from '../../verify/scores/belief.ts';
 import { MIN_STEPS } from '../audits/verdict.ts';
-import { BELIEF_LINE, BELIEF_UPDATES, beliefOf, earnedBelief } from '../merge/belief.ts';
 
 export type Preset = Head['preset'];
 export type Assignment = Head['assignments'][number];
@@ -22,7 +22,7 @@ export interface PresentPeer {
   /** Speed in tokens per second, as `speedAfter` computes it; 0 if the speed has not been measured. */
   readonly speed: number;
   /**
-   * Shares (see `sharesOf` in merge/belief.ts) of the node's newest scored updates, at most BELIEF_UPDATES, newest
+   * Shares (see `sharesOf` in verify/scores/belief.ts) of the node's newest scored updates, at most BELIEF_UPDATES, newest
    * first.
    */
   readonly shares: readonly number[];

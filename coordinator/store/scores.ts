@@ -1,7 +1,7 @@
 import type { Database, Row } from '../../storage/database.ts';
 import { fromRow, insertInto } from './fields.ts';
 
-/** Figures of an update, and the belief in its author. See lora/update/score.ts and merge/belief.ts. */
+/** Figures of an update, and the belief in its author. See lora/update/score.ts and verify/scores/belief.ts. */
 export interface StoredScore {
   readonly peer: string;
   /** The round in which the update was trained. */

@@ -1,6 +1,6 @@
 import { STALE_ROUNDS } from '../../protocol/limits.ts';
+import { BELIEF_UPDATES } from '../../verify/scores/belief.ts';
 import type { RunContext } from '../context.ts';
-import { BELIEF_UPDATES } from '../merge/belief.ts';
 import type { StoredStrike } from '../store/store.ts';
 import { isSameUpdate, type UpdateKey } from '../store/update-key.ts';
 import { type Announcements, Bans } from './bans.ts';

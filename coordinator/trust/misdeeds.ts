@@ -1,6 +1,6 @@
 /** Finds the misdeeds among the updates of a round. */
 import { weightedMedian } from '../../lora/update/weights.ts';
-import { BELIEF_UPDATES, CLEAR_ERRORS, earnedBelief } from '../merge/belief.ts';
+import { BELIEF_UPDATES, CLEAR_ERRORS, earnedBelief } from '../../verify/scores/belief.ts';
 import type { StoredScore } from '../store/scores.ts';
 
 /**

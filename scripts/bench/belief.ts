@@ -1,12 +1,12 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { beliefOf, gainErrorOf, isDoubtful, sharesOf } from '../../coordinator/merge/belief.ts';
-import { planScoring } from '../../coordinator/merge/score-plan.ts';
 import type { Row } from '../../lora/data/row.ts';
 import type { Trainer } from '../../lora/train/trainer.ts';
 import { medianNormClip, updateNorms } from '../../lora/update/index.ts';
 import { type LossGradient, scoreUpdate, type UpdateScore, withUpdate } from '../../lora/update/score.ts';
+import { beliefOf, gainErrorOf, isDoubtful, sharesOf } from '../../verify/scores/belief.ts';
+import { planScoring } from '../../verify/scores/score-plan.ts';
 import type { BenchOptions, BenchRow } from '../bench.ts';
 import { ATTACKS, type Attack } from './attackers.ts';
 import { prepare } from './learning.ts';

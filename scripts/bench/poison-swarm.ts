@@ -1,7 +1,6 @@
 /** One run of the poison benchmark: the real coordinator and real nodes on a virtual clock, with real training. */
 import type { StepsMade, StepsToMake, ValidationJob, Validator } from '../../coordinator/context.ts';
 import { meanLoss } from '../../coordinator/merge/comparison.ts';
-import { LOSS_COST } from '../../coordinator/merge/extra-work.ts';
 import { decodeAdapter } from '../../lora/adapter/codec.ts';
 import { initialMatrices } from '../../lora/adapter/initial.ts';
 import type { Row } from '../../lora/data/row.ts';
@@ -17,6 +16,7 @@ import { type ToyJob, toyJob } from '../../test/utils/virtual/toy-job.ts';
 import { VirtualClock } from '../../test/utils/virtual/virtual-clock.ts';
 import { VirtualNetwork } from '../../test/utils/virtual/virtual-network.ts';
 import { VirtualNode } from '../../test/utils/virtual/virtual-node.ts';
+import { LOSS_COST } from '../../verify/scores/extra-work.ts';
 import type { Delta } from './attackers.ts';
 import { heldBack, NodeTrainers } from './poison-nodes.ts';
 import { outcomeOf, type PoisonOutcome } from './poison-outcome.ts';

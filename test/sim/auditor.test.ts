@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { MIN_STEPS } from '../../coordinator/audits/verdict.ts';
-import { AUDIT_SHARE } from '../../coordinator/merge/extra-work.ts';
+import { AUDIT_SHARE } from '../../verify/scores/extra-work.ts';
 import { type Behaviour, gradient, ToySwarm } from '../unit/coordinator/toy-swarm.ts';
 import type { WorldOptions } from '../unit/coordinator/world.ts';
 

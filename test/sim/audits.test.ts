@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
-import { AUDIT_SHARE } from '../../coordinator/merge/extra-work.ts';
 import { silentLogger } from '../../monitor/log.ts';
+import { AUDIT_SHARE } from '../../verify/scores/extra-work.ts';
 import { FakeTrainer } from '../utils/virtual/fake-trainer.ts';
 import { SeededRandom } from '../utils/virtual/seeded-random.ts';
 import { toyJob } from '../utils/virtual/toy-job.ts';

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
-import { AUDIT_SHARE, EXTRA_SHARE, LOSS_COST } from '../../coordinator/merge/extra-work.ts';
 import { silentLogger } from '../../monitor/log.ts';
 import { roundsSchema, trainingSchema } from '../../protocol/manifest.ts';
+import { AUDIT_SHARE, EXTRA_SHARE, LOSS_COST } from '../../verify/scores/extra-work.ts';
 import { SeededRandom } from '../utils/virtual/seeded-random.ts';
 import { SEQUENCE_LENGTH, toyJob } from '../utils/virtual/toy-job.ts';
 import { VirtualClock } from '../utils/virtual/virtual-clock.ts';

@@ -26,7 +26,7 @@ export interface Weighable {
   readonly tokens: number;
   /** Maximum number of tokens for which the update gets weight. `believableTokens` computes it. */
   readonly maxTokens: number;
-  /** The belief in the author, from 0 to 1 (coordinator/merge/belief.ts). */
+  /** The belief in the author, from 0 to 1 (verify/scores/belief.ts). */
   readonly belief: number;
   /** The person who answers for the author (coordinator/peers/person.ts). */
   readonly person: string;

@@ -2,7 +2,6 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { beliefOf, gainErrorOf, sharesOf } from '../../../../coordinator/merge/belief.ts';
 import { meanLoss } from '../../../../coordinator/merge/comparison.ts';
 import { initialMatrices } from '../../../../lora/adapter/initial.ts';
 import type { Row } from '../../../../lora/data/row.ts';
@@ -15,6 +14,7 @@ import {
   updateNorms,
 } from '../../../../lora/update/index.ts';
 import { scoreUpdate, withUpdate } from '../../../../lora/update/score.ts';
+import { beliefOf, gainErrorOf, sharesOf } from '../../../../verify/scores/belief.ts';
 import { TINY_LENGTH, type TinyDeps, tinyDeps, tinyTrainer } from '../../../utils/tiny-trainer.ts';
 
 const OWN = 32;

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { auditKey, type DrawnUpdate, drawAudits, isWatched } from '../../../../coordinator/audits/draw.ts';
-import { AUDIT_SHARE } from '../../../../coordinator/merge/extra-work.ts';
+import { AUDIT_SHARE } from '../../../../verify/scores/extra-work.ts';
 
 const seedOf = (number: number): Uint8Array => Uint8Array.from({ length: 32 }, (_, i) => (number >> i) & 255);
 

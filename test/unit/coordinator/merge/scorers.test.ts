@@ -1,8 +1,8 @@
 import { expect, test } from 'vitest';
-import { RANDOM_BATCHES } from '../../../../coordinator/merge/score-plan.ts';
 import { Scorers, scaleOf } from '../../../../coordinator/merge/scorers.ts';
 import { UpdateScoring } from '../../../../coordinator/merge/scoring.ts';
 import type { RpcRequest } from '../../../../protocol/rpc.ts';
+import { RANDOM_BATCHES } from '../../../../verify/scores/score-plan.ts';
 import { ToySwarm } from '../toy-swarm.ts';
 
 test('a node cannot widen the tolerance of the spot check with one huge answer', () => {

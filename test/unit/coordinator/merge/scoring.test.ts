@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest';
-import { RANDOM_BATCHES } from '../../../../coordinator/merge/score-plan.ts';
 import type { Row } from '../../../../lora/data/row.ts';
 import { sha256 } from '../../../../protocol/cbor.ts';
 import type { Head } from '../../../../protocol/messages.ts';
+import { RANDOM_BATCHES } from '../../../../verify/scores/score-plan.ts';
 import { toyLayout, toyRows } from '../../../utils/virtual/toy-job.ts';
 import type { ScriptedPeer } from '../scripted-peer.ts';
 import { gradient, ToySwarm } from '../toy-swarm.ts';

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { BELIEF_LINE } from '../../../../coordinator/merge/belief.ts';
 import { sentenceOf } from '../../../../coordinator/trust/standing.ts';
+import { BELIEF_LINE } from '../../../../verify/scores/belief.ts';
 import { type Behaviour, type ModelledNode, playRounds, type Spreads } from './modelled-swarm.ts';
 
 const SWARMS = 40;

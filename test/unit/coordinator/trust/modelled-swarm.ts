@@ -1,9 +1,9 @@
-import { BELIEF_UPDATES, beliefOf, gainErrorOf, sharesOf } from '../../../../coordinator/merge/belief.ts';
-import { MIN_OWN_ROWS, RANDOM_BATCHES } from '../../../../coordinator/merge/score-plan.ts';
 import { untrainedUpdates } from '../../../../coordinator/merge/untrained.ts';
 import { type JudgedUpdate, misdeedsOf } from '../../../../coordinator/trust/misdeeds.ts';
 import { type CountedStrike, sentenceOf, standingIn } from '../../../../coordinator/trust/standing.ts';
 import { weighUpdates } from '../../../../verify/merge/update-weights.ts';
+import { BELIEF_UPDATES, beliefOf, gainErrorOf, sharesOf } from '../../../../verify/scores/belief.ts';
+import { MIN_OWN_ROWS, RANDOM_BATCHES } from '../../../../verify/scores/score-plan.ts';
 import { SeededRandom } from '../../../utils/virtual/seeded-random.ts';
 
 /** Rows of a random batch. The model gives all rows the same weight. */

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { MIN_EXACT_EFFECTS } from '../../../../coordinator/merge/belief.ts';
-import { LOSS_COST, SCORING_SHARE } from '../../../../coordinator/merge/extra-work.ts';
+import { MIN_EXACT_EFFECTS } from '../../../../verify/scores/belief.ts';
+import { LOSS_COST, SCORING_SHARE } from '../../../../verify/scores/extra-work.ts';
 import {
   type Candidate,
   EXACT_ROWS,
@@ -10,7 +10,7 @@ import {
   planScoring,
   RANDOM_BATCHES,
   REFERENCES,
-} from '../../../../coordinator/merge/score-plan.ts';
+} from '../../../../verify/scores/score-plan.ts';
 
 const ROWS = 10_000;
 const seed = new Uint8Array(32).fill(1);

@@ -1,9 +1,9 @@
 import { medianNormClip, type SparseUpdate, updateNorms } from '../../lora/update/index.ts';
 import { isHarmful, type LossGradient, scoreUpdate } from '../../lora/update/score.ts';
 import type { Figures } from '../../protocol/messages.ts';
-import { votesOf } from '../../verify/merge/update-weights.ts';
-import { BELIEF_UPDATES, beliefOf, gainErrorOf, isDoubtful, sharesOf } from '../merge/belief.ts';
-import { planScoring } from '../merge/score-plan.ts';
+import { votesOf } from '../merge/update-weights.ts';
+import { BELIEF_UPDATES, beliefOf, gainErrorOf, isDoubtful, sharesOf } from './belief.ts';
+import { planScoring } from './score-plan.ts';
 
 /** An update in the figures that the coordinator published for a round. */
 type Published = Figures['updates'][number];

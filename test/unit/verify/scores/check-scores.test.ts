@@ -1,15 +1,15 @@
 import { describe, expect, test } from 'vitest';
-import { checkScores, type ScoreWitness } from '../../../../coordinator/audits/check-scores.ts';
-import { BELIEF_UPDATES } from '../../../../coordinator/merge/belief.ts';
 import { decodeAdapter } from '../../../../lora/adapter/codec.ts';
 import { placesInRound, readRows } from '../../../../lora/data/shards/round-rows.ts';
 import { decodeUpdate } from '../../../../lora/update/index.ts';
 import type { Figures } from '../../../../protocol/messages.ts';
 import { verifyMessage } from '../../../../protocol/signing.ts';
+import { BELIEF_UPDATES } from '../../../../verify/scores/belief.ts';
+import { checkScores, type ScoreWitness } from '../../../../verify/scores/check-scores.ts';
 import { signerOf } from '../../../utils/signers.ts';
-import { ScriptedPeer } from '../scripted-peer.ts';
-import { gradient, ToySwarm } from '../toy-swarm.ts';
-import { COORDINATOR } from '../world.ts';
+import { ScriptedPeer } from '../../coordinator/scripted-peer.ts';
+import { gradient, ToySwarm } from '../../coordinator/toy-swarm.ts';
+import { COORDINATOR } from '../../coordinator/world.ts';
 
 const { signal } = new AbortController();
 

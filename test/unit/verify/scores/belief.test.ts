@@ -7,7 +7,7 @@ import {
   NEWCOMER_SHARE,
   type Scored,
   sharesOf,
-} from '../../../../coordinator/merge/belief.ts';
+} from '../../../../verify/scores/belief.ts';
 
 const scored = (effect: number, gain: number, earlier: readonly number[] = []): Scored => ({
   effect,
