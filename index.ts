@@ -670,6 +670,7 @@ export type { Choice, PresetName } from './lora/train/presets.ts';
 export type { LossGradient } from './lora/update/score.ts';
 export type { HealthLevel, HealthMark } from './monitor/health-rules.ts';
 export type { DamagedWhat, JobEventBody, Standing, StrikeKind } from './monitor/job-events.ts';
+export type { PendingOrder } from './monitor/pending-orders.ts';
 export type { Hold } from './node/limits/hold.ts';
 export type { KeptLimits } from './node/limits/limits.ts';
 export type { GivenLimits } from './node/limits/owner-limits.ts';

@@ -104,7 +104,8 @@ export function jobHealth(job: JobFacts): HealthMark {
     const percent = (100 * (heldOutLoss / lowestLoss - 1)).toFixed(1);
     return { level: 'yellow', reason: `the held-out loss is ${percent} % above the lowest one of the job` };
   }
-  return { level: 'green', reason: phase };
+  // A running job has a reason only after a restart, while it waits for its nodes.
+  return { level: 'green', reason: job.reason === '' ? phase : `${phase}: ${job.reason}` };
 }
 
 /** All rules in words, in the order in which they are tried, for help texts. */

@@ -32,6 +32,7 @@ const SHARED = [
   'monitor/node-limits',
   'monitor/node-state',
   'monitor/node-work',
+  'monitor/pending-orders',
   'monitor/replay',
 ];
 

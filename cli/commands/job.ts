@@ -3,6 +3,7 @@ import type { Command } from 'commander';
 import { phaseText, table } from '../../common/text.ts';
 import { resolveCache } from '../../common/user-folders.ts';
 import type { JobSpec } from '../../lora/finetune/settings/job-spec.ts';
+import { ordersText, shortOrdersText } from '../../monitor/pending-orders.ts';
 import { registryFolder } from '../adapter/with-registry.ts';
 import { SWARM } from '../command-name.ts';
 import type { Context } from '../context.ts';
@@ -168,7 +169,7 @@ async function list(context: Context, options: CommonOptions): Promise<void> {
         ...jobs.map((j) => [
           j.name,
           j.job.slice(0, 12),
-          j.after === null ? phaseText(j) : `queued after ${j.after.name}`,
+          j.after === null ? `${phaseText(j)}${shortOrdersText(j)}` : `queued after ${j.after.name}`,
           String(j.priority),
           progressText(j).replace('round ', ''),
           String(j.peers),
@@ -204,7 +205,7 @@ async function act(
   const api = await coordinatorApi(context, options);
   const summary = await api.act(await chooseJob(api, id), action, options.reason ?? '');
   if (options.json) printJson(context, { schemaVersion: 1, ...summary });
-  else printLines(context, [orderText(summary, action, options.reason ?? '')]);
+  else printLines(context, [orderText(summary, action)]);
 }
 
 async function rollBack(
@@ -217,7 +218,9 @@ async function rollBack(
   if (json) printJson(context, { schemaVersion: 1, ...summary });
   else {
     const what = to === 'best' ? 'its best checkpoint' : `the checkpoint of round ${to}`;
-    printLines(context, [`job ${summary.name} goes back to ${what}; it is ${summary.phase}`]);
+    const pending = ordersText(summary);
+    const when = pending === '' ? `it is ${summary.phase}` : `it ${pending}`;
+    printLines(context, [`job ${summary.name} goes back to ${what}; ${when}`]);
   }
 }
 

@@ -11,7 +11,7 @@ import { problemText, standingText } from '../../monitor/node-state.ts';
 import { costText, monthText, speedText, totalsText } from '../../monitor/node-work.ts';
 import { counts } from '../../protocol/receipts.ts';
 import { timeOfDay } from '../print.ts';
-import { clockTexts, NOTE, type NodeForJob, perJob, stateOf, updateLine } from '../views/node.ts';
+import { clockTexts, DRAINING, NOTE, type NodeForJob, perJob, stateOf, updateLine } from '../views/node.ts';
 import { thanksTexts } from '../views/thanks.ts';
 import { bar, columnsOf, cut, wrap } from './columns.ts';
 import type { TimeLeft } from './pace.ts';
@@ -76,6 +76,7 @@ export function screenLines(state: ScreenState, { columns, rows }: ScreenSize): 
     ...jobs.flatMap((job, i) =>
       jobs.length === 1 ? onlyJob(job, state, lines) : oneOfSeveral(job, i, state, lines),
     ),
+    ...(status.draining ? lines('draining', DRAINING) : []),
     ...totalsText(status).flatMap((text, i) => lines(i === 0 ? 'contributed' : 'in all', text)),
     ...clockTexts(status).flatMap((text) => lines('clock', text)),
     ...lines('costs', costText(status)),

@@ -10,6 +10,7 @@ import {
   table,
 } from '../../common/text.ts';
 import type { HealthLevel, JobDetail, JobEvent, JobSummary, PeerView } from '../../index.ts';
+import { ordersText, shortOrdersText } from '../../monitor/pending-orders.ts';
 import { bar } from '../node-screen/columns.ts';
 import { timeOfDay } from '../print.ts';
 import { nodeName } from '../views/events.ts';
@@ -139,7 +140,7 @@ function jobLines(jobs: readonly JobSummary[], chosen: JobDetail): FrameLine[] {
     ['', '', '', '', '', '', ''],
     ...shown.map((job) => [
       `${job.job === chosen.job ? '>' : ' '} ${SHAPES[job.health.level]} ${safeText(job.name, { maxCharacters: NAME })}`,
-      phaseText(job),
+      `${phaseText(job)}${shortOrdersText(job)}`,
       `${job.roundsDone}/${job.rounds}`,
       `loss ${formatLoss(job.heldOutLoss)}`,
       job.best === null ? '' : `best ${formatLoss(job.best.heldOutLoss)}`,
@@ -157,9 +158,11 @@ function jobLines(jobs: readonly JobSummary[], chosen: JobDetail): FrameLine[] {
 function roundSummary(job: JobDetail): string {
   const { reason, secondsLeft, updates } = job;
   const { assigned, received } = updates;
+  const pending = ordersText(job);
   return [
     phaseText(job),
     ...(reason === '' ? [] : [safeText(reason)]),
+    ...(pending === '' ? [] : [pending]),
     ...(assigned.length === 0
       ? []
       : [`${received.length} of ${countOf(assigned.length, 'update')} delivered`]),

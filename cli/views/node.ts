@@ -39,6 +39,7 @@ export function nodeLines(status: NodeStatus, url: string): string[] {
     ...(jobs.length === 1 ? contactLines(only!) : []),
     ...engine,
     ...(jobs.length === 1 ? stateLines(only!) : []),
+    ...(status.draining ? [`draining    ${DRAINING}`] : []),
     ...totalsText(status).map((text, i) => `${i === 0 ? 'contributed' : 'in all     '} ${text}`),
     `costs       ${costText(status)}`,
     ...clockTexts(status).map((text) => `clock       ${text}`),
@@ -46,6 +47,9 @@ export function nodeLines(status: NodeStatus, url: string): string[] {
     ...(jobs.length === 1 ? updateLines(only!) : jobs.flatMap((job, i) => sharedJobLines(job, i, status))),
   ];
 }
+
+/** Text for a node that stops soon because of an order. */
+export const DRAINING = 'it takes no new work, and stops after its present round';
 
 /** The status of a node for one of its jobs. */
 export type NodeForJob = NodeStatus & NodeJobStatus;

@@ -10,6 +10,7 @@ import {
   safeText,
 } from '../../common/text.ts';
 import type { CoordinatorStatus, JobDetail, JobSummary } from '../../index.ts';
+import { ordersText } from '../../monitor/pending-orders.ts';
 import { SWARM } from '../command-name.ts';
 import { changeText } from './events.ts';
 
@@ -49,26 +50,21 @@ export function progressText(job: JobSummary): string {
  * stop takes effect.
  * @param job the job after the order
  */
-export function orderText(job: JobSummary, action: 'pause' | 'resume' | 'stop', reason: string): string {
-  const because = (why: string): string => (why === '' ? '' : `: ${safeText(why)}`);
-  if (action === 'pause' && job.phase !== 'paused') {
-    const isLast = job.roundsDone + 1 >= job.rounds;
-    const last = isLast ? ', unless this round completes the job' : '';
-    return `job ${job.name} pauses when round ${job.round} has ended${last}${because(reason)}`;
-  }
-  if (action === 'stop' && job.phase !== 'finished')
-    return `job ${job.name} stops when round ${job.round} has ended${because(reason)}`;
-  return `job ${job.name} is ${phaseText(job)}${action === 'resume' ? '' : because(job.reason)}`;
+export function orderText(job: JobSummary, action: 'pause' | 'resume' | 'stop'): string {
+  const pending = ordersText(job);
+  if (pending !== '') return `job ${job.name} ${pending}`;
+  const why = job.reason === '' || action === 'resume' ? '' : `: ${safeText(job.reason)}`;
+  return `job ${job.name} is ${phaseText(job)}${why}`;
 }
 
 /** Returns the status of a job in a few lines. The lines of a job that has ended contain no invite. */
 export function jobLines(job: JobSummary): string[] {
   const { rolledBack } = job;
   const left = job.secondsLeft === null ? '' : `, ${formatDuration(job.secondsLeft)} left`;
-  const why = job.reason === '' ? '' : `  (${safeText(job.reason)})`;
+  const why = [safeText(job.reason), ordersText(job)].flatMap((text) => (text === '' ? [] : `  (${text})`));
   const speed = job.tokensPerSecond > 0 ? `, ${formatCount(job.tokensPerSecond)} tokens/s` : '';
   return [
-    `job         ${job.name}  ${job.job.slice(0, 12)}  ${progressText(job)}  ${phaseText(job)}${left}${why}`,
+    `job         ${job.name}  ${job.job.slice(0, 12)}  ${progressText(job)}  ${phaseText(job)}${left}${why.join('')}`,
     `            held-out loss ${lossOf(job)}${bestOf(job)}, ${countOf(job.peers, 'node')}${speed}`,
     ...(rolledBack === null
       ? []
@@ -104,7 +100,8 @@ export function jobActivity(job: JobDetail): string | null {
     default: {
       const { assigned, received } = job.updates;
       const left = job.secondsLeft === null ? '' : `, at most ${formatDuration(job.secondsLeft)} left`;
-      return `${job.name} ${roundText(job.round, job)}: ${job.phase}, ${nodes}, ${received.length} of ${assigned.length} updates${left}`;
+      const pending = ordersText(job);
+      return `${job.name} ${roundText(job.round, job)}: ${job.phase}, ${nodes}, ${received.length} of ${assigned.length} updates${left}${pending === '' ? '' : `; ${pending}`}`;
     }
   }
 }

@@ -1,5 +1,6 @@
 import type { HealthMark } from '../../monitor/health-rules.ts';
 import type { JobEvent } from '../../monitor/job-events.ts';
+import type { PendingOrder } from '../../monitor/pending-orders.ts';
 import type { Manifest } from '../../protocol/manifest.ts';
 import type { Role } from '../../protocol/member-status.ts';
 import type { Checkpoint } from '../../protocol/messages.ts';
@@ -50,6 +51,8 @@ export interface JobSummary {
   rolledBack: { round: number; to: number } | null;
   tokensPerSecond: number;
   reason: string;
+  /** Orders that take effect when the round in progress has ended, in the order of their effect. */
+  pendingOrders: PendingOrder[];
   /** Wherever the coordinator chooses between jobs, a job with a higher priority comes first. */
   priority: number;
   /** The job that must end before this one opens; null if this job is not queued. */

@@ -7,7 +7,7 @@ import type { JobRun } from '../job-run.ts';
 import { inviteTo } from '../jobs/invite.ts';
 import { awaitedBy, queuedReason } from '../queue.ts';
 import { deadlineOf } from '../round/close.ts';
-import { isOpen, needsOperator, pausedItself } from '../round/job-phase.ts';
+import { isOpen, needsOperator, pausedItself, pendingOrders } from '../round/job-phase.ts';
 import type { JobState } from '../round/state.ts';
 import type { StoredCheckpoint } from '../store/store.ts';
 import { checkpointTasks, type EvaluatedCheckpoints, jobTasks, settingsChanges } from './job-views.ts';
@@ -82,6 +82,7 @@ export class Views {
       ...history,
       tokensPerSecond: metrics.seconds > 0 ? metrics.tokens / metrics.seconds : 0,
       reason,
+      pendingOrders: pendingOrders(state),
       priority: context.place.priority,
       newestChange: settingsChanges(run).at(-1) ?? null,
       tasks: jobTasks(context.job, this.#deps.store),

@@ -1,5 +1,6 @@
 /** Questions about the state of a job. */
 
+import type { PendingOrder } from '../../monitor/pending-orders.ts';
 import type { JobState } from './state.ts';
 
 /**
@@ -38,4 +39,18 @@ export function isEnding({ ending }: JobState): boolean {
 /** Returns whether the round in progress only restores a checkpoint for the operator. Such a round has no nodes. */
 export function isRollingBack({ rollBackTo, current }: JobState): boolean {
   return rollBackTo !== null && current !== null && current.assigned.length === 0;
+}
+
+/** Returns the orders that take effect when the round in progress has ended, in the order of their effect. */
+export function pendingOrders(state: JobState): PendingOrder[] {
+  const { rollBackTo, ending, current } = state;
+  if (current === null) return [];
+  const orders: PendingOrder[] = [];
+  if (rollBackTo !== null && !isRollingBack(state))
+    orders.push({ action: 'roll-back', reason: '', to: rollBackTo });
+  if (ending !== null) {
+    const action = ending.phase === 'paused' ? 'pause' : 'stop';
+    orders.push({ action, reason: ending.reason, to: null });
+  }
+  return orders;
 }

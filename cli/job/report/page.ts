@@ -10,6 +10,7 @@ import {
   phaseText,
 } from '../../../common/text.ts';
 import { curvePicture } from '../../../lora/evaluate/report/curve-picture.ts';
+import { ordersText } from '../../../monitor/pending-orders.ts';
 import { changeText, nodeName } from '../../views/events.ts';
 import type { JobReport } from './facts.ts';
 import { settingRows } from './settings.ts';
@@ -43,6 +44,7 @@ function summary({ job, checkpoints, nodes }: JobReport): [string, string][] {
   const bytes = nodes.reduce((sum, node) => sum + node.bytes, 0);
   const chosen = checkpoints.find(({ isBest }) => isBest);
   const reason = job.reason === '' ? '' : `: ${job.reason}`;
+  const pending = ordersText(job);
   const change =
     baseLoss === null || heldOutLoss === null ? '' : ` (${formatChange(heldOutLoss - baseLoss)} to the base)`;
   const bestText =
@@ -50,7 +52,7 @@ function summary({ job, checkpoints, nodes }: JobReport): [string, string][] {
       ? 'none was measured yet'
       : `round ${best.round}, held-out loss ${formatLoss(best.heldOutLoss)}${chosen === undefined ? '' : `, ${chosen.digest}`}`;
   return [
-    ['state', `${phaseText(job)}${reason}`],
+    ['state', `${phaseText(job)}${reason}${pending === '' ? '' : `; ${pending}`}`],
     ['progress', `${job.roundsDone} of ${countOf(job.rounds, 'checkpoint')}`],
     ['base', `${manifest.base.name}, ${formatCount(manifest.base.parameters)} parameters`],
     ['adapter', `rank ${manifest.lora.rank}, ${formatCount(manifest.adapter.parameters)} parameters`],

@@ -3,6 +3,7 @@ import { useMemo, useRef } from 'preact/hooks';
 import { formatDuration, formatLoss } from '../../../common/text.ts';
 import type { JobDetail, PeerView } from '../../../coordinator/api/types.ts';
 import type { JobEvent } from '../../job-events.ts';
+import { ordersText } from '../../pending-orders.ts';
 import { jobPath, post } from '../api.ts';
 import { useEvents, usePolled } from '../live.ts';
 import { Confirm } from '../parts/confirm.ts';
@@ -67,6 +68,7 @@ export function JobView({ job: name, part, onChange }: JobViewProps) {
   const href = (to: string) => `#/jobs/${encodeURIComponent(name)}${to === '' ? '' : `/${to}`}`;
   return html`<h1>${job.name} <${Mark} health=${job.health} /></h1>
     <p>${job.health.reason}</p>
+    ${job.pendingOrders.length > 0 && html`<p role="status">The job ${ordersText(job)}.</p>`}
     <${Failure} error=${error} />
     <nav class="parts" aria-label="Parts of the job">
       ${PARTS.map(
@@ -144,18 +146,23 @@ function Invite({ invite }: { invite: string | null }) {
 /** Buttons for the actions that the operator can take on the job now. */
 function Steering({ job, onChange }: { job: JobDetail; onChange(): void }) {
   const act = (action: string) => (reason: string) => post(`${jobPath(job.job)}/${action}`, { reason });
+  const resume = () => post(`${jobPath(job.job)}/resume`, {});
   const asks = 'Reason, which the nodes see';
-  if (job.phase === 'finished') return null;
+  const isPending = (action: string) => job.pendingOrders.some((order) => order.action === action);
+  // A stop cannot be cancelled, and ends the job whatever else is ordered.
+  if (job.phase === 'finished' || isPending('stop')) return null;
   return html`<div class="buttons">
     ${
-      job.phase === 'paused'
+      job.phase === 'paused' || isPending('pause')
         ? html`<${Confirm}
-            label="Resume"
-            effect="The job opens its next round."
-            act=${() => post(`${jobPath(job.job)}/resume`, {})}
+            key="resume"
+            label=${job.phase === 'paused' ? 'Resume' : 'Cancel the pause'}
+            effect=${job.phase === 'paused' ? 'The job opens its next round.' : 'The job goes on after the round in progress.'}
+            act=${resume}
             onDone=${onChange}
           />`
         : html`<${Confirm}
+            key="pause"
             label="Pause"
             effect="The job merges the updates of the open round, and then waits until it is resumed."
             asks=${asks}

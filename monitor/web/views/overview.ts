@@ -1,6 +1,7 @@
 import { html } from 'htm/preact';
 import { formatBytes, formatDuration, formatLoss } from '../../../common/text.ts';
 import type { CoordinatorStatus, JobSummary } from '../../../coordinator/api/types.ts';
+import { ordersText } from '../../pending-orders.ts';
 import { Mark } from '../parts/mark.ts';
 import { Progress } from '../parts/progress.ts';
 import { SweepsPart } from './sweeps.ts';
@@ -28,7 +29,7 @@ export function OverviewView({ status }: { status: CoordinatorStatus }) {
 function JobCard({ job }: { job: JobSummary }) {
   return html`<article>
     <h2><a href="#/jobs/${encodeURIComponent(job.name)}">${job.name}</a> <${Mark} health=${job.health} /></h2>
-    <p>${job.health.reason}</p>
+    <p>${job.health.reason}${job.pendingOrders.length > 0 && html`; ${ordersText(job)}`}</p>
     <${Progress} label="Rounds of ${job.name}" done=${job.roundsDone} total=${job.rounds} unit="rounds" />
     <p>
       Held-out loss ${formatLoss(job.heldOutLoss ?? job.baseLoss)}${

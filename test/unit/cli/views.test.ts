@@ -10,6 +10,7 @@ import {
   evaluationLines,
   inviteLines,
   jobActivity,
+  jobLines,
   orderText,
   progressText,
 } from '../../../cli/views/status.ts';
@@ -23,6 +24,7 @@ import type {
   PeerView,
 } from '../../../coordinator/api/types.ts';
 import { NOT_YET_CONNECTED } from '../../../monitor/node-state.ts';
+import { ordersText, shortOrdersText } from '../../../monitor/pending-orders.ts';
 import type { NodeStatus, NodeUpdate } from '../../../node/status/api-types.ts';
 import { exampleStatus, NO_COST } from '../../utils/node-status.ts';
 
@@ -52,6 +54,7 @@ const job: JobSummary = {
   after: null,
   newestChange: null,
   tasks: null,
+  pendingOrders: [],
   invite: 'swarm1abc',
 };
 
@@ -145,22 +148,35 @@ describe('a job that has ended', () => {
 });
 
 describe('the effect of an order', () => {
-  const closed: JobSummary = { ...job, phase: 'validating' };
+  const pause = { action: 'pause', reason: `moving ${EVIL}`, to: null } as const;
+  const pausing: JobSummary = { ...job, phase: 'validating', pendingOrders: [pause] };
 
-  it('comes after the round that is being merged', () => {
-    const pausing = orderText(closed, 'pause', `moving ${EVIL}`);
-    expect(pausing).toMatch(/pauses when round 3 has ended: moving/);
-    expectSafe([pausing]);
-    expect(orderText(closed, 'stop', '')).toBe('job moby stops when round 3 has ended');
-    const last = orderText({ ...closed, round: 8, roundsDone: 7 }, 'pause', '');
+  it('comes after the round that is being merged, and is shown until then', () => {
+    const activity = jobActivity({
+      ...pausing,
+      updates: { assigned: [], received: [] },
+    } as unknown as JobDetail);
+    const shown = [orderText(pausing, 'pause'), jobLines(pausing)[0]!, activity!];
+    for (const line of shown) expect(line).toMatch(/pauses when round 3 has ended: moving/);
+    expectSafe(shown);
+    const stopping = { ...pausing, pendingOrders: [{ action: 'stop', reason: '', to: null } as const] };
+    expect(orderText(stopping, 'stop')).toBe('job moby stops when round 3 has ended');
+    const last = orderText({ ...pausing, round: 8, roundsDone: 7 }, 'pause');
     expect(last).toMatch(/round 8 .*unless/);
+  });
+
+  it('is named in a few words in a table', () => {
+    const rollBack = { action: 'roll-back', reason: '', to: 1 } as const;
+    expect(shortOrdersText({ pendingOrders: [rollBack, pause] })).toBe(', then rolled back, then paused');
+    expect(ordersText({ ...pausing, pendingOrders: [rollBack] })).toMatch(/round 1 when round 3/);
+    expect(ordersText(job)).toBe('');
   });
 
   it('comes at once without such a round', () => {
     const paused: JobSummary = { ...job, phase: 'paused', reason: 'lunch' };
-    expect(orderText(paused, 'pause', 'lunch')).toBe('job moby is paused: lunch');
-    expect(orderText(job, 'resume', '')).toBe('job moby is training');
-    expect(orderText({ ...job, phase: 'finished' }, 'stop', '')).toBe('job moby is stopped');
+    expect(orderText(paused, 'pause')).toBe('job moby is paused: lunch');
+    expect(orderText(job, 'resume')).toBe('job moby is training');
+    expect(orderText({ ...job, phase: 'finished' }, 'stop')).toBe('job moby is stopped');
   });
 });
 

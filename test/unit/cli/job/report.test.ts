@@ -25,6 +25,7 @@ const job = {
   name: 'moby',
   phase: 'paused',
   reason: EVIL,
+  pendingOrders: [],
   rounds: 8,
   roundsDone: 2,
   baseLoss: 5,

@@ -51,6 +51,11 @@ it('shows for a while that the clock of the machine was set', () => {
   expect(text()).not.toMatch(/^clock/m);
 });
 
+it('shows that the node stops after its round', () => {
+  expect(text({ draining: true })).toMatch(/^draining +.*stops after/m);
+  expect(text()).not.toMatch(/^draining/m);
+});
+
 it('shows what happens, progress with the time left, totals and costs', () => {
   const cost = {
     cpuThreads: 2.94,

@@ -64,6 +64,7 @@ function summary(name: string, changes: Partial<JobSummary> = {}): JobSummary {
     newestChange: null,
     tasks: null,
     needsOperator: false,
+    pendingOrders: [],
     health: { level: 'green', reason: 'training' },
     invite: null,
     ...changes,

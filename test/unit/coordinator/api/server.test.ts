@@ -20,6 +20,7 @@ import { Views } from '../../../../coordinator/api/views.ts';
 import { CheckpointTags } from '../../../../coordinator/jobs/checkpoint-tags.ts';
 import type { NewPlace } from '../../../../coordinator/jobs/create-job.ts';
 import { Sweeps } from '../../../../coordinator/jobs/sweeps.ts';
+import { pendingOrders } from '../../../../coordinator/round/job-phase.ts';
 import { Webhooks } from '../../../../coordinator/webhooks/webhooks.ts';
 import type { JobSpec } from '../../../../lora/finetune/settings/job-spec.ts';
 import { createCoordinatorMetrics } from '../../../../monitor/coordinator-metrics.ts';
@@ -377,6 +378,23 @@ describe('the API', () => {
       400,
       'REQUEST_INVALID',
     ]);
+  });
+
+  test('names orders that wait for the end of the round, until they are cancelled or carried out', async () => {
+    const world = new World({ rounds: { minPeers: 1 } });
+    const { peers, head } = await training(world, 2);
+    await peers[0]!.submit(peers[0]!.seal(peers[0]!.update(head)));
+    const { post } = await api(world);
+    const pause = { action: 'pause', reason: 'lunch', to: null };
+    const paused = await json<JobSummary>(post('/v1/jobs/toy/pause', { reason: 'lunch' }));
+    expect(paused).toMatchObject({ phase: 'validating', pendingOrders: [pause] });
+    const rolled = await json<JobSummary>(post('/v1/jobs/toy/rollback', { to: 0 }));
+    expect(rolled.pendingOrders).toEqual([{ action: 'roll-back', reason: '', to: 0 }, pause]);
+    const resumed = await json<JobSummary>(post('/v1/jobs/toy/resume', {}));
+    expect(resumed.pendingOrders).toMatchObject([{ action: 'roll-back' }]);
+    await post('/v1/jobs/toy/stop', { reason: 'done' });
+    await world.until(() => world.run.driver.state.phase === 'finished', 'the stop');
+    expect(pendingOrders(world.run.driver.state)).toEqual([]);
   });
 
   test('rolls back to a round or to the best checkpoint', async () => {
