@@ -38,7 +38,7 @@ export async function joinedJob(home: string, text: string): Promise<JoinedJobRe
   const names = [...new Set(jobs.map(({ name }) => name))].join(', ');
   throw nodeError(
     'JOB_NOT_FOUND',
-    `the node in ${home} has joined no job "${text}"${names === '' ? '' : `; it has joined ${names}`}`,
+    `the home ${home} keeps no invite of a job "${text}"${names === '' ? '' : `, but those of ${names}`}`,
     { home, job: text },
     {
       next: 'name the home of the node with --home, or give the invite of the job ("-" reads it from stdin)',

@@ -5,7 +5,7 @@ import { Argument, type Command } from 'commander';
 import { makeFolder } from '../../common/folders.ts';
 import { resolveCache, resolveHomes, resolveRegistry } from '../../common/user-folders.ts';
 import { hubSettings } from '../../lora/models/hub/settings.ts';
-import { deleteInvites, keepInvites, readKnownJobs } from '../../node/store/known-jobs.ts';
+import { keepInvites, readKnownJobs } from '../../node/store/known-jobs.ts';
 import { claimHome, type Role } from '../../storage/daemon-home.ts';
 import type { Context } from '../context.ts';
 import { cliError } from '../error-codes.ts';
@@ -61,23 +61,17 @@ export function registerService(program: Command, context: Context): void {
     .action((role: Role, more: string[], flags: InstallFlags) => install(context, role, more, flags));
   service
     .command('uninstall')
-    .description(
-      'stop a service, and delete its file and the invites of the node; the rest of the home stays',
-    )
+    .description('stop a service, and delete its file; the home stays, with the invites of a node')
     .addArgument(role())
     .addOption(homeOption())
     .addOption(jsonOption())
     .action(async (role: Role, { home, json }: ServiceOptions) => {
       const id = idOf(context, role, home);
       const file = await uninstallService(id, systemOf(context));
-      const invites = role === 'node' ? await deleteInvites(id.home) : null;
-      if (json) printJson(context, { schemaVersion: 1, role, file, invites });
+      if (json) printJson(context, { schemaVersion: 1, role, file, kept: id.home });
       else {
-        printLines(context, [
-          `deleted     ${file}`,
-          ...(invites === null ? [] : [`deleted     ${invites}, with the invites of this node`]),
-          `kept        ${id.home}`,
-        ]);
+        const invites = role === 'node' ? ', with the invites of this node' : '';
+        printLines(context, [`deleted     ${file}`, `kept        ${id.home}${invites}`]);
       }
     });
   service

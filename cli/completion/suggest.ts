@@ -3,7 +3,7 @@ import { RootCommand, ShellCompDirective, type Command as TabCommand } from '@bo
 import type { Argument, Command, Option } from 'commander';
 
 /** Kinds of values that this machine knows. */
-export type ValueKind = 'jobs' | 'peers' | 'adapters' | 'tags';
+export type ValueKind = 'jobs' | 'joined-jobs' | 'peers' | 'adapters' | 'tags';
 
 /** A value, and a description that shells show beside it. */
 export type Value = readonly [value: string, description: string];
@@ -23,6 +23,12 @@ const KINDS: Readonly<Record<string, ValueKind>> = {
   '--adapter': 'tags',
   '--from': 'tags',
   name: 'adapters',
+};
+
+/** Kinds that differ from KINDS, by the name of the command. */
+const KINDS_OF_COMMANDS: Readonly<Record<string, Readonly<Record<string, ValueKind>>>> = {
+  // The command `checkpoint pull` takes a job that the node of this machine has joined.
+  pull: { job: 'joined-jobs' },
 };
 
 /**
@@ -105,20 +111,28 @@ function describe(tab: TabCommand, command: Command, valuesOf: (kind: ValueKind)
     const short = option.short?.slice(1);
     // Without a handler, the package assumes that an option has no value.
     if (!option.required && !option.optional) tab.option(name, option.description, short!);
-    else tab.option(name, option.description, handler(option, option.long!, valuesOf), short);
+    else
+      tab.option(name, option.description, handler(option, kindOf(command, option.long!), valuesOf), short);
   }
   for (const argument of command.registeredArguments) {
-    tab.argument(argument.name(), handler(argument, argument.name(), valuesOf), argument.variadic);
+    tab.argument(
+      argument.name(),
+      handler(argument, kindOf(command, argument.name()), valuesOf),
+      argument.variadic,
+    );
   }
+}
+
+function kindOf(command: Command, name: string): ValueKind | undefined {
+  return KINDS_OF_COMMANDS[command.name()]?.[name] ?? KINDS[name];
 }
 
 function handler(
   { argChoices }: Option | Argument,
-  name: string,
+  kind: ValueKind | undefined,
   valuesOf: (kind: ValueKind) => readonly Value[],
 ) {
   return (complete: (value: string, description: string) => void): void => {
-    const kind = KINDS[name];
     const known = kind === undefined ? [] : valuesOf(kind).filter(([value]) => SAFE_VALUE.test(value));
     const values = argChoices?.map((choice): Value => [choice, '']) ?? known;
     for (const [value, description] of values) complete(value, description);

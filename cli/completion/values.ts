@@ -1,4 +1,6 @@
 import { existsSync } from 'node:fs';
+import { resolveHomes } from '../../common/user-folders.ts';
+import { readJoinedJobs } from '../../node/store/known-jobs.ts';
 import { shortPeer } from '../../protocol/ids.ts';
 import { registryFolder, withRegistry } from '../adapter/with-registry.ts';
 import type { Context } from '../context.ts';
@@ -26,6 +28,11 @@ export async function valuesOf(context: Context, kind: ValueKind): Promise<reado
 const LOADERS: Readonly<Record<ValueKind, (context: Context) => Promise<readonly Value[]>>> = {
   jobs: async (context) =>
     (await (await coordinatorApi(context, {})).jobs()).map(({ name, phase }) => [name, phase]),
+  'joined-jobs': async ({ environment, cwd }) => {
+    const jobs = await readJoinedJobs(resolveHomes(undefined, environment, cwd).node);
+    // The newest comes first. Several jobs can have one name, of which the newest is the one that a name means.
+    return [...new Set(jobs.reverse().map(({ name }) => name))].map((name): Value => [name, 'joined job']);
+  },
   peers: async (context) =>
     (await (await coordinatorApi(context, {})).peers()).map(({ name, peer }) => [name, shortPeer(peer)]),
   adapters: (context) =>

@@ -1,5 +1,4 @@
-import { existsSync } from 'node:fs';
-import { readFile, rm } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { writeDurably } from '../../common/durable.ts';
@@ -120,14 +119,6 @@ export async function keepInvites(
     );
   }
   await write(pathOf(home), { ...file, jobs });
-}
-
-/** Deletes all invites of a home. @returns path of the deleted file; null if the home has no invites */
-export async function deleteInvites(home: string): Promise<string | null> {
-  const path = pathOf(home);
-  if (!existsSync(path)) return null;
-  await rm(path);
-  return path;
 }
 
 /** Returns the invites that a home keeps: those of jobs that have not ended. The newest comes last. */

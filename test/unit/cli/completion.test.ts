@@ -5,6 +5,8 @@ import { join } from 'node:path';
 import { expect, it, onTestFinished } from 'vitest';
 import { suggest, type Value, type ValueKind } from '../../../cli/completion/suggest.ts';
 import { createProgram } from '../../../cli/program.ts';
+import { silentLogger } from '../../../monitor/log.ts';
+import { KnownJobs } from '../../../node/store/known-jobs.ts';
 import { fakeContext } from '../../utils/cli-context.ts';
 
 const VALUES: Record<ValueKind, Value[]> = {
@@ -12,6 +14,7 @@ const VALUES: Record<ValueKind, Value[]> = {
     ['moby', 'training'],
     ['tale', 'paused'],
   ],
+  'joined-jobs': [['bolt', 'joined job']],
   peers: [
     ['badger', '…uteebY'],
     ['$(touch x)', 'a hostile name'],
@@ -36,6 +39,7 @@ it.each([
   ['job pause ', ['moby', 'tale']],
   ['job pause --json t', ['tale']],
   ['job set mo', ['moby']],
+  ['checkpoint pull ', ['bolt']],
   ['job create job.yaml --after ', ['moby', 'tale']],
   ['peers --why ', ['badger']],
   ['peers ban b', ['badger']],
@@ -59,9 +63,13 @@ it('lets the shell suggest files where the program knows no values', async () =>
   expect(await filesFor('status --unknown')).toBe(false);
 });
 
-async function output(...args: string[]): Promise<string> {
+function emptyHome(): string {
   const home = mkdtempSync(join(tmpdir(), 'swarm-test-'));
   onTestFinished(() => rmSync(home, { recursive: true }));
+  return home;
+}
+
+async function output(args: readonly string[], home = emptyHome()): Promise<string> {
   const { context, out } = fakeContext({
     environment: { SWARM_HOME: home, SWARM_REGISTRY: join(home, 'none') },
   });
@@ -70,13 +78,26 @@ async function output(...args: string[]): Promise<string> {
 }
 
 it('the command "complete" prints suggestions, a description and a directive, also without a coordinator', async () => {
-  expect(await output('complete', '--', 'job', 'res')).toMatch(/^resume\t.+\n:4\n$/);
-  expect(await output('complete', '--', 'job', 'pause', '')).toBe(':4\n');
-  expect(await output('complete', '--', 'adapter', 'show', '')).toBe(':4\n');
+  expect(await output(['complete', '--', 'job', 'res'])).toMatch(/^resume\t.+\n:4\n$/);
+  expect(await output(['complete', '--', 'job', 'pause', ''])).toBe(':4\n');
+  expect(await output(['complete', '--', 'adapter', 'show', ''])).toBe(':4\n');
+});
+
+it('suggests the jobs that the node of this machine has joined, each name once and the newest first', async () => {
+  const home = emptyHome();
+  const known = new KnownJobs({ home }, { log: silentLogger });
+  for (const [i, name] of ['bolt', 'cargo', 'bolt'].entries()) {
+    const job = String(i).repeat(64);
+    known.remember({ addresses: [`/ip4/1.2.3.4/tcp/1/p2p/${i}`], job, invite: null }, { job, name });
+  }
+  await known.saved();
+  expect(await output(['complete', '--', 'checkpoint', 'pull', ''], home)).toBe(
+    'bolt\tjoined job\ncargo\tjoined job\n:4\n',
+  );
 });
 
 it.each(['bash', 'zsh', 'fish', 'powershell'])('the script for %s calls "complete"', async (shell) => {
-  const script = await output('completion', shell);
+  const script = await output(['completion', shell]);
   expect(script).toMatch(/complete '?--/);
   expect(script.includes('__ltrim_colon_completions')).toBe(shell === 'bash');
   if (shell !== 'bash' || process.platform === 'win32') return;

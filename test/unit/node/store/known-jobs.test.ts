@@ -3,13 +3,7 @@ import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { readTargets } from '../../../../cli/options/target-input.ts';
 import { silentLogger } from '../../../../monitor/log.ts';
-import {
-  deleteInvites,
-  KnownJobs,
-  keepInvites,
-  readJoinedJobs,
-  readKnownJobs,
-} from '../../../../node/store/known-jobs.ts';
+import { KnownJobs, keepInvites, readJoinedJobs, readKnownJobs } from '../../../../node/store/known-jobs.ts';
 import { fakeContext } from '../../../utils/cli-context.ts';
 import { withCode } from '../../../utils/codes.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
@@ -69,9 +63,8 @@ it('are the jobs of "node" without an invite', async () => {
   expect(await read([], { SWARM_INVITE: open.addresses[0] })).toHaveLength(1);
 });
 
-it('keeps given invites beside those of joined jobs, until they are deleted', async () => {
+it('keeps given invites beside those of joined jobs', async () => {
   const home = await temporaryFolder();
-  expect(await deleteInvites(home)).toBeNull();
   const known = new KnownJobs({ home }, { log: silentLogger });
   known.remember(invite, MOBY);
   await known.saved();
@@ -82,6 +75,4 @@ it('keeps given invites beside those of joined jobs, until they are deleted', as
     { ...again, name: 'moby' },
     { ...fresh, name: null },
   ]);
-  expect(await deleteInvites(home)).toBe(join(home, 'known-jobs.json'));
-  expect(await readKnownJobs(home)).toEqual([]);
 });
