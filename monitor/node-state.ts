@@ -31,6 +31,8 @@ export interface NodeFacts {
   /** Whether the node joins the coordinator's next job when this job has ended. */
   readonly followsJobs: boolean;
   readonly job: { readonly name: string } | null;
+  /** Name of the job, also before the node has joined it; null if it is not known. */
+  readonly jobName: string | null;
   readonly coordinator: {
     readonly connected: boolean;
     readonly unreachable: {
@@ -133,7 +135,8 @@ function nowText(facts: NodeFacts): string {
   }
   switch (facts.state) {
     case 'joining':
-      return job === null ? 'joining the job' : `preparing the job ${job.name}`;
+      if (job !== null) return `preparing the job ${job.name}`;
+      return facts.jobName === null ? 'joining the job' : `joining the job ${facts.jobName}`;
     case 'syncing':
       return `fetching the adapter for round ${round}`;
     case 'busy':

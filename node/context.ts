@@ -33,6 +33,8 @@ export interface SwarmNodeOptions {
   job: string | null;
   /** Token of an invite; null for open jobs. */
   invite: string | null;
+  /** Name that the job had when the node last joined it. @default it is not known */
+  knownName?: string | null;
   /** Display name of the node. */
   name: string;
   /** Name and version of the program. */

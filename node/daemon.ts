@@ -40,7 +40,7 @@ import { addNodeChecks } from './status/health-checks.ts';
 import { startNodeHttp } from './status/http.ts';
 import { MachineUse } from './status/machine-use.ts';
 import { nodeStatus } from './status/node-status.ts';
-import { KnownJobs } from './store/known-jobs.ts';
+import { KnownJobs, readKnownNames } from './store/known-jobs.ts';
 import { NodeStore } from './store/node-store.ts';
 import { TrainingProcess } from './trainer/training-process.ts';
 import { startWitness } from './witness/start-witness.ts';
@@ -178,11 +178,13 @@ export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps
     );
     teardown.add(() => use.stop());
     const name = options.name ?? peerName(identity.signer.peerId);
+    const knownNames = await readKnownNames(home, targets);
     const nodeOptions = targets.map(
-      ({ addresses, job, token, weight }): SwarmNodeOptions => ({
+      ({ addresses, job, token, weight }, i): SwarmNodeOptions => ({
         addresses,
         job,
         invite: token,
+        knownName: knownNames[i] ?? null,
         weight,
         name,
         agent,
@@ -273,26 +275,24 @@ export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps
     );
     teardown.add(() => server.close());
     if (store.firstTime('consent')) log.info({ notice: CONSENT_NOTICE }, 'consent-shown');
-    const { peerId } = network.signer;
     const addresses = network.addresses();
-    const { pid } = process;
     const file = await writeDaemonFile(home, {
       role: 'node',
-      pid,
+      pid: process.pid,
       url,
-      peerId,
+      peerId: self,
       addresses,
       sharedRegistry,
       startedAt,
     });
     teardown.add(() => rm(file, { force: true }));
-    log.info({ peerId, url, addresses }, 'node-started');
+    log.info({ peerId: self, url, addresses }, 'node-started');
     // Start the node last. Once started, it may stop by itself, which runs all steps of the teardown.
     await owner.start(node);
     nodes.start();
     teardown.add(clockJumps.watch((byMs) => log.warn({ byMs }, 'clock-set')));
     use.start();
-    return { home, url, peerId, stop, stopped };
+    return { home, url, peerId: self, stop, stopped };
   } catch (error) {
     await teardown.run();
     throw error;

@@ -34,6 +34,8 @@ const NO_PROGRESS = { step: 0, steps: 0, tokensPerSecond: 0 };
  * dependencies, so that the simulation can replace them.
  */
 export class SwarmNode implements SiblingJob {
+  /** Multiaddrs of the coordinator. */
+  readonly addresses: readonly string[];
   readonly #options: SwarmNodeOptions;
   readonly #deps: SwarmNodeDeps;
   readonly #membership: JobMembership;
@@ -47,6 +49,7 @@ export class SwarmNode implements SiblingJob {
   #shutOut: SwarmError | null = null;
 
   constructor(options: SwarmNodeOptions, deps: SwarmNodeDeps) {
+    this.addresses = options.addresses;
     this.#options = options;
     this.#deps = deps;
     this.#tasks = new Tasks(deps);
@@ -80,6 +83,7 @@ export class SwarmNode implements SiblingJob {
       shutOut: this.#shutOut,
       standing: this.#membership.standing,
       context,
+      jobName: context?.manifest.name ?? this.#options.knownName ?? null,
       progress,
       download,
       busyWith,
@@ -88,10 +92,6 @@ export class SwarmNode implements SiblingJob {
       trainerSeconds: usedSeconds,
       followsJobs: this.#options.job === null,
     };
-  }
-
-  get addresses(): readonly string[] {
-    return this.#options.addresses;
   }
 
   get job(): string | null {

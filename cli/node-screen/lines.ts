@@ -128,7 +128,7 @@ function oneOfSeveral(job: NodeForJob, index: number, state: ScreenState, lines:
   const { weight, shutOut, trainerSeconds } = job;
   const { now, problem } = stateOf(job);
   const left = state.timeLeft[index] ?? { round: null, job: null };
-  const { name } = job.job ?? { name: `job ${index + 1}` };
+  const name = job.jobName ?? `job ${index + 1}`;
   const total = state.status.jobs.reduce((sum, one) => sum + one.trainerSeconds, 0);
   const share = `weight ${weight}, ${percentDone(trainerSeconds, total)} of the trainer's time`;
   if (shutOut !== null) return lines(name, now);

@@ -28,9 +28,7 @@ export class NodeLines {
     return jobs.flatMap((job, i) => {
       this.#jobs[i] ??= new JobLines({ showsEngine: i === 0, homeFlag: this.#homeFlag });
       const lines = this.#jobs[i].next(job);
-      if (jobs.length === 1) return lines;
-      const refused = this.#jobs[i].isShutOut(job.shutOut !== null) ? [safeText(stateOf(job).now, NOTE)] : [];
-      return [...lines, ...refused].map((line) => `${labelOf(job)}${line}`);
+      return jobs.length === 1 ? lines : lines.map((line) => `${labelOf(job)}${line}`);
     });
   }
 }
@@ -40,7 +38,6 @@ class JobLines {
   readonly #showsEngine: boolean;
   readonly #homeFlag: string;
   #last: NodeForJob | null = null;
-  #shutOut = false;
 
   /** @param options `showsEngine`: whether to make lines about the engine, which all jobs share */
   constructor({ showsEngine, homeFlag }: { showsEngine: boolean; homeFlag: string }) {
@@ -48,16 +45,11 @@ class JobLines {
     this.#showsEngine = showsEngine;
   }
 
-  /** Returns whether the coordinator has shut the node out since the last call. */
-  isShutOut(now: boolean): boolean {
-    const before = this.#shutOut;
-    this.#shutOut = now;
-    return now && !before;
-  }
-
   next(status: NodeForJob): string[] {
     const before = this.#last;
     this.#last = status;
+    if (status.shutOut !== null)
+      return (before?.shutOut ?? null) === null ? [safeText(stateOf(status).now, NOTE)] : [];
     const lines: string[] = [];
     const { job, coordinator } = status;
     if (coordinator.connected !== (before?.coordinator.connected ?? false)) {

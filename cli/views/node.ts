@@ -18,6 +18,7 @@ import {
 } from '../../monitor/node-state.ts';
 import { costText, monthText, outcomeText, totalsText } from '../../monitor/node-work.ts';
 import { dateAndTime } from '../print.ts';
+import { DownloadPace } from './download-pace.ts';
 
 /** Number of newest updates that the status of a node shows. */
 const SHOWN_UPDATES = 5;
@@ -147,7 +148,7 @@ export function updateLine(update: NodeUpdate): string {
 
 /** Makes the progress line of a node. The line of a download has its speed and the time left. */
 export class NodeProgress {
-  #start: { what: string; bytes: number; at: number } | null = null;
+  #download: { what: string; pace: DownloadPace } | null = null;
 
   /**
    * @param now current time in milliseconds
@@ -166,24 +167,26 @@ export class NodeProgress {
     const { download, pause } = status;
     if (pausedText(status, { pause, date: dateAndTime }) !== null) {
       // After the pause, the time that it lasted must not lower the speed.
-      this.#start = null;
+      this.#download = null;
       return null;
     }
     if (download === null) {
-      this.#start = null;
+      this.#download = null;
       return status.state === 'training' ? stateOf(status).now : null;
     }
-    const { what, bytes, total } = download;
-    // Bytes from an earlier attempt must not count towards the speed.
-    if (this.#start?.what !== what) this.#start = { what, bytes, at: now };
-    const speed = (bytes - this.#start.bytes) / Math.max((now - this.#start.at) / 1000, 1e-3);
-    if (speed === 0) return stateOf(status).now;
-    return `${stateOf(status).now}, ${formatBytes(speed)}/s, ${formatDuration((total - bytes) / speed)} left`;
+    if (this.#download?.what !== download.what) {
+      this.#download = { what: download.what, pace: new DownloadPace() };
+    }
+    const estimate = this.#download.pace.next(download, now);
+    const text = stateOf(status).now;
+    if (estimate === null) return text;
+    const { bytesPerSecond, secondsLeft } = estimate;
+    return `${text}, ${formatBytes(bytesPerSecond)}/s, ${formatDuration(secondsLeft)} left`;
   }
 }
 
 /** Names the job at the beginning of a line, for a node with several jobs. */
-export function labelOf({ job, coordinator }: NodeStatus): string {
-  const name = job === null ? (coordinator.peer ?? coordinator.addresses[0])?.slice(-8) : job.name;
+export function labelOf({ jobName, coordinator }: NodeStatus): string {
+  const name = jobName ?? (coordinator.peer ?? coordinator.addresses[0])?.slice(-8);
   return `${name ?? 'no coordinator'}: `;
 }

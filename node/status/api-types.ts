@@ -19,6 +19,11 @@ export interface NodeActivity {
     unreachable: { reason: string; failures: number; retrySeconds: number } | null;
   };
   job: NodeJob | null;
+  /**
+   * Name of the job; before the node has joined the job, the name that the job had when the node last joined it. Null if
+   * the node has never joined it.
+   */
+  jobName: string | null;
   state: Heartbeat['state'];
   /** Reason why the node waits; empty while it trains. */
   reason: string;

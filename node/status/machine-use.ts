@@ -6,8 +6,13 @@ import type { Totals, Traffic } from '../store/totals.ts';
 import type { TrainingProcess } from '../trainer/training-process.ts';
 import type { NodeCost } from './api-types.ts';
 
-/** Interval between two readings of processor time and traffic. Speeds are averages over this interval. */
+/** Interval between two readings of processor time and traffic. The processor time is an average over this interval. */
 const SAMPLE_MS = 5_000;
+/**
+ * Number of readings over which the speed of the traffic is averaged: 30 s. With a bandwidth limit of 100 kB/s, a piece
+ * of a download arrives every 10 s, so an average over one interval would jump between zero and twice the limit.
+ */
+const SPEED_SAMPLES = 6;
 /**
  * Maximum share of the time that the daemon spends on reading the size of its home. It therefore reads a home with very
  * many files less often.
@@ -47,6 +52,8 @@ export class MachineUse {
   #daemonThreads = 0;
   #trainerThreads = 0;
   #speed = NO_TRAFFIC;
+  /** The newest readings of the traffic, oldest first. */
+  #traffic: Pick<Sample, 'at' | 'traffic'>[] = [];
   #disk: number | null = null;
   /** Time of the next reading of the disk space, on the monotonic clock; Infinity during a reading. */
   #diskDueAt = 0;
@@ -117,8 +124,11 @@ export class MachineUse {
     if (seconds <= 0) return;
     this.#last = now;
     this.#daemonThreads = (now.daemonCpu - before.daemonCpu) / seconds;
-    const { sent, received } = difference(now.traffic, before.traffic);
-    this.#speed = { sent: sent / seconds, received: received / seconds };
+    this.#traffic = [...this.#traffic, before].slice(-SPEED_SAMPLES);
+    const [oldest] = this.#traffic as [Sample];
+    const { sent, received } = difference(now.traffic, oldest.traffic);
+    const period = (now.at - oldest.at) / 1000;
+    this.#speed = { sent: sent / period, received: received / period };
     this.#trainerThreads = trainerThreads(before, now) ?? this.#trainerThreads;
   }
 

@@ -70,7 +70,7 @@ export function nodeStatus({ nodes, name, deps, ...source }: StatusSource): Node
 
 function jobStatus(node: SwarmNode, { network, scoreTrainer, clock, pauses }: NodeDeps): NodeJobStatus {
   const view = node.view();
-  const { state, context, progress, download, busyWith, weight, trainerSeconds, shutOut } = view;
+  const { state, context, jobName, progress, download, busyWith, weight, trainerSeconds, shutOut } = view;
   const peer = context?.coordinator ?? null;
   const connected = network.peers().some((connection) => connection.peer === peer);
   return {
@@ -81,6 +81,7 @@ function jobStatus(node: SwarmNode, { network, scoreTrainer, clock, pauses }: No
       unreachable: unreachableOf(node, network),
     },
     job: jobOf(view),
+    jobName,
     state: reportedState(state.phase, busyWith),
     reason: pauseOf(view, pauses)?.text ?? reasonOf(view, scoreTrainer !== undefined),
     hold: view.hold,

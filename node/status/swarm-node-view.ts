@@ -13,6 +13,8 @@ export interface SwarmNodeView extends Pick<JobWorker, 'progress' | 'download'> 
   readonly shutOut: SwarmError | null;
   /** Context of the job; null before the node has joined a job. */
   readonly context: PhaseContext | null;
+  /** Name of the job, also before the node has joined it; null if it is not known. */
+  readonly jobName: string | null;
   /** Name of the job that has the trainer while this job waits for it; null if this job does not wait. */
   readonly busyWith: string | null;
   readonly weight: number;

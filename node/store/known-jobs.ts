@@ -131,6 +131,18 @@ export async function readJoinedJobs(home: string): Promise<JoinedJobRecord[]> {
   return (await read(pathOf(home))).joined;
 }
 
+/** Returns the name of the job that the node of a home last joined with each invite; null if it has joined none. */
+export async function readKnownNames(
+  home: string,
+  invites: readonly Pick<Invite, 'addresses' | 'job'>[],
+): Promise<(string | null)[]> {
+  const { jobs, joined } = await read(pathOf(home));
+  return invites.map((invite) => {
+    const known = [...joined, ...jobs].findLast((one) => without([one], invite).length === 0);
+    return known?.name ?? null;
+  });
+}
+
 function pathOf(home: string): string {
   return join(home, 'known-jobs.json');
 }

@@ -36,6 +36,7 @@ export function exampleStatus(changes: Partial<NodeStatus> = {}): NodeStatus {
   const activity: NodeActivity = {
     coordinator: { addresses: ['/ip4/1.2.3.4/tcp/1'], peer: PEER, connected: true, unreachable: null },
     job: JOB,
+    jobName: 'moby',
     state: 'training',
     reason: '',
     hold: null,

@@ -72,10 +72,10 @@ function jobNameOf({ job }: NodeUpdate, { jobs }: NodeStatus): string {
 
 /** Activity of the node for one invite. */
 function Activity({ activity, pause }: { activity: NodeJobStatus; pause: NodeStatus['pause'] }) {
-  const { job, coordinator, standing, shutOut } = activity;
+  const { job, jobName, coordinator, standing, shutOut } = activity;
   const { now, problem } = describeNode(activity, { pause, shutOut, date: formatDate });
   return html`<section>
-    <h2>${job === null ? `Coordinator ${coordinator.addresses[0] ?? 'unknown'}` : `Job ${job.name}`}</h2>
+    <h2>${jobName === null ? `Coordinator ${coordinator.addresses[0] ?? 'unknown'}` : `Job ${jobName}`}</h2>
     <p class=${shutOut === null ? '' : 'failure'}>${now}</p>
     ${problem !== null && html`<p class="failure">${problemText(problem)}</p>`}
     <p class="quiet">${coordinator.connected ? 'Connected to the coordinator' : 'Not connected to the coordinator'}</p>

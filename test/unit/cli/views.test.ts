@@ -523,6 +523,7 @@ describe('a node', () => {
     engineNote: null,
     trainerRestarts: 0,
     coordinator: { addresses: ['/ip4/1.2.3.4/tcp/1'], peer: PEER, connected: true, unreachable: null },
+    jobName: 'moby',
     job: {
       job: DIGEST,
       name: 'moby',
@@ -576,6 +577,7 @@ describe('a node', () => {
     const second: NodeStatus['jobs'][number] = {
       ...shared,
       job: { ...node.job!, job: 'cd'.repeat(32), name: 'alice' },
+      jobName: 'alice',
       state: 'busy',
       reason: 'the trainer is busy with the job moby',
       weight: 1,
@@ -593,7 +595,9 @@ describe('a node', () => {
     const joined = news.next(several());
     expect(joined.filter((line) => line.startsWith('moby: '))).toHaveLength(3);
     expect(joined).toContainEqual(expect.stringMatching(/^alice: .*waits.*moby/));
-    const refused = { ...second, shutOut: { code: 'BANNED', message: 'you are banned' } };
+    // The state of the job changes with the refusal, but only one line says why.
+    const leaving = { state: 'leaving', round: 9, reason: 'you are banned' } as const;
+    const refused = { ...second, ...leaving, shutOut: { code: 'BANNED', message: 'you are banned' } };
     expect(news.next(several(refused))).toEqual([expect.stringMatching(/^alice: .*you are banned/)]);
     expect(news.next(several(refused))).toEqual([]);
     expect(new NodeProgress().line(several(), 0)).toMatch(/^moby: training.*\b3\b.*\b20\b/);

@@ -148,6 +148,7 @@ it('has lines for each of several jobs, with its share', () => {
     state: 'busy' as const,
     reason: 'the trainer is busy',
     job: { ...JOB, name: 'alice' },
+    jobName: 'alice',
   };
   const out = { ...one, shutOut: { code: 'BANNED', message: 'banned for copies' } };
   const shown = text({ jobs: [{ ...one, weight: 2, trainerSeconds: 60 }, busy, out] });
@@ -155,6 +156,13 @@ it('has lines for each of several jobs, with its share', () => {
   expect(shown).toMatch(/weight 2, 50 %/);
   expect(shown).toMatch(/^alice .*trainer is busy/m);
   expect(shown).toMatch(/banned for copies/);
+});
+
+it('names a job before it has joined, by the name that its home keeps', () => {
+  const joining = { job: null, jobName: 'bolt', state: 'joining' as const };
+  expect(text(joining)).toMatch(/^now +joining the job bolt$/m);
+  const one = { ...exampleStatus().jobs[0]!, ...joining };
+  expect(text({ jobs: [one, { ...one, jobName: null }] })).toMatch(/^bolt .*^job 2 +joining the job$/ms);
 });
 
 test.each([

@@ -59,3 +59,19 @@ it('counts the trainer between two short rounds, and no longer when it stays idl
   expect(use.cost().cpuThreads).toBeLessThan(5);
   use.stop();
 });
+
+it('averages the traffic over several pieces of a slow download', async () => {
+  const clock = new VirtualClock(0);
+  const received = () => 1_000_000 * (Math.floor(clock.monotonic() / 10_000) + 1);
+  const { totals } = NodeStore.open(':memory:');
+  const traffic = () => ({ sent: 0, received: received() });
+  const deps = { clock, log: silentLogger, totals, trainer: { use: null, queue: 0 }, traffic };
+  const use = new MachineUse({ home: await temporaryFolder() }, deps);
+  use.start();
+  await clock.run(() => false, 30_500);
+  for (let seconds = 30; seconds < 80; seconds += 5) {
+    expect(use.cost().bytesPerSecond.received).toBeCloseTo(100_000, -3);
+    await clock.run(() => false, 5_000);
+  }
+  use.stop();
+});

@@ -3,7 +3,13 @@ import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { readTargets } from '../../../../cli/options/target-input.ts';
 import { silentLogger } from '../../../../monitor/log.ts';
-import { KnownJobs, keepInvites, readJoinedJobs, readKnownJobs } from '../../../../node/store/known-jobs.ts';
+import {
+  KnownJobs,
+  keepInvites,
+  readJoinedJobs,
+  readKnownJobs,
+  readKnownNames,
+} from '../../../../node/store/known-jobs.ts';
 import { fakeContext } from '../../../utils/cli-context.ts';
 import { withCode } from '../../../utils/codes.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
@@ -35,6 +41,8 @@ it('keeps the invites of joined jobs, readable by the owner only, until the jobs
   ]);
   known.forget(invite);
   await known.saved();
+  const stranger = { ...open, job: 'ef'.repeat(32) };
+  expect(await readKnownNames(home, [invite, open, stranger])).toEqual(['moby', 'alice', null]);
   expect((await readKnownJobs(home)).map(({ name }) => name)).toEqual(['alice']);
   // The owner can fetch the adapters of ended jobs, so their invites stay.
   expect(await readJoinedJobs(home)).toEqual([
