@@ -74,9 +74,11 @@ export class JobRun {
     return this.context.stored.admission.kind === 'open' && !this.members.invites.isShutOut(peer);
   }
 
-  /** @param options.held see `RoundDriver.start` */
+  /** @param options.held whether the job neither merges nor signs a new head until `RoundDriver.release` is called */
   start({ held }: { held: boolean }): void {
     const { job, deps } = this.context;
+    // Hold the job before anything else, because a removal can end the round.
+    if (held) this.driver.hold();
     // Delete weights and blobs that a killed process had released but not deleted. Do this even if the job is over.
     void this.record.retention.clean();
     this.members.removals.removeBanned();
@@ -104,7 +106,7 @@ export class JobRun {
       }),
       every(deps.clock, HEARTBEAT_INTERVAL_MS, () => liveness.dropSilent()),
     );
-    this.driver.start({ held });
+    this.driver.start();
     this.members.removals.removeRevoked();
   }
 
@@ -139,13 +141,12 @@ export class JobRun {
 
   /**
    * Changes settings of the job. New settings apply from the next round that opens. A new priority and a new
-   * `tasksEvery` apply at once.
+   * `tasksEvery` apply at once. The change ends the hold of the job.
    * @param change settings with new values
    * @throws SwarmError JOB_OVER, SETTING_INVALID
    */
   change({ priority, tasksEvery, ...values }: JobChange, { reason }: { reason: string }): void {
     const { job, manifest, settings, place, deps } = this.context;
-    // The change depends on the round in progress, so a held job goes on first.
     this.driver.release();
     const { state } = this.driver;
     this.#requireRunning();
@@ -213,15 +214,16 @@ export class JobRun {
     });
   }
 
-  /** Carries out an operator's command. @throws SwarmError JOB_OVER, JOB_QUEUED */
+  /** Carries out an operator's command. A command ends the hold of the job. @throws SwarmError JOB_OVER, JOB_QUEUED */
   operate(order: OperatorOrder): void {
     const { phase } = this.driver.state;
     const event: MachineEvent = order.type === 'pause' ? { ...order, cause: 'operator' } : order;
     if (event.type !== 'stop' || isOver(this.driver.state)) this.#requireRunning();
-    if (phase === 'queued' && event.type !== 'stop') {
-      if (event.type !== 'resume') {
-        throw coordinatorError('JOB_QUEUED', `job ${this.context.stored.name} is queued and has not begun`);
-      }
+    if (phase === 'queued' && event.type !== 'stop' && event.type !== 'resume') {
+      throw coordinatorError('JOB_QUEUED', `job ${this.context.stored.name} is queued and has not begun`);
+    }
+    this.driver.release();
+    if (phase === 'queued' && event.type === 'resume') {
       this.unqueue('operator');
       return;
     }

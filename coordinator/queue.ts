@@ -11,7 +11,7 @@ export function byPriority(runs: readonly JobRun[]): JobRun[] {
 export function openQueued(runs: readonly JobRun[]): void {
   for (const run of byPriority(runs)) {
     const other = awaitedBy(run, runs);
-    if (other !== null && isOver(other.driver.state)) run.unqueue('ended');
+    if (other !== null && isOver(other.driver.state) && !run.driver.isHeld) run.unqueue('ended');
   }
 }
 

@@ -159,8 +159,9 @@ export class Sweeps {
 
   #stopJob(sweep: string, job: string): void {
     const run = this.#run(job);
-    const { state } = run.driver;
-    if (isOver(state) || isEnding(state)) return;
+    const { state, isHeld } = run.driver;
+    // A held job is stopped after its next checkpoint.
+    if (isOver(state) || isEnding(state) || isHeld) return;
     run.operate({ type: 'stop', reason: `other jobs of the sweep ${sweep} have lower losses` });
   }
 

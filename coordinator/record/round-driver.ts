@@ -3,7 +3,6 @@ import { verifyMessage } from '../../protocol/signing.ts';
 import type { BlobScope } from '../../storage/blob-collector.ts';
 import { Auditor } from '../audits/auditor.ts';
 import type { RunContext } from '../context.ts';
-import { coordinatorError } from '../errors.ts';
 import type { FailpointName } from '../failpoints.ts';
 import { type MergeCandidate, type RollBack, RoundMerge } from '../merge/merge-round.ts';
 import type { Scorers } from '../merge/scorers.ts';
@@ -14,7 +13,6 @@ import type { JobState, MachineEvent } from '../round/state.ts';
 import type { UpdateKey } from '../store/update-key.ts';
 import type { Ledger } from '../trust/ledger.ts';
 import { writeCheckpoint, writeRollBack } from './commit.ts';
-import { duringHold } from './hold.ts';
 import { Outbox } from './outbox.ts';
 import type { Receipts } from './receipts.ts';
 import { restoreState } from './restore.ts';
@@ -35,8 +33,6 @@ export class RoundDriver {
   #candidate: MergeCandidate | RollBack | null = null;
   #cancelTick: () => void = () => {};
   #tickAt: number | null = null;
-  /** What a held job does after `release`, in this order; null if the job is not held. */
-  #postponed: (() => void)[] | null = null;
   /** Settles when the merge or commit in progress has ended. */
   #background: Promise<void> = Promise.resolve();
 
@@ -82,30 +78,30 @@ export class RoundDriver {
     return this.#tickAt === null ? 0 : Math.max(0, this.#context.deps.clock.monotonic() - this.#tickAt);
   }
 
+  /** Makes the job neither merge nor sign a new head until `release` is called. */
+  hold(): void {
+    this.#state = { ...this.#state, isHeld: true };
+  }
+
   /**
-   * Publishes the newest head, and continues a merge or an audit that the last stop of the coordinator interrupted.
-   * @param options.held whether the job neither merges nor signs a new head until `release` is called
+   * Publishes the newest head, and continues an audit that the last stop of the coordinator interrupted. Unless the job is
+   * held, also continues an interrupted merge.
    */
-  start({ held }: { held: boolean }): void {
-    this.#postponed = held ? [] : null;
+  start(): void {
     this.#record.heads.publish();
-    if (this.#state.phase === 'validating') this.#startMerge(this.#state.round);
+    if (this.#state.phase === 'validating' && !this.isHeld) this.#startMerge(this.#state.round);
     this.#auditor.follow(this.#state.phase);
     this.#scheduleTick();
   }
 
   /** Whether the job neither merges nor signs a new head, because its nodes may have a later head. */
   get isHeld(): boolean {
-    return this.#postponed !== null;
+    return this.#state.isHeld && !isOver(this.#state);
   }
 
-  /** Ends the hold, and carries out what it has postponed. */
+  /** Ends the hold. Does nothing if the job is not held. */
   release(): void {
-    const postponed = this.#postponed;
-    if (postponed === null || this.#context.signal.aborted) return;
-    this.#postponed = null;
-    for (const act of postponed) act();
-    this.#scheduleTick();
+    if (this.isHeld && !this.#context.signal.aborted) this.dispatch({ type: 'released' });
   }
 
   /** Cancels the next tick. Resolves when the current merge or commit has ended, and the audit has stopped. */
@@ -135,15 +131,6 @@ export class RoundDriver {
     // Rounds are timed by the monotonic clock, because it cannot be set. Records and messages have calendar time.
     const present = this.#ledger.standings.applyTo(this.#state.present);
     const { state, effects } = reduce({ ...this.#state, present }, event, deps.clock.monotonic());
-    const held = this.#postponed === null ? 'apply' : duringHold(event, effects);
-    if (held === 'postpone') this.#postponed!.push(() => this.dispatch(event, write, failpoint));
-    if (held === 'refuse')
-      throw coordinatorError('BUSY', 'the coordinator has just started, and waits for its nodes');
-    if (held === 'release') {
-      this.release();
-      this.dispatch(event, write, failpoint);
-    }
-    if (held !== 'apply') return;
     const outbox = this.#outbox();
     this.#commit(() => {
       write?.(outbox);
@@ -203,18 +190,13 @@ export class RoundDriver {
   #scheduleTick(): void {
     this.#cancelTick();
     const { clock } = this.#context.deps;
-    const isStill = this.#context.signal.aborted || this.isHeld;
-    const at = isStill ? null : dueAt(this.#state, clock.monotonic());
+    const at = this.#context.signal.aborted ? null : dueAt(this.#state, clock.monotonic());
     this.#tickAt = at;
     const tick = (): void => this.dispatch({ type: 'tick' });
     this.#cancelTick = at === null ? () => {} : clock.after(Math.max(0, at - clock.monotonic()), tick);
   }
 
   #startMerge(round: number): void {
-    if (this.#postponed !== null) {
-      this.#postponed.push(() => this.#startMerge(round));
-      return;
-    }
     this.#inBackground(async () => {
       const result = isRollingBack(this.#state)
         ? this.#requestedRollBack(round, this.#state.rollBackTo!)

@@ -76,12 +76,14 @@ export class DiskGuard {
 
   /** Reads the free space of the disk, and pauses or continues jobs accordingly. */
   async look(): Promise<void> {
-    const { jobs, freeBytes = freeBytesOf, log } = this.#deps;
+    const { freeBytes = freeBytesOf, log } = this.#deps;
     const free = await freeBytes(this.#home);
+    // A held job is paused or continued after its hold.
+    const jobs = this.#deps.jobs().filter(({ driver }) => !driver.isHeld);
     if (free < PAUSE_BELOW_BYTES) {
       if (free < TRANSACTION_BYTES) this.#freeReserve();
       const reason = `the disk of the coordinator is full: ${formatBytes(free)} are free, and the jobs continue by themselves when ${formatBytes(RESUME_FROM_BYTES)} are free`;
-      for (const run of jobs()) {
+      for (const run of jobs) {
         const { phase, ending } = run.driver.state;
         if (isOver(run.driver.state) || phase === 'paused' || phase === 'queued' || ending !== null) continue;
         log.error({ job: run.context.manifest.name, free }, 'disk-full');
@@ -91,7 +93,7 @@ export class DiskGuard {
     }
     if (free < RESUME_FROM_BYTES) return;
     await this.#keepReserve();
-    for (const run of jobs()) {
+    for (const run of jobs) {
       if (run.driver.state.pauseCause !== 'disk-full') continue;
       log.info({ job: run.context.manifest.name, free }, 'disk-has-space');
       run.operate({ type: 'resume' });

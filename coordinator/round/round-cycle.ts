@@ -22,7 +22,7 @@ export function stay(state: JobState): Transition {
 export function gather(state: JobState, now: number): Transition {
   if (!enoughPresent(state)) return stay({ ...state, gathering: null });
   const gathering = state.gathering ?? gatherFrom(null, now);
-  return now >= gathering.until ? open(state, now) : stay({ ...state, gathering });
+  return now >= gathering.until && !state.isHeld ? open(state, now) : stay({ ...state, gathering });
 }
 
 export function gatherFrom(

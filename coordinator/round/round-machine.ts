@@ -15,8 +15,21 @@ export const MERGE_ATTEMPTS = 3;
 /** Delay before the second attempt to merge or commit. The delay doubles with each further attempt. */
 export const RETRY_MS = 2_000;
 
+/** Events that change the state of a held job. All other events are ignored during the hold. */
+const DURING_HOLD: readonly MachineEvent['type'][] = [
+  'peer-ready',
+  'peer-gone',
+  'peers-removed',
+  'judged',
+  'gave-up',
+  'update',
+  'excluded',
+  'released',
+];
+
 /** Returns the time at which the next `tick` is due; null if only other events can change the state. */
 export function dueAt(state: JobState, now: number): number | null {
+  if (state.isHeld) return null;
   if (state.phase === 'waiting') return state.gathering?.until ?? null;
   if (state.phase === 'validating' || state.phase === 'committing') return state.retryAt;
   if (!isOpen(state)) return null;
@@ -29,7 +42,7 @@ export function dueAt(state: JobState, now: number): number | null {
  * @param now milliseconds on the monotonic clock
  */
 export function reduce(state: JobState, event: MachineEvent, now: number): Transition {
-  if (isOver(state)) return stay(state);
+  if (isOver(state) || (state.isHeld && !DURING_HOLD.includes(event.type))) return stay(state);
   switch (event.type) {
     case 'peer-ready': {
       const { peer, speed, shares, standing } = event;
@@ -96,6 +109,8 @@ export function reduce(state: JobState, event: MachineEvent, now: number): Trans
       return changeSettings(state, event.settings, now);
     case 'roll-back':
       return rollBack(state, event.to, now);
+    case 'released':
+      return release(state, now);
     case 'tick':
       if (state.retryAt !== null && now >= state.retryAt) {
         const again: JobState = { ...state, phase: 'validating', retryAt: null };
@@ -108,7 +123,7 @@ export function reduce(state: JobState, event: MachineEvent, now: number): Trans
 /** Opens a round when nodes have gathered, and closes one when `judgeRound` decides so. */
 function advance(state: JobState, now: number): Transition {
   if (state.phase === 'waiting') return gather(state, now);
-  if (!isOpen(state)) return stay(state);
+  if (!isOpen(state) || state.isHeld) return stay(state);
   const round = state.current!;
   const judged = judgeRound(round, state, state.settings, now);
   if (judged.verdict === 'close') return close(state, judged.cause);
@@ -116,6 +131,14 @@ function advance(state: JobState, now: number): Transition {
     return discard({ ...state, shortRounds: state.shortRounds + 1 }, judged.reason, false, now);
   }
   return stay({ ...state, current: { ...round, abandonedAt: judged.abandonedAt } });
+}
+
+/** Ends the hold of a job. A closed round is merged now, and an open round closes now if the rules allow it. */
+function release(state: JobState, now: number): Transition {
+  if (!state.isHeld) return stay(state);
+  const free: JobState = { ...state, isHeld: false };
+  if (free.phase !== 'validating') return advance(free, now);
+  return { state: free, effects: [{ type: 'merge', round: free.round }] };
 }
 
 function attemptFailed(

@@ -68,6 +68,11 @@ export interface JobState {
    * checkpoint in a round without nodes, as soon as no other round is being merged or committed.
    */
   readonly rollBackTo: number | null;
+  /**
+   * Whether the job waits for its nodes, because the coordinator has restarted (see `StartHolds`). The job then records
+   * what peers do, but opens, closes and merges no round.
+   */
+  readonly isHeld: boolean;
   readonly reason: string;
 }
 
@@ -120,6 +125,8 @@ export type MachineEvent =
   /** The operator restores the checkpoint of round `to`. An open round becomes a null round. */
   | { type: 'roll-back'; to: number }
   | { type: 'stop'; reason: string }
+  /** The hold of the job has ended. */
+  | { type: 'released' }
   | { type: 'tick' };
 
 export type CloseCause = 'complete' | 'quorum' | 'deadline' | 'operator';
@@ -159,6 +166,7 @@ export function initialState(settings: MachineSettings): JobState {
     ending: null,
     pauseCause: null,
     rollBackTo: null,
+    isHeld: false,
     reason: '',
   };
 }

@@ -39,15 +39,42 @@ async function swarm(seed: number, { rounds = ROUNDS, minPeers = 2 } = {}) {
   const reach = async (round: number): Promise<void> => {
     expect(await clock.run(() => newest() >= round, DEADLINE_MS), `round ${round}`).toBe(true);
   };
+  const inPhase = async (phase: string): Promise<void> => {
+    expect(await clock.run(() => coordinator.phase === phase, DEADLINE_MS), phase).toBe(true);
+  };
+  const pass = async (ms: number): Promise<void> => void (await clock.run(() => false, ms));
   const events = () => coordinator.store.events.after(job, 0, 10_000);
+  /**
+   * Backs the coordinator up, lets the swarm run on, kills the coordinator, and restores the backup. The caller starts the
+   * coordinator.
+   * @param runOn work until the kill, or the round whose checkpoint the nodes fetch before the kill
+   * @returns the round of the newest checkpoint at the kill
+   */
+  const restoreBackup = async (runOn: number | (() => Promise<unknown>)): Promise<number> => {
+    const restore = coordinator.backUp();
+    if (typeof runOn === 'function') await runOn();
+    else {
+      await reach(runOn);
+      await pass(1_000);
+    }
+    coordinator.crash();
+    const lost = newest();
+    restore();
+    return lost;
+  };
+  const catchUp = async (): Promise<void> => {
+    const isBack = () => events().some(({ type }) => type === 'caught-up');
+    expect(await clock.run(isBack, 60_000), 'it catches up within a minute').toBe(true);
+  };
   const end = async (): Promise<void> => {
     const isOver = () => coordinator.finished && nodes.every((node) => !node.alive || node.done);
     const ended = await clock.run(isOver, DEADLINE_MS);
     const views = nodes.map(({ swarmNode }) => swarmNode.view().state.reason);
     expect(ended, `the job ends (${coordinator.phase}; ${views.join('; ')})`).toBe(true);
-    await clock.run(() => false, 2_000);
+    await pass(2_000);
   };
-  return { clock, network, random, coordinator, nodes, job, newest, reach, events, end };
+  const steps = { reach, inPhase, pass, restoreBackup, catchUp, end };
+  return { clock, network, random, coordinator, nodes, job, newest, events, ...steps };
 }
 
 type Swarm = Awaited<ReturnType<typeof swarm>>;
@@ -73,17 +100,14 @@ function checkHistory({ coordinator, nodes, job }: Swarm): void {
 
 test('a coordinator that is restored from an old backup goes on where its nodes are', async () => {
   const all = await swarm(1);
-  const { coordinator, nodes, clock, job, newest, reach, events, end } = all;
+  const { coordinator, nodes, clock, job, newest, reach, pass, restoreBackup, events, end } = all;
   await reach(2);
-  const restore = coordinator.backUp();
-  await reach(3);
-  coordinator.change({ learningRate: 1e-4, count: ROUNDS + 1 });
-  await reach(5);
-  // Nodes receive the newest head, and fetch its checkpoint.
-  await clock.run(() => false, 1_000);
-  coordinator.crash();
-  const lost = newest();
-  restore();
+  const lost = await restoreBackup(async () => {
+    await reach(3);
+    coordinator.change({ learningRate: 1e-4, count: ROUNDS + 1 });
+    await reach(5);
+    await pass(1_000);
+  });
   expect(newest()).toBe(2);
   coordinator.start();
   const restoredAt = clock.now();
@@ -118,14 +142,12 @@ test.each([1, 2, 3])(
   'nodes report a later head to a coordinator that is slow to start (seed %i)',
   async (seed) => {
     const all = await swarm(seed);
-    const { coordinator, clock, newest, reach, events, end } = all;
+    const { coordinator, clock, reach, pass, restoreBackup, events, end } = all;
     await reach(2);
-    const restore = coordinator.backUp();
-    await reach(3);
-    await clock.run(() => false, 1_500);
-    coordinator.crash();
-    const lost = newest();
-    restore();
+    const lost = await restoreBackup(async () => {
+      await reach(3);
+      await pass(1_500);
+    });
     // The nodes connect while the coordinator does not answer requests yet, so their first request to join fails.
     coordinator.start({ answersAfterMs: 3_000 });
     const restoredAt = clock.now();
@@ -141,15 +163,10 @@ test.each([1, 2, 3, 4])(
   'a backup of one round ago, made while a round was merged, starts no second history (seed %i)',
   async (seed) => {
     const all = await swarm(seed);
-    const { coordinator, clock, newest, reach, events, end } = all;
+    const { coordinator, reach, inPhase, restoreBackup, events, end } = all;
     await reach(2);
-    expect(await clock.run(() => coordinator.phase === 'validating', DEADLINE_MS)).toBe(true);
-    const restore = coordinator.backUp();
-    await reach(3);
-    await clock.run(() => false, 1_000);
-    coordinator.crash();
-    const lost = newest();
-    restore();
+    await inPhase('validating');
+    const lost = await restoreBackup(3);
     coordinator.start();
     await end();
     expect(events().find(({ type }) => type === 'caught-up')).toMatchObject({
@@ -161,17 +178,58 @@ test.each([1, 2, 3, 4])(
   },
 );
 
+test.each(['before the restart', 'after the restart'])(
+  'a restored coordinator signs no head when it removes a banned node (ban %s)',
+  async (when) => {
+    const { coordinator, nodes, clock, job, reach, pass, restoreBackup, catchUp, events } = await swarm(6, {
+      minPeers: 3,
+    });
+    const { peer } = nodes[2]!;
+    await reach(2);
+    // Round 3 waits only for the slowest node. Without this node, the round has too few updates.
+    const { updates } = coordinator.store;
+    const arrived = await clock.run(() => updates.ofRounds(job, 3, 3).length === 2, DEADLINE_MS);
+    expect(arrived, 'two updates of round 3').toBe(true);
+    const lost = await restoreBackup(3);
+    const sequence = () => verifyMessage('head', coordinator.store.jobs.head(job)!).message.sequence;
+    const before = sequence();
+    if (when === 'before the restart') {
+      // The coordinator was killed after it had recorded the ban, and before it removed the node.
+      const ban = {
+        peer,
+        person: peer,
+        job: null,
+        cause: 'operator',
+        reason: 'a test',
+        until: null,
+      } as const;
+      coordinator.store.bans.insert({ ...ban, at: clock.now() });
+    }
+    coordinator.start();
+    if (when === 'after the restart') coordinator.ban(peer);
+    expect(coordinator.store.peers.all(job).map((member) => member.peer)).not.toContain(peer);
+    await pass(1_500);
+    expect(sequence()).toBe(before);
+    await catchUp();
+    expect(events().find(({ type }) => type === 'caught-up')).toMatchObject({
+      before: 2,
+      round: lost,
+      term: 2,
+    });
+  },
+);
+
 test('a coordinator that starts again goes on soon after its nodes have connected, and later if none is left', async () => {
   const all = await swarm(5, { rounds: 60 });
-  const { coordinator, nodes, clock, newest, reach } = all;
+  const { coordinator, nodes, clock, newest, reach, inPhase, pass } = all;
   await reach(2);
   coordinator.crash();
-  await clock.run(() => false, 1_000);
+  await pass(1_000);
   coordinator.start();
   const before = newest();
   expect(await clock.run(() => newest() > before, 15_000), 'a checkpoint within 15 s').toBe(true);
   // The nodes leave while the coordinator merges a round.
-  expect(await clock.run(() => coordinator.phase === 'validating', DEADLINE_MS)).toBe(true);
+  await inPhase('validating');
   const last = newest();
   coordinator.crash();
   for (const node of nodes) node.crash();
@@ -184,25 +242,23 @@ test.each([
   { when: 'while the job runs', rounds: 60 },
   { when: 'when the job is over', rounds: ROUNDS },
 ])('a person who was banned after the backup stays out ($when)', async ({ rounds }) => {
-  const { coordinator, nodes, clock, job, reach, events } = await swarm(7, { rounds });
+  const { coordinator, nodes, clock, job, reach, pass, restoreBackup, catchUp } = await swarm(7, { rounds });
   await reach(2);
-  const restore = coordinator.backUp();
   const keyBefore = coordinator.store.keys.find(job)!;
   const banned = nodes[2]!;
-  coordinator.ban(banned.peer);
-  // The nodes get the new key, and with it the record of the ban.
-  await clock.run(() => false, 20_000);
-  expect(coordinator.finished).toBe(rounds === ROUNDS);
-  coordinator.crash();
-  restore();
+  await restoreBackup(async () => {
+    coordinator.ban(banned.peer);
+    // The nodes get the new key, and with it the record of the ban.
+    await pass(20_000);
+    expect(coordinator.finished).toBe(rounds === ROUNDS);
+  });
   expect(coordinator.store.bans.inForce(clock.now(), 10)).toEqual([]);
   coordinator.start();
-  const isBack = await clock.run(() => events().some(({ type }) => type === 'caught-up'), 60_000);
-  expect(isBack).toBe(true);
+  await catchUp();
   expect(coordinator.store.bans.inForce(clock.now(), 10)).toMatchObject([
     { peer: banned.peer, job: null, cause: 'operator', reason: 'a test' },
   ]);
-  await clock.run(() => false, 2_000);
+  await pass(2_000);
   expect(coordinator.store.peers.all(job).map(({ peer }) => peer)).not.toContain(banned.peer);
   // The banned person knows the key of the backup, and must not be able to read later heads with it.
   const key = coordinator.store.keys.find(job)!;
@@ -216,24 +272,23 @@ test.each([
 ])(
   'a banned person who answers first is removed when an honest node comes ($when)',
   async ({ removalsAfter }) => {
-    const { coordinator, nodes, clock, job, reach, events } = await swarm(7, { rounds: 200, minPeers: 1 });
-    await reach(2);
-    const restore = coordinator.backUp();
-    await reach(4);
-    await clock.run(() => false, 500);
+    const all = await swarm(7, { rounds: 200, minPeers: 1 });
+    const { coordinator, nodes, clock, job, reach, pass, restoreBackup, catchUp, events } = all;
     const banned = nodes[2]!;
     const honest = nodes.slice(0, 2);
-    // The node of the banned person never gets the record of the ban.
-    banned.crash();
-    coordinator.ban(banned.peer);
-    await clock.run(() => false, 20_000);
-    coordinator.crash();
+    await reach(2);
+    await restoreBackup(async () => {
+      await reach(4);
+      await pass(500);
+      // The node of the banned person never gets the record of the ban.
+      banned.crash();
+      coordinator.ban(banned.peer);
+      await pass(20_000);
+    });
     for (const node of honest) node.crash();
-    restore();
     coordinator.start();
     banned.start();
-    const isBack = await clock.run(() => events().some(({ type }) => type === 'caught-up'), 60_000);
-    expect(isBack).toBe(true);
+    await catchUp();
     const bans = () => coordinator.store.bans.inForce(clock.now(), 10);
     const members = () => coordinator.store.peers.all(job).map(({ peer }) => peer);
     expect(bans()).toEqual([]);
@@ -246,7 +301,7 @@ test.each([
     expect(isOut, 'the banned person is removed').toBe(true);
     expect(bans().filter(({ peer }) => peer === banned.peer)).toMatchObject([{ cause: 'operator' }]);
     expect(coordinator.store.keys.find(job)!.id).toBeGreaterThan(keyBefore.id);
-    await clock.run(() => false, 20_000);
+    await pass(20_000);
     const { id } = coordinator.store.keys.find(job)!;
     for (const node of honest) expect(node.store.kept.newestRemovals(job)).toBe(id - 1);
     // Both nodes return the record, and the second one adds nothing.
@@ -257,16 +312,12 @@ test.each([
 
 test('nodes that are started again give the later head too', async () => {
   const all = await swarm(2);
-  const { coordinator, nodes, clock, reach, events, end } = all;
+  const { coordinator, nodes, reach, pass, restoreBackup, events, end } = all;
   await reach(1);
-  const restore = coordinator.backUp();
-  await reach(4);
-  await clock.run(() => false, 1_000);
-  coordinator.crash();
+  await restoreBackup(4);
   for (const node of nodes) node.crash();
-  restore();
   coordinator.start();
-  await clock.run(() => false, 3_000);
+  await pass(3_000);
   for (const node of nodes) node.start();
   await end();
   expect(events().filter(({ type }) => type === 'caught-up')).toHaveLength(1);
@@ -275,14 +326,10 @@ test('nodes that are started again give the later head too', async () => {
 
 test('a coordinator that has worked with other nodes in the meantime drops this work', async () => {
   const all = await swarm(3);
-  const { coordinator, nodes, clock, reach, events, end } = all;
+  const { coordinator, nodes, reach, pass, restoreBackup, events, end } = all;
   await reach(1);
-  const restore = coordinator.backUp();
-  await reach(7);
-  await clock.run(() => false, 1_000);
-  coordinator.crash();
+  await restoreBackup(7);
   nodes[0]!.crash();
-  restore();
   // The other nodes have lost what they knew.
   for (const node of nodes.slice(1)) {
     node.crash();
@@ -290,7 +337,7 @@ test('a coordinator that has worked with other nodes in the meantime drops this 
     node.start();
   }
   coordinator.start();
-  await clock.run(() => false, 4_000);
+  await pass(4_000);
   nodes[0]!.start();
   await end();
   expect(events().filter(({ type }) => type === 'caught-up')).toHaveLength(1);
@@ -299,14 +346,9 @@ test('a coordinator that has worked with other nodes in the meantime drops this 
 
 test('a stranger who claims later heads and gives no answer does not stop the restored coordinator', async () => {
   const all = await swarm(4, { rounds: 24 });
-  const { coordinator, clock, network, random, job, newest, reach, events, end } = all;
+  const { coordinator, clock, network, random, job, newest, reach, pass, restoreBackup, events, end } = all;
   await reach(2);
-  const restore = coordinator.backUp();
-  await reach(5);
-  await clock.run(() => false, 1_000);
-  coordinator.crash();
-  const lost = newest();
-  restore();
+  const lost = await restoreBackup(5);
   coordinator.start();
   const isAlive = () => true;
   const blobs = new MemoryBlobs({ disk: new MemoryDisk(), clock, random, isAlive });
@@ -327,7 +369,7 @@ test('a stranger who claims later heads and gives no answer does not stop the re
   keepClaiming();
   const isBack = await clock.run(() => newest() >= lost, 60_000);
   expect(isBack, 'it catches up within a minute').toBe(true);
-  await clock.run(() => false, 60_000);
+  await pass(60_000);
   expect(claims).toBeGreaterThan(20);
   expect(events().filter(({ type }) => type === 'caught-up')).toHaveLength(1);
   await end();

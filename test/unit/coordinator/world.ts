@@ -35,6 +35,8 @@ export interface WorldOptions extends ToyJobOptions {
   train?: (adapter: readonly Float32Array[], rows: readonly Row[], steps: number) => readonly Float32Array[];
   /** @default true */
   audits?: boolean;
+  /** Whether a restarted coordinator holds its job until nodes have connected. @default false */
+  awaitsNodes?: boolean;
   /** Gradient of the loss over rows at an adapter. @default zeros, which say nothing about an update */
   gradient?: (adapter: readonly Float32Array[], rows: readonly Row[]) => Float32Array[];
   /** Losses of an adapter on rows. @default the same for all adapters */
@@ -124,8 +126,8 @@ export class World {
           return tables && typeof value === 'object' && value !== null ? guarded(value, false) : value;
         },
       });
-    const { retention, audits = true } = this.#options;
-    const options = { ...(retention && { retention }), audits, awaitsNodes: false };
+    const { retention, audits = true, awaitsNodes = false } = this.#options;
+    const options = { ...(retention && { retention }), audits, awaitsNodes };
     const host = this.network.host({ signer: COORDINATOR, blobs, isAlive });
     const fetch = host.fetchBlob.bind(host);
     host.fetchBlob = async (...what) => {

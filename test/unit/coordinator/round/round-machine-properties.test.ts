@@ -13,6 +13,7 @@ type Step =
   | { type: 'event'; event: MachineEvent; afterMs: number }
   | { type: 'deliver'; peer: string; late: number; afterMs: number }
   | { type: 'result'; good: boolean; broken: boolean; afterMs: number }
+  | { type: 'restart'; afterMs: number }
   | { type: 'time'; afterMs: number };
 
 const peer = fc.constantFrom(...PEERS);
@@ -52,6 +53,7 @@ const event: fc.Arbitrary<MachineEvent> = fc.oneof(
   { weight: 1, arbitrary: fc.record({ type: fc.constant('pause' as const), reason, cause }) },
   { weight: 1, arbitrary: fc.constant({ type: 'resume' as const }) },
   { weight: 1, arbitrary: fc.constant({ type: 'roll-back' as const, to: 0 }) },
+  { weight: 1, arbitrary: fc.constant({ type: 'released' as const }) },
 );
 const step: fc.Arbitrary<Step> = fc.oneof(
   { weight: 4, arbitrary: fc.record({ type: fc.constant('event' as const), event, afterMs }) },
@@ -74,6 +76,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
     }),
   },
   { weight: 3, arbitrary: fc.record({ type: fc.constant('time' as const), afterMs }) },
+  { weight: 1, arbitrary: fc.record({ type: fc.constant('restart' as const), afterMs }) },
 );
 
 /** A machine, its running merge or commit, and the outcome of each round. */
@@ -95,6 +98,16 @@ class World {
         this.feed({ type: 'update', peer: step.peer, round, ms: 1_000 * (1 + step.late), speed: 50 });
     }
     if (step.type === 'result') this.result(step.good, step.broken);
+    if (step.type === 'restart') this.restart();
+  }
+
+  /** Kills the coordinator and starts it again with a hold. A merge or commit that was running is lost. */
+  restart(): void {
+    const { state } = this.machine;
+    if (isOver(state)) return;
+    const phase = state.phase === 'committing' ? 'validating' : state.phase;
+    this.machine.state = { ...state, phase, retryAt: null, gathering: null, isHeld: true };
+    this.running = null;
   }
 
   /** Advances the time and feeds every tick when it is due. */
@@ -122,6 +135,10 @@ class World {
   feed(event: MachineEvent): void {
     const before = this.machine.state;
     this.machine.feed(event);
+    if (before.isHeld && event.type !== 'released') {
+      expect(this.machine.effects, 'a held job signs no head and merges nothing').toEqual([]);
+      expect(this.machine.state.isHeld).toBe(true);
+    }
     for (const effect of this.machine.effects) this.#perform(effect);
     const { state } = this.machine;
     expect(state.round, 'rounds never go back').toBeGreaterThanOrEqual(before.round);
@@ -129,7 +146,8 @@ class World {
     const paused = state.phase === 'paused' && before.phase !== 'paused';
     if (paused) expect(state.pauseCause, 'cause of the pause').toBe(causeOf(event, before));
     const isPausedAgain = before.pauseCause !== null && event.type === 'pause';
-    const isReplaced = isPausedAgain && (before.pauseCause === 'disk-full' || event.cause === 'operator');
+    const isReplaced =
+      isPausedAgain && !before.isHeld && (before.pauseCause === 'disk-full' || event.cause === 'operator');
     if (isReplaced) expect(state).toMatchObject({ pauseCause: event.cause, current: before.current });
     expect(state.pauseCause !== null, 'only a pause has a cause').toBe(state.phase === 'paused');
     expect(needsOperator(state)).toBe(state.pauseCause === 'problem');
@@ -181,7 +199,8 @@ class World {
     const assignable = Object.values(state.present).filter(isAssignable);
     const waitsForPeers = state.phase === 'waiting' && assignable.length < state.settings.minPeers;
     const resting = state.phase === 'paused' || isOver(state);
-    const moves = dueAt(state, now) !== null || this.running !== null || waitsForPeers || resting;
+    const moves =
+      dueAt(state, now) !== null || this.running !== null || waitsForPeers || resting || state.isHeld;
     expect(moves, `stuck in ${state.phase}`).toBe(true);
   }
 }
@@ -210,6 +229,7 @@ test('the job finishes once nodes deliver and merges pass, whatever happened bef
       const world = new World();
       for (const one of steps) world.apply(one);
       const { machine } = world;
+      world.feed({ type: 'released' });
       for (const name of PEERS) world.feed({ type: 'peer-ready', peer: name, ...NEW_PEER, speed: 100 });
       for (let i = 0; i < 200 && !isOver(machine.state); i++) {
         if (machine.state.phase === 'paused') world.feed({ type: 'resume' });

@@ -377,6 +377,44 @@ describe('validating and committing', () => {
   });
 });
 
+describe('a hold', () => {
+  const held = ({ state, now }: Machine): Machine => {
+    const machine = new Machine({}, { ...state, isHeld: true });
+    machine.now = now;
+    return machine;
+  };
+
+  test('keeps a round open that everyone has delivered for, and its end closes the round', () => {
+    const machine = held(Machine.training()).update('a').update('b').update('c').tick(120_000);
+    expect(machine.state.phase).toBe('collecting');
+    expect(machine.feed({ type: 'released' }).types).toEqual(['close', 'merge']);
+  });
+
+  test('postpones the merge of a closed round', () => {
+    const machine = held(Machine.validating()).tick(120_000);
+    expect(machine.feed({ type: 'released' }).types).toEqual(['merge']);
+    expect(machine.feed({ type: 'released' }).types).toEqual([]);
+  });
+
+  test('postpones the null round that a removal causes', () => {
+    const machine = held(Machine.training(['a', 'b'])).update('a');
+    machine.feed({ type: 'peers-removed', peers: ['b'] });
+    expect(machine.state).toMatchObject({ phase: 'collecting', current: { excluded: ['b'] } });
+    expect(machine.feed({ type: 'released' }).types).toEqual(['discard', 'announce']);
+  });
+
+  test('opens no round when enough nodes are present', () => {
+    const machine = held(new Machine()).join('a', 'b').tick(60_000);
+    expect(machine.state.phase).toBe('waiting');
+    expect(machine.feed({ type: 'released' }).types).toEqual(['open']);
+  });
+
+  test('ignores a pause', () => {
+    const machine = held(Machine.training()).feed({ type: 'pause', reason: '', cause: 'disk-full' });
+    expect(machine.state.phase).toBe('training');
+  });
+});
+
 describe('operator', () => {
   test('waiting to paused and back', () => {
     const machine = new Machine().join('a').feed({ type: 'pause', reason: 'lunch', cause: 'operator' });

@@ -1,0 +1,66 @@
+import { expect, test } from 'vitest';
+import {
+  DiskGuard,
+  PAUSE_BELOW_BYTES,
+  RESUME_FROM_BYTES,
+} from '../../../../coordinator/recovery/disk-guard.ts';
+import { silentLogger } from '../../../../monitor/log.ts';
+import { temporaryFolder } from '../../../utils/folder.ts';
+import { training } from '../scripted-peer.ts';
+import { World } from '../world.ts';
+
+/** A coordinator that was killed in round 1, and holds its job after the restart. */
+async function held() {
+  const world = new World({ rounds: { minPeers: 1 }, awaitsNodes: true });
+  const { peers } = await training(world, 1);
+  expect(() => world.kill()).toThrow();
+  await world.start();
+  expect(world.run.driver.isHeld).toBe(true);
+  return { world, peer: peers[0]! };
+}
+
+test('a hold ends soon after enough members have connected', async () => {
+  const { world, peer } = await held();
+  await peer.join();
+  expect(world.run.driver.isHeld).toBe(true);
+  await world.pass(2_500);
+  expect(world.run.driver.isHeld).toBe(false);
+});
+
+test('an order of the operator ends a hold, unless the order is refused', async () => {
+  const { world } = await held();
+  expect(() => world.run.rollBack(5)).toThrow();
+  expect(world.run.driver.isHeld).toBe(true);
+  world.run.operate({ type: 'pause', reason: 'lunch' });
+  expect(world.run.driver.isHeld).toBe(false);
+  expect(world.run.driver.state).toMatchObject({ phase: 'paused', reason: 'lunch' });
+});
+
+test('a ban removes a member at once, and does not end the hold', async () => {
+  const { world, peer } = await held();
+  const { sequence } = world.run.record.heads.newest.head;
+  world.coordinator.ban(peer.id, { job: null, reason: 'a test', until: null });
+  expect(world.run.members.has(peer.id)).toBe(false);
+  expect(world.run.driver.isHeld).toBe(true);
+  expect(world.run.record.heads.newest.head.sequence).toBe(sequence);
+});
+
+test('a job pauses because of a full disk only after its hold', async () => {
+  const { world, peer } = await held();
+  const jobs = () => world.coordinator.jobs();
+  const disk = { free: PAUSE_BELOW_BYTES - 1 };
+  const deps = { jobs, clock: world.clock, log: silentLogger, freeBytes: async () => disk.free };
+  const guard = new DiskGuard({ home: await temporaryFolder() }, deps);
+  await guard.look();
+  expect(world.run.driver.state).toMatchObject({ phase: 'training', isHeld: true });
+  await peer.join();
+  await world.pass(2_500);
+  await guard.look();
+  expect(world.run.driver.state.pauseCause).toBe('disk-full');
+  disk.free = RESUME_FROM_BYTES;
+  // The job is paused when the coordinator starts again.
+  expect(() => world.kill()).toThrow();
+  await world.start();
+  await guard.look();
+  expect(world.run.driver.state).toMatchObject({ phase: 'paused', isHeld: true });
+});
