@@ -61,7 +61,8 @@ export class SharedTrainer {
     this.#process = null;
     this.#current = null;
     // A process that failed to start needs no stop.
-    await process?.then((started) => started.stop()).catch(() => {});
+    const started = await process?.catch(() => null);
+    await started?.stop();
   }
 
   async #readyFor({ job, manifest }: ValidationJob, load: Workload): Promise<TrainerProcess> {
