@@ -141,35 +141,38 @@ export class JobRun {
 
   /**
    * Changes settings of the job. New settings apply from the next round that opens. A new priority and a new
-   * `tasksEvery` apply at once. The change ends the hold of the job.
+   * `tasksEvery` apply at once. If another setting changes, the hold of the job ends.
    * @param change settings with new values
    * @throws SwarmError JOB_OVER, SETTING_INVALID
    */
   change({ priority, tasksEvery, ...values }: JobChange, { reason }: { reason: string }): void {
     const { job, manifest, settings, place, deps } = this.context;
-    this.driver.release();
-    const { state } = this.driver;
     this.#requireRunning();
     const before = tasksEvery === undefined ? undefined : this.#requireTasks().every;
     const after = { ...settings.newest, ...values };
     const changes = changedValues(settings.newest, after);
-    const least = state.committed + 1;
+    const { committed } = this.driver.state;
+    const least = committed + 1;
     if (after.count !== settings.newest.count && after.count < least) {
       throw coordinatorError(
         'SETTING_INVALID',
-        `rounds.count is ${after.count}, but the job already has ${state.committed} checkpoints`,
+        `rounds.count is ${after.count}, but the job already has ${committed} checkpoints`,
         { key: 'rounds.count', least },
         { next: `use at least ${least}, or end the job with "lora-swarm job stop JOB"` },
       );
     }
-    const fromRound = state.current === null ? state.round : state.round + 1;
+    // The first round with the new settings depends on the round in progress, so a held job goes on first. A change that is
+    // refused above leaves the job held.
+    if (changes.length > 0) this.driver.release();
+    const { current, round } = this.driver.state;
+    const fromRound = current === null ? round : round + 1;
     const write = (outbox: Outbox): void => {
       if (changes.length > 0) {
         const { digest } = settings.record(after, { fromRound, reason, now: deps.clock.now() });
         outbox.event({ type: 'settings-changed', fromRound, digest, changes, reason });
       }
       if (priority !== undefined && priority !== place.priority) {
-        outbox.event({ type: 'priority-changed', before: place.priority, after: priority });
+        outbox.event({ type: 'priority-changed', before: place.priority, after: priority, reason });
         place.setPriority(priority);
       }
       if (tasksEvery !== undefined && before !== undefined && tasksEvery !== before) {

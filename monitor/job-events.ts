@@ -59,7 +59,8 @@ export type JobEventBody =
   /** A checkpoint continued the prompts of the job. The texts are not in the event, because they are large. */
   | { type: 'sampled'; round: number; seconds: number }
   | { type: 'samples-failed'; round: number; reason: string }
-  | { type: 'priority-changed'; before: number; after: number }
+  /** Version 0.1.0 recorded no `reason`. */
+  | { type: 'priority-changed'; before: number; after: number; reason?: string }
   | { type: 'peer-joined'; peer: string; name: string; engine: string }
   /** A node takes no work for now, for this reason. `reason` is null when the node takes work again. */
   | { type: 'peer-held'; peer: string; name: string; reason: HoldReason | null; detail: string }

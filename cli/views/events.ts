@@ -52,7 +52,7 @@ export class EventLines {
       case 'samples-failed':
         return `! round ${event.round}: the checkpoint was not sampled: ${safeText(event.reason)}`;
       case 'priority-changed':
-        return `priority ${event.before} → ${event.after}`;
+        return `priority ${event.before} → ${event.after}${detail(event.reason ?? '')}`;
       case 'peer-joined':
         return `+ ${nodeName(event)} joined${event.engine === '' ? '' : ` (${safeText(event.engine, { maxCharacters: 32 })})`}`;
       case 'peer-held':

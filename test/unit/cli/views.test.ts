@@ -420,9 +420,14 @@ describe("a job's events", () => {
       lines.line(event({ type: 'paused', reason: EVIL })),
       lines.line(event({ type: 'tasks-changed', key: 'tasks.every', before: 5, after: 2, reason: EVIL })),
       lines.line(event({ type: 'banned', peer: PEER, cause: 'operator', reason: EVIL, until: null })),
+      lines.line(event({ type: 'priority-changed', before: 0, after: 7, reason: EVIL })),
     ].filter((line) => line !== null);
-    expect(shown).toHaveLength(9);
+    expect(shown).toHaveLength(10);
     expect(shown[7]).toContain('tasks.every 5 → 2');
+    expect(lines.line(event({ type: 'priority-changed', before: 0, after: 7, reason: 'urgent' }))).toBe(
+      'priority 0 → 7: urgent',
+    );
+    expect(lines.line(event({ type: 'priority-changed', before: 0, after: 7 }))).toBe('priority 0 → 7');
     expectSafe(shown);
     const back = { type: 'rolled-back', round: 3, to: 1, heldOutLoss: 4.5, lossBefore: 4.6, reason: EVIL };
     expect(lines.line(event(back))).toMatch(/\b3\b.*\b1\b.*4\.5000.*4\.6000/);

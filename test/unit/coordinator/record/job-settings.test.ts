@@ -71,7 +71,7 @@ describe('a change of settings', () => {
     expect(world.run.context.place.priority).toBe(7);
     expect(world.store.jobs.settings(world.toy.job)).toEqual([]);
     const events = world.store.events.after(world.toy.job, 0, 100);
-    expect(events.at(-1)).toMatchObject({ type: 'priority-changed', before: 0, after: 7 });
+    expect(events.at(-1)).toMatchObject({ type: 'priority-changed', before: 0, after: 7, ...REASON });
   });
 
   test('of how often the tasks are evaluated holds at once, and is not signed', async () => {
@@ -102,6 +102,17 @@ describe('a change of settings', () => {
     expect(() => world.run.change({ count: 1 }, REASON)).toThrow(withCode('SETTING_INVALID'));
     world.run.operate({ type: 'stop', reason: '' });
     expect(() => world.run.change({ count: 9 }, REASON)).toThrow(withCode('JOB_OVER'));
+  });
+
+  test('ends the hold of a restarted job only if it is accepted', async () => {
+    const world = await new World({ rounds: { minPeers: 1, count: 3 } }).start();
+    const { driver } = world.run;
+    driver.hold();
+    expect(() => world.run.change({ tasksEvery: 2 }, REASON)).toThrow(withCode('SETTING_INVALID'));
+    expect(() => world.run.change({ count: 0 }, REASON)).toThrow(withCode('SETTING_INVALID'));
+    expect(driver.isHeld).toBe(true);
+    world.run.change({ count: 2 }, REASON);
+    expect(driver.isHeld).toBe(false);
   });
 
   test('names the setting that is unknown, wrong or cannot change', () => {
