@@ -58,6 +58,8 @@ export const MEASURED_ROWS = 64;
  * the interval of the update's author.
  */
 export const MEASURED_BATCHES = 5;
+/** Maximum number of earlier shares of an author in figures. The belief in a node is computed from this many shares. */
+export const EARLIER_SHARES = 3;
 
 /**
  * Maximum number of checkpoints, of receipts, and of changes of settings in an answer to `recall`. A node keeps no more

@@ -5,6 +5,7 @@ import {
   ADAPTER_BYTES,
   CONTROL_MESSAGE_BYTES,
   DETAIL_CHARACTERS,
+  EARLIER_SHARES,
   GOSSIP_MESSAGE_BYTES,
   INLINE_UPDATE_BYTES,
   ROUND_PEERS,
@@ -151,6 +152,16 @@ export const checkpointSchema = z.strictObject({
   createdAt: index,
 });
 
+/** Share of an update in the merge of an earlier round. */
+const earlierShareSchema = z.strictObject({
+  /** The round of the merge, and the round for which the update was trained. */
+  merge: index,
+  round: index,
+  share: finite,
+  /** Whether the audit of the update had failed. The share then counts as 0. */
+  failed: z.boolean(),
+});
+
 /**
  * The figures from which the coordinator computed the weights of a merge, and the audits of its updates. A witness that
  * has the base, the data and the payloads can compute them again.
@@ -163,6 +174,11 @@ export const figuresSchema = z.strictObject({
   seed: bytesSchema.refine((bytes) => bytes.byteLength === 32, 'must be 32 bytes').nullable(),
   /** End of the round's assigned rows: the first position of its permutation that is in no node's interval. */
   assignedEnd: index,
+  /**
+   * Version of the rules by which shares and beliefs follow from the other figures (FIGURE_RULES). Absent if a part of
+   * the figures was computed by an older version, so that they cannot be checked.
+   */
+  rules: z.int().positive().optional(),
   updates: z
     .array(
       z.strictObject({
@@ -188,9 +204,21 @@ export const figuresSchema = z.strictObject({
             ownRows: index,
           })
           .nullable(),
+        /**
+         * Effect of an update that was trained from an older checkpoint, measured at `parent`. It decides only whether
+         * the update is harmful. Null for other updates, and if it was not measured. Absent in figures of older versions.
+         */
+        late: z.strictObject({ effect: finite, effectError: finite }).nullable().optional(),
         share: finite.nullable(),
         belief: finite,
         harmful: z.boolean(),
+        /** Size of the payload in bytes. Absent in figures of older versions. */
+        size: index.optional(),
+        /**
+         * The author's shares in earlier merges from which its vote in medians and its belief were computed, newest
+         * first. Absent in figures of older versions.
+         */
+        earlier: z.array(earlierShareSchema).max(EARLIER_SHARES).optional(),
         /**
          * Result of the audit; null if there is none. `decidedRound` is the newest round at the time of the
          * result.
@@ -285,7 +313,7 @@ export const messageBytes: Record<MessageKind, number> = {
   receipt: 2048,
   checkpoint: CONTROL_MESSAGE_BYTES,
   heartbeat: 2048,
-  figures: RPC_MESSAGE_BYTES / 2,
+  figures: (3 / 4) * RPC_MESSAGE_BYTES,
   settings: 2048,
   removals: CONTROL_MESSAGE_BYTES,
   'version-manifest': RPC_MESSAGE_BYTES / 2,

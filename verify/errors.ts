@@ -28,6 +28,7 @@ export const verifyError = defineErrors({
   },
   RECORD_INCOMPLETE: { kind: 'failed', next: 'get a bundle of the job from its operator' },
   ROUND_UNKNOWN: { kind: 'notFound', next: 'begin at an earlier round' },
+  SCORES_UNMEASURED: 'failed',
   VERIFIER_DIED: { kind: 'failed', next: 'if memory ran out, close other programs' },
   VERIFIER_FAILED: { kind: 'internal', next: REPORT },
   VERIFY_BLOB: {
@@ -49,6 +50,10 @@ export const verifyError = defineErrors({
     next: 'get the record from another source, because a coordinator can sign several receipts for an update, and the source chooses one',
   },
   VERIFY_ROLLBACK: 'disproved',
+  VERIFY_SCORES: {
+    kind: 'failed',
+    next: 'measure the scores again on another machine, or with SWARM_ENGINE=onnx-cpu. One different measurement does not prove that the coordinator signed wrong scores',
+  },
   VERIFY_SETTINGS: 'disproved',
   VERIFY_SIGNATURE: {
     kind: 'failed',

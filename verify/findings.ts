@@ -14,6 +14,7 @@ export type CheckName =
   | 'adapter'
   | 'rollback'
   | 'figures'
+  | 'shares'
   | 'scores'
   | 'loss';
 
@@ -39,6 +40,17 @@ export interface CheckpointReport {
   readonly recomputed: boolean;
   /** The published held-out loss, and the loss that this machine measured. Absent if the loss was not measured. */
   readonly loss?: MeasuredLoss;
+  /** The measurement of published scores. Absent if no score was measured. */
+  readonly scores?: MeasuredScores;
+}
+
+/** A measurement of the scores of a merge. */
+export interface MeasuredScores {
+  /** Number of updates whose effect was measured, and number of updates whose gain was measured too. */
+  readonly effects: number;
+  readonly gains: number;
+  /** Largest difference between a published and a measured figure, as a fraction of a typical inner product. */
+  readonly difference: number;
 }
 
 /** A held-out loss in nats per token. `measured` is null if the held-out rows have no supervised token. */
@@ -55,6 +67,7 @@ export class Findings {
   readonly #unchecked: { check: CheckName; reason: string }[] = [];
   recomputed = false;
   loss: MeasuredLoss | null = null;
+  scores: MeasuredScores | null = null;
 
   constructor(round: number) {
     this.round = round;
@@ -82,8 +95,15 @@ export class Findings {
   }
 
   report(digest: string): CheckpointReport {
-    const { round, recomputed, loss } = this;
+    const { round, recomputed, loss, scores } = this;
     const checks = { checked: [...this.#checked], unchecked: this.#unchecked };
-    return { round, digest, ...checks, recomputed, ...(loss !== null && { loss }) };
+    return {
+      round,
+      digest,
+      ...checks,
+      recomputed,
+      ...(loss !== null && { loss }),
+      ...(scores !== null && { scores }),
+    };
   }
 }

@@ -9,6 +9,7 @@ import { checkFigures } from './checks/figures.ts';
 import { HeadChecks } from './checks/heads.ts';
 import { checkLoss, type LossMeter } from './checks/losses.ts';
 import { Recomputation } from './checks/recompute.ts';
+import { ScoreChecks, type ScoreMeter } from './checks/scores.ts';
 import { checkMetrics, checkWeights } from './checks/weights.ts';
 import { verifyError } from './errors.ts';
 import { type CheckpointReport, Findings, type Problem } from './findings.ts';
@@ -20,8 +21,6 @@ import { checkWanted, type WantedJob } from './wanted-job.ts';
 /** Maximum number of problems that a report lists. More would not change the verdict. */
 export const LISTED_PROBLEMS = 100;
 
-/** Reason why scores are not checked. */
-const NO_GRADIENTS = 'this command cannot check scores; programs can, with the function checkScores';
 /** Reason why held-out losses are not checked. */
 const NO_DATA = 'the check needs the base and the data of the job';
 
@@ -56,6 +55,8 @@ export interface VerifyOptions extends WantedJob {
   readonly signal?: AbortSignal;
   /** Measures the held-out losses of the checkpoints. @default held-out losses are not checked */
   readonly losses?: LossMeter | null;
+  /** Measures the scores of the merges. @default the effects and gains of scores are not measured */
+  readonly scores?: ScoreMeter | null;
   /** Called after the checks of each checkpoint. */
   readonly onCheckpoint?: (report: CheckpointReport, problems: readonly Problem[]) => void;
 }
@@ -66,12 +67,18 @@ export interface VerifyOptions extends WantedJob {
  *   checkpoints are older than `from`, errors of the source, and the signal's reason
  */
 export async function verifyRecord(record: JobRecord, options: VerifyOptions = {}): Promise<VerifyReport> {
-  const { from = 0, signal = new AbortController().signal, losses = null, onCheckpoint } = options;
+  const {
+    from = 0,
+    signal = new AbortController().signal,
+    losses = null,
+    scores = null,
+    onCheckpoint,
+  } = options;
   const manifest = verifyMessage('manifest', record.manifest);
   checkWanted(manifest, options);
   const problems: Problem[] = [];
   const facts = factsOf(manifest, record, signal, problems);
-  const walk = new Walk(facts, losses);
+  const walk = new Walk(facts, { losses, scores });
   const checkpoints: CheckpointReport[] = [];
   let recomputed = 0;
   let newest: number | null = null;
@@ -126,6 +133,7 @@ function factsOf(
 class Walk {
   readonly #facts: JobFacts;
   readonly #losses: LossMeter | null;
+  readonly #scores: ScoreChecks;
   readonly #heads: HeadChecks;
   readonly #recomputation: Recomputation;
   /** The newest checkpoints, oldest first: enough to find the parents of late updates. */
@@ -138,9 +146,10 @@ class Walk {
   readonly #adapters = new Set<string>();
   #ordinal: number | null = null;
 
-  constructor(facts: JobFacts, losses: LossMeter | null) {
+  constructor(facts: JobFacts, { losses, scores }: { losses: LossMeter | null; scores: ScoreMeter | null }) {
     this.#facts = facts;
     this.#losses = losses;
+    this.#scores = new ScoreChecks(facts, scores);
     this.#heads = new HeadChecks(facts);
     this.#recomputation = new Recomputation(facts);
   }
@@ -169,6 +178,7 @@ class Walk {
       // The residual is zero after the first checkpoint and after a roll-back, which both have no contributors.
       if (checkpoint.contributors.length === 0) this.#recomputation.restart();
       else this.#recomputation.claim(record.residual);
+      this.#scores.remember(record.figures);
     } else {
       if (parent === null) this.#ordinal = checkpoint.round === 0 ? 0 : null;
       else if (this.#ordinal !== null) this.#ordinal++;
@@ -220,9 +230,9 @@ class Walk {
     const figures = checkFigures(facts, record.figures, { checkpoint, updates }, findings);
     checkWeights(facts, checkpoint, figures, findings);
     checkMetrics(facts, checkpoint, updates, findings);
+    if (figures !== null) await this.#scores.check(figures, parent, this.#recomputation, findings);
     const merge = { updates, claimed: record.residual };
     await this.#recomputation.check(signed, parent.checkpoint, merge, findings);
-    if (figures !== null) findings.skip('scores', NO_GRADIENTS);
   }
 
   async #checkLoss(checkpoint: Checkpoint, findings: Findings): Promise<void> {

@@ -25,6 +25,7 @@ export function verifyLines({
     `checkpoints  ${checkpoints.length}, of the rounds ${first} to ${last}`,
     `merges       ${merges}, of which ${recomputed} were computed again and gave the same bits`,
     ...lossLines(checkpoints),
+    ...scoreLines(checkpoints),
     ...skipped.map(({ check, reason, rounds }) => `not checked  ${check}, ${rounds}: ${reason}`),
     ...problems.slice(0, SHOWN_PROBLEMS).map(({ code, message }) => `problem      ${code}: ${message}`),
     ...(problems.length > SHOWN_PROBLEMS
@@ -43,6 +44,17 @@ function lossLines(checkpoints: VerifyReport['checkpoints']): string[] {
   const apart = losses.map(({ published, measured }) => Math.abs((measured ?? Number.NaN) / published - 1));
   return [
     `losses       ${losses.length} measured again; the published losses differ from them by at most ${(100 * Math.max(...apart)).toPrecision(2)} %`,
+  ];
+}
+
+/** Formats the measured scores: one line, or none if no score was measured. */
+function scoreLines(checkpoints: VerifyReport['checkpoints']): string[] {
+  const merges = checkpoints.flatMap(({ scores }) => scores ?? []);
+  if (merges.length === 0) return [];
+  const sum = (count: 'effects' | 'gains'): number => merges.reduce((total, one) => total + one[count], 0);
+  const apart = Math.max(...merges.map(({ difference }) => difference));
+  return [
+    `scores       ${sum('effects')} effects and ${sum('gains')} gains measured again, of ${merges.length} merges; the published figures differ from them by at most ${(100 * apart).toPrecision(2)} %`,
   ];
 }
 

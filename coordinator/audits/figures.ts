@@ -1,5 +1,6 @@
 import type { Figures } from '../../protocol/messages.ts';
 import { signMessage, verifyMessage } from '../../protocol/signing.ts';
+import { FIGURE_RULES } from '../../verify/scores/belief.ts';
 import type { RunContext } from '../context.ts';
 
 /**
@@ -22,7 +23,7 @@ function figuresOf(
   if (facts === null || scores.length === 0) return null;
   const audits = store.audits.ofMerge(job, round);
   const updates = scores.flatMap((score): Figures['updates'] => {
-    const { peer, round: made, figures, share, belief, isHarmful } = score;
+    const { peer, round: made, figures, late, earlier, share, belief, isHarmful } = score;
     const update = store.updates.find(job, made, peer);
     const trained = made === round ? facts : store.rounds.find(job, made);
     const assignment = trained?.assignments.find((one) => one.peer === peer);
@@ -40,9 +41,12 @@ function figuresOf(
         end,
         steps,
         score: figures,
+        late,
         share,
         belief,
         harmful: isHarmful,
+        size: update.size,
+        ...(earlier !== null && { earlier: [...earlier] }),
         audit:
           (audit?.state === 'passed' || audit?.state === 'failed') && audit.decidedRound !== null
             ? {
@@ -66,6 +70,7 @@ function figuresOf(
     parent: facts.parent,
     seed: store.scores.seed(job, round),
     assignedEnd: Math.max(0, ...facts.assignments.map(({ end }) => end)),
+    ...(scores.every(({ earlier }) => earlier !== null) && { rules: FIGURE_RULES }),
     updates,
     issuedAt,
   };

@@ -6,7 +6,7 @@ import type { Checkpoint } from '../../protocol/messages.ts';
 import { lostBlob } from '../../storage/lost-blobs.ts';
 import type { Merged, MergeSource } from '../../verify/merge/merge-updates.ts';
 import { believableTokens } from '../../verify/merge/update-weights.ts';
-import { BELIEF_UPDATES } from '../../verify/scores/belief.ts';
+import { BELIEF_UPDATES, countedShare } from '../../verify/scores/belief.ts';
 import type { CurrentCheckpoint, RunContext } from '../context.ts';
 import { personOf } from '../peers/person.ts';
 import type { StoredScore, StoredUpdate } from '../store/store.ts';
@@ -119,8 +119,11 @@ export class RoundMerge {
       const { peer, round: made } = update;
       const { assignments } = rounds.find((facts) => facts.round === made)!;
       const { steps } = assignments.find((assignment) => assignment.peer === peer)!;
-      const earlier = store.scores.shares(job, peer, { before: round, limit: BELIEF_UPDATES });
-      return { update, steps, earlier, ...scores.find((score) => isSameUpdate(score, update))! };
+      const score = scores.find((one) => isSameUpdate(one, update))!;
+      const earlier =
+        score.earlier?.map(countedShare) ??
+        store.scores.shares(job, peer, { before: round, limit: BELIEF_UPDATES });
+      return { ...score, update, steps, earlier };
     });
     const untrained = untrainedUpdates(known);
     return known.flatMap(({ update, steps, earlier, belief, isHarmful }, i): MergeSource[] => {

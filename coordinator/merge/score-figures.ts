@@ -46,6 +46,8 @@ export interface RoundFigures {
   readonly randomRows: number;
   /** Total number of rows that were read: the random rows, and rows of the authors' intervals. */
   readonly rows: number;
+  /** Effects of the late updates, by their `index`. */
+  readonly late: ReadonlyMap<number, NonNullable<StoredScore['late']>>;
   /** The `index` of each candidate or late update that raises the loss. */
   readonly harmful: ReadonlySet<number>;
 }
@@ -94,7 +96,8 @@ export class RoundMeasurement {
     const { clock } = deps;
     const figures = new Map<number, FiguresOfUpdate>();
     const harmful = new Set<number>();
-    if (candidates.length === 0) return { figures, randomRows: 0, rows: 0, harmful };
+    const lateEffects = new Map<number, NonNullable<StoredScore['late']>>();
+    if (candidates.length === 0) return { figures, randomRows: 0, rows: 0, late: lateEffects, harmful };
     const { round, facts, seed } = this.#closed;
     const plan = planScoring(
       candidates.map(({ update, assignment: { start, end }, earlier }) => {
@@ -144,9 +147,11 @@ export class RoundMeasurement {
     // already.
     for (const sent of late) {
       const { random } = await measurer.products(sent, null);
-      if (isHarmful(effectOf(random))) harmful.add(sent.index);
+      const effect = effectOf(random);
+      lateEffects.set(sent.index, effect);
+      if (isHarmful(effect)) harmful.add(sent.index);
     }
-    return { figures, randomRows, rows: this.#rows, harmful };
+    return { figures, randomRows, rows: this.#rows, late: lateEffects, harmful };
   }
 
   /** Measures exact effects and adds them to the figures. Stops after `most` measurements, or when the time is over. */

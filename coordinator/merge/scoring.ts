@@ -3,9 +3,9 @@ import { medianNormClip, planLayout, updateNorms } from '../../lora/update/index
 import type { JobEventBody } from '../../monitor/job-events.ts';
 import { STALE_ROUNDS } from '../../protocol/limits.ts';
 import { votesOf } from '../../verify/merge/update-weights.ts';
-import { BELIEF_UPDATES, beliefOf, NEWCOMER_SHARE } from '../../verify/scores/belief.ts';
+import { BELIEF_UPDATES, beliefOf, countedShare, NEWCOMER_SHARE } from '../../verify/scores/belief.ts';
 import type { CurrentCheckpoint, EvaluateOptions, RunContext } from '../context.ts';
-import type { StoredScore, StoredUpdate } from '../store/store.ts';
+import type { EarlierShare, StoredScore, StoredUpdate } from '../store/store.ts';
 import { loadUpdate } from './arithmetic.ts';
 import { OwnMeasurer, type Sent } from './measurer.ts';
 import {
@@ -138,7 +138,7 @@ export class UpdateScoring {
     for (const update of updates) {
       norms.push(updateNorms(await loadUpdate(update, { layout, blobs: deps.blobs, signal })));
     }
-    const earlier = updates.map(({ peer }) => this.#sharesBefore(round, peer));
+    const earlier = updates.map(({ peer }) => this.#earlier(round, peer).map(countedShare));
     const votes = votesOf(
       earlier.map((shares) => ({ belief: beliefOf(shares), isNewcomer: shares.length < BELIEF_UPDATES })),
     );
@@ -156,23 +156,23 @@ export class UpdateScoring {
     );
     const measured = await this.#measure({ ...closed, facts: rounds.get(round)! }, candidates, late);
     if (measured === null) return null;
-    const { figures, harmful, rows, scorer } = measured;
+    const { figures, late: lateEffects, harmful, rows, scorer } = measured;
     const shares = sharesByIndex(candidates, measured);
     const scores = updates.map((update, index): StoredScore => {
       const before = this.#unscored(round, update);
-      const found = figures.get(index) ?? null;
+      const found = { figures: figures.get(index) ?? null, late: lateEffects.get(index) ?? null };
       const isOut = isEmpty[index]! || harmful.has(index);
       // A late update can be harmful although its author is honest, because the adapter has changed since the
       // checkpoint from which it was trained. The merge leaves the update out, but its share stays unknown.
       const share = isEmpty[index] || (isOut && isOfParent[index]) ? 0 : (shares.get(index) ?? null);
       if (share !== null) {
         const belief = beliefOf([share, ...earlier[index]!]);
-        return { ...before, figures: found, share, belief, isHarmful: isOut };
+        return { ...before, ...found, share, belief, isHarmful: isOut };
       }
       // Limit the belief in the author of a late update. Late updates get no scores, so without this limit, a node
       // could keep a high belief by always being late.
       const belief = isOfParent[index] ? before.belief : Math.min(before.belief, NEWCOMER_SHARE);
-      return { ...before, figures: found, belief, isHarmful: isOut };
+      return { ...before, ...found, belief, isHarmful: isOut };
     });
     return { scores, rows, scorer };
   }
@@ -225,12 +225,16 @@ export class UpdateScoring {
    * author's earlier updates.
    */
   #unscored(mergeRound: number, { peer, round }: StoredUpdate): StoredScore {
-    const belief = beliefOf(this.#sharesBefore(mergeRound, peer));
-    return { peer, round, mergeRound, figures: null, share: null, belief, isHarmful: false };
+    const earlier = this.#earlier(mergeRound, peer);
+    const belief = beliefOf(earlier.map(countedShare));
+    return {
+      ...{ peer, round, mergeRound, earlier, belief },
+      ...{ figures: null, late: null, share: null, isHarmful: false },
+    };
   }
 
-  #sharesBefore(mergeRound: number, peer: string): number[] {
+  #earlier(mergeRound: number, peer: string): EarlierShare[] {
     const { job, deps } = this.#deps.context;
-    return deps.store.scores.shares(job, peer, { before: mergeRound, limit: BELIEF_UPDATES });
+    return deps.store.scores.earlier(job, peer, { before: mergeRound, limit: BELIEF_UPDATES });
   }
 }

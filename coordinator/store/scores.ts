@@ -1,5 +1,10 @@
+import type { Figures as SignedFigures } from '../../protocol/messages.ts';
 import type { Database, Row } from '../../storage/database.ts';
+import { countedShare } from '../../verify/scores/belief.ts';
 import { fromRow, insertInto } from './fields.ts';
+
+/** Share of an author in an earlier merge, as signed figures publish it. */
+export type EarlierShare = NonNullable<SignedFigures['updates'][number]['earlier']>[number];
 
 /** Figures of an update, and the belief in its author. See lora/update/score.ts and verify/scores/belief.ts. */
 export interface StoredScore {
@@ -18,6 +23,10 @@ export interface StoredScore {
     /** Number of rows of the author's interval on which the gain was measured. */
     readonly ownRows: number;
   } | null;
+  /** Effect of a late update at the parent of the merge; null if the update is not late or was not measured. */
+  readonly late: { readonly effect: number; readonly effectError: number } | null;
+  /** Earlier shares of the author from which the belief was computed, newest first; null in rows of older versions. */
+  readonly earlier: readonly EarlierShare[] | null;
   /** Number from 0 to 1 that compares effect and gain with the medians of the round (`sharesOf`); null if unknown. */
   readonly share: number | null;
   /** Factor, from 0 to 1, by which the update's weight in the merge is multiplied. */
@@ -28,7 +37,13 @@ export interface StoredScore {
 
 /** The figures of a score. In a row of the table, they are columns. A row without figures has the effect null. */
 type Figures = NonNullable<StoredScore['figures']>;
-type ScoreRow = Omit<StoredScore, 'figures'> & Omit<Figures, 'effect'> & { readonly effect: number | null };
+type ScoreRow = Omit<StoredScore, 'figures' | 'late' | 'earlier'> &
+  Omit<Figures, 'effect'> & {
+    readonly effect: number | null;
+    readonly lateEffect: number | null;
+    readonly lateError: number | null;
+    readonly earlier: string | null;
+  };
 
 /** Scores of updates, and the seeds that chose the rows on which they were measured. */
 export class ScoreTable {
@@ -48,9 +63,16 @@ export class ScoreTable {
     insertInto(this.#db, 'scorings', { job, round, seed });
   }
 
-  insert(job: string, { figures, ...score }: StoredScore): void {
-    const isHarmful = score.isHarmful ? 1 : 0;
-    insertInto(this.#db, 'scores', { job, ...score, ...(figures ?? { ownRows: 0 }), isHarmful });
+  insert(job: string, { figures, late, earlier, ...score }: StoredScore): void {
+    insertInto(this.#db, 'scores', {
+      job,
+      ...score,
+      ...(figures ?? { ownRows: 0 }),
+      isHarmful: score.isHarmful ? 1 : 0,
+      lateEffect: late?.effect ?? null,
+      lateError: late?.effectError ?? null,
+      earlier: earlier && JSON.stringify(earlier),
+    });
   }
 
   /** Returns the scores of the updates of a merge, sorted by peer and round; empty if they were not scored. */
@@ -93,13 +115,17 @@ export class ScoreTable {
    * Returns a peer's known shares in merges before round `before`, newest first. The share of an update is 0 if its
    * audit had failed by then.
    */
-  shares(job: string, peer: string, { before, limit }: { before: number; limit: number }): number[] {
+  shares(job: string, peer: string, range: { before: number; limit: number }): number[] {
+    return this.earlier(job, peer, range).map(countedShare);
+  }
+
+  /** Returns the entries that `shares` counts. */
+  earlier(job: string, peer: string, { before, limit }: { before: number; limit: number }): EarlierShare[] {
     return this.#db
       .all(
-        `SELECT CASE WHEN EXISTS (
+        `SELECT merge_round, round, share, EXISTS (
              SELECT 1 FROM audits WHERE audits.job = scores.job AND audits.round = scores.round
-               AND audits.peer = scores.peer AND state = 'failed' AND decided_round <= ?)
-           THEN 0.0 ELSE share END AS share
+               AND audits.peer = scores.peer AND state = 'failed' AND decided_round <= ?) AS failed
          FROM scores WHERE job = ? AND peer = ? AND merge_round < ? AND share IS NOT NULL
          ORDER BY merge_round DESC, round DESC LIMIT ?`,
         before,
@@ -108,12 +134,23 @@ export class ScoreTable {
         before,
         limit,
       )
-      .map(({ share }) => share as number);
+      .map((row) => ({
+        merge: row.merge_round as number,
+        round: row.round as number,
+        share: row.share as number,
+        failed: row.failed === 1,
+      }));
   }
 }
 
 function readScore(row: Row): StoredScore {
-  const { effect, effectError, gain, exact, ownRows, ...score } = fromRow<ScoreRow>(row);
-  const figures = effect === null ? null : { effect, effectError, gain, exact, ownRows };
-  return { ...score, figures, isHarmful: row.is_harmful === 1 };
+  const { effect, effectError, gain, exact, ownRows, lateEffect, lateError, earlier, ...score } =
+    fromRow<ScoreRow>(row);
+  return {
+    ...score,
+    figures: effect === null ? null : { effect, effectError, gain, exact, ownRows },
+    late: lateEffect === null ? null : { effect: lateEffect, effectError: lateError! },
+    earlier: earlier === null ? null : (JSON.parse(earlier) as EarlierShare[]),
+    isHarmful: row.is_harmful === 1,
+  };
 }

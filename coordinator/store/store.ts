@@ -32,7 +32,7 @@ export type {
   StoredRound,
 } from './rounds.ts';
 export type { JobSamples, SampleText } from './samples.ts';
-export type { StoredScore } from './scores.ts';
+export type { EarlierShare, StoredScore } from './scores.ts';
 export type { StoredStrike } from './strikes.ts';
 export type { StoredSweep } from './sweeps.ts';
 export type { JobTasks, TaskResult } from './tasks.ts';

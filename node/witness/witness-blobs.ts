@@ -78,7 +78,8 @@ export class WitnessBlobs {
     let inBundle = 0;
     const reserve = (more: number): Promise<void> =>
       this.#deps.space.reserve(this.#job, { needed: inStore + inBundle + more, round });
-    for (const wanted of [...before, ...blobsOf(record)]) {
+    const own = blobsOf(record).filter(({ isOnlyScored = false }) => !isOnlyScored);
+    for (const wanted of [...before, ...own]) {
       const maxBytes = Math.min(wanted.maxBytes, limitOf(wanted, manifest));
       if ((wanted.size ?? 0) > maxBytes) continue;
       const isStored = await store.has(wanted.digest);

@@ -1,5 +1,7 @@
+import { isSwarmError } from '../../common/errors.ts';
 import { encodeCbor, sha256 } from '../../protocol/cbor.ts';
 import { ADAPTER_BYTES, BLOB_RANGE_BYTES, RESIDUAL_BYTES, UPDATE_BYTES } from '../../protocol/limits.ts';
+import type { Checkpoint, Figures } from '../../protocol/messages.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
 import { verifyError } from '../errors.ts';
 import type { BlobWanted, CheckpointRecord } from '../record.ts';
@@ -67,12 +69,14 @@ function encodeRecord({ checkpoint, residual, proofs, figures, heads }: Checkpoi
 /** A blob that the checks of a checkpoint can use. */
 export interface UsedBlob extends BlobWanted {
   readonly use: 'adapter' | 'delta' | 'residual' | 'payload';
+  /** Whether the blob is the payload of an update that was scored and is not in the merge. @default false */
+  readonly isOnlyScored?: boolean;
   /** Round of the checkpoint. */
   readonly round: number;
 }
 
 /** Returns the blobs that the checks of a checkpoint can use. @throws SwarmError MESSAGE_*, SIGNATURE_INVALID */
-export function blobsOf({ checkpoint: envelope, residual }: CheckpointRecord): UsedBlob[] {
+export function blobsOf({ checkpoint: envelope, residual, figures }: CheckpointRecord): UsedBlob[] {
   const { round, adapter, delta, contributors } = verifyMessage('checkpoint', envelope).message;
   return [
     { use: 'adapter', round, ...adapter, maxBytes: ADAPTER_BYTES },
@@ -84,7 +88,33 @@ export function blobsOf({ checkpoint: envelope, residual }: CheckpointRecord): U
       ({ update }) =>
         ({ use: 'payload', round, digest: update, size: null, maxBytes: UPDATE_BYTES }) as const,
     ),
+    ...scoredPayloads(figures, contributors).map(
+      ({ update, size = null }) =>
+        ({
+          use: 'payload',
+          isOnlyScored: true,
+          round,
+          digest: update,
+          size,
+          maxBytes: UPDATE_BYTES,
+        }) as const,
+    ),
   ];
+}
+
+/** Returns the scored updates that are not in the merge; none if the figures are not valid, which the checks report. */
+function scoredPayloads(
+  figures: Uint8Array | null,
+  contributors: Checkpoint['contributors'],
+): Figures['updates'] {
+  if (figures === null) return [];
+  try {
+    const { updates } = verifyMessage('figures', figures).message;
+    return updates.filter((one) => !contributors.some(({ update }) => update === one.update));
+  } catch (error) {
+    if (!isSwarmError(error)) throw error;
+    return [];
+  }
 }
 
 function* block(kind: typeof DAG_CBOR, digest: string, bytes: Uint8Array): Generator<Uint8Array> {

@@ -99,7 +99,7 @@ export class Recomputation {
     if (bytes === null) return findings.skip('adapter', 'the source does not have the adapter');
     findings.done('adapter');
     try {
-      decodeAdapter(bytes, this.#layoutOf(bytes));
+      decodeAdapter(bytes, this.layoutOf(bytes));
       this.#adapter = { digest: adapter.digest, bytes };
     } catch (error) {
       findings.problem('VERIFY_MERGE', `the adapter cannot be read: ${messageOf(error)}`, { ...adapter });
@@ -144,7 +144,7 @@ export class Recomputation {
     });
     try {
       const input = {
-        layout: this.#layoutOf(before),
+        layout: this.layoutOf(before),
         baseDigest: manifest.base.digest,
         round: checkpoint.round,
         sources,
@@ -215,7 +215,7 @@ export class Recomputation {
     if (bytes === null) return this.checkStored(checkpoint, findings);
     findings.done('adapter');
     try {
-      const layout = this.#layoutOf(before);
+      const layout = this.layoutOf(before);
       const tensors = applyDelta(layout, decodeAdapter(before, layout), bytes);
       const after = encodeAdapter(layout, tensors, this.#facts.manifest.base.digest);
       const digest = sha256(after);
@@ -233,7 +233,7 @@ export class Recomputation {
   }
 
   /** Returns the layout of the job's adapters, from the first adapter that is read. All adapters must have it. */
-  #layoutOf(bytes: Uint8Array): UpdateLayout {
+  layoutOf(bytes: Uint8Array): UpdateLayout {
     this.#layout ??= [...decodeHeader(bytes, 'adapter_model.safetensors', MAX_ADAPTER_HEADER_BYTES).entries]
       .map(([name, { shape }]) => ({ name, shape }))
       .sort((a, b) => (a.name < b.name ? -1 : 1));

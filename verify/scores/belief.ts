@@ -5,12 +5,19 @@
  */
 
 import { weightedMedian } from '../../lora/update/weights.ts';
+import { EARLIER_SHARES } from '../../protocol/limits.ts';
+
+/**
+ * Version of the rules in this file and in score-plan.ts. Signed figures contain it. A change that leads to other rows,
+ * shares or beliefs needs the next number, because a witness with the new rules would otherwise call honest figures wrong.
+ */
+export const FIGURE_RULES = 1;
 
 /**
  * Number of newest scored updates of a node from which its belief is computed. One score alone is noisy, because it is
  * measured on few rows.
  */
-export const BELIEF_UPDATES = 3;
+export const BELIEF_UPDATES = EARLIER_SHARES;
 /**
  * Share (see `sharesOf`) that is assumed for each missing update of a node that has fewer than BELIEF_UPDATES scored
  * updates.
@@ -204,6 +211,17 @@ export function beliefOf(shares: readonly number[]): number {
  */
 export function earnedBelief(shares: readonly number[]): number {
   return mean(newest(shares), BELIEF_UPDATES);
+}
+
+/** Returns the number that an earlier share counts as. */
+export function countedShare({
+  share,
+  failed,
+}: {
+  readonly share: number;
+  readonly failed: boolean;
+}): number {
+  return failed ? 0 : share;
 }
 
 /** Returns whether an author is new or has a low share. The next update of such an author is scored on more rows. */

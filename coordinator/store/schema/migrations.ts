@@ -21,6 +21,7 @@ import {
   CONFLICTS,
   EXACT_EFFECTS,
   LIKENESSES,
+  SCORE_SOURCES,
   SCORES,
   STRIKES_AND_BANS,
 } from './trust-tables.ts';
@@ -56,4 +57,5 @@ export const MIGRATIONS: readonly Migration[] = [
   PAUSE_CAUSES,
   JOB_SAMPLES,
   REMOVED_PEERS,
+  SCORE_SOURCES,
 ];

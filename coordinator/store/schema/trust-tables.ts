@@ -98,6 +98,15 @@ export const EXACT_EFFECTS = `
   ALTER TABLE scores ADD COLUMN exact REAL
   `;
 
+export const SCORE_SOURCES = `
+  -- Effect of a late update at the parent of the merge, and its standard error; NULL: not late, or not measured.
+  ALTER TABLE scores ADD COLUMN late_effect REAL;
+  ALTER TABLE scores ADD COLUMN late_error REAL;
+  -- Shares of the author in earlier merges from which the belief was computed: JSON, see EarlierShare. NULL: an older
+  -- version scored the update.
+  ALTER TABLE scores ADD COLUMN earlier TEXT
+  `;
+
 export const AUDITS = `
   -- Updates that are trained again, or may be. See StoredAudit in audits.ts.
   CREATE TABLE audits (

@@ -56,7 +56,7 @@ describe('the verification of an honest job', () => {
     expect(new Set(newest!.checked)).toEqual(
       new Set([
         ...['signature', 'chain', 'settings', 'contributors', 'receipts'],
-        ...['figures', 'weights', 'metrics', 'merge', 'heads'],
+        ...['figures', 'shares', 'weights', 'metrics', 'merge', 'heads'],
       ]),
     );
     expect(newest!.unchecked.map(({ check }) => check)).toEqual(['weights', 'scores', 'loss']);
