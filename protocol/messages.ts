@@ -1,11 +1,11 @@
 import { z } from 'zod';
+import { figuresSchema } from './figures.ts';
 import { holdReasons } from './holds.ts';
 import { bytesSchema, digestSchema, labelSchema, peerIdSchema, runIdSchema } from './ids.ts';
 import {
   ADAPTER_BYTES,
   CONTROL_MESSAGE_BYTES,
   DETAIL_CHARACTERS,
-  EARLIER_SHARES,
   GOSSIP_MESSAGE_BYTES,
   INLINE_UPDATE_BYTES,
   ROUND_PEERS,
@@ -150,86 +150,6 @@ export const checkpointSchema = z.strictObject({
   /** Digest of the newest change of the job's settings that applies to `round`. Absent if no change applies to it. */
   settings: digestSchema.optional(),
   createdAt: index,
-});
-
-/** Share of an update in the merge of an earlier round. */
-const earlierShareSchema = z.strictObject({
-  /** The round of the merge, and the round for which the update was trained. */
-  merge: index,
-  round: index,
-  share: finite,
-  /** Whether the audit of the update had failed. The share then counts as 0. */
-  failed: z.boolean(),
-});
-
-/**
- * The figures from which the coordinator computed the weights of a merge, and the audits of its updates. A witness that
- * has the base, the data and the payloads can compute them again.
- */
-export const figuresSchema = z.strictObject({
-  ...roundFields,
-  /** The checkpoint that the merge changed. */
-  parent: digestSchema,
-  /** Random bytes from which the rows for the scores were chosen; null if the round was not scored. */
-  seed: bytesSchema.refine((bytes) => bytes.byteLength === 32, 'must be 32 bytes').nullable(),
-  /** End of the round's assigned rows: the first position of its permutation that is in no node's interval. */
-  assignedEnd: index,
-  /**
-   * Version of the rules by which shares and beliefs follow from the other figures (FIGURE_RULES). Absent if a part of
-   * the figures was computed by an older version, so that they cannot be checked.
-   */
-  rules: z.int().positive().optional(),
-  updates: z
-    .array(
-      z.strictObject({
-        peer: peerIdSchema,
-        /** The round that the update was trained for. */
-        round: index,
-        /** Digest of the payload. */
-        update: digestSchema,
-        preset: presetSchema,
-        /** The checkpoint that the update was trained from. */
-        parent: digestSchema,
-        /** The author's assignment: the interval [start, end) and the number of steps. */
-        start: index,
-        end: index,
-        steps: index,
-        /** Effect and gain in nats per token; null if the update was not scored. See docs/workflow.md. */
-        score: z
-          .strictObject({
-            effect: finite,
-            effectError: finite,
-            gain: finite,
-            exact: finite.nullable(),
-            ownRows: index,
-          })
-          .nullable(),
-        /**
-         * Effect of an update that was trained from an older checkpoint, measured at `parent`. It decides only whether
-         * the update is harmful. Null for other updates, and if it was not measured. Absent in figures of older versions.
-         */
-        late: z.strictObject({ effect: finite, effectError: finite }).nullable().optional(),
-        share: finite.nullable(),
-        belief: finite,
-        harmful: z.boolean(),
-        /** Size of the payload in bytes. Absent in figures of older versions. */
-        size: index.optional(),
-        /**
-         * The author's shares in earlier merges from which its vote in medians and its belief were computed, newest
-         * first. Absent in figures of older versions.
-         */
-        earlier: z.array(earlierShareSchema).max(EARLIER_SHARES).optional(),
-        /**
-         * Result of the audit; null if there is none. `decidedRound` is the newest round at the time of the
-         * result.
-         */
-        audit: z
-          .strictObject({ closeness: finite, balance: finite, passed: z.boolean(), decidedRound: index })
-          .nullable(),
-      }),
-    )
-    .max(ROUND_PEERS),
-  issuedAt: index,
 });
 
 /** A node's heartbeat on the `peers` topic. */

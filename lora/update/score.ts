@@ -87,16 +87,3 @@ export function effectOf(effects: readonly number[]): Pick<UpdateScore, 'effect'
 export function isHarmful({ effect, effectError }: Pick<UpdateScore, 'effect' | 'effectError'>): boolean {
   return effect + 2 * effectError < 0;
 }
-
-/**
- * Scores an update.
- * @param random gradients on batches of rows that were assigned to no node in this round; at least one
- * @param own gradient on rows of the author's interval; the rows are chosen after the update has arrived
- */
-export function scoreUpdate(
-  update: SparseUpdate,
-  { random, own, scale }: { random: readonly LossGradient[]; own: LossGradient; scale?: ArrayLike<number> },
-): UpdateScore {
-  const measured = effectOf(random.map((gradient) => lossDecrease(gradient, update, scale)));
-  return { ...measured, gain: lossDecrease(own, update, scale) - measured.effect };
-}

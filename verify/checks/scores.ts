@@ -1,5 +1,6 @@
 import { isSwarmError } from '../../common/errors.ts';
 import { decodeAdapter } from '../../lora/adapter/codec.ts';
+import { updateError } from '../../lora/update/errors.ts';
 import { decodeUpdate, type SparseUpdate, type UpdateLayout } from '../../lora/update/index.ts';
 import { type LossGradient, withUpdate } from '../../lora/update/score.ts';
 import { UPDATE_BYTES } from '../../protocol/limits.ts';
@@ -153,7 +154,7 @@ export class ScoreChecks {
         );
       }
       if (isSwarmError(error, 'SCORES_UNMEASURED')) return skip(error.message);
-      if (!isSwarmError(error) || !(WRONG_ADAPTER.includes(error.code) || error.code.startsWith('UPDATE_')))
+      if (!isSwarmError(error) || !(WRONG_ADAPTER.includes(error.code) || error.code in updateError.table))
         throw error;
       return findings.problem('VERIFY_SOURCE', `the scores cannot be measured: ${error.message}`);
     }

@@ -13,8 +13,9 @@ import {
   type SparseUpdate,
   updateNorms,
 } from '../../../../lora/update/index.ts';
-import { scoreUpdate, withUpdate } from '../../../../lora/update/score.ts';
+import { withUpdate } from '../../../../lora/update/score.ts';
 import { beliefOf, gainErrorOf, sharesOf } from '../../../../verify/scores/belief.ts';
+import { scoreUpdate } from '../../../utils/score-update.ts';
 import { TINY_LENGTH, type TinyDeps, tinyDeps, tinyTrainer } from '../../../utils/tiny-trainer.ts';
 
 const OWN = 32;

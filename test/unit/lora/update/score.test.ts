@@ -7,8 +7,9 @@ import {
   toTensors,
   updateNorms,
 } from '../../../../lora/update/index.ts';
-import { lossDecrease, scoreUpdate } from '../../../../lora/update/score.ts';
+import { lossDecrease } from '../../../../lora/update/score.ts';
 import { withCode } from '../../../utils/codes.ts';
+import { scoreUpdate } from '../../../utils/score-update.ts';
 import { layoutOf, randomValues } from '../../../utils/updates.ts';
 
 const layout = layoutOf([4500, 300, 1]);
