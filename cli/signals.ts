@@ -1,14 +1,12 @@
 import { exitCodes } from './exit-codes.ts';
 import { clearProgress } from './shown-progress.ts';
+import { StopRequests } from './stop-requests.ts';
 
 /**
  * Milliseconds in which a daemon must leave its round, save its state and disconnect. After this time, the process exits
  * even if it has not finished.
  */
 export const DRAIN_MS = 5_000;
-
-/** Milliseconds after a SIGTERM or SIGHUP in which further ones belong to the same request to stop. */
-const SAME_REQUEST_MS = 1_000;
 
 /** Message that asks a helper process to drain on Windows, which has no signal for this. */
 export const DRAIN_MESSAGE = 'drain';
@@ -34,10 +32,9 @@ export function catchInterrupts(handler: () => void): () => void {
 
 /**
  * Returns a signal that aborts at the first Ctrl-C or SIGTERM, or when the terminal is closed, so that the command can
- * drain. The second such signal, or the end of DRAIN_MS, ends the process. A SIGTERM or SIGHUP does not
- * count if it arrives within SAME_REQUEST_MS of the SIGTERM or SIGHUP before. A helper process (started with an IPC channel by the demo or a
- * test) also drains when its parent dies. Every command also drains, with the reason {@link OutputClosed}, when nothing
- * reads its output any more.
+ * drain. The second such signal, or the end of DRAIN_MS, ends the process. Repetitions of a signal do not count (see
+ * {@link StopRequests}). A helper process (started with an IPC channel by the demo or a test) also drains when its parent
+ * dies. Every command also drains, with the reason {@link OutputClosed}, when nothing reads its output any more.
  */
 export function drainOnSignals(): AbortSignal {
   const controller = new AbortController();
@@ -73,18 +70,16 @@ export function drainOnSignals(): AbortSignal {
       controller.abort(new OutputClosed('nothing reads the output'));
     });
   }
-  process.on('SIGINT', () => (interruptHandler === null ? drain('interrupted') : interruptHandler()));
-  let requestedAt = Number.NEGATIVE_INFINITY;
-  const drainOnce = (why: string): void => {
-    // One request can arrive several times: the `timeout` program signals its child and then the whole process group, and
-    // the launcher for an old Node.js (install/newer-node.js) passes its own signals on.
-    if (performance.now() - requestedAt < SAME_REQUEST_MS) return;
-    requestedAt = performance.now();
-    drain(why);
+  const requests = new StopRequests({ now: () => performance.now() });
+  const onRequest = (signal: 'SIGINT' | 'SIGTERM' | 'SIGHUP', act: () => void): void => {
+    process.on(signal, () => {
+      if (requests.isNew(signal)) act();
+    });
   };
-  process.on('SIGTERM', () => drainOnce('asked to stop'));
+  onRequest('SIGINT', () => (interruptHandler === null ? drain('interrupted') : interruptHandler()));
+  onRequest('SIGTERM', () => drain('asked to stop'));
   // Without this handler, closing the terminal would end a daemon before it has drained.
-  process.on('SIGHUP', () => drainOnce('the terminal was closed'));
+  onRequest('SIGHUP', () => drain('the terminal was closed'));
   // On Windows, SIGBREAK (Ctrl-Break) is the only signal that one process can send to another without killing
   // it.
   if (process.platform === 'win32') process.on('SIGBREAK', () => drain('interrupted'));

@@ -117,6 +117,7 @@ export const SYSTEM_FEATURES: Readonly<Record<string, SystemFeature>> = {
       'cli/daemon/helper-process.ts': 'Windows: a message instead of SIGTERM',
       'cli/signals.ts':
         'handlers of signals that never come are harmless; Ctrl-C and closing a console come on Windows too',
+      'cli/stop-requests.ts': 'only counts the signals that cli/signals.ts handles',
       'common/workers/child-process.ts': KILL,
       'common/workers/entry.ts': 'a handler of Ctrl-C, which Windows delivers to all processes of a console',
       'lora/data/render/template-runner.ts': KILL,
