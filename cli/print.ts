@@ -40,9 +40,11 @@ export function printWrapped(
 
 function broken(line: string, { columns, indent }: { columns: number; indent: number }): string[] {
   if (line.length <= columns) return [line];
-  const at = line.lastIndexOf(' ', columns);
-  // A line without a space behind the indent, such as an invite, stays whole, so that it can be copied.
-  if (at <= indent || line.slice(0, at).trim() === '') return [line];
+  const before = line.lastIndexOf(' ', columns);
+  // A word that is too long for a line, such as an invite, stays whole, so that it can be copied.
+  const isWord = before <= indent || line.slice(0, before).trim() === '';
+  const at = isWord ? line.indexOf(' ', columns) : before;
+  if (at < 0) return [line];
   const rest = `${' '.repeat(indent)}${line.slice(at).trimStart()}`;
   return [line.slice(0, at).trimEnd(), ...broken(rest, { columns, indent })];
 }

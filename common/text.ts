@@ -148,21 +148,63 @@ export function lossPicture(points: readonly { label: string; loss: number }[], 
   return lines;
 }
 
+const GAP = '  ';
+const NUMERIC = /^[−+–\d.,%]*( ?(B|kB|MB|GB|TB|s))?$/;
+
 /**
  * Lays out rows as a table with two spaces between columns. The first row is the heading. Numbers are right-aligned.
+ * @param options `columns`: maximum length of a line. Cells of a wider table break at spaces. A table whose words do not
+ *   fit stays wider. @default unlimited
  */
-export function table(rows: readonly (readonly string[])[]): string[] {
-  const columns = Math.max(0, ...rows.map((row) => row.length));
-  const widths = Array.from({ length: columns }, (_, i) =>
-    Math.max(...rows.map((row) => (row[i] ?? '').length)),
-  );
-  const numeric = Array.from({ length: columns }, (_, i) =>
-    rows.slice(1).every((row) => /^[−+–\d.,%]*( ?(B|kB|MB|GB|TB|s))?$/.test(row[i] ?? '')),
-  );
-  return rows.map((row) =>
-    widths
-      .map((width, i) => (numeric[i] ? (row[i] ?? '').padStart(width) : (row[i] ?? '').padEnd(width)))
-      .join('  ')
-      .trimEnd(),
-  );
+export function table(
+  rows: readonly (readonly string[])[],
+  { columns: most = Number.POSITIVE_INFINITY }: { columns?: number | undefined } = {},
+): string[] {
+  const columns = Array.from({ length: Math.max(0, ...rows.map((row) => row.length)) }, (_, i) => {
+    const [head = '', ...cells] = rows.map((row) => row[i] ?? '');
+    const isNumeric = cells.every((cell) => NUMERIC.test(cell));
+    // A number with its unit never breaks.
+    const words = [...wordsOf(head), ...(isNumeric ? cells : cells.flatMap(wordsOf))];
+    const lengthOf = (texts: readonly string[]): number => Math.max(0, ...texts.map(({ length }) => length));
+    return { isNumeric, width: lengthOf([head, ...cells]), least: lengthOf(words) };
+  });
+  const excess = (): number =>
+    columns.reduce((sum, { width }) => sum + width + GAP.length, -GAP.length) - most;
+  while (excess() > 0) {
+    const widest = columns.toSorted((a, b) => b.width - b.least - (a.width - a.least))[0];
+    if (widest === undefined || widest.width === widest.least) break;
+    widest.width--;
+  }
+  return rows.flatMap((row) => {
+    const cells = columns.map(({ width }, i) => brokenCell(row[i] ?? '', width));
+    const height = Math.max(1, ...cells.map(({ length }) => length));
+    return Array.from({ length: height }, (_, line) =>
+      columns
+        .map(({ isNumeric, width }, i) => {
+          const text = cells[i]![line] ?? '';
+          return isNumeric ? text.padStart(width) : text.padEnd(width);
+        })
+        .join(GAP)
+        .trimEnd(),
+    );
+  });
+}
+
+/** Splits a text at its spaces. The spaces at its beginning belong to the first word. */
+function wordsOf(text: string): string[] {
+  return text.match(/^ *\S+|\S+/g) ?? [];
+}
+
+/** Breaks the text of a cell at spaces into lines of at most `width` characters. A longer word stays whole. */
+function brokenCell(text: string, width: number): string[] {
+  const lines: string[] = [];
+  let rest = text;
+  while (rest.length > width) {
+    const before = rest.lastIndexOf(' ', width);
+    const at = before > rest.search(/\S/) ? before : rest.indexOf(' ', width);
+    if (at < 0) break;
+    lines.push(rest.slice(0, at));
+    rest = rest.slice(at + 1);
+  }
+  return [...lines, rest];
 }

@@ -1,5 +1,5 @@
 /** The rules by which the page and the CLI call a peer or a job healthy. Each rule is a level and a reason in words. */
-import { countOf, formatDuration, phaseText } from '../common/text.ts';
+import { formatCount, formatDuration, phaseText } from '../common/text.ts';
 import type { Standing } from './job-events.ts';
 
 /**
@@ -94,10 +94,12 @@ export function jobHealth(job: JobFacts): HealthMark {
   if (phase === 'paused') return { level: 'grey', reason: 'paused by the operator' };
   if (shortRounds > 0) {
     const level = shortRounds >= SHORT_ROUNDS ? 'red' : 'yellow';
-    return { level, reason: `${countOf(shortRounds, 'round')} in a row ended with too few updates` };
+    const rounds = shortRounds === 1 ? 'the newest round' : `${formatCount(shortRounds)} rounds in a row`;
+    return { level, reason: `${rounds} ended with too few updates` };
   }
   if (refusals > 0) {
-    return { level: 'yellow', reason: `no merge passed the gate in ${countOf(refusals, 'round')} in a row` };
+    const rounds = refusals === 1 ? 'the newest round' : `${formatCount(refusals)} rounds in a row`;
+    return { level: 'yellow', reason: `no merge passed the gate in ${rounds}` };
   }
   if (phase === 'waiting') return { level: 'yellow', reason: job.reason || 'waiting for nodes' };
   if (heldOutLoss !== null && lowestLoss !== null && heldOutLoss > lowestLoss * (1 + WORSE_SHARE)) {

@@ -58,18 +58,19 @@ interface UpdateReceipt {
 /**
  * Returns texts about an update of a node: what has become of the update, and the reason. The reason is empty if the update
  * was accepted.
+ * @param options.isJobOver whether the job has ended, so that there is no next update. @default false
  */
-export function outcomeText({ code, meaning, detail, outcome }: UpdateReceipt): {
-  state: string;
-  why: string;
-} {
+export function outcomeText(
+  { code, meaning, detail, outcome }: UpdateReceipt,
+  { isJobOver = false }: { isJobOver?: boolean } = {},
+): { state: string; why: string } {
   const state = code ?? 'sent';
   if (outcome === 'counted') return { state: `${state}, merged`, why: '' };
   if (code === 'accepted' && outcome === null) return { state, why: '' };
   const reason = detail === '' ? meaning : `${meaning} (${detail})`;
   return {
     state,
-    why: outcome === 'restored' ? `${reason}; its content is added to the next update` : reason,
+    why: outcome === 'restored' && !isJobOver ? `${reason}; its content is added to the next update` : reason,
   };
 }
 

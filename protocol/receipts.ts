@@ -29,11 +29,10 @@ export const receiptMeanings = {
   'not-admitted': 'the node has not joined the job, or has lost its place',
   'rate-limited': 'the node sent too many updates; wait for the next round',
   unavailable: 'the coordinator could not fetch the announced payload from its author in time',
-  'left-out':
-    'the gate left out the updates of this person, because the held-out loss was too high with them',
+  'left-out': 'the gate left out the updates of this person, because the held-out loss is lower without them',
   harmful:
-    'the update raises the loss on rows that no node trained on, or it changes nothing, so the merge left it out',
-  outlier: 'the update is many times larger than those of the other nodes in its round',
+    'the update raises the loss on rows that no node trained on by more than two standard errors, or it changes nothing, so the merge left it out',
+  outlier: 'the norm of the update is far above the norms of the other updates in its round',
   'null-round':
     'the update was not merged, because its round ended without a merge or the update came too late',
 } as const;

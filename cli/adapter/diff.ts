@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import type { Context } from '../context.ts';
 import { jsonOption } from '../options/common.ts';
-import { printJson, printLines } from '../print.ts';
+import { printJson, printLines, terminalColumns } from '../print.ts';
 import { diffLines, lineageLines } from '../views/adapter-history.ts';
 import { type RegistryFlags, registryOption, VERSION_HELP, withRegistry } from './with-registry.ts';
 
@@ -36,7 +36,11 @@ async function diff(context: Context, references: [string, string], flags: DiffF
     if (flags.json) {
       const { label: from } = first;
       printJson(context, { schemaVersion: 1, first: from, second: second.label, ...found });
-    } else printLines(context, diffLines([first, second], found, { all: flags.all === true }));
+    } else
+      printLines(
+        context,
+        diffLines([first, second], found, { all: flags.all === true, columns: terminalColumns(context) }),
+      );
   });
 }
 

@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import type { Context } from '../context.ts';
 import { jsonOption } from '../options/common.ts';
-import { printJson, printLines } from '../print.ts';
+import { printJson, printLines, terminalColumns } from '../print.ts';
 import { versionJson, versionLines, versionTable } from '../views/adapters.ts';
 import { type RegistryFlags, registryOption, VERSION_HELP, withRegistry } from './with-registry.ts';
 
@@ -46,7 +46,7 @@ async function list(context: Context, name: string | undefined, flags: ListFlags
       printLines(context, [
         'the registry is empty; "lora-swarm train" and "lora-swarm adapter add" add versions',
       ]);
-    } else printLines(context, versionTable(versions));
+    } else printLines(context, versionTable(versions, terminalColumns(context)));
   });
 }
 

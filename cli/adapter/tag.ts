@@ -3,7 +3,7 @@ import type { TagChange } from '../../index.ts';
 import type { Context } from '../context.ts';
 import { usageError } from '../errors.ts';
 import { jsonOption } from '../options/common.ts';
-import { printJson, printLines } from '../print.ts';
+import { printJson, printLines, terminalColumns } from '../print.ts';
 import { tagLogLines } from '../views/adapters.ts';
 import { type RegistryFlags, registryOption, VERSION_HELP, withRegistry } from './with-registry.ts';
 
@@ -52,7 +52,7 @@ async function log(context: Context, reference: string, flags: TagFlags): Promis
     const { name } = registry.resolve(reference);
     const changes = registry.tagLog(name);
     if (flags.json) printJson(context, { schemaVersion: 1, name, changes });
-    else printLines(context, tagLogLines(changes));
+    else printLines(context, tagLogLines(changes, terminalColumns(context)));
   });
 }
 

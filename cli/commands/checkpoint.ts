@@ -16,7 +16,7 @@ import { usageError } from '../errors.ts';
 import { BASE_MODEL, baseFolder } from '../models/base-model.ts';
 import { ggufOption, writingGguf } from '../models/gguf.ts';
 import { homeOption, jsonOption, roundOrBest } from '../options/common.ts';
-import { printJson, printLines, printNote } from '../print.ts';
+import { printJson, printLines, printNote, terminalColumns } from '../print.ts';
 import { versionJson } from '../views/adapters.ts';
 import { checkpointLines, checkpointTable, sampleLines } from '../views/checkpoints.ts';
 import { registerPull } from './checkpoint-pull.ts';
@@ -81,7 +81,7 @@ async function list(context: Context, job: string | undefined, options: CommonOp
   const api = await coordinatorApi(context, options);
   const checkpoints = await api.checkpoints(await chooseJob(api, job));
   if (options.json) printJson(context, { schemaVersion: 1, checkpoints });
-  else printLines(context, checkpointTable(checkpoints));
+  else printLines(context, checkpointTable(checkpoints, terminalColumns(context)));
 }
 
 async function show(context: Context, job: string | undefined, options: RoundOptions): Promise<void> {

@@ -16,7 +16,7 @@ import {
   precisionOption,
 } from '../options/common.ts';
 import { measuringLine } from '../options/engine.ts';
-import { ProgressLine, printJson, printLines } from '../print.ts';
+import { ProgressLine, printJson, printLines, terminalColumns } from '../print.ts';
 import { doctorLines } from '../views/doctor.ts';
 
 interface DoctorFlags {
@@ -90,7 +90,7 @@ async function doctor(context: Context, flags: DoctorFlags): Promise<void> {
   }).finally(() => progress.clear());
   const { problems } = diagnosis;
   if (flags.json && problems.length === 0) printJson(context, { schemaVersion: 1, ...diagnosis });
-  else if (!flags.json) printLines(context, doctorLines(diagnosis));
+  else if (!flags.json) printLines(context, doctorLines(diagnosis, terminalColumns(context)));
   if (problems.length === 0) return;
   // With --json this error is the only object that is printed, so it contains the diagnosis.
   throw cliError('UNHEALTHY', `this machine cannot train: ${problems.join('; ')}`, { ...diagnosis });

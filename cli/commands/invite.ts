@@ -5,7 +5,7 @@ import type { Context } from '../context.ts';
 import { chooseJob, coordinatorApi, JOB_ARGUMENT } from '../daemon/connect.ts';
 import { noteReach } from '../job/create.ts';
 import { homeOption, integer, jsonOption, lifetime } from '../options/common.ts';
-import { printJson, printLines } from '../print.ts';
+import { printJson, printLines, terminalColumns } from '../print.ts';
 import { createdInviteLines, inviteTable } from '../views/invites.ts';
 
 interface CommonOptions {
@@ -86,7 +86,7 @@ async function list(context: Context, job: string | undefined, options: CommonOp
   const api = await coordinatorApi(context, options);
   const invites = await api.invites(await chooseJob(api, job));
   if (options.json) printJson(context, { schemaVersion: 1, invites });
-  else printLines(context, inviteTable(invites));
+  else printLines(context, inviteTable(invites, terminalColumns(context)));
 }
 
 async function revoke(

@@ -8,7 +8,7 @@ import { coordinatorApi, JOB_HELP } from '../daemon/connect.ts';
 import { printCreated, withProgress } from '../job/create.ts';
 import { integer } from '../options/common.ts';
 import { keyValues } from '../options/key-values.ts';
-import { printJson, printLines } from '../print.ts';
+import { printJson, printLines, printWrapped, terminalColumns } from '../print.ts';
 import { changeLines } from '../views/status.ts';
 import { sweepLines } from '../views/sweeps.ts';
 
@@ -65,7 +65,8 @@ async function sweep(context: Context, file: string | undefined, options: Common
   if (file === undefined) {
     const sweeps = await api.sweeps();
     if (options.json) printJson(context, { schemaVersion: 1, sweeps });
-    else printLines(context, sweeps.length === 0 ? ['no sweeps'] : sweepLines(sweeps));
+    else if (sweeps.length === 0) printLines(context, ['no sweeps']);
+    else printWrapped(context, sweepLines(sweeps, terminalColumns(context)), 2);
     return;
   }
   const [{ readSweepFile }, { sweepJobs }] = await Promise.all([
@@ -81,7 +82,7 @@ async function sweep(context: Context, file: string | undefined, options: Common
   }
   const invites = created.jobs.map(({ invite }) => invite);
   printLines(context, [
-    ...sweepLines([created.sweep]),
+    ...sweepLines([created.sweep], terminalColumns(context)),
     ...invites.map((invite) => `invite ${invite}`),
     `next: on every machine that joins, run ${SWARM} node - and paste all of the invites; ${SWARM} job sweep shows the results`,
   ]);

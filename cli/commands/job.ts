@@ -14,7 +14,7 @@ import { writeJobReport } from '../job/report/write.ts';
 import { type WaitOptions, waitForJob } from '../job/wait.ts';
 import { baseFolder } from '../models/base-model.ts';
 import { homeOption, jsonOption, number, roundOrBest } from '../options/common.ts';
-import { printJson, printLines, printWarning } from '../print.ts';
+import { printJson, printLines, printWarning, terminalColumns } from '../print.ts';
 import { presetLines } from '../views/preset.ts';
 import { evaluationLines, historyLines, jobLines, orderText, progressText } from '../views/status.ts';
 import { afterOption, priorityOption, registerJobChanges } from './job-changes.ts';
@@ -128,7 +128,7 @@ async function create(context: Context, path: string, options: CreateOptions): P
   const preset = read.preset && (await presetJob(written, read, { now: clock.now(), signal }));
   if (preset && !options.json) {
     // Print the choices as YAML comments, so that the output of a dry run is a valid job file.
-    const lines = presetLines(read.preset!, preset.choices);
+    const lines = presetLines(read.preset!, preset.choices, terminalColumns(context) - '# '.length);
     printLines(
       context,
       lines.map((line) => `# ${line}`),
@@ -164,18 +164,21 @@ async function list(context: Context, options: CommonOptions): Promise<void> {
   else {
     printLines(
       context,
-      table([
-        ['job', 'digest', 'phase', 'priority', 'round', 'nodes', 'held-out loss'],
-        ...jobs.map((j) => [
-          j.name,
-          j.job.slice(0, 12),
-          j.after === null ? `${phaseText(j)}${shortOrdersText(j)}` : `queued after ${j.after.name}`,
-          String(j.priority),
-          progressText(j).replace('round ', ''),
-          String(j.peers),
-          (j.heldOutLoss ?? j.baseLoss)?.toFixed(4) ?? '–',
-        ]),
-      ]),
+      table(
+        [
+          ['job', 'digest', 'phase', 'priority', 'round', 'nodes', 'held-out loss'],
+          ...jobs.map((j) => [
+            j.name,
+            j.job.slice(0, 12),
+            j.after === null ? `${phaseText(j)}${shortOrdersText(j)}` : `queued after ${j.after.name}`,
+            String(j.priority),
+            progressText(j).replace('round ', ''),
+            String(j.peers),
+            (j.heldOutLoss ?? j.baseLoss)?.toFixed(4) ?? '–',
+          ]),
+        ],
+        { columns: terminalColumns(context) },
+      ),
     );
   }
 }

@@ -87,7 +87,8 @@ async function peers(context: Context, { home, why, json }: CommonOptions & { wh
   if (why === undefined) {
     if (json) printJson(context, { schemaVersion: 1, peers: all, bans });
     else {
-      printLines(context, [...peerLines(all, terminalColumns(context)), ...banLines(bans)]);
+      const columns = terminalColumns(context);
+      printLines(context, [...peerLines(all, columns), ...banLines(bans, columns)]);
     }
     return;
   }

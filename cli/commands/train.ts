@@ -24,7 +24,7 @@ import {
 import { addDataOptions, DATA_FILES } from '../options/data.ts';
 import { enginesOption, environmentCompute } from '../options/engine.ts';
 import { addAdapterOptions, addOptimizerOptions, choice } from '../options/training.ts';
-import { printJson, printLines } from '../print.ts';
+import { printJson, printWrapped, terminalColumns } from '../print.ts';
 import { flagLayer, type TrainFlags } from '../train/flag-layer.ts';
 import { TrainReport } from '../train/report.ts';
 
@@ -220,6 +220,6 @@ async function printEstimate(
   ]);
   report.end();
   if (json) printJson(context, { schemaVersion: 1, event: 'estimate', ...estimate, spec });
-  else printLines(context, estimateLines(estimate, spec));
+  else printWrapped(context, estimateLines(estimate, spec, terminalColumns(context)), 2);
   refuseIfTooLarge(estimate);
 }

@@ -4,7 +4,7 @@ import { percentDone } from '../../common/text.ts';
 import type { ModelNames, TaskEvaluation, TaskProgress } from '../../index.ts';
 import type { Context } from '../context.ts';
 import { type ModelFlags, openModelBundle } from '../options/model.ts';
-import { ProgressLine, printJson, printLines, printNote } from '../print.ts';
+import { ProgressLine, printJson, printLines, printNote, terminalColumns } from '../print.ts';
 import { comparisonLines, taskTable } from '../views/tasks.ts';
 import { BASE, otherModel } from './other-model.ts';
 import { recordedVersion, recordFigures } from './record.ts';
@@ -110,8 +110,11 @@ function print(
     });
     return;
   }
+  const columns = terminalColumns(context);
   printLines(context, [
-    ...(comparison === null ? taskTable(figures) : comparisonLines(comparison, options.against!)),
+    ...(comparison === null
+      ? taskTable(figures, columns)
+      : comparisonLines(comparison, options.against!, columns)),
     ...(files.length === 0 ? [] : ['', ...files.map((file) => `written  ${file}`)]),
   ]);
 }

@@ -11,7 +11,16 @@ import { problemText, standingText } from '../../monitor/node-state.ts';
 import { costText, monthText, speedText, totalsText } from '../../monitor/node-work.ts';
 import { counts } from '../../protocol/receipts.ts';
 import { timeOfDay } from '../print.ts';
-import { clockTexts, DRAINING, NOTE, type NodeForJob, perJob, stateOf, updateLine } from '../views/node.ts';
+import {
+  clockTexts,
+  DRAINING,
+  isOver,
+  NOTE,
+  type NodeForJob,
+  perJob,
+  stateOf,
+  updateLine,
+} from '../views/node.ts';
 import { thanksTexts } from '../views/thanks.ts';
 import { bar, columnsOf, cut, wrap } from './columns.ts';
 import type { TimeLeft } from './pace.ts';
@@ -158,7 +167,7 @@ function jobText({ job }: NodeStatus, secondsLeft: number | null): string {
   if (phase === null) return `${name}, ${countOf(rounds, 'round')} in all`;
   const loss = checkpoint === null ? '' : `; held-out loss ${formatLoss(checkpoint.heldOutLoss)}`;
   const why = reason === '' ? '' : ` (${reason})`;
-  if (phase === 'finished' || phase === 'failed') return `${name} is ${phase}${why}${loss}`;
+  if (isOver(job!)) return `${name} is ${phase}${why}${loss}`;
   const progress = progressText(roundsDone, rounds, phase === 'paused' ? null : secondsLeft);
   const paused = phase === 'paused' ? `, paused${why}` : '';
   return `${progress}: ${roundsDone} of ${countOf(rounds, 'round')} of ${name} done${paused}${loss}`;
@@ -184,5 +193,7 @@ function refusalText({ updates, jobs, job }: NodeStatus): string[] {
     ({ code, outcome }) => outcome === 'restored' || (code !== null && !counts(code)),
   );
   if (refused === undefined) return [];
-  return [`${jobs.length > 1 ? `${job?.name}: ` : ''}${updateLine(refused)}`];
+  return [
+    `${jobs.length > 1 ? `${job?.name}: ` : ''}${updateLine(refused, { isJobOver: job !== null && isOver(job) })}`,
+  ];
 }

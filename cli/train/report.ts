@@ -29,7 +29,7 @@ import { SWARM, withCommandName } from '../command-name.ts';
 import type { Context } from '../context.ts';
 import { badRowSummary, badRowText, firstRows, tallyLines } from '../data/bad-rows.ts';
 import { measuringLine } from '../options/engine.ts';
-import { ProgressLine, printJson, printLines, printNote } from '../print.ts';
+import { ProgressLine, printJson, printLines, printNote, terminalColumns } from '../print.ts';
 import { presetLines } from '../views/preset.ts';
 
 export interface TrainReportOptions {
@@ -51,7 +51,7 @@ export class TrainReport implements FinetuneListener {
   }
 
   onPreset(name: PresetName, choices: readonly Choice[]): void {
-    this.#tell('preset', { name, choices }, () => presetLines(name, choices));
+    this.#tell('preset', { name, choices }, () => presetLines(name, choices, terminalColumns(this.#context)));
   }
 
   onProbe(engine: EngineName): void {

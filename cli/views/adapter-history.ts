@@ -30,13 +30,16 @@ function nodeText({ label, digest, version, edge, repeated }: LineageNode): stri
 
 /**
  * Formats the differences between two versions.
- * @param options.all whether to print a line for each module instead of each layer
+ * @param options `all`: whether to print a line for each module instead of each layer. `columns`: maximum length of a
+ *   line of a table
  */
 export function diffLines(
   [first, second]: readonly [AdapterVersion, AdapterVersion],
   { sameBase, settings, metrics, modules }: VersionDiff,
-  { all }: { all: boolean },
+  { all, columns }: { all: boolean; columns?: number },
 ): string[] {
+  const section = (title: string, rows: readonly (readonly string[])[]): string[] =>
+    rows.length === 1 ? ['', `${title}: the same`] : ['', `${title}:`, ...table(rows, { columns })];
   const rows = all ? modules : byLayer(modules);
   return [
     `${first.label}  ${first.digest.slice(0, 12)}`,
@@ -78,10 +81,6 @@ function shown(value: unknown): string {
 function changeOf(first: number, second: number): string {
   const isWhole = Number.isInteger(first) && Number.isInteger(second);
   return formatChange(second - first, isWhole ? 0 : 4);
-}
-
-function section(title: string, rows: readonly (readonly string[])[]): string[] {
-  return rows.length === 1 ? ['', `${title}: the same`] : ['', `${title}:`, ...table(rows)];
 }
 
 /**

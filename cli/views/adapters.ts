@@ -13,24 +13,27 @@ export function versionJson({ number, ...version }: AdapterVersion) {
   return { ...version, version: number };
 }
 
-/** Returns a table of versions, as lines. */
-export function versionTable(versions: readonly Listed[]): string[] {
-  return table([
-    ['version', 'tags', 'held-out loss', 'base', 'rank', 'size', 'added', 'digest'],
-    ...versions.map((listed) => {
-      const { label, tags, manifest, digest, addedAt, removedAt } = listed.version;
-      return [
-        label,
-        removedAt === null ? tags.join(' ') || '-' : '(removed)',
-        formatLoss(allMetrics(listed.version, listed.measurements).heldOutLoss),
-        manifest.base.name ?? manifest.base.digest.slice(0, 12),
-        String(manifest.settings['lora.rank'] ?? '-'),
-        formatBytes(manifest.files.reduce((sum, { size }) => sum + size, 0)),
-        day(addedAt),
-        digest.slice(0, 12),
-      ];
-    }),
-  ]);
+/** Returns a table of versions, as lines. @param columns maximum length of a line */
+export function versionTable(versions: readonly Listed[], columns?: number): string[] {
+  return table(
+    [
+      ['version', 'tags', 'held-out loss', 'base', 'rank', 'size', 'added', 'digest'],
+      ...versions.map((listed) => {
+        const { label, tags, manifest, digest, addedAt, removedAt } = listed.version;
+        return [
+          label,
+          removedAt === null ? tags.join(' ') || '-' : '(removed)',
+          formatLoss(allMetrics(listed.version, listed.measurements).heldOutLoss),
+          manifest.base.name ?? manifest.base.digest.slice(0, 12),
+          String(manifest.settings['lora.rank'] ?? '-'),
+          formatBytes(manifest.files.reduce((sum, { size }) => sum + size, 0)),
+          day(addedAt),
+          digest.slice(0, 12),
+        ];
+      }),
+    ],
+    { columns },
+  );
 }
 
 /** Returns lines that show everything about one version. */
@@ -66,21 +69,24 @@ export function versionLines(
   ];
 }
 
-/** Returns a table of the log of tags, oldest first. */
-export function tagLogLines(changes: readonly TagChange[]): string[] {
+/** Returns a table of the log of tags, oldest first. @param columns maximum length of a line */
+export function tagLogLines(changes: readonly TagChange[], columns?: number): string[] {
   const at = (number: number | null): string => (number === null ? 'none' : `v${number}`);
-  return table([
-    ['when', 'tag', 'change', 'from', 'to', 'reason', 'by'],
-    ...changes.map(({ at: when, tag, kind, from, to, reason, author }) => [
-      new Date(when).toISOString(),
-      tag,
-      kind,
-      at(from),
-      at(to),
-      reason,
-      author.slice(-6),
-    ]),
-  ]);
+  return table(
+    [
+      ['when', 'tag', 'change', 'from', 'to', 'reason', 'by'],
+      ...changes.map(({ at: when, tag, kind, from, to, reason, author }) => [
+        new Date(when).toISOString(),
+        tag,
+        kind,
+        at(from),
+        at(to),
+        reason,
+        author.slice(-6),
+      ]),
+    ],
+    { columns },
+  );
 }
 
 function day(at: number): string {

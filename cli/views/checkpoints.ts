@@ -2,37 +2,40 @@ import { formatBytes, formatCount, formatDuration, formatLoss, safeText, table }
 import type { CheckpointView, SampleResult } from '../../index.ts';
 import { shortPeer } from '../../protocol/ids.ts';
 
-/** Returns a table of a job's checkpoints. */
-export function checkpointTable(checkpoints: readonly CheckpointView[]): string[] {
+/** Returns a table of a job's checkpoints. @param columns maximum length of a line */
+export function checkpointTable(checkpoints: readonly CheckpointView[], columns?: number): string[] {
   const hasTasks = checkpoints.some(({ tasks }) => tasks !== null);
   const ifTasks = (cell: string): string[] => (hasTasks ? [cell] : []);
-  return table([
+  return table(
     [
-      'round',
-      'held-out loss',
-      ...ifTasks('tasks'),
-      'nodes',
-      'tokens',
-      'update bytes',
-      'weights',
-      'digest',
-      '',
+      [
+        'round',
+        'held-out loss',
+        ...ifTasks('tasks'),
+        'nodes',
+        'tokens',
+        'update bytes',
+        'weights',
+        'digest',
+        '',
+      ],
+      ...checkpoints.map(({ round, restores, digest, kept, isBest, tasks, checkpoint }) => [
+        restores === null ? String(round) : `${round} (= ${restores})`,
+        formatLoss(checkpoint.metrics.heldOutLoss),
+        ...ifTasks(
+          tasks === null ? '–' : (tasks.value?.toFixed(4) ?? (tasks.figures ? 'evaluated' : 'failed')),
+        ),
+        // A merge can include two updates of a node: that of its round, and a late one. The node counts once.
+        String(new Set(checkpoint.contributors.map(({ peer }) => peer)).size),
+        formatCount(checkpoint.metrics.tokens),
+        formatBytes(checkpoint.metrics.updateBytes),
+        kept ? 'kept' : 'deleted',
+        digest.slice(0, 12),
+        isBest ? 'best' : '',
+      ]),
     ],
-    ...checkpoints.map(({ round, restores, digest, kept, isBest, tasks, checkpoint }) => [
-      restores === null ? String(round) : `${round} (= ${restores})`,
-      formatLoss(checkpoint.metrics.heldOutLoss),
-      ...ifTasks(
-        tasks === null ? '–' : (tasks.value?.toFixed(4) ?? (tasks.figures ? 'evaluated' : 'failed')),
-      ),
-      // A merge can include two updates of a node: that of its round, and a late one. The node counts once.
-      String(new Set(checkpoint.contributors.map(({ peer }) => peer)).size),
-      formatCount(checkpoint.metrics.tokens),
-      formatBytes(checkpoint.metrics.updateBytes),
-      kept ? 'kept' : 'deleted',
-      digest.slice(0, 12),
-      isBest ? 'best' : '',
-    ]),
-  ]);
+    { columns },
+  );
 }
 
 /** Describes one checkpoint with its parent, contributors and metrics. */

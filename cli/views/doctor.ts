@@ -9,8 +9,8 @@ import { SWARM, withCommandName } from '../command-name.ts';
 /** Limit for an engine's own error text, which may contain a long path. */
 const REASON = { maxCharacters: 600 };
 
-/** Formats a diagnosis of this machine. */
-export function doctorLines(diagnosis: Diagnosis): string[] {
+/** Formats a diagnosis of this machine. @param columns maximum length of a line of the table */
+export function doctorLines(diagnosis: Diagnosis, columns?: number): string[] {
   const { machine, threads, baseBits, measured, engines, base, problems } = diagnosis;
   const { instructions } = machine;
   const known = instructions === null ? '' : `; ${instructions.join(', ') || 'no vector instructions'}`;
@@ -22,10 +22,13 @@ export function doctorLines(diagnosis: Diagnosis): string[] {
     '',
     `measured with ${countOf(threads, 'thread')}: matrix products of ${measured.tokens} × ${measured.width} by ` +
       `${measured.width} × ${3 * measured.width}`,
-    ...table([
-      ['engine', ...(base === null ? [] : ['training']), 'matrix products', 'memory speed', 'overhead'],
-      ...engines.map((report) => engineRow(report, diagnosis)),
-    ]),
+    ...table(
+      [
+        ['engine', ...(base === null ? [] : ['training']), 'matrix products', 'memory speed', 'overhead'],
+        ...engines.map((report) => engineRow(report, diagnosis)),
+      ],
+      { columns },
+    ),
     ...(missing.length === 0 ? [] : ['']),
     ...missing.flatMap(({ engine, reason, needs }) => [
       `${engine}: ${safeText(reason ?? '', REASON)}`,

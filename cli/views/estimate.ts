@@ -3,8 +3,12 @@ import type { RunEstimate, RunMemory } from '../../index.ts';
 import type { TrainSpec } from '../../lora/finetune/settings/settings.ts';
 import { checkpointingLine } from '../../lora/train/memory/checkpointing.ts';
 
-/** Formats an estimate of a run. */
-export function estimateLines(estimate: RunEstimate, { training, lora }: TrainSpec): string[] {
+/** Formats an estimate of a run. @param columns maximum length of a line of the table */
+export function estimateLines(
+  estimate: RunEstimate,
+  { training, lora }: TrainSpec,
+  columns?: number,
+): string[] {
   const { memory, disk, time, model, checkpointing } = estimate;
   const about = estimate.counted ? '' : 'about ';
   const { flops, baseFlops, float16Flops } = time.speed;
@@ -18,24 +22,27 @@ export function estimateLines(estimate: RunEstimate, { training, lora }: TrainSp
       `${formatCount(estimate.adapterParameters)} parameters`,
     `${about}${countOf(estimate.tokens, 'token')} in ${countOf(estimate.rows, 'row')}; ${countOf(estimate.steps, 'step')} ` +
       `of ${training.batchSize} × ${training.sequenceLength} tokens, ${countOf(training.microBatch, 'row')} at a time`,
-    ...table([
+    ...table(
       [
-        'memory',
-        `${formatBytes(memory.total)} of ${formatBytes(memory.available)} available`,
-        memoryParts(memory) + (memory.onProcessor ? '' : "; the size of a GPU's own memory is unknown"),
+        [
+          'memory',
+          `${formatBytes(memory.total)} of ${formatBytes(memory.available)} available`,
+          memoryParts(memory) + (memory.onProcessor ? '' : "; the size of a GPU's own memory is unknown"),
+        ],
+        [
+          'disk',
+          `${formatBytes(disk.weights + disk.data)} in the cache, ${formatBytes(disk.output)} in the output`,
+          `weights ${formatBytes(disk.weights)}, packed data ${formatBytes(disk.data)}`,
+        ],
+        [
+          'time',
+          `${formatDuration(time.seconds)}, ${perStep < 10 ? `${perStep.toPrecision(2)} s` : formatDuration(perStep)} a step`,
+          `${gflop < 1000 ? gflop.toPrecision(3) : formatCount(gflop)} GFLOP a step at ${gflops}, which was measured just now; ` +
+            'on an idle machine, the estimate is right within a factor of two',
+        ],
       ],
-      [
-        'disk',
-        `${formatBytes(disk.weights + disk.data)} in the cache, ${formatBytes(disk.output)} in the output`,
-        `weights ${formatBytes(disk.weights)}, packed data ${formatBytes(disk.data)}`,
-      ],
-      [
-        'time',
-        `${formatDuration(time.seconds)}, ${perStep < 10 ? `${perStep.toPrecision(2)} s` : formatDuration(perStep)} a step`,
-        `${gflop < 1000 ? gflop.toPrecision(3) : formatCount(gflop)} GFLOP a step at ${gflops}, which was measured just now; ` +
-          'on an idle machine, the estimate is right within a factor of two',
-      ],
-    ]),
+      { columns },
+    ),
     ...(checkpointing.reason === null ? [] : [checkpointingLine(checkpointing.reason)]),
   ];
 }

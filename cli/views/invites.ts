@@ -3,20 +3,23 @@ import type { CreatedInvite, InviteView } from '../../index.ts';
 import { SWARM } from '../command-name.ts';
 import { nodeName } from './events.ts';
 
-/** Returns a table of the invites of a job. */
-export function inviteTable(invites: readonly InviteView[]): string[] {
-  return table([
-    ['invite', 'name', 'role', 'state', 'used', 'expires', 'nodes'],
-    ...invites.map(({ id, name, role, state, uses, used, expiresAt, nodes }) => [
-      id,
-      name === null ? '' : safeText(name),
-      role,
-      state,
-      uses === null ? String(used) : `${used} of ${uses}`,
-      expiresAt === null ? 'never' : utc(expiresAt),
-      nodes.map(({ peer, name }) => nodeName({ peer, name: name ?? '' })).join(', '),
-    ]),
-  ]);
+/** Returns a table of the invites of a job. @param columns maximum length of a line */
+export function inviteTable(invites: readonly InviteView[], columns?: number): string[] {
+  return table(
+    [
+      ['invite', 'name', 'role', 'state', 'used', 'expires', 'nodes'],
+      ...invites.map(({ id, name, role, state, uses, used, expiresAt, nodes }) => [
+        id,
+        name === null ? '' : safeText(name),
+        role,
+        state,
+        uses === null ? String(used) : `${used} of ${uses}`,
+        expiresAt === null ? 'never' : utc(expiresAt),
+        nodes.map(({ peer, name }) => nodeName({ peer, name: name ?? '' })).join(', '),
+      ]),
+    ],
+    { columns },
+  );
 }
 
 /** Describes a new personal invite, and adds its text. */

@@ -108,8 +108,11 @@ export function stateOf({ pause, shutOut, ...facts }: NodeForJob): NodeState {
   return describeNode(facts, { pause, shutOut, date: dateAndTime });
 }
 
-function updateLines({ updates }: NodeStatus): string[] {
-  return updates.slice(0, SHOWN_UPDATES).map((update) => `update      ${updateLine(update)}`);
+function updateLines({ updates, job }: NodeStatus): string[] {
+  return updates.slice(0, SHOWN_UPDATES).map((update) => {
+    const isJobOver = job !== null && job.job === update.job && isOver(job);
+    return `update      ${updateLine(update, { isJobOver })}`;
+  });
 }
 
 /** Returns the weight of a job for the end of a line; an empty text for the weight 1. */
@@ -139,9 +142,14 @@ function jobLines({ round }: NodeStatus, job: NonNullable<NodeStatus['job']>): s
   ];
 }
 
+/** Returns whether a job has ended. */
+export function isOver({ phase }: Pick<NonNullable<NodeStatus['job']>, 'phase'>): boolean {
+  return phase === 'finished' || phase === 'failed';
+}
+
 /** Returns a line about one update and its outcome. The line explains the outcome unless the update was accepted. */
-export function updateLine(update: NodeUpdate): string {
-  const { state, why } = outcomeText({ ...update, detail: safeText(update.detail) });
+export function updateLine(update: NodeUpdate, options: { isJobOver?: boolean } = {}): string {
+  const { state, why } = outcomeText({ ...update, detail: safeText(update.detail) }, options);
   const head = `round ${update.round}  ${formatBytes(update.bytes)}  ${state}`;
   return why === '' ? head : `${head}: ${why}`;
 }

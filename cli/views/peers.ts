@@ -90,21 +90,27 @@ export function presentLines(peers: readonly PeerView[]): string[] {
   );
 }
 
-/** Returns a table of the bans that are in force; no lines if no ban is in force. */
-export function banLines(bans: readonly BanView[]): string[] {
+/**
+ * Returns a table of the bans that are in force; no lines if no ban is in force.
+ * @param columns maximum length of a line
+ */
+export function banLines(bans: readonly BanView[], columns?: number): string[] {
   if (bans.length === 0) return [];
   return [
     '',
-    ...table([
-      ['banned', 'person', 'from', 'until', 'reason'],
-      ...bans.map((ban) => [
-        nodeName({ peer: ban.peer, name: ban.name ?? '' }),
-        personText(ban),
-        ban.job === null ? 'all jobs' : `job ${ban.job.slice(0, 12)}`,
-        endOf(ban),
-        safeText(ban.reason),
-      ]),
-    ]),
+    ...table(
+      [
+        ['banned', 'person', 'from', 'until', 'reason'],
+        ...bans.map((ban) => [
+          nodeName({ peer: ban.peer, name: ban.name ?? '' }),
+          personText(ban),
+          ban.job === null ? 'all jobs' : `job ${ban.job.slice(0, 12)}`,
+          endOf(ban),
+          safeText(ban.reason),
+        ]),
+      ],
+      { columns },
+    ),
   ];
 }
 

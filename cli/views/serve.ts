@@ -21,7 +21,7 @@ export function readyLines(
   adapters: readonly AdapterSource[],
   models: readonly string[],
 ): string[] {
-  const missing = 'none: /v1/chat/completions needs --template chatml, plain or a file';
+  const missing = 'none, so /v1/chat/completions needs --template chatml, plain or a file';
   return [
     `model       ${models[0]}  (also as "base")`,
     ...adapters.map(({ name, origin }) => `adapter     ${name}  (${origin})`),

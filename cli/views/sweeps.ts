@@ -2,29 +2,45 @@ import { countOf, formatLoss, phaseText, safeText, table } from '../../common/te
 import type { SweepJobView, SweepView } from '../../index.ts';
 import { SWARM } from '../command-name.ts';
 
-/** Returns a table of the jobs of each sweep. Jobs that no halving has stopped come first. */
-export function sweepLines(sweeps: readonly SweepView[]): string[] {
+/** Columns that a narrow terminal does not show; the first one is left out first. */
+const FIRST_HIDDEN = ['after', 'checkpoints'];
+
+/**
+ * Returns a table of the jobs of each sweep. Jobs that no halving has stopped come first.
+ * @param columns maximum length of a line of a table
+ */
+export function sweepLines(sweeps: readonly SweepView[], columns = Number.POSITIVE_INFINITY): string[] {
   return sweeps.flatMap((sweep, i) => {
-    const { winner, jobs } = sweep;
-    const sorted = [...jobs].sort((a, b) => rank(a.outAt) - rank(b.outAt) || lossOf(a) - lossOf(b));
+    const sorted = [...sweep.jobs].sort((a, b) => rank(a.outAt) - rank(b.outAt) || lossOf(a) - lossOf(b));
     return [
       ...(i > 0 ? [''] : []),
       headLine(sweep),
-      ...table([
-        ['job', 'variant', 'phase', 'checkpoints', 'held-out loss', 'after', 'result'],
-        ...sorted.map((job) => [
-          job.name,
-          safeText(job.variant),
-          phaseText({ ...job, roundsDone: job.checkpoints }),
-          String(job.checkpoints),
-          formatLoss(job.heldOutLoss),
-          job.heldOutLoss === null ? '–' : countOf(job.lossAfter, 'checkpoint'),
-          resultText(job, winner),
-        ]),
-      ]),
+      ...jobTable(sorted, sweep.winner, columns),
       ...sorted.flatMap(({ name, holdsSweep }) => (holdsSweep === null ? [] : [holdLine(name, holdsSweep)])),
     ];
   });
+}
+
+function jobTable(jobs: readonly SweepJobView[], winner: string | null, columns: number): string[] {
+  const rows = jobs.map((job) => ({
+    job: job.name,
+    variant: safeText(job.variant),
+    phase: phaseText({ ...job, roundsDone: job.checkpoints }),
+    checkpoints: String(job.checkpoints),
+    'held-out loss': formatLoss(job.heldOutLoss),
+    after: job.heldOutLoss === null ? '–' : countOf(job.lossAfter, 'checkpoint'),
+    result: resultText(job, winner),
+  }));
+  for (let hidden = 0; ; hidden++) {
+    const left = FIRST_HIDDEN.slice(0, hidden);
+    const shown = (Object.keys(rows[0]!) as (keyof (typeof rows)[number])[]).filter(
+      (name) => !left.includes(name),
+    );
+    const lines = table([shown, ...rows.map((row) => shown.map((name) => row[name]))], { columns });
+    const fits = lines.every((line) => line.length <= columns);
+    if (fits || hidden === FIRST_HIDDEN.length)
+      return hidden === 0 ? lines : [...lines, `not shown in this narrow terminal: ${left.join(', ')}`];
+  }
 }
 
 function headLine({ name, nextRounds, winner, error }: SweepView): string {

@@ -16,25 +16,20 @@ import { Retention } from './retention.ts';
 /** Number of rounds kept in memory. Updates of older rounds are too late to be accepted. */
 const REMEMBERED_ROUNDS = STALE_ROUNDS + 1;
 
-/** Codes and details of the receipts for accepted updates that do not become part of a checkpoint. */
+/**
+ * Codes and details of the receipts for accepted updates that do not become part of a checkpoint. A detail is empty if
+ * the meaning of the code says all.
+ */
 const UNMERGED = {
-  'left-out': {
-    fate: 'left-out',
-    code: 'left-out',
-    detail: 'the held-out loss is lower without the updates of this person',
-  },
-  harmful: {
-    fate: 'left-out',
-    code: 'harmful',
-    detail: 'the update raises the loss by more than two standard errors, or changes nothing',
-  },
+  'left-out': { fate: 'left-out', code: 'left-out', detail: '' },
+  harmful: { fate: 'left-out', code: 'harmful', detail: '' },
   'null-round': { fate: 'null-round', code: 'null-round', detail: '' },
   'rolled-back': {
     fate: 'null-round',
     code: 'null-round',
     detail: 'the coordinator went back to an earlier checkpoint instead of merging the round',
   },
-  outlier: { fate: 'outlier', code: 'outlier', detail: "the norm is far above the other nodes' norms" },
+  outlier: { fate: 'outlier', code: 'outlier', detail: '' },
 } satisfies Record<string, { fate: Fate; code: ReceiptCode; detail: string }>;
 
 /**

@@ -8,7 +8,9 @@ import { Progress } from '../parts/progress.ts';
 import { type Column, Table } from '../parts/table.ts';
 import { NodeLimits, NodeOrders } from './node-control.ts';
 
-const UPDATES: readonly Column<NodeUpdate & { jobName: string }>[] = [
+type Row = NodeUpdate & { jobName: string; isJobOver: boolean };
+
+const UPDATES: readonly Column<Row>[] = [
   { title: 'Job', cell: ({ jobName }) => jobName, by: ({ jobName }) => jobName },
   { title: 'Round', cell: ({ round }) => round, by: ({ round }) => round, numeric: true },
   { title: 'Size', cell: ({ bytes }) => formatBytes(bytes), by: ({ bytes }) => bytes, numeric: true },
@@ -17,7 +19,7 @@ const UPDATES: readonly Column<NodeUpdate & { jobName: string }>[] = [
     cell: (update) => outcomeText(update).state,
     by: (update) => outcomeText(update).state,
   },
-  { title: 'Reason', cell: (update) => outcomeText(update).why },
+  { title: 'Reason', cell: (update) => outcomeText(update, update).why },
   { title: 'Time', cell: ({ at }) => formatDate(at), by: ({ at }) => at },
 ];
 
@@ -58,16 +60,18 @@ export function NodeView({ status, onChange }: { status: NodeStatus; onChange():
       <${Table}
         caption="Newest updates"
         columns=${UPDATES}
-        rows=${status.updates.map((update) => ({ ...update, jobName: jobNameOf(update, status) }))}
+        rows=${status.updates.map((update) => rowOf(update, status))}
         id=${({ update }: NodeUpdate) => update}
         empty="This node has made no update yet."
       />
     </section>`;
 }
 
-/** Returns the name of the job of an update. The node no longer knows the names of jobs that it has left. */
-function jobNameOf({ job }: NodeUpdate, { jobs }: NodeStatus): string {
-  return jobs.find((one) => one.job?.job === job)?.job?.name ?? job.slice(0, 12);
+/** Adds facts about the job of an update. The node no longer knows the names of jobs that it has left. */
+function rowOf(update: NodeUpdate, { jobs }: NodeStatus): Row {
+  const job = jobs.find((one) => one.job?.job === update.job)?.job ?? null;
+  const isJobOver = job?.phase === 'finished' || job?.phase === 'failed';
+  return { ...update, jobName: job?.name ?? update.job.slice(0, 12), isJobOver };
 }
 
 /** Activity of the node for one invite. */

@@ -42,3 +42,13 @@ it('shows the error of a sweep that has failed', () => {
   const error = unmeasuredError('race').toJSON();
   expect(sweepLines([{ ...sweep, error }])[0]).toContain(error.message);
 });
+
+it('fits into 80 and 110 columns', () => {
+  const variant = 'training.optimizer.learningRate = 0.00025, lora.rank = 32';
+  const jobs = sweep.jobs.map((one) => ({ ...one, name: `rates-${one.name}`, variant }));
+  for (const columns of [80, 110]) {
+    const lines = sweepLines([{ ...sweep, jobs }], columns).filter((line) => !line.includes('waits for'));
+    for (const line of lines) expect(line.length, line).toBeLessThanOrEqual(columns);
+    expect(lines.join('\n')).toMatch(/lora\.rank/);
+  }
+});

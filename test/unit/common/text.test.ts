@@ -80,6 +80,34 @@ describe('charts and tables', () => {
     expect(text(41, 40)).toMatch(/\b41\b.*\b40 of 40\b/);
   });
 
+  it('breaks the cells of a table that is too wide at spaces, but no number', () => {
+    const rows = [
+      ['job', 'variant', 'held-out loss', 'size'],
+      ['rates-1', 'optimizer.learningRate = 0.001, lora.rank = 16', '2.1000', '84 kB'],
+    ];
+    expect(table(rows, { columns: 48 })).toEqual(
+      [
+        'job      variant                 held-out   size',
+        '                                     loss       ',
+        'rates-1  optimizer.learningRate    2.1000  84 kB',
+        '         = 0.001, lora.rank =',
+        '         16',
+      ].map((line) => line.trimEnd()),
+    );
+    expect(table(rows, { columns: 200 })).toEqual(table(rows));
+    // The longest words stay whole.
+    expect(Math.max(...table(rows, { columns: 10 }).map(({ length }) => length))).toBe(48);
+    expect(
+      table(
+        [
+          ['', 'x'],
+          ['  indented text', 'y'],
+        ],
+        { columns: 12 },
+      ),
+    ).toEqual(['            x', '  indented  y', 'text']);
+  });
+
   it('aligns the columns of a table', () => {
     expect(
       table([

@@ -83,6 +83,9 @@ it('says what was refused and why, and what it waits for', () => {
   const shown = text({ updates: [foreign, refused] });
   expect(shown).toMatch(/^refused .*20.*harmful.*raises the loss/m);
   expect(shown).not.toContain('outlier');
+  expect(shown).toContain('next update');
+  const over = { job: { ...JOB, phase: 'finished' as const }, state: 'awaiting' as const };
+  expect(text({ ...over, updates: [refused] })).toMatch(/raises the loss$/m);
   const waiting = text({ state: 'awaiting', reason: 'the job waits: 1 of 2 nodes', retrySeconds: 30 });
   expect(waiting).toMatch(/^waiting .*1 of 2 nodes.* 30 s/m);
   const unreachable = { reason: 'no answer within 10 s', failures: 4, retrySeconds: 12 };
