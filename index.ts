@@ -40,6 +40,7 @@ import type { JobEvent } from './monitor/job-events.ts';
 import type { PulledCheckpoint, PullOptions } from './node/checkpoint-pull.ts';
 import type { NodeDaemonDeps, RunningNode } from './node/daemon.ts';
 import type { NodeDaemonOptions, NodeTarget } from './node/daemon-options.ts';
+import type { OwnNodeJob } from './node/record/verify-own-node.ts';
 import type { VerifySwarmOptions } from './node/verify-from-swarm.ts';
 import type { Figures } from './protocol/messages.ts';
 import type { AddOptions } from './registry/add-folder.ts';
@@ -372,7 +373,9 @@ export async function verifyOwnJob(
 
 /**
  * Checks the record of a job over the network, as {@link verifyBundle} does. Works on any machine with an invite, or with
- * the address of the coordinator of an open job.
+ * the address of the coordinator of an open job. If the address is that of a node, checks the part of the record that the
+ * node keeps. This also works after the coordinator is gone, but it needs the digest of the job, or the home of a node of
+ * this machine that is in the job.
  *
  * @throws SwarmError INVITE_INVALID, NO_ADDRESS, CONNECT_FAILED, JOB_NOT_FOUND, CHECKPOINT_UNTRUSTED, RECORD_INCOMPLETE,
  *   ROUND_UNKNOWN
@@ -382,6 +385,15 @@ export async function verifySwarm(
   options?: Omit<VerifyOptions, 'job'>,
 ): Promise<VerifyReport> {
   return (await import('./node/verify-from-swarm.ts')).verifySwarm(target, options);
+}
+
+/**
+ * Checks the part of a job's record that a node of this machine keeps, as {@link verifyBundle} does. Needs no network.
+ *
+ * @throws SwarmError JOB_NOT_FOUND, JOB_DIFFERS, COORDINATOR_DIFFERS, ROUND_UNKNOWN, CHECKPOINT_UNTRUSTED, STORE_REFUSED
+ */
+export async function verifyOwnNode(node: OwnNodeJob, options?: VerifyOptions): Promise<VerifyReport> {
+  return (await import('./node/record/verify-own-node.ts')).verifyOwnNode(node, options);
 }
 
 /**
@@ -702,6 +714,7 @@ export type { ModelEntry } from './serve/models/catalog.ts';
 export type { RowsOfRound, ScoreMeter } from './verify/checks/scores.ts';
 export type { ProblemCode } from './verify/errors.ts';
 export type { CheckName, CheckpointReport, MeasuredScores, Problem } from './verify/findings.ts';
+export type { HeldPart, HeldWeights } from './verify/held-part.ts';
 export type { ScoreMismatch, ScoreWitness } from './verify/scores/check-scores.ts';
 export type {
   AdapterVersion,
@@ -758,6 +771,7 @@ export type {
   OpenModelOptions,
   OpenRegistryDeps,
   OpenRegistryOptions,
+  OwnNodeJob,
   PrepareDeps,
   PrepareOptions,
   PublicPageOptions,

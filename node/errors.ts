@@ -24,6 +24,8 @@ export const nodeError = defineErrors({
     next: 'if you trust the new coordinator, start another node for its invite, with an empty folder as --home',
   },
   JOB_TWICE: { kind: 'conflict', next: 'give the node one invite for each job' },
+  JOB_NOT_READABLE: 'refused',
+  NODE_TRAFFIC_USED: 'failed',
   NOT_RECALLED: 'refused',
   NOT_SCORING: 'refused',
   NO_ADDRESS: {

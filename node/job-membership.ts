@@ -1,5 +1,6 @@
 import pLimit from 'p-limit';
 import { isSwarmError } from '../common/errors.ts';
+import { type BlobProof, provesMembership } from '../protocol/job-key.ts';
 import { HeadSettings } from './contact/head-settings.ts';
 import { JobContact } from './contact/job-contact.ts';
 import { JobKeys } from './contact/job-keys.ts';
@@ -95,6 +96,24 @@ export class JobMembership {
   /** Returns whether the invite has an address of this peer. */
   isCoordinator(peer: string): boolean {
     return this.#options.addresses.some((address) => address.endsWith(`/p2p/${peer}`));
+  }
+
+  /**
+   * Returns the digests of the jobs that a peer may read: open jobs, and jobs whose newest key the peer has. Until the
+   * coordinator has answered, these are the jobs that the node joined with the invite before it was restarted. The
+   * coordinator may be gone, and other members may then need the records and the adapter that this node holds.
+   */
+  readableJobs(peer: string, proof: BlobProof | null): string[] {
+    const { network, store } = this.#deps;
+    const context = this.#worker?.context;
+    if (context) return context.isOpen || context.keys.admits(peer, proof) ? [context.job] : [];
+    const ends = { requester: peer, holder: network.signer.peerId };
+    return store.keptJobs.all
+      .filter(
+        ({ job, coordinator }) => [null, job].includes(this.#options.job) && this.isCoordinator(coordinator),
+      )
+      .filter(({ job, isOpen, key }) => isOpen || (proof !== null && provesMembership(proof, job, key, ends)))
+      .map(({ job }) => job);
   }
 
   /** Sends the next heartbeat soon, because the state that it reports has changed. */

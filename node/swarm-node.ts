@@ -135,10 +135,9 @@ export class SwarmNode implements SiblingJob {
     return this.#membership.isCoordinator(peer);
   }
 
-  /** Returns the digest of the job if a peer may read it; otherwise null. */
-  readableJob(peer: string, proof: BlobProof | null): string | null {
-    const context = this.#membership.worker?.context;
-    return context && (context.isOpen || context.keys.admits(peer, proof)) ? context.job : null;
+  /** Returns the digests of the jobs of the invite that a peer may read. */
+  readableJobs(peer: string, proof: BlobProof | null): string[] {
+    return this.#membership.readableJobs(peer, proof);
   }
 
   /**

@@ -6,17 +6,28 @@ import type { Clock } from '../common/clock.ts';
 import { isSwarmError } from '../common/errors.ts';
 import { systemClock } from '../common/system-clock.ts';
 import type { JobTarget } from '../protocol/invite.ts';
+import type { BlobProof } from '../protocol/job-key.ts';
+import { openNodeRecord } from '../verify/node-record.ts';
+import type { JobRecord } from '../verify/record.ts';
 import { openSwarmRecord } from '../verify/swarm-record.ts';
 import { type VerifyOptions, type VerifyReport, verifyRecord } from '../verify/verify-job.ts';
-import { type JobReader, type ReaderOptions, withReader } from './reader.ts';
+import { openReaderHost, type ReaderHost, type ReaderOptions, readNewest } from './reader.ts';
+import { OwnJobs } from './record/own-jobs.ts';
+import { nodeThatRefused, readNode } from './record/read-node.ts';
 
-/** The job to verify, and the way to reach its coordinator. */
-export interface VerifySwarmOptions extends JobTarget, Pick<ReaderOptions, 'keyFolder' | 'version'> {}
+/** The job to verify, and the way to reach its coordinator, or a node of the job. */
+export interface VerifySwarmOptions extends JobTarget, Pick<ReaderOptions, 'keyFolder' | 'version'> {
+  /**
+   * Home of a node of this machine, which may be running. Its keys show other nodes that this machine may read a job to
+   * which not everyone is admitted. Only a verification from a node uses this home. @default none
+   */
+  readonly ownNode?: string;
+}
 
 /**
- * Fetches the record of a job from the job's coordinator over the network, and verifies it. Fetches blobs one
- * at a time into a temporary folder.
- * @throws SwarmError the errors of `withReader` and `verifyRecord`, and RECORD_INCOMPLETE
+ * Fetches the record of a job over the network, from the job's coordinator or from a node of the job, and verifies it.
+ * Fetches blobs one at a time into a temporary folder.
+ * @throws SwarmError the errors of `openReaderHost`, `readNewest`, `readNode` and `verifyRecord`, and RECORD_INCOMPLETE
  */
 export function verifySwarm(
   target: VerifySwarmOptions,
@@ -27,28 +38,63 @@ export function verifySwarm(
   return withAbortReason(signal, async () => {
     const home = await mkdtemp(join(tmpdir(), 'lora-swarm-verify-'));
     try {
-      return await withReader({ ...target, home, signal }, { clock }, async (reader) => {
-        const { job, coordinator, head, signedHead, signedManifest: manifest, network } = reader;
-        const read = { job, coordinator, manifest, head, signedHead };
-        const fetch = fetcherOf(reader, signal);
-        const record = await openSwarmRecord(read, { network, clock, signal, fetch });
+      const host = await openReaderHost({ ...target, home }, { clock });
+      try {
+        const { record, job } = await openRecord(host, target, { clock }, signal);
         return await verifyRecord(record, { ...options, job, signal });
-      });
+      } finally {
+        await host.network.stop();
+      }
     } finally {
       await rm(home, { recursive: true, force: true });
     }
   });
 }
 
+/** Opens the record of the peer at the target's addresses. The answer to the first request shows whether it is a node. */
+async function openRecord(
+  host: ReaderHost,
+  { ownNode }: VerifySwarmOptions,
+  { clock }: { clock: Clock },
+  signal: AbortSignal,
+): Promise<{ record: JobRecord; job: string }> {
+  const deps = { network: host.network, clock, signal };
+  try {
+    const {
+      job,
+      coordinator,
+      head,
+      signedHead,
+      signedManifest: manifest,
+    } = await readNewest(host, deps, signal);
+    const fetch = fetcherOf(host, { holder: coordinator, proof: null }, signal);
+    const read = { job, coordinator, manifest, head, signedHead };
+    return { job, record: await openSwarmRecord(read, { ...deps, fetch }) };
+  } catch (error) {
+    const peer = nodeThatRefused(error);
+    if (peer === null) throw error;
+    const asked = { peer, wanted: host.target.job, own: OwnJobs.read(ownNode) };
+    const read = await readNode(host, asked, deps, signal);
+    if (read === null) throw error;
+    const fetch = fetcherOf(host, { holder: read.peer, proof: read.proof ?? null }, signal);
+    return { job: read.job, record: await openNodeRecord(read, { ...deps, fetch }) };
+  }
+}
+
 /** Returns a function that fetches a blob into memory, and deletes it from the disk. */
-function fetcherOf({ network, blobs, coordinator }: JobReader, signal: AbortSignal) {
+function fetcherOf(
+  { network, blobs }: ReaderHost,
+  { holder, proof }: { holder: string; proof: BlobProof | null },
+  signal: AbortSignal,
+) {
+  const prove = proof === null ? {} : { prove: () => proof };
   return async (ref: { digest: string; size: number }): Promise<Uint8Array | null> => {
     try {
-      await network.fetchBlob(ref, { holders: [coordinator], signal });
+      await network.fetchBlob(ref, { holders: [holder], ...prove, signal });
       return await blobs.get(ref.digest, { maxBytes: ref.size });
     } catch (error) {
       signal.throwIfAborted();
-      // The coordinator has deleted the blob, or does not give it to this peer. The answer is the same in both cases.
+      // The peer has deleted the blob, or does not give it to this peer. The answer is the same in both cases.
       if (isSwarmError(error, 'BLOB_UNAVAILABLE')) return null;
       throw error;
     } finally {

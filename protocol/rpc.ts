@@ -17,6 +17,7 @@ import {
 } from './limits.ts';
 import { measureSchema } from './measure-request.ts';
 import { roleSchema as role, standingSchema as standing } from './member-status.ts';
+import { membershipProofSchema } from './membership-proof.ts';
 
 /** libp2p protocol of blob transfers. */
 export const BLOB_PROTOCOL = '/lora-swarm/blob/2';
@@ -36,6 +37,8 @@ const job = digestSchema;
  * not take part in the job send none.
  */
 const run = runIdSchema.optional();
+/** Shows a node that the caller has the job key. A node asks for it if not everyone may join the job. */
+const proof = membershipProofSchema.optional();
 
 /**
  * The methods, each with the schemas of its request and response, their maximum sizes in bytes, and the quota of each
@@ -92,9 +95,12 @@ export const rpcMethods = {
     maxResponseBytes: RPC_MESSAGE_BYTES,
     quota: { calls: 10, perMs: 10_000 },
   },
-  /** Returns manifest and head, for a peer that downloads a checkpoint without joining. The peer must be admitted. */
+  /**
+   * Returns manifest and head, for a peer that reads the job without joining. The peer must be admitted. A node answers
+   * with the newest head that it has seen.
+   */
   manifest: {
-    request: z.strictObject({ job, invite }),
+    request: z.strictObject({ job, invite, proof }),
     response: z.strictObject({ manifest: envelope, head: envelope.nullable() }),
     maxRequestBytes: 512,
     maxResponseBytes: RPC_MESSAGE_BYTES,
@@ -219,7 +225,7 @@ export const rpcMethods = {
    * if the job has no such change. Only peers that may read the job get an answer.
    */
   settings: {
-    request: z.strictObject({ job, record: digestSchema }),
+    request: z.strictObject({ job, record: digestSchema, proof }),
     response: z.strictObject({ settings: envelope.nullable() }),
     maxRequestBytes: 256,
     maxResponseBytes: 4096,
@@ -227,7 +233,7 @@ export const rpcMethods = {
   },
   /**
    * Returns a checkpoint of a job with the proofs of its contributors, so that the caller can verify the job. Only peers
-   * that may read the job get an answer.
+   * that may read the job get an answer. A node answers from the part of the record that it keeps.
    */
   record: {
     request: z.strictObject({
@@ -236,20 +242,26 @@ export const rpcMethods = {
       ordinal: z.int().nonnegative(),
       /** Number of contributors before the first one in the answer. */
       first: z.int().nonnegative().max(ROUND_PEERS),
+      proof,
     }),
     response: z.strictObject({
       /** Signed checkpoint; null if the job has no checkpoint of this number. */
       checkpoint: envelope.nullable(),
+      /**
+       * Number of the checkpoint in the answer. Present only in the answer of a node. If the node lacks the wanted
+       * checkpoint, it answers with the next later one that it keeps.
+       */
+      ordinal: z.int().nonnegative().optional(),
       /** Blob of the residual after the checkpoint's delta; null if it is zero or was deleted. */
       residual: z
         .strictObject({ digest: digestSchema, size: z.int().positive().max(RESIDUAL_BYTES) })
         .nullable(),
       /**
        * For each contributor of the checkpoint, from number `first` on: the proof of its update. Null if the
-       * coordinator does not have the update.
+       * answering peer has neither the signed update (`evidence`) nor its receipt.
        */
       proofs: z
-        .array(z.strictObject({ evidence: envelope, receipt: envelope.nullable() }).nullable())
+        .array(z.strictObject({ evidence: envelope.nullable(), receipt: envelope.nullable() }).nullable())
         .max(PROOFS_PER_ANSWER),
     }),
     maxRequestBytes: 256,

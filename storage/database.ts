@@ -14,6 +14,10 @@ export interface DatabaseOptions {
   readonly path: string;
   /** One migration per schema version. */
   readonly migrations: readonly Migration[];
+  /**
+   * Whether to read the file without changing it, also while a daemon writes to it. The file must exist. @default false
+   */
+  readonly readOnly?: boolean;
 }
 
 /** Maximum time that a statement waits for another process's transaction, for example in a person's SQLite shell. */
@@ -38,23 +42,30 @@ export class Database {
   readonly #statements = new Map<string, StatementSync>();
   #depth = 0;
 
-  /** @throws SwarmError STORE_NEWER if a newer release has written the file, STORE_CORRUPT, STORE_REFUSED */
-  constructor({ path, migrations }: DatabaseOptions) {
+  /**
+   * @throws SwarmError STORE_NEWER if a newer release has written the file, STORE_OLDER if an older release has written the
+   *   file and `readOnly` is set, STORE_CORRUPT, STORE_REFUSED
+   */
+  constructor({ path, migrations, readOnly = false }: DatabaseOptions) {
     this.#path = path;
     this.#db = this.#convertingErrors(() => {
-      makePrivate(path);
-      return new DatabaseSync(path, { timeout: BUSY_TIMEOUT_MS, enableForeignKeyConstraints: true });
+      if (!readOnly) makePrivate(path);
+      return new DatabaseSync(path, {
+        timeout: BUSY_TIMEOUT_MS,
+        enableForeignKeyConstraints: true,
+        readOnly,
+      });
     });
     try {
-      this.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL');
-      this.#migrate(migrations);
+      if (!readOnly) this.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL');
+      this.#migrate(migrations, readOnly);
     } catch (error) {
       this.close();
       throw error;
     }
   }
 
-  #migrate(migrations: readonly Migration[]): void {
+  #migrate(migrations: readonly Migration[], readOnly: boolean): void {
     const { user_version: version } = this.one('PRAGMA user_version')! as { user_version: number };
     if (version > migrations.length) {
       throw storageError(
@@ -62,6 +73,10 @@ export class Database {
         `${this.#path} was written by a newer release (schema ${version}; this release supports ${migrations.length})`,
         { path: this.#path, found: version, known: migrations.length },
       );
+    }
+    if (readOnly && version < migrations.length) {
+      const text = `${this.#path} was written by an older release (schema ${version}, not ${migrations.length})`;
+      throw storageError('STORE_OLDER', text, { path: this.#path, found: version, known: migrations.length });
     }
     for (const [index, step] of migrations.entries()) {
       if (index < version) continue;

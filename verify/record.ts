@@ -8,8 +8,8 @@ export interface BlobWanted {
 
 /** The proof that a contributor of a checkpoint sent its update, and the coordinator's answer. All bytes are unverified. */
 export interface UpdateProof {
-  /** The signed update without its inline payload (protocol/evidence.ts). */
-  readonly evidence: Uint8Array;
+  /** The signed update without its inline payload (protocol/evidence.ts); null if the source does not have it. */
+  readonly evidence: Uint8Array | null;
   /** The newest signed receipt of the update; null if there is none. */
   readonly receipt: Uint8Array | null;
 }
@@ -28,8 +28,31 @@ export interface CheckpointRecord {
   readonly heads: readonly Uint8Array[];
 }
 
-/** The record of a job, from a coordinator, from a bundle, or from what a witness has kept. All bytes are unverified. */
+/** What a source that keeps only a part of the record has instead of the rest. */
+export interface PartialRecord {
+  /** The newest signed head that the source has. The source may lack the checkpoint that the head announces. */
+  readonly head: Uint8Array;
+  /** Why the source lacks a part of the record. The report gives these reasons for the checks that were not made. */
+  readonly reasons: {
+    /** Reason why checkpoints are missing. */
+    readonly checkpoints: string;
+    /** Reason why the oldest changes of the settings are missing. */
+    readonly settings: string;
+    /** Reason why signed updates and their payloads are missing. */
+    readonly updates: string;
+    /** Reason why receipts are missing. */
+    readonly receipts: string;
+    /** Reason why scores are missing. */
+    readonly figures: string;
+    /** Reason why adapters are missing. */
+    readonly adapters: string;
+  };
+}
+
+/** The record of a job, from a coordinator, from a bundle, or from a node. All bytes are unverified. */
 export interface JobRecord {
+  /** Present if the source keeps only a part of the record. A missing checkpoint is then no problem. */
+  readonly partial?: PartialRecord;
   /** Signed manifest. */
   readonly manifest: Uint8Array;
   /** Signed changes of the job's settings, oldest first. */

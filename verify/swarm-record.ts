@@ -1,20 +1,10 @@
-import type { Clock } from '../common/clock.ts';
-import { sleep, withDeadline } from '../common/deadline.ts';
 import { isSwarmError } from '../common/errors.ts';
-import type { SwarmNetwork } from '../net/network.ts';
 import { decodeEvidence } from '../protocol/evidence.ts';
-import type { Checkpoint, Head } from '../protocol/messages.ts';
-import { callTimeoutMs, type RpcMethod, type RpcRequest, type RpcResponse } from '../protocol/rpc.ts';
-import { verifyMessage } from '../protocol/signing.ts';
+import type { Head } from '../protocol/messages.ts';
+import type { RpcResponse } from '../protocol/rpc.ts';
 import { verifyError } from './errors.ts';
 import type { BlobWanted, CheckpointRecord, JobRecord, UpdateProof } from './record.ts';
-
-/** Maximum number of changes of the settings that are fetched. Each needs a request. */
-const FETCHED_CHANGES = 1000;
-/** Pause in milliseconds after the coordinator has refused a request because its quota was used up. */
-const PAUSE_MS = 1000;
-/** Maximum number of such pauses for one request. 15 pauses suffice, because every quota is full again after 10 s. */
-const PAUSES = 15;
+import { RecordRequests, type RecordRequestsDeps, readableCheckpoint } from './record-requests.ts';
 
 /** The job that is read, and messages of its coordinator that have been verified. */
 export interface ReadJob {
@@ -28,10 +18,7 @@ export interface ReadJob {
   readonly signedHead: Uint8Array;
 }
 
-export interface SwarmRecordDeps {
-  readonly network: Pick<SwarmNetwork, 'request'>;
-  readonly clock: Clock;
-  readonly signal: AbortSignal;
+export interface SwarmRecordDeps extends RecordRequestsDeps {
   /** Fetches a blob of the job; null if no peer gives it. */
   fetch(ref: { digest: string; size: number }): Promise<Uint8Array | null>;
 }
@@ -42,59 +29,15 @@ export interface SwarmRecordDeps {
  * @throws SwarmError RPC_*, MESSAGE_*
  */
 export async function openSwarmRecord(read: ReadJob, deps: SwarmRecordDeps): Promise<JobRecord> {
-  const requests = new Requests(read, deps);
-  return new SwarmRecord(read, { ...deps, requests, settings: await requests.settings() });
-}
-
-/** Sends the requests of a verification. Waits when the coordinator limits their rate. */
-class Requests {
-  readonly #read: ReadJob;
-  readonly #deps: SwarmRecordDeps;
-
-  constructor(read: ReadJob, deps: SwarmRecordDeps) {
-    this.#read = read;
-    this.#deps = deps;
-  }
-
-  async send<M extends RpcMethod>(method: M, body: RpcRequest<M>): Promise<RpcResponse<M>> {
-    const { network, clock, signal } = this.#deps;
-    const deadline = { clock, ms: callTimeoutMs(method), signal, what: `the request "${method}"` };
-    for (let pauses = 0; ; pauses++) {
-      try {
-        return await withDeadline(deadline, (inner) =>
-          network.request(this.#read.coordinator, method, body, { signal: inner }),
-        );
-      } catch (error) {
-        const isLimited = isSwarmError(error, 'RPC_REFUSED') && error.values.code === 'RPC_RATE_LIMITED';
-        if (!isLimited || pauses === PAUSES) throw error;
-        await sleep(clock, PAUSE_MS, signal);
-      }
-    }
-  }
-
-  /**
-   * Follows the changes of the settings back from the change that the head names.
-   * @returns all these changes, oldest first
-   */
-  async settings(): Promise<Uint8Array[]> {
-    const { job, head } = this.#read;
-    const changes: Uint8Array[] = [];
-    let record = head.settings?.record ?? null;
-    while (record !== null && changes.length < FETCHED_CHANGES) {
-      const { settings } = await this.send('settings', { job, record });
-      if (settings === null) break;
-      changes.unshift(settings);
-      record = verifyMessage('settings', settings).message.previous;
-    }
-    return changes;
-  }
+  const requests = new RecordRequests({ job: read.job, peer: read.coordinator }, deps);
+  return new SwarmRecord(read, { ...deps, requests, settings: await requests.settings(read.head) });
 }
 
 class SwarmRecord implements JobRecord {
   readonly manifest: Uint8Array;
   readonly settings: readonly Uint8Array[];
   readonly #read: ReadJob;
-  readonly #deps: SwarmRecordDeps & { readonly requests: Requests };
+  readonly #deps: SwarmRecordDeps & { readonly requests: RecordRequests };
   /**
    * Sizes of the residuals and payloads of the newest two records, by digest, the newest record last. They are kept,
    * because no checkpoint contains these sizes.
@@ -103,7 +46,7 @@ class SwarmRecord implements JobRecord {
 
   constructor(
     read: ReadJob,
-    deps: SwarmRecordDeps & { readonly requests: Requests; readonly settings: readonly Uint8Array[] },
+    deps: SwarmRecordDeps & { readonly requests: RecordRequests; readonly settings: readonly Uint8Array[] },
   ) {
     this.#read = read;
     this.#deps = deps;
@@ -120,7 +63,7 @@ class SwarmRecord implements JobRecord {
     for (let ordinal = Math.max(0, start - 1); ordinal <= last; ordinal++) {
       const record = await this.#record(ordinal, ordinal === last);
       yield record;
-      const round = readable(record.checkpoint)?.round ?? before;
+      const round = readableCheckpoint(record.checkpoint)?.message.round ?? before;
       // Stop at a checkpoint of an earlier or the same round, because a coordinator could otherwise send
       // checkpoints without end. The verification reports the wrong order.
       if (round <= before) return;
@@ -142,7 +85,7 @@ class SwarmRecord implements JobRecord {
     while (low < high) {
       const middle = (low + high) >> 1;
       const { checkpoint } = await this.#page(middle, 0);
-      if ((readable(checkpoint)?.round ?? from) < from) low = middle + 1;
+      if ((readableCheckpoint(checkpoint)?.message.round ?? from) < from) low = middle + 1;
       else high = middle;
     }
     return low;
@@ -150,11 +93,7 @@ class SwarmRecord implements JobRecord {
 
   async #page(ordinal: number, first: number) {
     const { job } = this.#read;
-    const { checkpoint, residual, proofs } = await this.#deps.requests.send('record', {
-      job,
-      ordinal,
-      first,
-    });
+    const { checkpoint, residual, proofs } = await this.#deps.requests.record({ ordinal, first });
     if (checkpoint !== null) return { checkpoint, residual, proofs };
     const text = `the coordinator announced checkpoint number ${ordinal}, but does not give it`;
     throw verifyError('RECORD_INCOMPLETE', text, { job, ordinal });
@@ -164,7 +103,7 @@ class SwarmRecord implements JobRecord {
     const { job, signedHead } = this.#read;
     const { checkpoint, residual, proofs } = await this.#page(ordinal, 0);
     const all: (UpdateProof | null)[] = [...proofs];
-    const { contributors, round } = readable(checkpoint) ?? { contributors: [], round: 0 };
+    const { contributors, round } = readableCheckpoint(checkpoint)?.message ?? { contributors: [], round: 0 };
     while (all.length < contributors.length) {
       const { proofs: more } = await this.#page(ordinal, all.length);
       if (more.length === 0) break;
@@ -186,7 +125,7 @@ function sizesOf(
   if (residual !== null) sizes.set(residual.digest, residual.size);
   for (const proof of proofs) {
     try {
-      const payload = proof && decodeEvidence(proof.evidence).update.payload;
+      const payload = proof?.evidence && decodeEvidence(proof.evidence).update.payload;
       if (payload) sizes.set(payload.digest, payload.size);
     } catch (error) {
       // Skip unreadable evidence, because the verification reports it.
@@ -194,14 +133,4 @@ function sizesOf(
     }
   }
   return sizes;
-}
-
-/** Returns the content of a checkpoint; null if the checkpoint is not valid. The verification reports it. */
-function readable(envelope: Uint8Array): Checkpoint | null {
-  try {
-    return verifyMessage('checkpoint', envelope).message;
-  } catch (error) {
-    if (!isSwarmError(error)) throw error;
-    return null;
-  }
 }

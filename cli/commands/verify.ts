@@ -1,8 +1,10 @@
 import { open, stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
+import { isSwarmError } from '../../common/errors.ts';
 import { resolveHomes } from '../../common/user-folders.ts';
 import type {
+  ApiClient,
   CheckpointReport,
   HeldOutLosses,
   Problem,
@@ -13,6 +15,7 @@ import type {
 } from '../../index.ts';
 import { digestSchema, peerIdSchema } from '../../protocol/ids.ts';
 import { looksLikeInvite } from '../../protocol/invite.ts';
+import { homeRole } from '../../storage/daemon-home.ts';
 import { verifyError } from '../../verify/errors.ts';
 import { RECEIPTS_FILE_BYTES } from '../../verify/receipts.ts';
 import type { Context } from '../context.ts';
@@ -43,11 +46,14 @@ export function registerVerify(program: Command, context: Context): void {
     .command('verify')
     .argument(
       '[job...]',
-      'what to check: a bundle file of a job, a file of receipts from the public page of a coordinator, the invite of a job, the multiaddrs of its coordinator, or a job of the coordinator on this machine, given by its name, its digest or the beginning of the digest (default: the only job); "-" reads an invite or multiaddrs from stdin',
+      'what to check: a bundle file of a job, a file of receipts from the public page of a coordinator, the invite of a job, the multiaddrs of its coordinator or of a node, or a job of the coordinator or node on this machine, given by its name, its digest or the beginning of the digest (default: the only job); "-" reads an invite or multiaddrs from stdin',
     )
     .description('check the record of a job: signatures, receipts, settings, and merges bit for bit')
     .option('--from <round>', 'round of the first checkpoint to check (default: 0)', integer(0))
-    .option('--job <digest>', 'whole digest that the job must have (default: any job)')
+    .option(
+      '--job <digest>',
+      'whole digest that the job must have; needed with the address of a node, unless the node on this machine has only one job (default: any job)',
+    )
     .option('--coordinator <peer>', 'peer id that the coordinator must have (default: any peer id)')
     .option(
       '--data <job-file>',
@@ -98,9 +104,9 @@ async function verify(
     await losses?.close();
   });
   const { ok, checkpoints, recomputed, problems } = report;
-  const { job: digest, name, coordinator, namesCoordinator } = report;
+  const { job: digest, name, coordinator, namesCoordinator, held } = report;
   if (flags.json) {
-    const about = { job: digest, name, coordinator, namesCoordinator };
+    const about = { job: digest, name, coordinator, namesCoordinator, ...(held && { held }) };
     printJson(context, { schemaVersion: 1, ok, checkpoints, recomputed, problems, ...about });
   } else printLines(context, verifyLines(report));
   const error = gravest(problems);
@@ -122,17 +128,36 @@ async function read(
   flags: VerifyFlags,
   options: VerifyOptions,
 ): Promise<VerifyReport> {
-  const { verifyBundle, verifyOwnJob, verifySwarm } = await import('../../index.ts');
+  const { verifyBundle, verifySwarm } = await import('../../index.ts');
   const { environment, cwd, version } = context;
   if (isTarget(context, words, flags)) {
     const target = await readTarget(context, words, flags);
     const keyFolder = resolveHomes(undefined, environment, cwd).reader;
-    return verifySwarm({ ...target, keyFolder, version }, options);
+    const { node: ownNode } = resolveHomes(flags.home, environment, cwd);
+    return verifySwarm({ ...target, keyFolder, version, ownNode }, options);
   }
   const [job, ...others] = words;
   if (others.length > 0) throw usageError('give one job, or one bundle file');
   if (job !== undefined && (await isFile(resolve(cwd, job)))) return verifyBundle(resolve(cwd, job), options);
-  const api = await coordinatorApi(context, flags);
+  return verifyOwn(context, job, flags, options);
+}
+
+/** Verifies a job of the coordinator on this machine. If no coordinator runs, verifies what the node of this machine keeps. */
+async function verifyOwn(
+  context: Context,
+  job: string | undefined,
+  flags: VerifyFlags,
+  options: VerifyOptions,
+): Promise<VerifyReport> {
+  const { verifyOwnJob, verifyOwnNode } = await import('../../index.ts');
+  const { node: home } = resolveHomes(flags.home, context.environment, context.cwd);
+  let api: ApiClient;
+  try {
+    api = await coordinatorApi(context, flags);
+  } catch (error) {
+    if (!isSwarmError(error, 'DAEMON_NOT_RUNNING') || homeRole(home) !== 'node') throw error;
+    return verifyOwnNode({ home, job }, options);
+  }
   return verifyOwnJob(api, await chooseJob(api, job), options);
 }
 

@@ -1,5 +1,5 @@
 import { safeText } from '../../common/text.ts';
-import type { ReceiptsReport, VerifyReport } from '../../index.ts';
+import type { HeldPart, ReceiptsReport, VerifyReport } from '../../index.ts';
 
 /** Maximum number of problems that the text shows. The output of --json can have more. */
 const SHOWN_PROBLEMS = 20;
@@ -14,6 +14,7 @@ export function verifyLines({
   recomputed,
   problems,
   ok,
+  held,
 }: VerifyReport): string[] {
   const merges = checkpoints.filter(({ checked }) => checked.includes('contributors')).length;
   const first = checkpoints[0]?.round ?? 0;
@@ -23,6 +24,7 @@ export function verifyLines({
     `job          ${name} ${job}`,
     coordinatorLine(coordinator, namesCoordinator),
     `checkpoints  ${checkpoints.length}, of the rounds ${first} to ${last}`,
+    ...(held === undefined ? [] : heldLines(held)),
     `merges       ${merges}, of which ${recomputed} were computed again and gave the same bits`,
     ...lossLines(checkpoints),
     ...scoreLines(checkpoints),
@@ -34,6 +36,20 @@ export function verifyLines({
     ok
       ? 'result       no check found a problem'
       : `result       ${problems.length} problems; the first is ${problems[0]!.code}`,
+  ];
+}
+
+/** Formats what a node holds of the job. */
+function heldLines({ round, issuedAt, chainFrom, weights }: HeldPart): string[] {
+  const start =
+    chainFrom === 0 ? 'the first checkpoint of the job' : `round ${chainFrom}, the oldest without a gap`;
+  return [
+    'source       a node, which keeps only a part of the record',
+    `newest       round ${round}, in a head that the coordinator signed at ${new Date(issuedAt).toISOString()}; the job can have later rounds`,
+    ...(chainFrom === null ? [] : [`chain        from ${start}, to round ${round}`]),
+    weights === null
+      ? 'weights      not checked, because the node gave none of the newest weights'
+      : `weights      of round ${weights.round}: the bytes have the digest ${weights.digest}, which the coordinator signed`,
   ];
 }
 

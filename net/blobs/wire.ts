@@ -1,7 +1,7 @@
 import { z } from 'zod';
-import { bytesSchema, digestSchema } from '../../protocol/ids.ts';
-import { LARGEST_KEY_ID, PROOF_BYTES } from '../../protocol/job-key.ts';
+import { digestSchema } from '../../protocol/ids.ts';
 import { BLOB_BYTES, BLOB_RANGE_BYTES } from '../../protocol/limits.ts';
+import { membershipProofSchema } from '../../protocol/membership-proof.ts';
 import { transferMs } from '../../protocol/rpc.ts';
 
 /** Maximum size of a request and of an answer header: a few fields of CBOR. */
@@ -16,12 +16,7 @@ export const blobRequestSchema = z.strictObject({
   offset: z.int().nonnegative().max(BLOB_BYTES),
   length: z.int().positive().max(BLOB_RANGE_BYTES),
   /** Shows that the requester is admitted to a job. */
-  proof: z
-    .strictObject({
-      id: z.int().positive().max(LARGEST_KEY_ID),
-      mac: bytesSchema.refine(({ length }) => length === PROOF_BYTES, `must be ${PROOF_BYTES} bytes`),
-    })
-    .optional(),
+  proof: membershipProofSchema.optional(),
 });
 export type BlobRequest = z.infer<typeof blobRequestSchema>;
 

@@ -43,7 +43,12 @@ const ADVICE = new Map([
     'INVITE_USED',
     `${ASK_FOR_INVITE}; if this machine has joined before, start it with the same home folder, which has its key`,
   ],
+  [
+    'JOB_NOT_READABLE',
+    'check the digest of the job; if your own node is in the job, name the home of your node with --home',
+  ],
   ['JOB_UNKNOWN', 'check the invite with the person who gave it to you'],
+  ['NODE_TRAFFIC_USED', 'ask another node of the job'],
   ['RPC_METHOD_UNKNOWN', 'wait a moment, because the other program is probably still starting'],
   [
     'NOT_ADMITTED',

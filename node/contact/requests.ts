@@ -159,6 +159,7 @@ export async function requestHead(
         signal,
       );
   context.keys.learn(keys);
+  deps.store.keptJobs.learnKey(job, keys);
   if (removals !== undefined) keepRemovals(context, removals);
   if (duplicateSince !== undefined) warnOfDuplicate(context, duplicateSince);
   if (head === null) return null;

@@ -83,7 +83,10 @@ export async function join(
     deps.store.kept.keepHead(job, head, answer.head);
   }
   const { admission, role, delivered, keys } = answer;
-  return { job, coordinator, manifest, head, isOpen: admission === 'open', role, delivered, keys };
+  const isOpen = admission === 'open';
+  const kept = { job, coordinator, isOpen, key: { id: keys.id, key: keys.key } };
+  deps.store.keptJobs.keep(kept, { manifest: answer.manifest, at: deps.clock.now() });
+  return { job, coordinator, manifest, head, isOpen, role, delivered, keys };
 }
 
 async function firstOpenJob(

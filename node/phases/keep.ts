@@ -19,7 +19,7 @@ const KEEPERS = 16;
 export async function keepCheckpoint(context: PhaseContext, head: Head, signal: AbortSignal): Promise<void> {
   const { deps, coordinator, job } = context;
   const { kept } = deps.store;
-  const { digest } = head.checkpoint;
+  const { digest, ordinal } = head.checkpoint;
   if (kept.hasCheckpoint(job, digest)) return;
   if (deps.random() * head.included.length > KEEPERS) return;
   const { checkpoint } = await request(deps, coordinator, 'checkpoint', { job, digest }, signal);
@@ -32,5 +32,5 @@ export async function keepCheckpoint(context: PhaseContext, head: Head, signal: 
       { job, digest, coordinator },
     );
   }
-  kept.keepCheckpoint(job, { round: found.message.round, digest, envelope: checkpoint });
+  kept.keepCheckpoint(job, { round: found.message.round, ordinal, digest, envelope: checkpoint });
 }

@@ -1,10 +1,12 @@
 import type { SwarmError } from '../../common/errors.ts';
+import type { BlobProof } from '../../protocol/job-key.ts';
 import { RPC_MESSAGE_BYTES } from '../../protocol/limits.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
 import { BlobCollector } from '../../storage/blob-collector.ts';
 import type { NodeDeps, SwarmNodeOptions } from '../context.ts';
 import { nodeError } from '../errors.ts';
 import { servesNoFiles } from '../limits/pauses.ts';
+import { answerReaders } from '../record/answer-readers.ts';
 import { SwarmNode } from '../swarm-node.ts';
 import { mayFetch } from './blob-access.ts';
 import { FetchTurns } from './fetch-turns.ts';
@@ -77,13 +79,16 @@ export class SwarmNodes {
     network.reserveFor((peer) =>
       this.all.some((node) => namesMember({ head: node.view().state.head, peer })),
     );
+    const readableJobs = (peer: string, proof: BlobProof | null): Set<string> =>
+      new Set(this.all.flatMap((node) => node.readableJobs(peer, proof)));
     network.serveBlobs((peer, digest, proof) => {
       if (pauses !== undefined && servesNoFiles(pauses)) return false;
       const coordinator = this.all.some((node) => node.isCoordinator(peer)) ? peer : null;
-      const readable = new Set(this.all.flatMap((node) => node.readableJob(peer, proof) ?? []));
+      const readable = readableJobs(peer, proof);
       return mayFetch(digest, { origins: store.origins, coordinator, readable });
     });
     this.#leaveNetwork = [
+      ...answerReaders({ ...this.#deps, mayRead: (peer, job, proof) => readableJobs(peer, proof).has(job) }),
       network.handle('notify', async (peer, { receipt }) => {
         const nodes = this.all.filter((node) => node.coordinator === peer);
         // A refusal would show which job this node is in. Other peers therefore get the same empty answer as the

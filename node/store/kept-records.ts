@@ -3,7 +3,7 @@ import { RECALLED_MESSAGES } from '../../protocol/limits.ts';
 import type { Database } from '../../storage/database.ts';
 
 /** Number of newest rounds of each job whose checkpoints and receipts a node keeps. */
-const KEPT_ROUNDS = 64;
+export const KEPT_ROUNDS = 64;
 
 /** Signed messages of a coordinator, as bytes, oldest first. */
 export interface Recalled {
@@ -17,7 +17,7 @@ export interface Recalled {
 /**
  * The store of messages that the coordinator of a job has signed: its newest head, its newest checkpoints, the changes of
  * its settings, and the receipts of this node's updates. A coordinator that was restored from an old backup asks its nodes
- * for these messages.
+ * for these messages, and `lora-swarm verify` checks them if the coordinator is gone.
  */
 export class KeptRecords {
   readonly #db: Database;
@@ -60,8 +60,48 @@ export class KeptRecords {
     return this.#db.one('SELECT 1 FROM kept_checkpoints WHERE job = ? AND digest = ?', job, digest) !== null;
   }
 
-  keepCheckpoint(job: string, one: { round: number; digest: string; envelope: Uint8Array }): void {
-    this.#keep('kept_checkpoints', job, one.round, one.digest, one.envelope);
+  /** Stores a checkpoint. @param one `ordinal`: number of checkpoints before this one */
+  keepCheckpoint(
+    job: string,
+    one: { round: number; ordinal: number; digest: string; envelope: Uint8Array },
+  ): void {
+    this.#db.transaction(() => {
+      this.#keep('kept_checkpoints', job, one.round, one.digest, one.envelope);
+      this.#db.run(
+        'UPDATE kept_checkpoints SET ordinal = ? WHERE job = ? AND round = ?',
+        one.ordinal,
+        job,
+        one.round,
+      );
+    });
+  }
+
+  /** Returns the kept checkpoint with number `ordinal`, or else the one with the next larger number. */
+  checkpointFrom(job: string, ordinal: number): { ordinal: number; envelope: Uint8Array } | null {
+    // A coordinator that was restored from a backup numbers new checkpoints as it numbered the lost ones. The new ones are
+    // of later rounds.
+    const sql = `SELECT ordinal, envelope FROM kept_checkpoints WHERE job = ? AND ordinal >= ?
+      ORDER BY ordinal, round DESC LIMIT 1`;
+    const row = this.#db.one(sql, job, ordinal);
+    return row && { ordinal: Number(row.ordinal), envelope: row.envelope as Uint8Array };
+  }
+
+  /** Returns the signed form of the newest head. */
+  head(job: string): Uint8Array | null {
+    const row = this.#db.one('SELECT envelope FROM kept_heads WHERE job = ?', job);
+    return (row?.envelope as Uint8Array | undefined) ?? null;
+  }
+
+  /** Returns the signed change of the settings with a digest. */
+  settings(job: string, digest: string): Uint8Array | null {
+    const sql = 'SELECT envelope FROM kept_settings WHERE job = ? AND digest = ?';
+    return (this.#db.one(sql, job, digest)?.envelope as Uint8Array | undefined) ?? null;
+  }
+
+  /** Returns the signed receipt of this node's update with a digest. */
+  receipt(job: string, update: string): Uint8Array | null {
+    const sql = 'SELECT envelope FROM kept_receipts WHERE job = ? AND digest = ?';
+    return (this.#db.one(sql, job, update)?.envelope as Uint8Array | undefined) ?? null;
   }
 
   /** Stores a receipt. A later receipt of the same round replaces an earlier receipt. */
@@ -94,8 +134,7 @@ export class KeptRecords {
    * rounds after `after`: at most `maxBytes` in total.
    */
   recall(job: string, { after, maxBytes }: { after: number; maxBytes: number }): Recalled {
-    const row = this.#db.one('SELECT envelope FROM kept_heads WHERE job = ?', job);
-    const head = (row?.envelope as Uint8Array | undefined) ?? null;
+    const head = this.head(job);
     const settings = this.#db
       .all('SELECT envelope FROM kept_settings WHERE job = ? ORDER BY sequence', job)
       .map(({ envelope }) => envelope as Uint8Array);

@@ -7,6 +7,7 @@ import type { Outcome } from '../machine/pending-update.ts';
 import type { JobHistory } from '../machine/state.ts';
 import { BlobOrigins } from './blob-origins.ts';
 import { JobFiles } from './job-files.ts';
+import { KeptJobs } from './kept-jobs.ts';
 import { KeptRecords } from './kept-records.ts';
 import { MIGRATIONS } from './schema.ts';
 import { ensureJob, markUnused } from './statements.ts';
@@ -76,6 +77,8 @@ export class NodeStore implements UnusedBlobs {
   readonly origins: BlobOrigins;
   /** Messages that the coordinators have signed. */
   readonly kept: KeptRecords;
+  /** Manifests and keys of the jobs that the node has joined. */
+  readonly keptJobs: KeptJobs;
   readonly #db: Database;
 
   /** @param db database with the schema of `MIGRATIONS` */
@@ -85,11 +88,20 @@ export class NodeStore implements UnusedBlobs {
     this.totals = new Totals(db);
     this.origins = new BlobOrigins(db);
     this.kept = new KeptRecords(db);
+    this.keptJobs = new KeptJobs(db);
   }
 
   /** @throws SwarmError STORE_NEWER (a newer release wrote the file), STORE_CORRUPT, STORE_REFUSED */
   static open(path: string): NodeStore {
     return new NodeStore(new Database({ path, migrations: MIGRATIONS }));
+  }
+
+  /**
+   * Opens the database of a node, which may be running, without changing it. Only methods that read may be called.
+   * @throws SwarmError STORE_NEWER, STORE_OLDER, STORE_CORRUPT, STORE_REFUSED (the file is missing)
+   */
+  static read(path: string): NodeStore {
+    return new NodeStore(new Database({ path, migrations: MIGRATIONS, readOnly: true }));
   }
 
   /**

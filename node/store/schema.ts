@@ -112,4 +112,18 @@ export const MIGRATIONS: readonly Migration[] = [
     envelope BLOB NOT NULL
   ) STRICT, WITHOUT ROWID;
   `,
+  `
+  -- Number of checkpoints before the kept one; NULL if an earlier release kept it.
+  ALTER TABLE kept_checkpoints ADD COLUMN ordinal INTEGER;
+  -- Signed manifests of joined jobs, with the newest job key, by which the node recognises other peers of the job.
+  CREATE TABLE kept_jobs (
+    job TEXT PRIMARY KEY,
+    coordinator TEXT NOT NULL,
+    manifest BLOB NOT NULL,
+    is_open INTEGER NOT NULL,
+    key_id INTEGER NOT NULL,
+    key BLOB NOT NULL,
+    joined_at INTEGER NOT NULL
+  ) STRICT;
+  `,
 ];

@@ -120,6 +120,8 @@ export interface VirtualCoordinatorOptions {
   /** Key of the coordinator, which has signed the job. @default COORDINATOR */
   readonly signer?: Signer;
   readonly retention: RetentionSettings;
+  /** Who may join the job. @default everyone */
+  readonly admission?: PreparedJob['admission'];
   /** @default one with the loss of FakeTrainer */
   readonly validator?: Validator;
   /** @default bytes of the environment's generator */
@@ -306,7 +308,7 @@ export class VirtualCoordinator {
       manifest,
       layout,
       heldOut: new Uint8Array(1),
-      admission: { kind: 'open' },
+      admission: this.#options.admission ?? { kind: 'open' },
       token: null,
       content: 'toy',
       baseLoss: baseline ? baseline.loss : meanLoss(base),

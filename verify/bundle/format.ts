@@ -28,7 +28,7 @@ export const recordSchema = z.strictObject({
   checkpoint: bytesSchema,
   residual: digestSchema.nullable(),
   proofs: z
-    .array(z.strictObject({ evidence: bytesSchema, receipt: bytesSchema.nullable() }).nullable())
+    .array(z.strictObject({ evidence: bytesSchema.nullable(), receipt: bytesSchema.nullable() }).nullable())
     .max(ROUND_PEERS),
   figures: bytesSchema.nullable(),
   heads: z.array(bytesSchema).max(BUNDLED_HEADS),

@@ -5,7 +5,7 @@ import { largestAdapter } from './adapter-size.ts';
 
 /** Checks base, parent, round and term of a checkpoint. @param parent null for the first checkpoint of the job */
 export function checkChain(
-  { manifest }: JobFacts,
+  { manifest, record: { partial } }: JobFacts,
   { digest, checkpoint }: SignedCheckpoint,
   parent: SignedCheckpoint | null,
   findings: Findings,
@@ -23,6 +23,10 @@ export function checkChain(
     findings.problem('VERIFY_SOURCE', message, { checkpoint: digest, ...values });
   if (parent === null) {
     const { initial } = manifest.adapter;
+    if (round !== 0 && partial) {
+      findings.skip('chain', partial.reasons.checkpoints);
+      return;
+    }
     if (round !== 0) {
       lacks('the first checkpoint of the job is missing', {});
       return;
@@ -43,6 +47,7 @@ export function checkChain(
     // coordinator may have made the round again, after it was restored from a backup.
     const isAdjacent = round === before.round || round === before.round + 1;
     if (isAdjacent && term === before.term && digest !== parent.digest) off(text, values);
+    else if (partial && round > before.round) findings.skip('chain', partial.reasons.checkpoints);
     else lacks(text, values);
     return;
   }
@@ -52,12 +57,12 @@ export function checkChain(
 
 /** Checks that a checkpoint names the change of the settings that applies to its round. */
 export function checkSettings(
-  { settings }: JobFacts,
+  { settings, record }: JobFacts,
   { checkpoint }: SignedCheckpoint,
   findings: Findings,
 ): void {
   if (settings === null) {
-    findings.skip('settings', 'the chain of changes is broken');
+    findings.skip('settings', record.partial?.reasons.settings ?? 'the chain of changes is broken');
     return;
   }
   findings.done('settings');

@@ -7,7 +7,11 @@ import { verifyMessage } from '../../protocol/signing.ts';
 import type { Findings } from '../findings.ts';
 import type { JobFacts } from '../job-facts.ts';
 import { readBlob } from '../read-blob.ts';
-import type { CheckpointRecord, UpdateProof } from '../record.ts';
+import type { CheckpointRecord } from '../record.ts';
+
+/** Reasons why the proofs of a contributor are not checked. */
+const NO_UPDATE = 'the source has no signed update of a contributor';
+const NO_RECEIPT = 'the source has no receipt of a contributor';
 
 /** A contributor as a checkpoint names it. */
 export type Contributor = Checkpoint['contributors'][number];
@@ -31,19 +35,17 @@ export async function checkContributors(
   earlier: EarlierRounds,
   findings: Findings,
 ): Promise<(ClaimedUpdate | null)[]> {
+  const reasons = facts.record.partial?.reasons;
   checkOrder(checkpoint, findings);
   const updates: (ClaimedUpdate | null)[] = [];
   for (const [i, contributor] of checkpoint.contributors.entries()) {
-    const proof = record.proofs[i] ?? null;
-    if (proof === null) {
-      findings.skip('contributors', 'the source has no signed update of a contributor');
-      updates.push(null);
-      continue;
-    }
-    updates.push(await checkUpdate(facts, proof, contributor, findings));
-    const update = updates.at(-1);
-    if (update) compare({ checkpoint, contributor, update, earlier }, findings);
-    checkReceipt(facts, proof, contributor, findings);
+    const { evidence = null, receipt = null } = record.proofs[i] ?? {};
+    const update = evidence === null ? null : await checkUpdate(facts, evidence, contributor, findings);
+    updates.push(update);
+    if (evidence === null) findings.skip('contributors', reasons?.updates ?? NO_UPDATE);
+    else if (update) compare({ checkpoint, contributor, update, earlier }, findings);
+    if (receipt !== null) checkReceipt(facts, receipt, contributor, findings);
+    else findings.skip('receipts', reasons?.receipts ?? NO_RECEIPT);
   }
   return updates;
 }
@@ -70,7 +72,7 @@ function checkOrder({ contributors, round }: Checkpoint, findings: Findings): vo
 /** Returns the update of a contributor, or null if its signature cannot be verified. */
 async function checkUpdate(
   facts: JobFacts,
-  { evidence }: UpdateProof,
+  evidence: Uint8Array,
   { peer, update: digest }: Contributor,
   findings: Findings,
 ): Promise<ClaimedUpdate | null> {
@@ -135,14 +137,10 @@ function compare(
 /** Checks that the coordinator has signed a receipt for an update, and that the receipt lets the update count. */
 function checkReceipt(
   { coordinator, job }: JobFacts,
-  { receipt }: UpdateProof,
+  receipt: Uint8Array,
   { peer, round, update }: Contributor,
   findings: Findings,
 ): void {
-  if (receipt === null) {
-    findings.skip('receipts', 'the source has no receipt of a contributor');
-    return;
-  }
   findings.done('receipts');
   const values = { peer, update };
   try {

@@ -10,13 +10,13 @@ import type { JobFacts } from '../job-facts.ts';
  * @returns the verified figures; null if there are none
  */
 export function checkFigures(
-  { coordinator, job }: JobFacts,
+  { coordinator, job, record }: JobFacts,
   envelope: Uint8Array | null,
   { checkpoint, updates }: { checkpoint: Checkpoint; updates: readonly (ClaimedUpdate | null)[] },
   findings: Findings,
 ): Figures | null {
   if (envelope === null) {
-    findings.skip('figures', 'the source has no scores of this merge');
+    findings.skip('figures', record.partial?.reasons.figures ?? 'the source has no scores of this merge');
     return null;
   }
   findings.done('figures');

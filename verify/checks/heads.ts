@@ -27,39 +27,51 @@ export class HeadChecks {
     ordinal: number | null,
     findings: Findings,
   ): Head[] {
+    return envelopes.flatMap((envelope) => {
+      const head = this.checkAlone(envelope, findings);
+      if (head === null) return [];
+      this.#compare(head, signed, ordinal, findings);
+      return [head];
+    });
+  }
+
+  /**
+   * Checks the signature, the order and the settings of a head whose checkpoint the source may lack.
+   * @returns the verified head; null if its signature is not that of the coordinator
+   */
+  checkAlone(envelope: Uint8Array, findings: Findings): Head | null {
     const { coordinator, job } = this.#facts;
-    const verified: Head[] = [];
-    for (const envelope of envelopes) {
-      findings.done('heads');
-      try {
-        const { author, message: head } = verifyMessage('head', envelope);
-        if (author !== coordinator || head.job !== job) {
-          const values = { author, job: head.job };
-          findings.problem('VERIFY_SIGNATURE', `a head is signed by ${author} for job ${head.job}`, values);
-          continue;
-        }
-        this.#compare(head, signed, ordinal, findings);
-        verified.push(head);
-      } catch (error) {
-        findings.problem('VERIFY_SIGNATURE', `a head is unreadable: ${messageOf(error)}`);
+    findings.done('heads');
+    try {
+      const { author, message: head } = verifyMessage('head', envelope);
+      if (author !== coordinator || head.job !== job) {
+        const values = { author, job: head.job };
+        findings.problem('VERIFY_SIGNATURE', `a head is signed by ${author} for job ${head.job}`, values);
+        return null;
       }
+      this.#checkOrder(head, findings);
+      this.#compareSettings(head, findings);
+      return head;
+    } catch (error) {
+      findings.problem('VERIFY_SIGNATURE', `a head is unreadable: ${messageOf(error)}`);
+      return null;
     }
-    return verified;
+  }
+
+  #checkOrder(head: Head, findings: Findings): void {
+    const { term, sequence } = head;
+    const before = this.#newest;
+    this.#newest = head;
+    if (before === null || isNewer(head, before)) return;
+    const text = `head ${term}/${sequence} comes after head ${before.term}/${before.sequence}`;
+    findings.problem('VERIFY_SOURCE', text, { term, sequence });
   }
 
   #compare(head: Head, signed: SignedCheckpoint, ordinal: number | null, findings: Findings): void {
     const { term, sequence } = head;
-    const moment = `head ${term}/${sequence}`;
-    const before = this.#newest;
-    if (before !== null && !isNewer(head, before)) {
-      const text = `${moment} comes after head ${before.term}/${before.sequence}`;
-      findings.problem('VERIFY_SOURCE', text, { term, sequence });
-    }
-    this.#newest = head;
-    this.#compareSettings(head, findings);
     const wrong = differences(head, signed, ordinal);
     if (wrong.length === 0) return;
-    const text = `${moment} and the checkpoint differ in: ${wrong.join(', ')}`;
+    const text = `head ${term}/${sequence} and the checkpoint differ in: ${wrong.join(', ')}`;
     const { digest, round } = head.checkpoint;
     // A head of another checkpoint proves nothing if it is of another round or term. A coordinator that was
     // restored from a backup may make a round again, in a later term.

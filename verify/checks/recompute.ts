@@ -35,6 +35,11 @@ export class Recomputation {
     this.#facts = facts;
   }
 
+  /** Returns whether the bytes of an adapter have been checked, and are those of the newest adapter that was checked. */
+  holds(digest: string): boolean {
+    return this.#adapter?.digest === digest;
+  }
+
   /** Notes a checkpoint after which the residual is zero: the first one, or a roll-back. */
   restart(): void {
     this.#residual = { kind: 'computed', bytes: null };
@@ -62,7 +67,8 @@ export class Recomputation {
     this.claim(claimed);
     const before = await this.adapterOf(parent, findings);
     if (before === null) {
-      findings.skip('merge', 'the source does not have the adapter of the parent');
+      const { reasons } = this.#facts.record.partial ?? {};
+      findings.skip('merge', reasons?.updates ?? 'the source does not have the adapter of the parent');
       await this.checkStored(checkpoint, findings);
       return;
     }
@@ -86,17 +92,17 @@ export class Recomputation {
   }
 
   /** Checks the bytes of a checkpoint's adapter, if the source has them. */
-  async checkStored({ adapter }: Checkpoint, findings: Findings): Promise<void> {
-    const wanted = {
-      digest: adapter.digest,
-      size: adapter.size,
-      maxBytes: largestAdapter(this.#facts.manifest),
-    };
+  async checkStored({ adapter }: Pick<Checkpoint, 'adapter'>, findings: Findings): Promise<void> {
+    const { manifest, record } = this.#facts;
+    const wanted = { ...adapter, maxBytes: largestAdapter(manifest) };
     const bytes =
       this.#adapter?.digest === adapter.digest
         ? this.#adapter.bytes
         : await readBlob(this.#facts, wanted, findings);
-    if (bytes === null) return findings.skip('adapter', 'the source does not have the adapter');
+    if (bytes === null) {
+      const reason = record.partial?.reasons.adapters ?? 'the source does not have the adapter';
+      return findings.skip('adapter', reason);
+    }
     findings.done('adapter');
     try {
       decodeAdapter(bytes, this.layoutOf(bytes));
@@ -112,8 +118,12 @@ export class Recomputation {
     start: { before: Uint8Array; residual: Residual; updates: readonly (ClaimedUpdate | null)[] },
     findings: Findings,
   ): Promise<Merged | null> {
-    const { manifest } = this.#facts;
+    const { manifest, record } = this.#facts;
     const { residual, updates, before } = start;
+    if (record.partial && updates.includes(null)) {
+      findings.skip('merge', record.partial.reasons.updates);
+      return null;
+    }
     if (residual.kind === 'claimed' && residual.digest === null) {
       findings.skip(
         'merge',

@@ -39,7 +39,7 @@ export function checkWeights(
 
 /** Checks the metrics of a checkpoint that follow from its contributors. */
 export function checkMetrics(
-  { manifest }: JobFacts,
+  { manifest, record }: JobFacts,
   { contributors, metrics }: Checkpoint,
   updates: readonly (ClaimedUpdate | null)[],
   findings: Findings,
@@ -62,7 +62,8 @@ export function checkMetrics(
     off('outer rate', metrics.outerRate, rate);
   const known = updates.flatMap((one) => (one === null ? [] : [one.update]));
   if (known.length < updates.length) {
-    findings.skip('metrics', 'train loss and size of the updates: the source lacks a signed update');
+    const reason = record.partial?.reasons.updates ?? 'the source lacks a signed update';
+    findings.skip('metrics', `train loss and size of the updates: ${reason}`);
     return;
   }
   // A difference in the next two figures proves nothing. An author may have signed several updates with the

@@ -301,7 +301,7 @@ describe('the verification finds', () => {
 
   test('an update that its author did not sign', async () => {
     const forgery: Forgery = {
-      proofs: ([first, ...others]) => [{ ...first!, evidence: flipped(first!.evidence, 300) }, ...others],
+      proofs: ([first, ...others]) => [{ ...first!, evidence: flipped(first!.evidence!, 300) }, ...others],
     };
     expect(await codesOf(forged(kept, forgery))).toEqual(['VERIFY_SOURCE']);
   });
@@ -425,7 +425,7 @@ describe('parts of a record that its source chooses prove nothing against the co
     'a second update with the same payload that an accomplice signed, with %s',
     async (_, lie) => {
       const job = changed(3, ({ proofs }) => {
-        const { author, update } = decodeEvidence(proofs[0]!.evidence);
+        const { author, update } = decodeEvidence(proofs[0]!.evidence!);
         const { signer } = peers.find(({ id }) => id === author)!;
         const { digest } = update.payload;
         const second = {
