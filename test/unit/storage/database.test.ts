@@ -57,6 +57,22 @@ describe('a database', () => {
     expect(() => new Database({ path: file, migrations })).toThrow(withCode('STORE_NEWER'));
   });
 
+  it('can be read without a change, while another connection writes', async () => {
+    const file = await path();
+    expect(() => new Database({ path: file, migrations, readOnly: true })).toThrow(withCode('STORE_REFUSED'));
+    const db = new Database({ path: file, migrations });
+    const reader = new Database({ path: file, migrations, readOnly: true });
+    add(db, 'later');
+    expect(words(reader)).toEqual(['later']);
+    expect(() => add(reader, 'never')).toThrow(withCode('STORE_REFUSED'));
+    const newer = [...migrations, 'CREATE TABLE more (id INTEGER)'];
+    expect(() => new Database({ path: file, migrations: newer, readOnly: true })).toThrow(
+      withCode('STORE_OLDER'),
+    );
+    reader.close();
+    db.close();
+  });
+
   it('reports a full disk, changes nothing, and works again once there is space', async () => {
     const db = new Database({ path: await path(), migrations });
     add(db, 'before');
