@@ -7,10 +7,7 @@ import {
   GOSSIP_MESSAGE_BYTES,
   JOBS_PER_COORDINATOR,
   MEASURED_BATCHES,
-  PROOFS_PER_ANSWER,
   RECALLED_MESSAGES,
-  RESIDUAL_BYTES,
-  ROUND_PEERS,
   RPC_MESSAGE_BYTES,
   RPC_TIMEOUT_MS,
   SLOWEST_BYTES_PER_SECOND,
@@ -18,6 +15,7 @@ import {
 import { measureSchema } from './measure-request.ts';
 import { roleSchema as role, standingSchema as standing } from './member-status.ts';
 import { membershipProofSchema } from './membership-proof.ts';
+import { recordAnswerSchema, recordRequestSchema } from './record-request.ts';
 
 /** libp2p protocol of blob transfers. */
 export const BLOB_PROTOCOL = '/lora-swarm/blob/2';
@@ -236,34 +234,8 @@ export const rpcMethods = {
    * that may read the job get an answer. A node answers from the part of the record that it keeps.
    */
   record: {
-    request: z.strictObject({
-      job,
-      /** Number of checkpoints before the wanted one. */
-      ordinal: z.int().nonnegative(),
-      /** Number of contributors before the first one in the answer. */
-      first: z.int().nonnegative().max(ROUND_PEERS),
-      proof,
-    }),
-    response: z.strictObject({
-      /** Signed checkpoint; null if the job has no checkpoint of this number. */
-      checkpoint: envelope.nullable(),
-      /**
-       * Number of the checkpoint in the answer. Present only in the answer of a node. If the node lacks the wanted
-       * checkpoint, it answers with the next later one that it keeps.
-       */
-      ordinal: z.int().nonnegative().optional(),
-      /** Blob of the residual after the checkpoint's delta; null if it is zero or was deleted. */
-      residual: z
-        .strictObject({ digest: digestSchema, size: z.int().positive().max(RESIDUAL_BYTES) })
-        .nullable(),
-      /**
-       * For each contributor of the checkpoint, from number `first` on: the proof of its update. Null if the
-       * answering peer has neither the signed update (`evidence`) nor its receipt.
-       */
-      proofs: z
-        .array(z.strictObject({ evidence: envelope.nullable(), receipt: envelope.nullable() }).nullable())
-        .max(PROOFS_PER_ANSWER),
-    }),
+    request: recordRequestSchema,
+    response: recordAnswerSchema,
     maxRequestBytes: 256,
     maxResponseBytes: RPC_MESSAGE_BYTES,
     // An answer takes up to 11 ms of the coordinator's thread. All members of a job together, and all other

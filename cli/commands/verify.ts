@@ -1,7 +1,6 @@
 import { open, stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
-import { isSwarmError } from '../../common/errors.ts';
 import { resolveHomes } from '../../common/user-folders.ts';
 import type {
   ApiClient,
@@ -149,7 +148,7 @@ async function verifyOwn(
   flags: VerifyFlags,
   options: VerifyOptions,
 ): Promise<VerifyReport> {
-  const { verifyOwnJob, verifyOwnNode } = await import('../../index.ts');
+  const { isSwarmError, verifyOwnJob, verifyOwnNode } = await import('../../index.ts');
   const { node: home } = resolveHomes(flags.home, context.environment, context.cwd);
   let api: ApiClient;
   try {

@@ -8,7 +8,7 @@ import { callTimeoutMs, type RpcMethod, type RpcRequest, type RpcResponse } from
 import { verifyMessage } from '../../protocol/signing.ts';
 import type { PhaseContext, SwarmNodeDeps, SwarmNodeOptions } from '../context.ts';
 import { nodeError } from '../errors.ts';
-import type { UpdateRecord } from '../store/node-store.ts';
+import type { UpdateRecord } from '../store/update-record.ts';
 
 /**
  * Dials the addresses of a coordinator in order until one answers. Each attempt has the deadline DIAL_TIMEOUT_MS.

@@ -1,7 +1,6 @@
-import type { Preset } from '../../lora/update/presets.ts';
 import type { ReceiptCode } from '../../protocol/receipts.ts';
 import type { UnusedBlobs } from '../../storage/blob-collector.ts';
-import { Database, type Row } from '../../storage/database.ts';
+import { Database } from '../../storage/database.ts';
 import { nodeError } from '../errors.ts';
 import type { Outcome } from '../machine/pending-update.ts';
 import type { JobHistory } from '../machine/state.ts';
@@ -12,6 +11,7 @@ import { KeptRecords } from './kept-records.ts';
 import { MIGRATIONS } from './schema.ts';
 import { ensureJob, markUnused } from './statements.ts';
 import { Totals } from './totals.ts';
+import { text, type UpdateRecord, updateRecord } from './update-record.ts';
 
 /** A job's stored state without its updates. Digests name blobs in the blob store. */
 export interface JobRecord {
@@ -29,23 +29,6 @@ export interface JobRecord {
   readonly adapter: string | null;
   readonly adapterBytes: number;
   readonly tokensPerSecond: number;
-}
-
-/** A stored update. Each round of a job has at most one. */
-export interface UpdateRecord {
-  readonly job: string;
-  readonly round: number;
-  /** Digest of the payload. The payload is kept as a blob until the update is settled. */
-  readonly update: string;
-  readonly bytes: number;
-  readonly preset: Preset;
-  /** The signed message, as it was first sent; null once the update is settled. */
-  readonly envelope: Uint8Array<ArrayBuffer> | null;
-  /** Outcome of the update; null until the update is settled. */
-  readonly outcome: Outcome | null;
-  readonly code: ReceiptCode | null;
-  readonly detail: string;
-  readonly at: number;
 }
 
 /** An update to be stored, with the state that the next round continues from. */
@@ -287,23 +270,3 @@ const UNUSED = `SELECT digest FROM loose WHERE
   NOT EXISTS (SELECT 1 FROM jobs WHERE loose.digest IN (jobs.feedback, jobs.optimizer, jobs.adapter))
   AND NOT EXISTS (SELECT 1 FROM job_blobs WHERE job_blobs.digest = loose.digest)
   AND NOT EXISTS (SELECT 1 FROM updates WHERE updates.digest = loose.digest AND updates.outcome IS NULL)`;
-
-function updateRecord(row: Row): UpdateRecord {
-  const envelope = row.envelope as Uint8Array<ArrayBuffer>;
-  return {
-    job: String(row.job),
-    round: Number(row.round),
-    update: String(row.digest),
-    bytes: Number(row.bytes),
-    preset: row.preset as Preset,
-    envelope: envelope.byteLength > 0 ? envelope : null,
-    outcome: text(row.outcome) as Outcome | null,
-    code: text(row.code) as ReceiptCode | null,
-    detail: String(row.detail),
-    at: Number(row.at),
-  };
-}
-
-function text(value: Row[string] | undefined): string | null {
-  return typeof value === 'string' ? value : null;
-}
