@@ -174,6 +174,8 @@ export interface EvaluateOptions {
    * words.
    */
   readonly onFallback: (because: string) => void;
+  /** Called before each micro-batch of losses or of a gradient. @default does nothing */
+  readonly onProgress?: (() => void) | undefined;
 }
 
 /**

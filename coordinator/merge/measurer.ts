@@ -58,17 +58,17 @@ export interface Measurer {
 export class OwnMeasurer implements Measurer {
   readonly #parent: CurrentCheckpoint;
   readonly #context: RunContext;
-  readonly #onFallback: EvaluateOptions['onFallback'];
+  readonly #options: Omit<EvaluateOptions, 'signal'>;
   readonly #random: LossGradient[] = [];
   #adapter: readonly Float32Array[] | null = null;
 
   constructor(
     parent: CurrentCheckpoint,
-    deps: { context: RunContext } & Pick<EvaluateOptions, 'onFallback'>,
+    { context, onFallback, onProgress }: { context: RunContext } & Omit<EvaluateOptions, 'signal'>,
   ) {
     this.#parent = parent;
-    this.#context = deps.context;
-    this.#onFallback = deps.onFallback;
+    this.#context = context;
+    this.#options = { onFallback, onProgress };
   }
 
   async addRandom(batch: Batch): Promise<void> {
@@ -109,9 +109,8 @@ export class OwnMeasurer implements Measurer {
     ) => Promise<T>,
   ): Promise<T> {
     const { job, manifest, deps, signal } = this.#context;
-    const onFallback = this.#onFallback;
     return withDeadline({ clock: deps.clock, ms: EVALUATION_TIMEOUT_MS, signal, what }, (inner) =>
-      work(deps.validator, { job, manifest }, { signal: inner, onFallback }),
+      work(deps.validator, { job, manifest }, { ...this.#options, signal: inner }),
     );
   }
 

@@ -13,7 +13,7 @@ import type { Batch, Measurer, Sent } from './measurer.ts';
  * for the next round meanwhile. The time to prepare the computation does not count. A slow coordinator uses fewer rows
  * per update. Updates that have not been scored when the time is over get no score.
  */
-const TIME_SHARE = 0.5;
+export const TIME_SHARE = 0.5;
 /** Lower bound of the time limit for scoring, in milliseconds. */
 const MIN_SCORING_MS = 500;
 /**

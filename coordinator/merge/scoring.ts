@@ -1,4 +1,5 @@
 import { messageOf } from '../../common/errors.ts';
+import { withProgress } from '../../common/progress-deadline.ts';
 import { medianNormClip, planLayout, updateNorms } from '../../lora/update/index.ts';
 import type { JobEventBody } from '../../monitor/job-events.ts';
 import { STALE_ROUNDS } from '../../protocol/limits.ts';
@@ -14,6 +15,7 @@ import {
   type RoundFigures,
   RoundMeasurement,
   sharesByIndex,
+  TIME_SHARE,
 } from './score-figures.ts';
 import { RemoteMeasurer, type Scorers } from './scorers.ts';
 
@@ -28,6 +30,12 @@ const ROUNDS_AFTER_FAILURE = 8;
  * one for an author's rows. A scorer has no such limit. To check its figures, the coordinator holds one gradient.
  */
 const MAX_OWN_PARAMETERS = 64_000_000;
+
+/**
+ * Maximum time without progress in the spot check of a scorer, in milliseconds. The nodes wait for the next round
+ * meanwhile. Starting the trainer process and reading a large base from the disk make no progress.
+ */
+const CHECK_IDLE_MS = 2 * 60_000;
 
 export interface ScoringOptions {
   /** @default MAX_OWN_PARAMETERS */
@@ -188,7 +196,7 @@ export class UpdateScoring {
   ): Promise<(RoundFigures & { scorer: string | null }) | null> {
     const { context, scorers = null } = this.#deps;
     const { round, parent } = closed;
-    const { log, randomBytes } = context.deps;
+    const { log } = context.deps;
     const scorer = candidates.length === 0 ? null : (scorers?.choose(round) ?? null);
     if (scorer !== null) {
       const measurer = new RemoteMeasurer(scorer, parent, { context });
@@ -201,9 +209,8 @@ export class UpdateScoring {
         log.warn({ round, peer: scorer, error }, 'scorer-failed');
       }
       if (measured !== null) {
-        const below = (limit: number): number => Buffer.from(randomBytes(6)).readUIntBE(0, 6) % limit;
         try {
-          const { isRight, difference } = await measurer.check(new OwnMeasurer(parent, this.#deps), below);
+          const { isRight, difference } = await this.#check(measurer, closed);
           if (isRight) return { ...measured, scorer };
           scorers!.noteWrong(scorer);
           log.warn({ round, peer: scorer, difference }, 'scorer-wrong');
@@ -218,6 +225,24 @@ export class UpdateScoring {
     const measurer = new OwnMeasurer(parent, this.#deps);
     const measured = await new RoundMeasurement(closed, { context, measurer }).run(candidates, late);
     return { ...measured, scorer: null };
+  }
+
+  /** Checks figures of a scorer with the coordinator's own device. @throws SwarmError DEADLINE_EXCEEDED */
+  #check(measurer: RemoteMeasurer, { parent, facts }: ClosedRound): ReturnType<RemoteMeasurer['check']> {
+    const { context, onFallback } = this.#deps;
+    const { clock, randomBytes } = context.deps;
+    const below = (limit: number): number => Buffer.from(randomBytes(6)).readUIntBE(0, 6) % limit;
+    const limits = {
+      clock,
+      idleMs: CHECK_IDLE_MS,
+      totalMs: Math.max(CHECK_IDLE_MS, TIME_SHARE * (facts.closedAt! - facts.openedAt)),
+      signal: context.signal,
+      what: 'the spot check of a scorer',
+    };
+    return withProgress(limits, (signal, onProgress) => {
+      const own = new OwnMeasurer(parent, { context: { ...context, signal }, onFallback, onProgress });
+      return measurer.check(own, below);
+    });
   }
 
   /**

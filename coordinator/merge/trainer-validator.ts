@@ -108,7 +108,10 @@ export class TrainerValidator implements Validator {
     options: EvaluateOptions,
   ): Promise<LossGradient> {
     this.#stopAudits(job);
-    return this.#run(job, options, (trainer, signal) => trainer.lossGradient({ adapter, rows, signal }));
+    const { onProgress } = options;
+    return this.#run(job, options, (trainer, signal) =>
+      trainer.lossGradient({ adapter, rows, signal, onProgress }),
+    );
   }
 
   losses(
@@ -118,7 +121,10 @@ export class TrainerValidator implements Validator {
     options: EvaluateOptions,
   ): Promise<readonly RowLoss[]> {
     this.#stopAudits(job);
-    return this.#run(job, options, (trainer, signal) => trainer.evaluate({ adapter, rows, signal }));
+    const { onProgress } = options;
+    return this.#run(job, options, (trainer, signal) =>
+      trainer.evaluate({ adapter, rows, signal, onProgress }),
+    );
   }
 
   async train(

@@ -76,6 +76,13 @@ export interface JobPosition {
   readonly schedule?: ScheduleChange;
 }
 
+/** Options for passes over rows that make no optimiser step. */
+export interface PassOptions {
+  signal?: AbortSignal | undefined;
+  /** Called before each micro-batch. */
+  onProgress?: (() => void) | undefined;
+}
+
 export class Trainer {
   /** Names and shapes of the adapter's tensors. All lists of tensors have this order. */
   readonly layout: AdapterLayout;
@@ -178,7 +185,7 @@ export class Trainer {
       const drawn = position === undefined ? step : position.start + made;
       const { lossSum, tokens } = await this.#dataParallel.gradients(
         { adapter: this.#values, rows: batch, step: drawn },
-        (some, first) => this.#sums(some, { step: drawn, first }, signal),
+        (some, first) => this.#sums(some, { step: drawn, first }, { signal }),
         signal,
       );
       if (tokens === 0) continue;
@@ -203,28 +210,25 @@ export class Trainer {
     this.setParameters(request.adapter);
     await this.#graphs.training().executables.for(request.rows.slice(0, this.#graphs.size.batch));
     const started = performance.now();
-    const sums = await this.#sums(request.rows, request, signal);
+    const sums = await this.#sums(request.rows, request, { signal });
     return { ...sums, seconds: (performance.now() - started) / 1000 };
   }
 
   /** Returns the loss of every row with the current adapter. */
-  async evaluate(rows: readonly Row[], { signal }: { signal?: AbortSignal } = {}): Promise<RowLoss[]> {
+  async evaluate(rows: readonly Row[], options: PassOptions = {}): Promise<RowLoss[]> {
     this.#check(rows);
-    return rowLosses(this.#graphs.evaluation(), rows, this.#named, this.#runOptions(signal));
+    return rowLosses(this.#graphs.evaluation(), rows, this.#named, this.#runOptions(options));
   }
 
   /**
    * Returns the gradient of the mean loss over rows with the current adapter, in nats per supervised token. The result
    * has one tensor per entry of the layout, with zeros for a tensor that is not trained.
    */
-  async lossGradient(
-    rows: readonly Row[],
-    { signal }: { signal?: AbortSignal } = {},
-  ): Promise<Float32Array[]> {
+  async lossGradient(rows: readonly Row[], options: PassOptions = {}): Promise<Float32Array[]> {
     this.#check(rows);
     const { trained, executables } = this.#graphs.training();
     await executables.for(rows.slice(0, this.#graphs.size.batch));
-    const { gradients, tokens } = await this.#sums(rows, { step: 0, first: 0 }, signal);
+    const { gradients, tokens } = await this.#sums(rows, { step: 0, first: 0 }, options);
     const sums = new Map([...trained.keys()].map((name, i) => [name, gradients[i]!]));
     return this.layout.map(
       ({ name }, i) =>
@@ -244,14 +248,14 @@ export class Trainer {
   async #sums(
     rows: readonly Row[],
     { step, first }: Pick<GradientRequest, 'step' | 'first'>,
-    signal: AbortSignal | undefined,
+    options: PassOptions,
   ): Promise<Omit<GradientSums, 'seconds'>> {
     const { executables, trained, frozen, gradients, random } = this.#graphs.training();
     const { seed } = this.#settings.training;
     const into = [...gradients.values()];
     if (rows.length === 0) for (const tensor of into) tensor.fill(0);
     const { lossSum, tokens } = await lossAndGradients(executables, rows, trained, into, {
-      ...this.#runOptions(signal),
+      ...this.#runOptions(options),
       frozen,
       randomness: (microBatch, some) => (random ? seedFeed(seed, step, first + microBatch, some) : {}),
     });
@@ -262,9 +266,10 @@ export class Trainer {
     for (const row of rows) checkTokens(row, this.#model.config.vocabularySize);
   }
 
-  #runOptions(signal: AbortSignal | undefined) {
+  #runOptions({ signal, onProgress }: PassOptions) {
     const { batch, length } = this.#graphs.size;
     const pause = async () => {
+      onProgress?.();
       await new Promise(setImmediate);
       signal?.throwIfAborted();
     };

@@ -17,9 +17,10 @@ if (send !== undefined) {
   const life = readdirSync(folder).length;
   writeFileSync(join(folder, String(life)), '');
   let left = lives[life] ?? Number.POSITIVE_INFINITY;
-  process.send = ((message: { type: string; reply?: unknown }) => {
+  process.send = ((message: { type: string; reply?: unknown; progress?: unknown }) => {
     const isEvaluation = Array.isArray(message.reply) && 'lossSum' in (message.reply[0] ?? {});
-    const counts = message.type === 'progress' || isEvaluation;
+    const isStep = message.type === 'progress' && message.progress !== null;
+    const counts = isStep || isEvaluation;
     if (counts && --left < 0) process.kill(process.pid, 'SIGKILL');
     return send(message);
   }) as typeof process.send;

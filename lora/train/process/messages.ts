@@ -83,11 +83,17 @@ export type TrainerMethods = {
     reply: TrainedPart;
   };
   gradients: { request: GradientRequest; reply: GradientSums };
-  evaluate: { request: { adapter: readonly Float32Array[]; rows: readonly Row[] }; reply: RowLoss[] };
-  /** Gradient of the mean loss over rows, as `Trainer.lossGradient` returns it. */
+  /** Reports progress before each micro-batch. */
+  evaluate: {
+    request: { adapter: readonly Float32Array[]; rows: readonly Row[] };
+    reply: RowLoss[];
+    progress: null;
+  };
+  /** Gradient of the mean loss over rows, as `Trainer.lossGradient` returns it. Reports progress as `evaluate` does. */
   lossGradient: {
     request: { adapter: readonly Float32Array[]; rows: readonly Row[] };
     reply: Float32Array[];
+    progress: null;
   };
   snapshot: {
     request: { adapter: boolean };

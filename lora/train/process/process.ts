@@ -131,15 +131,15 @@ const notify = serveCalls<TrainerMethods>(
       return { ...made, adapter: current.parameters(), optimizer: current.optimizerState() };
     },
     gradients: (request, { signal }) => started().gradients(request, { signal }),
-    evaluate: ({ adapter, rows }, { signal }) => {
+    evaluate: ({ adapter, rows }, { signal, onProgress }) => {
       const current = started();
       current.setParameters(adapter);
-      return current.evaluate(rows, { signal });
+      return current.evaluate(rows, { signal, onProgress: () => onProgress(null) });
     },
-    lossGradient: ({ adapter, rows }, { signal }) => {
+    lossGradient: ({ adapter, rows }, { signal, onProgress }) => {
       const current = started();
       current.setParameters(adapter);
-      return current.lossGradient(rows, { signal });
+      return current.lossGradient(rows, { signal, onProgress: () => onProgress(null) });
     },
     snapshot: ({ adapter }) => {
       const current = started();

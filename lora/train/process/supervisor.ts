@@ -13,7 +13,7 @@ import type { DataParallelWorker, GradientRequest, GradientSums } from '../data-
 import { trainError } from '../errors.ts';
 import type { AdamWState } from '../optimizer/adamw.ts';
 import type { RowLoss } from '../step.ts';
-import type { JobPosition, TrainProgress, TrainResult } from '../trainer.ts';
+import type { JobPosition, PassOptions, TrainProgress, TrainResult } from '../trainer.ts';
 import type {
   JobOfTrainer,
   ProcessProgress,
@@ -51,6 +51,12 @@ export interface TrainOptions {
   position?: JobPosition | null;
   onProgress?: (progress: TrainProgress) => void;
   signal?: AbortSignal;
+}
+
+/** A request for losses or gradients of an adapter on rows. */
+interface PassRequest extends PassOptions {
+  adapter: readonly Float32Array[];
+  rows: readonly Row[];
 }
 
 export interface TrainedAdapter extends TrainResult {
@@ -170,32 +176,16 @@ export class TrainerProcess implements DataParallelWorker {
   }
 
   /** Returns the loss of every row with `adapter`. @throws the errors of `train` */
-  evaluate({
-    adapter,
-    rows,
-    signal,
-  }: {
-    adapter: readonly Float32Array[];
-    rows: readonly Row[];
-    signal?: AbortSignal;
-  }): Promise<RowLoss[]> {
-    return this.#call('evaluate', { adapter, rows }, { signal });
+  evaluate({ signal, onProgress, ...request }: PassRequest): Promise<RowLoss[]> {
+    return this.#call('evaluate', request, { signal, onProgress });
   }
 
   /**
    * Returns the gradient of the mean loss over rows at `adapter`, as `Trainer.lossGradient` does.
    * @throws the errors of `train`
    */
-  lossGradient({
-    adapter,
-    rows,
-    signal,
-  }: {
-    adapter: readonly Float32Array[];
-    rows: readonly Row[];
-    signal?: AbortSignal;
-  }): Promise<Float32Array[]> {
-    return this.#call('lossGradient', { adapter, rows }, { signal });
+  lossGradient({ signal, onProgress, ...request }: PassRequest): Promise<Float32Array[]> {
+    return this.#call('lossGradient', request, { signal, onProgress });
   }
 
   /** Pauses `train` before its next step, or resumes it. Aborts and other requests are still served. */

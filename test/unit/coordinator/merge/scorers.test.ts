@@ -14,8 +14,18 @@ test('a node cannot widen the tolerance of the spot check with one huge answer',
   expect(scaleOf([], [0.5])).toBe(0.5);
 });
 
-/** Closes round 1 of three nodes without scores, and scores it again with a limit on the coordinator's own device. */
-async function scoreAgain({ answers, loses = false }: { answers: boolean; loses?: boolean }) {
+/**
+ * Closes round 1 of three nodes without scores, and scores it again with a limit on the coordinator's own device.
+ * @param answers whether the scorer answers
+ * @param device state of the coordinator's device while it scores again
+ */
+async function scoreAgain({
+  answers,
+  device = 'works',
+}: {
+  answers: boolean;
+  device?: 'works' | 'lost' | 'hangs';
+}) {
   let gradients = 0;
   let isLost = true;
   const swarm = new ToySwarm(['honest', 'honest', 'honest'], {
@@ -29,7 +39,7 @@ async function scoreAgain({ answers, loses = false }: { answers: boolean; loses?
   const { world } = swarm;
   const parent = world.run.record.checkpoint;
   await swarm.play(head, 1);
-  isLost = loses;
+  isLost = device === 'lost';
   const scorers = new Scorers({ isReady: () => true });
   scorers.note('scorer', true);
   const asked: RpcRequest<'measure'>[] = [];
@@ -40,17 +50,23 @@ async function scoreAgain({ answers, loses = false }: { answers: boolean; loses?
   };
   const { context } = world.run;
   const network = { ...context.deps.network, request } as typeof context.deps.network;
+  const validator =
+    device === 'hangs'
+      ? { ...context.deps.validator, gradient: () => new Promise<never>(() => {}) }
+      : context.deps.validator;
   const scoring = new UpdateScoring(
     { maxOwnParameters: 1 },
     {
-      context: { ...context, deps: { ...context.deps, network } },
+      context: { ...context, deps: { ...context.deps, network, validator } },
       record: (write) => write(),
       scorers,
       onFallback: () => {},
     },
   );
-  const scores = await scoring.run(1, parent, world.store.updates.selected(world.toy.job, 1));
-  return { scores, asked, gradients, next: scorers.choose(2) };
+  const startedAt = world.clock.monotonic();
+  const scores = await world.settle(scoring.run(1, parent, world.store.updates.selected(world.toy.job, 1)));
+  const ms = world.clock.monotonic() - startedAt;
+  return { scores, asked, gradients, ms, next: scorers.choose(2) };
 }
 
 test('a scorer computes the figures of an adapter that is too large for the coordinator', async () => {
@@ -69,8 +85,15 @@ test('if the scorer of an adapter that is too large fails, nothing is scored', a
 });
 
 test('a scorer is asked again in the next round if the device of the coordinator fails in the spot check', async () => {
-  const { scores, asked, next } = await scoreAgain({ answers: true, loses: true });
+  const { scores, asked, next } = await scoreAgain({ answers: true, device: 'lost' });
   expect(asked.length).toBeGreaterThan(0);
   expect(scores).toMatchObject(Array(3).fill({ figures: null, share: null }));
+  expect(next).toBe('scorer');
+});
+
+test('if the device of the coordinator hangs in the spot check, the round goes on without scores after 2 minutes', async () => {
+  const { scores, ms, next } = await scoreAgain({ answers: true, device: 'hangs' });
+  expect(scores).toMatchObject(Array(3).fill({ figures: null, share: null }));
+  expect(ms).toBeLessThanOrEqual(2 * 60_000);
   expect(next).toBe('scorer');
 });

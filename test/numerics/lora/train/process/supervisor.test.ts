@@ -108,7 +108,11 @@ describe('the trainer process', () => {
     expect(steps).toEqual([1, 2, 3]);
     expect(remote.adapter).toEqual(local.parameters());
     expect(remote).toMatchObject({ steps: 3, tokens: here.tokens, lossMean: here.lossMean });
-    expect(await trainer.evaluate({ adapter: remote.adapter, rows })).toEqual(await local.evaluate(rows));
+    let passes = 0;
+    const onProgress = (): number => passes++;
+    const losses = await trainer.evaluate({ adapter: remote.adapter, rows, onProgress });
+    expect(losses).toEqual(await local.evaluate(rows));
+    expect(passes).toBe(rows.length / tinySettings().training.microBatch);
     expect(await trainer.snapshot()).toEqual(local.optimizerState());
     await local.dispose();
   });
@@ -118,7 +122,10 @@ describe('the trainer process', () => {
     const local = tinyTrainer(deps);
     const adapter = initialMatrices(local.layout, 1);
     local.setParameters(adapter);
-    const gradient = await trainer.lossGradient({ adapter, rows });
+    let passes = 0;
+    const onProgress = (): number => passes++;
+    const gradient = await trainer.lossGradient({ adapter, rows, onProgress });
+    expect(passes).toBe(rows.length / tinySettings().training.microBatch);
     expect(gradient).toEqual(await local.lossGradient(rows));
     expect(gradient.some((tensor) => tensor.some((value) => value !== 0))).toBe(true);
     await local.dispose();
