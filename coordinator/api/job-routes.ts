@@ -5,6 +5,7 @@ import { nameSchema } from '../../protocol/ids.ts';
 import { DETAIL_CHARACTERS, MAX_PRIORITY } from '../../protocol/limits.ts';
 import { parseChange } from '../job-changes.ts';
 import { checked } from './checked.ts';
+import { CHECKPOINTS_PER_ANSWER } from './checkpoint-views.ts';
 import type { ApiDeps } from './deps.ts';
 import { eventLines } from './event-lines.ts';
 import { findCheckpoint } from './find-checkpoint.ts';
@@ -50,6 +51,11 @@ const eventsSchema = z.object({
     .transform((text) => text.split(','))
     .optional(),
   follow: z.enum(['0', '1', 'true', 'false']).default('0'),
+});
+
+const checkpointsSchema = z.object({
+  before: z.coerce.number().int().nonnegative().default(Number.MAX_SAFE_INTEGER),
+  limit: z.coerce.number().int().positive().max(CHECKPOINTS_PER_ANSWER).default(CHECKPOINTS_PER_ANSWER),
 });
 
 const samplesSchema = z.object({ round: z.coerce.number().int().nonnegative().optional() });
@@ -99,9 +105,10 @@ export function jobRoutes(server: FastifyInstance, deps: ApiDeps): void {
     const options = { job, after: start, follow: follow === '1' || follow === 'true', ...filter };
     return stream(reply, eventLines(options, { coordinator, store, signal: whileConnected(reply, deps) }));
   });
-  server.get<ById>('/v1/jobs/:id/checkpoints', async ({ params }) => ({
-    checkpoints: views.checkpoints(coordinator.find(params.id)),
-  }));
+  server.get<ById>('/v1/jobs/:id/checkpoints', async ({ params, query }) => {
+    const page = checked(checkpointsSchema, query, 'before');
+    return { checkpoints: views.checkpoints.page(coordinator.find(params.id), page) };
+  });
   server.get<ById>('/v1/jobs/:id/samples', async ({ params, query }) => {
     const { round = null } = checked(samplesSchema, query, 'round');
     return views.samples(coordinator.find(params.id), round);
@@ -111,7 +118,7 @@ export function jobRoutes(server: FastifyInstance, deps: ApiDeps): void {
     async ({ params }) => {
       const run = coordinator.find(params.id);
       const stored = findCheckpoint(run, params.round, store);
-      return views.checkpoint(run, stored);
+      return views.checkpoints.one(run, stored);
     },
   );
 }

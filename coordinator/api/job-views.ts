@@ -25,14 +25,18 @@ export function jobTasks(job: string, { tasks }: Store): JobTasksView | null {
 }
 
 /**
- * Returns the task results of all checkpoints of a job, and which checkpoint is the best. If the operator has chosen no
- * metric, the held-out loss decides.
+ * Returns the task results of the checkpoints of some rounds, and which checkpoint of the job is the best. If the
+ * operator has chosen no metric, the held-out loss decides.
  */
-export function checkpointTasks(job: string, store: Store): EvaluatedCheckpoints {
+export function checkpointTasks(
+  job: string,
+  store: Store,
+  rounds: { readonly from: number; readonly to: number },
+): EvaluatedCheckpoints {
   const { tasks } = store;
   const settings = tasks.of(job);
   const byRound = new Map(
-    tasks.results(job).map((result): [number, CheckpointTasks] => {
+    tasks.results(job, rounds).map((result): [number, CheckpointTasks] => {
       const { figures, reason, seconds, at } = result;
       return [result.round, { figures, value: metricValue(result, settings), reason, seconds, at }];
     }),

@@ -1,5 +1,4 @@
 import { jobHealth } from '../../monitor/health-rules.ts';
-import { verifyMessage } from '../../protocol/signing.ts';
 import { bestCheckpoint } from '../best-checkpoint.ts';
 import type { CoordinatorDeps } from '../context.ts';
 import type { Coordinator } from '../coordinator.ts';
@@ -9,9 +8,9 @@ import { awaitedBy, queuedReason } from '../queue.ts';
 import { deadlineOf } from '../round/close.ts';
 import { isOpen, needsOperator, pausedItself, pendingOrders } from '../round/job-phase.ts';
 import type { JobState } from '../round/state.ts';
-import type { StoredCheckpoint } from '../store/store.ts';
-import { checkpointTasks, type EvaluatedCheckpoints, jobTasks, settingsChanges } from './job-views.ts';
-import type { CheckpointView, CoordinatorStatus, JobDetail, JobSummary, SamplesView } from './types.ts';
+import { CheckpointViews } from './checkpoint-views.ts';
+import { jobTasks, settingsChanges } from './job-views.ts';
+import type { CoordinatorStatus, JobDetail, JobSummary, SamplesView } from './types.ts';
 
 export interface ViewOptions {
   readonly version: string;
@@ -20,6 +19,7 @@ export interface ViewOptions {
 
 /** Builds the answers of the control API about the coordinator and its jobs. */
 export class Views {
+  readonly checkpoints: CheckpointViews;
   readonly #options: ViewOptions;
   readonly #coordinator: Coordinator;
   readonly #deps: Pick<CoordinatorDeps, 'network' | 'store' | 'blobs' | 'folders' | 'clock'>;
@@ -34,6 +34,7 @@ export class Views {
     this.#options = options;
     this.#coordinator = deps.coordinator;
     this.#deps = deps;
+    this.checkpoints = new CheckpointViews(deps);
   }
 
   status(): CoordinatorStatus {
@@ -138,17 +139,6 @@ export class Views {
     };
   }
 
-  /** Returns the checkpoints of a job, newest first. */
-  checkpoints(run: JobRun): CheckpointView[] {
-    const stored = this.#deps.store.rounds.checkpoints(run.context.job);
-    const tasks = checkpointTasks(run.context.job, this.#deps.store);
-    return stored.map((checkpoint) => this.#checkpoint(run, checkpoint, tasks)).reverse();
-  }
-
-  checkpoint(run: JobRun, stored: StoredCheckpoint): CheckpointView {
-    return this.#checkpoint(run, stored, checkpointTasks(run.context.job, this.#deps.store));
-  }
-
   /** @param round round of a checkpoint; null for the newest samples */
   samples({ context: { job } }: JobRun, round: number | null): SamplesView {
     const { samples } = this.#deps.store;
@@ -156,24 +146,6 @@ export class Views {
       hasPrompts: samples.of(job) !== null,
       rounds: samples.rounds(job),
       result: round === null ? samples.newest(job) : samples.result(job, round),
-    };
-  }
-
-  #checkpoint(run: JobRun, stored: StoredCheckpoint, tasks: EvaluatedCheckpoints): CheckpointView {
-    const { round, digest, envelope, weights, restores } = stored;
-    const { message } = verifyMessage('checkpoint', envelope);
-    const path = this.#deps.folders.path(run.context.stored.name, round);
-    const { parent } = message;
-    return {
-      round,
-      digest,
-      parent,
-      restores,
-      path,
-      isBest: round === tasks.best,
-      tasks: tasks.byRound.get(round) ?? null,
-      kept: weights === 'held',
-      checkpoint: message,
     };
   }
 

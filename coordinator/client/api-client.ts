@@ -22,6 +22,7 @@ import type { NewPlace } from '../jobs/create-job.ts';
 import type { NewSweep } from '../jobs/sweeps.ts';
 import type { WebhookTest, WebhookView } from '../webhooks/webhooks.ts';
 import { ApiConnection, type ApiConnectionOptions, jobPath } from './api-connection.ts';
+import { listCheckpoints } from './list-checkpoints.ts';
 
 /** Location of a coordinator's control API: the home of a coordinator on this machine, or its URL and token. */
 export type CoordinatorAddress = { readonly home: string } | { readonly url: string; readonly token: string };
@@ -202,9 +203,8 @@ export class ApiClient {
   }
 
   /** Lists the checkpoints of a job, newest first. */
-  async checkpoints(id: string): Promise<CheckpointView[]> {
-    type Answer = { checkpoints: CheckpointView[] };
-    return (await this.#connection.get<Answer>(`${jobPath(id)}/checkpoints`)).checkpoints;
+  checkpoints(id: string): Promise<CheckpointView[]> {
+    return listCheckpoints(this.#connection, id);
   }
 
   /** Returns the checkpoint of a round. @throws SwarmError CHECKPOINT_UNKNOWN */

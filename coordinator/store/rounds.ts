@@ -248,6 +248,12 @@ export class RoundTable {
       .map((row) => fromRow(row));
   }
 
+  /** Returns at most `count` checkpoints of rounds before `round`, newest first. */
+  checkpointsBefore(job: string, round: number, count: number): StoredCheckpoint[] {
+    const sql = 'SELECT * FROM checkpoints WHERE job = ? AND round < ? ORDER BY round DESC LIMIT ?';
+    return this.#db.all(sql, job, round, count).map((row) => fromRow(row));
+  }
+
   newestCheckpoints(job: string, count: number): StoredCheckpoint[] {
     return this.#db
       .all('SELECT * FROM checkpoints WHERE job = ? ORDER BY round DESC LIMIT ?', job, count)

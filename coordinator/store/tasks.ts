@@ -57,9 +57,10 @@ export class TaskTable {
     insertInto(this.#db, 'task_results', { job, ...result, figures: figures && JSON.stringify(figures) });
   }
 
-  /** Returns the results of a job's checkpoints, oldest first. */
-  results(job: string): TaskResult[] {
-    return this.#db.all('SELECT * FROM task_results WHERE job = ? ORDER BY round', job).map(readResult);
+  /** Returns the results of the checkpoints of the rounds `from` to `to`, by default of all rounds, oldest first. */
+  results(job: string, { from, to } = { from: 0, to: Number.MAX_SAFE_INTEGER }): TaskResult[] {
+    const sql = 'SELECT * FROM task_results WHERE job = ? AND round BETWEEN ? AND ? ORDER BY round';
+    return this.#db.all(sql, job, from, to).map(readResult);
   }
 
   /**

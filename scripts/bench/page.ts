@@ -5,6 +5,7 @@ import type { JobEvent } from '../../monitor/job-events.ts';
 import { addPageRoutes } from '../../monitor/page.ts';
 import { openBrowser, type Page } from '../../test/interop/browser.ts';
 import type { BenchOptions, BenchRow } from '../bench.ts';
+import { BenchCheckpoints } from './page-checkpoints.ts';
 
 export const name = 'page';
 export const about = 'speed of the web page with 1,000 peers and 10,000 rounds (30 seconds, Linux x64 only)';
@@ -15,6 +16,8 @@ const ROUNDS = 10_000;
 const WATCH_MS = 6_000;
 /** Maximum time between two frames that users do not notice as a pause, in milliseconds. */
 const PAUSE_MS = 100;
+/** Maximum time for which an answer may block the only thread of a coordinator, in milliseconds. */
+const BLOCKED_MS = 100;
 /**
  * Time in milliseconds after which Chromium has removed the previous document of a tab from memory. Chromium begins to
  * remove the document after 1 s.
@@ -24,6 +27,7 @@ const FORMER_DOCUMENT_MS = 2_000;
 const VIEWS = [
   { view: '#/jobs/large', heading: 'Rounds', what: 'overview' },
   { view: '#/jobs/large/peers', heading: 'Peers', what: 'peers' },
+  { view: '#/jobs/large/checkpoints', heading: 'Checkpoints', what: 'checkpoints' },
   { view: '#/jobs/large/events', heading: 'Events', what: 'events' },
 ] as const;
 
@@ -35,9 +39,12 @@ export async function run(
   const browser = await openBrowser();
   if ('missing' in browser) throw new Error(browser.missing);
   const server = Fastify();
+  const size = quick ? { peers: 50, rounds: 100 } : { peers: PEERS, rounds: ROUNDS };
+  const checkpoints = await BenchCheckpoints.create(size.rounds);
   try {
     addPageRoutes(server);
-    addFacts(server, quick ? { peers: 50, rounds: 100 } : { peers: PEERS, rounds: ROUNDS });
+    addFacts(server, size);
+    checkpoints.addRoutes(server);
     const url = await server.listen({ host: '127.0.0.1', port: 0 });
     const page = await browser.newPage({ width: 1280, height: 900, colorScheme: 'light' });
     await page.goto(`${url}/#token=t`);
@@ -61,9 +68,20 @@ export async function run(
       report(row('until it is shown', shown, 3_000));
       report(row('longest time without a frame', longest, PAUSE_MS));
     }
+    const blocked = (what: string): void => {
+      const value = Math.round(checkpoints.longest);
+      const met = value <= BLOCKED_MS;
+      const reference = `${size.rounds} checkpoints of 8 nodes`;
+      report({ name: `${what}: longest answer`, value, unit: 'ms', target: BLOCKED_MS, met, reference });
+    };
+    blocked('checkpoints');
+    checkpoints.longest = 0;
+    checkpoints.readAll();
+    blocked('list of all checkpoints');
   } finally {
     await browser.close();
     await server.close();
+    await checkpoints.close();
   }
 }
 

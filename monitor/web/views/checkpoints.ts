@@ -1,4 +1,5 @@
 import { html } from 'htm/preact';
+import { useState } from 'preact/hooks';
 import { formatCount, formatLoss } from '../../../common/text.ts';
 import type { CheckpointVersion, CheckpointView, JobDetail } from '../../../coordinator/api/types.ts';
 import { jobPath, post } from '../api.ts';
@@ -8,38 +9,64 @@ import { Confirm } from '../parts/confirm.ts';
 import { Failure, Loading } from '../parts/notice.ts';
 import { type Column, Table } from '../parts/table.ts';
 
-/** Time between two requests for all checkpoints, in milliseconds. The answer is large in a long job. */
+/** Time between two requests for the checkpoints, in milliseconds. A round seldom takes less. */
 const POLL_MS = 10_000;
+/** Number of checkpoints on one page of the table. The coordinator answers with at most this number. */
+const PAGE_CHECKPOINTS = 50;
 
 /** A table of a job's checkpoints. The table marks the best checkpoint, and has a button to roll back. */
 export function CheckpointsPart({ job, onChange }: { job: JobDetail; onChange(): void }) {
+  // For each page that the user has left for an older one: the round that all its checkpoints come before.
+  const [starts, setStarts] = useState<readonly number[]>([]);
+  const before = starts.at(-1);
+  const query = `limit=${PAGE_CHECKPOINTS}${before === undefined ? '' : `&before=${before}`}`;
   const { data, error, refresh } = usePolled<{ checkpoints: CheckpointView[] }>(
-    `${jobPath(job.job)}/checkpoints`,
+    `${jobPath(job.job)}/checkpoints?${query}`,
     POLL_MS,
   );
   const versions = usePolled<{ versions: CheckpointVersion[] | null }>(
     `${jobPath(job.job)}/versions`,
     POLL_MS,
   );
-  if (data === null)
-    return error ? html`<${Failure} error=${error} />` : html`<${Loading} what="the checkpoints" />`;
   const done = (): void => {
     refresh();
     versions.refresh();
     onChange();
   };
-  const known = versions.data?.versions ?? null;
+  const oldest = data?.checkpoints.at(-1)?.round ?? 0;
+  const isLast = data !== null && (data.checkpoints.length < PAGE_CHECKPOINTS || oldest === 0);
   return html`<section>
     <h2>Checkpoints</h2>
     <${Failure} error=${error ?? versions.error} />
     <p>To export a checkpoint, run <code>lora-swarm checkpoint export ${job.name} FOLDER</code>.</p>
-    <${Table}
-      caption="Checkpoints"
-      columns=${columnsOf(job, known, done)}
-      rows=${data.checkpoints}
-      id=${({ digest }: CheckpointView) => digest}
-      empty="There is no checkpoint yet."
-    />
+    ${
+      data === null
+        ? !error && html`<${Loading} what="the checkpoints" />`
+        : html`<${Table}
+            caption="Checkpoints"
+            columns=${columnsOf(job, versions.data?.versions ?? null, done)}
+            rows=${data.checkpoints}
+            id=${({ digest }: CheckpointView) => digest}
+            empty="There is no checkpoint yet."
+          />`
+    }
+    ${
+      (starts.length > 0 || !isLast) &&
+      html`<nav class="pages" aria-label="Pages of the checkpoints">
+        <button type="button" disabled=${starts.length === 0} onClick=${() => setStarts(starts.slice(0, -1))}>
+          Newer
+        </button>
+        <button type="button" disabled=${data === null || isLast} onClick=${() => setStarts([...starts, oldest])}>
+          Older
+        </button>
+        ${
+          job.best !== null &&
+          html`<button type="button" onClick=${() => setStarts([job.best!.round + 1])}>
+            Best: round ${job.best.round}
+          </button>`
+        }
+      </nav>`
+    }
   </section>`;
 }
 
@@ -75,8 +102,8 @@ function columnsOf(
         ]),
     {
       title: 'Nodes',
-      cell: ({ checkpoint }) => checkpoint.contributors.length,
-      by: ({ checkpoint }) => checkpoint.contributors.length,
+      cell: nodesOf,
+      by: nodesOf,
       numeric: true,
     },
     {
@@ -121,6 +148,11 @@ function columnsOf(
         />`,
     },
   ];
+}
+
+/** Returns the number of nodes of a checkpoint. A node whose merge includes two updates, one of them late, counts once. */
+function nodesOf({ checkpoint }: CheckpointView): number {
+  return new Set(checkpoint.contributors.map(({ peer }) => peer)).size;
 }
 
 interface VersionCellProps {

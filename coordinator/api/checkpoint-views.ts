@@ -1,0 +1,66 @@
+import type { Checkpoint } from '../../protocol/messages.ts';
+import { verifyMessage } from '../../protocol/signing.ts';
+import type { CoordinatorDeps } from '../context.ts';
+import type { JobRun } from '../job-run.ts';
+import type { StoredCheckpoint } from '../store/store.ts';
+import { checkpointTasks, type EvaluatedCheckpoints } from './job-views.ts';
+import type { CheckpointView } from './types.ts';
+
+/**
+ * Maximum number of checkpoints in an answer. The coordinator computes an answer on its only thread, and verifying and
+ * encoding a checkpoint of eight nodes takes about 0.5 ms.
+ */
+export const CHECKPOINTS_PER_ANSWER = 50;
+
+/** Number of verified checkpoints that are kept in memory, at about 5 kB each: enough for five pages in browsers. */
+const KEPT_CHECKPOINTS = 5 * CHECKPOINTS_PER_ANSWER;
+
+/** Builds the answers of the control API about checkpoints. */
+export class CheckpointViews {
+  readonly #deps: Pick<CoordinatorDeps, 'store' | 'folders'>;
+  /** Checkpoints whose signature has been verified, by digest. The one that was used last is the last entry. */
+  readonly #verified = new Map<string, Checkpoint>();
+
+  constructor(deps: Pick<CoordinatorDeps, 'store' | 'folders'>) {
+    this.#deps = deps;
+  }
+
+  /** Returns at most `limit` checkpoints of a job from rounds before `before`, newest first. */
+  page(run: JobRun, { before, limit }: { before: number; limit: number }): CheckpointView[] {
+    const { store } = this.#deps;
+    const { job } = run.context;
+    const stored = store.rounds.checkpointsBefore(job, before, limit);
+    const tasks = checkpointTasks(job, store, { from: stored.at(-1)?.round ?? 0, to: stored[0]?.round ?? 0 });
+    return stored.map((checkpoint) => this.#view(run, checkpoint, tasks));
+  }
+
+  one(run: JobRun, stored: StoredCheckpoint): CheckpointView {
+    const { round } = stored;
+    const tasks = checkpointTasks(run.context.job, this.#deps.store, { from: round, to: round });
+    return this.#view(run, stored, tasks);
+  }
+
+  #view({ context }: JobRun, stored: StoredCheckpoint, tasks: EvaluatedCheckpoints): CheckpointView {
+    const { round, digest, weights, restores } = stored;
+    const checkpoint = this.#verify(stored);
+    return {
+      round,
+      digest,
+      parent: checkpoint.parent,
+      restores,
+      path: this.#deps.folders.path(context.stored.name, round),
+      isBest: round === tasks.best,
+      tasks: tasks.byRound.get(round) ?? null,
+      kept: weights === 'held',
+      checkpoint,
+    };
+  }
+
+  #verify({ digest, envelope }: StoredCheckpoint): Checkpoint {
+    const message = this.#verified.get(digest) ?? verifyMessage('checkpoint', envelope).message;
+    this.#verified.delete(digest);
+    this.#verified.set(digest, message);
+    if (this.#verified.size > KEPT_CHECKPOINTS) this.#verified.delete(this.#verified.keys().next().value!);
+    return message;
+  }
+}

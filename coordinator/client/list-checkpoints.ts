@@ -1,0 +1,15 @@
+import type { CheckpointView } from '../api/types.ts';
+import { type ApiConnection, jobPath } from './api-connection.ts';
+
+/** Returns all checkpoints of a job, newest first. An answer has only a part of a long list, so this takes several. */
+export async function listCheckpoints(connection: ApiConnection, id: string): Promise<CheckpointView[]> {
+  const all: CheckpointView[] = [];
+  let before = Number.MAX_SAFE_INTEGER;
+  while (before > 0) {
+    const path = `${jobPath(id)}/checkpoints?before=${before}`;
+    const { checkpoints } = await connection.get<{ checkpoints: CheckpointView[] }>(path);
+    all.push(...checkpoints);
+    before = checkpoints.at(-1)?.round ?? 0;
+  }
+  return all;
+}
