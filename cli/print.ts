@@ -41,9 +41,11 @@ export function printWrapped(
 function broken(line: string, { columns, indent }: { columns: number; indent: number }): string[] {
   if (line.length <= columns) return [line];
   const before = line.lastIndexOf(' ', columns);
-  // A word that is too long for a line, such as an invite, stays whole, so that it can be copied.
-  const isWord = before <= indent || line.slice(0, before).trim() === '';
-  const at = isWord ? line.indexOf(' ', columns) : before;
+  const after = line.indexOf(' ', columns);
+  const word = line.slice(before + 1, after < 0 ? undefined : after);
+  // A word that is too long for any line, such as an invite, stays whole and where it is, so that it can be copied.
+  const isLong = before <= indent || line.slice(0, before).trim() === '' || word.length > columns - indent;
+  const at = isLong ? after : before;
   if (at < 0) return [line];
   const rest = `${' '.repeat(indent)}${line.slice(at).trimStart()}`;
   return [line.slice(0, at).trimEnd(), ...broken(rest, { columns, indent })];

@@ -14,9 +14,16 @@ import { writeJobReport } from '../job/report/write.ts';
 import { type WaitOptions, waitForJob } from '../job/wait.ts';
 import { baseFolder } from '../models/base-model.ts';
 import { homeOption, jsonOption, number, roundOrBest } from '../options/common.ts';
-import { printJson, printLines, printWarning, terminalColumns } from '../print.ts';
+import { printJson, printLines, printWarning, printWrapped, terminalColumns } from '../print.ts';
 import { presetLines } from '../views/preset.ts';
-import { evaluationLines, historyLines, jobLines, orderText, progressText } from '../views/status.ts';
+import {
+  evaluationLines,
+  historyLines,
+  jobLines,
+  orderText,
+  progressText,
+  STATUS_INDENT,
+} from '../views/status.ts';
 import { afterOption, priorityOption, registerJobChanges } from './job-changes.ts';
 
 interface CommonOptions {
@@ -189,13 +196,9 @@ async function show(context: Context, id: string | undefined, options: CommonOpt
   if (options.json) printJson(context, { schemaVersion: 1, ...detail });
   else {
     const createdAt = new Date(detail.manifest.createdAt).toISOString();
-    printLines(context, [
-      ...jobLines(detail),
-      ...evaluationLines(detail),
-      ...historyLines(detail),
-      '',
-      ...(await yamlLines({ ...detail.manifest, createdAt })),
-    ]);
+    const lines = [...jobLines(detail), ...evaluationLines(detail), ...historyLines(detail)];
+    printWrapped(context, lines, STATUS_INDENT);
+    printLines(context, ['', ...(await yamlLines({ ...detail.manifest, createdAt }))]);
   }
 }
 

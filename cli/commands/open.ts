@@ -29,13 +29,15 @@ export function registerOpen(program: Command, context: Context): void {
 }
 
 async function open(context: Context, { home, json, print }: OpenOptions): Promise<void> {
-  for (const daemon of await runningDaemons(context, home)) {
+  const daemons = await runningDaemons(context, home);
+  for (const daemon of daemons) {
     const { role, api } = daemon;
     const address = `${api.url}/#token=${encodeURIComponent((await readToken(daemon.home)) ?? '')}`;
     const shown = print ? address : api.url;
     if (!print) await openBrowser(daemon.home, role, address);
     if (json) printJson(context, { schemaVersion: 1, role, home: daemon.home, url: shown });
-    else printLines(context, [print ? shown : `opened the page of the ${role}: ${shown}`]);
+    else if (print) printLines(context, [daemons.length === 1 ? shown : `${role.padEnd(12)}${shown}`]);
+    else printLines(context, [`opened the page of the ${role}: ${shown}`]);
   }
 }
 

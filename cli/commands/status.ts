@@ -6,9 +6,9 @@ import type { Context } from '../context.ts';
 import { runningDaemons } from '../daemon/running.ts';
 import { cliError } from '../error-codes.ts';
 import { homeOption, jsonOption } from '../options/common.ts';
-import { printJson, printLines } from '../print.ts';
+import { printJson, printLines, printWrapped } from '../print.ts';
 import { nodeLines } from '../views/node.ts';
-import { coordinatorLines } from '../views/status.ts';
+import { coordinatorLines, STATUS_INDENT } from '../views/status.ts';
 
 interface StatusOptions {
   home?: string;
@@ -32,10 +32,9 @@ async function status(context: Context, { home, json, check }: StatusOptions): P
     if (json) printJson(context, answer);
     else {
       if (i > 0) printLines(context, ['']);
-      printLines(
-        context,
-        answer.role === 'coordinator' ? coordinatorLines(answer, api.url) : nodeLines(answer, api.url),
-      );
+      const lines =
+        answer.role === 'coordinator' ? coordinatorLines(answer, api.url) : nodeLines(answer, api.url);
+      printWrapped(context, lines, STATUS_INDENT);
     }
     if (check) await assertReady(api, role);
   }

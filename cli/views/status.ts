@@ -14,6 +14,9 @@ import { ordersText } from '../../monitor/pending-orders.ts';
 import { SWARM } from '../command-name.ts';
 import { changeText } from './events.ts';
 
+/** Number of spaces before the text of each line of a status. */
+export const STATUS_INDENT = 12;
+
 /** Returns the status of a coordinator as lines of text that fit on one screen. */
 export function coordinatorLines(status: CoordinatorStatus, url: string): string[] {
   const { sent, received } = status.traffic;

@@ -65,6 +65,7 @@ it('breaks long lines at spaces in a terminal, and leaves them whole elsewhere',
   expect(shown(true, invite)).toEqual([invite]);
   const [, ...rest] = shown(true, `${invite} is the invite that admits one machine to the job`);
   expect(rest.join('|')).toMatch(/^ {10}is the .*\| {10}/);
+  expect(shown(true, `          invite ${invite.trim()}`)).toHaveLength(1);
 });
 
 it('breaks the message of an error at spaces, and keeps its advice whole', () => {
