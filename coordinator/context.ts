@@ -240,6 +240,8 @@ export interface RunContext {
   readonly audits: boolean;
   /** Aborts when the coordinator stops. */
   readonly signal: AbortSignal;
+  /** Whether a node has a later head of the job, which this coordinator has signed, lost, and not adopted yet. */
+  isBehind(): boolean;
   /** Called with each event after it has become durable. */
   onEvent(event: JobEvent): void;
   readonly enforcement: BanEnforcement;

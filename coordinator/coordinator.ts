@@ -84,7 +84,7 @@ export class Coordinator {
     this.#scrub = new Scrub({ ...deps, repair: this.repair, runs, signal });
     const repairing = repairingBlobs(blobs, this.repair);
     this.#deps = { ...defaultDeps, ...deps, blobs: repairing };
-    const restart = (job: string, write: () => JobEvent): Promise<void> => this.#restart(job, write);
+    const restart = (job: string, write: (() => JobEvent) | null): Promise<void> => this.#restart(job, write);
     this.#laterHeads = new LaterHeads({ ...deps, runs, signal, restart });
     this.#holds = new StartHolds({ ...deps, awaitsNodes, laterHeads: this.#laterHeads });
     this.#limiter = new RateLimiter({ clock: deps.clock });
@@ -235,8 +235,11 @@ export class Coordinator {
     if (event.type === 'finished' && !this.#stopping.signal.aborted) openQueued(this.jobs());
   }
 
-  /** Stops a job, runs `write` in a transaction, and starts the job again from the database. */
-  async #restart(job: string, write: () => JobEvent): Promise<void> {
+  /**
+   * Stops a job, runs `write` in a transaction, and starts the job again from the database. If `write` is null, the job is
+   * held after the start.
+   */
+  async #restart(job: string, write: (() => JobEvent) | null): Promise<void> {
     const run = this.#runs.get(job)!;
     const { stored } = run.context;
     const { store } = this.#deps;
@@ -245,11 +248,13 @@ export class Coordinator {
     this.#stopping.signal.throwIfAborted();
     let held = true;
     try {
-      const event = store.transaction(write);
-      held = false;
-      this.#announce(event, stored.name);
+      if (write !== null) {
+        const event = store.transaction(write);
+        held = false;
+        this.#announce(event, stored.name);
+      }
     } finally {
-      // After an error, the database is still old, so the job must not sign a head.
+      // Without a later head in the database, the job must not sign a head.
       this.#add(store.jobs.byName(stored.name)!).start({ held });
     }
   }
@@ -272,6 +277,7 @@ export class Coordinator {
       retention: this.#retention,
       audits: this.#audits,
       signal: AbortSignal.any([this.#stopping.signal, life.signal]),
+      isBehind: () => this.#laterHeads.isBehind(stored.job),
       onEvent: (event) => this.#announce(event, stored.name),
       enforcement: {
         changeKeys: ({ job, ...who }) => {

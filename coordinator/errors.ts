@@ -35,6 +35,7 @@ export const coordinatorError = defineErrors({
     next: 'to decide who may join, create a new job with "admission: invite"',
   },
   JOB_AMBIGUOUS: { kind: 'conflict', next: 'give more characters of the digest' },
+  JOB_BEHIND: { kind: 'failed', next: 'try again in a few seconds' },
   JOB_EXISTS: { kind: 'conflict', next: 'choose another name' },
   JOB_FULL: { kind: 'failed', next: 'try again later' },
   JOB_NOT_CREATED: {

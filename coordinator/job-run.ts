@@ -143,7 +143,7 @@ export class JobRun {
    * Changes settings of the job. New settings apply from the next round that opens. A new priority and a new
    * `tasksEvery` apply at once. If another setting changes, the hold of the job ends.
    * @param change settings with new values
-   * @throws SwarmError JOB_OVER, SETTING_INVALID
+   * @throws SwarmError JOB_BEHIND, JOB_OVER, SETTING_INVALID
    */
   change({ priority, tasksEvery, ...values }: JobChange, { reason }: { reason: string }): void {
     const { job, manifest, settings, place, deps } = this.context;
@@ -163,7 +163,7 @@ export class JobRun {
     }
     // The first round with the new settings depends on the round in progress, so a held job goes on first. A change that is
     // refused above leaves the job held.
-    if (changes.length > 0) this.driver.release();
+    if (changes.length > 0) this.#endHold();
     const { current, round } = this.driver.state;
     const fromRound = current === null ? round : round + 1;
     const write = (outbox: Outbox): void => {
@@ -182,6 +182,16 @@ export class JobRun {
     };
     if (changes.length === 0) this.driver.transact(write);
     else this.driver.dispatch({ type: 'settings', settings: machineSettings(manifest, after) }, write);
+  }
+
+  /** @throws SwarmError JOB_BEHIND if a node has a later head, because the order would contradict that head */
+  #endHold(): void {
+    const { job, stored, isBehind } = this.context;
+    if (isBehind()) {
+      const message = `the coordinator was restored from an old backup, and is fetching the newer records of job ${stored.name} from its nodes`;
+      throw coordinatorError('JOB_BEHIND', message, { job });
+    }
+    this.driver.release();
   }
 
   /** Returns the tasks of the job. @throws SwarmError SETTING_INVALID if it has none */
@@ -217,7 +227,7 @@ export class JobRun {
     });
   }
 
-  /** Carries out an operator's command. A command ends the hold of the job. @throws SwarmError JOB_OVER, JOB_QUEUED */
+  /** Carries out an operator's command. A command ends the hold of the job. @throws SwarmError JOB_BEHIND, JOB_OVER, JOB_QUEUED */
   operate(order: OperatorOrder): void {
     const { phase } = this.driver.state;
     const event: MachineEvent = order.type === 'pause' ? { ...order, cause: 'operator' } : order;
@@ -225,7 +235,7 @@ export class JobRun {
     if (phase === 'queued' && event.type !== 'stop' && event.type !== 'resume') {
       throw coordinatorError('JOB_QUEUED', `job ${this.context.stored.name} is queued and has not begun`);
     }
-    this.driver.release();
+    this.#endHold();
     if (phase === 'queued' && event.type === 'resume') {
       this.unqueue('operator');
       return;

@@ -64,7 +64,9 @@ export class Views {
     const awaited = awaitedBy(run, this.#coordinator.jobs());
     const heldReason =
       run.driver.isHeld && state.phase !== 'paused' && state.phase !== 'queued'
-        ? 'waits until its nodes have reported the newest head that they know'
+        ? context.isBehind()
+          ? 'the coordinator was restored from an old backup, and fetches the newer records from its nodes'
+          : 'waits until its nodes have reported the newest head that they know'
         : null;
     const reason = awaited === null ? (heldReason ?? state.reason) : queuedReason(awaited);
     const history = this.#history(context.job);

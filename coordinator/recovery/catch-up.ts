@@ -1,5 +1,6 @@
 import type { JobEvent } from '../../monitor/job-events.ts';
 import { STALE_ROUNDS } from '../../protocol/limits.ts';
+import type { Checkpoint } from '../../protocol/messages.ts';
 import { counts } from '../../protocol/receipts.ts';
 import { signMessage, verifyMessage } from '../../protocol/signing.ts';
 import type { RunContext } from '../context.ts';
@@ -15,12 +16,15 @@ import { missingRemovals, restoreRemovals } from './lost-removals.ts';
  *
  * - Rounds and checkpoints of the database that are not part of the recovered chain are dropped. Nodes do not know these
  *   rounds, or follow the later head.
+ * - If the recovered chain ends before the checkpoint of the head, the rounds after the chain are lost. Their numbers
+ *   are not used again.
  * - Each update that a recovered checkpoint contains gets the receipt `accepted`. Its author therefore counts it, and
  *   does not add it back to its error feedback.
  * - Each accepted update that the coordinator has lost, and that no checkpoint contains, gets the receipt `null-round`.
  *   Its author therefore adds it back to its error feedback. Such an update can also belong to a round before the lost
  *   rounds, because it may have been late.
  * - The changes of the settings are those of the recovered head, because nodes refuse a head without them.
+ * - Orders of the operator that have taken effect in the lost rounds do not take effect again.
  * - Invites that were revoked after the backup are revoked again, and bans are imposed again. The job key changes.
  * - The term grows by one. Updates that were made for the lost rounds have the old term, so no merge can contain them again.
  *   Another copy of this coordinator that still runs has the old term too, and nodes ignore its heads.
@@ -52,6 +56,11 @@ export function catchUp(
     store.blobs.release(job, use, ancestor.round + 1, Number.MAX_SAFE_INTEGER);
   }
   for (const checkpoint of lost.checkpoints) restore(checkpoint, held, context);
+  // The weights of the checkpoint may have been deleted, because the database continued without the lost rounds.
+  if (lost.start.digest === ancestor.digest) {
+    store.blobs.use(job, 'adapter', ancestor.round, [lost.start.adapter.digest]);
+    store.rounds.holdWeights(job, ancestor.round);
+  }
   const oldest = ancestor.round - STALE_ROUNDS;
   const merged = new Set(
     store.rounds
@@ -89,20 +98,27 @@ export function catchUp(
   if (removals !== null) restoreRemovals(missingRemovals(removals.sealed, context), context);
   // Make a new job key, because persons who were removed after the backup know the key in the backup.
   context.keys.rotate({ after: removals?.sequence });
-  const ordinal = lost.head.checkpoint.ordinal;
-  const missing = fillGap(ancestor.round, ordinal, context);
+  const { ordinal } = lost.start;
+  const dropsCheckpoints = lost.start.digest !== lost.head.checkpoint.digest;
+  const unrecovered = dropsCheckpoints ? lost.head.checkpoint.ordinal - ordinal : 0;
+  const missing =
+    fillGap({ after: ancestor.round, before: lost.start.round }, ordinal, context) + unrecovered;
   const term = lost.head.term + 1;
   store.jobs.setTerm(job, term);
   // The recovered head does not say who paused the job, so the cause of a pause is unknown.
   store.jobs.setPauseCause(job, null);
-  const last = store.rounds.checkpointOf(job, lost.head.checkpoint.digest)!;
+  cancelOrders(lost, context);
+  const last = store.rounds.checkpointOf(job, lost.start.digest)!;
   const { message: checkpoint } = verifyMessage('checkpoint', last.envelope);
   const current = { digest: last.digest, checkpoint, ordinal, residual: last.residual };
-  const phase = lost.head.phase === 'paused' || lost.head.phase === 'finished' ? lost.head.phase : 'waiting';
+  // If the last checkpoint of the job is lost, the job makes another one.
+  const isUnfinished = dropsCheckpoints && lost.head.checkpoint.ordinal >= settings.newest.count;
+  const phase =
+    lost.head.phase === 'paused' || (lost.head.phase === 'finished' && !isUnfinished)
+      ? lost.head.phase
+      : 'waiting';
   const isResting = phase !== 'waiting';
-  const reason = isResting
-    ? lost.head.reason
-    : `the coordinator has caught up with its nodes, and waits for ${manifest.rounds.minPeers} of them`;
+  const reason = isResting ? lost.head.reason : waitingReason(lost, manifest.rounds.minPeers);
   const head = makeHead(
     { job, term, sequence: lost.head.sequence + 1 },
     {
@@ -132,6 +148,34 @@ export function catchUp(
   });
 }
 
+/**
+ * Cancels the roll-back, pause or stop that the operator had ordered before the backup, if it has taken effect in the
+ * lost rounds. If the checkpoint of a roll-back is lost, the coordinator rolls back again after the next round.
+ */
+function cancelOrders({ head, checkpoints, start }: LostRecords, { job, stored, deps }: RunContext): void {
+  const { jobs } = deps.store;
+  const own = verifyMessage('head', jobs.head(job)!).message;
+  if (head.round > own.round) jobs.setEnding(job, null);
+  const { delta, adapter, digest, ordinal } = head.checkpoint;
+  const isLostRollBack =
+    start.digest !== digest && ordinal > 0 && delta === null && head.included.length === 0;
+  const restored = isLostRollBack ? roundWithAdapter(adapter.digest, { job, deps }) : null;
+  if (restored !== null) jobs.setRollBack(job, restored);
+  else if (stored.rollBackTo === null) return;
+  // A roll-back takes effect in the round after the one in which it was ordered.
+  else if (head.round > own.round + 1 || checkpoints.some(({ checkpoint }) => isRollBack(checkpoint))) {
+    jobs.setRollBack(job, null);
+  }
+}
+
+function waitingReason({ head, start }: LostRecords, minPeers: number): string {
+  const needed = minPeers === 1 ? 'a node' : `${minPeers} nodes`;
+  if (start.digest === head.checkpoint.digest) {
+    return `the coordinator has caught up with its nodes, and waits for ${needed}`;
+  }
+  return `the coordinator was restored from an old backup, and no connected node has both the checkpoint of round ${head.checkpoint.round} and its adapter. The job therefore continues from the checkpoint of round ${start.round}, and waits for ${needed}`;
+}
+
 /** Code and detail of the receipt of an update that no checkpoint contains, and that the database lacks. */
 const LOST = { code: 'null-round', detail: 'the coordinator has lost the update' } as const;
 
@@ -142,18 +186,22 @@ function restore(
   { job, deps }: Pick<RunContext, 'job' | 'deps'>,
 ): void {
   const { rounds, blobs } = deps.store;
-  const { parent, contributors, delta, adapter, metrics, createdAt } = checkpoint;
+  const { parent, adapter, metrics, createdAt } = checkpoint;
   const openedAt = createdAt - Math.round(metrics.seconds * 1000);
   rounds.open(job, { round, parent: parent!, preset: 'dense', assignments: [], deadlineMs: 0, openedAt });
   rounds.close(job, round, createdAt);
   rounds.setOutcome(job, round, 'checkpoint');
-  const isRollBack = contributors.length === 0 && delta === null;
-  const restores = isRollBack ? roundWithAdapter(adapter.digest, { job, deps }) : null;
+  const restores = isRollBack(checkpoint) ? roundWithAdapter(adapter.digest, { job, deps }) : null;
   const { heldOutLoss } = metrics;
   rounds.putCheckpoint(job, { round, digest, envelope, residual: null, heldOutLoss, restores });
   blobs.use(job, 'job', 0, [digest]);
   if (held.has(adapter.digest)) blobs.use(job, 'adapter', round, [adapter.digest]);
   else rounds.markWeightsGone(job, round);
+}
+
+/** Returns whether a checkpoint, which is not the first of its job, restores an earlier adapter. */
+function isRollBack({ contributors, delta }: Checkpoint): boolean {
+  return contributors.length === 0 && delta === null;
 }
 
 /** Returns the newest round whose checkpoint has this adapter; null if there is none. */
@@ -167,18 +215,19 @@ function roundWithAdapter(digest: string, { job, deps }: Pick<RunContext, 'job' 
 /**
  * Records rounds for the checkpoints that no node could give, so that the job still ends after its planned number of
  * checkpoints. Returns the number of these rounds.
+ * @param gap rounds between which the checkpoints are missing
  */
-function fillGap(after: number, ordinal: number, { job, deps }: RunContext): number {
+function fillGap(gap: { after: number; before: number }, ordinal: number, { job, deps }: RunContext): number {
   const { rounds } = deps.store;
-  let missing = Math.max(0, ordinal - rounds.count(job, 'checkpoint'));
-  const number = missing;
-  for (let round = after + 1; missing > 0; round++) {
+  const missing = Math.max(0, ordinal - rounds.count(job, 'checkpoint'));
+  let filled = 0;
+  for (let round = gap.after + 1; filled < missing && round < gap.before; round++) {
     if (rounds.find(job, round) !== null) continue;
     const at = deps.clock.now();
     rounds.open(job, { round, parent: '', preset: 'dense', assignments: [], deadlineMs: 0, openedAt: at });
     rounds.close(job, round, at);
     rounds.setOutcome(job, round, 'checkpoint');
-    missing--;
+    filled++;
   }
-  return number;
+  return filled;
 }

@@ -1,33 +1,44 @@
 import { sleep, withDeadline } from '../../common/deadline.ts';
+import { isSwarmError } from '../../common/errors.ts';
 import type { JobEvent } from '../../monitor/job-events.ts';
 import { encodeCbor } from '../../protocol/cbor.ts';
 import { type HeadOrder, isNewer } from '../../protocol/head-order.ts';
 import type { Head } from '../../protocol/messages.ts';
 import { callTimeoutMs, type RpcResponse } from '../../protocol/rpc.ts';
+import { verifyMessage } from '../../protocol/signing.ts';
 import type { CoordinatorDeps } from '../context.ts';
 import type { JobRun } from '../job-run.ts';
 import { isOver } from '../round/job-phase.ts';
 import { catchUp } from './catch-up.ts';
+import { HeadClaims, type ProvenHead } from './head-claims.ts';
 import { type LostRecords, lostRecords } from './lost-records.ts';
 
-/** Maximum number of nodes that the coordinator asks for the records that it has lost. */
+/** Number of nodes that the coordinator asks at the same time for the records that it has lost. */
 const ASKED_NODES = 16;
 /**
  * Time for which the coordinator waits for further nodes before it asks the connected nodes for lost records. With more
  * nodes, it is more likely to find the newest head.
  */
 const GATHER_MS = 2_000;
-/** Minimum time between two recovery attempts for one job, because a node can claim a later head again and again. */
-const RETRY_MS = 10_000;
+/**
+ * Time for which the coordinator waits for further members if no connected node has the newest checkpoint or its adapter.
+ * After this time, the coordinator continues from an earlier checkpoint.
+ */
+const PATIENCE_MS = 10_000;
 /** Maximum time to fetch the newest adapter. */
 const FETCH_MS = 10 * 60_000;
+
+type Answer = RpcResponse<'recall'>;
 
 interface Deps extends Pick<CoordinatorDeps, 'network' | 'blobs' | 'folders' | 'store' | 'clock' | 'log'> {
   readonly signal: AbortSignal;
   /** The running jobs, by digest. A restart replaces the run of a job. */
   readonly runs: ReadonlyMap<string, JobRun>;
-  /** Stops a job, runs `write` in a transaction, starts the job again from the database, and announces the event. */
-  readonly restart: (job: string, write: () => JobEvent) => Promise<void>;
+  /**
+   * Stops a job, runs `write` in a transaction, starts the job again from the database, and announces the event. If
+   * `write` is null, the job is held after the start.
+   */
+  readonly restart: (job: string, write: (() => JobEvent) | null) => Promise<void>;
 }
 
 /**
@@ -36,36 +47,20 @@ interface Deps extends Pick<CoordinatorDeps, 'network' | 'blobs' | 'folders' | '
  */
 export class LaterHeads {
   readonly #deps: Deps;
-  /** Time of the newest recovery attempt for each job, on the monotonic clock. */
-  readonly #attempts = new Map<string, number>();
+  readonly #claims: HeadClaims;
   /** The newest recovery of each job. */
   readonly #running = new Map<string, Promise<void>>();
-  /** Jobs with a proven later head that could not be adopted yet. */
-  readonly #behind = new Set<string>();
+  /** For each job with a proven later head that is not adopted yet: the answers with such heads, by peer. */
+  readonly #behind = new Map<string, Map<string, Answer>>();
 
   constructor(deps: Deps) {
     this.#deps = deps;
+    this.#claims = new HeadClaims({ ...deps, onProven: (proven) => this.#onProven(proven) });
   }
 
-  /**
-   * Takes note of the newest head that a peer claims to have. Asks nodes for proof if that head is later than
-   * the newest head of this coordinator.
-   */
+  /** Takes note of the newest head that a peer claims to have. If the peer proves a later head, the job catches up. */
   note(run: JobRun, peer: string, known: HeadOrder | null): void {
-    const { clock, log, signal } = this.#deps;
-    const { job } = run.context;
-    const own = run.record.heads.newest.head;
-    if (known === null || !isNewer(known, own)) return;
-    const last = this.#attempts.get(job);
-    if (signal.aborted || (last !== undefined && clock.monotonic() - last < RETRY_MS)) return;
-    this.#attempts.set(job, clock.monotonic());
-    log.warn({ job, peer, known, own: { term: own.term, sequence: own.sequence } }, 'later-head-claimed');
-    const recovery = this.settled(job)
-      .then(() => this.#recover(job, peer))
-      .catch((error: unknown) => {
-        if (!signal.aborted) log.error({ job, error }, 'not-caught-up');
-      });
-    this.#running.set(job, recovery);
+    this.#claims.note(run, peer, known);
   }
 
   /** Whether a node has proven a later head of a job, which this coordinator has not adopted yet. */
@@ -73,63 +68,124 @@ export class LaterHeads {
     return this.#behind.has(job);
   }
 
-  /** Resolves when no recovery of the job is running. */
+  /** Resolves when no recovery of the job is running, and each member that claims a later head had its chance to prove it. */
   async settled(job: string): Promise<void> {
+    await this.#claims.settled(job);
     await this.#running.get(job);
   }
 
-  /** Resolves when no recovery attempt is running. */
+  /** Resolves when no request for a head and no recovery attempt is running. */
   async idle(): Promise<void> {
+    await this.#claims.idle();
     await Promise.all(this.#running.values());
   }
 
-  async #recover(job: string, peer: string): Promise<void> {
-    const { network, store, clock, log, signal, runs } = this.#deps;
-    // Another recovery may have started the job again since the peer's claim. Recoveries run one at a time, so this run
-    // stays the newest until the end of this recovery.
-    const run = runs.get(job)!;
-    if (run.context.signal.aborted) return;
-    await sleep(clock, GATHER_MS, signal);
-    const connected = network.peers().map((one) => one.peer);
-    const members = [peer, ...connected.filter((one) => one !== peer && run.members.has(one))];
-    const holders = members.slice(0, ASKED_NODES);
-    const answers = await this.#ask(run, holders);
-    const own = run.record.heads.newest.head;
-    const lost = lostRecords(
-      answers.map(({ answer }) => answer),
-      {
-        self: network.signer.peerId,
-        job,
-        head: own,
-        settings: store.jobs.settings(job),
-        has: (digest) => store.rounds.checkpointOf(job, digest) !== null,
-      },
-    );
-    if (lost === null) {
-      log.warn({ job, asked: holders.length, answers: answers.length }, 'no-later-head-proven');
+  #onProven({ job, peer, head, answer }: ProvenHead): void {
+    const { log, signal, runs } = this.#deps;
+    const behind = this.#behind.get(job);
+    if (behind !== undefined && this.#running.has(job)) {
+      behind.set(peer, answer);
       return;
     }
-    if (lost.head.term > own.term && run.record.heads.hasRecorded) return this.#giveWay(run, lost.head);
-    // Until the head is adopted, the job must sign no other head of the same term.
-    this.#behind.add(job);
-    await this.#restore(run, lost, peer, holders);
-    this.#behind.delete(job);
+    const run = runs.get(job)!;
+    const own = run.record.heads.newest.head;
+    if (!isNewer(head, own) || run.context.signal.aborted) return;
+    if (head.term > own.term && run.record.heads.hasRecorded) {
+      this.#giveWay(run, head);
+      return;
+    }
+    // From now on, the job must sign no other head until it has adopted the later one.
+    this.#behind.set(job, (behind ?? new Map<string, Answer>()).set(peer, answer));
+    const { term, sequence } = head;
+    log.warn({ job, peer, head: { term, sequence } }, 'later-head-proven');
+    const recovery = this.#recover(run, peer)
+      .catch((error: unknown) => {
+        if (!signal.aborted) log.error({ job, error }, 'not-caught-up');
+      })
+      .finally(() => this.#running.delete(job));
+    this.#running.set(job, recovery);
   }
 
-  async #ask(
-    run: JobRun,
-    holders: readonly string[],
-  ): Promise<{ peer: string; answer: RpcResponse<'recall'> }[]> {
-    const { network, clock, signal, log } = this.#deps;
+  async #recover({ context: { job }, driver }: JobRun, from: string): Promise<void> {
+    const { clock, log, signal, runs, restart } = this.#deps;
+    // The restart ends a merge in progress, so that the job signs nothing more.
+    if (!driver.isHeld && !isOver(driver.state)) await restart(job, null);
+    const until = clock.monotonic() + PATIENCE_MS;
+    for (let isLast = false; !isLast; ) {
+      await sleep(clock, GATHER_MS, signal);
+      const run = runs.get(job)!;
+      const members = this.#connected(run);
+      isLast = clock.monotonic() >= until || !this.#mayCome(run, members);
+      for (const lost of await this.#recall(run, members)) {
+        const isWhole = lost.start.digest === lost.head.checkpoint.digest;
+        if ((isWhole || isLast) && (await this.#restore(run, lost, from, members))) return;
+      }
+    }
+    log.error({ job }, 'no-adapter-available');
+  }
+
+  /** Returns the connected members, and before them the peers that have proven a later head. */
+  #connected({ context: { job }, members }: JobRun): string[] {
+    const connected = this.#deps.network.peers().map(({ peer }) => peer);
+    const proven = this.#behind.get(job)!.keys();
+    return [...new Set([...proven, ...connected.filter((peer) => members.has(peer))])];
+  }
+
+  /** Returns whether a member that may have lost records is not connected, and did not say goodbye. */
+  #mayCome({ members }: JobRun, connected: readonly string[]): boolean {
+    return members
+      .all()
+      .some(
+        ({ peer, role, saidGoodbye }) => role !== 'observer' && !saidGoodbye && !connected.includes(peer),
+      );
+  }
+
+  /** Asks members for the lost records. Asks further members until one of them has the checkpoint of the newest head. */
+  async #recall(run: JobRun, members: readonly string[]): Promise<LostRecords[]> {
+    const { network, store, log } = this.#deps;
     const { job } = run.context;
-    const after = run.record.checkpoint.checkpoint.round;
-    const all = holders.map(async (peer) => {
+    const { digest: newest, checkpoint, ordinal } = run.record.checkpoint;
+    const rows = store.rounds.checkpointOf(job, newest)!.ordinal;
+    const known = {
+      self: network.signer.peerId,
+      job,
+      head: run.record.heads.newest.head,
+      newest,
+      settings: store.jobs.settings(job),
+      find: (digest: string) => {
+        const row = store.rounds.checkpointOf(job, digest);
+        if (row === null) return null;
+        const { message } = verifyMessage('checkpoint', row.envelope);
+        return { checkpoint: message, ordinal: ordinal - (rows - row.ordinal) };
+      },
+    };
+    const answers = [...this.#behind.get(job)!.values()];
+    let lost = lostRecords(answers, known);
+    let after = Math.max(0, checkpoint.round - 1);
+    for (let asked = 0; asked < members.length; asked += ASKED_NODES) {
+      answers.push(...(await this.#ask(job, members.slice(asked, asked + ASKED_NODES), after)));
+      lost = lostRecords(answers, known);
+      const [best] = lost;
+      if (best === undefined) continue;
+      if (best.start.digest === best.head.checkpoint.digest) break;
+      after = best.head.checkpoint.round - 1;
+    }
+    log.info(
+      { job, asked: members.length, answers: answers.length, start: lost[0]?.start.round },
+      'records-recalled',
+    );
+    return lost;
+  }
+
+  async #ask(job: string, members: readonly string[], after: number): Promise<Answer[]> {
+    const { network, clock, signal, log } = this.#deps;
+    const all = members.map(async (peer): Promise<Answer[]> => {
       try {
         const limits = { clock, ms: callTimeoutMs('recall'), signal, what: 'the request "recall"' };
         const answer = await withDeadline(limits, (inner) =>
-          network.request(peer, 'recall', { job, after: Math.max(0, after - 1) }, { signal: inner }),
+          network.request(peer, 'recall', { job, after }, { signal: inner }),
         );
-        return [{ peer, answer }];
+        return [answer];
       } catch (error) {
         signal.throwIfAborted();
         log.debug({ job, peer, error }, 'recall-failed');
@@ -148,14 +204,21 @@ export class LaterHeads {
     run.driver.dispatch({ type: 'pause', reason, cause: 'problem' });
   }
 
-  async #restore(run: JobRun, lost: LostRecords, from: string, holders: readonly string[]): Promise<void> {
-    const { network, blobs, folders, clock, signal, restart } = this.#deps;
+  /** Continues from a checkpoint. Returns false if no holder has the adapter of the checkpoint. */
+  async #restore(run: JobRun, lost: LostRecords, from: string, holders: readonly string[]): Promise<boolean> {
+    const { network, blobs, folders, clock, log, signal, restart } = this.#deps;
     const { job, manifest, layout, collector } = run.context;
-    const { adapter } = lost.head.checkpoint;
-    await collector.withScope(async (scope) => {
+    const { adapter, round } = lost.start;
+    return collector.withScope(async (scope) => {
       await scope.hold(adapter.digest);
       const limits = { clock, ms: FETCH_MS, signal, what: 'fetching the newest adapter' };
-      await withDeadline(limits, (inner) => network.fetchBlob(adapter, { holders, signal: inner }));
+      try {
+        await withDeadline(limits, (inner) => network.fetchBlob(adapter, { holders, signal: inner }));
+      } catch (error) {
+        if (!isSwarmError(error, 'BLOB_UNAVAILABLE')) throw error;
+        log.warn({ job, round, reason: error.message }, 'adapter-unavailable');
+        return false;
+      }
       const held = new Set<string>();
       for (const { checkpoint, digest, envelope } of lost.checkpoints) {
         await scope.put(encodeCbor(checkpoint), digest);
@@ -165,6 +228,8 @@ export class LaterHeads {
         await folders.write({ manifest, layout, digest, checkpoint, envelope });
       }
       await restart(job, () => catchUp(lost, { from, held }, run.context));
+      this.#behind.delete(job);
+      return true;
     });
   }
 }

@@ -12,15 +12,23 @@ export interface LostCheckpoint extends Pick<NewCheckpoint, 'round' | 'digest' |
   readonly checkpoint: Checkpoint;
 }
 
+/** The checkpoint from which a job continues. `ordinal`: number of checkpoints of the job before it. */
+export interface Start extends Pick<Checkpoint, 'round' | 'adapter'> {
+  readonly digest: string;
+  readonly ordinal: number;
+}
+
 /** Messages that a coordinator has signed and lost, and that its nodes have returned. */
 export interface LostRecords {
   /** The newest head. It is later than the head in the database. */
   readonly head: Head;
-  /** Checkpoints that the database lacks, oldest first. Each is the parent of the next, and the head names the last. */
+  /** The checkpoint of the head, or an earlier one. */
+  readonly start: Start;
+  /** Checkpoints that the database lacks, oldest first. Each is the parent of the next, and the last is `start`. */
   readonly checkpoints: readonly LostCheckpoint[];
   /**
-   * Digest of the parent of the first of `checkpoints`; null if the database lacks this parent. If
-   * `checkpoints` is empty, the digest of the head's checkpoint, which the database has.
+   * Digest of the parent of the first of `checkpoints`; null if the database lacks this parent. If `checkpoints` is
+   * empty, the digest of `start`, which the database has.
    */
   readonly ancestor: string | null;
   /** All changes of the job's settings that the job has from now on, oldest first. */
@@ -36,21 +44,28 @@ interface Known {
   readonly job: string;
   /** The newest head in the database. */
   readonly head: Head;
+  /** Digest of the newest checkpoint in the database. */
+  readonly newest: string;
   /** The signed changes of the job's settings in the database, oldest first. */
   readonly settings: readonly Uint8Array[];
-  /** Returns whether the database has a checkpoint. */
-  readonly has: (digest: string) => boolean;
+  /** Returns a checkpoint of the database; null if the database lacks it. */
+  readonly find: (digest: string) => { readonly checkpoint: Checkpoint; readonly ordinal: number } | null;
 }
 
 /**
  * Collects the records that a coordinator has lost from the answers of its nodes. Ignores messages of other jobs, and
  * messages that this coordinator has not signed, so a node cannot invent a record.
- * @returns null if no answer has a later head whose checkpoint is in an answer or in the database
+ *
+ * The results have the same head, but start at different checkpoints: at the checkpoint of the head if an answer or the
+ * database has it, and at earlier ones, down to the newest checkpoint of the database. The coordinator needs the earlier
+ * ones if no node has the checkpoint of the head or its adapter. This happens if the coordinator ended after it had sent
+ * the head, and before a node had fetched both.
+ * @returns the possible results, the latest start first; empty if no answer has a later head
  */
 export function lostRecords(
   answers: readonly RpcResponse<'recall'>[],
-  { self, job, head: known, settings: ownSettings, has }: Known,
-): LostRecords | null {
+  { self, job, head: known, newest, settings: ownSettings, find }: Known,
+): LostRecords[] {
   const own = <K extends 'head' | 'checkpoint' | 'receipt' | 'settings' | 'removals'>(
     kind: K,
     bytes: Uint8Array,
@@ -58,45 +73,77 @@ export function lostRecords(
     const found = verified(kind, bytes);
     return found?.author === self && found.message.job === job ? [found] : [];
   };
+  const heads = answers
+    .flatMap((answer) => (answer.head === null ? [] : own('head', answer.head)))
+    .map(({ message }) => message);
+  const head = heads.reduce<Head | null>((latest, one) => (isNewer(one, latest) ? one : latest), null);
+  if (head === null || !isNewer(head, known)) return [];
   const checkpoints = new Map<string, LostCheckpoint>();
   for (const envelope of answers.flatMap((answer) => answer.checkpoints)) {
     for (const { digest, message } of own('checkpoint', envelope)) {
       checkpoints.set(digest, { round: message.round, digest, envelope, checkpoint: message });
     }
   }
-  const isKnown = (digest: string): boolean => checkpoints.has(digest) || has(digest);
-  const heads = answers
-    .flatMap((answer) => (answer.head === null ? [] : own('head', answer.head)))
-    .map(({ message }) => message)
-    .filter((head) => isNewer(head, known) && isKnown(head.checkpoint.digest));
-  const head = heads.reduce<Head | null>((newest, one) => (isNewer(one, newest) ? one : newest), null);
-  if (head === null) return null;
-  const chain: LostCheckpoint[] = [];
-  let at: string | null = head.checkpoint.digest;
-  while (at !== null && !has(at)) {
-    const lost = checkpoints.get(at);
-    if (lost === undefined) break;
-    chain.unshift(lost);
-    at = lost.checkpoint.parent;
-  }
-  const receipts = answers
-    .flatMap((answer) => answer.receipts)
-    .flatMap((bytes) => own('receipt', bytes))
-    .map(({ message: { job: _, update: digest, ...receipt } }) => ({ digest, ...receipt }));
   const changes = (envelopes: readonly Uint8Array[]): SignedChange[] =>
     envelopes.flatMap((envelope) =>
       own('settings', envelope).map(({ digest, message: record }) => ({ digest, record, envelope })),
     );
-  const settings = settingsOfHead(
-    { head, checkpoints: chain.map(({ checkpoint }) => checkpoint) },
-    { own: changes(ownSettings), kept: changes(answers.flatMap((answer) => answer.settings)) },
-  );
+  const ownChanges = changes(ownSettings);
+  const kept = changes(answers.flatMap((answer) => answer.settings));
+  const receipts = answers
+    .flatMap((answer) => answer.receipts)
+    .flatMap((bytes) => own('receipt', bytes))
+    .map(({ message: { job: _, update: digest, ...receipt } }) => ({ digest, ...receipt }));
   const removals = answers
     .flatMap((answer) => (answer.removals === undefined ? [] : own('removals', answer.removals)))
     .map(({ message }) => message)
     .reduce<Messages['removals'] | null>((a, b) => (a === null || b.sequence > a.sequence ? b : a), null);
-  const ancestor = at !== null && has(at) ? at : null;
-  return { head, checkpoints: chain, ancestor, receipts, settings, removals };
+
+  const parent = head.checkpoint.delta?.parent;
+  const ordinals = new Map(heads.map(({ checkpoint: { digest, ordinal } }) => [digest, ordinal]));
+  if (parent !== undefined) ordinals.set(parent, head.checkpoint.ordinal - 1);
+  const from = (digest: string): LostRecords => {
+    const chain: LostCheckpoint[] = [];
+    let at: string | null = digest;
+    while (at !== null && find(at) === null) {
+      const lost = checkpoints.get(at);
+      if (lost === undefined) break;
+      chain.unshift(lost);
+      at = lost.checkpoint.parent;
+    }
+    const ancestor = at === null ? null : find(at);
+    const { round, adapter } = (checkpoints.get(digest) ?? find(digest)!).checkpoint;
+    const counted = ancestor === null ? head.checkpoint.ordinal - 1 : ancestor.ordinal + chain.length;
+    return {
+      head,
+      start: { digest, round, adapter, ordinal: ordinals.get(digest) ?? counted },
+      checkpoints: chain,
+      ancestor: ancestor === null ? null : at,
+      settings: settingsOfHead(
+        { head, checkpoints: chain.map(({ checkpoint }) => checkpoint) },
+        { own: ownChanges, kept },
+      ),
+      receipts,
+      removals,
+    };
+  };
+  const newestOwn = find(newest)!.checkpoint;
+  const between = [...checkpoints.values()]
+    .filter(({ checkpoint, round }) => isLater(checkpoint, newestOwn) && round < head.checkpoint.round)
+    .sort((a, b) => (isLater(a.checkpoint, b.checkpoint) ? -1 : 1))
+    .map(({ digest }) => digest);
+  const starts = new Set([
+    head.checkpoint.digest,
+    ...(parent === undefined ? [] : [parent]),
+    ...between,
+    newest,
+  ]);
+  return [...starts].filter((digest) => checkpoints.has(digest) || find(digest) !== null).map(from);
+}
+
+/** Returns whether a coordinator has signed `a` after `b`. In a later term, the rounds go on from the last round. */
+function isLater(a: Checkpoint, b: Checkpoint): boolean {
+  return a.term === b.term ? a.round > b.round : a.term > b.term;
 }
 
 /** Verifies a message; returns null if the message is not valid. */

@@ -176,6 +176,11 @@ export class RoundTable {
     this.#setWeights(job, round, 'gone');
   }
 
+  /** Marks a checkpoint's weights as kept. The caller has stored them again. */
+  holdWeights(job: string, round: number): void {
+    this.#setWeights(job, round, 'held');
+  }
+
   #setWeights(job: string, round: number, weights: Weights): void {
     updateRows(this.#db, 'checkpoints', { job, round }, { weights });
   }

@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { silentLogger } from '../../monitor/log.ts';
+import { decryptHead } from '../../protocol/job-key.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
 import { temporaryFolder } from '../utils/folder.ts';
 import { signerOf } from '../utils/signers.ts';
@@ -175,6 +176,62 @@ test.each([1, 2, 3, 4])(
       term: 2,
     });
     checkHistory(all);
+  },
+);
+
+/** What the nodes have seen of a coordinator's history when the coordinator is killed. */
+function seenBy({ nodes, job }: Swarm) {
+  const heads = new Map<string, string>();
+  const checkpoints = new Map<string, string>();
+  for (const { store } of nodes) {
+    const kept = store.kept.recall(job, { after: 0, maxBytes: 1e9 });
+    for (const bytes of kept.head === null ? [] : [kept.head]) {
+      const { message, digest } = verifyMessage('head', bytes);
+      heads.set(`${message.term}/${message.sequence}`, digest);
+      checkpoints.set(`${message.term}/${message.checkpoint.round}`, message.checkpoint.digest);
+    }
+    for (const bytes of kept.checkpoints) {
+      const { message, digest } = verifyMessage('checkpoint', bytes);
+      checkpoints.set(`${message.term}/${message.round}`, digest);
+    }
+  }
+  return { heads, checkpoints };
+}
+
+const WAITS_MS = [0, 20, 60, 100, 300, 1_000];
+test.each(WAITS_MS.flatMap((waitMs) => Array.from({ length: 8 }, (_, i) => [waitMs, i + 1] as const)))(
+  'a coordinator that is killed %i ms after a checkpoint signs no second history (seed %i)',
+  async (waitMs, seed) => {
+    const all = await swarm(seed);
+    const { coordinator, network, clock, job, newest, reach, inPhase, pass, restoreBackup, events, end } =
+      all;
+    await reach(2);
+    await inPhase('validating');
+    const lost = await restoreBackup(async () => {
+      await reach(3);
+      await pass(waitMs);
+    });
+    const seen = seenBy(all);
+    const contradictions: string[] = [];
+    network.onMessage = ({ from, kind, bytes }) => {
+      if (from !== COORDINATOR.peerId || kind !== 'heads') return;
+      const opened = decryptHead(bytes, job, coordinator.store.keys.find(job)!);
+      const { message, digest } = verifyMessage('head', opened);
+      const moment = `${message.term}/${message.sequence}`;
+      if ((seen.heads.get(moment) ?? digest) !== digest) contradictions.push(`head ${moment}`);
+    };
+    coordinator.start();
+    const restoredAt = clock.now();
+    const isOn = () => newest() > lost || (newest() === lost && events().at(-1)?.type !== 'caught-up');
+    expect(await clock.run(isOn, 60_000), 'the next checkpoint').toBe(true);
+    expect(clock.now() - restoredAt).toBeLessThan(20_000);
+    await end();
+    for (const { envelope, digest } of coordinator.store.rounds.checkpoints(job)) {
+      const { term, round } = verifyMessage('checkpoint', envelope).message;
+      const moment = `${term}/${round}`;
+      if ((seen.checkpoints.get(moment) ?? digest) !== digest) contradictions.push(`checkpoint ${moment}`);
+    }
+    expect(contradictions).toEqual([]);
   },
 );
 

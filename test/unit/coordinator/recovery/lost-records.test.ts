@@ -19,8 +19,11 @@ async function history() {
   await new ScriptedPeer(1, world).work(() => 0.01, finished);
   await world.until(finished, 'the end of the job');
   const head = world.store.jobs.head(job)!;
-  const has = (digest: string): boolean => digest === first.checkpoint.digest;
-  return { known: { self, job, head: first, settings: [], has }, head, checkpoints: checkpoints.slice(1) };
+  const newest = first.checkpoint.digest;
+  const initial = verifyMessage('checkpoint', checkpoints[0]!).message;
+  const find = (digest: string) => (digest === newest ? { checkpoint: initial, ordinal: 0 } : null);
+  const known = { self, job, head: first, newest, settings: [], find };
+  return { known, head, checkpoints: checkpoints.slice(1) };
 }
 
 it('finds the newest head and the chain of checkpoints up to one that the database has', async () => {
@@ -30,32 +33,60 @@ it('finds the newest head and the chain of checkpoints up to one that the databa
     { head: null, checkpoints: [one], receipts: [], settings: [] },
     { head, checkpoints: [three, two], receipts: [], settings: [] },
   ];
-  const lost = lostRecords(answers, known)!;
+  const lost = lostRecords(answers, known)[0]!;
   expect(lost.head.phase).toBe('finished');
+  expect(lost.start).toMatchObject({ round: 3, ordinal: 3 });
   expect(lost.checkpoints.map(({ round }) => round)).toEqual([1, 2, 3]);
   expect(lost.ancestor).toBe(known.head.checkpoint.digest);
-  const gap = lostRecords([{ head, checkpoints: [three], receipts: [], settings: [] }], known)!;
+  const [gap] = lostRecords([{ head, checkpoints: [three], receipts: [], settings: [] }], known);
   expect(gap).toMatchObject({ ancestor: null, checkpoints: [{ round: 3 }] });
+});
+
+it('keeps the newest head if no node has its checkpoint, and starts at the newest checkpoint that is known', async () => {
+  const { known, head, checkpoints } = await history();
+  const starts = (returned: readonly Uint8Array[]) =>
+    lostRecords([{ head, checkpoints: [...returned], receipts: [], settings: [] }], known).map(
+      ({ head: { sequence }, start: { round, ordinal }, checkpoints, ancestor }) => ({
+        sequence,
+        start: [round, ordinal],
+        rounds: checkpoints.map(({ round }) => round),
+        reachesDatabase: ancestor === known.newest,
+      }),
+    );
+  const { sequence } = verifyMessage('head', head).message;
+  const fromDatabase = { sequence, start: [0, 0], rounds: [], reachesDatabase: true };
+  const fromFirst = { sequence, start: [1, 1], rounds: [1], reachesDatabase: true };
+  const fromSecond = { sequence, start: [2, 2], rounds: [1, 2], reachesDatabase: true };
+  expect(starts(checkpoints)).toEqual([
+    { sequence, start: [3, 3], rounds: [1, 2, 3], reachesDatabase: true },
+    fromSecond,
+    fromFirst,
+    fromDatabase,
+  ]);
+  expect(starts(checkpoints.slice(0, 2))).toEqual([fromSecond, fromFirst, fromDatabase]);
+  expect(starts(checkpoints.slice(0, 1))).toEqual([fromFirst, fromDatabase]);
+  expect(starts([])).toEqual([fromDatabase]);
 });
 
 it('ignores heads and checkpoints that another peer has signed, or that are damaged', async () => {
   const { known, head, checkpoints } = await history();
   const stranger = signerOf(77);
   const forged = signMessage('head', verifyMessage('head', head).message, stranger);
-  expect(lostRecords([{ head: forged, checkpoints, receipts: [], settings: [] }], known)).toBeNull();
+  expect(lostRecords([{ head: forged, checkpoints, receipts: [], settings: [] }], known)).toEqual([]);
   const damaged = head.slice();
   damaged[100]! ^= 1;
-  expect(lostRecords([{ head: damaged, checkpoints, receipts: [], settings: [] }], known)).toBeNull();
+  expect(lostRecords([{ head: damaged, checkpoints, receipts: [], settings: [] }], known)).toEqual([]);
   const copies = checkpoints.map((bytes) =>
     signMessage('checkpoint', verifyMessage('checkpoint', bytes).message, stranger),
   );
-  expect(lostRecords([{ head, checkpoints: copies, receipts: [], settings: [] }], known)).toBeNull();
+  const lost = lostRecords([{ head, checkpoints: copies, receipts: [], settings: [] }], known);
+  expect(lost.map(({ start }) => start.round)).toEqual([0]);
 });
 
 it('ignores heads that are not later, and heads of another job', async () => {
   const { known, head, checkpoints } = await history();
   const newest = verifyMessage('head', head).message;
   const answers = [{ head, checkpoints, receipts: [], settings: [] }];
-  expect(lostRecords(answers, { ...known, head: newest })).toBeNull();
-  expect(lostRecords(answers, { ...known, job: '0'.repeat(64) })).toBeNull();
+  expect(lostRecords(answers, { ...known, head: newest })).toEqual([]);
+  expect(lostRecords(answers, { ...known, job: '0'.repeat(64) })).toEqual([]);
 });

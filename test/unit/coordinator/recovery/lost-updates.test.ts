@@ -56,7 +56,16 @@ it('tells authors of lost late updates that no round will merge them', async () 
   };
   const checkpoints = [{ round: 5, digest: newer, envelope, checkpoint }];
   const receipts = [...lost, tooOld, stored, merged];
-  const records = { head, checkpoints, ancestor: newest.digest, settings: [], receipts, removals: null };
+  const start = { digest: newer, round: 5, ordinal: 5, adapter: checkpoint.adapter };
+  const records = {
+    head,
+    start,
+    checkpoints,
+    ancestor: newest.digest,
+    settings: [],
+    receipts,
+    removals: null,
+  };
   catchUp(records, { from: 'peer', held: new Set() }, run.context);
   const code = ({ peer, digest }: StoredReceipt) => store.updates.receipt(job, peer, digest)?.code;
   expect(lost.map(code)).toEqual(Array(4).fill('null-round'));

@@ -1,0 +1,101 @@
+import { withDeadline } from '../../common/deadline.ts';
+import { type HeadOrder, isNewer } from '../../protocol/head-order.ts';
+import type { Head } from '../../protocol/messages.ts';
+import type { RpcResponse } from '../../protocol/rpc.ts';
+import type { CoordinatorDeps } from '../context.ts';
+import type { JobRun } from '../job-run.ts';
+import { verified } from './lost-records.ts';
+
+/** Maximum time until a peer gives the head that it claims to have. The answer has no checkpoints, so it is small. */
+const PROOF_MS = 5_000;
+/** Minimum time between two requests to one peer, because a peer can claim a later head again and again. */
+const RETRY_MS = 5_000;
+/** Maximum number of requests at the same time, over all jobs. */
+const REQUESTS = 64;
+/** Maximum number of remembered peers. The limit bounds the memory, because one person can have any number of members. */
+const REMEMBERED = 8192;
+
+/** A later head that this coordinator has signed, and that a peer has returned. */
+export interface ProvenHead {
+  readonly job: string;
+  readonly peer: string;
+  readonly head: Head;
+  /** The answer with the head. It contains no checkpoints and no receipts. */
+  readonly answer: RpcResponse<'recall'>;
+}
+
+interface Deps extends Pick<CoordinatorDeps, 'network' | 'clock' | 'log'> {
+  readonly signal: AbortSignal;
+  readonly onProven: (proven: ProvenHead) => void;
+}
+
+/** Asks peers that claim to have a later head than this coordinator for this head. */
+export class HeadClaims {
+  readonly #deps: Deps;
+  /** Time of the newest request to each peer, by job and peer, on the monotonic clock. */
+  readonly #asked = new Map<string, number>();
+  /** The running requests, and the job of each. */
+  readonly #requests = new Map<Promise<void>, string>();
+
+  constructor(deps: Deps) {
+    this.#deps = deps;
+  }
+
+  /** Takes note of the newest head that a peer claims to have. Asks the peer for the head if the head is later. */
+  note(run: JobRun, peer: string, known: HeadOrder | null): void {
+    const { clock, log, signal } = this.#deps;
+    const { job } = run.context;
+    const own = run.record.heads.newest.head;
+    if (known === null || !isNewer(known, own) || signal.aborted) return;
+    const key = `${job} ${peer}`;
+    const last = this.#asked.get(key);
+    const isMember = run.members.has(peer);
+    // Of peers that are no members, only one is asked at a time. They could otherwise use up all requests.
+    if (
+      (last !== undefined && clock.monotonic() - last < RETRY_MS) ||
+      this.#requests.size >= (isMember ? REQUESTS : 1)
+    )
+      return;
+    this.#remember(key, clock.monotonic());
+    log.warn({ job, peer, known, own: { term: own.term, sequence: own.sequence } }, 'later-head-claimed');
+    const request: Promise<void> = this.#ask(job, peer)
+      .catch((error: unknown) => {
+        if (!signal.aborted) log.warn({ job, peer, error }, 'no-later-head-proven');
+      })
+      .finally(() => this.#requests.delete(request));
+    // A peer that has already had its chance must not delay the job again.
+    this.#requests.set(request, isMember && last === undefined ? job : '');
+  }
+
+  /** Resolves when each member of the job that has claimed a later head for the first time has had its chance to prove it. */
+  async settled(job: string): Promise<void> {
+    const first = (): Promise<void>[] =>
+      [...this.#requests].flatMap(([request, of]) => (of === job ? [request] : []));
+    for (let all = first(); all.length > 0; all = first()) await Promise.all(all);
+  }
+
+  /** Resolves when no request is running. */
+  async idle(): Promise<void> {
+    await Promise.all(this.#requests.keys());
+  }
+
+  async #ask(job: string, peer: string): Promise<void> {
+    const { network, clock, signal, log, onProven } = this.#deps;
+    const limits = { clock, ms: PROOF_MS, signal, what: 'the request "recall"' };
+    // No checkpoint and no receipt has a round after this one, so the answer lacks them.
+    const after = Number.MAX_SAFE_INTEGER;
+    const answer = await withDeadline(limits, (inner) =>
+      network.request(peer, 'recall', { job, after }, { signal: inner }),
+    );
+    const found = answer.head && verified('head', answer.head);
+    if (found?.author === network.signer.peerId && found.message.job === job) {
+      onProven({ job, peer, head: found.message, answer });
+    } else log.warn({ job, peer }, 'no-later-head-proven');
+  }
+
+  #remember(key: string, at: number): void {
+    this.#asked.delete(key);
+    this.#asked.set(key, at);
+    if (this.#asked.size > REMEMBERED) this.#asked.delete(this.#asked.keys().next().value!);
+  }
+}
