@@ -7,7 +7,12 @@ import { systemClock } from '../common/system-clock.ts';
 import { Teardown } from '../common/teardown.ts';
 import { resolveHomes } from '../common/user-folders.ts';
 import { deviceNames } from '../lora/engines/names.ts';
-import { evaluateInProcess, sampleInProcess } from '../lora/evaluate/process/task-process.ts';
+import {
+  checkInProcess,
+  evaluateInProcess,
+  questionsInProcess,
+  sampleInProcess,
+} from '../lora/evaluate/process/task-process.ts';
 import { layOutBase } from '../lora/models/base/base-folder.ts';
 import { parseOneDevice } from '../lora/train/compute.ts';
 import { createCoordinatorMetrics } from '../monitor/coordinator-metrics.ts';
@@ -36,6 +41,7 @@ import {
   optionsSchema,
   type RunningCoordinator,
 } from './daemon-options.ts';
+import { ScorerEvaluation } from './evaluation/scorer-evaluation.ts';
 import { BackgroundWork } from './jobs/background-work.ts';
 import { checkJob } from './jobs/check-job.ts';
 import { CheckpointTags } from './jobs/checkpoint-tags.ts';
@@ -179,9 +185,11 @@ export async function startCoordinator(
     const engine = devices === 'auto' ? devices : deviceNames(devices, ',');
     const model = { cacheDir: join(home, 'cache'), compute: { engine, threads, baseBits, precision } };
     const workDeps = { coordinator, store, folders, clock, log, baseFolder };
+    const processes = { questions: questionsInProcess, check: checkInProcess };
+    const scorers = new ScorerEvaluation({ ...workDeps, ...processes });
     const work = new BackgroundWork({
       sources: [
-        new TaskEvaluator(model, { ...workDeps, evaluate: evaluateInProcess }),
+        new TaskEvaluator(model, { ...workDeps, evaluate: evaluateInProcess, scorers }),
         new Sampler(model, { ...workDeps, sample: sampleInProcess }),
       ],
       log,

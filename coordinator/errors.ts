@@ -16,6 +16,7 @@ export const coordinatorError = defineErrors({
   CLIENT_GONE: 'failed',
   CLOCK_OFF: 'failed',
   DUPLICATE_IDENTITY: 'refused',
+  EVALUATION_FAILED: 'failed',
   FETCH_GAVE_WAY: 'failed',
   FIGURES_WRONG: 'failed',
   HELD_OUT_MISSING: 'notFound',

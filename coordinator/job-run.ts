@@ -5,6 +5,7 @@ import { jobTopic } from '../protocol/topics.ts';
 import { bestCheckpoint } from './best-checkpoint.ts';
 import type { RunContext } from './context.ts';
 import { coordinatorError } from './errors.ts';
+import { OfferedBlobs } from './evaluation/offered-blobs.ts';
 import { Intake } from './intake/intake.ts';
 import { changedValues, type JobChange } from './job-changes.ts';
 import { Scorers } from './merge/scorers.ts';
@@ -34,6 +35,8 @@ export class JobRun {
   readonly members: Membership;
   readonly scorers: Scorers;
   readonly intake: Intake;
+  /** Blobs that a scorer may fetch while it evaluates a checkpoint. */
+  readonly offered = new OfferedBlobs();
   readonly #cleanups: (() => void)[] = [];
 
   constructor(deps: { context: RunContext }) {

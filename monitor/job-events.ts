@@ -48,6 +48,8 @@ export type JobEventBody =
        */
       isBest: boolean;
       seconds: number;
+      /** The node that evaluated the checkpoint. @default the coordinator */
+      scorer?: string;
     }
   /** The job won a sweep: it is the only job of the sweep that is left. */
   | { type: 'sweep-won'; sweep: string; heldOutLoss: number | null }
@@ -149,6 +151,19 @@ export type JobEventBody =
       scorer?: string;
     }
   | { type: 'scoring-failed'; round: number; reason: string }
+  /**
+   * A node did not do work that it had offered, so the coordinator did the work itself. If `isWrong` is set, its figures
+   * were wrong, and the coordinator asks it for nothing more before a restart.
+   */
+  | {
+      type: 'scorer-failed';
+      round: number;
+      peer: string;
+      /** Figures for scores, or the evaluation of a checkpoint on tasks. */
+      work: 'scores' | 'tasks';
+      reason: string;
+      isWrong: boolean;
+    }
   /**
    * A misdeed was recorded. `round` is the update's round. `standing` is the standing of the person who
    * answers for the peer.

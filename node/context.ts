@@ -14,6 +14,7 @@ import type { BlobCollector } from '../storage/blob-collector.ts';
 import type { BlobStore } from '../storage/blobs.ts';
 import type { HeadSettings } from './contact/head-settings.ts';
 import type { JobKeys } from './contact/job-keys.ts';
+import type { QuestionAnswerer } from './evaluation/answerer.ts';
 import type { Pauses } from './limits/pauses.ts';
 import type { NodePolicy } from './limits/policy.ts';
 import type { FetchTurns } from './sharing/fetch-turns.ts';
@@ -61,6 +62,8 @@ export interface NodeDeps {
   trainer: NodeTrainer;
   /** Computes scores for the coordinator. @default the node computes no scores */
   scoreTrainer?: ScoreTrainer;
+  /** Answers the questions of evaluations in the place of the coordinator. @default the node evaluates nothing */
+  answerer?: QuestionAnswerer;
   store: NodeStore;
   /** Checks that the node's disk can be written. @default does nothing */
   checkDisk?: () => Promise<void>;
@@ -106,6 +109,8 @@ export interface SwarmNodeDeps extends Omit<NodeDeps, 'trainer'> {
   siblings: () => readonly SiblingJob[];
   /** Called once, when the coordinator has shut this node out. The node then does nothing more for this invite. */
   onShutOut: () => void;
+  /** Called when the node begins to train a round. @default does nothing */
+  onTraining?: () => void;
   /**
    * Called with the node's standing after each request to join, because the answer contains it.
    * @default does nothing

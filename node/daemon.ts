@@ -29,6 +29,7 @@ import { CONSENT_NOTICE } from './consent.ts';
 import type { NodeDeps, SwarmNodeOptions } from './context.ts';
 import { confidantsAt, coordinatorsAt } from './coordinators.ts';
 import { checkDaemonOptions, type NodeDaemonOptions, resolveTargets } from './daemon-options.ts';
+import { AnswerProcess } from './evaluation/answer-process.ts';
 import { OwnerLimits } from './limits/owner-limits.ts';
 import { servesNoFiles } from './limits/pauses.ts';
 import { defaultPolicy } from './limits/policy.ts';
@@ -158,6 +159,7 @@ export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps
     teardown.add(() => metrics.stop());
     networkMetrics.register(metrics.registry);
     const compute = { ...computed, memoryLimit: policy.maxMemoryBytes };
+    const isPolite = (): boolean => owner.isPolite;
     const trainer = new TrainingProcess(
       { home, compute },
       {
@@ -166,7 +168,7 @@ export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps
         log: log.child({ module: 'trainer' }),
         random: Math.random,
         meter: metrics,
-        isPolite: () => owner.isPolite,
+        isPolite,
       },
     );
     teardown.add(() => trainer.stop());
@@ -196,7 +198,10 @@ export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps
       network,
       blobs,
       trainer,
-      ...(options.scores && { scoreTrainer: trainer }),
+      ...(options.scores && {
+        scoreTrainer: trainer,
+        answerer: new AnswerProcess({ home, compute }, { blobs, trainer, log, isPolite }),
+      }),
       store,
       knownJobs,
       pauses,
@@ -254,7 +259,7 @@ export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps
         cost: () => use.cost(),
         clockJump: () => clockJumps.recent,
         limits: () => owner.kept,
-        polite: () => owner.isPolite,
+        polite: isPolite,
       });
     const clockJumps = new ClockJumps({ clock: systemClock });
     const health = new Health({ clock: systemClock });
@@ -276,15 +281,8 @@ export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps
     teardown.add(() => server.close());
     if (store.firstTime('consent')) log.info({ notice: CONSENT_NOTICE }, 'consent-shown');
     const addresses = network.addresses();
-    const file = await writeDaemonFile(home, {
-      role: 'node',
-      pid: process.pid,
-      url,
-      peerId: self,
-      addresses,
-      sharedRegistry,
-      startedAt,
-    });
+    const daemon = { pid: process.pid, url, peerId: self, addresses, sharedRegistry, startedAt };
+    const file = await writeDaemonFile(home, { role: 'node', ...daemon });
     teardown.add(() => rm(file, { force: true }));
     log.info({ peerId: self, url, addresses }, 'node-started');
     // Start the node last. Once started, it may stop by itself, which runs all steps of the teardown.

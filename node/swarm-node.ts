@@ -2,7 +2,6 @@ import { withDeadline } from '../common/deadline.ts';
 import { isSwarmError, type SwarmError } from '../common/errors.ts';
 import type { BlobProof } from '../protocol/job-key.ts';
 import type { Manifest } from '../protocol/manifest.ts';
-import type { RpcRequest } from '../protocol/rpc.ts';
 import { isShutOut, keptReceipt } from './contact/requests.ts';
 import { UpdateReceipts } from './contact/update-receipts.ts';
 import type { SiblingJob, SwarmNodeDeps, SwarmNodeOptions } from './context.ts';
@@ -19,6 +18,7 @@ import {
 } from './machine/state.ts';
 import { dueInMs } from './machine/work.ts';
 import { MachineRunner } from './machine-runner.ts';
+import type { JobWorker } from './phases/job-worker.ts';
 import { publishUpdate, settleUpdate } from './phases/updates.ts';
 import type { SwarmNodeView } from './status/swarm-node-view.ts';
 import type { JobClaim } from './store/job-files.ts';
@@ -149,9 +149,9 @@ export class SwarmNode implements SiblingJob {
     if (context) this.#receipts.take(context, keptReceipt(receipt, context), null);
   }
 
-  /** Computes figures of an update for the coordinator, as `JobWorker.measure` does. */
-  measure(request: RpcRequest<'measure'>, signal: AbortSignal): Promise<number[]> {
-    return this.#membership.worker!.measure(request, signal);
+  /** The node's work in its job. Read it only after the node has joined a job. */
+  get worker(): JobWorker {
+    return this.#membership.worker!;
   }
 
   start(): void {

@@ -62,6 +62,14 @@ export const MEASURED_BATCHES = 5;
 export const EARLIER_SHARES = 3;
 
 /**
+ * Maximum size of the questions of an evaluation, because two processes of the coordinator and two of the scorer hold them
+ * in memory. 10,000 prompts of 6,000 characters fit.
+ */
+export const QUESTIONS_BYTES = 64 * MiB;
+/** Maximum size of the answers to these questions. 1,000,000 log-probabilities of continuations have 34 MB. */
+export const ANSWERS_BYTES = 64 * MiB;
+
+/**
  * Maximum number of checkpoints, of receipts, and of changes of settings in an answer to `recall`. A node keeps no more
  * than this number of changes of settings for each job.
  */

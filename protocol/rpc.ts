@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { evaluateSchema, evaluationSchema, evaluationStateSchema } from './evaluate-request.ts';
 import { headOrderSchema } from './head-order.ts';
 import { bytesSchema, digestSchema, labelSchema, nameSchema, runIdSchema } from './ids.ts';
 import { jobKeysSchema } from './job-keys-message.ts';
@@ -254,6 +255,26 @@ export const rpcMethods = {
     maxRequestBytes: 64 * 1024,
     maxResponseBytes: 256,
     quota: { calls: 2000, perMs: 10_000 },
+  },
+  /**
+   * Makes a node evaluate a checkpoint: fetch its adapter and the questions, and answer the questions. Returns when the
+   * node has begun. A repeated request begins nothing new. The coordinator calls this method on nodes that offered to
+   * compute scores.
+   */
+  evaluate: {
+    request: evaluateSchema,
+    response: empty,
+    maxRequestBytes: 512,
+    maxResponseBytes: 64,
+    quota: { calls: 10, perMs: 10_000 },
+  },
+  /** Returns the state of an evaluation. A node ends an evaluation that its coordinator no longer asks for. */
+  evaluation: {
+    request: evaluationSchema,
+    response: evaluationStateSchema,
+    maxRequestBytes: 512,
+    maxResponseBytes: 4096,
+    quota: { calls: 20, perMs: 10_000 },
   },
   /** Sends the author of an update its receipt. Called by the coordinator. */
   notify: {

@@ -86,6 +86,8 @@ export class EventLines {
           : `! round ${event.round}: ${countOf(event.disbelieved, 'update')} with weight 0, because the scores of their nodes are low (see lora-swarm peers)`;
       case 'scoring-failed':
         return `! round ${event.round}: the updates were not scored: ${safeText(event.reason)}`;
+      case 'scorer-failed':
+        return `! round ${event.round}: ${scorerText(event)}: ${safeText(event.reason)}`;
       case 'suspended':
         return `! node ${shortPeer(event.peer)} gets no work up to round ${event.until}, because of repeated strikes (see lora-swarm peers --why)`;
       case 'banned':
@@ -194,13 +196,23 @@ function figuresText({
   value,
   isBest,
   figures,
+  scorer,
 }: Extract<JobEvent, { type: 'tasks-evaluated' }>): string {
+  const by = scorer === undefined ? '' : ` (evaluated by node ${shortPeer(scorer)})`;
   if (metric !== null && value !== null) {
-    return `${safeText(metric)} ${value.toFixed(4)}${isBest ? ', the best so far' : ''}`;
+    return `${safeText(metric)} ${value.toFixed(4)}${isBest ? ', the best so far' : ''}${by}`;
   }
   const names = Object.keys(figures).filter((name) => !name.includes('_stderr,'));
   const shown = names.slice(0, SHOWN_FIGURES).map((name) => `${safeText(name)} ${figures[name]!.toFixed(4)}`);
-  return [...shown, ...(names.length > SHOWN_FIGURES ? ['…'] : [])].join(', ');
+  return `${[...shown, ...(names.length > SHOWN_FIGURES ? ['…'] : [])].join(', ')}${by}`;
+}
+
+/** Says what a scorer failed to do, and what the coordinator does instead. */
+function scorerText({ peer, work, isWrong }: Extract<JobEvent, { type: 'scorer-failed' }>): string {
+  const node = `node ${shortPeer(peer)}`;
+  if (isWrong) return `${node} sent wrong figures, so the coordinator does not ask it any more`;
+  const what = work === 'tasks' ? 'evaluate the checkpoint' : 'compute the scores';
+  return `${node} did not ${what}, so the coordinator does it`;
 }
 
 /** Returns the reason why a node is no longer present, as a text that follows the name of the node. */

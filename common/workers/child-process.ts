@@ -1,7 +1,7 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
-import { Calls, type Methods } from './calls.ts';
+import { type CallOptions, Calls, type Methods, type ProgressOf } from './calls.ts';
 
 export interface ChildOptions {
   /**
@@ -99,12 +99,12 @@ export class ChildCalls<M extends Methods> extends Calls<M> {
   async callOnce<N extends keyof M & string>(
     method: N,
     request: M[N]['request'],
-    signal: AbortSignal,
+    { signal, onProgress }: Omit<CallOptions<ProgressOf<M[N]>>, 'signal'> & { signal: AbortSignal },
   ): Promise<M[N]['reply']> {
     const stop = (): void => void this.kill();
     signal.addEventListener('abort', stop);
     try {
-      return await this.call(method, request, { signal });
+      return await this.call(method, request, { signal, onProgress });
     } catch (error) {
       signal.throwIfAborted();
       throw error;

@@ -1,5 +1,6 @@
 import type { FlatFigures, TaskProcessRequest } from '../../lora/evaluate/process/messages.ts';
 import { bestCheckpoint } from '../best-checkpoint.ts';
+import type { ScorerEvaluation, ScorerFigures } from '../evaluation/scorer-evaluation.ts';
 import type { JobRun } from '../job-run.ts';
 import { byPriority } from '../queue.ts';
 import { isOver } from '../round/job-phase.ts';
@@ -15,6 +16,8 @@ export interface TaskEvaluatorOptions {
 }
 
 export interface TaskEvaluatorDeps extends CheckpointWorkDeps {
+  /** Lets a node of the operator evaluate in the coordinator's place. @default the coordinator evaluates itself */
+  readonly scorers?: Pick<ScorerEvaluation, 'evaluate'>;
   /** Evaluates an adapter on tasks. The process of the coordinator must not be blocked meanwhile. */
   readonly evaluate: (
     request: TaskProcessRequest,
@@ -62,11 +65,11 @@ export class TaskEvaluator implements WorkSource {
     round: number,
     signal: AbortSignal,
   ): Promise<void> {
-    const { store, baseFolder, folders, clock, log, evaluate } = this.#deps;
+    const { store, baseFolder, folders, clock, log, evaluate, scorers } = this.#deps;
     const { cacheDir, compute } = this.#options;
     const { job, stored, manifest } = run.context;
     const onLog = (line: string): void => log.debug({ line }, 'tasks-output');
-    return workOn<FlatFigures>(
+    return workOn<Pick<ScorerFigures, 'figures'> & Partial<ScorerFigures>>(
       run,
       {
         round,
@@ -75,9 +78,12 @@ export class TaskEvaluator implements WorkSource {
         compute: async () => {
           const base = await baseFolder(manifest.base);
           const adapter = folders.path(stored.name, round);
-          return evaluate({ base, adapter, tasks: files, limit, compute, cacheDir }, { signal, onLog });
+          const request = { base, adapter, tasks: files, limit, compute, cacheDir };
+          const delegated = await scorers?.evaluate(run, { ...request, round }, signal);
+          return delegated ?? { figures: await evaluate(request, { signal, onLog }) };
         },
-        record: ({ result: figures, reason, seconds }, outbox) => {
+        record: ({ result, reason, seconds }, outbox) => {
+          const { figures, scorer } = result ?? { figures: null };
           const value = metric === null ? null : (figures?.[metric.figure] ?? null);
           const score = value === null ? null : metric!.higherIsBetter ? value : -value;
           store.tasks.add(job, { round, figures, score, reason, seconds, at: clock.now() });
@@ -85,7 +91,17 @@ export class TaskEvaluator implements WorkSource {
           else {
             const isBest = score !== null && bestCheckpoint(job, store)?.round === round;
             const name = metric?.figure ?? null;
-            outbox.event({ type: 'tasks-evaluated', round, figures, metric: name, value, isBest, seconds });
+            const by = scorer === undefined ? {} : { scorer };
+            outbox.event({
+              type: 'tasks-evaluated',
+              round,
+              figures,
+              metric: name,
+              value,
+              isBest,
+              seconds,
+              ...by,
+            });
           }
         },
       },

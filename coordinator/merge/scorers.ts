@@ -9,7 +9,10 @@ import type { CurrentCheckpoint, RunContext } from '../context.ts';
 import { coordinatorError } from '../errors.ts';
 import type { Batch, Measurer, Products, Sent } from './measurer.ts';
 
-/** Number of rounds from a missing answer of a scorer until the coordinator asks this scorer again. */
+/** Work of a scorer: figures for the scores of updates, or evaluations of checkpoints on tasks. */
+export type ScorerWork = 'scores' | 'tasks';
+
+/** Number of rounds from a missing answer of a scorer until the coordinator asks this scorer again for this work. */
 const ROUNDS_AFTER_SILENCE = 8;
 /**
  * Maximum difference between a figure of a scorer and the coordinator's own figure, divided by `scaleOf`. The figures
@@ -17,11 +20,11 @@ const ROUNDS_AFTER_SILENCE = 8;
  */
 const TOLERANCE = 0.1;
 
-/** The scorers of a job: nodes that offer to compute gradients and losses for the coordinator. */
+/** The scorers of a job: nodes that offer to compute for the coordinator. */
 export class Scorers {
   readonly #isReady: (peer: string) => boolean;
-  /** The scorers, with the first round for which each of them may be asked for figures. */
-  readonly #resumeAt = new Map<string, number>();
+  /** The scorers, with the first round in which each of them may be asked for each work. */
+  readonly #resumeAt = new Map<string, Readonly<Record<ScorerWork, number>>>();
 
   /** @param deps `isReady`: whether a peer is present and has the role `operator` */
   constructor(deps: { isReady: (peer: string) => boolean }) {
@@ -31,23 +34,26 @@ export class Scorers {
   /** Notes whether a node that joins offers to be a scorer. */
   note(peer: string, offers: boolean): void {
     if (!offers) this.#resumeAt.delete(peer);
-    else if (!this.#resumeAt.has(peer)) this.#resumeAt.set(peer, 0);
+    else if (!this.#resumeAt.has(peer)) this.#resumeAt.set(peer, { scores: 0, tasks: 0 });
   }
 
-  /** Returns the scorer that computes the figures of a round; null if there is none. */
-  choose(round: number): string | null {
-    for (const [peer, resumeAt] of this.#resumeAt) if (round >= resumeAt && this.#isReady(peer)) return peer;
+  /** Returns the scorer that does work in a round; null if there is none. */
+  choose(round: number, work: ScorerWork): string | null {
+    for (const [peer, resumeAt] of this.#resumeAt) {
+      if (round >= resumeAt[work] && this.#isReady(peer)) return peer;
+    }
     return null;
   }
 
   /** Notes that a scorer did not answer in time. */
-  noteSilence(peer: string, round: number): void {
-    this.#resumeAt.set(peer, round + ROUNDS_AFTER_SILENCE);
+  noteSilence(peer: string, round: number, work: ScorerWork): void {
+    const resumeAt = this.#resumeAt.get(peer);
+    if (resumeAt) this.#resumeAt.set(peer, { ...resumeAt, [work]: round + ROUNDS_AFTER_SILENCE });
   }
 
-  /** Notes that a figure of a scorer was wrong. This scorer is not asked again before the coordinator restarts. */
+  /** Notes that a figure of a scorer was wrong. This scorer is asked for nothing before the coordinator restarts. */
   noteWrong(peer: string): void {
-    this.#resumeAt.set(peer, Infinity);
+    this.#resumeAt.set(peer, { scores: Infinity, tasks: Infinity });
   }
 }
 

@@ -91,7 +91,7 @@ export class UpdateScoring {
     const stored = deps.store.scores.ofMerge(job, round);
     if (stored.length > 0 || updates.length === 0) return stored;
     const unscored = updates.map((update) => this.#unscored(round, update));
-    if (!this.#scoresItself(round) && !scorers?.choose(round)) return unscored;
+    if (!this.#scoresItself(round) && !scorers?.choose(round, 'scores')) return unscored;
     const seed = deps.store.scores.seed(job, round) ?? deps.randomBytes(32);
     if (deps.store.scores.seed(job, round) === null) {
       record(() => deps.store.scores.putSeed(job, round, seed), null);
@@ -194,19 +194,22 @@ export class UpdateScoring {
     candidates: readonly Candidate[],
     late: readonly Sent[],
   ): Promise<(RoundFigures & { scorer: string | null }) | null> {
-    const { context, scorers = null } = this.#deps;
+    const { context, record, scorers = null } = this.#deps;
     const { round, parent } = closed;
     const { log } = context.deps;
-    const scorer = candidates.length === 0 ? null : (scorers?.choose(round) ?? null);
+    const scorer = candidates.length === 0 ? null : (scorers?.choose(round, 'scores') ?? null);
     if (scorer !== null) {
+      const report = (reason: string, isWrong: boolean): void =>
+        record(() => {}, { type: 'scorer-failed', round, peer: scorer, work: 'scores', reason, isWrong });
       const measurer = new RemoteMeasurer(scorer, parent, { context });
       let measured: RoundFigures | null = null;
       try {
         measured = await new RoundMeasurement(closed, { context, measurer }).run(candidates, late);
       } catch (error) {
         context.signal.throwIfAborted();
-        scorers!.noteSilence(scorer, round);
+        scorers!.noteSilence(scorer, round, 'scores');
         log.warn({ round, peer: scorer, error }, 'scorer-failed');
+        report(messageOf(error), false);
       }
       if (measured !== null) {
         try {
@@ -214,6 +217,7 @@ export class UpdateScoring {
           if (isRight) return { ...measured, scorer };
           scorers!.noteWrong(scorer);
           log.warn({ round, peer: scorer, difference }, 'scorer-wrong');
+          report(`its figures differ by ${(100 * difference).toFixed(1)} %`, true);
         } catch (error) {
           // The check uses only the coordinator's own device, so the error is not the scorer's fault.
           context.signal.throwIfAborted();

@@ -13,6 +13,8 @@ const FOR_READERS: readonly BlobUse[] = ['job', 'adapter', 'step'];
  * - Any other job lets its members and readers fetch base, data and checkpoints. Its updates go to members and readers
  *   with the role `observer` or `operator`, after their round has closed. Contributors do not need the updates of others.
  *
+ * A member with the role `operator` may also fetch the blobs that the coordinator has offered to it (see decision 101).
+ *
  * Returns false both for a blob that the peer may not have and for a blob that does not exist.
  */
 export function mayFetch(
@@ -23,6 +25,9 @@ export function mayFetch(
   const readable = new Map(jobs.filter((run) => run.mayRead(peer)).map((run) => [run.context.job, run]));
   // For most strangers, the answer is known here, without a query of the database.
   if (readable.size === 0) return false;
+  for (const { offered, members } of readable.values()) {
+    if (offered.isFor(peer, digest) && members.get(peer)?.role === 'operator') return true;
+  }
   return store.blobs.usesOf(digest).some(({ job, use, round }) => {
     const run = readable.get(job);
     return run !== undefined && (FOR_READERS.includes(use) || mayReadUpdate(peer, run, round));

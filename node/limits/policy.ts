@@ -1,5 +1,6 @@
 import { countOf } from '../../common/text.ts';
 import { BASE_BITS, estimatedBaseBytes } from '../../lora/models/base/base-bits.ts';
+import { RUNTIME_BYTES } from '../../lora/train/memory/estimate.ts';
 import { ONE_TRAINER, type Trainers } from '../../lora/train/memory/trainers.ts';
 import type { Manifest } from '../../protocol/manifest.ts';
 import { nodeError } from '../errors.ts';
@@ -46,6 +47,8 @@ const WAITING_ADAPTERS = 2;
  * the moments, two for the adapter and its successor, and one for all pending updates.
  */
 const ADAPTER_FILES = 6;
+/** Number of copies of the adapter that a process for an evaluation holds: the values, and the inputs of the engine. */
+const EVALUATION_ADAPTERS = 2;
 /** Memory of a row in addition to its tokens, for its index and its array objects. 113 bytes were measured. */
 const ROW_OVERHEAD_BYTES = 128;
 /** Bytes of a token in a row: 4 for its id, 4 for its label, 2 for its segment. */
@@ -104,11 +107,22 @@ function tokenBytesOf({ rounds, training, data }: Manifest): number {
   return Math.min(shards, rounds.localSteps * training.batchSize * data.sequenceLength * TOKEN_BYTES);
 }
 
+/**
+ * Returns the memory of a process that evaluates a checkpoint beside the trainer. With 32 base bits, the process and the
+ * trainer map the same file of weights. With fewer bits, the process makes a copy of its own. Activations are not counted.
+ */
+export function evaluationBytes({ base, adapter }: Manifest, { baseBits }: Trainers): number {
+  const weights = baseBits === 32 ? 0 : estimatedBaseBytes(base.parameters, baseBits);
+  return RUNTIME_BYTES + weights + EVALUATION_ADAPTERS * adapter.parameters * FLOAT_BYTES;
+}
+
 interface PolicyCheck {
   /** @default one trainer process */
   readonly trainers?: Trainers | undefined;
   /** Manifests of the node's other jobs. @default none */
   readonly others?: readonly Manifest[];
+  /** Whether the node also evaluates a checkpoint of the job. @default false */
+  readonly evaluates?: boolean;
 }
 
 /**
@@ -118,9 +132,10 @@ interface PolicyCheck {
 export function checkPolicy(
   manifest: Manifest,
   policy: NodePolicy,
-  { trainers = ONE_TRAINER, others = [] }: PolicyCheck = {},
+  { trainers = ONE_TRAINER, others = [], evaluates = false }: PolicyCheck = {},
 ): void {
   const demand = demandOf(manifest, trainers, others);
+  if (evaluates) demand.memory += evaluationBytes(manifest, trainers);
   const checks = [
     ['POLICY_BASE', 'a base model', demand.base, policy.maxBaseBytes],
     ['POLICY_DISK', 'disk space', demand.disk, policy.maxDiskBytes],

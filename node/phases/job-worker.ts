@@ -86,6 +86,7 @@ export class JobWorker {
   /** @param dueInMs time in which the round should be trained, in milliseconds */
   async train(work: Work, dueInMs: number, signal: AbortSignal): Promise<NodeEvent> {
     this.progress = { ...this.progress, step: 0, steps: work.steps };
+    this.context.deps.onTraining?.();
     this.#trained = await train(this.ready, work, this.#held!, {
       signal,
       dueInMs,
@@ -120,6 +121,12 @@ export class JobWorker {
     }
     this.#scores ??= new ScoreService({ trainer: scoreTrainer });
     return this.#scores.measure(this.#ready, this.#held, request, signal);
+  }
+
+  /** Returns the context in which the node evaluates checkpoints of the job. @throws SwarmError NOT_EVALUATING */
+  toEvaluate(): ReadyContext {
+    if (this.#ready !== null) return this.#ready;
+    throw nodeError('NOT_EVALUATING', 'this node is not ready');
   }
 
   /** Frees the result of an aborted round. */

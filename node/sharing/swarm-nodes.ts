@@ -5,6 +5,7 @@ import { verifyMessage } from '../../protocol/signing.ts';
 import { BlobCollector } from '../../storage/blob-collector.ts';
 import type { NodeDeps, SwarmNodeOptions } from '../context.ts';
 import { nodeError } from '../errors.ts';
+import { EvaluationService } from '../evaluation/evaluation-service.ts';
 import { servesNoFiles } from '../limits/pauses.ts';
 import { answerReaders } from '../record/answer-readers.ts';
 import { SwarmNode } from '../swarm-node.ts';
@@ -32,11 +33,12 @@ export class SwarmNodes {
   readonly #deps: SwarmNodesDeps;
   readonly #collector: BlobCollector;
   readonly #scrub: NodeScrub;
+  readonly #evaluations: EvaluationService;
   #leaveNetwork: (() => void)[] = [];
 
   /** @param options the options of the node of each invite */
   constructor(options: readonly SwarmNodeOptions[], deps: SwarmNodesDeps) {
-    const { trainer, scoreTrainer = null } = deps;
+    const { trainer, scoreTrainer = null, answerer = null } = deps;
     this.#deps = deps;
     this.#collector = new BlobCollector(deps);
     const shared = new SharedTrainer({ trainer, scoreTrainer, clock: deps.clock, pauses: deps.pauses });
@@ -55,11 +57,17 @@ export class SwarmNodes {
         fetchTurns,
         siblings: () => nodes.filter((other) => other !== node),
         onShutOut: () => this.#onShutOut(),
+        onTraining: () => this.#evaluations.yieldToWork(),
       });
       nodes.push(node);
     }
     this.all = nodes;
     this.#scrub = new NodeScrub({ ...deps, trainer: shared, nodes });
+    this.#evaluations = new EvaluationService({
+      ...{ answerer, clock: deps.clock, log: deps.log },
+      isBusy: () =>
+        (deps.pauses?.isBlocked ?? false) || nodes.some((node) => node.view().state.phase === 'training'),
+    });
   }
 
   /** Collects the garbage of the node's blobs. */
@@ -83,6 +91,7 @@ export class SwarmNodes {
       new Set(this.all.flatMap((node) => node.readableJobs(peer, proof)));
     network.serveBlobs((peer, digest, proof) => {
       if (pauses !== undefined && servesNoFiles(pauses)) return false;
+      if (this.#evaluations.mayFetch(peer, digest)) return true;
       const coordinator = this.all.some((node) => node.isCoordinator(peer)) ? peer : null;
       const readable = readableJobs(peer, proof);
       return mayFetch(digest, { origins: store.origins, coordinator, readable });
@@ -119,11 +128,20 @@ export class SwarmNodes {
       network.handle('measure', async (peer, request, { signal }) => {
         const node = this.all.find(({ coordinator, job }) => coordinator === peer && job === request.job);
         if (!node) throw nodeError('NOT_SCORING', 'this node computes no scores for the caller');
-        return { figures: await node.measure(request, signal) };
+        return { figures: await node.worker.measure(request, signal) };
       }),
+      network.handle('evaluate', async (peer, request) => {
+        const node = this.all.find(({ coordinator, job }) => coordinator === peer && job === request.job);
+        if (!node) throw nodeError('NOT_EVALUATING', 'this node evaluates nothing for the caller');
+        this.#evaluations.start(node.worker.toEvaluate(), request);
+        return {};
+      }),
+      network.handle('evaluation', async (peer, request) => this.#evaluations.state(peer, request)),
     ];
     // Deletes blobs that an earlier process wrote, but did not record before it ended.
     void this.#collector.sweep().catch((error: unknown) => log.warn({ error }, 'sweep-failed'));
+    const stopWatching = pauses?.onChange(() => this.#evaluations.yieldToWork());
+    if (stopWatching !== undefined) this.#leaveNetwork.push(stopWatching);
     for (const node of this.all) node.start();
     void this.#scrub.run();
   }
@@ -131,7 +149,7 @@ export class SwarmNodes {
   /** Stops all jobs as `SwarmNode.stop` does. Ends after `deadlineMs` at the latest. */
   async stop({ deadlineMs }: { deadlineMs: number }): Promise<void> {
     this.#scrub.stop();
-    await Promise.all(this.all.map((node) => node.stop({ deadlineMs })));
+    await Promise.all([this.#evaluations.stop(), ...this.all.map((node) => node.stop({ deadlineMs }))]);
     for (const leave of this.#leaveNetwork) leave();
   }
 

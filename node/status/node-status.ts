@@ -132,7 +132,8 @@ function reasonOf({ state, context, standing, busyWith, download }: SwarmNodeVie
   }
   if (context.role === 'contributor') return state.reason;
   const isScorer = scores && context.role === 'operator';
-  if (isScorer) return 'this node computes scores when the coordinator asks; it gets no other work';
+  if (isScorer)
+    return 'this node computes scores and evaluates checkpoints when the coordinator asks; it gets no other work';
   return `this node is an ${context.role} of the job, so it gets no work`;
 }
 

@@ -71,6 +71,11 @@ export class TrainingProcess implements NodeTrainer, ScoreTrainer {
     return [...this.#loaded.values()].reduce((sum, { queue }) => sum + queue, 0);
   }
 
+  /** Returns the devices that compute with a base; null if no process has loaded the base. */
+  devicesFor(base: string): ComputeOnDevices['devices'] | null {
+    return this.#loaded.get(base)?.settings.compute.devices ?? null;
+  }
+
   /** Process id of the newest process of the current base; null if no process has started yet. */
   get pid(): number | null {
     return this.#current?.pid ?? null;

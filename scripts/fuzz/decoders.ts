@@ -3,6 +3,8 @@ import { claimedUpdate } from '../../coordinator/intake/header-checks.ts';
 import { REMOVALS_BYTES, removalsContentSchema } from '../../coordinator/recovery/lost-removals.ts';
 import { decodeAdapter, encodeAdapter } from '../../lora/adapter/codec.ts';
 import { decodeRows, encodeShards } from '../../lora/data/shards/shard-codec.ts';
+import { answersSchema } from '../../lora/evaluate/questions/answers.ts';
+import { questionsSchema } from '../../lora/evaluate/questions/questions.ts';
 import { decodeUpdate, encodeUpdate, PRESET_NAMES } from '../../lora/update/index.ts';
 import { BLOB_HEADER_BYTES, blobAnswerSchema, blobRequestSchema } from '../../net/blobs/wire.ts';
 import { FrameBuffer } from '../../net/frame-buffer.ts';
@@ -11,6 +13,7 @@ import { decodeCbor, encodeCbor } from '../../protocol/cbor.ts';
 import { decodeEvidence, keepEvidence } from '../../protocol/evidence.ts';
 import { decodeInvite, encodeInvite } from '../../protocol/invite.ts';
 import { decryptHead, encryptHead } from '../../protocol/job-key.ts';
+import { ANSWERS_BYTES, QUESTIONS_BYTES } from '../../protocol/limits.ts';
 import { type MessageKind, type Messages, messageBytes, messageSchemas } from '../../protocol/messages.ts';
 import { rpcMethods } from '../../protocol/rpc.ts';
 import { SealingKey, seal } from '../../protocol/sealing.ts';
@@ -127,6 +130,8 @@ export const decoders: readonly FuzzDecoder[] = [
     decode: decodeEvidence,
   },
   cbor('removals', removalsContentSchema, REMOVALS_BYTES),
+  cbor('questions', questionsSchema, QUESTIONS_BYTES),
+  cbor('answers', answersSchema, ANSWERS_BYTES),
   cbor('bundle:root', rootSchema, ROOT_BYTES),
   cbor('bundle:record', recordSchema, RECORD_BYTES),
   {

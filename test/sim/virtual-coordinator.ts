@@ -177,6 +177,11 @@ export class VirtualCoordinator {
     return this.#process.alive;
   }
 
+  /** The coordinator of the newest process. */
+  get coordinator(): Coordinator {
+    return this.#coordinator!;
+  }
+
   /**
    * Starts a process.
    * @param options.answersAfterMs time for which peers can connect to the process, but the coordinator answers no request

@@ -17,5 +17,5 @@ export async function verifyInProcess(request: VerifyRequest, signal: AbortSigna
       return verifyError('VERIFIER_DIED', `the process that verifies a bundle ${how}`, values, { cause });
     },
   });
-  return child.callOnce('verify', request, signal);
+  return child.callOnce('verify', request, { signal });
 }

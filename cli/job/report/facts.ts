@@ -51,6 +51,7 @@ const INCIDENTS = [
   'tasks-failed',
   'samples-failed',
   'scoring-failed',
+  'scorer-failed',
   'paused',
   'resumed',
 ] as const;

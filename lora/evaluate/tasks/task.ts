@@ -33,6 +33,9 @@ interface DocumentRequests {
   readonly texts: readonly (readonly [string, string] | readonly [string])[];
 }
 
+/** A model's answer to a request: a likelihood, the log-probability of a whole text, or a text. */
+export type Response = Likelihood | number | string;
+
 /** The result of one document with one filter. */
 export interface DocumentResult {
   /** Number of the document in its split. */
@@ -46,8 +49,7 @@ export interface DocumentResult {
    */
   readonly choices: readonly string[] | null;
   readonly requests: DocumentRequests['texts'];
-  /** The model's answer to each request: a likelihood, the log-probability of a whole text, or a text. */
-  readonly responses: readonly (Likelihood | number | string)[];
+  readonly responses: readonly Response[];
   /** A generated answer to which the filter has been applied; null for other output types. */
   readonly answer: string | null;
   readonly values: DocumentValues;
@@ -102,7 +104,7 @@ export class Task {
    * @throws TASK_FILE if a regular expression exceeds its deadline; ENGINE_*; the signal's reason
    */
   async evaluate(model: LanguageModel, options: ModelOptions = {}): Promise<DocumentResult[]> {
-    const responses = await this.#ask(model, options);
+    const responses = await this.ask(model, options);
     try {
       return this.config.filters.flatMap((filter) =>
         this.#requests.map((request, id) => this.#result(request, responses[id]!, { filter, id })),
@@ -117,7 +119,7 @@ export class Task {
 
   #result(
     { document, target, choices, gold, texts }: DocumentRequests,
-    responses: readonly (Likelihood | number | string)[],
+    responses: readonly Response[],
     { filter, id }: { filter: FilterPipeline; id: number },
   ): DocumentResult {
     const result = { id, filter: filter.name, document, target, choices, requests: texts, responses };
@@ -144,11 +146,25 @@ export class Task {
     return continuationValues(this.config, first as Likelihood);
   }
 
-  /** Returns the responses to the requests of each document. */
-  async #ask(model: LanguageModel, options: ModelOptions): Promise<(Likelihood | number | string)[][]> {
-    const all = this.#requests.flatMap(({ texts }) => texts);
+  /** The texts of the requests about each document, in the order of the documents. */
+  get texts(): readonly DocumentRequests['texts'][] {
+    return this.#requests.map(({ texts }) => texts);
+  }
+
+  /**
+   * Asks a model about some documents.
+   * @param options.documents indices of the documents. @default all documents
+   * @returns the responses to the requests about each of these documents
+   */
+  async ask(
+    model: LanguageModel,
+    { documents, ...options }: ModelOptions & { documents?: readonly number[] } = {},
+  ): Promise<Response[][]> {
+    const asked = documents?.map((index) => this.#requests[index]!) ?? this.#requests;
+    const texts = asked.map(({ texts }) => texts);
+    const all = texts.flat();
     const { outputType, generation } = this.config;
-    const responses: readonly (Likelihood | number | string)[] =
+    const responses: readonly Response[] =
       outputType === 'generate_until'
         ? await model.generate(
             all.map(([prompt]) => ({ prompt, ...generation })),
@@ -164,9 +180,9 @@ export class Task {
               options,
             );
     let next = 0;
-    return this.#requests.map(({ texts }) => {
-      next += texts.length;
-      return responses.slice(next - texts.length, next);
+    return texts.map(({ length }) => {
+      next += length;
+      return responses.slice(next - length, next);
     });
   }
 }

@@ -51,7 +51,7 @@ export interface EstimateOptions extends Pick<TrainerSettings, 'lora' | 'trainin
 }
 
 /** Bytes of a trainer process before it loads anything, measured (docs/decisions/080-training.md). */
-const RUNTIME_BYTES = 150 * 2 ** 20;
+export const RUNTIME_BYTES = 150 * 2 ** 20;
 /**
  * Number of copies of the adapter's values that exist at one time: values, gradients, two moments, the
  * gradients that the engine returns, and three copies in transit between the processes.

@@ -40,6 +40,7 @@ const GROUPS: readonly { title: string; types: readonly JobEvent['type'][] }[] =
       'resumed',
       'finished',
       'scoring-failed',
+      'scorer-failed',
       'evaluation-lighter',
       'caught-up',
       'clock-set',

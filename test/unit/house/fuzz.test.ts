@@ -22,6 +22,8 @@ const FUZZED: Readonly<Record<string, string>> = {
   rootSchema: 'bundle:root',
   recordSchema: 'bundle:record',
   removalsContentSchema: 'removals',
+  questionsSchema: 'questions',
+  answersSchema: 'answers',
 };
 
 it('every schema of CBOR bytes has an entry in scripts/fuzz/decoders.ts', () => {

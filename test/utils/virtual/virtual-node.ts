@@ -3,6 +3,7 @@ import type { Logger } from '../../../common/logger.ts';
 import type { AdapterLayout } from '../../../lora/adapter/layout.ts';
 import type { SwarmNetwork } from '../../../net/network.ts';
 import type { SwarmNodeOptions } from '../../../node/context.ts';
+import type { QuestionAnswerer } from '../../../node/evaluation/answerer.ts';
 import { Pauses } from '../../../node/limits/pauses.ts';
 import { defaultPolicy } from '../../../node/limits/policy.ts';
 import { SwarmNodes } from '../../../node/sharing/swarm-nodes.ts';
@@ -44,6 +45,8 @@ export interface VirtualNodeOptions {
   trainerFor?: (clock: Clock) => NodeTrainer;
   /** Computes scores for the coordinator. @default the node does not offer this */
   scoreTrainer?: ScoreTrainer;
+  /** Answers the questions of evaluations for the coordinator. @default the node does not offer this */
+  answerer?: QuestionAnswerer;
   /** Returns the network that the node uses, for nodes that break the protocol. @default `host` */
   networkFor?: (host: VirtualHost) => SwarmNetwork;
   options?: Partial<SwarmNodeOptions>;
@@ -130,7 +133,7 @@ export class VirtualNode {
     host.callMs = RPC_TIMEOUT_MS;
     const training: FakeTrainerOptions = { layout, msPerStep, deaths, blunders };
     const trainer = new FakeTrainer(training, { clock: own, random });
-    const { trainerFor = () => trainer, networkFor = () => host, scoreTrainer } = this.#options;
+    const { trainerFor = () => trainer, networkFor = () => host, scoreTrainer, answerer } = this.#options;
     this.#process = process;
     this.#host = host;
     this.#trainer = trainer;
@@ -149,6 +152,7 @@ export class VirtualNode {
       blobs,
       trainer: trainerFor(own),
       ...(scoreTrainer && { scoreTrainer }),
+      ...(answerer && { answerer }),
       store: new NodeStore(this.database),
       checkDisk: async () => {
         if (this.disk.failure !== null) throw this.disk.failure;

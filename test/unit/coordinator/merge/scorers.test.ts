@@ -66,7 +66,7 @@ async function scoreAgain({
   const startedAt = world.clock.monotonic();
   const scores = await world.settle(scoring.run(1, parent, world.store.updates.selected(world.toy.job, 1)));
   const ms = world.clock.monotonic() - startedAt;
-  return { scores, asked, gradients, ms, next: scorers.choose(2) };
+  return { scores, asked, gradients, ms, next: scorers.choose(2, 'scores') };
 }
 
 test('a scorer computes the figures of an adapter that is too large for the coordinator', async () => {

@@ -1,0 +1,74 @@
+/**
+ * The texts that an evaluation on tasks gives to a model, so that another machine can answer them. This machine needs no
+ * task files, and learns no correct answers.
+ */
+import { z } from 'zod';
+import { decodeCbor, encodeCbor } from '../../../protocol/cbor.ts';
+import { QUESTIONS_BYTES } from '../../../protocol/limits.ts';
+import { evaluateError } from '../errors.ts';
+import type { Task } from '../tasks/task.ts';
+
+/** Maximum number of tasks. Groups of tasks have up to a few hundred tasks. */
+const MAX_TASKS = 1000;
+/** Maximum number of texts that end an answer. Task files name a few. */
+const MAX_UNTIL = 1000;
+
+const taskQuestionsSchema = z.discriminatedUnion('kind', [
+  /** Asks for the log-probability of each continuation after its context. Continuations of one context share its text. */
+  z.strictObject({
+    kind: z.literal('continuations'),
+    contexts: z.array(z.tuple([z.string(), z.array(z.string()).min(1)])),
+  }),
+  /** Asks for the log-probability of each whole text. */
+  z.strictObject({ kind: z.literal('texts'), texts: z.array(z.string()) }),
+  /** Asks for a greedy continuation of each prompt. */
+  z.strictObject({
+    kind: z.literal('prompts'),
+    until: z.array(z.string()).max(MAX_UNTIL),
+    maxTokens: z.int().positive(),
+    prompts: z.array(z.string()),
+  }),
+]);
+/** The questions of one task. */
+export type TaskQuestions = z.infer<typeof taskQuestionsSchema>;
+
+export const questionsSchema = z.strictObject({ tasks: z.array(taskQuestionsSchema).min(1).max(MAX_TASKS) });
+/** The questions of all tasks of an evaluation, in the order of the tasks. */
+export type Questions = z.infer<typeof questionsSchema>;
+
+/** Encodes the questions of tasks. @throws SwarmError TASK_TOO_LARGE for more than QUESTIONS_BYTES bytes */
+export function encodeQuestions(tasks: readonly Pick<Task, 'config' | 'texts'>[]): Uint8Array {
+  const bytes = encodeCbor({ tasks: tasks.map(questionsOf) } satisfies Questions);
+  if (bytes.byteLength <= QUESTIONS_BYTES) return bytes;
+  throw evaluateError(
+    'TASK_TOO_LARGE',
+    `the texts of the tasks have ${bytes.byteLength} bytes, but another machine gets at most ${QUESTIONS_BYTES}`,
+    { bytes: bytes.byteLength, limit: QUESTIONS_BYTES },
+  );
+}
+
+/** @throws SwarmError MESSAGE_* */
+export function decodeQuestions(bytes: Uint8Array): Questions {
+  return decodeCbor(bytes, questionsSchema, QUESTIONS_BYTES);
+}
+
+function questionsOf({ config, texts }: Pick<Task, 'config' | 'texts'>): TaskQuestions {
+  const all = texts.flat();
+  switch (config.outputType) {
+    case 'generate_until': {
+      const { until, maxTokens } = config.generation;
+      return { kind: 'prompts', until: [...until], maxTokens, prompts: all.map(([prompt]) => prompt) };
+    }
+    case 'loglikelihood_rolling':
+      return { kind: 'texts', texts: all.map(([text]) => text) };
+    default: {
+      const contexts: [string, string[]][] = [];
+      for (const [context, continuation = ''] of all) {
+        const last = contexts.at(-1);
+        if (last?.[0] === context) last[1].push(continuation);
+        else contexts.push([context, [continuation]]);
+      }
+      return { kind: 'continuations', contexts };
+    }
+  }
+}

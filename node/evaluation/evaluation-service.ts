@@ -1,0 +1,211 @@
+import type { Clock } from '../../common/clock.ts';
+import type { Logger } from '../../common/logger.ts';
+import { ANSWERS_BYTES, DETAIL_CHARACTERS, QUESTIONS_BYTES } from '../../protocol/limits.ts';
+import type { RpcRequest, RpcResponse } from '../../protocol/rpc.ts';
+import type { ReadyContext } from '../context.ts';
+import { nodeError } from '../errors.ts';
+import { checkPolicy } from '../limits/policy.ts';
+import { obtain } from '../phases/obtain.ts';
+import { errorFields, reasonOf } from '../tasks.ts';
+import type { QuestionAnswerer } from './answerer.ts';
+
+/**
+ * Time without a request of the coordinator after which the node ends an evaluation, in milliseconds. A restarted
+ * coordinator can still find the evaluation within this time.
+ */
+export const ABANDONED_MS = 120_000;
+
+type Request = RpcRequest<'evaluate'>;
+type State = RpcResponse<'evaluation'>;
+
+/** An evaluation that runs, or whose answers wait for the coordinator. */
+interface Evaluation {
+  readonly request: Request;
+  readonly coordinator: string;
+  readonly end: AbortController;
+  state: State;
+  /** Time of the newest request of the coordinator, on the monotonic clock. */
+  askedAt: number;
+}
+
+export interface EvaluationServiceDeps {
+  /** Answers the questions; null if the node does not offer to compute for a coordinator. */
+  readonly answerer: QuestionAnswerer | null;
+  readonly clock: Clock;
+  readonly log: Logger;
+  /** Returns whether the node is paused, or trains a round of any of its jobs. */
+  readonly isBusy: () => boolean;
+}
+
+/**
+ * Evaluates checkpoints in the place of a coordinator, one at a time. The work of the node's own jobs comes first: a node
+ * that trains begins no evaluation, and ends one when it begins to train.
+ */
+export class EvaluationService {
+  readonly #deps: EvaluationServiceDeps;
+  #current: Evaluation | null = null;
+  #running: Promise<void> = Promise.resolve();
+
+  constructor(deps: EvaluationServiceDeps) {
+    this.#deps = deps;
+  }
+
+  /**
+   * Begins an evaluation. A repeated request begins nothing new while the evaluation runs or its answers wait.
+   * @throws SwarmError NOT_EVALUATING, EVALUATION_BUSY, EVALUATION_BASE_BITS, POLICY_MEMORY
+   */
+  start(context: ReadyContext, request: Request): void {
+    const { answerer, clock, isBusy } = this.#deps;
+    if (answerer === null) throw notEvaluating();
+    const { coordinator, options } = context;
+    const current = this.#current;
+    if (current !== null && isSame(current.request, request) && current.state.state !== 'failed') {
+      current.askedAt = clock.monotonic();
+      return;
+    }
+    if (isBusy()) throw nodeError('EVALUATION_BUSY', 'this node is paused or trains a round');
+    if (current !== null && current.coordinator !== coordinator) {
+      throw nodeError('EVALUATION_BUSY', 'this node evaluates a checkpoint of another coordinator');
+    }
+    this.#checkSettings(context, request.baseBits);
+    this.#end('the coordinator asked for another evaluation');
+    const evaluation: Evaluation = {
+      request,
+      coordinator,
+      end: new AbortController(),
+      state: { state: 'running', done: 0 },
+      askedAt: clock.monotonic(),
+    };
+    this.#current = evaluation;
+    const before = this.#running;
+    this.#running = (async () => {
+      await before;
+      await this.#run(evaluation, context, answerer);
+    })();
+    context.deps.log.info({ job: options.job, adapter: request.adapter.digest }, 'evaluation-started');
+  }
+
+  /** Returns the state of an evaluation. @throws SwarmError NOT_EVALUATING if the node has no such evaluation */
+  state(coordinator: string, wanted: RpcRequest<'evaluation'>): State {
+    const current = this.#current;
+    if (current === null || current.coordinator !== coordinator) throw notEvaluating();
+    const { job, adapter, questions } = current.request;
+    const isIt =
+      job === wanted.job && adapter.digest === wanted.adapter && questions.digest === wanted.questions;
+    if (!isIt) throw notEvaluating();
+    current.askedAt = this.#deps.clock.monotonic();
+    return current.state;
+  }
+
+  /** Returns whether a blob has the answers that a peer, the coordinator, has asked for. */
+  mayFetch(peer: string, digest: string): boolean {
+    const current = this.#current;
+    if (current?.coordinator !== peer || current.state.state !== 'done') return false;
+    if (current.state.answers.digest !== digest) return false;
+    current.askedAt = this.#deps.clock.monotonic();
+    return true;
+  }
+
+  /** Ends the evaluation if the node has become busy. */
+  yieldToWork(): void {
+    if (this.#deps.isBusy() && this.#current?.state.state === 'running') {
+      this.#end('the node was paused or began to train a round');
+    }
+  }
+
+  async stop(): Promise<void> {
+    this.#end('the node has stopped');
+    await this.#running;
+  }
+
+  #checkSettings({ manifest, options, deps }: ReadyContext, baseBits: number): void {
+    const { policy, trainers } = options;
+    const own = trainers?.baseBits ?? 32;
+    if (baseBits !== own) {
+      throw nodeError(
+        'EVALUATION_BASE_BITS',
+        `the coordinator evaluates with ${baseBits} base bits, but this node computes with ${own}`,
+        { wanted: baseBits, own },
+      );
+    }
+    const others = deps.siblings().flatMap(({ fittingManifest }) => fittingManifest ?? []);
+    checkPolicy(manifest, policy, { trainers, others, evaluates: true });
+  }
+
+  #end(reason: string): void {
+    const current = this.#current;
+    if (current === null) return;
+    current.state = { state: 'failed', reason };
+    current.end.abort(nodeError('EVALUATION_ENDED', reason));
+  }
+
+  /** Answers the questions, and keeps the answers until the coordinator no longer asks for them. Throws nothing. */
+  async #run(evaluation: Evaluation, context: ReadyContext, answerer: QuestionAnswerer): Promise<void> {
+    const { clock, log } = this.#deps;
+    const { signal } = evaluation.end;
+    const ended = new Promise<void>((resolve) => {
+      if (signal.aborted) resolve();
+      signal.addEventListener('abort', () => resolve(), { once: true });
+    });
+    const watch = (): void => {
+      if (signal.aborted) return;
+      const left = evaluation.askedAt + ABANDONED_MS - clock.monotonic();
+      if (left > 0) cancel = clock.after(left, watch);
+      else evaluation.end.abort(nodeError('EVALUATION_ENDED', 'the coordinator no longer asks for it'));
+    };
+    let cancel = (): void => {};
+    watch();
+    try {
+      await context.collector.withScope(async (scope) => {
+        const bytes = await this.#answer(evaluation, context, answerer, (digest) => scope.hold(digest));
+        const digest = await scope.put(bytes);
+        signal.throwIfAborted();
+        evaluation.state = { state: 'done', answers: { digest, size: bytes.byteLength } };
+        log.info({ bytes: bytes.byteLength }, 'evaluation-done');
+        await ended;
+      });
+    } catch (error) {
+      evaluation.state = { state: 'failed', reason: reasonOf(error).slice(0, DETAIL_CHARACTERS) };
+      log.warn(errorFields(error), 'evaluation-failed');
+    } finally {
+      cancel();
+      // A failed evaluation stays, so that the coordinator gets the reason. Abandoned answers are deleted.
+      if (this.#current === evaluation && evaluation.state.state === 'done') this.#current = null;
+    }
+  }
+
+  async #answer(
+    evaluation: Evaluation,
+    context: ReadyContext,
+    answerer: QuestionAnswerer,
+    hold: (digest: string) => Promise<void>,
+  ): Promise<Uint8Array> {
+    const { adapter, questions } = evaluation.request;
+    const { signal } = evaluation.end;
+    signal.throwIfAborted();
+    const onProgress = (): void => {
+      const { state } = evaluation;
+      if (state.state === 'running') evaluation.state = { ...state, done: state.done + 1 };
+    };
+    for (const blob of [questions, adapter]) {
+      await hold(blob.digest);
+      await obtain(context, blob, { signal, onProgress });
+    }
+    const bytes = await context.deps.blobs.get(questions.digest, { maxBytes: QUESTIONS_BYTES });
+    const { manifest } = context;
+    const asked = { manifest, adapter: adapter.digest, questions: bytes };
+    const answers = await answerer.answer(asked, { signal, onProgress });
+    if (answers.byteLength <= ANSWERS_BYTES) return answers;
+    throw nodeError('EVALUATION_ENDED', `the answers have ${answers.byteLength} bytes`);
+  }
+}
+
+function isSame(one: Request, other: Request): boolean {
+  const keyOf = ({ job, adapter, questions, baseBits }: Request): string =>
+    [job, adapter.digest, questions.digest, baseBits].join();
+  return keyOf(one) === keyOf(other);
+}
+
+function notEvaluating() {
+  return nodeError('NOT_EVALUATING', 'this node does no such evaluation for the caller');
+}
