@@ -55,8 +55,8 @@ export interface NodeDaemonOptions extends JobTarget {
    */
   policy?: Partial<NodePolicy>;
   /**
-   * Whether the node offers to compute scores of updates for the coordinator. This needs an invite with the role
-   * `operator`.
+   * Whether the node offers to compute scores of updates and to evaluate checkpoints for the coordinator. This needs an
+   * invite with the role `operator`.
    * @default false
    */
   scores?: boolean;

@@ -22,7 +22,7 @@ export const nodeError = defineErrors({
   HEAD_MISMATCH: 'failed',
   LIMITS_DAMAGED: { kind: 'failed', next: 'correct the file, or delete it to use the default limits' },
   MANIFEST_MISMATCH: { kind: 'failed', next: 'ask the operator for a new invite' },
-  MEMORY_SHORT: { kind: 'failed', next: 'end other programs, or start the node with fewer --base-bits' },
+  EVALUATION_MEMORY: { kind: 'failed', next: 'end other programs, or start the node with fewer --base-bits' },
   NOTHING_TRAINED: { kind: 'failed', next: ASK_OPERATOR },
   CHECKPOINT_UNTRUSTED: 'failed',
   JOB_NOT_FOUND: 'notFound',

@@ -29,4 +29,3 @@ export const evaluationStateSchema = z.discriminatedUnion('state', [
   z.strictObject({ state: z.literal('done'), answers: blobUpTo(ANSWERS_BYTES) }),
   z.strictObject({ state: z.literal('failed'), reason: z.string().max(DETAIL_CHARACTERS) }),
 ]);
-export type EvaluationState = z.infer<typeof evaluationStateSchema>;

@@ -1,5 +1,4 @@
 import { z } from 'zod';
-import { evaluateSchema, evaluationSchema, evaluationStateSchema } from './evaluate-request.ts';
 import { headOrderSchema } from './head-order.ts';
 import { bytesSchema, digestSchema, labelSchema, nameSchema, runIdSchema } from './ids.ts';
 import { jobKeysSchema } from './job-keys-message.ts';
@@ -7,16 +6,15 @@ import {
   CONTROL_MESSAGE_BYTES,
   GOSSIP_MESSAGE_BYTES,
   JOBS_PER_COORDINATOR,
-  MEASURED_BATCHES,
   RECALLED_MESSAGES,
   RPC_MESSAGE_BYTES,
   RPC_TIMEOUT_MS,
   SLOWEST_BYTES_PER_SECOND,
 } from './limits.ts';
-import { measureSchema } from './measure-request.ts';
 import { roleSchema as role, standingSchema as standing } from './member-status.ts';
 import { membershipProofSchema } from './membership-proof.ts';
 import { recordAnswerSchema, recordRequestSchema } from './record-request.ts';
+import { scorerMethods } from './scorer-methods.ts';
 
 /** libp2p protocol of blob transfers. */
 export const BLOB_PROTOCOL = '/lora-swarm/blob/2';
@@ -71,7 +69,7 @@ export const rpcMethods = {
       engine: labelSchema,
       /** Training speed as the node measured it; 0 before its first round. */
       tokensPerSecond: z.number().nonnegative(),
-      /** Whether the node offers to compute scores, with the request `measure`. @default false */
+      /** Whether the node offers to answer the requests `measure`, `evaluate` and `evaluation`. @default false */
       scores: z.boolean().optional(),
       run,
       /** Time on the node's clock. A node with a wrong clock is refused, because its heartbeats would be ignored. */
@@ -243,39 +241,7 @@ export const rpcMethods = {
     // peers together, have further quotas (coordinator/node-requests.ts).
     quota: { calls: 20, perMs: 10_000 },
   },
-  /**
-   * Computes figures of one update for its score, one for each batch of rows: the inner product of the gradient and the
-   * update (`products`), or the mean loss with the update (`losses`). The coordinator calls this method on nodes that
-   * offered to compute scores when they joined. A request for `products` without an update makes the node prepare the
-   * gradients, and returns no figures.
-   */
-  measure: {
-    request: measureSchema,
-    response: z.strictObject({ figures: z.array(z.number()).max(MEASURED_BATCHES) }),
-    maxRequestBytes: 64 * 1024,
-    maxResponseBytes: 256,
-    quota: { calls: 2000, perMs: 10_000 },
-  },
-  /**
-   * Makes a node evaluate a checkpoint: fetch its adapter and the questions, and answer the questions. Returns when the
-   * node has begun. A repeated request begins nothing new. The coordinator calls this method on nodes that offered to
-   * compute scores.
-   */
-  evaluate: {
-    request: evaluateSchema,
-    response: empty,
-    maxRequestBytes: 512,
-    maxResponseBytes: 64,
-    quota: { calls: 10, perMs: 10_000 },
-  },
-  /** Returns the state of an evaluation. A node ends an evaluation that its coordinator no longer asks for. */
-  evaluation: {
-    request: evaluationSchema,
-    response: evaluationStateSchema,
-    maxRequestBytes: 512,
-    maxResponseBytes: 4096,
-    quota: { calls: 20, perMs: 10_000 },
-  },
+  ...scorerMethods,
   /** Sends the author of an update its receipt. Called by the coordinator. */
   notify: {
     request: z.strictObject({ receipt: envelope }),

@@ -90,7 +90,7 @@ export function registerNode(program: Command, context: Context): void {
     .addOption(precisionOption().default('float32'))
     .option(
       '--score',
-      'compute scores of updates for the coordinator; needs an invite with the role operator',
+      'compute scores of updates and evaluate checkpoints for the coordinator; needs an invite with the role operator',
     );
   node.option(
     '--witness',

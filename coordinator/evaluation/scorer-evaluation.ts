@@ -26,6 +26,9 @@ const TOLERANCE = 0.05;
  */
 const OTHER_CHOICES_SHARE = 0.25;
 
+/** Codes of answers that do not fit the questions. */
+const MALFORMED = ['TASK_ANSWERS', 'MESSAGE_TOO_LARGE', 'MESSAGE_MALFORMED', 'MESSAGE_INVALID'];
+
 type ProcessOptions = { signal: AbortSignal; onLog: (line: string) => void };
 
 export interface ScorerEvaluationDeps extends CheckpointWorkDeps {
@@ -91,7 +94,7 @@ export class ScorerEvaluation {
       this.#noteWrong(job, { round, scorer, reason });
     } catch (error) {
       signal.throwIfAborted();
-      const isMalformed = isSwarmError(error) && /^(TASK_ANSWERS|MESSAGE_.*)$/.test(error.code);
+      const isMalformed = isSwarmError(error) && MALFORMED.includes(error.code);
       if (isMalformed) this.#noteWrong(job, { round, scorer, reason: messageOf(error) });
       // The check uses the coordinator's own device and the task files, so the error is not the scorer's fault.
       else log.warn({ job, round, peer: scorer, error }, 'scorer-unchecked');

@@ -55,7 +55,7 @@ export class AnswerProcess implements QuestionAnswerer {
     const available = availableMemory();
     if (!fitsMemory(needed, available)) {
       throw nodeError(
-        'MEMORY_SHORT',
+        'EVALUATION_MEMORY',
         `an evaluation needs ${needed} bytes of memory, but ${available} are available`,
         { needed, available },
       );

@@ -14,7 +14,7 @@ export interface QuestionsToAnswer {
 export interface QuestionAnswerer {
   /**
    * Returns the encoded answers.
-   * @throws SwarmError MEMORY_SHORT, MESSAGE_*, or another error of the model; the signal's reason
+   * @throws SwarmError EVALUATION_MEMORY, MESSAGE_*, or another error of the model; the signal's reason
    */
   answer(
     questions: QuestionsToAnswer,

@@ -57,7 +57,7 @@ export class EvaluationService {
   start(context: ReadyContext, request: Request): void {
     const { answerer, clock, isBusy } = this.#deps;
     if (answerer === null) throw notEvaluating();
-    const { coordinator, options } = context;
+    const { coordinator } = context;
     const current = this.#current;
     if (current !== null && isSame(current.request, request) && current.state.state !== 'failed') {
       current.askedAt = clock.monotonic();
@@ -82,7 +82,7 @@ export class EvaluationService {
       await before;
       await this.#run(evaluation, context, answerer);
     })();
-    context.deps.log.info({ job: options.job, adapter: request.adapter.digest }, 'evaluation-started');
+    context.deps.log.info({ job: context.job, adapter: request.adapter.digest }, 'evaluation-started');
   }
 
   /** Returns the state of an evaluation. @throws SwarmError NOT_EVALUATING if the node has no such evaluation */
@@ -196,7 +196,10 @@ export class EvaluationService {
     const asked = { manifest, adapter: adapter.digest, questions: bytes };
     const answers = await answerer.answer(asked, { signal, onProgress });
     if (answers.byteLength <= ANSWERS_BYTES) return answers;
-    throw nodeError('EVALUATION_ENDED', `the answers have ${answers.byteLength} bytes`);
+    throw nodeError(
+      'EVALUATION_ENDED',
+      `the answers have ${answers.byteLength} bytes, which is too large to send`,
+    );
   }
 }
 

@@ -1,13 +1,17 @@
 import { execFile } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { expect, it } from 'vitest';
 import type { CreatedInvite } from '../../coordinator/api/types.ts';
 import { Daemon, swarmFile, TestSwarm } from './swarm.ts';
 
-it('a node of the operator computes the scores of a round', async () => {
+const MINIMAL_PAIRS = fileURLToPath(new URL('../../examples/tasks/minimal-pairs.yaml', import.meta.url));
+
+it('a node of the operator computes the scores of a round, and evaluates a checkpoint', async () => {
   const swarm = await TestSwarm.create();
   await (await swarm.coordinator()).ready();
-  await swarm.createJob({ rounds: { minPeers: 2, count: 400, localSteps: 80 } });
+  const tasks = { files: MINIMAL_PAIRS, every: 1, metric: 'minimal_pairs.acc', limit: 10 };
+  await swarm.createJob({ rounds: { minPeers: 2, count: 400, localSteps: 80 }, tasks });
   const create = ['invite', 'create', 'tale', '--role', 'operator', '--home', swarm.home, '--json'];
   const { stdout } = await promisify(execFile)(process.execPath, [swarmFile, ...create]);
   const { text } = JSON.parse(stdout) as CreatedInvite;
@@ -15,8 +19,15 @@ it('a node of the operator computes the scores of a round', async () => {
   const scorer = await new Daemon('owl', options, {}, `${text}\n`).ready();
   const { peerId } = scorer.lines[0] as { peerId: string };
   for (const name of ['otter', 'beaver']) await swarm.node(name).ready();
-  const isScored = (event: { type: string; scorer?: string }): boolean =>
-    event.type === 'scored' && event.scorer === peerId;
-  const scored = (await swarm.until('the node computes scores', isScored)).at(-1)!;
+  const isBy = (event: { type: string; scorer?: string }, type: string): boolean =>
+    event.type === type && event.scorer === peerId;
+  const events = await swarm.until(
+    'the node evaluates a checkpoint',
+    (event) => event.type === 'scorer-failed' || isBy(event, 'tasks-evaluated'),
+  );
+  expect(events.at(-1)).toMatchObject({ type: 'tasks-evaluated', metric: 'minimal_pairs.acc,none' });
+  const scored =
+    events.find((event) => isBy(event, 'scored')) ??
+    (await swarm.until('the node computes scores', (event) => isBy(event, 'scored'))).at(-1);
   expect(scored).toMatchObject({ type: 'scored', unscored: 0 });
 });

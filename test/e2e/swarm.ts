@@ -108,6 +108,7 @@ export interface JobOptions {
   training?: Record<string, unknown>;
   acceptance?: Record<string, unknown>;
   samples?: Record<string, unknown>;
+  tasks?: Record<string, unknown>;
 }
 
 /** The home of a coordinator, its job, and any number of nodes. */
@@ -180,6 +181,7 @@ export class TestSwarm {
       // Most tests here do not depend on the loss, so the gate accepts every merge.
       acceptance: { tolerance: 1, ...options.acceptance },
       ...(options.samples && { samples: options.samples }),
+      ...(options.tasks && { tasks: options.tasks }),
     };
     const api = await this.api();
     for await (const line of api.createJob(spec)) {

@@ -1,6 +1,6 @@
 /**
- * The texts that an evaluation on tasks gives to a model, so that another machine can answer them. This machine needs no
- * task files, and learns no correct answers.
+ * The texts that an evaluation on tasks gives to a model. With these texts, a machine that has no task files can compute
+ * the answers of the model.
  */
 import { z } from 'zod';
 import { decodeCbor, encodeCbor } from '../../../protocol/cbor.ts';
