@@ -56,12 +56,12 @@ export async function joinedWith(home: string, target: JobTarget): Promise<strin
   );
 }
 
-/** Folder in the home of a node for the weights of checkpoints that commands have asked for. */
-const FOLDER = 'pulled';
+/** Folder in the home of a node for adapters that a command has asked for, or that the node evaluates. */
+export const PULLED_FOLDER = 'pulled';
 
-/** Deletes weights that a command did not delete because it was killed. Called when the node starts. */
+/** Deletes the adapters that a killed process did not delete. Called when the node starts. */
 export function removePulled(home: string): Promise<void> {
-  return rm(join(home, FOLDER), { recursive: true, force: true });
+  return rm(join(home, PULLED_FOLDER), { recursive: true, force: true });
 }
 
 /**
@@ -82,8 +82,8 @@ export async function fetchOwnCheckpoint(
   const { coordinator, head } = newest;
   const manifest = head.settings ? withSettings(newest.manifest, head.settings.values) : newest.manifest;
   const { checkpoint } = head;
-  await mkdir(join(home, FOLDER), { recursive: true });
-  const weights = join(home, FOLDER, randomUUID());
+  await mkdir(join(home, PULLED_FOLDER), { recursive: true });
+  const weights = join(home, PULLED_FOLDER, randomUUID());
   try {
     if (!(await copyOwn(newest, weights, deps))) await fetchInto(newest, weights, deps, signal);
     const curve = await fetchLossCurve(newest, (body) =>

@@ -11,13 +11,11 @@ import { trainersOf } from '../../lora/train/memory/trainers.ts';
 import type { FileBlobs } from '../../storage/blobs.ts';
 import { nodeError } from '../errors.ts';
 import { evaluationBytes } from '../limits/policy.ts';
+import { PULLED_FOLDER } from '../own-checkpoint.ts';
 import { writePeftFolder } from '../peft-folder.ts';
 import { jobToTrain } from '../trainer/job-to-train.ts';
 import type { TrainingProcess } from '../trainer/training-process.ts';
 import type { QuestionAnswerer, QuestionsToAnswer } from './answerer.ts';
-
-/** Folder in the home of a node for the adapter that is being evaluated. */
-const FOLDER = 'evaluated';
 
 export interface AnswerProcessOptions {
   readonly home: string;
@@ -64,7 +62,7 @@ export class AnswerProcess implements QuestionAnswerer {
     const devices = trainer.devicesFor(manifest.base.digest) ?? compute.devices;
     const engine = devices === 'auto' ? devices : deviceNames([devices[0]]);
     const { threads, baseBits, precision } = compute;
-    const folder = join(home, FOLDER);
+    const folder = join(home, PULLED_FOLDER, 'evaluated');
     try {
       await writePeftFolder(folder, blobs.path(adapter), manifest);
       return await answerInProcess(

@@ -86,6 +86,7 @@ async function runJob({
     scorer: scorer.peer,
     scorers: scored.map((event) => event.scorer ?? null),
     failures: failures(),
+    dropped: events.flatMap((event) => (event.type === 'scorer-failed' ? [event] : [])),
     rows: scored.reduce((sum, { rows }) => sum + rows, 0),
     own: own.gradient + own.loss,
     beliefs: nodes.map(({ peer }) => coordinator.store.scores.ofPeer(toy.job, peer, 1)[0]!.belief),
@@ -120,8 +121,9 @@ test('the node is asked in the rounds in which a slow coordinator computes no sc
 });
 
 test('a wrong figure is found, and the node is not asked again', async () => {
-  const { scorers, beliefs } = await runJob({ trainer: scoreTrainer(-1), role: 'operator' });
+  const { scorer, scorers, dropped, beliefs } = await runJob({ trainer: scoreTrainer(-1), role: 'operator' });
   expect(scorers).toEqual(Array(ROUNDS).fill(null));
+  expect(dropped).toMatchObject([{ round: 1, peer: scorer, work: 'scores', isWrong: true }]);
   for (const belief of beliefs.slice(0, -1)) expect(belief).toBeGreaterThan(0);
 });
 

@@ -432,6 +432,25 @@ describe("a job's events", () => {
     const back = { type: 'rolled-back', round: 3, to: 1, heldOutLoss: 4.5, lossBefore: 4.6, reason: EVIL };
     expect(lines.line(event(back))).toMatch(/\b3\b.*\b1\b.*4\.5000.*4\.6000/);
     expectSafe([lines.line(event(back))!]);
+    const dropped = {
+      type: 'scorer-failed',
+      round: 3,
+      peer: PEER,
+      work: 'tasks',
+      reason: EVIL,
+      isWrong: false,
+    };
+    expectSafe([lines.line(event(dropped))!, lines.line(event({ ...dropped, isWrong: true }))!]);
+    const tasks = {
+      type: 'tasks-evaluated',
+      round: 3,
+      figures: {},
+      metric: 'words.acc,none',
+      value: 0.5,
+      seconds: 1,
+    };
+    const evaluated = lines.line(event({ ...tasks, isBest: false, scorer: PEER }));
+    expect(evaluated).toContain(PEER.slice(-6));
     const scores = { type: 'scored', round: 3, scored: 4, unscored: 0, harmful: 1, rows: 60, seconds: 1 };
     expect(lines.line(event({ ...scores, disbelieved: 0 }))).toBeNull();
     expect(lines.line(event({ ...scores, disbelieved: 2 }))).toMatch(/\b3\b.*\b2 updates\b/);

@@ -97,3 +97,16 @@ test('if the device of the coordinator hangs in the spot check, the round goes o
   expect(ms).toBeLessThanOrEqual(2 * 60_000);
   expect(next).toBe('scorer');
 });
+
+test('a failure counts for the work that failed, and wrong figures count for all work', () => {
+  const absent = new Set<string>();
+  const scorers = new Scorers({ isReady: (peer) => !absent.has(peer) });
+  for (const peer of ['first', 'second']) scorers.note(peer, true);
+  scorers.noteSilence('first', 3, 'tasks');
+  expect([scorers.choose(3, 'scores'), scorers.choose(3, 'tasks')]).toEqual(['first', 'second']);
+  expect([scorers.choose(10, 'tasks'), scorers.choose(11, 'tasks')]).toEqual(['second', 'first']);
+  scorers.noteWrong('first');
+  expect([scorers.choose(99, 'scores'), scorers.choose(99, 'tasks')]).toEqual(['second', 'second']);
+  absent.add('second');
+  expect(scorers.choose(99, 'tasks')).toBeNull();
+});
