@@ -94,7 +94,7 @@ export function registerNode(program: Command, context: Context): void {
     );
   node.option(
     '--witness',
-    'verify each new checkpoint of the jobs, at low priority; the screen and the log report each problem, and its proof is kept in the folder witness/ of the home',
+    'verify each new checkpoint of the jobs, and measure the scores of some merges again, at low priority; the screen and the log report each problem, and its proof is kept in the folder witness/ of the home',
   );
   addLimitOptions(node)
     .option(

@@ -51,6 +51,7 @@ const WORDS: Readonly<Record<string, string>> = {
   'update-forgotten': 'the coordinator has an update of this node that is not in the home of the node',
   'offer-to-score-not-taken': '--score has no effect, because the role of the invite is not operator',
   'witness-failed': 'could not verify a checkpoint',
+  'witness-scores-unmeasured': 'could not measure the scores of a checkpoint',
   'witness-found-problem': 'the verification of a checkpoint found a problem',
   'blob-damaged': 'a file on the disk was damaged; the node fetches it again',
   'scrub-failed': 'could not check the files on the disk',

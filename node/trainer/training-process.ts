@@ -76,6 +76,22 @@ export class TrainingProcess implements NodeTrainer, ScoreTrainer {
     return this.#loaded.get(base)?.settings.compute.devices ?? null;
   }
 
+  /**
+   * Digests of the loaded bases, the memory of all processes together in bytes (as estimated), and the settings of the
+   * current process; null before the first job.
+   */
+  get loaded(): {
+    readonly bases: readonly string[];
+    readonly memoryBytes: number;
+    readonly compute: ComputeOnDevices;
+  } | null {
+    const current = this.#current;
+    if (current === null) return null;
+    const memoryBytes = [...this.#loaded.values()].reduce((sum, { memory }) => sum + memory.total, 0);
+    const compute = { ...current.settings.compute, memoryLimit: this.#options.compute.memoryLimit };
+    return { bases: [...this.#loaded.keys()], memoryBytes, compute };
+  }
+
   /** Process id of the newest process of the current base; null if no process has started yet. */
   get pid(): number | null {
     return this.#current?.pid ?? null;

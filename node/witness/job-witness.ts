@@ -2,15 +2,16 @@ import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { writeDurably } from '../../common/durable.ts';
 import { isSwarmError, messageOf } from '../../common/errors.ts';
-import type { Head } from '../../protocol/messages.ts';
+import type { Figures, Head } from '../../protocol/messages.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
 import { encodeBundle } from '../../verify/bundle/encode.ts';
-import type { VerifyRequest } from '../../verify/process/messages.ts';
+import type { ScoreTask, VerifyRequest } from '../../verify/process/messages.ts';
 import type { CheckpointRecord, JobRecord } from '../../verify/record.ts';
 import { openSwarmRecord } from '../../verify/swarm-record.ts';
 import type { VerifyReport } from '../../verify/verify-job.ts';
 import { request, verifyHead } from '../contact/requests.ts';
 import { KEPT_PROOFS, keepProof } from './proofs.ts';
+import type { ScoreTasks } from './score-tasks.ts';
 import { WitnessBlobs, type WitnessBlobsDeps } from './witness-blobs.ts';
 
 /**
@@ -19,9 +20,17 @@ import { WitnessBlobs, type WitnessBlobsDeps } from './witness-blobs.ts';
  */
 const SKIPPED_LOOKS = 15;
 
+/**
+ * Number of records before the parent of a checkpoint that are verified with it. A node that delivers in every round has
+ * its last three shares in these records and the parent.
+ */
+const EARLIER_RECORDS = 3;
+
 export interface JobWitnessDeps extends WitnessBlobsDeps {
   /** Verifies a bundle in another process. */
   verify(request: VerifyRequest, signal: AbortSignal): Promise<VerifyReport>;
+  /** Decides which scores are measured. @default no score is measured */
+  readonly scores?: Pick<ScoreTasks, 'prepare' | 'note'> | null;
 }
 
 interface JobFacts {
@@ -45,6 +54,8 @@ export class JobWitness {
    * verified; null if the coordinator gave none.
    */
   #verified: { record: CheckpointRecord | null; round: number } | null = null;
+  /** Records before the newest verified one, oldest first. The shares of an author follow from their scores. */
+  #earlier: readonly CheckpointRecord[] = [];
   #skips = 0;
   #running: Promise<void> | null = null;
   readonly #life = new AbortController();
@@ -122,6 +133,7 @@ export class JobWitness {
         return;
       }
       await this.#verify(source, parent, record, round, signal);
+      if (parent !== null) this.#earlier = [...this.#earlier, parent].slice(-EARLIER_RECORDS);
       parent = record;
       last = round;
       this.#verified = { record, round };
@@ -131,6 +143,17 @@ export class JobWitness {
     if (last >= announced) return;
     const what = last < 0 ? 'no checkpoint' : `only checkpoints up to round ${last}`;
     this.#refuse(`${what}, but announced one of round ${announced}`, parent, newest);
+  }
+
+  async #scoreTask(
+    signedManifest: Uint8Array,
+    record: CheckpointRecord,
+    signal: AbortSignal,
+  ): Promise<ScoreTask | null> {
+    const figures = figuresOf(record);
+    const { message: manifest } = verifyMessage('manifest', signedManifest);
+    if (figures === null) return null;
+    return this.#deps.scores?.prepare({ job: this.#facts.job, manifest, figures }, signal) ?? null;
   }
 
   /**
@@ -152,21 +175,26 @@ export class JobWitness {
     signal: AbortSignal,
   ): Promise<void> {
     const { job, folder } = this.#facts;
-    const { log } = this.#deps;
-    const checkpoints = parent === null ? [record] : [parent, record];
+    const { log, clock, scores: tasks = null } = this.#deps;
+    const checkpoints = [...this.#earlier, ...(parent === null ? [] : [parent]), record];
     await mkdir(this.#work, { recursive: true });
     const file = join(this.#work, 'checking.bundle');
     const { manifest, settings } = source;
     try {
-      const blobs = await this.#blobs.gather(source, parent, record, round);
+      const scores = await this.#scoreTask(manifest, record, signal);
+      const blobs = await this.#blobs.gather(source, parent, record, { round, withScored: scores !== null });
       await writeDurably(file, async (handle) => {
         const bundle = { manifest, settings, checkpoints: () => checkpoints, blobs };
         for await (const part of encodeBundle(bundle)) await handle.writeFile(part);
       });
-      const report = await this.#deps.verify({ file, job, from: round }, signal);
+      const startedAt = clock.monotonic();
+      const report = await this.#deps.verify({ file, job, from: round, scores }, signal).finally(() => {
+        if (scores !== null) tasks?.note(clock.monotonic() - startedAt);
+      });
+      const measured = report.checkpoints.at(-1)?.scores ?? null;
       const [problem] = report.problems;
       if (problem === undefined) {
-        log.debug({ job, round, recomputed: report.recomputed }, 'witness-verified');
+        log.debug({ job, round, recomputed: report.recomputed, scores: measured }, 'witness-verified');
         return;
       }
       const proof = await keepProof(file, { folder, job, round });
@@ -185,6 +213,17 @@ export class JobWitness {
       if (signal.aborted) await rm(file, { force: true });
       else await this.#clear();
     }
+  }
+}
+
+/** Returns the figures of a record; null if it has none or they are not valid, which the verification reports. */
+function figuresOf({ figures }: CheckpointRecord): Figures | null {
+  if (figures === null) return null;
+  try {
+    return verifyMessage('figures', figures).message;
+  } catch (error) {
+    if (!isSwarmError(error)) throw error;
+    return null;
   }
 }
 

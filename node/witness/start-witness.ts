@@ -1,13 +1,22 @@
+import { randomInt } from 'node:crypto';
 import { mkdir, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { FileBlobs } from '../../storage/blobs.ts';
 import { verifyInProcess } from '../../verify/process/verify-in-process.ts';
+import { nodeError } from '../errors.ts';
 import { demandOf, type NodePolicy } from '../limits/policy.ts';
+import { rowsAt } from '../phases/round-rows.ts';
 import type { SwarmNodes } from '../sharing/swarm-nodes.ts';
 import type { BlobOrigins } from '../store/blob-origins.ts';
+import type { TrainingProcess } from '../trainer/training-process.ts';
 import { proofBytes } from './proofs.ts';
+import { ScoreTasks } from './score-tasks.ts';
+import { scoreTrainer } from './score-trainer.ts';
 import { WITNESS_FOLDER, Witness, type WitnessDeps } from './witness.ts';
 
-interface StartDeps extends Pick<WitnessDeps, 'network' | 'blobs' | 'pauses' | 'clock' | 'log'> {
+interface StartDeps extends Pick<WitnessDeps, 'network' | 'pauses' | 'clock' | 'log'> {
+  readonly blobs: FileBlobs;
+  readonly trainer: TrainingProcess;
   readonly nodes: SwarmNodes;
   readonly origins: Pick<BlobOrigins, 'has'>;
 }
@@ -15,7 +24,7 @@ interface StartDeps extends Pick<WitnessDeps, 'network' | 'blobs' | 'pauses' | '
 /** Starts the witness of a node, which verifies each new checkpoint in a new process. */
 export async function startWitness(
   { home, policy }: { home: string; policy: NodePolicy },
-  { nodes, origins, ...shared }: StartDeps,
+  { nodes, origins, trainer, ...shared }: StartDeps,
 ): Promise<Witness> {
   const folder = join(home, WITNESS_FOLDER);
   await mkdir(folder, { recursive: true });
@@ -32,7 +41,22 @@ export async function startWitness(
     return policy.maxDiskBytes - needed - (await proofBytes(folder));
   };
   const isFrom = (digest: string, coordinator: string): boolean => origins.has(digest, coordinator);
-  const witness = new Witness({ home }, { ...shared, jobs, isFrom, spareBytes, verify: verifyInProcess });
+  const { blobs, clock, log } = shared;
+  const scores = new ScoreTasks({
+    readRows: async (job, wanted, signal) => {
+      const context = jobs().find((one) => one.context?.job === job)?.context;
+      if (!context) throw nodeError('NO_OPEN_JOB', `the node has left the job ${job}`, { job });
+      return rowsAt(context, wanted, signal);
+    },
+    trainerFor: (manifest) => scoreTrainer(manifest, { home, blobs, trainer }),
+    randomInt,
+    clock,
+    log,
+  });
+  const witness = new Witness(
+    { home },
+    { ...shared, jobs, isFrom, spareBytes, verify: verifyInProcess, scores },
+  );
   witness.start();
   return witness;
 }

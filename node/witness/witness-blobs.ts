@@ -60,13 +60,14 @@ export class WitnessBlobs {
   /**
    * Fetches the blobs of a checkpoint, and the adapter and residual of its parent. A blob that the coordinator does not
    * give is left out. An adapter that is larger than the manifest allows is left out too, and the verification reports it.
+   * @param options `withScored`: whether to fetch the payloads that were scored and are not in the merge too
    * @throws SwarmError WITNESS_DISK
    */
   async gather(
     source: JobRecord,
     parent: CheckpointRecord | null,
     record: CheckpointRecord,
-    round: number,
+    { round, withScored }: { round: number; withScored: boolean },
   ): Promise<BlobStore> {
     const store = await FileBlobStore.open({ home: this.#folder }, this.#deps);
     this.#store = store;
@@ -78,7 +79,7 @@ export class WitnessBlobs {
     let inBundle = 0;
     const reserve = (more: number): Promise<void> =>
       this.#deps.space.reserve(this.#job, { needed: inStore + inBundle + more, round });
-    const own = blobsOf(record).filter(({ isOnlyScored = false }) => !isOnlyScored);
+    const own = blobsOf(record).filter(({ isOnlyScored = false }) => withScored || !isOnlyScored);
     for (const wanted of [...before, ...own]) {
       const maxBytes = Math.min(wanted.maxBytes, limitOf(wanted, manifest));
       if ((wanted.size ?? 0) > maxBytes) continue;

@@ -7,7 +7,9 @@ import { serveCalls } from '../../common/workers/calls.ts';
 import { parentChannel } from '../../common/workers/entry.ts';
 import { verifyBundle } from '../bundle/verify-bundle.ts';
 import { verifyError } from '../errors.ts';
-import type { VerifyMethods } from './messages.ts';
+import type { VerifyReport } from '../verify-job.ts';
+import type { VerifyMethods, VerifyRequest } from './messages.ts';
+import { TrainerMeter } from './trainer-meter.ts';
 
 /** Nice value of the process. The priority is low, because no round waits for a witness. */
 const NICE = 10;
@@ -19,8 +21,21 @@ try {
   // same.
 }
 
+async function verify(
+  { file, job, from, scores: task = null }: VerifyRequest,
+  { signal }: { signal: AbortSignal },
+): Promise<VerifyReport> {
+  if (task === null) return verifyBundle(file, { job, from, signal });
+  const scores = new TrainerMeter(task);
+  try {
+    return await verifyBundle(file, { job, from, signal, scores });
+  } finally {
+    await scores.close();
+  }
+}
+
 serveCalls<VerifyMethods>(
-  { verify: ({ file, job, from }, { signal }) => verifyBundle(file, { job, from, signal }) },
+  { verify },
   {
     channel: parentChannel(),
     failed: (message, options) => verifyError('VERIFIER_FAILED', message, {}, options),

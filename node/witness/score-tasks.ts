@@ -1,0 +1,129 @@
+import type { Clock } from '../../common/clock.ts';
+import { isSwarmError, messageOf } from '../../common/errors.ts';
+import type { Logger } from '../../common/logger.ts';
+import type { Row } from '../../lora/data/row.ts';
+import type { TrainerOptions } from '../../lora/train/process/messages.ts';
+import type { Manifest } from '../../protocol/manifest.ts';
+import type { Figures } from '../../protocol/messages.ts';
+import type { ScoreTask } from '../../verify/process/messages.ts';
+import { FIGURE_RULES } from '../../verify/scores/belief.ts';
+import { badIntervals, type Published, planOf } from '../../verify/scores/published.ts';
+
+/**
+ * Maximum share of the time that a witness measures scores. Several witnesses with 5 % each find a coordinator that
+ * publishes wrong figures in every round after a few rounds, and the rounds are chosen at random.
+ */
+const TIME_SHARE = 0.05;
+/** Number of updates of a merge whose gains are measured. Each needs a gradient on 8 to 64 rows. */
+const CHOSEN_UPDATES = 2;
+/** Maximum time of one measurement, in milliseconds. It ends before the verification does (VERIFY_MS). */
+const LIMIT_MS = 10 * 60_000;
+
+/** Rows of a round that are needed, by their positions. */
+interface WantedRows {
+  readonly round: number;
+  readonly parent: string;
+  readonly positions: readonly number[];
+}
+
+export interface ScoreTasksDeps {
+  /** Returns the rows of a job. Fetches missing data shards. */
+  readonly readRows: (job: string, wanted: WantedRows, signal: AbortSignal) => Promise<Row[]>;
+  /**
+   * Returns the settings of a trainer process for a job, or the reason why the machine cannot run a second trainer process
+   * now, for example its memory limit.
+   */
+  readonly trainerFor: (manifest: Manifest) => Promise<TrainerOptions | { readonly obstacle: string }>;
+  /** Returns a random integer from 0 to `below` − 1 that no peer can predict. */
+  readonly randomInt: (below: number) => number;
+  readonly clock: Clock;
+  readonly log: Logger;
+}
+
+/**
+ * Decides which scores a witness measures. A measurement costs about as much as training on a hundred rows, so it is made
+ * for a random part of the merges: so rarely that all measurements together take TIME_SHARE of the time. Time bounds the
+ * work whatever a coordinator publishes. All jobs of the node share this time.
+ */
+export class ScoreTasks {
+  readonly #deps: ScoreTasksDeps;
+  /** Duration of the newest measurement in milliseconds; null before the first. */
+  #tookMs: number | null = null;
+  /** Time of the newest decision on the monotonic clock. */
+  #decidedAt = 0;
+  /** The newest obstacle of each job, so that the log names it once. */
+  readonly #obstacles = new Map<string, string>();
+
+  constructor(deps: ScoreTasksDeps) {
+    this.#deps = deps;
+  }
+
+  /** Returns what a process needs to measure the scores of a merge; null if they are not measured. */
+  async prepare(
+    { job, manifest, figures }: { job: string; manifest: Manifest; figures: Figures },
+    signal: AbortSignal,
+  ): Promise<ScoreTask | null> {
+    const { seed, rules, parent, round } = figures;
+    if (seed === null || rules !== FIGURE_RULES || badIntervals(figures).length > 0) return null;
+    if (!this.#isDue()) return null;
+    const { readRows, trainerFor, log } = this.#deps;
+    try {
+      const trainer = await trainerFor(manifest);
+      if ('obstacle' in trainer) {
+        if (this.#obstacles.get(job) !== trainer.obstacle) {
+          log.warn({ job, reason: trainer.obstacle }, 'witness-scores-unmeasured');
+        }
+        this.#obstacles.set(job, trainer.obstacle);
+        return null;
+      }
+      this.#obstacles.delete(job);
+      const { candidates, plan } = planOf({ ...figures, seed }, { rows: manifest.data.rows });
+      const scored = plan.own.filter(({ candidate }) => candidates[candidate]!.update.score !== null);
+      const chosen = this.#draw(scored, CHOSEN_UPDATES).map(({ candidate, positions }) => {
+        const { update } = candidates[candidate]!;
+        return { update, positions: positions.slice(0, update.score!.ownRows) };
+      });
+      const wanted = [
+        { round, positions: plan.random.flat() },
+        ...chosen.map(({ update, positions }) => ({ round: update.round, positions })),
+      ];
+      const rows: ScoreTask['rows'][number][] = [];
+      for (const one of wanted) {
+        rows.push({ ...one, rows: await readRows(job, { ...one, parent }, signal) });
+      }
+      return { trainer, rows, chosen: chosen.map(({ update }) => keyOf(update)), limitMs: LIMIT_MS };
+    } catch (error) {
+      signal.throwIfAborted();
+      if (!isSwarmError(error)) throw error;
+      // The rest of the verification does not need the rows.
+      log.warn({ job, round, reason: messageOf(error) }, 'witness-scores-unmeasured');
+      return null;
+    }
+  }
+
+  /** Notes how long a measurement took, with the verification around it. */
+  note(tookMs: number): void {
+    this.#tookMs = tookMs;
+  }
+
+  /** Decides at random. The mean time of all measurements is TIME_SHARE of the time between two decisions. */
+  #isDue(): boolean {
+    const now = this.#deps.clock.monotonic();
+    const passed = now - this.#decidedAt;
+    this.#decidedAt = now;
+    if (this.#tookMs === null) return true;
+    const parts = 1_000_000;
+    return this.#deps.randomInt(parts) < (parts * TIME_SHARE * passed) / Math.max(1, this.#tookMs);
+  }
+
+  #draw<T>(all: readonly T[], count: number): T[] {
+    const left = [...all];
+    return Array.from({ length: Math.min(count, all.length) }, () => {
+      return left.splice(this.#deps.randomInt(left.length), 1)[0]!;
+    });
+  }
+}
+
+function keyOf({ peer, round }: Published): { peer: string; round: number } {
+  return { peer, round };
+}
