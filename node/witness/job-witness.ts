@@ -133,7 +133,10 @@ export class JobWitness {
         return;
       }
       await this.#verify(source, parent, record, round, signal);
-      if (parent !== null) this.#earlier = [...this.#earlier, parent].slice(-EARLIER_RECORDS);
+      // The heads are left out, because a problem of a head would be reported again with each later checkpoint.
+      if (parent !== null) {
+        this.#earlier = [...this.#earlier, { ...parent, heads: [] }].slice(-EARLIER_RECORDS);
+      }
       parent = record;
       last = round;
       this.#verified = { record, round };

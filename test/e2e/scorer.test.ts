@@ -1,4 +1,6 @@
 import { execFile } from 'node:child_process';
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { expect, it } from 'vitest';
@@ -7,7 +9,7 @@ import { Daemon, swarmFile, TestSwarm } from './swarm.ts';
 
 const MINIMAL_PAIRS = fileURLToPath(new URL('../../examples/tasks/minimal-pairs.yaml', import.meta.url));
 
-it('a node of the operator computes the scores of a round, and evaluates a checkpoint', async () => {
+it('a node of the operator scores a round and evaluates a checkpoint, and a witness measures the scores again', async () => {
   const swarm = await TestSwarm.create();
   await (await swarm.coordinator()).ready();
   const tasks = { files: MINIMAL_PAIRS, every: 1, metric: 'minimal_pairs.acc', limit: 10 };
@@ -18,7 +20,8 @@ it('a node of the operator computes the scores of a round, and evaluates a check
   const options = swarm.nodeArguments('owl', ['-', '--score']);
   const scorer = await new Daemon('owl', options, {}, `${text}\n`).ready();
   const { peerId } = scorer.lines[0] as { peerId: string };
-  for (const name of ['otter', 'beaver']) await swarm.node(name).ready();
+  await swarm.node('beaver').ready();
+  await swarm.node('otter', ['--witness', '--log-level', 'debug']).ready();
   const isBy = (event: { type: string; scorer?: string }, type: string): boolean =>
     event.type === type && event.scorer === peerId;
   const events = await swarm.until(
@@ -30,4 +33,7 @@ it('a node of the operator computes the scores of a round, and evaluates a check
     events.find((event) => isBy(event, 'scored')) ??
     (await swarm.until('the node computes scores', (event) => isBy(event, 'scored'))).at(-1);
   expect(scored).toMatchObject({ type: 'scored', unscored: 0 });
+  const log = (): Promise<string> => readFile(join(swarm.homeOf('otter'), 'logs', 'node.log'), 'utf8');
+  await expect.poll(log, { timeout: 120_000 }).toMatch(/"scores":\{"effects":2,"gains":2/);
+  expect(await log()).not.toMatch(/witness-(failed|found-problem|scores-unmeasured)/);
 });

@@ -13,10 +13,12 @@ import { Witness } from '../../../../node/witness/witness.ts';
 import { signerFromSeed, verifyMessage } from '../../../../protocol/signing.ts';
 import { FileBlobStore } from '../../../../storage/blob-store.ts';
 import { verifyBundle } from '../../../../verify/bundle/verify-bundle.ts';
+import type { ScoreTask } from '../../../../verify/process/messages.ts';
 import { eventually } from '../../../utils/eventually.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
 import { COORDINATOR } from '../../coordinator/world.ts';
 import { forged, type KeptJob, playedJob, signedAgain } from '../../verify/forged-job.ts';
+import { meterOf } from '../../verify/toy-meter.ts';
 
 let kept: KeptJob;
 /** The job of another coordinator. */
@@ -34,10 +36,12 @@ interface Setup {
   /** Whether the coordinator has supplied each blob that the node has. */
   supplied?: boolean;
   spare?: number;
+  /** Whether the witness measures scores. */
+  measures?: boolean;
 }
 
 /** A witness of a node whose coordinator answers from the record of a job, up to its newest checkpoint. */
-async function witnessOf({ others = {}, supplied = false, spare = 1e9 }: Setup = {}) {
+async function witnessOf({ others = {}, supplied = false, spare = 1e9, measures = false }: Setup = {}) {
   const home = await temporaryFolder();
   const deps = { clock: systemClock };
   const blobs = await FileBlobStore.open({ home }, deps);
@@ -46,6 +50,8 @@ async function witnessOf({ others = {}, supplied = false, spare = 1e9 }: Setup =
   const calls: string[] = [];
   const pauses = new Pauses();
   let running = 0;
+  /** Durations of the measurements of scores. */
+  const measured: number[] = [];
   const verifications = { most: 0, rounds: [] as number[] };
   const jobs: Record<string, KeptJob> = { ...others, [COORDINATOR.peerId]: kept };
   const headOf = (job: KeptJob) => verifyMessage('head', job.records.at(-1)!.heads[0]!).message;
@@ -92,10 +98,14 @@ async function witnessOf({ others = {}, supplied = false, spare = 1e9 }: Setup =
           const context = { coordinator, job: digest, options: { invite: null } } as PhaseContext;
           return { context, state: { head: headOf(job) } as NodeState };
         }),
-      verify: async ({ file, job, from }) => {
+      scores: measures
+        ? { prepare: async () => ({}) as ScoreTask, note: (ms) => void measured.push(ms) }
+        : null,
+      verify: async ({ file, job, from, scores }) => {
         verifications.most = Math.max(verifications.most, ++running);
         await gates.verify?.(new AbortController().signal);
-        return verifyBundle(file, { job, from }).finally(() => {
+        const meter = scores ? { scores: meterOf(kept) } : {};
+        return verifyBundle(file, { job, from, ...meter }).finally(() => {
           running--;
           verifications.rounds.push(from);
         });
@@ -123,6 +133,7 @@ async function witnessOf({ others = {}, supplied = false, spare = 1e9 }: Setup =
     gates,
     heads,
     verifications,
+    measured,
     jobs,
   };
 }
@@ -182,6 +193,41 @@ test('a problem is logged with its proof, and the coordinator gets the same requ
   expect(await files()).toEqual([expect.stringMatching(/^[0-9a-f]{12}-round-3\.bundle$/)]);
   const proof = await verifyBundle(String(found[0]!.file), { from: 3 });
   expect(proof.problems[0]!.code).toBe('VERIFY_SOURCE');
+});
+
+test('a witness that measures scores names the update whose gain the coordinator invented', async () => {
+  const honest = await witnessOf({ measures: true });
+  for (const count of [2, 4]) await honest.look(upTo(kept, count));
+  expect(honest.found).toEqual([]);
+  expect(honest.measured).toHaveLength(3);
+  const { look, found } = await witnessOf({ measures: true });
+  let peer = '';
+  const lie = forged(kept, {
+    figures: ({ updates: [first, ...others] }) => {
+      ({ peer } = first!);
+      return {
+        updates: [{ ...first!, score: { ...first!.score!, gain: first!.score!.gain + 1 } }, ...others],
+      };
+    },
+  });
+  await look(lie);
+  const { problems } = await verifyBundle(String(found[0]!.file), { from: 3, scores: meterOf(kept) });
+  expect(problems.filter(({ code }) => code === 'VERIFY_SCORES')).toMatchObject([
+    { values: { peer, figure: 'gain' } },
+  ]);
+});
+
+test('a share that contradicts the scores that the witness has seen before is a problem', async () => {
+  const { look, found } = await witnessOf();
+  await look(upTo(kept, 3));
+  await look(
+    forged(kept, {
+      figures: ({ updates }) => ({
+        updates: updates.map((one) => ({ ...one, earlier: one.earlier!.slice(0, 1) })),
+      }),
+    }),
+  );
+  expect(found).toMatchObject([{ round: 3, code: 'VERIFY_FIGURES' }]);
 });
 
 test('the node keeps few proofs against one job, and logs every problem', async () => {

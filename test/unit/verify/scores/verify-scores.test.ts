@@ -1,13 +1,12 @@
 import { beforeAll, describe, expect, test } from 'vitest';
-import { placesInRound, readRows } from '../../../../lora/data/shards/round-rows.ts';
 import { type Figures, messageBytes } from '../../../../protocol/messages.ts';
 import { signMessage, verifyMessage } from '../../../../protocol/signing.ts';
-import type { ScoreMeter } from '../../../../verify/checks/scores.ts';
 import { verifyError } from '../../../../verify/errors.ts';
 import { type VerifyOptions, verifyRecord } from '../../../../verify/verify-job.ts';
-import { gradient, ToySwarm } from '../../coordinator/toy-swarm.ts';
+import { ToySwarm } from '../../coordinator/toy-swarm.ts';
 import { COORDINATOR } from '../../coordinator/world.ts';
 import { forged, type KeptJob, keptOf, playedJob, recordOf, without } from '../forged-job.ts';
+import { meterOf } from '../toy-meter.ts';
 
 let kept: KeptJob;
 /** A job with an update that was scored and left out of the merge, and with a late update. */
@@ -19,19 +18,6 @@ beforeAll(async () => {
   await swarm.play(await swarm.start(), 3);
   mixed = keptOf(swarm);
 });
-
-/** A meter that has the toy data of a job. */
-function meterOf({ blobs }: KeptJob, changes: Partial<ScoreMeter> = {}): ScoreMeter {
-  return {
-    gradient: async ({ job, manifest }, adapter, { positions, ...key }, { signal }) => {
-      const places = placesInRound(manifest.data, { job, ...key }, positions);
-      const read = async ({ digest }: { digest: string }) => blobs.get(digest)!;
-      return gradient(adapter, await readRows(manifest.data, places, { read, signal }));
-    },
-    loss: async () => 0,
-    ...changes,
-  };
-}
 
 const verify = (job: KeptJob, options: VerifyOptions = {}) => verifyRecord(recordOf(job), options);
 
