@@ -680,7 +680,7 @@ export type { Fallback } from './lora/train/devices/fallback.ts';
 export type { MachineSpeed } from './lora/train/devices/speed.ts';
 export type { Choice, PresetName } from './lora/train/presets.ts';
 export type { LossGradient } from './lora/update/score.ts';
-export type { HealthLevel, HealthMark } from './monitor/health-rules.ts';
+export type { HealthLevel, HealthMark } from './monitor/health-marks.ts';
 export type { DamagedWhat, JobEventBody, Standing, StrikeKind } from './monitor/job-events.ts';
 export type { PendingOrder } from './monitor/pending-orders.ts';
 export type { Hold } from './node/limits/hold.ts';

@@ -28,10 +28,14 @@ const PACKAGES: Readonly<Record<string, { file: URL; type: string }>> = {
 /** Modules outside monitor/web that the page imports. */
 const SHARED = [
   'common/text',
+  'monitor/alerts',
+  'monitor/health-marks',
   'monitor/health-rules',
+  'monitor/job-health',
   'monitor/node-limits',
   'monitor/node-state',
   'monitor/node-work',
+  'monitor/peer-health',
   'monitor/pending-orders',
   'monitor/replay',
 ];

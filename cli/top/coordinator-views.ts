@@ -10,6 +10,7 @@ import {
   table,
 } from '../../common/text.ts';
 import type { HealthLevel, JobDetail, JobEvent, JobSummary, PeerView } from '../../index.ts';
+import { alertsOf } from '../../monitor/alerts.ts';
 import { ordersText, shortOrdersText } from '../../monitor/pending-orders.ts';
 import { bar } from '../node-screen/columns.ts';
 import { timeOfDay } from '../print.ts';
@@ -41,7 +42,7 @@ export function overviewLines(facts: CoordinatorFacts, width: number): ViewLines
   if (job === null) {
     return { fixed: [], list: [{ text: 'no jobs yet; create one with "lora-swarm job create FILE.yaml"' }] };
   }
-  const alerts = alertsOf(facts);
+  const alerts = alertLines(facts);
   const more = alerts.length - SHOWN_ALERTS;
   return {
     fixed: [
@@ -113,20 +114,12 @@ export function eventLines({ events, job }: CoordinatorFacts, now: number): View
 
 const DAY_MS = 86_400_000;
 
-/** Returns the jobs and nodes that are not healthy, the worst first. */
-function alertsOf({ status, peers }: Pick<CoordinatorFacts, 'status' | 'peers'>): FrameLine[] {
-  const all = [
-    ...status.jobs.map(({ name, health }) => ({ health, text: `job ${name}: ${safeText(health.reason)}` })),
-    ...peers.map((peer) => ({
-      health: peer.health,
-      text: `${nodeName(peer)} in ${peer.jobName}: ${safeText(peer.health.reason)}`,
-    })),
-  ];
-  return (['red', 'yellow'] as const).flatMap((level) =>
-    all
-      .filter(({ health }) => health.level === level)
-      .map(({ text }) => ({ text: `  ${SHAPES[level]} ${text}`, tone: TONES[level] })),
-  );
+/** Returns a line for each job and node that is not healthy, the worst first. */
+function alertLines({ status, peers }: Pick<CoordinatorFacts, 'status' | 'peers'>): FrameLine[] {
+  return alertsOf(status.jobs, peers).map(({ level, job, peer, reason }) => {
+    const subject = peer === null ? `job ${job}` : `${nodeName(peer)} in ${job}`;
+    return { text: `  ${SHAPES[level]} ${subject}: ${safeText(reason)}`, tone: TONES[level] };
+  });
 }
 
 function jobLines(jobs: readonly JobSummary[], chosen: JobDetail): FrameLine[] {

@@ -1,4 +1,4 @@
-import type { HealthMark } from '../../monitor/health-rules.ts';
+import type { HealthMark } from '../../monitor/health-marks.ts';
 import type { Standing, StrikeKind } from '../../monitor/job-events.ts';
 import type { HoldReason } from '../../protocol/holds.ts';
 import type { Role } from '../../protocol/member-status.ts';

@@ -1,12 +1,15 @@
-import { peerHealth } from '../../monitor/health-rules.ts';
+import type { Clock } from '../../common/clock.ts';
 import type { StrikeKind } from '../../monitor/job-events.ts';
+import { peerHealth } from '../../monitor/peer-health.ts';
 import { holdMeanings } from '../../protocol/holds.ts';
 import { counts, receiptMeanings } from '../../protocol/receipts.ts';
 import type { CoordinatorDeps } from '../context.ts';
 import type { Coordinator } from '../coordinator.ts';
 import type { JobRun } from '../job-run.ts';
 import { inviteOf, personOf } from '../peers/person.ts';
-import { isOver } from '../round/job-phase.ts';
+import { undelivered } from '../round/close.ts';
+import { isOpen, isOver } from '../round/job-phase.ts';
+import type { JobState } from '../round/state.ts';
 import type { StoredBan } from '../store/store.ts';
 import type { BanView, PeerReceipts, PeerScore, PeerStrike, PeerView } from './types.ts';
 
@@ -47,8 +50,9 @@ export class PeerViews {
   peers(): PeerView[] {
     const { network, clock } = this.#deps;
     const connections = new Map(network.peers().map((connection) => [connection.peer, connection]));
-    return this.#coordinator.jobs().flatMap(({ context, driver, members, receipts, ledger }) =>
-      members.all().map((entry): PeerView => {
+    return this.#coordinator.jobs().flatMap(({ context, driver, members, receipts, ledger }) => {
+      const awaited = awaitedPeers(driver.state, clock);
+      return members.all().map((entry): PeerView => {
         const connection = connections.get(entry.peer);
         const present = members.liveness.get(entry.peer);
         const heartbeat = present?.heartbeat ?? null;
@@ -89,6 +93,7 @@ export class PeerViews {
             hold: held && holdMeanings[held.reason],
             standing,
             stillSeconds,
+            awaitedSeconds: awaited.peers.has(entry.peer) ? awaited.seconds : null,
             lastSeenSeconds,
             rttMs,
             refusal,
@@ -101,8 +106,8 @@ export class PeerViews {
           bytesSent: heartbeat?.bytesSent ?? 0,
           bytesReceived: heartbeat?.bytesReceived ?? 0,
         };
-      }),
-    );
+      });
+    });
   }
 
   #scores(job: string, peer: string, limit: number): PeerScore[] {
@@ -191,4 +196,13 @@ export class PeerViews {
     const facts = { ...place, ...person, standing, untilRound, strikes: counted };
     return { who, strikes, standing: isKnown ? facts : null };
   }
+}
+
+/** Returns the peers whose updates the open round waits for, and for how many seconds it has waited. */
+function awaitedPeers(state: JobState, clock: Clock): { peers: ReadonlySet<string>; seconds: number } {
+  const { current } = state;
+  if (current === null || !isOpen(state)) return { peers: new Set(), seconds: 0 };
+  const seconds = Math.max(0, clock.monotonic() - current.openedAt) / 1000;
+  const held = new Set(current.held);
+  return { peers: new Set(undelivered(current).filter((peer) => !held.has(peer))), seconds };
 }

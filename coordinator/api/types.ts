@@ -1,4 +1,4 @@
-import type { HealthMark } from '../../monitor/health-rules.ts';
+import type { HealthMark } from '../../monitor/health-marks.ts';
 import type { JobEvent } from '../../monitor/job-events.ts';
 import type { PendingOrder } from '../../monitor/pending-orders.ts';
 import type { Manifest } from '../../protocol/manifest.ts';

@@ -1,4 +1,4 @@
-import { jobHealth } from '../../monitor/health-rules.ts';
+import { jobHealth } from '../../monitor/job-health.ts';
 import { bestCheckpoint } from '../best-checkpoint.ts';
 import type { CoordinatorDeps } from '../context.ts';
 import type { Coordinator } from '../coordinator.ts';
@@ -96,6 +96,8 @@ export class Views {
         rounds: settings.newest.count,
         roundsDone: ordinal,
         reason,
+        mergeSeconds: driver.mergeMs / 1000,
+        lateSeconds: driver.overdueMs / 1000,
         pausedItself: pausedItself(state),
         heldOutLoss: metrics.heldOutLoss,
         lowestLoss: this.#deps.store.rounds.lowestLoss(context.job)?.heldOutLoss ?? null,

@@ -7,7 +7,7 @@ import type { FailpointName } from '../failpoints.ts';
 import { type MergeCandidate, type RollBack, RoundMerge } from '../merge/merge-round.ts';
 import type { Scorers } from '../merge/scorers.ts';
 import { newestShares } from '../peers/present-peer.ts';
-import { isOver, isRollingBack } from '../round/job-phase.ts';
+import { isMerging, isOver, isRollingBack } from '../round/job-phase.ts';
 import { dueAt, reduce } from '../round/round-machine.ts';
 import type { JobState, MachineEvent } from '../round/state.ts';
 import type { UpdateKey } from '../store/update-key.ts';
@@ -33,6 +33,8 @@ export class RoundDriver {
   #candidate: MergeCandidate | RollBack | null = null;
   #cancelTick: () => void = () => {};
   #tickAt: number | null = null;
+  /** Time at which this process began to merge the closed round, on the monotonic clock; null if no round is closed. */
+  #closedAt: number | null = null;
   /** Settles when the merge or commit in progress has ended. */
   #background: Promise<void> = Promise.resolve();
 
@@ -78,6 +80,11 @@ export class RoundDriver {
     return this.#tickAt === null ? 0 : Math.max(0, this.#context.deps.clock.monotonic() - this.#tickAt);
   }
 
+  /** Time in milliseconds for which the closed round has been merged and committed; 0 if no round is closed. */
+  get mergeMs(): number {
+    return this.#closedAt === null ? 0 : this.#context.deps.clock.monotonic() - this.#closedAt;
+  }
+
   /** Makes the job neither merge nor sign a new head until `release` is called. */
   hold(): void {
     this.#state = { ...this.#state, isHeld: true };
@@ -89,6 +96,7 @@ export class RoundDriver {
    */
   start(): void {
     this.#record.heads.publish();
+    if (isMerging(this.#state)) this.#closedAt = this.#context.deps.clock.monotonic();
     if (this.#state.phase === 'validating' && !this.isHeld) this.#startMerge(this.#state.round);
     this.#auditor.follow(this.#state.phase);
     this.#scheduleTick();
@@ -144,6 +152,7 @@ export class RoundDriver {
     });
     const wasOver = isOver(this.#state);
     this.#state = state;
+    this.#closedAt = isMerging(state) ? (this.#closedAt ?? deps.clock.monotonic()) : null;
     const headed = effects.some(({ type }) => type === 'open' || type === 'announce');
     if (failpoint) deps.failpoint(failpoint);
     if (effects.some(({ type }) => type === 'close')) deps.failpoint('round-closed');

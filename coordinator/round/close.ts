@@ -139,9 +139,7 @@ export function judgeRound(round: Round, timing: Timing, settings: ClosingSettin
   const { present } = timing;
   const { minPeers, quorum } = settings;
   const count = round.delivered.length;
-  const possible = round.assigned.filter(
-    (peer) => !round.delivered.includes(peer) && !round.left.includes(peer) && !round.excluded.includes(peer),
-  );
+  const possible = undelivered(round);
   const awaited = possible.some((peer) => Object.hasOwn(present, peer) && !round.held.includes(peer));
   const enough = count >= minPeers;
   if (!awaited && enough) return { verdict: 'close', cause: 'complete' };
@@ -168,6 +166,12 @@ export function judgeRound(round: Round, timing: Timing, settings: ClosingSettin
     at = Math.min(at, abandonedAt + ABANDONED_MS);
   }
   return { verdict: 'wait', at, abandonedAt };
+}
+
+/** Returns the assigned nodes whose updates may still arrive. A node that has fallen silent or takes a hold is one of them. */
+export function undelivered({ assigned, delivered, left, excluded }: Round): string[] {
+  const done = new Set([...delivered, ...left, ...excluded]);
+  return assigned.filter((peer) => !done.has(peer));
 }
 
 function tooFew(count: number, least: number, because: string): string {

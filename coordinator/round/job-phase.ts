@@ -14,6 +14,11 @@ export function isOpen(state: JobState): boolean {
   return state.phase === 'training' || state.phase === 'collecting';
 }
 
+/** Returns whether the updates of a closed round are being scored, merged, evaluated or committed. */
+export function isMerging({ phase }: JobState): boolean {
+  return phase === 'validating' || phase === 'committing';
+}
+
 /** Returns whether the job paused itself, for any cause. Returns false if the operator paused it. */
 export function pausedItself({ phase, pauseCause }: JobState): boolean {
   return phase === 'paused' && pauseCause !== 'operator';

@@ -1,8 +1,8 @@
 import Fastify, { type FastifyInstance } from 'fastify';
 import type { JobDetail, PeerView } from '../../coordinator/api/types.ts';
-import { peerHealth } from '../../monitor/health-rules.ts';
 import type { JobEvent } from '../../monitor/job-events.ts';
 import { addPageRoutes } from '../../monitor/page.ts';
+import { peerHealth } from '../../monitor/peer-health.ts';
 import { openBrowser, type Page } from '../../test/interop/browser.ts';
 import type { BenchOptions, BenchRow } from '../bench.ts';
 import { BenchCheckpoints } from './page-checkpoints.ts';
@@ -184,7 +184,9 @@ function jobOf({ peers, rounds }: { peers: number; rounds: number }): JobDetail 
     best: null,
     tokensPerSecond: 900,
     reason: '',
-    health: { level: 'green', reason: 'training' },
+    health: { level: 'green', reason: 'training', next: '' },
+    pendingOrders: [],
+    tasks: null,
     invite: null,
     updates: { round: rounds + 1, assigned, received: assigned.slice(0, peers / 2) },
   } as unknown as JobDetail;
@@ -196,6 +198,7 @@ function peerOf(i: number, answers: number): PeerView {
     standing: 'good',
     hold: null,
     stillSeconds: i % 7 === 0 ? 90 : 1,
+    awaitedSeconds: null,
     lastSeenSeconds: 1,
     rttMs: 20 + (i % 80),
     refusal: null,

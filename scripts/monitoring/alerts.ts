@@ -32,6 +32,17 @@ export const ALERTS: readonly Alert[] = [
     },
   },
   {
+    alert: 'SwarmMergeStuck',
+    expr: 'swarm_job_phase{phase=~"validating|committing"} == 1',
+    for: '15m',
+    labels: { severity: 'critical' },
+    annotations: {
+      summary: 'Job {{ $labels.job }} has been {{ $labels.phase }} for 15 minutes',
+      description:
+        'The coordinator scores, merges or evaluates the closed round. Read its log with "lora-swarm logs" on its machine. With a large base or much held-out data, raise the time of this rule.',
+    },
+  },
+  {
     alert: 'SwarmLossRising',
     expr: 'swarm_held_out_loss > 1.02 * min_over_time(swarm_held_out_loss[1d])',
     for: '30m',

@@ -10,6 +10,7 @@ import { Confirm } from '../parts/confirm.ts';
 import { Mark } from '../parts/mark.ts';
 import { Failure, Loading } from '../parts/notice.ts';
 import { Progress } from '../parts/progress.ts';
+import { AlertsPart } from './alerts.ts';
 import { CheckpointsPart } from './checkpoints.ts';
 import { EventsPart } from './events.ts';
 import { HistoryCharts } from './history.ts';
@@ -126,6 +127,7 @@ function OverviewPart({ job, peers, history, onChange }: PartProps) {
       </dl>
       <${Steering} job=${job} onChange=${onChange} />
     </section>
+    <${AlertsPart} jobs=${[job]} peers=${peers} />
     <${RoundPart} job=${job} peers=${peers} history=${history} />
     <${HistoryCharts} history=${history} />
     ${!isOver && html`<${Invite} invite=${job.invite} />`}`;

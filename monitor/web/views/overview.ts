@@ -1,14 +1,17 @@
 import { html } from 'htm/preact';
 import { formatBytes, formatDuration, formatLoss } from '../../../common/text.ts';
-import type { CoordinatorStatus, JobSummary } from '../../../coordinator/api/types.ts';
+import type { CoordinatorStatus, JobSummary, PeerView } from '../../../coordinator/api/types.ts';
 import { ordersText } from '../../pending-orders.ts';
+import { usePolled } from '../live.ts';
 import { Mark } from '../parts/mark.ts';
 import { Progress } from '../parts/progress.ts';
+import { AlertsPart } from './alerts.ts';
 import { SweepsPart } from './sweeps.ts';
 
 /** Shows all jobs of a coordinator. */
 export function OverviewView({ status }: { status: CoordinatorStatus }) {
   const { jobs, traffic } = status;
+  const peers = usePolled<{ peers: PeerView[] }>('/v1/peers').data?.peers;
   return html`<h1>Jobs</h1>
     ${
       jobs.length === 0 &&
@@ -19,6 +22,7 @@ export function OverviewView({ status }: { status: CoordinatorStatus }) {
     <ul class="cards">
       ${jobs.map((job) => html`<li key=${job.job}><${JobCard} job=${job} /></li>`)}
     </ul>
+    ${peers && jobs.length > 0 && html`<${AlertsPart} jobs=${jobs} peers=${peers} />`}
     <${SweepsPart} />
     <p class="quiet">
       Up for ${formatDuration(status.uptimeSeconds)}, sent ${formatBytes(traffic.sent)}, received${' '}

@@ -10,7 +10,11 @@ export function RulesView() {
       (kind) => html`<section>
         <h2>${kind === 'job' ? 'Jobs' : 'Peers'}</h2>
         <ol>
-          ${HEALTH_RULES[kind].map((rule) => html`<li><${Mark} health=${rule} /> ${rule.reason}</li>`)}
+          ${HEALTH_RULES[kind].map(
+            (rule) => html`<li>
+            <${Mark} health=${rule} /> ${rule.reason}${rule.next !== '' && html`. <span class="quiet">What to do: ${rule.next}.</span>`}
+          </li>`,
+          )}
         </ol>
       </section>`,
     )}`;

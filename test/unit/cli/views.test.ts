@@ -46,7 +46,7 @@ const job: JobSummary = {
   checkpoint: { round: 2, digest: DIGEST },
   tokensPerSecond: 2100,
   reason: '',
-  health: { level: 'green', reason: 'training' },
+  health: { level: 'green', reason: 'training', next: '' },
   best: { round: 2, heldOutLoss: 4.5 },
   rolledBack: null,
   needsOperator: false,
@@ -224,7 +224,7 @@ describe('peers', () => {
     rttMs: null,
     lastSeenSeconds: 90,
     stillSeconds: 90,
-    health: { level: 'red', reason: 'no heartbeat for 2 min' },
+    health: { level: 'red', reason: 'no heartbeat for 2 min', next: '' },
     accepted: 1,
     refused: 2,
     last: { round: 2, code: 'malformed', detail: EVIL },
@@ -254,12 +254,16 @@ describe('peers', () => {
     for (const line of narrow.slice(0, 3)) expect(line.length).toBeLessThan(100);
     expect(narrow[3]).toContain('sent');
     expect(narrow[1]).toContain('training');
-    const ill = { ...peer, rttMs: 12.4, health: { level: 'red', reason: `stuck ${EVIL}` } } as const;
+    const ill = {
+      ...peer,
+      rttMs: 12.4,
+      health: { level: 'red', reason: `stuck ${EVIL}`, next: '' },
+    } as const;
     for (const shown of [peerLines([ill]), presentLines([ill])]) {
       expectSafe(shown);
       for (const part of ['red', 'stuck', '12 ms', '1 min 30 s']) expect(shown.join(), part).toContain(part);
     }
-    const well = { ...peer, health: { level: 'green', reason: 'training' } } as const;
+    const well = { ...peer, health: { level: 'green', reason: 'training', next: '' } } as const;
     expect(peerLines([well])[1]).not.toContain('green');
     expect(presentLines([well])[0]).toContain('green (training)');
   });

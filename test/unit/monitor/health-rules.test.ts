@@ -1,21 +1,28 @@
 import { describe, expect, it } from 'vitest';
+import { alertsOf } from '../../../monitor/alerts.ts';
+import { HEALTH_RULES } from '../../../monitor/health-rules.ts';
 import {
-  HEALTH_RULES,
   type JobFacts,
   jobHealth,
+  LATE_TIMER_SECONDS,
+  SHORT_ROUNDS,
+  SLOW_MERGE_SECONDS,
+  STUCK_MERGE_SECONDS,
+} from '../../../monitor/job-health.ts';
+import {
   type PeerFacts,
   peerHealth,
-  SHORT_ROUNDS,
   SLOW_RTT_MS,
   SLOW_SECONDS,
   STUCK_SECONDS,
-} from '../../../monitor/health-rules.ts';
+} from '../../../monitor/peer-health.ts';
 
 const peer: PeerFacts = {
   state: 'training',
   standing: 'good',
   hold: null,
   stillSeconds: 1,
+  awaitedSeconds: null,
   lastSeenSeconds: 1,
   rttMs: 40,
   refusal: null,
@@ -24,6 +31,8 @@ const job: JobFacts = {
   rounds: 4,
   roundsDone: 2,
   phase: 'training',
+  mergeSeconds: 0,
+  lateSeconds: 0,
   reason: '',
   pausedItself: false,
   shortRounds: 0,
@@ -50,6 +59,16 @@ describe('the health of a peer', () => {
       ]);
     },
   );
+
+  it('is not green for a peer that does not begin its work in the open round', () => {
+    const at = (stillSeconds: number, awaitedSeconds: number | null) =>
+      peerHealth({ ...peer, state: 'awaiting', stillSeconds, awaitedSeconds }).level;
+    expect(at(SLOW_SECONDS, SLOW_SECONDS)).toBe('yellow');
+    expect(at(STUCK_SECONDS, STUCK_SECONDS)).toBe('red');
+    // The peer waited for the round, which has only just opened.
+    expect(at(STUCK_SECONDS, 1)).toBe('green');
+    expect(at(STUCK_SECONDS, null)).toBe('green');
+  });
 
   it('follows the first rule that applies', () => {
     const level = (facts: Partial<PeerFacts>) => peerHealth({ ...peer, ...facts }).level;
@@ -81,12 +100,30 @@ describe('the health of a job', () => {
     expect(jobHealth({ ...job, shortRounds: 1 }).reason).toMatch(/^the newest round /);
     expect(jobHealth({ ...job, shortRounds: 2 }).reason).toMatch(/^2 rounds in a row /);
     expect(level({ refusals: 1 })).toBe('yellow');
+    const merge = (mergeSeconds: number) => level({ phase: 'validating', mergeSeconds });
+    expect([merge(SLOW_MERGE_SECONDS - 1), merge(SLOW_MERGE_SECONDS)]).toEqual(['green', 'yellow']);
+    expect(merge(STUCK_MERGE_SECONDS)).toBe('red');
+    expect(level({ lateSeconds: LATE_TIMER_SECONDS })).toBe('green');
+    expect(level({ lateSeconds: LATE_TIMER_SECONDS + 1 })).toBe('red');
     expect(level({ heldOutLoss: 4.03 })).toBe('green');
     expect(level({ heldOutLoss: 4.05 })).toBe('yellow');
     expect(level({ heldOutLoss: null, lowestLoss: null })).toBe('green');
   });
 });
 
-it('every list of rules ends with the one for everything else', () => {
-  for (const rules of Object.values(HEALTH_RULES)) expect(rules.at(-1)!.level).toBe('green');
+it('every list of rules ends with the one for everything else, and says what to do about yellow and red', () => {
+  for (const rules of Object.values(HEALTH_RULES)) {
+    expect(rules.at(-1)!.level).toBe('green');
+    for (const { level, next } of rules) expect(next !== '').toBe(level === 'yellow' || level === 'red');
+  }
+});
+
+it('alerts name what is not healthy, red first', () => {
+  const bad = jobHealth({ ...job, shortRounds: 1 });
+  const lost = { jobName: 'a', health: peerHealth({ ...peer, state: 'lost' }) };
+  const well = { jobName: 'a', health: peerHealth(peer) };
+  expect(alertsOf([{ name: 'b', health: bad }], [well, lost])).toMatchObject([
+    { level: 'red', job: 'a', peer: lost, next: expect.stringContaining('doctor') },
+    { level: 'yellow', job: 'b', peer: null, reason: bad.reason },
+  ]);
 });

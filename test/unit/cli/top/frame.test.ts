@@ -30,7 +30,7 @@ function peer(name: string, changes: Partial<PeerView> = {}): PeerView {
     rttMs: 12,
     lastSeenSeconds: 1,
     stillSeconds: 1,
-    health: { level: 'green', reason: 'training' },
+    health: { level: 'green', reason: 'training', next: '' },
     accepted: 20,
     refused: 1,
     last: null,
@@ -65,7 +65,7 @@ function summary(name: string, changes: Partial<JobSummary> = {}): JobSummary {
     tasks: null,
     needsOperator: false,
     pendingOrders: [],
-    health: { level: 'green', reason: 'training' },
+    health: { level: 'green', reason: 'training', next: '' },
     invite: null,
     ...changes,
   };
@@ -73,7 +73,9 @@ function summary(name: string, changes: Partial<JobSummary> = {}): JobSummary {
 
 const PEERS = [
   peer('brave-otter'),
-  peer('quiet-heron', { health: { level: 'red', reason: 'training without progress for 6 min 0 s' } }),
+  peer('quiet-heron', {
+    health: { level: 'red', reason: 'training without progress for 6 min 0 s', next: '' },
+  }),
   peer('lively-carp'),
 ];
 
@@ -104,7 +106,7 @@ function state(
           job,
           summary('poem', {
             job: 'cd'.repeat(32),
-            health: { level: 'grey', reason: 'finished' },
+            health: { level: 'grey', reason: 'finished', next: '' },
             phase: 'finished',
           }),
         ],
@@ -170,7 +172,7 @@ describe('a frame of lora-swarm top', () => {
 
   it('shows hostile names and reasons as text', () => {
     const evil = '\u001b]0;owned\u0007\u001b[2J\u202eevil\n■ forged alert';
-    const hostile = peer(evil, { health: { level: 'red', reason: evil }, standing: 'good' });
+    const hostile = peer(evil, { health: { level: 'red', reason: evil, next: '' }, standing: 'good' });
     const events = [{ at: 0, text: evil }];
     for (const view of ['overview', 'peers', 'rounds', 'events'] as const) {
       const history = [{ ...checkpoint(1, 3), type: 'null-round', reason: evil } as unknown as JobEvent];

@@ -25,7 +25,7 @@ import { Webhooks } from '../../../../coordinator/webhooks/webhooks.ts';
 import type { JobSpec } from '../../../../lora/finetune/settings/job-spec.ts';
 import { createCoordinatorMetrics } from '../../../../monitor/coordinator-metrics.ts';
 import { Health } from '../../../../monitor/health.ts';
-import { SLOW_SECONDS } from '../../../../monitor/health-rules.ts';
+import { SLOW_SECONDS } from '../../../../monitor/peer-health.ts';
 import { silentLogger } from '../../../../monitor/log.ts';
 import { decodeInvite } from '../../../../protocol/invite.ts';
 import { verifyMessage } from '../../../../protocol/signing.ts';

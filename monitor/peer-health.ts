@@ -1,0 +1,128 @@
+import { formatDuration } from '../common/text.ts';
+import { type HealthMark, type HealthRule, inWords, markOf } from './health-marks.ts';
+import type { Standing } from './job-events.ts';
+
+/** Seconds without progress after which a peer that should be working is yellow. Loading a model can take as long. */
+export const SLOW_SECONDS = 60;
+/** Seconds without progress after which a peer that should be working is red. */
+export const STUCK_SECONDS = 300;
+/** Round-trip time in ms from which a peer is yellow: ten times that of a good connection between two continents. */
+export const SLOW_RTT_MS = 2_000;
+
+/** Facts about a peer that the rules need. */
+export interface PeerFacts {
+  /** Whether the job has ended. @default false */
+  readonly isJobOver?: boolean;
+  /** State in the newest heartbeat, or `left` or `lost`. */
+  readonly state: string;
+  /** Whether two processes use the peer's key at the same time. @default false */
+  readonly isDuplicate?: boolean;
+  /** Reason why the node takes no work for now; null if it takes work. */
+  readonly hold: string | null;
+  readonly standing: Standing;
+  /** Seconds since the peer's state, round, step or download last changed. */
+  readonly stillSeconds: number;
+  /** Seconds for which the open round has waited for the peer's update; null if the round does not wait for it. */
+  readonly awaitedSeconds: number | null;
+  readonly lastSeenSeconds: number;
+  readonly rttMs: number | null;
+  /** Reason why the coordinator or a merge refused the peer's newest update; null if neither refused it. */
+  readonly refusal: string | null;
+}
+
+const STUCK_NEXT =
+  'read the log of the node with "lora-swarm logs" on its machine. If the node does not go on, restart it: its work is stored';
+
+const PEER_RULES: readonly HealthRule<PeerFacts>[] = [
+  {
+    level: 'grey',
+    rule: 'banned, or left the job by itself, or the job has ended',
+    applies: ({ standing, isJobOver, state }) => {
+      if (standing === 'banned') return 'banned';
+      if (isJobOver) return 'the job has ended';
+      return state === 'left' ? 'left the job by itself' : null;
+    },
+  },
+  {
+    level: 'red',
+    rule: 'lost: no heartbeat for 10 s',
+    next: 'check whether its machine is on and has a network. "lora-swarm doctor" on the machine finds the cause',
+    applies: ({ state, lastSeenSeconds }) =>
+      state === 'lost' ? `no heartbeat for ${formatDuration(lastSeenSeconds)}` : null,
+  },
+  {
+    level: 'red',
+    rule: 'two processes use its key at the same time, for example after its home was copied',
+    next: 'stop one of the two processes, and give it a new home',
+    applies: ({ isDuplicate }) => (isDuplicate ? 'two processes use its key at the same time' : null),
+  },
+  {
+    level: 'red',
+    rule: 'suspended because of strikes',
+    next: 'look at its strikes. If they are a mistake, pardon the peer',
+    applies: ({ standing }) => (standing === 'suspended' ? 'suspended: it gets no work' : null),
+  },
+  {
+    level: 'yellow',
+    rule: 'takes no work for now, because of its machine or owner',
+    next: 'if this lasts, ask its owner. "lora-swarm status" on the machine says what to change',
+    applies: ({ hold }) => (hold === null ? null : `takes no work: ${hold}`),
+  },
+  {
+    level: 'red',
+    rule: `should work, but made no progress for ${STUCK_SECONDS / 60} minutes`,
+    next: STUCK_NEXT,
+    applies: (peer) => withoutProgress(peer, STUCK_SECONDS),
+  },
+  {
+    level: 'yellow',
+    rule: `should work, but made no progress for ${SLOW_SECONDS} s`,
+    next: STUCK_NEXT,
+    applies: (peer) => withoutProgress(peer, SLOW_SECONDS),
+  },
+  {
+    level: 'yellow',
+    rule: 'on probation because of strikes',
+    next: 'look at its strikes. If they are a mistake, pardon the peer',
+    applies: ({ standing }) => (standing === 'probation' ? 'on probation: it gets little work' : null),
+  },
+  {
+    level: 'yellow',
+    rule: 'the newest update was refused',
+    next: 'look at its receipts. A node whose updates are refused again and again needs a look at its machine',
+    applies: ({ refusal }) => (refusal === null ? null : `its newest update was refused: ${refusal}`),
+  },
+  {
+    level: 'yellow',
+    rule: `round-trip time of ${SLOW_RTT_MS / 1000} s or more`,
+    next: 'a faster network for the node, or the preset tiny for the job, makes its updates arrive earlier',
+    applies: ({ rttMs }) =>
+      rttMs !== null && rttMs >= SLOW_RTT_MS ? `slow connection: ${Math.round(rttMs)} ms` : null,
+  },
+  {
+    level: 'green',
+    rule: 'everything else',
+    applies: ({ state }) => (state === 'awaiting' ? 'ready for the next round' : state),
+  },
+];
+
+/** All rules in words, in the order in which they are tried. */
+export const PEER_RULES_IN_WORDS = PEER_RULES.map(inWords);
+
+/** Returns the health of a peer. If several rules apply, the first one decides. */
+export function peerHealth(peer: PeerFacts): HealthMark {
+  return markOf(peer, PEER_RULES);
+}
+
+/**
+ * Returns the reason if the peer should have made progress within the last `seconds`, but made none. A peer that awaits
+ * the next round may stand still, unless the open round waits for its update.
+ */
+function withoutProgress({ state, stillSeconds, awaitedSeconds }: PeerFacts, seconds: number): string | null {
+  const isAwaiting = state === 'awaiting';
+  // A new round needs work from a node that stood still before the round opened, so the time begins with the round.
+  const still = isAwaiting ? Math.min(stillSeconds, awaitedSeconds ?? 0) : stillSeconds;
+  if (still < seconds) return null;
+  const what = isAwaiting ? 'has work in the open round, but has not begun' : `${state} without progress`;
+  return `${what} for ${formatDuration(still)}`;
+}
