@@ -2,13 +2,31 @@
 const WINDOW_MS = 30_000;
 /** Number of pieces over which the speed is averaged at least. Pieces of a slow download arrive many seconds apart. */
 const FEWEST = 4;
+/** A download without a pause counts as pieces of this length, in milliseconds. */
+const PIECE_MS = 2_000;
 /** A download counts as stalled when no piece has arrived for this multiple of the mean time between two pieces. */
 const STALLED = 3;
 
-/** Estimates the speed of a download that arrives in pieces, and the time left. */
+/** The number of bytes that have arrived at a time in milliseconds. */
+interface Arrival {
+  readonly bytes: number;
+  readonly at: number;
+}
+
+interface DownloadEstimate {
+  readonly bytesPerSecond: number;
+  readonly secondsLeft: number;
+}
+
+/**
+ * Estimates the speed of a download, and the time left. With a bandwidth limit, pieces arrive fast, but many seconds apart.
+ * The speed is therefore measured from the end of one piece to the end of another.
+ */
 export class DownloadPace {
-  /** The newest pieces, oldest first: the number of bytes after the piece, and the time of its arrival in milliseconds. */
-  #pieces: { bytes: number; at: number }[] = [];
+  /** The ends of the newest pieces, oldest first. */
+  #pieces: Arrival[] = [];
+  /** The piece that arrives now: its beginning, and its newest bytes; null if none arrives. */
+  #arriving: { readonly since: number; readonly newest: Arrival } | null = null;
 
   /**
    * @param bytes number of bytes that have arrived
@@ -16,10 +34,18 @@ export class DownloadPace {
    * @returns null until two pieces have arrived
    */
   next({ bytes, total }: { bytes: number; total: number }, now: number): DownloadEstimate | null {
-    const last = this.#pieces.at(-1);
-    // Fewer bytes than before mean that the download has started again.
-    if (last !== undefined && bytes < last.bytes) this.#pieces = [];
-    if (bytes > 0 && bytes !== last?.bytes) this.#pieces.push({ bytes, at: now });
+    const before = this.#arriving?.newest ?? this.#pieces.at(-1);
+    if (before !== undefined && bytes < before.bytes) {
+      // The download has started again.
+      this.#pieces = [];
+      this.#arriving = null;
+    }
+    const isNew = bytes > 0 && bytes !== before?.bytes;
+    if (this.#arriving !== null && (!isNew || now - this.#arriving.since >= PIECE_MS)) {
+      this.#pieces.push(this.#arriving.newest);
+      this.#arriving = null;
+    }
+    if (isNew) this.#arriving = { since: this.#arriving?.since ?? now, newest: { bytes, at: now } };
     while (this.#pieces.length > FEWEST + 1 && this.#pieces[1]!.at < now - WINDOW_MS) this.#pieces.shift();
     return this.#estimate(total, now);
   }
@@ -36,9 +62,4 @@ export class DownloadPace {
     const underWay = isStalled ? 0 : Math.min(waited, gap) / 1000;
     return { bytesPerSecond, secondsLeft: Math.max(0, (total - last.bytes) / bytesPerSecond - underWay) };
   }
-}
-
-interface DownloadEstimate {
-  readonly bytesPerSecond: number;
-  readonly secondsLeft: number;
 }

@@ -40,7 +40,7 @@ const SOURCE = 'tasks of the job';
 
 /**
  * Adds checkpoints of jobs to the registry of adapters:
- * - the newest checkpoint of each finished job
+ * - the newest checkpoint of each finished job, unless the job was stopped before its first checkpoint
  * - the best checkpoint, with the tag `best`. If the job has a chosen metric, this is the checkpoint with the
  *   best value, and it is added as soon as it has been evaluated. Otherwise, it is the checkpoint with the
  *   lowest held-out loss, and it is added when the job has finished.
@@ -93,6 +93,7 @@ export class JobPublisher {
 
   async #addAll(run: JobRun, home: string): Promise<void> {
     const { store, clock, signer, baseFolder } = this.#deps;
+    if (run.record.checkpoint.ordinal === 0) return;
     const best = this.#bestRound(run);
     const newest = isOver(run.driver.state) ? run.record.checkpoint.checkpoint.round : null;
     if (best === null && newest === null) return;

@@ -77,7 +77,7 @@ function SignIn({ onToken }: { onToken: (token: string) => void }) {
   return html`<main id="main" class="narrow">
     <h1>lora-swarm</h1>
     <p>
-      This page needs the token of the daemon. The command <code>lora-swarm open</code> opens the page with the token, and
+      This page needs the token of the daemon. The command <code>lora-swarm open</code> opens the page with the token, and${' '}
       <code>lora-swarm open --print</code> prints the address with the token.
     </p>
     <form onSubmit=${submit}>

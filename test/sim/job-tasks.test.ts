@@ -234,6 +234,16 @@ describe('the registry', () => {
     expect(registry.versions('toy')).toHaveLength(2);
   });
 
+  test('gets nothing from a job that was stopped before its first checkpoint', async () => {
+    const world = await new World({ rounds: { minPeers: 1 } }).start();
+    world.run.operate({ type: 'stop', reason: '' });
+    const { registry, published } = await publisher(world);
+    const one = published();
+    one.start();
+    await one.stop();
+    expect(registry.versions('toy')).toEqual([]);
+  });
+
   test('gets the checkpoint with the lowest held-out loss as `best` without tasks', async () => {
     const world = await played(3, null);
     const best = world.store.rounds.lowestLoss(world.toy.job)!.round;

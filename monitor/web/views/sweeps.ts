@@ -22,7 +22,7 @@ function Sweep({ sweep }: { sweep: SweepView }) {
   return html`<section>
     <h2>Sweep ${name}</h2>
     ${error !== null && html`<p class="failure">${error.message}</p>`}
-    ${error === null && html`<p>${winner === null ? `The half with the higher held-out losses is stopped after ${nextRounds} checkpoints.` : html`<strong>${winner}</strong> won.`}</p>`}
+    ${error === null && html`<p>${winner === null ? `The half with the higher held-out losses is stopped after ${countOf(nextRounds, 'checkpoint')}.` : html`<strong>${winner}</strong> won.`}</p>`}
     <${Table}
       caption="Jobs of the sweep ${name}"
       columns=${columnsOf(winner)}
