@@ -177,7 +177,7 @@ function waitingReason({ head, start }: LostRecords, minPeers: number): string {
 }
 
 /** Code and detail of the receipt of an update that no checkpoint contains, and that the database lacks. */
-const LOST = { code: 'null-round', detail: 'the coordinator has lost the update' } as const;
+export const LOST = { code: 'null-round', detail: 'the coordinator has lost the update' } as const;
 
 /** Records a checkpoint, and the round that ended with it. */
 function restore(

@@ -37,7 +37,7 @@ export class StartHolds {
     run.start({ held });
     if (!held) return;
     this.#connected.set(run, new Set());
-    this.#after(HOLD_MS, run, async () => {});
+    void this.#release(run, HOLD_MS);
   }
 
   /**
@@ -51,23 +51,21 @@ export class StartHolds {
     connected.add(peer);
     if (connected.size < run.context.settings.newest.minPeers) return;
     this.#connected.delete(run);
-    this.#after(GATHER_MS, run, () => this.#deps.laterHeads.settled(run.context.job));
+    void this.#release(run, GATHER_MS);
   }
 
   /** Ends the hold of a job after a time, unless a node has proven a later head that could not be adopted yet. */
-  #after(ms: number, run: JobRun, settled: () => Promise<void>): void {
+  async #release(run: JobRun, ms: number): Promise<void> {
     const { clock, log, laterHeads } = this.#deps;
     const { job, signal } = run.context;
-    sleep(clock, ms, signal)
-      .then(settled)
-      .then(() => {
-        this.#connected.delete(run);
-        if (laterHeads.isBehind(job)) log.error({ job }, 'held-behind-nodes');
-        else run.driver.release();
-      })
-      .catch((error: unknown) => {
-        this.#connected.delete(run);
-        if (!signal.aborted) log.error({ job, error }, 'not-released');
-      });
+    try {
+      await sleep(clock, ms, signal);
+      await laterHeads.settled(job);
+      if (laterHeads.isBehind(job)) log.error({ job }, 'held-behind-nodes');
+      else run.driver.release();
+    } catch (error) {
+      if (!signal.aborted) log.error({ job, error }, 'not-released');
+    }
+    this.#connected.delete(run);
   }
 }

@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
+import { LOST } from '../../coordinator/recovery/catch-up.ts';
 import type { Checkpoint } from '../../protocol/messages.ts';
 import { counts, type ReceiptCode } from '../../protocol/receipts.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
@@ -17,7 +18,7 @@ export interface History {
 }
 
 /** Query for the newest receipt of each update, one row per update. */
-const NEWEST_RECEIPTS = `SELECT peer, round, digest, code FROM receipts WHERE id IN
+const NEWEST_RECEIPTS = `SELECT peer, round, digest, code, detail FROM receipts WHERE id IN
   (SELECT max(id) FROM receipts WHERE job = ? AND code <> 'duplicate' GROUP BY peer, round, digest)`;
 
 /**
@@ -48,6 +49,7 @@ export function checkHistory(home: string, job: string, nodes: readonly string[]
     round: number;
     digest: string;
     code: ReceiptCode;
+    detail: string;
   }[];
   const codes = new Map(
     receipts.map(({ peer, round, digest, code }) => [`${peer} ${round} ${digest}`, code]),
@@ -60,7 +62,11 @@ export function checkHistory(home: string, job: string, nodes: readonly string[]
       problems.push(`round ${round} contains ${update}, whose newest receipt is ${code ?? 'missing'}`);
   }
   db.close();
-  for (const node of nodes) checkNode(node, job, merged, problems);
+  // A restored coordinator gives up its newest checkpoint if no node has it, and says so in these receipts. A node that has
+  // counted its update before does not add it back to its error feedback.
+  const lost = receipts.filter(({ detail }) => detail === LOST.detail);
+  const lostUpdates = new Set(lost.map(({ round, digest }) => `${round} ${digest}`));
+  for (const node of nodes) checkNode(node, { job, merged, lostUpdates }, problems);
   return {
     problems,
     checkpoints: checkpoints.length,
@@ -80,17 +86,26 @@ function collectMerged(checkpoint: Checkpoint, merged: Map<string, number>, prob
 }
 
 /**
- * Checks that a node knows which of its updates were merged. An update that counted for the node must be in a checkpoint,
- * and an update that the node added back to its error feedback must be in none.
+ * Checks that a node knows which of its updates were merged. An update that counted for the node must be in a checkpoint or
+ * in `lostUpdates`, and an update that the node added back to its error feedback must be in no checkpoint.
  */
-function checkNode(home: string, job: string, merged: ReadonlyMap<string, number>, problems: string[]): void {
+function checkNode(
+  home: string,
+  {
+    job,
+    merged,
+    lostUpdates,
+  }: { job: string; merged: ReadonlyMap<string, number>; lostUpdates: ReadonlySet<string> },
+  problems: string[],
+): void {
   const inCheckpoints = new Set([...merged.keys()].map((key) => key.split(' ').slice(1).join(' ')));
   const db = open(home, 'node');
   const rows = db.prepare('SELECT round, digest, outcome FROM updates WHERE job = ?').all(job);
   db.close();
   for (const { round, digest, outcome } of rows) {
     const isMerged = inCheckpoints.has(`${round} ${digest}`);
-    if ((outcome === 'counted' && !isMerged) || (outcome === 'restored' && isMerged))
+    const isLost = lostUpdates.has(`${round} ${digest}`);
+    if ((outcome === 'counted' && !isMerged && !isLost) || (outcome === 'restored' && isMerged))
       problems.push(`${home}: update of round ${round} is ${outcome} but ${isMerged ? '' : 'not '}merged`);
   }
 }
