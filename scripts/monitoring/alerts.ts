@@ -49,7 +49,7 @@ export const ALERTS: readonly Alert[] = [
     labels: { severity: 'warning' },
     annotations: {
       summary: 'The held-out loss of job {{ $labels.job }} is more than 2 % above its best',
-      description: 'Consider "lora-swarm job rollback {{ $labels.job }} best" or a lower learning rate.',
+      description: 'Consider "lora-swarm job rollback {{ $labels.job }} --to best" or a lower learning rate.',
     },
   },
   {

@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import type { Command } from 'commander';
 import { expect, it } from 'vitest';
 import { createProgram } from '../../../cli/program.ts';
 import { fakeContext } from '../../utils/cli-context.ts';
@@ -20,17 +21,46 @@ function oldNames(text: string): string[] {
   return text.split('\n').filter((line) => line.includes('swarm') && OLD_CALL.test(line));
 }
 
-/** Returns the quoted calls of `lora-swarm` in a text that name a command or subcommand which does not exist. */
-function unknownCommands(text: string): string[] {
-  const calls = text.matchAll(/["`](?:lora-swarm|\$\{SWARM\}) ([a-z]+)(?: ([a-z]{2,}))?/g);
-  return [...calls].flatMap(([call, name, next]) => {
-    const command = PROGRAM.commands.find((one) => one.name() === name);
-    if (!command) return [call];
-    // The next word can be an argument, or belong to the sentence, if the command has no subcommands.
-    const needsSubcommand = command.commands.length > 0 && command.registeredArguments.length === 0;
-    const isKnown = next === undefined || command.commands.some((one) => one.name() === next);
-    return needsSubcommand && !isKnown ? [call] : [];
+/** Returns the command that a call names, and the number of words of its name. */
+function namedCommand(words: readonly string[]): { command: Command; length: number } | null {
+  const command = PROGRAM.commands.find((one) => one.name() === words[0]);
+  if (!command) return null;
+  const subcommand = command.commands.find((one) => one.name() === words[1]);
+  return subcommand ? { command: subcommand, length: 2 } : { command, length: 1 };
+}
+
+/** Returns the quoted calls of `lora-swarm` in a text that do not fit the commands and their options. */
+function wrongCalls(text: string): string[] {
+  const calls = text.matchAll(/["`](?:lora-swarm|\$\{SWARM\}) ([a-z][^"`\n]*)["`]/g);
+  return [...calls].flatMap(([call, rest = '']) => {
+    // A value in {{ }} is one word. The words after an inserted text are unknown.
+    const known = rest.replaceAll(/\{\{[^}]*\}\}/g, 'VALUE').split(/\$\{|\[|\\|…/)[0]!;
+    const words = known.trim().split(/\s+/);
+    const named = namedCommand(words);
+    return named && fits(named.command, words.slice(named.length)) ? [] : [call];
   });
+}
+
+/** Whether a command takes these words: its options, their values, and its arguments. */
+function fits(command: Command, words: readonly string[]): boolean {
+  const isNameOnly = words.length === 0;
+  if (isNameOnly) return true;
+  const needsSubcommand = command.commands.length > 0 && command.registeredArguments.length === 0;
+  if (needsSubcommand && !words[0]!.startsWith('-')) return false;
+  let args = 0;
+  for (let i = 0; i < words.length; i++) {
+    const word = words[i]!;
+    if (word === '--' || word === '|') break;
+    if (!word.startsWith('-') || word === '-') {
+      args++;
+      continue;
+    }
+    const option = command.options.find(({ long, short }) => [long, short].includes(word.split('=')[0]));
+    if (!option && !command.parent?.options.some(({ long }) => long === word)) return false;
+    if (option && (option.required || option.optional) && !word.includes('=')) i++;
+  }
+  const isVariadic = command.registeredArguments.some(({ variadic }) => variadic);
+  return isVariadic || args <= command.registeredArguments.length;
 }
 
 const FILES = [
@@ -63,13 +93,22 @@ it('finds the old name in commands, and not in sentences about a swarm', () => {
 });
 
 it('help, messages and docs name only commands that exist', () => {
-  const found = FILES.flatMap(({ path, text }) => unknownCommands(text).map((call) => `${path}: ${call}`));
+  const found = FILES.flatMap(({ path, text }) => wrongCalls(text).map((call) => `${path}: ${call}`));
   expect(found).toEqual([]);
 });
 
-it('finds commands and subcommands that do not exist', () => {
-  const watch = 'lora-swarm job watch';
-  expect(unknownCommands(`see "${watch} JOB"`)).toEqual([`"${watch}`]);
-  expect(unknownCommands(`see "lora-swarm ${'jobs'}"`)).toHaveLength(1);
-  expect(unknownCommands('"lora-swarm job wait JOB", `lora-swarm node swarm1…`')).toEqual([]);
+it('finds commands and options that do not exist', () => {
+  for (const wrong of ['job watch JOB', 'jobs', 'job rollback JOB best', 'status --all', 'peers show NAME']) {
+    expect(wrongCalls(`see "lora-swarm ${wrong}"`), wrong).toEqual([`"lora-swarm ${wrong}"`]);
+  }
+  for (const right of [
+    'job wait JOB',
+    'node swarm1…',
+    'job rollback {{ $labels.job }} --to best',
+    'peers --why NAME',
+    'service install node -- --threads 2',
+    'node --max-disk=20',
+  ]) {
+    expect(wrongCalls(`\`lora-swarm ${right}\``), right).toEqual([]);
+  }
 });
