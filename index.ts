@@ -49,6 +49,7 @@ import type { VersionDiff } from './registry/diff-versions.ts';
 import type { ExportMergedOptions } from './registry/export/export-merged.ts';
 import type { ExportVersionGgufOptions } from './registry/export/export-version-gguf.ts';
 import type { ImportOptions } from './registry/export/import-oci.ts';
+import type { RunCardOptions } from './registry/export/run-card.ts';
 import type { HubPullOptions, HubPushOptions } from './registry/hub.ts';
 import type { LineageNode } from './registry/lineage.ts';
 import type { MergeVersionsOptions } from './registry/merge-versions.ts';
@@ -449,6 +450,16 @@ export async function addFolder(
 }
 
 /**
+ * Writes the model card of a finished training run, with its losses and settings, into the output folder of the run.
+ * Leaves an existing README.md as it is, unless `force` is set. `lora-swarm train` calls this function.
+ *
+ * @throws SwarmError RUN_MISSING, ADAPTER_*, STORE_FULL, WRITE_FAILED
+ */
+export async function writeRunCard(options: RunCardOptions): Promise<void> {
+  return (await import('./registry/export/run-card.ts')).writeRunCard(options);
+}
+
+/**
  * Adds the adapter of a finished training run to a registry, with the run's settings, the digests of its data, its
  * losses, and the version that it started from. `lora-swarm train` calls this function.
  *
@@ -781,6 +792,7 @@ export type {
   ReceiptsReport,
   Registry,
   ReportFacts,
+  RunCardOptions,
   RunningCoordinator,
   RunningNode,
   SweepSpec,

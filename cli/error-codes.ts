@@ -9,6 +9,7 @@ export const cliError = defineErrors({
   JOB_PAUSED: 'paused',
   LOG_NOT_FOUND: 'notFound',
   NOT_CONFIRMED: 'failed',
+  CARD_NOT_WRITTEN: 'failed',
   NOT_PUBLISHED: 'failed',
   PACKAGE_MISSING: 'notFound',
   PEER_NOT_FOUND: 'notFound',

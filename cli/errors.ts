@@ -26,6 +26,17 @@ export function notPublished(error: unknown, output: string): SwarmError {
   );
 }
 
+/** Returns a warning that the model card of a run could not be written. @param output folder of the adapter */
+export function noCard(error: unknown, output: string): SwarmError {
+  const { code, message } = failureOf(error);
+  return cliError(
+    'CARD_NOT_WRITTEN',
+    `the model card of the adapter in ${output} could not be written: ${message}`,
+    { output, code },
+    { cause: error, next: 'the adapter itself is complete, and needs no card' },
+  );
+}
+
 /** Errors whose facts the command has already printed. */
 const printed = new WeakSet<Error>();
 

@@ -142,6 +142,7 @@ export async function writeCheckpoint(
     job,
     manifest,
     checkpoint: { digest, round, metrics: known({ heldOutLoss, round }) },
+    curve,
     name,
     reason: 'lora-swarm checkpoint pull',
   });

@@ -8,6 +8,8 @@ export const VERSION_FILES = 16;
 export const VERSION_PARENTS = 64;
 /** Maximum number of data digests of a version. A run and a job have two: training and held-out data. */
 export const VERSION_DATA = 64;
+/** Maximum number of losses in the curve of a version. More would not fit on a screen. */
+export const VERSION_CURVE = 20;
 /** Maximum number of settings, and of metrics, of a version. A run has about 60 settings. */
 export const VERSION_FACTS = 512;
 
@@ -100,6 +102,14 @@ export const versionManifestSchema = z.strictObject({
   settings: versionSettingsSchema,
   /** Metrics that were known when the version was added. A registry stores later metrics beside the manifest. */
   metrics: versionMetricsSchema,
+  /**
+   * Held-out losses of the training that made the version, oldest first; absent if fewer than two are known. `at` counts
+   * the rounds of a job, or the optimiser steps of a run.
+   */
+  curve: z
+    .array(z.strictObject({ at: index, loss: z.number() }))
+    .max(VERSION_CURVE)
+    .optional(),
   createdAt: index,
 });
 /** The description of one version of an adapter, as {@link versionManifestSchema} checks it. */

@@ -24,7 +24,7 @@ import type { AdapterVersion } from './version.ts';
 
 /** Facts about a version, besides its files and its base. All are optional. */
 export type VersionFacts = Partial<
-  Pick<VersionManifest, 'parents' | 'job' | 'data' | 'settings' | 'metrics'>
+  Pick<VersionManifest, 'parents' | 'job' | 'data' | 'settings' | 'metrics' | 'curve'>
 >;
 
 /** A PEFT folder to add, and what is known about it. */
@@ -113,6 +113,7 @@ export async function addFolder(
       data: options.data ?? [],
       settings: { ...loraSettings(config), ...options.settings },
       metrics: options.metrics ?? {},
+      ...((options.curve?.length ?? 0) > 1 && { curve: options.curve }),
       createdAt: registry.clock.now(),
     };
     const envelope = await registry.sign(manifest);

@@ -9,6 +9,7 @@ import { TOKENIZER_FILES } from './known-base.ts';
 import { startOf } from './publish-run.ts';
 import type { Registry } from './registry.ts';
 import type { AdapterVersion } from './version.ts';
+import { versionCurve } from './version-curve.ts';
 
 /** A checkpoint of a job to publish. */
 export interface CheckpointToPublish {
@@ -24,6 +25,8 @@ export interface CheckpointToPublish {
     readonly round: number;
     readonly metrics: VersionManifest['metrics'];
   };
+  /** Held-out losses of the checkpoints up to this one, oldest first. @default unknown */
+  readonly curve?: readonly { readonly round: number; readonly heldOutLoss: number | null }[];
   /** Name of the adapter. @default the name of the job */
   readonly name?: string | undefined;
   /** Reason for the publication, which the tag log shows. @default "checkpoint of a job" */
@@ -44,6 +47,7 @@ export function publishCheckpoint(
     job,
     manifest,
     checkpoint,
+    curve = [],
     name = manifest.name,
     reason = 'checkpoint of a job',
     tags = [],
@@ -68,6 +72,7 @@ export function publishCheckpoint(
     ],
     settings: flatSettings({ training, rounds, acceptance, seed }),
     metrics,
+    curve: versionCurve(curve.map((point) => ({ at: point.round, loss: point.heldOutLoss }))),
     reason,
     tags,
   });

@@ -8,6 +8,7 @@ import { addFolder } from './add-folder.ts';
 import { registryError } from './errors.ts';
 import type { Registry } from './registry.ts';
 import type { AdapterVersion } from './version.ts';
+import { versionCurve } from './version-curve.ts';
 
 /** The run to publish, and the name of its adapter. */
 export interface PublishRunOptions {
@@ -32,26 +33,42 @@ export async function publishRun(
   registry: Registry,
   { output, result, name = nameOf(output), cacheDir, signal }: PublishRunOptions,
 ): Promise<{ version: AdapterVersion; created: boolean }> {
-  const state = await new CheckpointFolder({ output, keep: 1 }).newest();
-  if (state?.finished == null) {
-    throw registryError('RUN_MISSING', `${output} holds no finished training run`, { output });
-  }
+  const state = await finishedRun(output);
   const { settings } = state;
   return addFolder(registry, {
     name,
     folder: output,
     base: settings.spec.base,
     parents: startOf(settings.start, 'train', registry),
-    data: [
-      { name: 'train', digest: settings.rows },
-      ...(settings.heldOut === null ? [] : [{ name: 'held-out', digest: settings.heldOut }]),
-    ],
-    settings: settingsOf(state),
-    metrics: metricsOf(result),
+    ...runFacts(state, result),
     reason: 'lora-swarm train',
     ...(cacheDir !== undefined && { cacheDir }),
     ...(signal && { signal }),
   });
+}
+
+/** Returns the state of a finished run from its output folder. @throws SwarmError RUN_MISSING */
+export async function finishedRun(output: string): Promise<RunState> {
+  const state = await new CheckpointFolder({ output, keep: 1 }).newest();
+  if (state?.finished != null) return state;
+  throw registryError('RUN_MISSING', `${output} holds no finished training run`, { output });
+}
+
+/** Returns the data digests, settings, metrics and held-out losses of a finished run, as a manifest has them. */
+export function runFacts(state: RunState, result: FinetuneResult) {
+  const { rows, heldOut } = state.settings;
+  const { adapterStep, lossAfter } = result;
+  const isKnown = lossAfter === null || state.losses.some(({ step }) => step === adapterStep);
+  const losses = [...state.losses, ...(isKnown ? [] : [{ step: adapterStep, loss: lossAfter }])];
+  return {
+    data: [
+      { name: 'train', digest: rows },
+      ...(heldOut === null ? [] : [{ name: 'held-out', digest: heldOut }]),
+    ],
+    settings: settingsOf(state),
+    metrics: metricsOf(result),
+    curve: versionCurve(losses.map(({ step, loss }) => ({ at: step, loss }))),
+  };
 }
 
 /**

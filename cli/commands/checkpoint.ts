@@ -150,9 +150,9 @@ async function writeCard(
 ): Promise<void> {
   const { checkpointCard } = await import('../../registry/export/checkpoint-card.ts');
   const { CARD_FILE } = await import('../../registry/export/card.ts');
-  const [detail, all, { result }] = await Promise.all([
+  const [detail, curve, { result }] = await Promise.all([
     api.job(view.checkpoint.job),
-    api.checkpoints(view.checkpoint.job),
+    curveOf(api, view),
     api.samples(view.checkpoint.job, view.round),
   ]);
   const { job, baseLoss } = detail;
@@ -160,10 +160,6 @@ async function writeCard(
   // Leave out the samples of held-out prompts. An exported folder is often published, and held-out data may
   // be private.
   const samples = result?.texts?.filter(({ isHeldOut }) => !isHeldOut) ?? [];
-  const curve = all
-    .filter(({ round }) => round <= view.round)
-    .map(({ round, checkpoint }) => ({ round, heldOutLoss: checkpoint.metrics.heldOutLoss }))
-    .reverse();
   const { heldOutLoss } = view.checkpoint.metrics;
   const checkpoint = { digest: view.digest, round: view.round, heldOutLoss };
   const figures = view.tasks?.figures ?? null;
@@ -171,6 +167,18 @@ async function writeCard(
     join(output, CARD_FILE),
     checkpointCard({ job, manifest, checkpoint, baseLoss, curve, figures, form, samples }),
   );
+}
+
+/** Returns the held-out losses of the checkpoints up to this one, oldest first. */
+async function curveOf(
+  api: ApiClient,
+  view: CheckpointView,
+): Promise<{ round: number; heldOutLoss: number | null }[]> {
+  const all = await api.checkpoints(view.checkpoint.job);
+  return all
+    .filter(({ round }) => round <= view.round)
+    .map(({ round, checkpoint }) => ({ round, heldOutLoss: checkpoint.metrics.heldOutLoss }))
+    .reverse();
 }
 
 /** Returns the manifest of a job with the settings of a round, which `job set` may have changed. */
@@ -190,12 +198,14 @@ async function publish(context: Context, job: string | undefined, options: Publi
   const view = await find(api, job, options.round);
   requireKept(view);
   const manifest = manifestAt(await api.job(view.checkpoint.job), view.round);
+  const curve = await curveOf(api, view);
   await withRegistry(context, options, async (registry) => {
     const { version, created } = await publishCheckpoint(registry, {
       folder: view.path,
       job: view.checkpoint.job,
       manifest,
       checkpoint: publishable(view.digest, view.checkpoint),
+      curve,
       name: options.name,
       reason: 'lora-swarm checkpoint publish',
     });

@@ -7,7 +7,7 @@ import { PRESETS } from '../../lora/train/presets.ts';
 import { ADAPTER_HELP, adapterFolder } from '../adapter/folder.ts';
 import { adapterName, registryOption, withRegistry } from '../adapter/with-registry.ts';
 import type { Context } from '../context.ts';
-import { notPublished, usageError } from '../errors.ts';
+import { noCard, notPublished, usageError } from '../errors.ts';
 import { cacheFolder } from '../folders.ts';
 import { BASE_MODEL, baseFolder } from '../models/base-model.ts';
 import {
@@ -175,10 +175,27 @@ async function train(context: Context, flags: TrainFlags): Promise<void> {
     } else {
       const result = await finetune({ ...options, output: output as string, force }, report, { findBase });
       const run = { output: output as string, result };
+      await writeCard(context, report, run, flags);
       report.onTrained(result, flags.publish === false ? null : await publish(context, report, run, flags));
     }
   } finally {
     report.end();
+  }
+}
+
+/** Writes the model card of a finished run. A failure is only a warning, because the adapter is in the output folder. */
+async function writeCard(
+  { signal }: Context,
+  report: TrainReport,
+  run: { output: string; result: FinetuneResult },
+  { name, force }: TrainFlags,
+): Promise<void> {
+  const { writeRunCard } = await import('../../index.ts');
+  try {
+    await writeRunCard({ ...run, name, force });
+  } catch (error) {
+    signal.throwIfAborted();
+    report.onWarning(noCard(error, run.output));
   }
 }
 

@@ -60,14 +60,14 @@ export class CheckpointTags {
       throw coordinatorError('NO_REGISTRY', 'the coordinator runs without a registry (--no-publish)', {});
     }
     return this.#with(this.#home, async (registry) => {
-      const { folders } = this.#deps;
+      const { folders, store } = this.#deps;
       const { name } = run.context.stored;
       const { publishedVersion } = await import('../../registry/publish-checkpoint.ts');
       const known = publishedVersion(registry, name, stored.digest);
       if (known !== null) await registry.tag({ name, number: known.number }, tag, reason);
       else {
         requireKept({ kept: stored.weights === 'held', round: stored.round });
-        await publishStored(run, stored, { reason, tags: [tag] }, { registry, folders });
+        await publishStored(run, stored, { reason, tags: [tag] }, { registry, folders, store });
       }
       return versionsOf(run, registry);
     });

@@ -158,7 +158,7 @@ export class JobPublisher {
     const stored = store.rounds.checkpoint(job, round)!;
     const known = publishedVersion(registry, name, stored.digest);
     if (known !== null || stored.weights !== 'held') return known;
-    const version = await publishStored(run, stored, { reason, tags, name }, { registry, folders });
+    const version = await publishStored(run, stored, { reason, tags, name }, { registry, folders, store });
     log.info({ job: manifest.name, round, version: version.label, registry: registry.home }, 'job-published');
     return version;
   }

@@ -4,7 +4,7 @@ import type { Registry } from '../../registry/registry.ts';
 import type { AdapterVersion } from '../../registry/version.ts';
 import type { CheckpointFolders } from '../context.ts';
 import type { JobRun } from '../job-run.ts';
-import type { StoredCheckpoint } from '../store/store.ts';
+import type { Store, StoredCheckpoint } from '../store/store.ts';
 
 export interface PublishStoredOptions {
   readonly reason: string;
@@ -12,6 +12,12 @@ export interface PublishStoredOptions {
   readonly tags: readonly string[];
   /** Name of the adapter. @default the name of the job */
   readonly name?: string;
+}
+
+export interface PublishStoredDeps {
+  readonly registry: Registry;
+  readonly folders: Pick<CheckpointFolders, 'path'>;
+  readonly store: Pick<Store, 'rounds'>;
 }
 
 /**
@@ -22,7 +28,7 @@ export async function publishStored(
   { context }: JobRun,
   { digest, round, envelope }: StoredCheckpoint,
   options: PublishStoredOptions,
-  { registry, folders }: { registry: Registry; folders: Pick<CheckpointFolders, 'path'> },
+  { registry, folders, store }: PublishStoredDeps,
 ): Promise<AdapterVersion> {
   const { publishable, publishCheckpoint } = await import('../../registry/publish-checkpoint.ts');
   const { job, manifest, settings } = context;
@@ -32,6 +38,10 @@ export async function publishStored(
     job,
     manifest: withSettings(manifest, settings.at(round)),
     checkpoint: publishable(digest, message),
+    curve: store.rounds
+      .losses(job)
+      .filter((point) => point.round <= round)
+      .map((point) => ({ round: point.round, heldOutLoss: point.loss })),
     ...options,
   });
   return version;

@@ -163,6 +163,7 @@ function freshState(settings: RunSettings, lossBefore: number | null): RunState 
     loss: null,
     lossBefore,
     heldOutLoss: null,
+    losses: lossBefore === null ? [] : [{ step: 0, loss: lossBefore }],
     best: null,
     waited: 0,
     finished: null,

@@ -28,6 +28,9 @@ const STATE_FILE = 'state.json';
 const NAME = /^step-(\d{8})$/;
 const LEFT_OVER = /^\.step-\d{8}\.(partial|removed)$/;
 
+/** Maximum number of held-out losses that a run remembers, so that its state stays small. */
+export const KEPT_LOSSES = 256;
+
 const evaluationSchema = z.strictObject({ step: z.int().nonnegative(), loss: z.number() });
 
 /** Progress of a run. Numbers that JSON cannot express, such as NaN, are null. */
@@ -47,6 +50,8 @@ export const runStateSchema = z.strictObject({
   lossBefore: z.number().nullable(),
   /** Held-out loss at this step; null if it was not measured. */
   heldOutLoss: z.number().nullable(),
+  /** Held-out losses of the run, oldest first. If there were too many, some of them are left out. */
+  losses: z.array(evaluationSchema).default([]),
   /** The measurement with the lowest held-out loss; null if the loss was not measured. */
   best: evaluationSchema.nullable(),
   /** Number of consecutive measurements without an improvement, for early stopping. */

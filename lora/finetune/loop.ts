@@ -1,10 +1,11 @@
+import { thinned } from '../../common/thinned.ts';
 import type { AdapterToWrite } from '../adapter/peft.ts';
 import type { StoredRows } from '../data/stored-rows.ts';
 import type { TrainingConfig } from '../train/config.ts';
 import type { AdamWState } from '../train/optimizer/adamw.ts';
 import type { TrainerProcess } from '../train/process/supervisor.ts';
 import { judge } from '../train/stopping.ts';
-import type { CheckpointFolder, RunState } from './checkpoints.ts';
+import { type CheckpointFolder, KEPT_LOSSES, type RunState } from './checkpoints.ts';
 import { finetuneError } from './errors.ts';
 import type { HeldOutLoss } from './held-out-loss.ts';
 import type { FinetuneListener } from './listener.ts';
@@ -127,7 +128,10 @@ export class TrainingLoop {
     if (heldOut === null || evaluateEvery === 0 || !atStep || this.state.heldOutLoss !== null) return false;
     const loss = await heldOut.of(this.adapter, signal);
     const { progress, isBest, stop } = judge(this.state, { step, loss }, this.#run);
-    Object.assign(this.state, progress, { heldOutLoss: Number.isFinite(loss) ? loss : null });
+    const measured = Number.isFinite(loss) ? [{ step, loss }] : [];
+    const all = [...this.state.losses, ...measured];
+    const losses = all.length > KEPT_LOSSES ? thinned(all, KEPT_LOSSES / 2) : all;
+    Object.assign(this.state, progress, { heldOutLoss: measured[0]?.loss ?? null, losses });
     if (stop) this.state.finished = 'early-stopping';
     listener.onEvaluated?.({ step, heldOutLoss: loss, best: isBest });
     return isBest;

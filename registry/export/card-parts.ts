@@ -1,7 +1,8 @@
 /** Parts of model cards in Markdown. */
 import { stringify } from 'yaml';
-import { rounded } from '../../common/text.ts';
+import { formatLoss, lossPicture, rounded } from '../../common/text.ts';
 import { parseHubReference } from '../../lora/models/hub/reference.ts';
+import type { VersionManifest } from '../../protocol/version-manifest.ts';
 
 /** The metrics of one source: the run or job that made the version, or a later measurement. */
 export interface Results {
@@ -11,6 +12,14 @@ export interface Results {
 
 /** Form of the exported weights. */
 export type ExportForm = 'adapter' | 'merged' | 'gguf-adapter' | 'gguf-merged';
+
+/** Phrases that describe the content of an exported folder. */
+const WHAT: Readonly<Record<ExportForm, (base: string) => string>> = {
+  adapter: (base) => `A LoRA adapter for ${base}`,
+  merged: (base) => `The model ${base} with a LoRA adapter added to its weights`,
+  'gguf-adapter': (base) => `A LoRA adapter for ${base} as GGUF`,
+  'gguf-merged': (base) => `The model ${base} with a LoRA adapter added to its weights, as GGUF`,
+};
 
 /** Library that loads the weights, and their relation to the base, in the words of the Hugging Face hub. */
 const HUB_WORDS: Readonly<Record<ExportForm, { library: string; relation: string }>> = {
@@ -79,6 +88,43 @@ export function table(
   const line = (cells: readonly unknown[]): string =>
     `| ${cells.map((cell) => cardText(String(cell))).join(' | ')} |`;
   return [`## ${title}`, '', line(head), `|${head.map(() => '---').join('|')}|`, ...rows.map(line), ''];
+}
+
+/**
+ * Returns the phrase that a card begins with, which names the base.
+ * @param base name and hub commit of the base; the name is null if the base has none
+ */
+export function description(
+  form: ExportForm,
+  base: { name: string | null; revision: string | null },
+): string {
+  if (base.name === null) return WHAT[form]('a base without a name');
+  const revision = base.revision === null ? '' : ` at commit \`${base.revision}\``;
+  return WHAT[form](`\`${cardText(base.name)}\`${revision}`);
+}
+
+/**
+ * Draws held-out losses as text, and lists them. Returns no lines if there are fewer than two losses.
+ * @param unit the unit of `at`
+ */
+export function curveLines(curve: NonNullable<VersionManifest['curve']>, unit: 'round' | 'step'): string[] {
+  if (curve.length < 2) return [];
+  const picture = lossPicture(curve.map(({ at, loss }) => ({ label: String(at), loss })));
+  return [
+    '## Loss curve',
+    '',
+    `The held-out loss in nats per token, by ${unit}:`,
+    '',
+    '```',
+    ...picture,
+    '```',
+    '',
+    ...table(
+      'Losses',
+      [unit, 'held-out loss'],
+      curve.map(({ at, loss }) => [at, formatLoss(loss)]),
+    ),
+  ];
 }
 
 /** Returns a text without characters that mean something in Markdown tables, code, links and images. */

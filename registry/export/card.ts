@@ -1,6 +1,16 @@
-import type { Measurement } from '../store/versions.ts';
+import type { VersionManifest } from '../../protocol/version-manifest.ts';
+import type { Registry } from '../registry.ts';
 import type { AdapterVersion } from '../version.ts';
-import { frontMatter, type Results, resultRows, table, cardText as text } from './card-parts.ts';
+import {
+  curveLines,
+  description,
+  type ExportForm,
+  frontMatter,
+  type Results,
+  resultRows,
+  table,
+  cardText as text,
+} from './card-parts.ts';
 
 /** Name of the model card in an exported folder. */
 export const CARD_FILE = 'README.md';
@@ -8,23 +18,42 @@ export const CARD_FILE = 'README.md';
 /** Metrics of a run that say how good the adapter is. The card leaves out other metrics, such as the duration. */
 const QUALITY: ReadonlySet<string> = new Set(['heldOutLoss', 'heldOutLossBefore']);
 
+/** What the model card of an adapter shows. */
+export interface CardFacts
+  extends Pick<
+    VersionManifest,
+    'name' | 'base' | 'parents' | 'job' | 'data' | 'settings' | 'metrics' | 'curve'
+  > {
+  /** Label, digest and signer of the version; null if the adapter is no version of a registry. */
+  readonly version: Pick<AdapterVersion, 'label' | 'digest' | 'author'> | null;
+  /** Metrics that were measured after the training. @default none */
+  readonly measured?: readonly Results[];
+}
+
+/** Returns the model card of a version in a registry. */
+export function versionCard(registry: Registry, version: AdapterVersion, form?: ExportForm): string {
+  const measured = registry
+    .measurements(version)
+    .map(({ source, metrics }) => ({ dataset: source, metrics }));
+  return modelCard({ ...version.manifest, version, measured }, form);
+}
+
 /**
- * Returns the model card of a version: the front matter that the Hugging Face hub reads (`model-index` with the metrics), and
- * tables for people.
+ * Returns a model card: the front matter that the Hugging Face hub reads (`model-index` with the metrics), and tables for
+ * people.
  */
-export function modelCard(version: AdapterVersion, measurements: readonly Measurement[]): string {
-  const { label, digest, author, manifest, name } = version;
-  const { base, parents, job, data, settings } = manifest;
-  const all = resultsOf(version, measurements);
-  const revision = base.revision === null ? '' : ` at commit \`${base.revision}\``;
+export function modelCard(facts: CardFacts, form: ExportForm = 'adapter'): string {
+  const { name, base, parents, job, data, settings, curve = [], version } = facts;
+  const all = resultsOf(facts);
+  const origin = version === null ? '' : `, version \`${version.label}\` of a lora-swarm registry`;
   const lines = [
-    ...frontMatter(name, base.name, all),
+    ...frontMatter(name, base.name, all, form),
     `# ${name}`,
     '',
-    `A LoRA adapter for ${base.name === null ? 'the base' : `\`${text(base.name)}\`${revision}`}, version \`${label}\` of a lora-swarm registry.`,
+    `${description(form, base)}${origin}.`,
     '',
     `- base digest: \`${base.digest}\``,
-    `- version digest: \`${digest}\`, signed by \`${author}\``,
+    ...(version === null ? [] : [`- version digest: \`${version.digest}\`, signed by \`${version.author}\``]),
     ...(job === null ? [] : [`- job: \`${job.name}\`, round ${job.round}, \`${job.digest}\``]),
     ...parents.map(
       (parent) =>
@@ -33,6 +62,7 @@ export function modelCard(version: AdapterVersion, measurements: readonly Measur
     ...data.map((part) => `- data: ${text(part.name)}, \`${part.digest}\``),
     '',
     ...table('Results', ['data', 'metric', 'value'], resultRows(all)),
+    ...curveLines(curve, job === null ? 'step' : 'round'),
     ...table(
       'Settings',
       ['setting', 'value'],
@@ -42,11 +72,10 @@ export function modelCard(version: AdapterVersion, measurements: readonly Measur
   return `${lines.join('\n').trimEnd()}\n`;
 }
 
-function resultsOf({ manifest }: AdapterVersion, measurements: readonly Measurement[]): Results[] {
-  const own = Object.entries(manifest.metrics).filter(([name]) => QUALITY.has(name));
-  const later = measurements.map(({ source, metrics }) => ({ dataset: source, metrics }));
+function resultsOf({ metrics, measured = [] }: CardFacts): Results[] {
+  const own = Object.entries(metrics).filter(([name]) => QUALITY.has(name));
   return [
     ...(own.length > 0 ? [{ dataset: 'held-out data', metrics: Object.fromEntries(own) }] : []),
-    ...later,
+    ...measured,
   ];
 }

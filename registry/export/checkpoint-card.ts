@@ -1,20 +1,19 @@
-import { countOf, formatCount, formatLoss, lossPicture } from '../../common/text.ts';
+import { countOf, formatCount } from '../../common/text.ts';
 import type { Manifest } from '../../protocol/manifest.ts';
 import { flatSettings } from '../adapter-settings.ts';
-import { cardText, type ExportForm, frontMatter, type Results, resultRows, table } from './card-parts.ts';
+import { versionCurve } from '../version-curve.ts';
+import {
+  curveLines,
+  description,
+  type ExportForm,
+  frontMatter,
+  type Results,
+  resultRows,
+  table,
+} from './card-parts.ts';
 
-/** Maximum number of rounds in the loss curve. More would not fit on a screen. */
-const CURVE_POINTS = 20;
 /** Number of hexadecimal digits of a digest that a list shows. */
 const SHOWN_DIGITS = 16;
-
-/** Phrases that describe the content of an exported folder. */
-const WHAT: Readonly<Record<ExportForm, (base: string) => string>> = {
-  adapter: (base) => `A LoRA adapter for ${base}`,
-  merged: (base) => `The model ${base} with a LoRA adapter added to its weights`,
-  'gguf-adapter': (base) => `A LoRA adapter for ${base} as GGUF`,
-  'gguf-merged': (base) => `The model ${base} with a LoRA adapter added to its weights, as GGUF`,
-};
 
 /** The held-out loss of a checkpoint. */
 export interface CurvePoint {
@@ -53,12 +52,11 @@ export function checkpointCard({
 }: CheckpointCard): string {
   const { name, base, data, lora, training, rounds, acceptance, seed } = manifest;
   const scores = scoresOf(checkpoint, baseLoss, figures);
-  const revision = base.revision === undefined ? '' : ` at commit \`${base.revision}\``;
   const lines = [
     ...frontMatter(name, base.name, scores, form),
     `# ${name}`,
     '',
-    `${WHAT[form](`\`${cardText(base.name)}\`${revision}`)}, trained by a swarm: the checkpoint of round ${checkpoint.round} of a job of lora-swarm.`,
+    `${description(form, { name: base.name, revision: base.revision ?? null })}, trained by a swarm: the checkpoint of round ${checkpoint.round} of a job of lora-swarm.`,
     '',
     `- base digest: \`${base.digest}\``,
     `- job digest: \`${job}\``,
@@ -67,7 +65,10 @@ export function checkpointCard({
     `- held-out data: \`${data.heldOut.digest}\``,
     '',
     ...table('Results', ['data', 'metric', 'value'], resultRows(scores)),
-    ...curveLines(curve),
+    ...curveLines(
+      versionCurve(curve.map(({ round, heldOutLoss }) => ({ at: round, loss: heldOutLoss }))),
+      'round',
+    ),
     ...table(
       'Samples',
       ['prompt', 'continued by the base', 'continued by the adapter'],
@@ -96,34 +97,5 @@ function scoresOf(
   return [
     ...(losses.length === 0 ? [] : [{ dataset: 'held-out data', metrics: Object.fromEntries(losses) }]),
     ...(figures === null ? [] : [{ dataset: 'tasks of the job', metrics: figures }]),
-  ];
-}
-
-/** Draws the losses as text, and lists them. A long curve is thinned out; its first and last points stay. */
-function curveLines(curve: readonly CurvePoint[]): string[] {
-  const measured = curve.flatMap(({ round, heldOutLoss }) =>
-    heldOutLoss === null ? [] : [{ round, loss: heldOutLoss }],
-  );
-  if (measured.length < 2) return [];
-  const count = Math.min(CURVE_POINTS, measured.length);
-  const shown = Array.from(
-    { length: count },
-    (_, i) => measured[Math.round((i * (measured.length - 1)) / (count - 1))]!,
-  );
-  const picture = lossPicture(shown.map(({ round, loss }) => ({ label: String(round), loss })));
-  return [
-    '## Loss curve',
-    '',
-    'The held-out loss in nats per token, by round:',
-    '',
-    '```',
-    ...picture,
-    '```',
-    '',
-    ...table(
-      'Losses',
-      ['round', 'held-out loss'],
-      shown.map(({ round, loss }) => [round, formatLoss(loss)]),
-    ),
   ];
 }

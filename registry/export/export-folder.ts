@@ -4,7 +4,7 @@ import { writeDurably } from '../../common/durable.ts';
 import { makeFolder } from '../../common/folders.ts';
 import type { Registry } from '../registry.ts';
 import type { AdapterVersion } from '../version.ts';
-import { CARD_FILE, modelCard } from './card.ts';
+import { CARD_FILE, versionCard } from './card.ts';
 
 /**
  * Names of two files in an exported folder: the readable manifest and the signed manifest. PEFT ignores both
@@ -46,7 +46,7 @@ export async function exportFolder(
   await withFiles(registry, version, async (folder) => {
     // Copies the bytes instead of linking the files, so that writing to the output does not change the registry.
     for (const { path } of version.manifest.files) await copyFile(join(folder, path), join(output, path));
-    await writeDurably(join(output, CARD_FILE), modelCard(version, registry.measurements(version)));
+    await writeDurably(join(output, CARD_FILE), versionCard(registry, version));
     await writeDurably(join(output, ENVELOPE_FILE), registry.envelope(version));
     const { label, digest, author, manifest } = version;
     const readable = {

@@ -1,10 +1,13 @@
 import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { writeDurably } from '../../common/durable.ts';
 import { mergeModel } from '../../lora/adapter/merge-model.ts';
 import { describeBase } from '../../lora/models/base/base-identity.ts';
 import { registryError } from '../errors.ts';
 import { requireSameBase } from '../known-base.ts';
 import type { Registry } from '../registry.ts';
 import type { AdapterVersion } from '../version.ts';
+import { CARD_FILE, versionCard } from './card.ts';
 import { withFiles } from './export-folder.ts';
 
 /** Options of `exportMerged`: the folders to write to and to read from, and callbacks. */
@@ -22,7 +25,7 @@ export interface ExportMergedOptions {
 }
 
 /**
- * Writes a merged model: the base with the version added to its weights.
+ * Writes a merged model, the base with the version added to its weights, and a model card.
  * @throws SwarmError BASE_UNKNOWN if no base is given, and none was seen on this machine
  * @throws SwarmError ADAPTER_BASE if the version was made for another base; the errors of `mergeModel`
  */
@@ -33,6 +36,7 @@ export async function exportMerged(
 ): Promise<void> {
   const base = await baseOf(registry, version, options);
   await withFiles(registry, version, (adapter) => mergeModel({ ...options, base, adapter }));
+  await writeDurably(join(options.output, CARD_FILE), versionCard(registry, version, 'merged'));
 }
 
 /**

@@ -6,7 +6,7 @@ import { ADAPTER_WEIGHTS_FILE } from '../../lora/adapter/peft.ts';
 import { sha256 } from '../../protocol/cbor.ts';
 import type { Registry } from '../registry.ts';
 import type { AdapterVersion } from '../version.ts';
-import { CARD_FILE, modelCard } from './card.ts';
+import { CARD_FILE, versionCard } from './card.ts';
 import { ENVELOPE_FILE, withFiles } from './export-folder.ts';
 import {
   ARTIFACT_TYPE,
@@ -49,7 +49,7 @@ export async function exportOci(
       const mediaType = path === ADAPTER_WEIGHTS_FILE ? WEIGHT_TYPE : WEIGHT_CONFIG_TYPE;
       layers.push(descriptor({ mediaType, digest, size, path }));
     }
-    const card = new TextEncoder().encode(modelCard(version, registry.measurements(version)));
+    const card = new TextEncoder().encode(versionCard(registry, version));
     layers.push(await put(card, DOC_TYPE, CARD_FILE));
     layers.push(await put(registry.envelope(version), DOC_TYPE, ENVELOPE_FILE));
     const config = await put(text(configOf(version, layers)), CONFIG_TYPE);

@@ -1,6 +1,9 @@
+import { join } from 'node:path';
+import { writeDurably } from '../../common/durable.ts';
 import { type ExportedGguf, type ExportGgufOptions, exportGguf } from '../../lora/adapter/export-gguf.ts';
 import type { Registry } from '../registry.ts';
 import type { AdapterVersion } from '../version.ts';
+import { CARD_FILE, versionCard } from './card.ts';
 import { withFiles } from './export-folder.ts';
 import { baseOf } from './export-merged.ts';
 
@@ -11,7 +14,7 @@ export interface ExportVersionGgufOptions extends Omit<ExportGgufOptions, 'base'
 }
 
 /**
- * Writes a version as a GGUF file for llama.cpp and Ollama, alone or merged into its base. The model in the file has the
+ * Writes a version as a GGUF file for llama.cpp and Ollama, alone or merged into its base, and a model card. The model in the file has the
  * version's label as its name.
  * @throws SwarmError BASE_UNKNOWN if no base is given, and none was seen on this machine
  * @throws SwarmError ADAPTER_BASE if the version was made for another base; the errors of `exportGguf`
@@ -23,5 +26,10 @@ export async function exportVersionGguf(
 ): Promise<ExportedGguf> {
   const base = await baseOf(registry, version, options);
   const { label: name } = version;
-  return withFiles(registry, version, (adapter) => exportGguf({ ...options, base, adapter, name }));
+  const form = (options.merge ?? true) ? 'gguf-merged' : 'gguf-adapter';
+  const exported = await withFiles(registry, version, (adapter) =>
+    exportGguf({ ...options, base, adapter, name }),
+  );
+  await writeDurably(join(options.output, CARD_FILE), versionCard(registry, version, form));
+  return exported;
 }

@@ -1,7 +1,7 @@
 /** The registry of adapters, as a user and several processes at once work with it. */
 import { spawn } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
-import { mkdir, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -91,6 +91,13 @@ describe('the registry', { timeout: 120_000 }, () => {
     const adapter = await readPeftFolder(at('exported'), await openBase(model));
     expect(adapter.lora.rank).toBe(4);
     await run('adapter', 'export', 'demo:best', 'merged', '--merged');
+    await run('adapter', 'export', 'demo:best', 'gguf', '--merged', '--gguf', 'q8_0');
+    for (const exported of ['demo', 'private', 'merged', 'gguf']) {
+      const card = await readFile(at(`${exported}/README.md`), 'utf8');
+      for (const part of ['## Results', '## Loss curve', '| 4 | ', '| lora.rank |', 'data: held-out']) {
+        expect(card, exported).toContain(part);
+      }
+    }
     const evaluate = async (...args: string[]) =>
       (await run('evaluate', '--data', 'held-out.jsonl', '--json', ...args)).last.loss as number;
     const named = await evaluate('--model', model, '--adapter', 'demo:best');

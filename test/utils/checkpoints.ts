@@ -19,6 +19,7 @@ export function trainingState(step: number, change: Partial<RunState> = {}) {
     loss: 1 / step,
     lossBefore: null,
     heldOutLoss: null,
+    losses: [],
     best: null,
     waited: 0,
     finished: null,

@@ -25,6 +25,10 @@ describe('an exported PEFT folder', () => {
       base: { base, folder: null },
       parents,
       metrics: { heldOutLoss: 1.5, seconds: 3 },
+      curve: [
+        { at: 0, loss: 4 },
+        { at: 20, loss: 1.5 },
+      ],
     });
     registry.measure(version, 'chapters.yaml', { 'chapters.acc,none': 0.75 });
     const output = await temporaryFolder();
@@ -64,6 +68,7 @@ describe('an exported PEFT folder', () => {
     });
     expect(body).toContain(BASE);
     expect(body).toContain('p\\|&lt;b>:v1');
+    expect(body).toContain('| 20 | 1.5000 |');
     expect(await json(output, 'swarm.json')).toMatchObject({ version: 'demo:v1', digest: version.digest });
     // The files are copies: a change of them does not change the registry.
     await writeFile(join(output, 'adapter_model.safetensors'), 'x');
