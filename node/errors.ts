@@ -51,6 +51,10 @@ export const nodeError = defineErrors({
     kind: 'refused',
     next: 'raise --max-disk, or delete proofs in the folder witness/ of the home',
   },
+  WITNESS_MEMORY: {
+    kind: 'refused',
+    next: 'raise --max-memory, or verify the job on another machine with "lora-swarm verify"',
+  },
   WORK_TOO_LARGE: 'failed',
   WRONG_SCALE: 'failed',
   WRONG_ADAPTER: { kind: 'failed', next: REPORT },

@@ -13,6 +13,7 @@ import { request, verifyHead } from '../contact/requests.ts';
 import { KEPT_PROOFS, keepProof } from './proofs.ts';
 import type { ScoreTasks } from './score-tasks.ts';
 import { WitnessBlobs, type WitnessBlobsDeps } from './witness-blobs.ts';
+import { requireMemory } from './witness-memory.ts';
 
 /**
  * Number of calls of `follow` that do nothing after a failure, so that the witness does not ask an overloaded
@@ -31,6 +32,8 @@ export interface JobWitnessDeps extends WitnessBlobsDeps {
   verify(request: VerifyRequest, signal: AbortSignal): Promise<VerifyReport>;
   /** Decides which scores are measured. @default no score is measured */
   readonly scores?: Pick<ScoreTasks, 'prepare' | 'note'> | null;
+  /** Returns the memory in bytes that a verification may use. */
+  spareMemory(): number;
 }
 
 interface JobFacts {
@@ -180,6 +183,13 @@ export class JobWitness {
     const { job, folder } = this.#facts;
     const { log, clock, scores: tasks = null } = this.#deps;
     const checkpoints = [...this.#earlier, ...(parent === null ? [] : [parent]), record];
+    const { contributors } = verifyMessage('checkpoint', record.checkpoint).message;
+    const facts = {
+      manifest: verifyMessage('manifest', source.manifest).message,
+      contributors: contributors.length,
+      round,
+    };
+    requireMemory(facts, this.#deps.spareMemory());
     await mkdir(this.#work, { recursive: true });
     const file = join(this.#work, 'checking.bundle');
     const { manifest, settings } = source;

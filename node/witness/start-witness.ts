@@ -34,12 +34,17 @@ export async function startWitness(
     if (entry.isDirectory()) await rm(join(folder, entry.name), { recursive: true, force: true });
   }
   const jobs = () => nodes.all.map((node) => node.view());
-  const spareBytes = async (): Promise<number> => {
+  const needed = (): { disk: number; memory: number } => {
     const contexts = jobs().flatMap(({ context }) => context ?? []);
     const [first, ...others] = contexts.map(({ manifest }) => manifest);
-    const needed = first === undefined ? 0 : demandOf(first, contexts[0]!.options.trainers, others).disk;
-    return policy.maxDiskBytes - needed - (await proofBytes(folder));
+    if (first === undefined) return { disk: 0, memory: 0 };
+    return demandOf(first, contexts[0]!.options.trainers, others);
   };
+  const spareBytes = async (): Promise<number> =>
+    policy.maxDiskBytes - needed().disk - (await proofBytes(folder));
+  // What the trainer has loaded includes activations, which the needs of the jobs do not include.
+  const spareMemory = (): number =>
+    policy.maxMemoryBytes - Math.max(needed().memory, trainer.loaded?.memoryBytes ?? 0);
   const isFrom = (digest: string, coordinator: string): boolean => origins.has(digest, coordinator);
   const { blobs, clock, log } = shared;
   const scores = new ScoreTasks({
@@ -55,7 +60,7 @@ export async function startWitness(
   });
   const witness = new Witness(
     { home },
-    { ...shared, jobs, isFrom, spareBytes, verify: verifyInProcess, scores },
+    { ...shared, spareBytes, spareMemory, jobs, isFrom, verify: verifyInProcess, scores },
   );
   witness.start();
   return witness;

@@ -10,6 +10,7 @@ import { Pauses } from '../../../../node/limits/pauses.ts';
 import type { NodeState } from '../../../../node/machine/state.ts';
 import { KEPT_PROOFS, proofBytes } from '../../../../node/witness/proofs.ts';
 import { Witness } from '../../../../node/witness/witness.ts';
+import { verificationBytes } from '../../../../node/witness/witness-memory.ts';
 import { signerFromSeed, verifyMessage } from '../../../../protocol/signing.ts';
 import { FileBlobStore } from '../../../../storage/blob-store.ts';
 import { verifyBundle } from '../../../../verify/bundle/verify-bundle.ts';
@@ -36,12 +37,19 @@ interface Setup {
   /** Whether the coordinator has supplied each blob that the node has. */
   supplied?: boolean;
   spare?: number;
+  spareMemory?: number;
   /** Whether the witness measures scores. */
   measures?: boolean;
 }
 
 /** A witness of a node whose coordinator answers from the record of a job, up to its newest checkpoint. */
-async function witnessOf({ others = {}, supplied = false, spare = 1e9, measures = false }: Setup = {}) {
+async function witnessOf({
+  others = {},
+  supplied = false,
+  spare = 1e9,
+  spareMemory = 1e9,
+  measures = false,
+}: Setup = {}) {
   const home = await temporaryFolder();
   const deps = { clock: systemClock };
   const blobs = await FileBlobStore.open({ home }, deps);
@@ -92,6 +100,7 @@ async function witnessOf({ others = {}, supplied = false, spare = 1e9, measures 
       log: { ...silentLogger, error: logTo(found), warn: logTo(failed) } as typeof silentLogger,
       isFrom: () => supplied,
       spareBytes: async () => spare,
+      spareMemory: () => spareMemory,
       jobs: () =>
         Object.entries(jobs).map(([coordinator, job]) => {
           const { job: digest } = headOf(job);
@@ -340,6 +349,28 @@ test('a verification that needs more disk space than the owner lends does not be
   await look(kept);
   expect(failed).toMatchObject([{ round: 3, reason: expect.stringMatching(/1000 bytes.*--max-disk/) }]);
   expect(verifications.rounds).toEqual([]);
+});
+
+test('a verification that needs more memory than the owner lends does not begin', async () => {
+  const { look, calls, failed, verifications } = await witnessOf({ spareMemory: 350 * 2 ** 20 });
+  await look(kept);
+  expect(failed).toMatchObject([
+    { round: 3, reason: expect.stringMatching(/351 MiB.*350 MiB.*--max-memory/) },
+  ]);
+  expect(verifications.rounds).toEqual([]);
+  // The witness fetches no blobs for a verification that does not begin.
+  expect(calls.filter((call) => kept.blobs.has(call))).toEqual([]);
+});
+
+test('the memory of a verification grows with the adapter and with up to eight updates', () => {
+  const { message: manifest } = verifyMessage('manifest', kept.manifest);
+  const bytesOf = (parameters: number, contributors: number): number =>
+    verificationBytes({ ...manifest, adapter: { ...manifest.adapter, parameters } }, contributors);
+  // The measured peaks of decision 108, in MiB, are below the estimates.
+  expect(bytesOf(16e6, 8) / 2 ** 20).toBeGreaterThan(1827);
+  expect(bytesOf(16e6, 2) / 2 ** 20).toBeGreaterThan(1179);
+  expect(bytesOf(4e6, 8) / 2 ** 20).toBeGreaterThan(698);
+  expect(bytesOf(16e6, 100)).toBe(bytesOf(16e6, 8));
 });
 
 test('the jobs of a node together use no more disk space than the owner lends', async () => {
