@@ -4,6 +4,8 @@ import { countOf, formatBytes, formatCount, formatDuration } from '../common/tex
 /** The work of a node for one job. */
 interface JobWork {
   readonly job: string;
+  /** Name of the job; null if the home does not know it. */
+  readonly name: string | null;
   /** Number of the node's updates that count, or may still count, in a merge. */
   readonly accepted: number;
   /** Number of the node's updates that do not count in a merge, for example because the coordinator refused them. */
@@ -35,11 +37,18 @@ export function totalsText({
   jobs,
 }: {
   readonly totals: readonly JobWork[];
-  readonly jobs: readonly { readonly job: { readonly job: string } | null }[];
+  readonly jobs: readonly {
+    readonly job: { readonly job: string } | null;
+    readonly jobName: string | null;
+  }[];
 }): string[] {
   if (totals.length === 0) return ['nothing yet'];
   const present = new Set(jobs.map(({ job }) => job?.job));
-  const own = totals.filter(({ job }) => present.has(job));
+  // Before the node has joined a job, only the name of the job is known.
+  const names = new Set(
+    jobs.flatMap(({ job, jobName }) => (job === null && jobName !== null ? [jobName] : [])),
+  );
+  const own = totals.filter(({ job, name }) => present.has(job) || (name !== null && names.has(name)));
   const all = `${workText(totals)} in ${countOf(totals.length, 'job')}`;
   return own.length === totals.length
     ? [workText(own)]

@@ -11,6 +11,7 @@ import { registryFolder } from '../adapter/with-registry.ts';
 import type { Context } from '../context.ts';
 import { daemonLog, logFileOf } from '../daemon/log.ts';
 import { keepFilesPrivate, pollUntilAborted, STOP_DEADLINE_MS } from '../daemon/run.ts';
+import { stoppedNode } from '../daemon/stopped-node.ts';
 import { NodeScreen } from '../node-screen/screen.ts';
 import { ScreenWarnings } from '../node-screen/warnings.ts';
 import {
@@ -154,7 +155,6 @@ async function run(context: Context, target: readonly string[], options: NodeOpt
   const ended = new AbortController();
   void node.stopped.then(() => ended.abort());
   const signal = AbortSignal.any([context.signal, ended.signal]);
-  let latest: NodeStatus | null = null;
   const progress = new ProgressLine(context);
   const screen = new NodeScreen(context, {
     ...{ warnings, logFile: logFileOf(home, 'node'), homeFlag: homeFlag(context, home) },
@@ -191,7 +191,6 @@ async function run(context: Context, target: readonly string[], options: NodeOpt
     await pollUntilAborted(signal, async () => {
       const now = await api.status<NodeStatus>();
       if (options.once && now.jobs.every(({ done, shutOut }) => done || shutOut !== null)) ended.abort();
-      latest = now;
       if (hasScreen) {
         // After an interruption, a message about it may stand below the screen already, so the screen is not drawn
         // again.
@@ -222,7 +221,7 @@ async function run(context: Context, target: readonly string[], options: NodeOpt
     progress.clear();
     await node.stop({ deadlineMs: STOP_DEADLINE_MS });
     if (options.json) printJson(context, { schemaVersion: 1, event: 'stopped' });
-    else printLines(context, [...stoppedLines(latest)]);
+    else printLines(context, stoppedLines(await stoppedNode(home)));
   }
   const refusal = await node.stopped;
   if (refusal !== null) throw refusal;

@@ -13,6 +13,14 @@ import { dateAndTime } from '../print.ts';
 import { because, engineText, labelOf, NOTE, type NodeForJob, perJob, stateOf, updateLine } from './node.ts';
 import { thanksTexts } from './thanks.ts';
 
+const GOES_ON = 'goes on after the pause';
+const DRAINS = 'takes no new work, and stops after its present round';
+
+/** Returns whether a line is about the whole node. All jobs of the node have the same line. */
+function isOfNode(line: string): boolean {
+  return line === GOES_ON || line === DRAINS || line.startsWith('paused');
+}
+
 /** Compares successive statuses of a node, and makes a line for each change. */
 export class NodeLines {
   readonly #jobs: JobLines[] = [];
@@ -25,11 +33,12 @@ export class NodeLines {
 
   next(status: NodeStatus): string[] {
     const jobs = perJob(status);
-    return jobs.flatMap((job, i) => {
+    const lines = jobs.flatMap((job, i) => {
       this.#jobs[i] ??= new JobLines({ showsEngine: i === 0, homeFlag: this.#homeFlag });
-      const lines = this.#jobs[i].next(job);
-      return jobs.length === 1 ? lines : lines.map((line) => `${labelOf(job)}${line}`);
+      const own = this.#jobs[i].next(job);
+      return own.map((line) => (jobs.length === 1 || isOfNode(line) ? line : `${labelOf(job)}${line}`));
     });
+    return [...new Set(lines)];
   }
 }
 
@@ -90,9 +99,8 @@ class JobLines {
     }
     const paused = pauseOf(status);
     if (paused !== null && paused !== (before && pauseOf(before))) lines.push(paused);
-    if (paused === null && before && pauseOf(before) !== null) lines.push('goes on after the pause');
-    if (status.draining && !before?.draining)
-      lines.push('takes no new work, and stops after its present round');
+    if (paused === null && before && pauseOf(before) !== null) lines.push(GOES_ON);
+    if (status.draining && !before?.draining) lines.push(DRAINS);
     if (paused === null && cannotJoin(status) && status.reason !== before?.reason) {
       const { problem } = stateOf(status);
       if (problem !== null) lines.push(safeText(problemText(problem), NOTE));

@@ -4,6 +4,7 @@ import type { NodeStatus } from '../../index.ts';
 import { workText } from '../../monitor/node-work.ts';
 import { SWARM } from '../command-name.ts';
 import type { Context } from '../context.ts';
+import type { NodeWork } from '../daemon/stopped-node.ts';
 import { hasInviteVariable } from '../options/target-input.ts';
 
 type Totals = NodeStatus['totals'];
@@ -44,17 +45,17 @@ export function homeFlag(context: Pick<Context, 'environment' | 'cwd'>, home: st
 /**
  * Returns the lines that a node prints when it stops: whether an update waits for the next start, and what the node has
  * contributed since its home folder was created.
- * @param status null if the node stopped before its first status
+ * @param work null if the node has no database yet
  */
-export function stoppedLines(status: NodeStatus | null): string[] {
-  const waits = status?.updates.some(({ code, outcome }) => code === null && outcome === null) ?? false;
+export function stoppedLines(work: NodeWork | null): string[] {
+  const waits = work?.updates.some(({ code, outcome }) => code === null && outcome === null) ?? false;
   const stopped = waits
     ? 'stopped     the newest update has no receipt yet; it is saved, and the next start delivers it'
     : 'stopped';
-  return [stopped, ...(status === null ? [] : farewell(status))];
+  return [stopped, ...(work === null ? [] : farewell(work))];
 }
 
-function farewell({ totals }: NodeStatus): string[] {
+function farewell({ totals }: NodeWork): string[] {
   if (totals.every(({ accepted }) => accepted === 0)) return [];
   return [`contributed ${workText(totals)}, in ${countOf(totals.length, 'job')}; thank you`];
 }

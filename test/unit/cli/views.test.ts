@@ -623,6 +623,9 @@ describe('a node', () => {
     const joined = news.next(several());
     expect(joined.filter((line) => line.startsWith('moby: '))).toHaveLength(3);
     expect(joined).toContainEqual(expect.stringMatching(/^alice: .*waits.*moby/));
+    // Lines about the whole node have no job, and come once.
+    const draining = { ...several(), jobs: several().jobs.map((one) => ({ ...one, draining: true })) };
+    expect(news.next(draining)).toEqual([expect.stringMatching(/^takes no new work/)]);
     // The state of the job changes with the refusal, but only one line says why.
     const leaving = { state: 'leaving', round: 9, reason: 'you are banned' } as const;
     const refused = { ...second, ...leaving, shutOut: { code: 'BANNED', message: 'you are banned' } };

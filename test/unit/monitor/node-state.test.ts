@@ -74,7 +74,7 @@ describe('the state of a node', () => {
 
 it('the work of a node is counted for its present jobs and for all jobs', () => {
   const work = { name: null, accepted: 1, refused: 0, tokens: 10, seconds: 1 };
-  const jobs = [{ job: { job: 'a' } }];
+  const jobs = [{ job: { job: 'a' }, jobName: 'moby' }];
   expect(totalsText({ totals: [], jobs })).toHaveLength(1);
   expect(totalsText({ totals: [{ job: 'a', ...work }], jobs })).toHaveLength(1);
   const both = totalsText({
@@ -85,6 +85,12 @@ it('the work of a node is counted for its present jobs and for all jobs', () => 
     jobs,
   });
   expect(both).toEqual([expect.stringContaining('1 round '), expect.stringMatching(/2 rounds.*2 jobs/)]);
+  const waiting = [{ job: null, jobName: 'moby' }];
+  const totals = [
+    { ...work, job: 'a', name: 'moby' },
+    { ...work, job: 'b' },
+  ];
+  expect(totalsText({ totals, jobs: waiting })[0]).toMatch(/^1 round/);
 });
 
 it.each([
