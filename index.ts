@@ -722,9 +722,16 @@ export type { Measurement } from './registry/store/versions.ts';
 export type { ServedRequest } from './serve/http/context.ts';
 export type { AdapterSource, ServedVersion, VersionChoice } from './serve/models/adapter-source.ts';
 export type { ModelEntry } from './serve/models/catalog.ts';
+export type { LossMeter, MeasuredJob } from './verify/checks/losses.ts';
 export type { RowsOfRound, ScoreMeter } from './verify/checks/scores.ts';
 export type { ProblemCode } from './verify/errors.ts';
-export type { CheckName, CheckpointReport, MeasuredScores, Problem } from './verify/findings.ts';
+export type {
+  CheckName,
+  CheckpointReport,
+  MeasuredLoss,
+  MeasuredScores,
+  Problem,
+} from './verify/findings.ts';
 export type { HeldPart, HeldWeights } from './verify/held-part.ts';
 export type { ScoreMismatch, ScoreWitness } from './verify/scores/check-scores.ts';
 export type {

@@ -28,6 +28,10 @@ export const verifyError = defineErrors({
   },
   RECORD_INCOMPLETE: { kind: 'failed', next: 'get a bundle of the job from its operator' },
   ROUND_UNKNOWN: { kind: 'notFound', next: 'begin at an earlier round' },
+  ROWS_DIFFER: {
+    kind: 'refused',
+    next: 'use the job file and the data files with which the job was created',
+  },
   SCORES_UNMEASURED: 'failed',
   VERIFIER_DIED: { kind: 'failed', next: 'if memory ran out, close other programs' },
   VERIFIER_FAILED: { kind: 'internal', next: REPORT },

@@ -37,6 +37,7 @@ interface VerifyFlags {
   coordinator?: string;
   inviteFile?: string;
   data?: string;
+  scores?: boolean;
   model?: string;
 }
 
@@ -62,6 +63,10 @@ export function registerVerify(program: Command, context: Context): void {
       '--model <model>',
       `with --data: base of the job, as ${BASE_MODEL} (default: the base in the job file)`,
     )
+    .option(
+      '--scores',
+      'with --data: also measure the scores of the updates again, for the merges whose payloads are kept (default: only the arithmetic of the scores is checked)',
+    )
     .addOption(inviteFileOption())
     .addOption(homeOption())
     .addOption(jsonOption())
@@ -69,7 +74,7 @@ export function registerVerify(program: Command, context: Context): void {
 }
 
 /** Options that have no effect when the command verifies a file of receipts. */
-const NOT_FOR_RECEIPTS = ['from', 'inviteFile', 'data', 'model', 'home'];
+const NOT_FOR_RECEIPTS = ['from', 'inviteFile', 'data', 'model', 'scores', 'home'];
 
 async function verify(
   context: Context,
@@ -96,6 +101,7 @@ async function verify(
     from: flags.from ?? 0,
     signal: context.signal,
     losses,
+    scores: losses?.scores ?? null,
     onCheckpoint,
   };
   const report = await read(context, words, flags, options).finally(async () => {
@@ -161,8 +167,12 @@ async function verifyOwn(
 }
 
 /** Opens the base and the data with which held-out losses are measured; null without --data. */
-async function lossMeter(context: Context, { data, model }: VerifyFlags): Promise<HeldOutLosses | null> {
+async function lossMeter(
+  context: Context,
+  { data, model, scores = false }: VerifyFlags,
+): Promise<HeldOutLosses | null> {
   if (data === undefined) {
+    if (scores) throw usageError('--scores has an effect only with --data');
     if (model !== undefined) throw usageError('--model has an effect only with --data');
     return null;
   }
@@ -172,7 +182,7 @@ async function lossMeter(context: Context, { data, model }: VerifyFlags): Promis
   const { spec } = await readJobFile(resolve(cwd, data));
   const base = await baseFolder(context, model ?? spec.base);
   const compute = environmentCompute(environment);
-  return openHeldOut({ base, data: spec.data, cacheDir: await cacheFolder(context), compute });
+  return openHeldOut({ base, data: spec.data, cacheDir: await cacheFolder(context), compute, scores });
 }
 
 /** Returns the text of the file that the command names, if it looks like a file of receipts; null for other files. */

@@ -1,4 +1,4 @@
-import { mkdtemp, readdir, rm, stat } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, rm, stat } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { isAlive } from '../../common/durable.ts';
@@ -13,9 +13,11 @@ import { type ComputeInput, parseCompute } from '../../lora/train/compute.ts';
 import { silentLogger } from '../../monitor/log.ts';
 import { sha256 } from '../../protocol/cbor.ts';
 import type { LossMeter, MeasuredJob } from '../../verify/checks/losses.ts';
+import type { ScoreMeter } from '../../verify/checks/scores.ts';
 import { verifyError } from '../../verify/errors.ts';
 import { packJobData } from '../jobs/pack-data.ts';
 import { meanLoss } from './comparison.ts';
+import { OwnDataScores, StoredShards } from './own-data-scores.ts';
 import { TrainerValidator } from './trainer-validator.ts';
 
 /** Beginning of the names of temporary folders. The id of the process follows. */
@@ -36,12 +38,15 @@ export interface HeldOutOptions {
   readonly cacheDir: string;
   /** @default the fastest engine of this machine, with a base of 32 bits */
   readonly compute?: ComputeInput;
+  /** Whether to keep the training rows in temporary files, so that scores can be measured. @default false */
+  readonly scores?: boolean;
 }
 
 interface Prepared {
   readonly job: string;
   readonly layout: AdapterLayout;
   readonly validator: TrainerValidator;
+  readonly shards: StoredShards;
 }
 
 /**
@@ -53,10 +58,19 @@ export class HeldOutLosses implements LossMeter {
   readonly #options: HeldOutOptions;
   readonly #home: string;
   #prepared: Prepared | null = null;
+  /** Measures the scores of the job's merges with the same base and data; null without the option `scores`. */
+  readonly scores: ScoreMeter | null;
 
   private constructor(options: HeldOutOptions, home: string) {
     this.#options = options;
     this.#home = home;
+    this.scores = options.scores
+      ? new OwnDataScores(async (measured, signal) => {
+          const prepared = await this.#preparedFor(measured, signal);
+          prepared.shards.check(measured);
+          return prepared;
+        })
+      : null;
   }
 
   /**
@@ -78,9 +92,7 @@ export class HeldOutLosses implements LossMeter {
     adapter: Uint8Array,
     { signal }: { signal: AbortSignal },
   ): Promise<number | null> {
-    const known = this.#prepared;
-    const { validator, layout } =
-      known !== null && known.job === measured.job ? known : await this.#prepare(measured, signal);
+    const { validator, layout } = await this.#preparedFor(measured, signal);
     const tensors = decodeAdapter(adapter, layout);
     return meanLoss(await validator.evaluate(measured, tensors, { signal, onFallback: () => {} }));
   }
@@ -91,15 +103,23 @@ export class HeldOutLosses implements LossMeter {
     await rm(this.#home, { recursive: true, force: true });
   }
 
+  async #preparedFor(measured: MeasuredJob, signal: AbortSignal): Promise<Prepared> {
+    const known = this.#prepared;
+    return known !== null && known.job === measured.job ? known : this.#prepare(measured, signal);
+  }
+
   async #prepare({ job, manifest }: MeasuredJob, signal: AbortSignal): Promise<Prepared> {
     await this.#prepared?.validator.stop();
-    const { base, data, cacheDir, compute = {} } = this.#options;
+    const { base, data, cacheDir, compute = {}, scores = false } = this.#options;
     const { digest } = await describeBase(base, { signal, cacheDir });
     if (digest !== manifest.base.digest) {
       const text = `the base in ${base} has the digest ${digest}, but the job has the base ${manifest.base.digest}`;
       throw verifyError('BASE_DIFFERS', text, { digest, expected: manifest.base.digest });
     }
     const { training, seed } = manifest;
+    const folder = join(this.#home, 'shards');
+    await mkdir(folder, { recursive: true });
+    const shards = new StoredShards(folder);
     const { heldOut } = await packJobData(
       {
         spec: { base, data, training, seed },
@@ -107,7 +127,7 @@ export class HeldOutLosses implements LossMeter {
         signal,
         onProgress: () => {},
       },
-      { clock: systemClock, blobs: { put: async (bytes) => sha256(bytes) } },
+      { clock: systemClock, blobs: scores ? shards : { put: async (bytes) => sha256(bytes) } },
     );
     const found = sha256(heldOut);
     const { digest: expected } = manifest.data.heldOut;
@@ -120,7 +140,7 @@ export class HeldOutLosses implements LossMeter {
       { baseFolder: async () => base, clock: systemClock, log: silentLogger, heldOut: () => heldOut },
     );
     const layout = adapterLayout(await openBase(base), manifest.lora);
-    this.#prepared = { job, layout, validator };
+    this.#prepared = { job, layout, validator, shards };
     return this.#prepared;
   }
 }

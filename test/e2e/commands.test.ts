@@ -150,12 +150,13 @@ it('commands take a job from its file to an adapter', { timeout: 240_000 }, asyn
   expect(await readFile(join(folder, 'tale.html'), 'utf8')).toContain('2 of 2 checkpoints');
   expect((await ask('job', 'report', 'tale', 'tale.html')).status).toBe(6);
   expect((await ask('job', 'report', 'tale', 'tale.html', '--force')).status).toBe(0);
-  const verified = await run('verify', 'tale.bundle', '--data', 'job.yaml');
+  const verified = await run('verify', 'tale.bundle', '--data', 'job.yaml', '--scores');
   expect(verified.status, verified.err).toBe(0);
   expect(verified.out).toContain('2 were computed again');
   expect(verified.out).toMatch(
     /3 measured again; the published losses differ from them by at most 0(\.0+)?\d* %/,
   );
+  expect(verified.out).toMatch(/2 effects and 2 gains measured again, of 2 merges/);
   const reader = await ask('invite', 'create', 'tale', '--role', 'observer', '--json');
   await writeFile(join(folder, 'observer'), `${reader.json.text}\n`);
   const remote = await run('verify', '--invite-file', 'observer', '--json');
