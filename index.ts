@@ -352,8 +352,9 @@ export async function verifyReceipts(text: string, wanted?: WantedJob): Promise<
 
 /**
  * Opens the base and the data of a job, so that a verification can measure the held-out losses: pass the result as
- * `losses` to {@link verifyBundle}, {@link verifySwarm} or {@link verifyOwnJob}, and close it afterwards. The
- * verification throws BASE_DIFFERS or HELD_OUT_DIFFERS if base or data are not those of the job.
+ * `losses` to {@link verifyBundle}, {@link verifySwarm} or {@link verifyOwnJob}, and close it afterwards. With the option
+ * `scores`, its field `scores` measures the scores of updates: pass it as `scores`. The verification throws BASE_DIFFERS,
+ * HELD_OUT_DIFFERS or ROWS_DIFFER if base or data are not those of the job.
  */
 export async function openHeldOut(options: HeldOutOptions): Promise<HeldOutLosses> {
   return (await import('./coordinator/merge/held-out-losses.ts')).HeldOutLosses.open(options);

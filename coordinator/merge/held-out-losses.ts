@@ -84,7 +84,7 @@ export class HeldOutLosses implements LossMeter {
   }
 
   /**
-   * @throws SwarmError BASE_DIFFERS, HELD_OUT_DIFFERS if base or data are not those of the job; errors of base, data and
+   * @throws SwarmError BASE_DIFFERS or HELD_OUT_DIFFERS if base or data are not those of the job; errors of base, data and
    *   trainer
    */
   async measure(

@@ -30,15 +30,14 @@ export class TrainerMeter implements ScoreMeter {
     return this.#task.chosen.some((one) => one.peer === peer && one.round === round);
   }
 
-  gradient(
+  async gradient(
     _job: MeasuredJob,
     adapter: readonly Float32Array[],
     wanted: RowsOfRound,
     { signal }: { signal: AbortSignal },
   ): Promise<LossGradient> {
-    return this.#compute(signal, (trainer, inner) =>
-      trainer.lossGradient({ adapter, rows: this.#read(wanted), signal: inner }),
-    );
+    const rows = this.#read(wanted);
+    return this.#compute(signal, (trainer, inner) => trainer.lossGradient({ adapter, rows, signal: inner }));
   }
 
   async loss(
@@ -47,8 +46,9 @@ export class TrainerMeter implements ScoreMeter {
     wanted: RowsOfRound,
     { signal }: { signal: AbortSignal },
   ): Promise<number> {
+    const rows = this.#read(wanted);
     const losses = await this.#compute(signal, (trainer, inner) =>
-      trainer.evaluate({ adapter, rows: this.#read(wanted), signal: inner }),
+      trainer.evaluate({ adapter, rows, signal: inner }),
     );
     const tokens = losses.reduce((sum, row) => sum + row.tokens, 0);
     return tokens === 0 ? 0 : losses.reduce((sum, row) => sum + row.lossSum, 0) / tokens;

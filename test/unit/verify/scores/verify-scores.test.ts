@@ -87,6 +87,54 @@ describe('scores that are measured again', () => {
   });
 });
 
+describe('a late update', () => {
+  /** A job whose second merge could take an update of the first round, from an honest node or one that flips signs. */
+  async function lateJob(behaviour: 'honest' | 'flip'): Promise<KeptJob> {
+    const swarm = new ToySwarm(['honest', 'honest', 'honest', behaviour], {
+      namesCoordinator: true,
+      rounds: { minPeers: 3, count: 2, quorum: 0.75 },
+    });
+    const head = await swarm.start();
+    const { world, peers } = swarm;
+    const merged = (round: number) =>
+      world.until(() => world.run.record.checkpoint.checkpoint.round === round, `checkpoint ${round}`);
+    await swarm.deliver(head, peers.slice(0, -1));
+    await merged(1);
+    for (const peer of peers) await peer.heartbeat('awaiting');
+    await swarm.deliver(head, peers.slice(-1));
+    await swarm.deliver(await peers[0]!.head(), peers.slice(0, -1));
+    await merged(2);
+    return keptOf(swarm);
+  }
+
+  const changedLate = (job: KeptJob, change: (update: Figures['updates'][number]) => object): KeptJob =>
+    forged(job, {
+      figures: ({ updates }) => ({
+        updates: updates.map((one) => (one.late === null ? one : { ...one, ...change(one) })),
+      }),
+    });
+
+  test.each(['honest', 'flip'] as const)(
+    'of a node that is %s is judged by its published effect',
+    async (behaviour) => {
+      const job = await lateJob(behaviour);
+      const { problems, checkpoints } = await verify(job, { scores: meterOf(job) });
+      expect(problems).toEqual([]);
+      expect(checkpoints.at(-1)!.scores).toMatchObject({ effects: 4, gains: 3 });
+      const late = figuresOf(job).updates.find((one) => one.late)!;
+      expect(late).toMatchObject({ round: 1, share: null, harmful: behaviour === 'flip' });
+
+      const other = changedLate(job, ({ late }) => ({ late: { ...late!, effect: late!.effect * 1.5 } }));
+      const measured = await verify(other, { scores: meterOf(job) });
+      expect(measured.problems).toMatchObject([
+        { code: 'VERIFY_SCORES', values: { peer: late.peer, made: 1, figure: 'late' } },
+      ]);
+      const wrong = await verify(changedLate(job, ({ harmful }) => ({ harmful: !harmful })));
+      expect(wrong.problems.map(({ code }) => code)).toContain('VERIFY_FIGURES');
+    },
+  );
+});
+
 describe('shares and beliefs', () => {
   test('that do not follow from the signed figures disprove the coordinator, without data', async () => {
     const changes = [
