@@ -243,7 +243,7 @@ export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps
     const witness = options.witness
       ? await startWitness(
           { home, policy },
-          { network, blobs, origins: store.origins, pauses, clock: systemClock, log, nodes, trainer },
+          { network, blobs, store, pauses, clock: systemClock, log, nodes, trainer },
         )
       : null;
     if (witness !== null) teardown.add(() => witness.stop());

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { withAbortReason } from '../common/abort-reason.ts';
 import type { Clock } from '../common/clock.ts';
-import { isSwarmError } from '../common/errors.ts';
+import { isSwarmError, SwarmError } from '../common/errors.ts';
 import { systemClock } from '../common/system-clock.ts';
 import type { JobTarget } from '../protocol/invite.ts';
 import type { BlobProof } from '../protocol/job-key.ts';
@@ -71,6 +71,7 @@ async function openRecord(
     const read = { job, coordinator, manifest, head, signedHead };
     return { job, record: await openSwarmRecord(read, { ...deps, fetch }) };
   } catch (error) {
+    if (isSwarmError(error, 'CONNECT_FAILED')) throw orFromNode(error);
     const peer = nodeThatRefused(error);
     if (peer === null) throw error;
     const asked = { peer, wanted: host.target.job, own: OwnJobs.read(ownNode) };
@@ -79,6 +80,18 @@ async function openRecord(
     const fetch = fetcherOf(host, { holder: read.peer, proof: read.proof ?? null }, signal);
     return { job: read.job, record: await openNodeRecord(read, { ...deps, fetch }) };
   }
+}
+
+/** Adds to the advice of a failed connection that a node can be the source too. */
+function orFromNode(error: SwarmError): SwarmError {
+  const { code, message, values, kind, next } = error;
+  const advice =
+    'if the coordinator is gone, give the address of a node of the job with --job DIGEST, or the home of your own node with --home';
+  return new SwarmError(code, message, values, {
+    cause: error,
+    kind,
+    next: next === null ? advice : `${next}; ${advice}`,
+  });
 }
 
 /** Returns a function that fetches a blob into memory, and deletes it from the disk. */

@@ -211,7 +211,7 @@ export const rpcMethods = {
    * peers that may read the job get an answer.
    */
   figures: {
-    request: z.strictObject({ job, round: z.int().positive() }),
+    request: z.strictObject({ job, round: z.int().positive(), proof }),
     response: z.strictObject({ figures: envelope.nullable() }),
     maxRequestBytes: 256,
     maxResponseBytes: RPC_MESSAGE_BYTES,

@@ -9,9 +9,10 @@ export const NODE_REASONS: PartialRecord['reasons'] = {
   checkpoints:
     'a node keeps the checkpoints of its newest 64 rounds, and in a job with more than 16 contributors only some of them',
   settings: 'a node keeps only the newest 64 changes of the settings',
-  updates: 'a node keeps no signed updates and no payloads of other nodes',
-  receipts: 'a node keeps only its own receipts',
-  figures: 'a node keeps no scores',
+  updates:
+    'a node keeps no payloads, and signed updates of other nodes only of merges that its witness has checked',
+  receipts: 'a node keeps only its own receipts, and all receipts of merges that its witness has checked',
+  figures: 'a node keeps only the scores of merges that its witness has checked',
   adapters: 'a node keeps only its newest adapter',
 };
 /**
@@ -84,7 +85,10 @@ class NodeRecord implements JobRecord {
       if (adapter && ordinal > this.#last - ASKED_ADAPTERS) this.#adapters.add(adapter.digest);
       const proofs = await this.#proofs(page, contributors.length);
       const heads = found?.digest === this.#announced ? [this.partial.head] : [];
-      yield { checkpoint, residual: null, proofs, figures: null, heads };
+      // Only a node whose witness has checked the merge has signed updates and scores.
+      const isChecked = proofs.some((proof) => proof?.evidence);
+      const figures = isChecked ? await this.#deps.requests.figures(round) : null;
+      yield { checkpoint, residual: null, proofs, figures, heads };
       // Stop at a checkpoint of an earlier or the same round, because a node could otherwise send checkpoints without end.
       // The verification reports the wrong order.
       if (round <= before) return;

@@ -43,6 +43,10 @@ export class RecordRequests {
     return this.send('record', { job: this.#asked.job, ...place, ...this.#proof });
   }
 
+  async figures(round: number): Promise<Uint8Array | null> {
+    return (await this.send('figures', { job: this.#asked.job, round, ...this.#proof })).figures;
+  }
+
   /**
    * Follows the changes of the settings back from the change that a head names.
    * @returns all these changes, oldest first. If the peer lacks a change, it and all older changes are missing

@@ -100,7 +100,7 @@ class SwarmRecord implements JobRecord {
   }
 
   async #record(ordinal: number, isLast: boolean): Promise<CheckpointRecord> {
-    const { job, signedHead } = this.#read;
+    const { signedHead } = this.#read;
     const { checkpoint, residual, proofs } = await this.#page(ordinal, 0);
     const all: (UpdateProof | null)[] = [...proofs];
     const { contributors, round } = readableCheckpoint(checkpoint)?.message ?? { contributors: [], round: 0 };
@@ -111,7 +111,7 @@ class SwarmRecord implements JobRecord {
     }
     this.#sizes = [...this.#sizes.slice(-1), sizesOf(residual, all)];
     const { figures } =
-      contributors.length > 0 ? await this.#deps.requests.send('figures', { job, round }) : { figures: null };
+      contributors.length > 0 ? { figures: await this.#deps.requests.figures(round) } : { figures: null };
     const heads = isLast ? [signedHead] : [];
     return { checkpoint, residual: residual?.digest ?? null, proofs: all, figures, heads };
   }

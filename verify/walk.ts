@@ -193,9 +193,8 @@ export class Walk {
     const figures = checkFigures(facts, record.figures, { checkpoint, updates }, findings);
     checkWeights(facts, checkpoint, figures, findings);
     checkMetrics(facts, checkpoint, updates, findings);
-    if (figures !== null && parent !== null) {
-      await this.#scores.check(figures, parent, this.#recomputation, findings);
-    }
+    if (parent === null) this.#scores.remember(record.figures);
+    else if (figures !== null) await this.#scores.check(figures, parent, this.#recomputation, findings);
     return updates;
   }
 

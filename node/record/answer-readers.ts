@@ -9,8 +9,8 @@ import { recordPage } from './record-page.ts';
 
 /**
  * Limit on the calls of all peers together. It is common to all peers, because one person can have any number of peers. An
- * answer takes about a millisecond, and has 2 KiB in a job with four nodes and 100 KiB in a job with 512. One verification
- * makes 2 calls in a second.
+ * answer takes about a millisecond, or up to 10 ms if a witness keeps the proofs of 512 contributors. One verification makes
+ * 2 calls in a second.
  */
 const READERS: FairQuotaOptions = {
   calls: 60,
@@ -65,6 +65,10 @@ export function answerReaders({ network, store, clock, pauses, mayRead }: Reader
     network.handle('settings', async (peer, request, { signal }) => {
       await admit(peer, request, signal);
       return { settings: store.kept.settings(request.job, request.record) };
+    }),
+    network.handle('figures', async (peer, request, { signal }) => {
+      await admit(peer, request, signal);
+      return { figures: store.keptMerges.figures(request.job, request.round) };
     }),
     network.handle('record', async (peer, request, { signal }) => {
       await admit(peer, request, signal);

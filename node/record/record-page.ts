@@ -6,16 +6,21 @@ import { verifyMessage } from '../../protocol/signing.ts';
 import type { NodeStore } from '../store/node-store.ts';
 
 /**
- * Returns what a node keeps about a checkpoint: its signed form, and the receipt of the node's own update. If the node does
- * not keep the checkpoint with the wanted number, the answer has the next later one.
+ * Returns what a node keeps about a checkpoint: its signed form, and the receipt of the node's own update. If the witness of
+ * the node has checked the checkpoint, the answer has the proofs of all contributors. If the node does not keep the
+ * checkpoint with the wanted number, the answer has the next later one.
  */
 export function recordPage(
   { job, ordinal, first }: Pick<RpcRequest<'record'>, 'job' | 'ordinal' | 'first'>,
-  { kept }: Pick<NodeStore, 'kept'>,
+  { kept, keptMerges }: Pick<NodeStore, 'kept' | 'keptMerges'>,
 ): RpcResponse<'record'> {
   const found = kept.checkpointFrom(job, ordinal);
   if (found === null) return { checkpoint: null, residual: null, proofs: [] };
-  const contributors = readable('checkpoint', found.envelope)?.contributors ?? [];
+  const { ordinal: number, digest, envelope: checkpoint } = found;
+  const answer = { checkpoint, ordinal: number, residual: null };
+  const checked = keptMerges.find(job, digest);
+  if (checked !== null) return { ...answer, proofs: checked.proofs.slice(first, first + PROOFS_PER_ANSWER) };
+  const contributors = readable('checkpoint', checkpoint)?.contributors ?? [];
   const proofs = contributors.slice(first, first + PROOFS_PER_ANSWER).map(({ peer, update }) => {
     const receipt = kept.receipt(job, update);
     if (receipt === null) return null;
@@ -23,7 +28,7 @@ export function recordPage(
     const isOwn = (readable('receipt', receipt)?.peer ?? peer) === peer;
     return isOwn ? { evidence: null, receipt } : null;
   });
-  return { checkpoint: found.envelope, ordinal: found.ordinal, residual: null, proofs };
+  return { ...answer, proofs };
 }
 
 /** Returns the content of a message; null if the stored message was damaged. The verification reports the damage. */

@@ -63,6 +63,10 @@ export function verifyOwnNode(
 function localNetwork(store: NodeStore): Pick<SwarmNetwork, 'request'> {
   const request = async (_peer: string, method: string, body: unknown): Promise<unknown> => {
     if (method === 'record') return recordPage(body as RpcRequest<'record'>, store);
+    if (method === 'figures') {
+      const { job, round } = body as RpcRequest<'figures'>;
+      return { figures: store.keptMerges.figures(job, round) };
+    }
     const { job, record } = body as RpcRequest<'settings'>;
     return { settings: store.kept.settings(job, record) };
   };

@@ -77,13 +77,22 @@ export class KeptRecords {
   }
 
   /** Returns the kept checkpoint with number `ordinal`, or else the one with the next larger number. */
-  checkpointFrom(job: string, ordinal: number): { ordinal: number; envelope: Uint8Array } | null {
+  checkpointFrom(
+    job: string,
+    ordinal: number,
+  ): { ordinal: number; digest: string; envelope: Uint8Array } | null {
     // A coordinator that was restored from a backup numbers new checkpoints as it numbered the lost ones. The new ones are
     // of later rounds.
-    const sql = `SELECT ordinal, envelope FROM kept_checkpoints WHERE job = ? AND ordinal >= ?
+    const sql = `SELECT ordinal, digest, envelope FROM kept_checkpoints WHERE job = ? AND ordinal >= ?
       ORDER BY ordinal, round DESC LIMIT 1`;
     const row = this.#db.one(sql, job, ordinal);
-    return row && { ordinal: Number(row.ordinal), envelope: row.envelope as Uint8Array };
+    return (
+      row && {
+        ordinal: Number(row.ordinal),
+        digest: String(row.digest),
+        envelope: row.envelope as Uint8Array,
+      }
+    );
   }
 
   /** Returns the signed form of the newest head. */

@@ -7,6 +7,7 @@ import type { JobHistory } from '../machine/state.ts';
 import { BlobOrigins } from './blob-origins.ts';
 import { JobFiles } from './job-files.ts';
 import { KeptJobs } from './kept-jobs.ts';
+import { KeptMerges } from './kept-merges.ts';
 import { KeptRecords } from './kept-records.ts';
 import { MIGRATIONS } from './schema.ts';
 import { ensureJob, markUnused } from './statements.ts';
@@ -60,6 +61,8 @@ export class NodeStore implements UnusedBlobs {
   readonly origins: BlobOrigins;
   /** Messages that the coordinators have signed. */
   readonly kept: KeptRecords;
+  /** Records that the witness of the node has checked. */
+  readonly keptMerges: KeptMerges;
   /** Manifests and keys of the jobs that the node has joined. */
   readonly keptJobs: KeptJobs;
   readonly #db: Database;
@@ -72,6 +75,7 @@ export class NodeStore implements UnusedBlobs {
     this.origins = new BlobOrigins(db);
     this.kept = new KeptRecords(db);
     this.keptJobs = new KeptJobs(db);
+    this.keptMerges = new KeptMerges(db);
   }
 
   /** @throws SwarmError STORE_NEWER (a newer release wrote the file), STORE_CORRUPT, STORE_REFUSED */

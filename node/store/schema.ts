@@ -126,4 +126,14 @@ export const MIGRATIONS: readonly Migration[] = [
     joined_at INTEGER NOT NULL
   ) STRICT;
   `,
+  `
+  -- Checkpoints that a witness has checked, with the proofs of their contributors and their scores.
+  CREATE TABLE kept_merges (
+    job TEXT NOT NULL,
+    round INTEGER NOT NULL,
+    digest TEXT NOT NULL,
+    record BLOB NOT NULL,
+    PRIMARY KEY (job, round)
+  ) STRICT, WITHOUT ROWID;
+  `,
 ];

@@ -34,6 +34,8 @@ export interface JobWitnessDeps extends WitnessBlobsDeps {
   readonly scores?: Pick<ScoreTasks, 'prepare' | 'note'> | null;
   /** Returns the memory in bytes that a verification may use. */
   spareMemory(): number;
+  /** Keeps a record that was checked, from which the node answers peers that verify the job. */
+  keep(job: string, checked: { round: number; digest: string; record: CheckpointRecord }): void;
 }
 
 interface JobFacts {
@@ -205,6 +207,10 @@ export class JobWitness {
         if (scores !== null) tasks?.note(clock.monotonic() - startedAt);
       });
       const measured = report.checkpoints.at(-1)?.scores ?? null;
+      // Keep the record whatever the report says. Otherwise the coordinator could ask this node for the record, and learn
+      // whether the witness has found a problem.
+      const { digest } = verifyMessage('checkpoint', record.checkpoint);
+      this.#deps.keep(job, { round, digest, record });
       const [problem] = report.problems;
       if (problem === undefined) {
         log.debug({ job, round, recomputed: report.recomputed, scores: measured }, 'witness-verified');

@@ -7,7 +7,7 @@ import { nodeError } from '../errors.ts';
 import { demandOf, type NodePolicy } from '../limits/policy.ts';
 import { rowsAt } from '../phases/round-rows.ts';
 import type { SwarmNodes } from '../sharing/swarm-nodes.ts';
-import type { BlobOrigins } from '../store/blob-origins.ts';
+import type { NodeStore } from '../store/node-store.ts';
 import type { TrainingProcess } from '../trainer/training-process.ts';
 import { proofBytes } from './proofs.ts';
 import { ScoreTasks } from './score-tasks.ts';
@@ -18,13 +18,13 @@ interface StartDeps extends Pick<WitnessDeps, 'network' | 'pauses' | 'clock' | '
   readonly blobs: FileBlobs;
   readonly trainer: TrainingProcess;
   readonly nodes: SwarmNodes;
-  readonly origins: Pick<BlobOrigins, 'has'>;
+  readonly store: Pick<NodeStore, 'origins' | 'keptMerges'>;
 }
 
 /** Starts the witness of a node, which verifies each new checkpoint in a new process. */
 export async function startWitness(
   { home, policy }: { home: string; policy: NodePolicy },
-  { nodes, origins, trainer, ...shared }: StartDeps,
+  { nodes, store, trainer, ...shared }: StartDeps,
 ): Promise<Witness> {
   const folder = join(home, WITNESS_FOLDER);
   await mkdir(folder, { recursive: true });
@@ -45,7 +45,8 @@ export async function startWitness(
   // What the trainer has loaded includes activations, which the needs of the jobs do not include.
   const spareMemory = (): number =>
     policy.maxMemoryBytes - Math.max(needed().memory, trainer.loaded?.memoryBytes ?? 0);
-  const isFrom = (digest: string, coordinator: string): boolean => origins.has(digest, coordinator);
+  const isFrom = (digest: string, coordinator: string): boolean => store.origins.has(digest, coordinator);
+  const keep: WitnessDeps['keep'] = (job, checked) => store.keptMerges.keep(job, checked);
   const { blobs, clock, log } = shared;
   const scores = new ScoreTasks({
     readRows: async (job, wanted, signal) => {
@@ -60,7 +61,7 @@ export async function startWitness(
   });
   const witness = new Witness(
     { home },
-    { ...shared, spareBytes, spareMemory, jobs, isFrom, verify: verifyInProcess, scores },
+    { ...shared, spareBytes, spareMemory, jobs, isFrom, verify: verifyInProcess, keep, scores },
   );
   witness.start();
   return witness;

@@ -62,7 +62,8 @@ export async function* encodeBundle(source: BundleSource): AsyncGenerator<Uint8A
   for (const blob of wanted) yield* blobBlock(blob, blobs!);
 }
 
-function encodeRecord({ checkpoint, residual, proofs, figures, heads }: CheckpointRecord): Uint8Array {
+/** Encodes the block of a checkpoint. */
+export function encodeRecord({ checkpoint, residual, proofs, figures, heads }: CheckpointRecord): Uint8Array {
   return encodeCbor({ checkpoint, residual, proofs, figures, heads });
 }
 

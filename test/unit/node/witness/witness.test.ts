@@ -56,6 +56,7 @@ async function witnessOf({
   const found: Record<string, unknown>[] = [];
   const failed: Record<string, unknown>[] = [];
   const calls: string[] = [];
+  const keptRounds: number[] = [];
   const pauses = new Pauses();
   let running = 0;
   /** Durations of the measurements of scores. */
@@ -101,6 +102,7 @@ async function witnessOf({
       isFrom: () => supplied,
       spareBytes: async () => spare,
       spareMemory: () => spareMemory,
+      keep: (_job, { round }) => void keptRounds.push(round),
       jobs: () =>
         Object.entries(jobs).map(([coordinator, job]) => {
           const { job: digest } = headOf(job);
@@ -135,6 +137,7 @@ async function witnessOf({
     found,
     failed,
     calls,
+    keptRounds,
     files,
     folder,
     blobs,
@@ -172,9 +175,9 @@ function upTo(job: KeptJob, count: number): KeptJob {
 }
 
 test('a witness verifies the newest checkpoint, and leaves no files if nothing is wrong', async () => {
-  const { look, found, calls, files } = await witnessOf();
+  const { look, found, calls, files, keptRounds } = await witnessOf();
   await look(kept);
-  expect(found).toEqual([]);
+  expect([found, keptRounds]).toEqual([[], [3]]);
   expect(await files()).toEqual([]);
   expect(calls.slice(0, 2)).toEqual(['manifest', 'record']);
   const before = calls.length;
@@ -185,7 +188,7 @@ test('a witness verifies the newest checkpoint, and leaves no files if nothing i
 test('a problem is logged with its proof, and the coordinator gets the same requests', async () => {
   const honest = await witnessOf();
   await honest.look(kept);
-  const { look, found, calls, files } = await witnessOf();
+  const { look, found, calls, files, keptRounds } = await witnessOf();
   const lie = forged(kept, {
     checkpoint: ({ contributors }) => ({
       contributors: contributors.map((one) => ({
@@ -199,6 +202,8 @@ test('a problem is logged with its proof, and the coordinator gets the same requ
     { round: 3, code: 'VERIFY_SOURCE', reason: expect.stringContaining('residual') },
   ]);
   expect(calls).toEqual(honest.calls);
+  // The record is kept too, so that the coordinator cannot find out the result by asking the node for it.
+  expect(keptRounds).toEqual(honest.keptRounds);
   expect(await files()).toEqual([expect.stringMatching(/^[0-9a-f]{12}-round-3\.bundle$/)]);
   const proof = await verifyBundle(String(found[0]!.file), { from: 3 });
   expect(proof.problems[0]!.code).toBe('VERIFY_SOURCE');
