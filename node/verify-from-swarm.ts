@@ -3,8 +3,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { withAbortReason } from '../common/abort-reason.ts';
 import type { Clock } from '../common/clock.ts';
-import { isSwarmError, SwarmError } from '../common/errors.ts';
+import { isSwarmError, type SwarmError } from '../common/errors.ts';
 import { systemClock } from '../common/system-clock.ts';
+import { netError } from '../net/errors.ts';
 import type { JobTarget } from '../protocol/invite.ts';
 import type { BlobProof } from '../protocol/job-key.ts';
 import { openNodeRecord } from '../verify/node-record.ts';
@@ -84,10 +85,10 @@ async function openRecord(
 
 /** Adds to the advice of a failed connection that a node can be the source too. */
 function orFromNode(error: SwarmError): SwarmError {
-  const { code, message, values, kind, next } = error;
+  const { message, values, kind, next } = error;
   const advice =
     'if the coordinator is gone, give the address of a node of the job with --job DIGEST, or the home of your own node with --home';
-  return new SwarmError(code, message, values, {
+  return netError('CONNECT_FAILED', message, values, {
     cause: error,
     kind,
     next: next === null ? advice : `${next}; ${advice}`,
