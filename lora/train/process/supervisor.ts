@@ -7,7 +7,7 @@ import { ChildCalls, type ChildEnd } from '../../../common/workers/child-process
 import { entryOf } from '../../../common/workers/entry.ts';
 import type { AdapterLayout } from '../../adapter/layout.ts';
 import type { Row } from '../../data/row.ts';
-import { graphProcessEnvironment } from '../../engines/allocator.ts';
+import { graphProcessEnvironment, TRAINER_FLAGS } from '../../engines/allocator.ts';
 import { deviceName } from '../../engines/names.ts';
 import type { DataParallelWorker, GradientRequest, GradientSums } from '../data-parallel.ts';
 import { trainError } from '../errors.ts';
@@ -75,6 +75,7 @@ export class TrainerProcess implements DataParallelWorker {
     this.name = name;
     this.#child = new ChildCalls(entryOf(import.meta, './process'), {
       env: graphProcessEnvironment(),
+      execArgv: TRAINER_FLAGS,
       ...(onLog && { onLog }),
       ...(onNotice && { onNotice }),
       ended: (end) => {

@@ -1,7 +1,7 @@
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import { expect, test } from 'vitest';
-import { GRAPH_PROCESS_ENVIRONMENT } from '../../../../lora/engines/allocator.ts';
+import { GRAPH_PROCESS_ENVIRONMENT, TRAINER_FLAGS } from '../../../../lora/engines/allocator.ts';
 
 const MEBIBYTES = 64;
 
@@ -25,3 +25,22 @@ test.skipIf(header.glibcVersionRuntime === undefined)(
     expect(await heapSize(GRAPH_PROCESS_ENVIRONMENT)).toBeGreaterThan(2 * MEBIBYTES);
   },
 );
+
+/** Returns the size in MiB of V8's young generation in a process that has made much garbage. */
+async function youngGenerationSize(flags: readonly string[]): Promise<number> {
+  const script = `
+    let held = [];
+    for (let i = 0; i < 1e6; i++) {
+      held.push({ i });
+      if (held.length > 2e5) held = [];
+    }
+    const spaces = require('node:v8').getHeapSpaceStatistics();
+    console.log(spaces.find(({ space_name }) => space_name === 'new_space').space_size / 2 ** 20);`;
+  const { stdout } = await promisify(execFile)(process.execPath, [...flags, '-e', script]);
+  return Number.parseFloat(stdout);
+}
+
+test('the young generation of a trainer process stays small', async () => {
+  expect(await youngGenerationSize([])).toBeGreaterThan(16);
+  expect(await youngGenerationSize(TRAINER_FLAGS)).toBeLessThanOrEqual(16);
+});
