@@ -36,6 +36,25 @@ export interface JobMoment {
   readonly banned: ReadonlySet<string>;
 }
 
+/** Types of events that change the state of a job, except those that only add or change updates of the open round. */
+export const STATE_EVENTS = [
+  'queued',
+  'unqueued',
+  'resumed',
+  'peer-joined',
+  'peer-lost',
+  'round-opened',
+  'round-closed',
+  'checkpoint',
+  'rolled-back',
+  'caught-up',
+  'null-round',
+  'banned',
+  'pardoned',
+  'paused',
+  'finished',
+] as const satisfies readonly JobEvent['type'][];
+
 /** The state of a job before its first event. */
 export const NO_MOMENT: JobMoment = {
   sequence: 0,

@@ -72,7 +72,8 @@ export class TaskTable {
     const row = this.#db.one(
       `SELECT task_results.* FROM task_results JOIN checkpoints USING (job, round)
        WHERE job = ? AND score IS NOT NULL AND round >= coalesce(
-         (SELECT max(round) FROM checkpoints WHERE job = ? AND restores IS NOT NULL), 0)
+         (SELECT max(round) FROM checkpoints INDEXED BY checkpoints_restored
+          WHERE job = ? AND restores IS NOT NULL), 0)
        ORDER BY score DESC, held_out_loss IS NULL, held_out_loss, round LIMIT 1`,
       job,
       job,

@@ -1,10 +1,14 @@
 import { html } from 'htm/preact';
 import { useEffect, useRef, useState } from 'preact/hooks';
 import type uPlot from 'uplot';
+import { axisLabels } from './axis.ts';
 import { drawnPoints } from './thin.ts';
 
 /** Height of a chart in CSS pixels. */
 const HEIGHT = 260;
+
+/** Steps between the labels of x, which counts rounds: 1, 2, 5, 10, … */
+const WHOLE_STEPS = [0, 1, 2, 3, 4, 5, 6].flatMap((power) => [1, 2, 5].map((digit) => digit * 10 ** power));
 
 /** A line of a chart. */
 export interface Line {
@@ -25,10 +29,12 @@ interface ChartProps {
   readonly lines: readonly Line[];
   /** Formats a value for axes and legend. */
   readonly format: (value: number) => string;
+  /** Unit that `format` writes behind a prefix such as k. @default none */
+  readonly unit?: string;
 }
 
 /** A line chart. Its values are also in a table, for readers who cannot see the chart. */
-export function Chart({ title, xLabel, x, lines, format }: ChartProps) {
+export function Chart({ title, xLabel, x, lines, format, unit = '' }: ChartProps) {
   const box = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot | null>(null);
   const theme = useTheme();
@@ -46,7 +52,7 @@ export function Chart({ title, xLabel, x, lines, format }: ChartProps) {
       const { default: Plot } = await import('uplot');
       if (ended) return;
       const { x, lines, format } = newest.current;
-      const made = new Plot(optionsOf({ xLabel, lines, format }, element), dataOf(x, lines), element);
+      const made = new Plot(optionsOf({ xLabel, lines, format, unit }, element), dataOf(x, lines), element);
       plot.current = made;
       resized = new ResizeObserver(() => made.setSize({ width: element.clientWidth, height: HEIGHT }));
       resized.observe(element);
@@ -58,7 +64,7 @@ export function Chart({ title, xLabel, x, lines, format }: ChartProps) {
       plot.current?.destroy();
       plot.current = null;
     };
-  }, [labels, theme, xLabel]);
+  }, [labels, theme, xLabel, unit]);
   useEffect(() => plot.current?.setData(dataOf(x, lines)), [x, lines]);
   return html`<figure>
     <figcaption>${title}</figcaption>
@@ -136,7 +142,7 @@ function dataOf(x: readonly number[], lines: readonly Line[]): uPlot.AlignedData
 }
 
 function optionsOf(
-  { xLabel, lines, format }: Pick<ChartProps, 'xLabel' | 'lines' | 'format'>,
+  { xLabel, lines, format, unit }: Pick<ChartProps, 'xLabel' | 'lines' | 'format'> & { unit: string },
   element: HTMLElement,
 ): uPlot.Options {
   const style = getComputedStyle(element);
@@ -152,8 +158,8 @@ function optionsOf(
     scales: { x: { time: false } },
     cursor: { drag: { x: true, y: false } },
     axes: [
-      { ...axis, label: xLabel },
-      { ...axis, size: 70, values: (_plot, values) => values.map((value) => format(value)) },
+      { ...axis, label: xLabel, incrs: WHOLE_STEPS },
+      { ...axis, size: 70, values: (_plot, values) => axisLabels(values, format, unit) },
     ],
     series: [
       { label: xLabel },

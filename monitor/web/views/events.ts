@@ -33,6 +33,8 @@ const GROUPS: readonly { title: string; types: readonly JobEvent['type'][] }[] =
       'tasks-evaluated',
       'tasks-failed',
       'tasks-changed',
+      'sweep-won',
+      'sweep-failed',
       'sampled',
       'samples-failed',
       'priority-changed',

@@ -1,19 +1,27 @@
 import { html } from 'htm/preact';
 import { useMemo } from 'preact/hooks';
 import { formatBytes, formatCount, formatLoss } from '../../../common/text.ts';
+import type { JobTasksView } from '../../../coordinator/api/types.ts';
 import type { JobEvent } from '../../job-events.ts';
 import { Chart } from '../parts/chart.ts';
 import { Loading } from '../parts/notice.ts';
+import { TaskChart } from './task-chart.ts';
 
 type CheckpointEvent = Extract<JobEvent, { type: 'checkpoint' }>;
 
-/** Charts of all rounds of a job: losses, speed and size of updates. */
-export function HistoryCharts({ history }: { history: readonly JobEvent[] }) {
+/** Charts of all rounds of a job: losses, figures of tasks, speed and size of updates. */
+export function HistoryCharts({
+  history,
+  tasks,
+}: {
+  history: readonly JobEvent[];
+  tasks: JobTasksView | null;
+}) {
   // Drawing thousands of rounds takes long, so the charts change only with the history.
-  return useMemo(() => chartsFor(history), [history]);
+  return useMemo(() => chartsFor(history, tasks), [history, tasks?.metric]);
 }
 
-function chartsFor(history: readonly JobEvent[]) {
+function chartsFor(history: readonly JobEvent[], tasks: JobTasksView | null) {
   const { x, heldOut, train, speed, bytes, nulls } = seriesOf(history);
   if (history.length === 0) return html`<${Loading} what="the charts" />`;
   return html`<section>
@@ -31,6 +39,7 @@ function chartsFor(history: readonly JobEvent[]) {
         ]}
         format=${formatLoss}
       />
+      ${tasks !== null && html`<${TaskChart} history=${history} tasks=${tasks} />`}
       <${Chart}
         title="Training speed of all nodes"
         xLabel="round"
@@ -44,6 +53,7 @@ function chartsFor(history: readonly JobEvent[]) {
         x=${x}
         lines=${[{ label: 'bytes', colour: '--blue', values: bytes }]}
         format=${formatBytes}
+        unit="B"
       />
     </div>
   </section>`;

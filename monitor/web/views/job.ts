@@ -20,16 +20,10 @@ import { RoundPart } from './round.ts';
 import { SamplesPart } from './samples.ts';
 import { SettingsPart } from './settings.ts';
 
-/**
- * Types of events that the charts and the replay need. These types leave out updates and arrivals, because a
- * job has too many of them.
- */
-const HISTORY = 'types=round-opened,checkpoint,null-round,rolled-back,finished';
-/**
- * Maximum number of events that the page keeps for the charts and the replay. It is enough for 10,000 rounds
- * with 2.5 events each.
- */
-const KEPT_HISTORY = 25_000;
+/** Types of events that the charts need. They leave out updates and arrivals, because a job has too many of them. */
+const HISTORY = 'types=round-opened,checkpoint,null-round,rolled-back,tasks-evaluated,finished';
+/** Maximum number of events that the page keeps for the charts. It is enough for 10,000 rounds with 3 events each. */
+const KEPT_HISTORY = 30_000;
 
 const PARTS = [
   { part: '', title: 'Overview' },
@@ -55,7 +49,7 @@ export function JobView({ job: name, part, onChange }: JobViewProps) {
   const peers = usePolled<{ peers: PeerView[] }>('/v1/peers');
   // The history of a long job takes a while to read, so it is requested by the first part that shows it.
   const needsHistory = useRef(false);
-  needsHistory.current ||= part === '' || part === 'replay';
+  needsHistory.current ||= part === '';
   const { events: history } = useEvents(name, needsHistory.current ? HISTORY : null, KEPT_HISTORY);
   const own = useMemo(
     () => (peers.data?.peers ?? []).filter((peer) => peer.job === job?.job),
@@ -88,7 +82,7 @@ interface PartProps {
 }
 
 function partOf(part: string, props: PartProps) {
-  const { job, peers, history, onChange } = props;
+  const { job, peers, onChange } = props;
   switch (part) {
     case 'peers':
       return html`<${PeersPart} peers=${peers} />`;
@@ -99,7 +93,7 @@ function partOf(part: string, props: PartProps) {
     case 'events':
       return html`<${EventsPart} job=${job} peers=${peers} />`;
     case 'replay':
-      return html`<${ReplayPart} job=${job} peers=${peers} history=${history} />`;
+      return html`<${ReplayPart} job=${job} peers=${peers} />`;
     case 'settings':
       return html`<${SettingsPart} job=${job} onChange=${onChange} />`;
     default:
@@ -129,7 +123,7 @@ function OverviewPart({ job, peers, history, onChange }: PartProps) {
     </section>
     <${AlertsPart} jobs=${[job]} peers=${peers} />
     <${RoundPart} job=${job} peers=${peers} history=${history} />
-    <${HistoryCharts} history=${history} />
+    <${HistoryCharts} history=${history} tasks=${job.tasks} />
     ${!isOver && html`<${Invite} invite=${job.invite} />`}`;
 }
 

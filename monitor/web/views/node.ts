@@ -23,6 +23,33 @@ const UPDATES: readonly Column<Row>[] = [
   { title: 'Time', cell: ({ at }) => formatDate(at), by: ({ at }) => at },
 ];
 
+/** The work of the node for one job, present or left. */
+type JobWork = NodeStatus['totals'][number] & { readonly label: string; readonly isPresent: boolean };
+
+const JOBS: readonly Column<JobWork>[] = [
+  { title: 'Job', cell: ({ label }) => label, by: ({ label }) => label },
+  { title: 'Now', cell: ({ isPresent }) => (isPresent ? 'takes part' : 'left') },
+  {
+    title: 'Rounds accepted',
+    cell: ({ accepted }) => formatCount(accepted),
+    by: ({ accepted }) => accepted,
+    numeric: true,
+  },
+  {
+    title: 'Not counted',
+    cell: ({ refused }) => formatCount(refused),
+    by: ({ refused }) => refused,
+    numeric: true,
+  },
+  { title: 'Tokens', cell: ({ tokens }) => formatCount(tokens), by: ({ tokens }) => tokens, numeric: true },
+  {
+    title: 'Training time',
+    cell: ({ seconds }) => formatDuration(seconds),
+    by: ({ seconds }) => seconds,
+    numeric: true,
+  },
+];
+
 /** A node: what it does now, its jobs, its limits, its newest updates, and the orders that its owner can give. */
 export function NodeView({ status, onChange }: { status: NodeStatus; onChange(): void }) {
   const [contributed, all] = totalsText(status);
@@ -56,6 +83,16 @@ export function NodeView({ status, onChange }: { status: NodeStatus; onChange():
     </section>
     <${NodeLimits} status=${status} onChange=${onChange} />
     <section>
+      <h2>Jobs so far</h2>
+      <${Table}
+        caption="Jobs so far"
+        columns=${JOBS}
+        rows=${status.totals.map((total) => workOf(total, status))}
+        id=${({ job }: JobWork) => job}
+        empty="This node has made no update yet."
+      />
+    </section>
+    <section>
       <h2>Newest updates</h2>
       <${Table}
         caption="Newest updates"
@@ -67,11 +104,23 @@ export function NodeView({ status, onChange }: { status: NodeStatus; onChange():
     </section>`;
 }
 
-/** Adds facts about the job of an update. The node no longer knows the names of jobs that it has left. */
-function rowOf(update: NodeUpdate, { jobs }: NodeStatus): Row {
-  const job = jobs.find((one) => one.job?.job === update.job)?.job ?? null;
+/** Adds the name of the job and whether the node takes part in it now. */
+function workOf(total: NodeStatus['totals'][number], status: NodeStatus): JobWork {
+  const isPresent = status.jobs.some((one) => one.job?.job === total.job);
+  return { ...total, label: jobNameOf(total.job, status), isPresent };
+}
+
+/** Adds facts about the job of an update. */
+function rowOf(update: NodeUpdate, status: NodeStatus): Row {
+  const job = status.jobs.find((one) => one.job?.job === update.job)?.job ?? null;
   const isJobOver = job?.phase === 'finished' || job?.phase === 'failed';
-  return { ...update, jobName: job?.name ?? update.job.slice(0, 12), isJobOver };
+  return { ...update, jobName: jobNameOf(update.job, status), isJobOver };
+}
+
+/** Returns the name of a job. If an older release joined the job and then left it, returns the beginning of its digest. */
+function jobNameOf(job: string, { totals, jobs }: NodeStatus): string {
+  const present = jobs.find((one) => one.job?.job === job)?.job?.name;
+  return present ?? totals.find((one) => one.job === job)?.name ?? job.slice(0, 12);
 }
 
 /** Activity of the node for one invite. */

@@ -77,9 +77,9 @@ export function PeerView({ peer }: { peer: string }) {
     <${Failure} error=${known.error} />
     ${views.map((view) => html`<${InJob} key=${view.job} view=${view} />`)}
     ${standings.map(
-      ({ jobName, standing, untilRound, strikes: count }) => html`<p>
+      ({ jobName, standing, untilRound, strikes: count, invite }) => html`<p>
         Standing in ${jobName}: ${standing}${untilRound !== null && `, up to round ${untilRound}`} (${count}
-        ${' '}${count === 1 ? 'strike' : 'strikes'})
+        ${' '}${count === 1 ? 'strike' : 'strikes'})${invite !== null && html`. Joined with the personal invite ${invite.name ?? 'without a name'} (<code>${invite.id}</code>)`}
       </p>`,
     )}
     <div class="buttons">

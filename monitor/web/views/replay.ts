@@ -3,28 +3,40 @@ import { useEffect, useMemo, useState } from 'preact/hooks';
 import { formatDuration } from '../../../common/text.ts';
 import type { JobDetail, PeerView } from '../../../coordinator/api/types.ts';
 import type { JobEvent } from '../../job-events.ts';
-import { isAccepted, momentAfter, NO_MOMENT } from '../../replay.ts';
+import { type JobMoment, momentAfter, NO_MOMENT, STATE_EVENTS } from '../../replay.ts';
 import { type ApiError, jobPath, lines } from '../api.ts';
 import { formatDate } from '../format.ts';
+import { useEvents } from '../live.ts';
 import { Failure, Loading } from '../parts/notice.ts';
 import { EventTable } from './events.ts';
+import { MomentFacts } from './moment.ts';
 
 /** Maximum number of events of one round that are loaded. */
 const ROUND_EVENTS = 5_000;
 
+/** Types of events from which the state at the beginning of a round follows. */
+const STATE_FILTER = `types=${STATE_EVENTS.join(',')}`;
+/** Maximum number of these events that the page keeps. It is enough for 10,000 rounds with 6 events each. */
+const KEPT_STATES = 60_000;
+
 interface ReplayProps {
   readonly job: JobDetail;
   readonly peers: readonly PeerView[];
-  readonly history: readonly JobEvent[];
 }
 
-/** Shows what was known at any past moment. The user chooses a round, and then a moment of this round. */
-export function ReplayPart({ job, peers, history }: ReplayProps) {
+/** Shows the state of the job at any past moment. The user chooses a round, and then a moment of this round. */
+export function ReplayPart({ job, peers }: ReplayProps) {
+  const { events: history, error } = useEvents(job.job, STATE_FILTER, KEPT_STATES);
   const rounds = useMemo(() => history.filter(({ type }) => type === 'round-opened'), [history]);
   const [chosen, setChosen] = useState<number | null>(null);
   const at = Math.min(chosen ?? rounds.length - 1, rounds.length - 1);
   const opened = rounds[at];
-  if (opened?.type !== 'round-opened') return html`<p class="quiet">No round has opened yet.</p>`;
+  const before = useMemo(
+    () => history.filter(({ sequence }) => sequence < (opened?.sequence ?? 0)).reduce(momentAfter, NO_MOMENT),
+    [history, opened?.sequence],
+  );
+  if (opened?.type !== 'round-opened')
+    return error ? html`<${Failure} error=${error} />` : html`<p class="quiet">No round has opened yet.</p>`;
   return html`<section>
     <h2>Replay</h2>
     <label
@@ -36,20 +48,22 @@ export function ReplayPart({ job, peers, history }: ReplayProps) {
         value=${at}
         onInput=${(event: InputEvent) => setChosen(Number((event.target as HTMLInputElement).value))}
     /></label>
-    <${Moments} key=${opened.sequence} job=${job} peers=${peers} from=${opened.sequence} to=${rounds[at + 1]?.sequence ?? null} />
+    <${Moments} key=${opened.sequence} job=${job} peers=${peers} before=${before} from=${opened.sequence} to=${rounds[at + 1]?.sequence ?? null} />
   </section>`;
 }
 
 interface MomentsProps {
   readonly job: JobDetail;
   readonly peers: readonly PeerView[];
+  /** State of the job before the round opened. */
+  readonly before: JobMoment;
   /** Sequence number of the event that opened the round. */
   readonly from: number;
   /** Sequence number of the event that opened the next round; null for the newest round. */
   readonly to: number | null;
 }
 
-function Moments({ job, peers, from, to }: MomentsProps) {
+function Moments({ job, peers, before, from, to }: MomentsProps) {
   const [events, setEvents] = useState<readonly JobEvent[] | null>(null);
   const [error, setError] = useState<ApiError | null>(null);
   const [moment, setMoment] = useState<number | null>(null);
@@ -71,7 +85,6 @@ function Moments({ job, peers, from, to }: MomentsProps) {
   if (events === null) return html`<${Loading} what="the round" />`;
   const last = Math.min(moment ?? events.length - 1, events.length - 1);
   const shown = events.slice(0, last + 1);
-  const delivered = shown.reduce(momentAfter, NO_MOMENT).updates.filter(isAccepted).length;
   const after = (events[last]!.at - events[0]!.at) / 1000;
   return html`<label
       >Moment: ${formatDuration(after)} after the round opened
@@ -82,9 +95,6 @@ function Moments({ job, peers, from, to }: MomentsProps) {
         value=${last}
         onInput=${(event: InputEvent) => setMoment(Number((event.target as HTMLInputElement).value))}
     /></label>
-    <p>
-      Until then, ${delivered} ${delivered === 1 ? 'update had' : 'updates had'} been accepted. The newest event was${' '}
-      <strong>${events[last]!.type}</strong>.
-    </p>
+    <${MomentFacts} moment=${shown.reduce(momentAfter, before)} names=${new Map(peers.map(({ peer, name }) => [peer, name]))} />
     <${EventTable} events=${shown} peers=${peers} />`;
 }

@@ -3,6 +3,7 @@ import { formatCount, formatDuration, roundText } from '../../../common/text.ts'
 import type { JobDetail, PeerView } from '../../../coordinator/api/types.ts';
 import type { JobEvent } from '../../job-events.ts';
 import { Mark } from '../parts/mark.ts';
+import { progressOf } from '../parts/round-progress.ts';
 
 /** Phases of a round, in their order. */
 const PHASES = ['waiting', 'training', 'collecting', 'validating', 'committing'] as const;
@@ -42,7 +43,7 @@ export function RoundPart({
       ${rows.slice(0, SHOWN).map(
         ({ peer, view }) => html`<li key=${peer}>
           <a href="#/peers/${encodeURIComponent(peer)}">${view?.name ?? peer.slice(-8)}</a>
-          <${Share} view=${view} delivered=${arrived.has(peer)} />
+          <${Share} view=${view} round=${job.round} delivered=${arrived.has(peer)} />
           ${view && html`<${Mark} health=${view.health} short />`}
         </li>`,
       )}
@@ -51,16 +52,14 @@ export function RoundPart({
   </section>`;
 }
 
+interface ShareProps {
+  readonly view: PeerView | null;
+  readonly round: number;
+  readonly delivered: boolean;
+}
+
 /** Shows what a node has done in the round: a bar of its steps, and its state in words. */
-function Share({ view, delivered }: { view: PeerView | null; delivered: boolean }) {
-  const steps = delivered ? 1 : (view?.steps ?? 0);
-  const step = delivered ? 1 : (view?.step ?? 0);
-  const words = delivered
-    ? 'delivered'
-    : view === null
-      ? 'not a member any more'
-      : view.state === 'training'
-        ? `training, step ${view.step} of ${view.steps}`
-        : view.state;
-  return html`<progress aria-hidden="true" max=${Math.max(1, steps)} value=${step}></progress> <span>${words}</span>`;
+function Share({ view, round, delivered }: ShareProps) {
+  const { done, words } = delivered ? { done: 1, words: 'delivered' } : progressOf(view, round);
+  return html`<progress aria-hidden="true" max="1" value=${done}></progress> <span>${words}</span>`;
 }

@@ -1,0 +1,25 @@
+import { expect, it } from 'vitest';
+import { formatBytes, formatLoss } from '../../../../common/text.ts';
+import { axisLabels } from '../../../../monitor/web/parts/axis.ts';
+import { progressOf } from '../../../../monitor/web/parts/round-progress.ts';
+
+it('labels of an axis differ, also if the format rounds them to the same text', () => {
+  expect(axisLabels([1000, 2000], formatBytes, 'B')).toEqual(['1.0 kB', '2.0 kB']);
+  expect(axisLabels([18_900, 18_950, 19_000], formatBytes, 'B')).toEqual([
+    '18.90 kB',
+    '18.95 kB',
+    '19.00 kB',
+  ]);
+  expect(axisLabels([2.91, 2.91001], formatLoss, '')).toEqual(['2.91000', '2.91001']);
+  expect(axisLabels([0], formatBytes, 'B')).toEqual(['0 B']);
+});
+
+it('a node that has not begun has made no steps, although its heartbeat has those of its last round', () => {
+  const view = { state: 'awaiting', round: 3, step: 50, steps: 50 } as const;
+  expect(progressOf(view, 4)).toMatchObject({ done: 0, words: 'has not begun' });
+  expect(progressOf({ ...view, round: 4 }, 4).done).toBe(0);
+  expect(progressOf({ ...view, state: 'training', step: 10 }, 4).done).toBe(0);
+  expect(progressOf({ ...view, state: 'training', step: 10, round: 4 }, 4).done).toBe(0.2);
+  expect(progressOf({ ...view, state: 'publishing', round: 4 }, 4).done).toBe(1);
+  expect(progressOf(null, 4).done).toBe(0);
+});
