@@ -7,6 +7,7 @@ import type {
   QuestionsRequest,
 } from '../../lora/evaluate/process/messages.ts';
 import type { SpotCheck } from '../../lora/evaluate/questions/spot-check.ts';
+import type { BaseBits } from '../../lora/models/base/base-bits.ts';
 import { sha256 } from '../../protocol/cbor.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
 import type { JobRun } from '../job-run.ts';
@@ -17,9 +18,10 @@ import { askScorer } from './ask-scorer.ts';
 export const CHECKED_DOCUMENTS = 8;
 /**
  * Maximum difference of a scorer's log-probability from the coordinator's, divided by 1 nat plus the size of the
- * coordinator's. The log-probabilities may differ because devices and engines round differently.
+ * coordinator's, for each number of base bits. Devices and engines round differently, and with 8 base bits, some engines
+ * also round activations to 8 bits (see decision 101 for measurements).
  */
-const TOLERANCE = 0.05;
+const TOLERANCE: Readonly<Record<BaseBits, number>> = { 32: 0.02, 8: 0.05, 4: 0.02 };
 /**
  * Maximum share of the checked documents with another text or another most likely continuation. Rounding decides between
  * two tokens that are almost equally likely, and a generated text differs from there on.
@@ -88,7 +90,7 @@ export class ScorerEvaluation {
     try {
       const request = { ...evaluation, questions: sha256(questions), answers, draws };
       const { figures, check } = await this.#deps.check(request, options);
-      if (isRight(check)) return { figures, scorer };
+      if (isRight(check, baseBitsOf(evaluation))) return { figures, scorer };
       const { documents, difference, otherChoices } = check;
       const reason = `of ${documents} checked documents, ${otherChoices} have other answers, and log-probabilities differ by up to ${(100 * difference).toFixed(1)} %`;
       this.#noteWrong(job, { round, scorer, reason });
@@ -128,7 +130,7 @@ export class ScorerEvaluation {
         const asked = {
           adapter,
           questions: { digest, size: questions.byteLength },
-          baseBits: evaluation.compute.baseBits ?? 32,
+          baseBits: baseBitsOf(evaluation),
         };
         return offered.during({ peer: scorer, digest }, () =>
           askScorer(scorer, asked, { context, scope, signal }),
@@ -175,7 +177,11 @@ export class ScorerEvaluation {
   }
 }
 
+function baseBitsOf({ compute }: Pick<CheckRequest, 'compute'>): BaseBits {
+  return compute.baseBits ?? 32;
+}
+
 /** Returns whether the answers of a scorer are close enough to those of the coordinator. */
-export function isRight({ documents, difference, otherChoices }: SpotCheck): boolean {
-  return difference <= TOLERANCE && otherChoices <= OTHER_CHOICES_SHARE * documents;
+export function isRight({ documents, difference, otherChoices }: SpotCheck, baseBits: BaseBits): boolean {
+  return difference <= TOLERANCE[baseBits] && otherChoices <= OTHER_CHOICES_SHARE * documents;
 }

@@ -10,8 +10,8 @@ import { errorFields, reasonOf } from '../tasks.ts';
 import type { QuestionAnswerer } from './answerer.ts';
 
 /**
- * Time without a request of the coordinator after which the node ends an evaluation, in milliseconds. A restarted
- * coordinator can still find the evaluation within this time.
+ * Time without a request of the coordinator after which the node ends an evaluation, in milliseconds. It is longer than
+ * the time without an answer after which the coordinator gives up.
  */
 export const ABANDONED_MS = 120_000;
 

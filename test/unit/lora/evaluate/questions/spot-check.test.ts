@@ -42,7 +42,7 @@ test('different documents of all tasks are checked, also if the random numbers a
   expect(asked.flat()).toHaveLength(8);
   expect(new Set(asked[0]).size + new Set(asked[1]).size).toBe(8);
   expect(result).toEqual({ documents: 8, difference: 0, otherChoices: 0 });
-  expect(isRight(result)).toBe(true);
+  expect(isRight(result, 32)).toBe(true);
 });
 
 test('all documents are checked if there are fewer than random numbers', async () => {
@@ -55,17 +55,22 @@ test('a wrong log-probability of one checked document is found', async () => {
   answers[0] = { logLikelihood: -3, isGreedy: false };
   const { result } = await check([answers, texts(4)], Array(8).fill(0));
   expect(result.difference).toBeCloseTo(1 / 5);
-  expect(isRight(result)).toBe(false);
+  expect(isRight(result, 32)).toBe(false);
 });
 
 test('rounding may change the choice between equally likely tokens in a quarter of the documents', async () => {
   const draws = Array(10).fill(0);
   const one = await check([likelihoods(6), ['0', '1', 'another', 'text']], draws);
   expect(one.result).toMatchObject({ difference: 0, otherChoices: 2 });
-  expect(isRight(one.result)).toBe(true);
+  expect(isRight(one.result, 32)).toBe(true);
   const greedy = await check([likelihoods(6, { isGreedy: true }), texts(4)], draws);
   expect(greedy.result).toMatchObject({ difference: 0, otherChoices: 6 });
-  expect(isRight(greedy.result)).toBe(false);
+  expect(isRight(greedy.result, 32)).toBe(false);
+});
+
+test('log-probabilities with 8 base bits may differ more, because some engines round activations', () => {
+  const check = { documents: 8, difference: 0.03, otherChoices: 0 };
+  expect([isRight(check, 32), isRight(check, 8), isRight(check, 4)]).toEqual([false, true, false]);
 });
 
 test('answers that are missing end the check', async () => {
