@@ -1,5 +1,7 @@
 import type { Command } from 'commander';
 import { safeText } from '../../common/text.ts';
+import type { ModelBundle } from '../../index.ts';
+import { adapterFolder } from '../adapter/folder.ts';
 import type { Context } from '../context.ts';
 import { integer, jsonOption, number } from '../options/common.ts';
 import { addModelOptions, type ModelFlags, openModelBundle } from '../options/model.ts';
@@ -7,6 +9,7 @@ import { printJson } from '../print.ts';
 
 interface GenerateOptions extends ModelFlags {
   prompt: string;
+  raw?: boolean;
   maxTokens: number;
   temperature: number;
   topP: number;
@@ -18,10 +21,11 @@ export function registerGenerate(program: Command, context: Context): void {
   const command = program
     .command('generate')
     .description(
-      'continue a raw text with a model, with or without an adapter. This command uses no chat template; to ask a question, use "lora-swarm chat", which uses the chat template',
+      'answer one prompt with a model, with or without an adapter. A model without a chat template continues the prompt as raw text',
     );
   addModelOptions(command)
-    .requiredOption('--prompt <text>', 'beginning of the text, which the model continues')
+    .requiredOption('--prompt <text>', 'message to answer, or beginning of a raw text')
+    .option('--raw', 'continue the prompt as raw text, even if the model or the adapter has a chat template')
     .option('--max-tokens <n>', 'maximum number of tokens to generate', integer(1, 131072), 100)
     .option(
       '--temperature <t>',
@@ -46,7 +50,7 @@ export function registerGenerate(program: Command, context: Context): void {
 }
 
 async function generate(context: Context, options: GenerateOptions): Promise<void> {
-  const { generate: continueText } = await import('../../index.ts');
+  const { continueTokens } = await import('../../lora/generate/generate.ts');
   const { prompt, maxTokens, temperature, topP, seed, json } = options;
   const bundle = await openModelBundle(context, options);
   // A model can generate escape sequences that it learnt from its data. They must not reach the terminal.
@@ -54,16 +58,43 @@ async function generate(context: Context, options: GenerateOptions): Promise<voi
     if (!json)
       context.stdout.write(safeText(text, { multiline: true, maxCharacters: Number.POSITIVE_INFINITY }));
   };
-  show(prompt);
-  const { text, ids, reason } = await continueText(bundle, {
-    prompt,
-    maxTokens,
-    temperature,
-    topP,
-    seed,
-    onText: show,
-    signal: context.signal,
-  });
+  const { tokens, endTokens, template } = await promptTokens(context, bundle, options);
+  if (template === null) show(prompt);
+  const sampling = { maxTokens, temperature, topP, seed };
+  const asked = { ...sampling, endTokens, onText: show, signal: context.signal };
+  const { text, ids, reason } = await continueTokens(bundle, tokens, asked);
   show('\n');
-  if (json) printJson(context, { schemaVersion: 1, prompt, text, tokens: ids.length, reason });
+  if (json) printJson(context, { schemaVersion: 1, prompt, template, text, tokens: ids.length, reason });
+}
+
+/**
+ * Returns the prompt as tokens: as a message in the chat template of the adapter, else of the model, else as raw text.
+ * `endTokens` also end the answer. `template` says where the template comes from; null for raw text.
+ */
+async function promptTokens(
+  context: Context,
+  { model: { dir }, tokenizer }: ModelBundle,
+  { prompt, adapter, raw = false }: GenerateOptions,
+): Promise<{ tokens: number[]; endTokens: number[]; template: string | null }> {
+  const [{ ChatPrompts }, { adapterTemplate }, { readEndTokens }] = await Promise.all([
+    import('../../serve/chat-prompt.ts'),
+    import('../../lora/adapter/adapter-template.ts'),
+    import('../../lora/generate/end-tokens.ts'),
+  ]);
+  const folder = adapter === undefined || raw ? null : (await adapterFolder(context, adapter)).folder;
+  const own = folder && (await adapterTemplate(folder));
+  const prompts = raw
+    ? null
+    : await ChatPrompts.open({ dir, template: own }, { now: () => context.clock.now() });
+  if (prompts === null) {
+    const tokens = [...tokenizer.prefix, ...tokenizer.encode(prompt, { special: false })];
+    return { tokens, endTokens: [], template: null };
+  }
+  try {
+    const text = await prompts.render([{ role: 'user', content: prompt }]);
+    const tokens = tokenizer.encode(text, { special: false });
+    return { tokens, endTokens: await readEndTokens(dir), template: prompts.origin };
+  } finally {
+    await prompts.close();
+  }
 }
