@@ -10,6 +10,8 @@ import { verified } from './lost-records.ts';
 const PROOF_MS = 5_000;
 /** Minimum time between two requests to one peer, because a peer can claim a later head again and again. */
 const RETRY_MS = 5_000;
+/** Maximum time for which claims delay a job. Without this limit, one person with ever new members could stop a job. */
+const SETTLE_MS = 30_000;
 /** Maximum number of requests at the same time, over all jobs. */
 const REQUESTS = 64;
 /** Maximum number of remembered peers. The limit bounds the memory, because one person can have any number of members. */
@@ -34,8 +36,8 @@ export class HeadClaims {
   readonly #deps: Deps;
   /** Time of the newest request to each peer, by job and peer, on the monotonic clock. */
   readonly #asked = new Map<string, number>();
-  /** The running requests, and the job of each. */
-  readonly #requests = new Map<Promise<void>, string>();
+  /** The running requests. The value is the job of the request if `settled` waits for it; otherwise null. */
+  readonly #requests = new Map<Promise<void>, string | null>();
 
   constructor(deps: Deps) {
     this.#deps = deps;
@@ -64,14 +66,20 @@ export class HeadClaims {
       })
       .finally(() => this.#requests.delete(request));
     // A peer that has already had its chance must not delay the job again.
-    this.#requests.set(request, isMember && last === undefined ? job : '');
+    this.#requests.set(request, isMember && last === undefined ? job : null);
   }
 
-  /** Resolves when each member of the job that has claimed a later head for the first time has had its chance to prove it. */
+  /**
+   * Resolves when each member of the job that has claimed a later head for the first time has had its chance to prove it,
+   * but after SETTLE_MS at the latest.
+   */
   async settled(job: string): Promise<void> {
+    const { clock } = this.#deps;
     const first = (): Promise<void>[] =>
       [...this.#requests].flatMap(([request, of]) => (of === job ? [request] : []));
-    for (let all = first(); all.length > 0; all = first()) await Promise.all(all);
+    const until = clock.monotonic() + SETTLE_MS;
+    for (let all = first(); all.length > 0 && clock.monotonic() < until; all = first())
+      await Promise.all(all);
   }
 
   /** Resolves when no request is running. */

@@ -1,0 +1,110 @@
+import { expect, it } from 'vitest';
+import type { CoordinatorDeps } from '../../../../coordinator/context.ts';
+import { HeadClaims, type ProvenHead } from '../../../../coordinator/recovery/head-claims.ts';
+import { silentLogger } from '../../../../monitor/log.ts';
+import { signMessage, verifyMessage } from '../../../../protocol/signing.ts';
+import { signerOf } from '../../../utils/signers.ts';
+import { training } from '../scripted-peer.ts';
+import { COORDINATOR, World } from '../world.ts';
+
+/** Claims of later heads in a job with two members. The peers answer as `answers` says, or never. */
+async function claims(answers: Readonly<Record<string, Uint8Array>> = {}) {
+  const world = new World({ rounds: { minPeers: 1 } });
+  await training(world, 2);
+  const { job } = world.toy;
+  const own = verifyMessage('head', world.store.jobs.head(job)!).message;
+  const asked: string[] = [];
+  const proven: ProvenHead[] = [];
+  const network = {
+    signer: COORDINATOR,
+    request: (peer: string) => {
+      asked.push(peer);
+      const head = answers[peer];
+      if (head === undefined) return new Promise(() => {});
+      return Promise.resolve({ head, checkpoints: [], receipts: [], settings: [] });
+    },
+  };
+  const claimed = new HeadClaims({
+    network: network as unknown as CoordinatorDeps['network'],
+    clock: world.clock,
+    log: silentLogger,
+    signal: new AbortController().signal,
+    onProven: (one) => proven.push(one),
+  });
+  const later = { term: own.term, sequence: own.sequence + 5 };
+  const note = (peer: string, known = later): void => claimed.note(world.run, peer, known);
+  const members = world.run.members.all().map(({ peer }) => peer);
+  const settled = async (): Promise<number> => {
+    const before = world.clock.monotonic();
+    let isSettled = false;
+    void claimed.settled(job).then(() => {
+      isSettled = true;
+    });
+    await world.until(() => isSettled, 'the end of the requests');
+    return world.clock.monotonic() - before;
+  };
+  const signed = (signer = COORDINATOR) => signMessage('head', { ...own, ...later }, signer);
+  return { world, asked, proven, note, own, members, settled, signed };
+}
+
+it('asks a peer for its head only if it claims a later one, and again only after 5 s', async () => {
+  const { world, asked, note, own, members } = await claims();
+  const [peer] = members as [string];
+  note(peer, own);
+  expect(asked).toEqual([]);
+  note(peer);
+  note(peer);
+  expect(asked).toEqual([peer]);
+  await world.clock.run(() => false, 5_100);
+  note(peer);
+  expect(asked).toEqual([peer, peer]);
+});
+
+it('waits for the first claim of each member for 5 s, and not for further ones', async () => {
+  const { world, note, members, settled } = await claims();
+  const [one, two] = members as [string, string];
+  note(one);
+  expect(await settled()).toBe(5_000);
+  await world.clock.run(() => false, 5_100);
+  note(one);
+  expect(await settled()).toBe(0);
+  note(two);
+  expect(await settled()).toBe(5_000);
+});
+
+it('waits for claims of ever new members for 30 s', async () => {
+  const { world, note, settled } = await claims();
+  const { run } = world;
+  const has = run.members.has.bind(run.members);
+  run.members.has = (peer) => peer.startsWith('new') || has(peer);
+  let number = 0;
+  const claim = (): void => {
+    note(`new ${number++}`);
+    world.clock.after(1_000, claim);
+  };
+  claim();
+  const waited = await settled();
+  expect(waited).toBeGreaterThanOrEqual(30_000);
+  expect(waited).toBeLessThan(36_000);
+});
+
+it('asks one stranger at a time, and delays no job for strangers', async () => {
+  const { asked, note, members, settled } = await claims();
+  note('stranger 1');
+  note('stranger 2');
+  note(members[0]!);
+  expect(asked).toEqual(['stranger 1', members[0]]);
+  expect(await settled()).toBe(5_000);
+});
+
+it('believes only heads that the coordinator has signed', async () => {
+  const answers: Record<string, Uint8Array> = {};
+  const { note, members, settled, signed, proven } = await claims(answers);
+  const [one, two] = members as [string, string];
+  answers[one] = signed(signerOf(77));
+  answers[two] = signed();
+  note(one);
+  note(two);
+  await settled();
+  expect(proven.map(({ peer }) => peer)).toEqual([two]);
+});
