@@ -8,11 +8,12 @@ import { openJobs, request, requestHead, runOf } from './contact/requests.ts';
 import type { OwnStanding, SwarmNodeDeps, SwarmNodeOptions } from './context.ts';
 import { DiskHold } from './limits/disk-hold.ts';
 import { type Hold, holdOf } from './limits/hold.ts';
-import { isDone, type MainEffect, type NodeEvent } from './machine/state.ts';
+import { isDone, type MainEffect, type NodeEvent, type NodeState } from './machine/state.ts';
 import { JOB_WATCH_MS } from './machine/times.ts';
 import type { MachineRunner } from './machine-runner.ts';
 import { JobWorker } from './phases/job-worker.ts';
 import { type JoinedJob, join } from './phases/join.ts';
+import { keepCheckpoint } from './phases/keep.ts';
 import { obtain } from './phases/obtain.ts';
 import type { JobClaim } from './store/job-files.ts';
 import type { Tasks } from './tasks.ts';
@@ -181,6 +182,19 @@ export class JobMembership {
   /** Stops the heartbeats, and stops following the heads of the job. */
   endContact(): void {
     this.#contact?.stop();
+  }
+
+  /**
+   * Fetches and keeps the signed checkpoint of the newest head. A newer head does not abort this, and the node also does it
+   * if it already has the adapter, for example after a roll-back.
+   */
+  keepCheckpoint({ head }: NodeState, before: NodeState): void {
+    const context = this.#worker?.context;
+    const isKnown = before.phase !== 'joining' && head?.checkpoint.digest === before.head?.checkpoint.digest;
+    if (context === undefined || head === null || isKnown) return;
+    // Training does not wait for the checkpoint, and other nodes keep it as well. A failure is therefore only logged.
+    const onError = (error: unknown): void => this.#deps.log.debug({ error }, 'checkpoint-not-kept');
+    this.#tasks.run('keep-checkpoint', () => keepCheckpoint(context, head, this.#tasks.life).catch(onError));
   }
 
   /**

@@ -8,8 +8,10 @@ import type { LaterHeads } from './later-heads.ts';
  * If no node is left, the coordinator merges the updates that it has.
  */
 const HOLD_MS = 2 * 60_000;
-/** Time that further nodes get to report a later head, after enough nodes have connected. */
+/** Time that further nodes get to report a later head, after enough nodes and those of the round have connected. */
 const GATHER_MS = 2_000;
+/** Maximum time for which a job with enough nodes waits for the other nodes of the round. One of them may be gone. */
+const ROUND_MS = 10_000;
 
 interface Deps extends Pick<CoordinatorDeps, 'clock' | 'log'> {
   /** Whether jobs wait for their nodes. */
@@ -27,6 +29,9 @@ export class StartHolds {
   /** The members that have connected since the restart, for each job that is held. */
   readonly #connected = new Map<JobRun, Set<string>>();
 
+  /** Jobs with enough members that wait for the other nodes of the round. */
+  readonly #waiting = new WeakSet<JobRun>();
+
   constructor(deps: Deps) {
     this.#deps = deps;
   }
@@ -41,17 +46,24 @@ export class StartHolds {
   }
 
   /**
-   * Notes that a peer has connected. When enough members have connected, the hold ends soon. A node with a later head reports
-   * the head at once when it connects.
+   * Notes that a peer has connected. The hold ends soon after enough members and all members with work in the newest head
+   * have connected. A node with a later head reports the head at once when it connects.
    */
   note(run: JobRun, peer: string): void {
     const connected = this.#connected.get(run);
-    if (connected === undefined || run.members.get(peer)?.role === 'observer' || !run.members.has(peer))
-      return;
+    const { members } = run;
+    if (connected === undefined || members.get(peer)?.role === 'observer' || !members.has(peer)) return;
     connected.add(peer);
+    const isMissing = (member: { peer: string }): boolean =>
+      members.has(member.peer) && !connected.has(member.peer);
     if (connected.size < run.context.settings.newest.minPeers) return;
-    this.#connected.delete(run);
-    void this.#release(run, GATHER_MS);
+    if (!run.record.heads.newest.head.assignments.some(isMissing)) {
+      this.#connected.delete(run);
+      void this.#release(run, GATHER_MS);
+    } else if (!this.#waiting.has(run)) {
+      this.#waiting.add(run);
+      void this.#release(run, ROUND_MS);
+    }
   }
 
   /** Ends the hold of a job after a time, unless a node has proven a later head that could not be adopted yet. */

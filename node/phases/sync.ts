@@ -8,7 +8,6 @@ import type { BlobScope } from '../../storage/blob-collector.ts';
 import { storageError } from '../../storage/errors.ts';
 import type { HeldAdapter, ReadyContext } from '../context.ts';
 import { nodeError } from '../errors.ts';
-import { keepCheckpoint } from './keep.ts';
 import { obtain } from './obtain.ts';
 
 /**
@@ -24,10 +23,6 @@ export function sync(
 ): Promise<HeldAdapter> {
   const { deps, collector, job } = context;
   const { digest: checkpoint, adapter } = head.checkpoint;
-  // Training must not wait for the signed checkpoint. Other nodes keep it as well, so a failure is only logged.
-  keepCheckpoint(context, head, signal).catch((error: unknown) =>
-    deps.log.debug({ checkpoint, error }, 'checkpoint-not-kept'),
-  );
   return collector.withScope(async (scope) => {
     const tensors =
       held?.digest === adapter.digest

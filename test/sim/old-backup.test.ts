@@ -373,6 +373,20 @@ test.each([
   },
 );
 
+test('nodes keep every checkpoint, also that of a roll-back to the adapter that they have', async () => {
+  const { coordinator, nodes, clock, job, reach, pass } = await swarm(9);
+  await reach(3);
+  coordinator.rollBack('best');
+  const rollBack = () => coordinator.store.rounds.newestRollBack(job);
+  expect(await clock.run(() => rollBack() !== null, DEADLINE_MS), 'the roll-back').toBe(true);
+  await pass(500);
+  expect(rollBack()!.restores).toBe(3);
+  for (const { round, digest } of coordinator.store.rounds.checkpoints(job)) {
+    const keepers = nodes.filter(({ store }) => store.kept.hasCheckpoint(job, digest));
+    expect(keepers.length, `nodes with the checkpoint of round ${round}`).toBe(3);
+  }
+});
+
 test('nodes that are started again give the later head too', async () => {
   const all = await swarm(2);
   const { coordinator, nodes, reach, pass, restoreBackup, events, end } = all;

@@ -10,13 +10,13 @@ import { training } from '../scripted-peer.ts';
 import { World } from '../world.ts';
 
 /** A coordinator that was killed in round 1, and holds its job after the restart. */
-async function held() {
+async function held({ nodes = 1 } = {}) {
   const world = new World({ rounds: { minPeers: 1 }, awaitsNodes: true });
-  const { peers } = await training(world, 1);
+  const { peers } = await training(world, nodes);
   expect(() => world.kill()).toThrow();
   await world.start();
   expect(world.run.driver.isHeld).toBe(true);
-  return { world, peer: peers[0]! };
+  return { world, peer: peers[0]!, peers };
 }
 
 test('a hold ends soon after enough members have connected', async () => {
@@ -25,6 +25,22 @@ test('a hold ends soon after enough members have connected', async () => {
   expect(world.run.driver.isHeld).toBe(true);
   await world.pass(2_500);
   expect(world.run.driver.isHeld).toBe(false);
+});
+
+test('a hold waits for the other nodes of the round, but for 10 s at most', async () => {
+  const { world, peers } = await held({ nodes: 2 });
+  await peers[0]!.join();
+  await world.pass(5_000);
+  expect(world.run.driver.isHeld).toBe(true);
+  await peers[1]!.join();
+  await world.pass(2_500);
+  expect(world.run.driver.isHeld).toBe(false);
+  const alone = await held({ nodes: 2 });
+  await alone.peers[0]!.join();
+  await alone.world.pass(9_500);
+  expect(alone.world.run.driver.isHeld).toBe(true);
+  await alone.world.pass(1_000);
+  expect(alone.world.run.driver.isHeld).toBe(false);
 });
 
 test('an order of the operator ends a hold, unless the order is refused', async () => {
