@@ -41,7 +41,7 @@ const JOB_RULES: readonly HealthRule<JobFacts>[] = [
     level: 'grey',
     rule: 'finished, stopped by its operator, or queued until another job has ended',
     applies: (job) => {
-      if (job.phase === 'finished') return phaseText(job);
+      if (job.phase === 'finished') return withReason(phaseText(job), job);
       return job.phase === 'queued' ? job.reason : null;
     },
   },
@@ -54,7 +54,7 @@ const JOB_RULES: readonly HealthRule<JobFacts>[] = [
   {
     level: 'grey',
     rule: 'paused by the operator',
-    applies: ({ phase }) => (phase === 'paused' ? 'paused by the operator' : null),
+    applies: (job) => (job.phase === 'paused' ? withReason('paused by the operator', job) : null),
   },
   {
     level: 'red',
@@ -116,7 +116,7 @@ const JOB_RULES: readonly HealthRule<JobFacts>[] = [
     level: 'green',
     rule: 'everything else',
     // A running job has a reason only after a restart, while it waits for its nodes.
-    applies: ({ phase, reason }) => (reason === '' ? phase : `${phase}: ${reason}`),
+    applies: (job) => withReason(job.phase, job),
   },
 ];
 
@@ -126,6 +126,10 @@ export const JOB_RULES_IN_WORDS = JOB_RULES.map(inWords);
 /** Returns the health of a job. If several rules apply, the first one decides. */
 export function jobHealth(job: JobFacts): HealthMark {
   return markOf(job, JOB_RULES);
+}
+
+function withReason(text: string, { reason }: JobFacts): string {
+  return reason === '' ? text : `${text}: ${reason}`;
 }
 
 function slowMerge({ phase, mergeSeconds }: JobFacts, seconds: number): string | null {

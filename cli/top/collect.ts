@@ -3,7 +3,7 @@ import type { Role } from '../../storage/daemon-home.ts';
 import { jobsOf } from '../node-screen/lines.ts';
 import { JobPace } from '../node-screen/pace.ts';
 import { EventLines } from '../views/events.ts';
-import type { Choice, CoordinatorFacts, NodeFacts } from './state.ts';
+import { type Choice, type CoordinatorFacts, type NodeFacts, shownJob } from './state.ts';
 
 /** Types of events from which the loss curve and the table of rounds are made. */
 const HISTORY = ['checkpoint', 'null-round', 'rolled-back'];
@@ -41,7 +41,7 @@ export class Collector {
 
   async #coordinator(api: ApiClient, choice: Choice): Promise<CoordinatorFacts> {
     const [status, peers] = await Promise.all([api.status<CoordinatorStatus>(), api.peers()]);
-    const chosen = status.jobs.find(({ job }) => job === choice.job) ?? status.jobs[0];
+    const chosen = shownJob(status.jobs, choice);
     if (chosen === undefined)
       return { role: 'coordinator', status, peers, job: null, history: [], events: [] };
     if (this.#job?.job !== chosen.job) this.#job = new JobMemory(chosen.job, chosen.baseLoss);

@@ -1,4 +1,11 @@
-import type { CoordinatorStatus, JobDetail, JobEvent, NodeStatus, PeerView } from '../../index.ts';
+import type {
+  CoordinatorStatus,
+  JobDetail,
+  JobEvent,
+  JobSummary,
+  NodeStatus,
+  PeerView,
+} from '../../index.ts';
 import type { TimeLeft } from '../node-screen/pace.ts';
 
 /** Parts of the screen that the user can choose. */
@@ -31,10 +38,20 @@ export interface NodeFacts {
 /** The choices of the user. */
 export interface Choice {
   readonly view: View;
-  /** Digest of the chosen job; null if the user has chosen no job, so that the first job is shown. */
+  /** Digest of the chosen job; null if the user has chosen no job (see `shownJob`). */
   readonly job: string | null;
   /** Number of lines of the list that are above the screen. */
   readonly scroll: number;
+}
+
+/** Returns the chosen job, or else the first job that has not ended, or else the first job; undefined without jobs. */
+export function shownJob<Job extends Pick<JobSummary, 'job' | 'phase'>>(
+  jobs: readonly Job[],
+  choice: Pick<Choice, 'job'>,
+): Job | undefined {
+  return (
+    jobs.find(({ job }) => job === choice.job) ?? jobs.find(({ phase }) => phase !== 'finished') ?? jobs[0]
+  );
 }
 
 export const FIRST_CHOICE: Choice = { view: 'overview', job: null, scroll: 0 };

@@ -34,7 +34,7 @@ export function RoundPart({
       ${PHASES.map((phase) => html`<li aria-current=${job.phase === phase ? 'step' : undefined}>${phase}</li>`)}
     </ol>
     <p>
-      ${job.reason !== '' && html`${job.reason}. `}
+      ${!job.health.reason.includes(job.reason) && html`${job.reason}. `}
       ${opened && job.phase !== 'finished' && html`Open for ${formatDuration((Date.now() - opened.at) / 1000)}. `}
       ${job.secondsLeft !== null && html`At most ${formatDuration(job.secondsLeft)} left. `}
       ${assigned.length > 0 && html`${received.length} of ${assigned.length} updates have arrived.`}

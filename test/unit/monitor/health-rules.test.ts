@@ -97,6 +97,8 @@ describe('the health of a job', () => {
     expect(level({ phase: 'waiting' })).toBe('yellow');
     expect(level({ shortRounds: SHORT_ROUNDS - 1 })).toBe('yellow');
     expect(level({ shortRounds: SHORT_ROUNDS })).toBe('red');
+    expect(jobHealth({ ...job, phase: 'paused', reason: 'lunch' }).reason).toMatch(/operator: lunch$/);
+    expect(jobHealth({ ...job, phase: 'finished', reason: 'enough' }).reason).toBe('stopped: enough');
     expect(jobHealth({ ...job, shortRounds: 1 }).reason).toMatch(/^the newest round /);
     expect(jobHealth({ ...job, shortRounds: 2 }).reason).toMatch(/^2 rounds in a row /);
     expect(level({ refusals: 1 })).toBe('yellow');

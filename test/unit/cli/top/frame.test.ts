@@ -3,7 +3,7 @@ import { columnsOf } from '../../../../cli/node-screen/columns.ts';
 import { frameLines } from '../../../../cli/top/frame.ts';
 import { afterKey, keysIn } from '../../../../cli/top/keys.ts';
 import { lossCurve } from '../../../../cli/top/loss-curve.ts';
-import { FIRST_CHOICE, type TopState } from '../../../../cli/top/state.ts';
+import { FIRST_CHOICE, shownJob, type TopState } from '../../../../cli/top/state.ts';
 import type { JobDetail, JobEvent, JobSummary, PeerView } from '../../../../index.ts';
 import { exampleStatus } from '../../../utils/node-status.ts';
 
@@ -239,4 +239,12 @@ describe('a loss curve', () => {
     );
     expect(columnsOf(long)).toBe(60);
   });
+});
+
+it('shows the chosen job, or else the first job that has not ended', () => {
+  const jobs = [summary('old', { job: 'old', phase: 'finished' }), summary('new', { job: 'new' })];
+  expect(shownJob(jobs, { job: null })?.name).toBe('new');
+  expect(shownJob(jobs, { job: 'old' })?.name).toBe('old');
+  expect(shownJob(jobs.slice(0, 1), { job: null })?.name).toBe('old');
+  expect(shownJob([], { job: null })).toBeUndefined();
 });
