@@ -77,6 +77,4 @@ test('a volunteer verifies what a neighbour and the own node hold, after the coo
     1,
     { code: 'VERIFY_SIGNATURE', round: 1 },
   ]);
-  const later = await verify(await addressOf(again), ...ofOtter, '--from', '3');
-  expect([later.code, later.report], JSON.stringify(later.report)).toMatchObject([0, { ok: true }]);
 }, 240_000);
