@@ -1,3 +1,6 @@
+/** Maximum number of null rounds before a checkpoint whose scores a record has. */
+export const NULL_FIGURES = 8;
+
 /** A blob, and the maximum number of bytes that it may have. */
 export interface BlobWanted {
   readonly digest: string;
@@ -24,6 +27,11 @@ export interface CheckpointRecord {
   readonly proofs: readonly (UpdateProof | null)[];
   /** Signed scores of the merge; null if the merge was not scored. */
   readonly figures: Uint8Array | null;
+  /**
+   * Signed scores of the rounds between the parent and this checkpoint, which ended without a checkpoint, oldest first. At
+   * most NULL_FIGURES. @default none
+   */
+  readonly nullFigures?: readonly Uint8Array[];
   /** Signed heads that announce the checkpoint, in ascending order of term and sequence. A source may lack some. */
   readonly heads: readonly Uint8Array[];
 }
@@ -64,4 +72,10 @@ export interface JobRecord {
   checkpoints(from: number): AsyncIterable<CheckpointRecord>;
   /** Returns a blob, or null if the source does not have it. The caller verifies the digest. */
   blob(wanted: BlobWanted): Promise<Uint8Array | null>;
+}
+
+/** Returns the newest null rounds between the checkpoints of two rounds, oldest first. */
+export function nullRounds(parent: number, round: number): number[] {
+  const first = Math.max(parent + 1, round - NULL_FIGURES);
+  return Array.from({ length: Math.max(0, round - first) }, (_, i) => first + i);
 }

@@ -3,7 +3,13 @@ import { decodeEvidence } from '../protocol/evidence.ts';
 import type { Head } from '../protocol/messages.ts';
 import type { RpcResponse } from '../protocol/rpc.ts';
 import { verifyError } from './errors.ts';
-import type { BlobWanted, CheckpointRecord, JobRecord, UpdateProof } from './record.ts';
+import {
+  type BlobWanted,
+  type CheckpointRecord,
+  type JobRecord,
+  nullRounds,
+  type UpdateProof,
+} from './record.ts';
 import { RecordRequests, type RecordRequestsDeps, readableCheckpoint } from './record-requests.ts';
 
 /** The job that is read, and messages of its coordinator that have been verified. */
@@ -61,7 +67,7 @@ class SwarmRecord implements JobRecord {
     const start = await this.#firstAt(from, last);
     let before = -1;
     for (let ordinal = Math.max(0, start - 1); ordinal <= last; ordinal++) {
-      const record = await this.#record(ordinal, ordinal === last);
+      const record = await this.#record(ordinal, { before, isLast: ordinal === last });
       yield record;
       const round = readableCheckpoint(record.checkpoint)?.message.round ?? before;
       // Stop at a checkpoint of an earlier or the same round, because a coordinator could otherwise send
@@ -99,7 +105,10 @@ class SwarmRecord implements JobRecord {
     throw verifyError('RECORD_INCOMPLETE', text, { job, ordinal });
   }
 
-  async #record(ordinal: number, isLast: boolean): Promise<CheckpointRecord> {
+  async #record(
+    ordinal: number,
+    { before, isLast }: { before: number; isLast: boolean },
+  ): Promise<CheckpointRecord> {
     const { signedHead } = this.#read;
     const { checkpoint, residual, proofs } = await this.#page(ordinal, 0);
     const all: (UpdateProof | null)[] = [...proofs];
@@ -110,10 +119,16 @@ class SwarmRecord implements JobRecord {
       all.push(...more);
     }
     this.#sizes = [...this.#sizes.slice(-1), sizesOf(residual, all)];
-    const { figures } =
-      contributors.length > 0 ? { figures: await this.#deps.requests.figures(round) } : { figures: null };
+    const { requests } = this.#deps;
+    const figures = contributors.length > 0 ? await requests.figures(round) : null;
+    const nullFigures: Uint8Array[] = [];
+    // The rounds before the first record that is read are not needed.
+    for (const one of before < 0 ? [] : nullRounds(before, round)) {
+      const found = await requests.figures(one);
+      if (found !== null) nullFigures.push(found);
+    }
     const heads = isLast ? [signedHead] : [];
-    return { checkpoint, residual: residual?.digest ?? null, proofs: all, figures, heads };
+    return { checkpoint, residual: residual?.digest ?? null, proofs: all, figures, nullFigures, heads };
   }
 }
 

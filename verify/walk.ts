@@ -79,7 +79,7 @@ export class Walk {
       // The residual is zero after the first checkpoint and after a roll-back, which both have no contributors.
       if (checkpoint.contributors.length === 0) this.#recomputation.restart();
       else this.#recomputation.claim(record.residual);
-      this.#scores.remember(record.figures);
+      this.#scores.remember(record);
     } else {
       if (parent === null) this.#ordinal = checkpoint.round === 0 ? 0 : null;
       else if (this.#ordinal !== null) this.#ordinal++;
@@ -193,8 +193,12 @@ export class Walk {
     const figures = checkFigures(facts, record.figures, { checkpoint, updates }, findings);
     checkWeights(facts, checkpoint, figures, findings);
     checkMetrics(facts, checkpoint, updates, findings);
-    if (parent === null) this.#scores.remember(record.figures);
-    else if (figures !== null) await this.#scores.check(figures, parent, this.#recomputation, findings);
+    if (parent === null) {
+      this.#scores.remember(record);
+      return updates;
+    }
+    this.#scores.checkNullRounds(record.nullFigures ?? [], checkpoint, findings);
+    if (figures !== null) await this.#scores.check(figures, parent, this.#recomputation, findings);
     return updates;
   }
 

@@ -59,6 +59,8 @@ function figuresOf(
       },
     ];
   });
+  // Without all updates and earlier shares, the shares do not follow from the figures.
+  const isComplete = updates.length === scores.length && scores.every(({ earlier }) => earlier !== null);
   const merged = store.rounds.checkpoint(job, round);
   // The figures contain the term of the checkpoint, because the job's term may have grown since the merge.
   // The verification compares the term of the figures with the term of the checkpoint.
@@ -70,7 +72,7 @@ function figuresOf(
     parent: facts.parent,
     seed: store.scores.seed(job, round),
     assignedEnd: Math.max(0, ...facts.assignments.map(({ end }) => end)),
-    ...(scores.every(({ earlier }) => earlier !== null) && { rules: FIGURE_RULES }),
+    ...(isComplete && { rules: FIGURE_RULES }),
     updates,
     issuedAt,
   };

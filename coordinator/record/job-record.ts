@@ -1,7 +1,7 @@
 import type { Checkpoint } from '../../protocol/messages.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
 import type { BundleSource } from '../../verify/bundle/encode.ts';
-import type { UpdateProof } from '../../verify/record.ts';
+import { nullRounds, type UpdateProof } from '../../verify/record.ts';
 import { signedFigures } from '../audits/figures.ts';
 import type { JobRun } from '../job-run.ts';
 
@@ -31,7 +31,7 @@ export function bundleSource(run: JobRun, { withBlobs }: { withBlobs: boolean })
     manifest: stored.manifest,
     settings: jobs.settings(job),
     *checkpoints() {
-      for (const round of checkpoints) {
+      for (const [i, round] of checkpoints.entries()) {
         const { envelope, residual, digest } = rounds.checkpoint(job, round)!;
         const { contributors, createdAt } = verifyMessage('checkpoint', envelope).message;
         yield {
@@ -41,6 +41,9 @@ export function bundleSource(run: JobRun, { withBlobs }: { withBlobs: boolean })
           // The figures are signed with the time of the checkpoint, because two bundles of a job must have
           // the same bytes.
           figures: signedFigures(round, context, createdAt),
+          nullFigures: nullRounds(checkpoints[i - 1] ?? round, round).flatMap(
+            (one) => signedFigures(one, context, createdAt) ?? [],
+          ),
           heads: digest === newest.head.checkpoint.digest ? [newest.envelope] : [],
         };
       }

@@ -63,8 +63,17 @@ export async function* encodeBundle(source: BundleSource): AsyncGenerator<Uint8A
 }
 
 /** Encodes the block of a checkpoint. */
-export function encodeRecord({ checkpoint, residual, proofs, figures, heads }: CheckpointRecord): Uint8Array {
-  return encodeCbor({ checkpoint, residual, proofs, figures, heads });
+export function encodeRecord({
+  checkpoint,
+  residual,
+  proofs,
+  figures,
+  nullFigures = [],
+  heads,
+}: CheckpointRecord): Uint8Array {
+  // Leave the field out if it is empty, because readers of older versions refuse it.
+  const more = nullFigures.length > 0 && { nullFigures };
+  return encodeCbor({ checkpoint, residual, proofs, figures, ...more, heads });
 }
 
 /** A blob that the checks of a checkpoint can use. */

@@ -3,11 +3,15 @@ import { EVIDENCE_BYTES } from '../../protocol/evidence.ts';
 import { bytesSchema, digestSchema } from '../../protocol/ids.ts';
 import { CONTROL_MESSAGE_BYTES, ROUND_PEERS, RPC_MESSAGE_BYTES } from '../../protocol/limits.ts';
 
+import { NULL_FIGURES } from '../record.ts';
+
 /** Maximum number of heads that a bundle has for one checkpoint. A witness may have heard several for each round. */
 export const BUNDLED_HEADS = 64;
 /** Maximum number of bytes of a checkpoint's block: the checkpoint, heads, scores, and proofs of its contributors. */
 export const RECORD_BYTES =
-  (BUNDLED_HEADS + 2) * CONTROL_MESSAGE_BYTES + RPC_MESSAGE_BYTES + 3 * EVIDENCE_BYTES * ROUND_PEERS;
+  (BUNDLED_HEADS + 2) * CONTROL_MESSAGE_BYTES +
+  (NULL_FIGURES + 1) * RPC_MESSAGE_BYTES +
+  3 * EVIDENCE_BYTES * ROUND_PEERS;
 /** Maximum number of bytes of the root block: enough for 900,000 checkpoints. */
 export const ROOT_BYTES = 64 * 1024 * 1024;
 
@@ -31,5 +35,6 @@ export const recordSchema = z.strictObject({
     .array(z.strictObject({ evidence: bytesSchema.nullable(), receipt: bytesSchema.nullable() }).nullable())
     .max(ROUND_PEERS),
   figures: bytesSchema.nullable(),
+  nullFigures: z.array(bytesSchema).max(NULL_FIGURES).optional(),
   heads: z.array(bytesSchema).max(BUNDLED_HEADS),
 });

@@ -4,11 +4,12 @@ import { updateError } from '../../lora/update/errors.ts';
 import { decodeUpdate, type SparseUpdate, type UpdateLayout } from '../../lora/update/index.ts';
 import { type LossGradient, withUpdate } from '../../lora/update/score.ts';
 import { UPDATE_BYTES } from '../../protocol/limits.ts';
-import type { Figures } from '../../protocol/messages.ts';
+import type { Checkpoint, Figures } from '../../protocol/messages.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
 import type { Findings } from '../findings.ts';
 import type { JobFacts, SignedCheckpoint } from '../job-facts.ts';
 import { readBlob } from '../read-blob.ts';
+import type { CheckpointRecord } from '../record.ts';
 import { FIGURE_RULES } from '../scores/belief.ts';
 import { checkHistory } from '../scores/history.ts';
 import { checkJudgement } from '../scores/judgement.ts';
@@ -66,14 +67,39 @@ export class ScoreChecks {
   }
 
   /** Keeps figures that are not checked, for the history of later merges. Ignores figures that are not valid. */
-  remember(envelope: Uint8Array | null): void {
-    if (envelope === null) return;
+  remember({ figures, nullFigures = [] }: CheckpointRecord): void {
+    for (const envelope of [...nullFigures, ...(figures === null ? [] : [figures])]) {
+      const verified = this.#verified(envelope);
+      if (verified !== null) this.#keep(verified);
+    }
+  }
+
+  /** Checks the shares of the null rounds between a checkpoint and its parent. Later beliefs depend on them. */
+  checkNullRounds(
+    nullFigures: readonly Uint8Array[],
+    { round, parent }: Checkpoint,
+    findings: Findings,
+  ): void {
+    for (const envelope of nullFigures) {
+      const figures = this.#verified(envelope);
+      if (figures === null || figures.parent !== parent || figures.round >= round) {
+        findings.problem('VERIFY_SOURCE', 'the scores of a null round do not fit between the checkpoints');
+        continue;
+      }
+      this.#checkShares(figures, findings);
+      this.#keep(figures);
+    }
+  }
+
+  /** Returns the figures if the coordinator has signed them for this job; otherwise null. */
+  #verified(envelope: Uint8Array): Figures | null {
     const { job, coordinator } = this.#facts;
     try {
       const { author, message } = verifyMessage('figures', envelope);
-      if (author === coordinator && message.job === job) this.#keep(message);
+      return author === coordinator && message.job === job ? message : null;
     } catch (error) {
       if (!isSwarmError(error)) throw error;
+      return null;
     }
   }
 
@@ -109,7 +135,7 @@ export class ScoreChecks {
     findings.done('shares');
     for (const mismatch of checkJudgement(figures, { rows: this.#facts.manifest.data.rows })) {
       const { peer, round, figure, published, computed } = mismatch;
-      const text = `the published ${nameOf(figure)} of ${updateOf(mismatch)} is ${published}, but the other published figures give ${computed}`;
+      const text = `the published ${nameOf(figure)} of ${updateOf(mismatch)} in the scores of round ${figures.round} is ${published}, but the other published figures give ${computed}`;
       findings.problem('VERIFY_FIGURES', text, { peer, made: round, figure, published, computed });
     }
     const { mismatches, isComplete } = checkHistory(figures, this.#known);

@@ -1,4 +1,5 @@
 import { beforeAll, describe, expect, test } from 'vitest';
+import type { RowLoss } from '../../../../lora/train/step.ts';
 import { type Figures, messageBytes } from '../../../../protocol/messages.ts';
 import { signMessage, verifyMessage } from '../../../../protocol/signing.ts';
 import { verifyError } from '../../../../verify/errors.ts';
@@ -133,6 +134,38 @@ describe('a late update', () => {
       expect(wrong.problems.map(({ code }) => code)).toContain('VERIFY_FIGURES');
     },
   );
+});
+
+test('the scores of a null round are part of the record, and a changed share in them is found', async () => {
+  let isWorse = false;
+  const losses = (adapter: readonly Float32Array[]): RowLoss[] => {
+    const loss = adapter.flatMap((tensor) => [...tensor]).reduce((sum, value) => sum + value * value, 1);
+    return [0, 1, 2, 3].map((i) => ({ lossSum: 8 * (loss + i / 100 + (isWorse ? 10 : 0)), tokens: 8 }));
+  };
+  const swarm = new ToySwarm(['honest', 'honest', 'honest'], { namesCoordinator: true, losses });
+  await swarm.play(await swarm.start(), 1);
+  const { world, peers } = swarm;
+  isWorse = true;
+  await swarm.deliver(await peers[0]!.head());
+  await world.until(() => world.run.driver.state.round === 3, 'round 3');
+  isWorse = false;
+  for (const peer of peers) await peer.heartbeat('awaiting');
+  await swarm.play(await peers[0]!.head(), 3);
+  const job = keptOf(swarm);
+  const { checkpoints, problems } = await verify(job, { scores: meterOf(job) });
+  expect(problems).toEqual([]);
+  expect(checkpoints.map(({ round }) => round)).toEqual([0, 1, 3]);
+  const last = job.records.at(-1)!;
+  expect(checkpoints.at(-1)!.unchecked.map(({ check }) => check)).not.toContain('shares');
+  const { message: figures } = verifyMessage('figures', last.nullFigures![0]!);
+  expect(figures.round).toBe(2);
+  const updates = figures.updates.map((one) => ({ ...one, share: 0.01 }));
+  const nullFigures = [signMessage('figures', { ...figures, updates }, COORDINATOR)];
+  const lie = { ...job, records: [...job.records.slice(0, -1), { ...last, nullFigures }] };
+  const found = await verify(lie);
+  expect(new Set(found.problems.map(({ code }) => code))).toEqual(new Set(['VERIFY_FIGURES']));
+  // The scores of the null round have wrong shares, and those of the next merge use others.
+  expect(found.problems.map(({ values }) => values.merge)).toContain(2);
 });
 
 describe('shares and beliefs', () => {
