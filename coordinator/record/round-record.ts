@@ -230,7 +230,8 @@ export class RoundRecord {
     const { job, stored, deps } = this.#context;
     const { round, peer, digest } = update;
     const { fate, code, detail: why } = UNMERGED[reason];
-    const detail = why + this.#ledger.standings.noteOn(update);
+    const texts = [why, this.#ledger.standings.noteOn(update)];
+    const detail = texts.filter((text) => text !== '').join('; ');
     deps.store.updates.setFate(job, round, peer, fate);
     const issuedAt = deps.clock.now();
     outbox.receipt({ term: stored.term, round, peer, digest, code, detail, issuedAt });

@@ -81,7 +81,7 @@ export class Standings {
     if (place < 0) return '';
     const { standing, untilRound } = this.of(who);
     const end = untilRound === null ? '' : ` up to round ${untilRound}`;
-    return `; this is strike ${place + 1}, and the standing of the node is now: ${standing}${end}`;
+    return `this is strike ${place + 1}, and the standing of the node is now: ${standing}${end}`;
   }
 
   /** Returns the standing that the coordinator reports to a member. */

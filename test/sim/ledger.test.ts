@@ -64,7 +64,7 @@ describe('a peer that flips the signs of its updates', () => {
     for (const peer of honest) expect(assigned(world, peer.id)).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9]);
     // The node learns its standing from its receipts, and when it joins again.
     const details = attacker.notified.filter(({ code }) => code === 'harmful').map(({ detail }) => detail);
-    expect(details[0]).toMatch(/strike 1\b.*good/);
+    expect(details[0]).toMatch(/^this is strike 1\b.*good/);
     expect(details[2]).toMatch(/strike 3\b.*suspended up to round 7/);
     const about = { invite: null, name: 'p', agent: 'test', engine: 'none', tokensPerSecond: 0 };
     const answer = await attacker.ask('join', { job, ...about, sentAt: world.clock.now() });
