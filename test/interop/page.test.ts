@@ -4,7 +4,8 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it as test } from 'vitest';
 import { sweepJobs } from '../../index.ts';
 import { Daemon, TestSwarm } from '../e2e/swarm.ts';
-import { accessibilityProblems, type Browser, openBrowser, type Page } from './browser.ts';
+import { accessibilityProblems, type Browser, openBrowser } from './browser.ts';
+import { addressOf, confirm, expectReadable, open, screenshot, show, walk } from './pages.ts';
 
 /** Time for installing and starting the browser. */
 const INSTALL_MS = 300_000;
@@ -24,40 +25,6 @@ function it(name: string, body: (browser: Browser) => Promise<void>): void {
   });
 }
 
-/** Returns the address of the page of the daemon in a home, as `lora-swarm open --print` prints it. */
-async function addressOf(home: string): Promise<string> {
-  const daemon = new Daemon('open', ['open', '--home', home, '--print', '--json']);
-  const { url } = await daemon.line('the address', () => true);
-  return String(url);
-}
-
-/** Opens a page, and collects its errors. */
-async function open(
-  browser: Browser,
-  address: string,
-  width: number,
-  colorScheme: 'light' | 'dark' = 'light',
-) {
-  const page = await browser.newPage({ width, height: 800, colorScheme });
-  const errors: string[] = [];
-  page.on('pageerror', ({ message }) => errors.push(message));
-  page.on('console', (message) => message.type() === 'error' && errors.push(message.text()));
-  await page.goto(address);
-  return { page, errors };
-}
-
-/** Shows a view, and waits for its heading. */
-async function show(page: Page, view: string, heading: string): Promise<void> {
-  await page.evaluate(`location.hash = ${JSON.stringify(view)}`);
-  await page.waitForSelector(`:is(h1, h2):has-text("${heading}")`);
-}
-
-/** Saves a picture of the page if the variable SWARM_SCREENSHOTS names a folder. */
-async function screenshot(page: Page, name: string): Promise<void> {
-  const folder = process.env.SWARM_SCREENSHOTS;
-  if (folder) await page.screenshot({ path: join(folder, `${name}.png`), fullPage: true });
-}
-
 it('shows a job to its operator, who pauses and resumes it', async (browser) => {
   const swarm = await TestSwarm.create();
   await (await swarm.coordinator({ SWARM_REGISTRY: join(swarm.folder, 'registry') })).ready();
@@ -74,11 +41,14 @@ it('shows a job to its operator, who pauses and resumes it', async (browser) => 
   const variants = [{ 'training.learningRate': 1e-4 }, { seed: 3 }];
   await sweepJobs(await swarm.api(), { name: 'race', job: 'tale', variants });
 
+  const peers = await (await swarm.api()).peers();
+  const evil = peers.find(({ name }) => name === EVIL)!.peer;
   const address = await addressOf(swarm.home);
   const views = [
     ['#/', 'Sweep race'],
     ['#/jobs/tale', 'Invite'],
     ['#/jobs/tale/peers', 'Peers'],
+    [`#/peers/${evil}`, 'Receipts'],
     ['#/jobs/tale/checkpoints', 'Checkpoints'],
     ['#/jobs/tale/samples', 'Samples'],
     ['#/jobs/tale/events', 'Events'],
@@ -94,21 +64,47 @@ it('shows a job to its operator, who pauses and resumes it', async (browser) => 
     const { page, errors } = await open(browser, address, width, scheme);
     for (const [view, heading] of views) {
       await show(page, view, heading);
-      expect(await page.evaluate<number>('document.documentElement.scrollWidth'), view).toBeLessThanOrEqual(
-        width,
-      );
-      expect(await accessibilityProblems(page), view).toEqual([]);
+      await expectReadable(page, width, view);
       // Every row of the checkpoints is one line high, and the button in it is 36 pixels high.
       const height = 'Math.max(...[...document.querySelectorAll("tbody tr")].map((row) => row.offsetHeight))';
       if (heading === 'Checkpoints') expect(await page.evaluate<number>(height)).toBeLessThan(60);
       await screenshot(page, `${view.split('/').at(-1)}-${width}`);
     }
+    await show(page, '#/jobs/tale', 'Invite');
+    await page.click('button:text-is("Stop")');
+    await page.waitForSelector('dialog[open]');
+    await expectReadable(page, width, 'an open dialog');
+    await page.keyboard.press('Escape');
+    await page.waitForSelector('dialog[open]', { state: 'hidden' });
     // The token is in the tab's storage, and no longer in the address.
     expect(await page.evaluate<string>('location.href')).not.toContain('token');
     expect(errors).toEqual([]);
   }
 
   const { page, errors } = await open(browser, address, 1280);
+  await show(page, '#/jobs/tale', 'Invite');
+  await page.waitForSelector('.chart canvas');
+  const stops = await walk(page, 13);
+  expect(stops.map(({ text }) => text)).toEqual(
+    [
+      'Skip to the content',
+      'Jobs',
+      'New job',
+      'Health rules',
+      'Overview',
+      'Peers',
+      'Checkpoints',
+      'Samples',
+    ].concat(['Events', 'Replay', 'Settings', 'Pause', 'Stop']),
+  );
+  expect(stops.filter(({ isMarked }) => !isMarked)).toEqual([]);
+  await walk(page, 1);
+  await page.keyboard.press('Enter');
+  expect(await page.evaluate<string>('document.activeElement.id')).toBe('main');
+
+  await show(page, '#/jobs/tale/replay', 'Replay');
+  await page.waitForSelector('dd:has-text("2: ")');
+  expect(await page.textContent('dl.facts')).toContain(EVIL);
   await show(page, '#/jobs/tale/peers', 'Peers');
   await page.waitForSelector('td:has-text("otter")');
   expect(await page.textContent('table')).toContain(EVIL);
@@ -172,6 +168,21 @@ it('shows a job to its operator, who pauses and resumes it', async (browser) => 
   await page.fill('label:has-text("Chat template") input', 'plain');
   await page.click('button:text-is("Check")');
   await page.waitForSelector('dt:has-text("Held-out data")');
+  await page.click('button:text-is("Create the job")');
+  await page.waitForSelector('h1:has-text("talk")');
+
+  await show(page, '#/jobs/tale/checkpoints', 'Checkpoints');
+  await confirm(page, 'tbody tr:nth-child(3) button:text-is("Roll back")');
+  await swarm.until('the roll-back', ({ type }) => type === 'rolled-back');
+  await show(page, `#/peers/${evil}`, 'Bans');
+  await confirm(page, 'button:text-is("Ban")', 'spam');
+  await page.waitForSelector('td:has-text("spam")');
+  await confirm(page, 'button:text-is("Pardon")');
+  await swarm.until('the pardon', ({ type }) => type === 'pardoned');
+  await show(page, '#/jobs/tale', 'Invite');
+  await confirm(page, 'button:text-is("Stop")', 'enough');
+  await swarm.until('the end', ({ type }) => type === 'finished');
+  await page.waitForSelector('p:has-text("stopped")');
   expect(errors).toEqual([]);
 });
 
@@ -188,9 +199,11 @@ it('shows a node to its owner, who sets a limit, pauses the node and drains it',
   }
   await node.page.waitForSelector('tr:has(td:text-is("tale")):has(td:text-is("accepted, merged"))');
   expect(await node.page.textContent('dd:has-text("since the start")')).toContain('since the start; ');
-  expect(await node.page.evaluate<number>('document.documentElement.scrollWidth')).toBeLessThanOrEqual(360);
-  expect(await accessibilityProblems(node.page)).toEqual([]);
+  await expectReadable(node.page, 360, 'a node');
   await screenshot(node.page, 'node-360');
+  const wide = await open(browser, await addressOf(swarm.homeOf('otter')), 1280, 'dark');
+  await wide.page.waitForSelector('h2:has-text("Jobs so far")');
+  await expectReadable(wide.page, 1280, 'a node');
   await node.page.click('button:has-text("Change max-upload")');
   await node.page.fill('dialog[open] input', 'fast');
   await node.page.keyboard.press('Enter');

@@ -1,0 +1,67 @@
+/** Steps of the tests of the web page. */
+import { join } from 'node:path';
+import { expect } from 'vitest';
+import { Daemon } from '../e2e/swarm.ts';
+import { accessibilityProblems, type Browser, type Page } from './browser.ts';
+
+/** Returns the address of the page of the daemon in a home, as `lora-swarm open --print` prints it. */
+export async function addressOf(home: string): Promise<string> {
+  const daemon = new Daemon('open', ['open', '--home', home, '--print', '--json']);
+  const { url } = await daemon.line('the address', () => true);
+  return String(url);
+}
+
+/** Opens a page, and collects its errors. */
+export async function open(
+  browser: Browser,
+  address: string,
+  width: number,
+  colorScheme: 'light' | 'dark' = 'light',
+) {
+  const page = await browser.newPage({ width, height: 800, colorScheme });
+  const errors: string[] = [];
+  page.on('pageerror', ({ message }) => errors.push(message));
+  page.on('console', (message) => message.type() === 'error' && errors.push(message.text()));
+  await page.goto(address);
+  return { page, errors };
+}
+
+/** Shows a view, and waits for its heading. */
+export async function show(page: Page, view: string, heading: string): Promise<void> {
+  await page.evaluate(`location.hash = ${JSON.stringify(view)}`);
+  await page.waitForSelector(`:is(h1, h2):has-text("${heading}")`);
+}
+
+/** Saves a picture of the page if the variable SWARM_SCREENSHOTS names a folder. */
+export async function screenshot(page: Page, name: string): Promise<void> {
+  const folder = process.env.SWARM_SCREENSHOTS;
+  if (folder) await page.screenshot({ path: join(folder, `${name}.png`), fullPage: true });
+}
+
+/** Expects that the page is no wider than its window, and breaks no rule of axe. @param what the view, for errors */
+export async function expectReadable(page: Page, width: number, what: string): Promise<void> {
+  const wide = await page.evaluate<number>('document.documentElement.scrollWidth');
+  expect(wide, what).toBeLessThanOrEqual(width);
+  expect(await accessibilityProblems(page), what).toEqual([]);
+}
+
+/** Clicks a button, types a text into its dialog if one is given, and confirms the dialog. */
+export async function confirm(page: Page, button: string, text?: string): Promise<void> {
+  await page.click(button);
+  if (text !== undefined) await page.fill('dialog[open] input', text);
+  await page.click('dialog[open] button[type=submit]');
+  await page.waitForSelector('dialog[open]', { state: 'hidden' });
+}
+
+/** Presses Tab from the beginning of the page on. Returns the text of each element that gets the focus, and whether it shows. */
+export async function walk(page: Page, steps: number): Promise<{ text: string; isMarked: boolean }[]> {
+  await page.evaluate('document.body.tabIndex = -1; document.body.focus()');
+  const found: { text: string; isMarked: boolean }[] = [];
+  for (let i = 0; i < steps; i++) {
+    await page.keyboard.press('Tab');
+    const focused = `(({ textContent, tagName }, { outlineStyle }) => ({ text: textContent.trim(), isMarked: outlineStyle !== 'none' }))(
+      document.activeElement, getComputedStyle(document.activeElement))`;
+    found.push(await page.evaluate(focused));
+  }
+  return found;
+}
