@@ -52,6 +52,8 @@ export function catchUp(
   store.updates.forgetAfter(job, ancestor.round);
   store.updates.unselectAfter(job, ancestor.round);
   store.audits.forgetAfter(job, ancestor.round);
+  // Scores that were measured before the backup need not be those of the merge that followed.
+  store.scores.forgetAfter(job, ancestor.round);
   for (const use of ['adapter', 'step', 'update', 'audit'] as const) {
     store.blobs.release(job, use, ancestor.round + 1, Number.MAX_SAFE_INTEGER);
   }

@@ -75,6 +75,12 @@ export class ScoreTable {
     });
   }
 
+  /** Deletes the scores of all merges of rounds after `round`. */
+  forgetAfter(job: string, round: number): void {
+    this.#db.run('DELETE FROM scores WHERE job = ? AND merge_round > ?', job, round);
+    this.#db.run('DELETE FROM scorings WHERE job = ? AND round > ?', job, round);
+  }
+
   /** Returns the scores of the updates of a merge, sorted by peer and round; empty if they were not scored. */
   ofMerge(job: string, mergeRound: number): StoredScore[] {
     return this.#db

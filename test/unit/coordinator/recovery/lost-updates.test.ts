@@ -43,6 +43,9 @@ it('tells authors of lost late updates that no round will merge them', async () 
     store.updates.addReceipt(job, one);
   }
   store.updates.select(job, 5, 3, 10);
+  const score = { late: null, earlier: null, figures: null, share: 1, belief: 1, isHarmful: false };
+  store.scores.insert(job, { ...score, peer, round: 4, mergeRound: 5 });
+  store.scores.putSeed(job, 5, new Uint8Array(32));
   const { message } = verifyMessage('checkpoint', newest.envelope);
   const contributor = { ...message.contributors[0]!, peer: merged.peer, update: merged.digest, round: 4 };
   const checkpoint = { ...message, round: 5, parent: newest.digest, contributors: [contributor] };
@@ -67,6 +70,8 @@ it('tells authors of lost late updates that no round will merge them', async () 
     removals: null,
   };
   catchUp(records, { from: 'peer', held: new Set() }, run.context);
+  expect([store.scores.ofMerge(job, 5), store.scores.seed(job, 5)]).toEqual([[], null]);
+  expect(store.scores.ofMerge(job, 4)).not.toEqual([]);
   const code = ({ peer, digest }: StoredReceipt) => store.updates.receipt(job, peer, digest)?.code;
   expect(lost.map(code)).toEqual(Array(4).fill('null-round'));
   expect([tooOld, stored, merged, selected].map(code)).toEqual(Array(4).fill('late'));
