@@ -41,7 +41,7 @@ const floods: readonly AttackKind[] = ['gossip', 'refusals'];
 const ADDRESSES = [1, 16];
 /**
  * Limit on the growth of the process's memory during an attack, in MiB. The growth includes garbage: V8 lets
- * the old generation grow to at most four times its live objects before it collects garbage (decision 042). The growth
+ * the old generation grow to about four times its live objects before it collects garbage (decision 042). The growth
  * also includes up to 32 MiB of buffers for the ranges that a host serves at the same time.
  */
 const MEMORY_MIB = 96;
