@@ -48,8 +48,8 @@ function heldLines({ round, issuedAt, chainFrom, weights }: HeldPart): string[] 
     `newest       round ${round}, in a head that the coordinator signed at ${new Date(issuedAt).toISOString()}; the job can have later rounds`,
     ...(chainFrom === null ? [] : [`chain        from ${start}, to round ${round}`]),
     weights === null
-      ? 'weights      not checked, because the node gave none of the newest weights'
-      : `weights      of round ${weights.round}: the bytes have the digest ${weights.digest}, which the coordinator signed`,
+      ? 'adapter      not checked, because the node gave none of the newest adapters'
+      : `adapter      of round ${weights.round}: its bytes have the digest ${weights.digest}, which the coordinator signed`,
   ];
 }
 

@@ -3,6 +3,8 @@ import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { gravest } from '../../../cli/commands/verify.ts';
 import { createProgram } from '../../../cli/program.ts';
+import { verifyLines } from '../../../cli/views/verify.ts';
+import type { VerifyReport } from '../../../index.ts';
 import { fakeContext } from '../../utils/cli-context.ts';
 import { temporaryFolder } from '../../utils/folder.ts';
 
@@ -34,4 +36,17 @@ test('a problem that disproves the coordinator decides the exit code, also after
   });
   expect(gravest([problem('VERIFY_SOURCE')])).toMatchObject({ code: 'VERIFY_SOURCE', kind: 'failed' });
   expect(gravest([])).toBeNull();
+});
+
+test('the report on what a node holds names its newest round, its chain and its adapter', () => {
+  const report: VerifyReport = {
+    ...{ ok: true, job: 'a'.repeat(64), name: 'moby', coordinator: 'boss', namesCoordinator: true },
+    ...{ checkpoints: [], recomputed: 0, problems: [] },
+  };
+  const held = { round: 9, issuedAt: Date.UTC(2026, 10, 28), chainFrom: 3 };
+  const text = (weights: { round: number; digest: string } | null): string =>
+    verifyLines({ ...report, held: { ...held, weights } }).join('\n');
+  expect(text({ round: 8, digest: 'd1ge57' })).toMatch(/round 9.*2026-11-28[^]*round 3[^]*round 8.*d1ge57/);
+  expect(text(null)).toMatch(/adapter +not checked/);
+  expect(verifyLines(report).join('\n')).not.toContain('node');
 });
