@@ -58,15 +58,34 @@ export class HeadClaims {
       this.#requests.size >= (isMember ? REQUESTS : 1)
     )
       return;
-    this.#remember(key, clock.monotonic());
     log.warn({ job, peer, known, own: { term: own.term, sequence: own.sequence } }, 'later-head-claimed');
+    // A peer that has already had its chance must not delay the job again.
+    this.#start(job, peer, isMember && last === undefined ? job : null);
+  }
+
+  /**
+   * Asks all connected members for their newest heads, except those that were asked lately. A member with a later head may
+   * not have claimed it, for example because its request was lost.
+   */
+  askConnected({ context: { job }, members }: JobRun): void {
+    const { network, clock } = this.#deps;
+    for (const { peer } of network.peers()) {
+      const last = this.#asked.get(`${job} ${peer}`) ?? Number.NEGATIVE_INFINITY;
+      if (this.#requests.size >= REQUESTS) return;
+      if (members.has(peer) && clock.monotonic() - last >= RETRY_MS) this.#start(job, peer, job);
+    }
+  }
+
+  #start(job: string, peer: string, awaitedBy: string | null): void {
+    const { clock, log, signal } = this.#deps;
+    if (signal.aborted) return;
+    this.#remember(`${job} ${peer}`, clock.monotonic());
     const request: Promise<void> = this.#ask(job, peer)
       .catch((error: unknown) => {
-        if (!signal.aborted) log.warn({ job, peer, error }, 'no-later-head-proven');
+        if (!signal.aborted) log.info({ job, peer, error }, 'no-later-head-proven');
       })
       .finally(() => this.#requests.delete(request));
-    // A peer that has already had its chance must not delay the job again.
-    this.#requests.set(request, isMember && last === undefined ? job : null);
+    this.#requests.set(request, awaitedBy);
   }
 
   /**
@@ -98,7 +117,7 @@ export class HeadClaims {
     const found = answer.head && verified('head', answer.head);
     if (found?.author === network.signer.peerId && found.message.job === job) {
       onProven({ job, peer, head: found.message, answer });
-    } else log.warn({ job, peer }, 'no-later-head-proven');
+    } else log.info({ job, peer }, 'no-later-head-proven');
   }
 
   #remember(key: string, at: number): void {

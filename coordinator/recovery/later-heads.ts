@@ -63,12 +63,17 @@ export class LaterHeads {
     this.#claims.note(run, peer, known);
   }
 
+  /** Asks all connected members of a job for their newest heads. */
+  askConnected(run: JobRun): void {
+    this.#claims.askConnected(run);
+  }
+
   /** Whether a node has proven a later head of a job, which this coordinator has not adopted yet. */
   isBehind(job: string): boolean {
     return this.#behind.has(job);
   }
 
-  /** Resolves when no recovery of the job is running, and each member that claims a later head had its chance to prove it. */
+  /** Resolves when no recovery of the job is running, and each member that was asked for its head has had time to answer. */
   async settled(job: string): Promise<void> {
     await this.#claims.settled(job);
     await this.#running.get(job);

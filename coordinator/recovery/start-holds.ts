@@ -16,7 +16,7 @@ const ROUND_MS = 10_000;
 interface Deps extends Pick<CoordinatorDeps, 'clock' | 'log'> {
   /** Whether jobs wait for their nodes. */
   readonly awaitsNodes: boolean;
-  readonly laterHeads: Pick<LaterHeads, 'isBehind' | 'settled'>;
+  readonly laterHeads: Pick<LaterHeads, 'askConnected' | 'isBehind' | 'settled'>;
 }
 
 /**
@@ -72,6 +72,7 @@ export class StartHolds {
     const { job, signal } = run.context;
     try {
       await sleep(clock, ms, signal);
+      laterHeads.askConnected(run);
       await laterHeads.settled(job);
       if (laterHeads.isBehind(job)) log.error({ job }, 'held-behind-nodes');
       else run.driver.release();

@@ -13,10 +13,12 @@ async function claims(answers: Readonly<Record<string, Uint8Array>> = {}) {
   await training(world, 2);
   const { job } = world.toy;
   const own = verifyMessage('head', world.store.jobs.head(job)!).message;
+  const members = world.run.members.all().map(({ peer }) => peer);
   const asked: string[] = [];
   const proven: ProvenHead[] = [];
   const network = {
     signer: COORDINATOR,
+    peers: () => ['stranger', ...members].map((peer) => ({ peer })),
     request: (peer: string) => {
       asked.push(peer);
       const head = answers[peer];
@@ -33,7 +35,6 @@ async function claims(answers: Readonly<Record<string, Uint8Array>> = {}) {
   });
   const later = { term: own.term, sequence: own.sequence + 5 };
   const note = (peer: string, known = later): void => claimed.note(world.run, peer, known);
-  const members = world.run.members.all().map(({ peer }) => peer);
   const settled = async (): Promise<number> => {
     const before = world.clock.monotonic();
     let isSettled = false;
@@ -44,7 +45,8 @@ async function claims(answers: Readonly<Record<string, Uint8Array>> = {}) {
     return world.clock.monotonic() - before;
   };
   const signed = (signer = COORDINATOR) => signMessage('head', { ...own, ...later }, signer);
-  return { world, asked, proven, note, own, members, settled, signed };
+  const askConnected = (): void => claimed.askConnected(world.run);
+  return { world, asked, proven, note, askConnected, own, members, settled, signed };
 }
 
 it('asks a peer for its head only if it claims a later one, and again only after 5 s', async () => {
@@ -86,6 +88,14 @@ it('waits for claims of ever new members for 30 s', async () => {
   const waited = await settled();
   expect(waited).toBeGreaterThanOrEqual(30_000);
   expect(waited).toBeLessThan(36_000);
+});
+
+it('asks all connected members that it has not asked lately, and waits for them for 5 s', async () => {
+  const { asked, note, askConnected, members, settled } = await claims();
+  note(members[1]!);
+  askConnected();
+  expect(asked).toEqual([members[1], members[0]]);
+  expect(await settled()).toBe(5_000);
 });
 
 it('asks one stranger at a time, and delays no job for strangers', async () => {
