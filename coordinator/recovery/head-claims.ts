@@ -1,4 +1,5 @@
 import { withDeadline } from '../../common/deadline.ts';
+import { isSwarmError } from '../../common/errors.ts';
 import { type HeadOrder, isNewer } from '../../protocol/head-order.ts';
 import type { Head } from '../../protocol/messages.ts';
 import type { RpcResponse } from '../../protocol/rpc.ts';
@@ -8,8 +9,10 @@ import { verified } from './lost-records.ts';
 
 /** Maximum time until a peer gives the head that it claims to have. The answer has no checkpoints, so it is small. */
 const PROOF_MS = 5_000;
+/** Number of times that a peer is asked for its head until it answers, because a request or an answer can be lost. */
+const TRIES = 2;
 /** Minimum time between two requests to one peer, because a peer can claim a later head again and again. */
-const RETRY_MS = 5_000;
+const RETRY_MS = 10_000;
 /** Maximum time for which claims delay a job. Without this limit, one person with ever new members could stop a job. */
 const SETTLE_MS = 30_000;
 /** Maximum number of requests at the same time, over all jobs. */
@@ -80,7 +83,7 @@ export class HeadClaims {
     const { clock, log, signal } = this.#deps;
     if (signal.aborted) return;
     this.#remember(`${job} ${peer}`, clock.monotonic());
-    const request: Promise<void> = this.#ask(job, peer)
+    const request: Promise<void> = this.#ask(job, peer, TRIES)
       .catch((error: unknown) => {
         if (!signal.aborted) log.info({ job, peer, error }, 'no-later-head-proven');
       })
@@ -106,14 +109,22 @@ export class HeadClaims {
     await Promise.all(this.#requests.keys());
   }
 
-  async #ask(job: string, peer: string): Promise<void> {
+  async #ask(job: string, peer: string, tries: number): Promise<void> {
     const { network, clock, signal, log, onProven } = this.#deps;
     const limits = { clock, ms: PROOF_MS, signal, what: 'the request "recall"' };
     // No checkpoint and no receipt has a round after this one, so the answer lacks them.
     const after = Number.MAX_SAFE_INTEGER;
-    const answer = await withDeadline(limits, (inner) =>
-      network.request(peer, 'recall', { job, after }, { signal: inner }),
-    );
+    let answer: RpcResponse<'recall'>;
+    try {
+      answer = await withDeadline(limits, (inner) =>
+        network.request(peer, 'recall', { job, after }, { signal: inner }),
+      );
+    } catch (error) {
+      if (tries > 1 && !signal.aborted && isSwarmError(error, 'DEADLINE_EXCEEDED')) {
+        return this.#ask(job, peer, tries - 1);
+      }
+      throw error;
+    }
     const found = answer.head && verified('head', answer.head);
     if (found?.author === network.signer.peerId && found.message.job === job) {
       onProven({ job, peer, head: found.message, answer });
