@@ -71,7 +71,7 @@ export async function runChaos(
       if (problems.some((text) => text.startsWith(STANDSTILL))) break;
     }
     await swarm.answers();
-    await (await swarm.api()).changeSettings(swarm.job, {
+    await (await swarm.api({ limitMs: PATIENCE_MS })).changeSettings(swarm.job, {
       'rounds.count': Math.max(options.checkpoints, checkpointsOf(swarm) + CALM_CHECKPOINTS),
     });
     const finished = await swarm.until(() => swarm.finished, 2 * PROGRESS_MS);
