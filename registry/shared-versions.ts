@@ -151,6 +151,7 @@ export class SharedVersions {
     if (bytes === null) return this.#registry?.blobs.reader(digest) ?? null;
     return {
       size: bytes.byteLength,
+      isOld: false,
       readInto: async (offset, targets) => {
         let at = offset;
         for (const target of targets) {

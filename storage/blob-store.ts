@@ -35,6 +35,8 @@ export interface FileBlobStoreDeps {
 export interface BlobReader {
   /** Size of the whole blob in bytes. */
   readonly size: number;
+  /** Whether the store has deleted or replaced the file since it was opened. The reader still reads the old file. */
+  readonly isOld: boolean;
   /** Fills the targets in order with the bytes from `offset` on. @throws SwarmError BLOB_TRUNCATED */
   readInto(offset: number, targets: readonly Uint8Array[]): Promise<void>;
   close(): Promise<void>;
@@ -67,6 +69,8 @@ export class FileBlobStore implements ResumableBlobs {
   readonly #root: string;
   readonly #incoming: string;
   readonly #partial: string;
+  /** The open readers, by the path of their blob. */
+  readonly #readers = new Map<string, Set<{ isOld: boolean }>>();
 
   readonly #floorBytes: number;
   readonly #freeBytes: (folder: string) => Promise<number>;
@@ -214,15 +218,31 @@ export class FileBlobStore implements ResumableBlobs {
   }
 
   async reader(digest: string): Promise<BlobReader | null> {
+    const path = this.path(digest);
+    const state = { isOld: false };
+    // The state is known before the file is open, so that no replacement goes unnoticed.
+    this.#readers.set(path, (this.#readers.get(path) ?? new Set()).add(state));
+    const forget = (): void => {
+      const states = this.#readers.get(path);
+      states?.delete(state);
+      if (states?.size === 0) this.#readers.delete(path);
+    };
     try {
-      const file = await open(this.path(digest), 'r');
+      const file = await open(path, 'r');
       const { size } = await file.stat();
       return {
         size,
+        get isOld() {
+          return state.isOld;
+        },
         readInto: (offset, targets) => readFully(file, offset, targets),
-        close: () => file.close(),
+        close: () => {
+          forget();
+          return file.close();
+        },
       };
     } catch (error) {
+      forget();
       if (isMissing(error)) return null;
       throw error;
     }
@@ -230,6 +250,7 @@ export class FileBlobStore implements ResumableBlobs {
 
   async delete(digest: string): Promise<void> {
     await rm(this.path(digest), { force: true });
+    this.#replaced(this.path(digest));
     await removePartial(this.#partial, digest);
   }
 
@@ -280,7 +301,13 @@ export class FileBlobStore implements ResumableBlobs {
   async #adopt(file: string, target: string): Promise<void> {
     const created = await mkdir(join(target, '..'), { recursive: true, mode: FOLDER_MODE });
     await renameDurably(file, target);
+    this.#replaced(target);
     if (created !== undefined) await syncFolder(this.#root);
+  }
+
+  /** Marks the readers that were opened before the file at this path was deleted or replaced. */
+  #replaced(path: string): void {
+    for (const state of this.#readers.get(path) ?? []) state.isOld = true;
   }
 
   #missing(digest: string): SwarmError {

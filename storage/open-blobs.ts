@@ -31,6 +31,11 @@ export class OpenBlobs {
     const blob = this.#acquire(digest);
     try {
       const reader = await blob.reader;
+      if (reader?.isOld) {
+        // The store has a new file, for example because it repaired a damaged blob.
+        this.#forget(digest, blob);
+        return await this.use(digest, work);
+      }
       // Absence is not cached, because the blob may arrive at any moment.
       if (reader === null) this.#open.delete(digest);
       return await work(reader);

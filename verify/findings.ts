@@ -1,4 +1,4 @@
-import type { ProblemCode } from './errors.ts';
+import { type ProblemCode, verifyError } from './errors.ts';
 
 /** A check of a checkpoint. */
 export type CheckName =
@@ -26,6 +26,25 @@ export interface Problem {
   readonly message: string;
   /** The facts of the message as an object. */
   readonly values: Readonly<Record<string, unknown>>;
+}
+
+/** Maximum number of problems that a report lists. More would not change the verdict. */
+export const LISTED_PROBLEMS = 100;
+
+/**
+ * Adds problems to those of a report. A full list takes only the first problem by which the coordinator is disproved, in
+ * place of its newest one, because the exit code depends on such a problem.
+ */
+export function addProblems(problems: Problem[], more: readonly Problem[]): void {
+  const room = LISTED_PROBLEMS - problems.length;
+  problems.push(...more.slice(0, room));
+  if (problems.some(isDisproof)) return;
+  const disproof = more.slice(room).find(isDisproof);
+  if (disproof !== undefined) problems.splice(-1, 1, disproof);
+}
+
+function isDisproof({ code }: Problem): boolean {
+  return verifyError.table[code] === 'disproved';
 }
 
 /** The checks of one checkpoint. */

@@ -1,5 +1,5 @@
 import { isSwarmError } from '../common/errors.ts';
-import type { Problem } from './findings.ts';
+import { addProblems, type Problem } from './findings.ts';
 import type { CheckpointRecord, JobRecord } from './record.ts';
 
 /**
@@ -17,6 +17,6 @@ export async function* readableCheckpoints(
     signal.throwIfAborted();
     if (problems.length === 0 || !isSwarmError(error)) throw error;
     const message = `the later checkpoints are unreadable: ${error.message}`;
-    problems.push({ code: 'VERIFY_SOURCE', round: null, message, values: { code: error.code } });
+    addProblems(problems, [{ code: 'VERIFY_SOURCE', round: null, message, values: { code: error.code } }]);
   }
 }

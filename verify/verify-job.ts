@@ -4,16 +4,13 @@ import { type Verified, verifyMessage } from '../protocol/signing.ts';
 import type { LossMeter } from './checks/losses.ts';
 import type { ScoreMeter } from './checks/scores.ts';
 import { verifyError } from './errors.ts';
-import type { CheckpointReport, Problem } from './findings.ts';
+import { addProblems, type CheckpointReport, type Problem } from './findings.ts';
 import type { HeldPart } from './held-part.ts';
 import type { JobFacts } from './job-facts.ts';
 import { readableCheckpoints } from './readable-checkpoints.ts';
 import type { JobRecord, PartialRecord } from './record.ts';
 import { claimOf, Walk, type Walked } from './walk.ts';
 import { checkWanted, type WantedJob } from './wanted-job.ts';
-
-/** Maximum number of problems that a report lists. More would not change the verdict. */
-export const LISTED_PROBLEMS = 100;
 
 /** Result of the verification of a job. */
 export interface VerifyReport {
@@ -34,7 +31,10 @@ export interface VerifyReport {
   readonly checkpoints: readonly CheckpointReport[];
   /** Number of merges that were computed again and gave the same bits. */
   readonly recomputed: number;
-  /** The problems that were found, at most 100. The first is the oldest. */
+  /**
+   * The 100 oldest problems that were found, oldest first. The first problem that disproves the coordinator is always in the
+   * list.
+   */
   readonly problems: readonly Problem[];
   /** What a node holds of the job. Present only if the source of the record is a node. */
   readonly held?: HeldPart;
@@ -77,7 +77,7 @@ export async function verifyRecord(record: JobRecord, options: VerifyOptions = {
   let newest: number | null = null;
   let isBroken = false;
   const note = ({ report, findings }: Walked): void => {
-    if (problems.length < LISTED_PROBLEMS) problems.push(...findings.problems);
+    addProblems(problems, findings.problems);
     isBroken = report === null;
     if (report === null) return;
     newest = report.round;
@@ -111,7 +111,7 @@ export async function verifyRecord(record: JobRecord, options: VerifyOptions = {
     namesCoordinator: facts.manifest.coordinator !== undefined,
     checkpoints,
     recomputed,
-    problems: problems.slice(0, LISTED_PROBLEMS),
+    problems,
     ...(record.partial && heldOf(record.partial, walk)),
   };
 }

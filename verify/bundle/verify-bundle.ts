@@ -1,6 +1,6 @@
 import { isSwarmError } from '../../common/errors.ts';
-import type { Problem } from '../findings.ts';
-import { LISTED_PROBLEMS, type VerifyOptions, type VerifyReport, verifyRecord } from '../verify-job.ts';
+import { LISTED_PROBLEMS, type Problem } from '../findings.ts';
+import { type VerifyOptions, type VerifyReport, verifyRecord } from '../verify-job.ts';
 import { blobsOf, type UsedBlob } from './encode.ts';
 import { type OpenBundle, openBundle } from './open.ts';
 
