@@ -10,9 +10,9 @@ const corpus: Record<string, string[]> = JSON.parse(
 
 describe.each(decoders.map((decoder) => [decoder.name, decoder] as const))('%s', (name, decoder) => {
   test('treats the inputs of the corpus as it must', () => {
-    const problems = (corpus[name] ?? []).map(
-      (input) => tryInput(decoder, Buffer.from(input, 'hex')).problem,
-    );
+    const inputs = corpus[name] ?? [];
+    expect(inputs, 'add inputs with npm run fuzz -- --decoder NAME --corpus FILE').not.toEqual([]);
+    const problems = inputs.map((input) => tryInput(decoder, Buffer.from(input, 'hex')).problem);
     expect(problems.filter((problem) => problem !== null)).toEqual([]);
   });
 
