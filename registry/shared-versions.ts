@@ -6,7 +6,7 @@ import { sha256 } from '../protocol/cbor.ts';
 import type { BlobProof } from '../protocol/job-key.ts';
 import { JOB_KEY_BYTES, type JobKey, provesMembership } from '../protocol/job-key.ts';
 import { encodeTicket } from '../protocol/ticket.ts';
-import type { BlobReader } from '../storage/blob-store.ts';
+import type { BlobReader } from '../storage/blob-readers.ts';
 import { registryError } from './errors.ts';
 import { openRegistry } from './open.ts';
 import { databaseOf, type Registry } from './registry.ts';

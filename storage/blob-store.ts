@@ -8,7 +8,8 @@ import type { SwarmError } from '../common/errors.ts';
 import { freeBytesOf } from '../common/file-system.ts';
 import { sha256 } from '../protocol/cbor.ts';
 import { digestSchema } from '../protocol/ids.ts';
-import { hashFile, isMissing, readFully, removeOlder } from './blob-files.ts';
+import { hashFile, isMissing, removeOlder } from './blob-files.ts';
+import { type BlobReader, BlobReaders } from './blob-readers.ts';
 import type { FileBlobs } from './blobs.ts';
 import { storageError } from './errors.ts';
 import { PartialBlob, removePartial } from './partial-blob.ts';
@@ -29,17 +30,6 @@ export interface FileBlobStoreDeps {
   clock: Clock;
   /** Returns the free space of a folder's disk in bytes. @default freeBytesOf */
   freeBytes?: (folder: string) => Promise<number>;
-}
-
-/** An open blob. */
-export interface BlobReader {
-  /** Size of the whole blob in bytes. */
-  readonly size: number;
-  /** Whether the store has deleted or replaced the file since it was opened. The reader still reads the old file. */
-  readonly isOld: boolean;
-  /** Fills the targets in order with the bytes from `offset` on. @throws SwarmError BLOB_TRUNCATED */
-  readInto(offset: number, targets: readonly Uint8Array[]): Promise<void>;
-  close(): Promise<void>;
 }
 
 /** A blob store that can also receive and read a blob range by range, for the blob protocol. */
@@ -69,8 +59,7 @@ export class FileBlobStore implements ResumableBlobs {
   readonly #root: string;
   readonly #incoming: string;
   readonly #partial: string;
-  /** The open readers, by the path of their blob. */
-  readonly #readers = new Map<string, Set<{ isOld: boolean }>>();
+  readonly #readers = new BlobReaders();
 
   readonly #floorBytes: number;
   readonly #freeBytes: (folder: string) => Promise<number>;
@@ -217,40 +206,13 @@ export class FileBlobStore implements ResumableBlobs {
     }
   }
 
-  async reader(digest: string): Promise<BlobReader | null> {
-    const path = this.path(digest);
-    const state = { isOld: false };
-    // The state is known before the file is open, so that no replacement goes unnoticed.
-    this.#readers.set(path, (this.#readers.get(path) ?? new Set()).add(state));
-    const forget = (): void => {
-      const states = this.#readers.get(path);
-      states?.delete(state);
-      if (states?.size === 0) this.#readers.delete(path);
-    };
-    try {
-      const file = await open(path, 'r');
-      const { size } = await file.stat();
-      return {
-        size,
-        get isOld() {
-          return state.isOld;
-        },
-        readInto: (offset, targets) => readFully(file, offset, targets),
-        close: () => {
-          forget();
-          return file.close();
-        },
-      };
-    } catch (error) {
-      forget();
-      if (isMissing(error)) return null;
-      throw error;
-    }
+  reader(digest: string): Promise<BlobReader | null> {
+    return this.#readers.open(this.path(digest));
   }
 
   async delete(digest: string): Promise<void> {
     await rm(this.path(digest), { force: true });
-    this.#replaced(this.path(digest));
+    this.#readers.replaced(this.path(digest));
     await removePartial(this.#partial, digest);
   }
 
@@ -301,13 +263,8 @@ export class FileBlobStore implements ResumableBlobs {
   async #adopt(file: string, target: string): Promise<void> {
     const created = await mkdir(join(target, '..'), { recursive: true, mode: FOLDER_MODE });
     await renameDurably(file, target);
-    this.#replaced(target);
+    this.#readers.replaced(target);
     if (created !== undefined) await syncFolder(this.#root);
-  }
-
-  /** Marks the readers that were opened before the file at this path was deleted or replaced. */
-  #replaced(path: string): void {
-    for (const state of this.#readers.get(path) ?? []) state.isOld = true;
   }
 
   #missing(digest: string): SwarmError {

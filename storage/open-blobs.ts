@@ -1,5 +1,6 @@
 import type { Clock } from '../common/clock.ts';
-import type { BlobReader, ResumableBlobs } from './blob-store.ts';
+import type { BlobReader } from './blob-readers.ts';
+import type { ResumableBlobs } from './blob-store.ts';
 
 /** Maximum number of files that stay open between requests, so that the next request need not open its file again. */
 const IDLE_FILES = 16;

@@ -1,6 +1,6 @@
 import { encodeCbor } from '../../protocol/cbor.ts';
 import { BLOB_FRAME_BYTES } from '../../protocol/limits.ts';
-import type { BlobReader } from '../../storage/blob-store.ts';
+import type { BlobReader } from '../../storage/blob-readers.ts';
 import type { RateLimit } from '../bandwidth.ts';
 import type { BandwidthClaimant } from '../byte-queue.ts';
 import type { FrameStream } from '../frames.ts';
