@@ -26,7 +26,12 @@ import type { WebhookTest, WebhookView } from './coordinator/webhooks/webhooks.t
 import type { ExportedGguf, ExportGgufOptions } from './lora/adapter/export-gguf.ts';
 import type { MergeModelOptions } from './lora/adapter/merge-model.ts';
 import type { EvaluateOptions, Evaluation } from './lora/evaluate/evaluate.ts';
-import type { ModelBundle, OpenModelDeps, OpenModelOptions } from './lora/evaluate/model-bundle.ts';
+import type {
+  ModelBundle,
+  OpenAdapter,
+  OpenModelDeps,
+  OpenModelOptions,
+} from './lora/evaluate/model-bundle.ts';
 import type { ReportFacts } from './lora/evaluate/report/report.ts';
 import type { EvaluateTasksOptions, TaskEvaluation } from './lora/evaluate/tasks/evaluate-tasks.ts';
 import type { EstimateDeps, FinetuneEstimate, FinetuneOptions } from './lora/finetune/finetune.ts';
@@ -692,6 +697,7 @@ export type { Fallback } from './lora/train/devices/fallback.ts';
 export type { MachineSpeed } from './lora/train/devices/speed.ts';
 export type { Choice, PresetName } from './lora/train/presets.ts';
 export type { LossGradient } from './lora/update/score.ts';
+export type { ClockJump } from './monitor/clock-jumps.ts';
 export type { HealthLevel, HealthMark } from './monitor/health-marks.ts';
 export type { DamagedWhat, JobEventBody, Standing, StrikeKind } from './monitor/job-events.ts';
 export type { PendingOrder } from './monitor/pending-orders.ts';
@@ -784,6 +790,7 @@ export type {
   NodeDaemonDeps,
   NodeDaemonOptions,
   NodeTarget,
+  OpenAdapter,
   OpenGeneratorDeps,
   OpenGeneratorOptions,
   OpenModelDeps,

@@ -33,7 +33,7 @@ export function registerDoctor(program: Command, context: Context): void {
   program
     .command('doctor')
     .description(
-      'measure the engines that run on this machine, and show what you must install for the other engines. Exit code 8 means that this machine cannot train; with --swarm, it means that a daemon does not work, and exit code 3 means that no daemon runs',
+      'measure the engines that run on this machine, and show what you must install for the other engines. Without --swarm, exit code 8 means that this machine cannot train. With --swarm, exit code 8 means that a daemon does not work, and exit code 3 means that no daemon runs',
     )
     .option('--model <model>', `also predict the memory and speed of training this base model: ${BASE_MODEL}`)
     .option(
