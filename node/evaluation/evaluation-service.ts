@@ -1,12 +1,13 @@
 import type { Clock } from '../../common/clock.ts';
+import { isSwarmError } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
-import { ANSWERS_BYTES, DETAIL_CHARACTERS, QUESTIONS_BYTES } from '../../protocol/limits.ts';
+import { ANSWERS_BYTES, QUESTIONS_BYTES } from '../../protocol/limits.ts';
 import type { RpcRequest, RpcResponse } from '../../protocol/rpc.ts';
 import type { ReadyContext } from '../context.ts';
 import { nodeError } from '../errors.ts';
 import { checkPolicy } from '../limits/policy.ts';
 import { obtain } from '../phases/obtain.ts';
-import { errorFields, reasonOf } from '../tasks.ts';
+import { errorFields } from '../tasks.ts';
 import type { QuestionAnswerer } from './answerer.ts';
 
 /**
@@ -45,6 +46,7 @@ export class EvaluationService {
   readonly #deps: EvaluationServiceDeps;
   #current: Evaluation | null = null;
   #running: Promise<void> = Promise.resolve();
+  #isStopped = false;
 
   constructor(deps: EvaluationServiceDeps) {
     this.#deps = deps;
@@ -63,8 +65,11 @@ export class EvaluationService {
       current.askedAt = clock.monotonic();
       return;
     }
+    if (this.#isStopped) throw nodeError('EVALUATION_BUSY', 'this node is stopping');
     if (isBusy()) throw nodeError('EVALUATION_BUSY', 'this node is paused or trains a round');
-    if (current !== null && current.coordinator !== coordinator) {
+    // A failed evaluation only waits until its coordinator asks for the reason, so another one may replace it.
+    const isInUse = current !== null && current.state.state !== 'failed';
+    if (isInUse && current.coordinator !== coordinator) {
       throw nodeError('EVALUATION_BUSY', 'this node evaluates a checkpoint of another coordinator');
     }
     this.#checkSettings(context, request.baseBits);
@@ -113,7 +118,9 @@ export class EvaluationService {
     }
   }
 
+  /** Ends the evaluation, and refuses new ones. */
   async stop(): Promise<void> {
+    this.#isStopped = true;
     this.#end('the node has stopped');
     await this.#running;
   }
@@ -165,7 +172,7 @@ export class EvaluationService {
         await ended;
       });
     } catch (error) {
-      evaluation.state = { state: 'failed', reason: reasonOf(error).slice(0, DETAIL_CHARACTERS) };
+      evaluation.state = { state: 'failed', reason: reasonFor(error) };
       log.warn(errorFields(error), 'evaluation-failed');
     } finally {
       cancel();
@@ -207,6 +214,15 @@ function isSame(one: Request, other: Request): boolean {
   const keyOf = ({ job, adapter, questions, baseBits }: Request): string =>
     [job, adapter.digest, questions.digest, baseBits].join();
   return keyOf(one) === keyOf(other);
+}
+
+/**
+ * Returns the reason of a failure that the coordinator gets. Other errors than EVALUATION_ENDED give only their code,
+ * because their texts may have paths or facts of this machine.
+ */
+function reasonFor(error: unknown): string {
+  if (isSwarmError(error, 'EVALUATION_ENDED')) return error.message;
+  return isSwarmError(error) ? error.code : 'an unexpected error';
 }
 
 function notEvaluating() {

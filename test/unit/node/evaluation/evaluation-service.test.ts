@@ -176,3 +176,23 @@ test('a failure has a reason, and answers that are too large are not sent', asyn
   expect(state).toMatchObject({ state: 'failed' });
   expect('reason' in state && state.reason).toContain(String(ANSWERS_BYTES + 1));
 });
+
+test('a failed evaluation does not keep another coordinator out', async () => {
+  const { service, contextOf, settled } = setUp(async () => {
+    throw new Error('no such file: /home/owner/base');
+  });
+  const one = request('one');
+  service.start(contextOf('boss'), one);
+  await settled();
+  // The coordinator gets no text of an error of the machine, because it may name paths.
+  expect(service.state('boss', keyOf(one))).toEqual({ state: 'failed', reason: 'an unexpected error' });
+  service.start(contextOf('other'), one);
+  expect(service.state('other', keyOf(one))).toMatchObject({ state: 'running' });
+});
+
+test('a stopped service begins no evaluation', async () => {
+  const { service, asked, contextOf } = setUp();
+  await service.stop();
+  expect(() => service.start(contextOf('boss'), request('one'))).toThrow(withCode('EVALUATION_BUSY'));
+  expect(asked).toEqual([]);
+});
