@@ -1,6 +1,6 @@
 import type { HealthMark } from './health-marks.ts';
 
-/** A job or peer that is not healthy, with the reason and what its operator can do. */
+/** A job or peer that is not healthy, with the reason and what the operator can do. */
 export interface Alert<P> extends HealthMark {
   readonly level: 'red' | 'yellow';
   /** Name of the job. */

@@ -49,7 +49,7 @@ export async function* followEvents(
     } catch (error) {
       signal.throwIfAborted();
       if (isAnswer(error)) throw error;
-      // An error that is no SwarmError means that the stream broke after the coordinator had answered, so the
+      // An error that is not a SwarmError means that the stream broke after the coordinator had answered, so the
       // wait starts again.
       if (!isSwarmError(error)) awaySince = null;
       else {

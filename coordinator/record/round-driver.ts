@@ -171,8 +171,8 @@ export class RoundDriver {
         .catch((error: unknown) => deps.log.warn({ error }, 'validator-not-released'));
     }
     this.#scheduleTick();
-    // If too few other nodes are left after the event, suspended nodes may take part (see `applyTo`). The
-    // event `judged` lets the state machine count them.
+    // If the transition above leaves too few other nodes, suspended nodes may take part (see `applyTo`).
+    // Dispatch an event without changes, so that the state machine counts them.
     if (state.phase === 'waiting' && this.#ledger.standings.applyTo(state.present) !== state.present) {
       this.dispatch({ type: 'judged', peers: {} });
     }

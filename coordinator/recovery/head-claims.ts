@@ -55,7 +55,8 @@ export class HeadClaims {
     const key = `${job} ${peer}`;
     const last = this.#asked.get(key);
     const isMember = run.members.has(peer);
-    // Of peers that are no members, only one is asked at a time. They could otherwise use up all requests.
+    // A peer that is not a member is asked only while no other request is running. Otherwise, such peers
+    // could use up all requests.
     if (
       (last !== undefined && clock.monotonic() - last < RETRY_MS) ||
       this.#requests.size >= (isMember ? REQUESTS : 1)

@@ -57,9 +57,9 @@ interface Known {
  * messages that this coordinator has not signed, so a node cannot invent a record.
  *
  * The results have the same head, but start at different checkpoints: at the checkpoint of the head if an answer or the
- * database has it, and at earlier ones, down to the newest checkpoint of the database. The coordinator needs the earlier
- * ones if no node has the checkpoint of the head or its adapter. This happens if the coordinator ended after it had sent
- * the head, and before a node had fetched both.
+ * database has it, and at earlier checkpoints, down to the newest checkpoint of the database. The coordinator starts at
+ * an earlier checkpoint if the head's checkpoint or the adapter of that checkpoint is not on any node. This happens if
+ * the coordinator ended after it had sent the head, and before a node had fetched both.
  * @returns the possible results, the latest start first; empty if no answer has a later head
  */
 export function lostRecords(

@@ -66,9 +66,9 @@ export interface SizedExecutable {
 }
 
 /**
- * Returns whether several sizes of a graph may be compiled. On the processor the graphs share the pages of the weight
- * file. On TensorFlow.js they share the weight tensors. On a GPU every session of onnxruntime uploads its own weights,
- * and at 4 bits every session packs its own copy. In these two cases, several graphs would need several copies of the
+ * Returns whether several sizes of a graph may be compiled. On the processor, all graphs map the same file of weights.
+ * On TensorFlow.js, they share the weight tensors. On a GPU, every session of onnxruntime uploads its own weights, and
+ * at 4 bits, every session packs its own copy. In these two cases, several graphs would need several copies of the
  * weights, so a single graph computes logits for all tokens.
  */
 export function isSized({ name }: Pick<Engine, 'name'>, { quantised }: WeightFile): boolean {

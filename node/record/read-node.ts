@@ -8,7 +8,7 @@ import { nodeError } from '../errors.ts';
 import type { ReaderHost } from '../reader.ts';
 import type { OwnJobs } from './own-jobs.ts';
 
-/** Returns the peer id of the node that answered a request of a reader; null if the peer is no node. */
+/** Returns the peer id of the node that answered a request of a reader; null if the peer is not a node. */
 export function nodeThatRefused(error: unknown): string | null {
   const isNode =
     isSwarmError(error, 'RPC_REFUSED') &&

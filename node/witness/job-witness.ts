@@ -59,7 +59,10 @@ export class JobWitness {
    * verified; null if the coordinator gave none.
    */
   #verified: { record: CheckpointRecord | null; round: number } | null = null;
-  /** Records before the newest verified one, oldest first. The shares of an author follow from their scores. */
+  /**
+   * Records before the newest verified record, oldest first. The verification computes earlier shares of the authors from
+   * the scores in these records.
+   */
   #earlier: readonly CheckpointRecord[] = [];
   #skips = 0;
   #running: Promise<void> | null = null;

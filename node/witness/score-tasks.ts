@@ -41,9 +41,9 @@ export interface ScoreTasksDeps {
 }
 
 /**
- * Decides which scores a witness measures. A measurement costs about as much as training on a hundred rows, so it is made
- * for a random part of the merges: so rarely that all measurements together take TIME_SHARE of the time. Time bounds the
- * work whatever a coordinator publishes. All jobs of the node share this time.
+ * Decides which scores a witness measures. A measurement costs about as much as training on a hundred rows, so the
+ * witness measures only the scores of merges that are chosen at random. The measurements for all jobs of the node
+ * together take at most TIME_SHARE of the time on average, however many merges a coordinator publishes.
  */
 export class ScoreTasks {
   readonly #deps: ScoreTasksDeps;

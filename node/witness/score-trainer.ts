@@ -28,7 +28,7 @@ export async function scoreTrainer(
     checkpointing: true,
   };
   const { total, weights } = await memoryWanted(job, compute);
-  // The processes share the pages of a base of 32 bits.
+  // At 32 bits, both processes map the same file of weights, so the weights take memory only once.
   const more = compute.baseBits === 32 ? total - weights : total;
   const mib = (bytes: number): number => Math.ceil(bytes / 2 ** 20);
   if (!fitsMemory(loaded.memoryBytes + more, compute.memoryLimit)) {

@@ -42,7 +42,8 @@ export async function startWitness(
   };
   const spareBytes = async (): Promise<number> =>
     policy.maxDiskBytes - needed().disk - (await proofBytes(folder));
-  // What the trainer has loaded includes activations, which the needs of the jobs do not include.
+  // The memory of the loaded trainer processes includes activations, which `needed` does not count. So take the
+  // larger of the two figures.
   const spareMemory = (): number =>
     policy.maxMemoryBytes - Math.max(needed().memory, trainer.loaded?.memoryBytes ?? 0);
   const isFrom = (digest: string, coordinator: string): boolean => store.origins.has(digest, coordinator);

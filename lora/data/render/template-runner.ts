@@ -160,7 +160,7 @@ export class TemplateRunner {
     try {
       return await this.#child!.call(method, request);
     } catch (error) {
-      // An error that is no SwarmError means that the conversation could not be sent, because JSON cannot
+      // An error that is not a SwarmError means that the conversation could not be sent, because JSON cannot
       // hold one of its values, such as a BigInt.
       if (!isSwarmError(error)) throw refused(error instanceof Error ? error.message : String(error));
       if (error.code === 'ROW_TEMPLATE') throw refused(error.message.slice(0, REASON_CHARACTERS));

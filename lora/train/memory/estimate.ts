@@ -16,8 +16,8 @@ export interface MemoryEstimate {
   /** Memory of Node.js, the engine's library and its kernels. */
   readonly runtime: number;
   /**
-   * Memory of the frozen base. At 32 bits, all processes share the weights, as pages of a file. With fewer bits, each
-   * process makes its own copy of most of the weights, in the order that its kernels need.
+   * Memory of the frozen base. At 32 bits, all processes map the same file of weights, so the weights take memory only
+   * once. With fewer bits, each process makes its own copy of most of the weights, in the order that its kernels need.
    */
   readonly weights: number;
   /** Maximum size of the values of a micro-batch that exist at the same time. */

@@ -8,7 +8,7 @@ interface ConfirmProps {
   readonly label: string;
   /** Text that tells the user what the action will do, in one or two sentences. */
   readonly effect: string;
-  /** Label of a text that the user may give. @default the dialog asks for no text */
+  /** Label of the text field in the dialog. @default the dialog has no text field */
   readonly asks?: string;
   /** @default false */
   readonly danger?: boolean;

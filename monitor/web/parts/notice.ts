@@ -11,7 +11,7 @@ export function Failure({ error }: { error: ApiError | null }) {
   return html`<p class="failure" role="alert">${text}${error.next && html` <em>Next: ${error.next}</em>`}</p>`;
 }
 
-/** A text that a view shows until its facts have arrived. */
+/** A text that a view shows while its data is loading. */
 export function Loading({ what }: { what: string }) {
   return html`<p class="quiet">Loading ${what}…</p>`;
 }

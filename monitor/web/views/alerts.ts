@@ -4,10 +4,10 @@ import type { JobSummary, PeerView } from '../../../coordinator/api/types.ts';
 import { alertsOf } from '../../alerts.ts';
 import { Mark } from '../parts/mark.ts';
 
-/** Maximum number of alerts that are shown. The tables of peers have the other ones. */
+/** Maximum number of alerts that are shown. All other unhealthy peers are marked in the tables of peers. */
 const SHOWN = 10;
 
-/** Lists the jobs and peers that need their operator: the reason, and what to do. `lora-swarm top` lists the same ones. */
+/** Lists the jobs and peers that need attention, with the reason and what to do. `lora-swarm top` has the same list. */
 export function AlertsPart({ jobs, peers }: { jobs: readonly JobSummary[]; peers: readonly PeerView[] }) {
   const alerts = alertsOf(jobs, peers);
   const more = alerts.length - SHOWN;

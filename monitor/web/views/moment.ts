@@ -8,7 +8,7 @@ const SHOWN_NODES = 24;
 
 interface MomentProps {
   readonly moment: JobMoment;
-  /** Names of peers that are no members at the moment, by peer id. */
+  /** Names by peer id, for peers that were not present at the moment shown. */
   readonly names: ReadonlyMap<string, string>;
 }
 

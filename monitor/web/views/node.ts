@@ -23,7 +23,7 @@ const UPDATES: readonly Column<Row>[] = [
   { title: 'Time', cell: ({ at }) => formatDate(at), by: ({ at }) => at },
 ];
 
-/** The work of the node for one job, present or left. */
+/** The work of the node for a job that it takes part in or has left. */
 type JobWork = NodeStatus['totals'][number] & { readonly label: string; readonly isPresent: boolean };
 
 const JOBS: readonly Column<JobWork>[] = [

@@ -59,7 +59,7 @@ const BANS: readonly Column<BanView>[] = [
   { title: 'Pardoned', cell: ({ pardonedAt }) => (pardonedAt === null ? 'no' : formatDate(pardonedAt)) },
 ];
 
-/** Everything that the coordinator knows about one peer, and what its operator can do. */
+/** Everything that the coordinator knows about one peer, and the actions that the operator can take. */
 export function PeerView({ peer }: { peer: string }) {
   const known = usePolled<PeerReceipts>(`/v1/peers/${encodeURIComponent(peer)}`);
   const all = usePolled<{ peers: Peer[] }>('/v1/peers');

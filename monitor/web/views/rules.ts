@@ -2,7 +2,7 @@ import { html } from 'htm/preact';
 import { HEALTH_RULES } from '../../health-rules.ts';
 import { Mark } from '../parts/mark.ts';
 
-/** The rules by which the page calls peers and jobs healthy. */
+/** Lists the rules that determine the health of jobs and peers. */
 export function RulesView() {
   return html`<h1>Health rules</h1>
     <p>The first rule that applies determines the mark. The reason is shown beside the mark.</p>
