@@ -1,7 +1,7 @@
 /**
  * A structured logger. A line holds the short name of an action (`peer-unreachable`) and its facts as an object.
- * Levels: `error` is a problem that needs the operator, `warn` a problem that solves itself, `info` a milestone,
- * `debug` everything else.
+ * Levels: `error` is a problem that the operator must solve, `warn` is a problem that solves itself, `info` is a
+ * milestone, and `debug` is everything else.
  */
 export interface Logger {
   /** Logs a detail. */
@@ -10,7 +10,7 @@ export interface Logger {
   info(fields: object, action: string): void;
   /** Logs a problem that solves itself. */
   warn(fields: object, action: string): void;
-  /** Logs a problem that needs the operator. */
+  /** Logs a problem that the operator must solve. */
   error(fields: object, action: string): void;
   /** Returns a logger that adds `fields` to each line. */
   child(fields: object): Logger;

@@ -9,7 +9,7 @@ export interface Alert<P> extends HealthMark {
   readonly peer: P | null;
 }
 
-/** Returns the jobs and peers that are not healthy: all red ones first, and jobs before peers. */
+/** Returns the jobs and peers that are not healthy: red before yellow, and jobs before peers of the same level. */
 export function alertsOf<P extends { readonly jobName: string; readonly health: HealthMark }>(
   jobs: readonly { readonly name: string; readonly health: HealthMark }[],
   peers: readonly P[],

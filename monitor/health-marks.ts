@@ -1,6 +1,6 @@
 /**
- * `green`: the peer or job works. `yellow`: it works less well than it could. `red`: it needs its operator.
- * `grey`: it does nothing now, as planned.
+ * `green`: the peer or job works. `yellow`: it works less well than it could. `red`: it has a problem that the operator
+ * must solve. `grey`: it does nothing now, as planned.
  */
 export type HealthLevel = 'green' | 'yellow' | 'red' | 'grey';
 

@@ -9,8 +9,8 @@ import { proofsOf } from './job-record.ts';
 
 /**
  * Maximum number of pages in memory. A page holds the proofs of 64 contributors of a checkpoint. It takes
- * about 100 KiB, and at most 320 KiB. When a checkpoint is published, all witnesses ask for its pages, of
- * which a checkpoint with 512 contributors has 8.
+ * about 100 KiB, and at most 320 KiB. A checkpoint with 512 contributors has 8 pages. When a checkpoint is
+ * published, all witnesses ask for its pages.
  */
 const PAGES = 32;
 /**

@@ -18,7 +18,7 @@ const REMEMBERED_ROUNDS = STALE_ROUNDS + 1;
 
 /**
  * Codes and details of the receipts for accepted updates that do not become part of a checkpoint. A detail is empty if
- * the meaning of the code says all.
+ * the code alone tells the author what happened.
  */
 const UNMERGED = {
   'left-out': { fate: 'left-out', code: 'left-out', detail: '' },

@@ -64,7 +64,7 @@ export class NodeControl {
     this.#cancelDrain();
   }
 
-  /** Pauses the node. The pause survives restarts. @param forMs duration; null until `resume` */
+  /** Pauses the node. The pause survives restarts. @param forMs duration; null if the owner ends the pause */
   async pause(forMs: number | null): Promise<void> {
     const until = forMs === null ? 'resume' : this.#deps.clock.now() + forMs;
     await this.#deps.file.keepPause(until);
