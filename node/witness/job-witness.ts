@@ -2,6 +2,7 @@ import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { writeDurably } from '../../common/durable.ts';
 import { isSwarmError, messageOf } from '../../common/errors.ts';
+import type { Manifest } from '../../protocol/manifest.ts';
 import type { Figures, Head } from '../../protocol/messages.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
 import { encodeBundle } from '../../verify/bundle/encode.ts';
@@ -13,7 +14,7 @@ import { request, verifyHead } from '../contact/requests.ts';
 import { KEPT_PROOFS, keepProof } from './proofs.ts';
 import type { ScoreTasks } from './score-tasks.ts';
 import { WitnessBlobs, type WitnessBlobsDeps } from './witness-blobs.ts';
-import { requireMemory } from './witness-memory.ts';
+import { requireMemory, verificationBytes } from './witness-memory.ts';
 
 /**
  * Number of calls of `follow` that do nothing after a failure, so that the witness does not ask an overloaded
@@ -157,14 +158,19 @@ export class JobWitness {
   }
 
   async #scoreTask(
-    signedManifest: Uint8Array,
+    { manifest, contributors }: { manifest: Manifest; contributors: number },
     record: CheckpointRecord,
     signal: AbortSignal,
   ): Promise<ScoreTask | null> {
     const figures = figuresOf(record);
-    const { message: manifest } = verifyMessage('manifest', signedManifest);
     if (figures === null) return null;
-    return this.#deps.scores?.prepare({ job: this.#facts.job, manifest, figures }, signal) ?? null;
+    const task = {
+      job: this.#facts.job,
+      manifest,
+      figures,
+      verificationBytes: verificationBytes(manifest, contributors),
+    };
+    return this.#deps.scores?.prepare(task, signal) ?? null;
   }
 
   /**
@@ -199,7 +205,7 @@ export class JobWitness {
     const file = join(this.#work, 'checking.bundle');
     const { manifest, settings } = source;
     try {
-      const scores = await this.#scoreTask(manifest, record, signal);
+      const scores = await this.#scoreTask(facts, record, signal);
       const blobs = await this.#blobs.gather(source, parent, record, { round, withScored: scores !== null });
       await writeDurably(file, async (handle) => {
         const bundle = { manifest, settings, checkpoints: () => checkpoints, blobs };

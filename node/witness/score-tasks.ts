@@ -31,9 +31,12 @@ export interface ScoreTasksDeps {
   readonly readRows: (job: string, wanted: WantedRows, signal: AbortSignal) => Promise<Row[]>;
   /**
    * Returns the settings of a trainer process for a job, or the reason why the machine cannot run a second trainer process
-   * now, for example its memory limit.
+   * now, for example its memory limit. The process of the verification lives at the same time.
    */
-  readonly trainerFor: (manifest: Manifest) => Promise<TrainerOptions | { readonly obstacle: string }>;
+  readonly trainerFor: (
+    manifest: Manifest,
+    verificationBytes: number,
+  ) => Promise<TrainerOptions | { readonly obstacle: string }>;
   /** Returns a random integer from 0 to `below` − 1 that no peer can predict. */
   readonly randomInt: (below: number) => number;
   readonly clock: Clock;
@@ -60,7 +63,12 @@ export class ScoreTasks {
 
   /** Returns what a process needs to measure the scores of a merge; null if they are not measured. */
   async prepare(
-    { job, manifest, figures }: { job: string; manifest: Manifest; figures: Figures },
+    {
+      job,
+      manifest,
+      figures,
+      verificationBytes,
+    }: { job: string; manifest: Manifest; figures: Figures; verificationBytes: number },
     signal: AbortSignal,
   ): Promise<ScoreTask | null> {
     const { seed, rules, parent, round } = figures;
@@ -68,7 +76,7 @@ export class ScoreTasks {
     if (!this.#isDue()) return null;
     const { readRows, trainerFor, log } = this.#deps;
     try {
-      const trainer = await trainerFor(manifest);
+      const trainer = await trainerFor(manifest, verificationBytes);
       if ('obstacle' in trainer) {
         if (this.#obstacles.get(job) !== trainer.obstacle) {
           log.warn({ job, reason: trainer.obstacle }, 'witness-scores-unmeasured');

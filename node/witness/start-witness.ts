@@ -55,7 +55,8 @@ export async function startWitness(
       if (!context) throw nodeError('NO_OPEN_JOB', `the node has left the job ${job}`, { job });
       return rowsAt(context, wanted, signal);
     },
-    trainerFor: (manifest) => scoreTrainer(manifest, { home, blobs, trainer }),
+    trainerFor: (manifest, verificationBytes) =>
+      scoreTrainer(manifest, { home, blobs, trainer, verificationBytes }),
     randomInt,
     clock,
     log,

@@ -2,6 +2,7 @@ import { beforeAll, expect, test } from 'vitest';
 import { silentLogger } from '../../../../monitor/log.ts';
 import { nodeError } from '../../../../node/errors.ts';
 import { ScoreTasks, type ScoreTasksDeps } from '../../../../node/witness/score-tasks.ts';
+import { memoryObstacle } from '../../../../node/witness/score-trainer.ts';
 import { MEASURED_ROWS } from '../../../../protocol/limits.ts';
 import type { Figures } from '../../../../protocol/messages.ts';
 import { verifyMessage } from '../../../../protocol/signing.ts';
@@ -15,7 +16,7 @@ const { signal } = new AbortController();
 beforeAll(async () => {
   const { kept } = await playedJob();
   const { digest, message: manifest } = verifyMessage('manifest', kept.manifest);
-  job = { job: digest, manifest };
+  job = { job: digest, manifest, verificationBytes: 7 };
   ({ message: figures } = verifyMessage('figures', kept.records.at(-1)!.figures!));
 });
 
@@ -89,4 +90,20 @@ test('rows that cannot be fetched, and figures that cannot be measured, do not s
     expect(await tasks.prepare({ ...job, figures: { ...figures, ...changed } }, signal)).toBeNull();
     expect(read).toEqual([]);
   }
+});
+
+test('a measurement counts the memory of the verification, which runs at the same time', async () => {
+  const asked: number[] = [];
+  const { tasks } = tasksOf({
+    trainerFor: async (_manifest, verificationBytes) => {
+      asked.push(verificationBytes);
+      return { obstacle: 'too little memory' };
+    },
+  });
+  expect(await tasks.prepare({ ...job, figures }, signal)).toBeNull();
+  expect(asked).toEqual([7]);
+  const memory = { wanted: 300, loaded: 500, limit: 2000, free: 2000 };
+  expect(memoryObstacle(memory)).toBeNull();
+  expect(memoryObstacle({ ...memory, limit: 700 })).toContain('--max-memory');
+  expect(memoryObstacle({ ...memory, free: 200 })).toContain('are free');
 });
