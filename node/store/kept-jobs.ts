@@ -66,6 +66,8 @@ export class KeptJobs {
           (SELECT job FROM kept_jobs ORDER BY joined_at DESC, rowid DESC LIMIT ?)`,
         KEPT_JOBS,
       );
+      // Otherwise, a coordinator that starts job after job could fill the disk with what a witness keeps of each.
+      this.#db.run('DELETE FROM kept_merges WHERE job NOT IN (SELECT job FROM kept_jobs)');
     });
   }
 

@@ -27,12 +27,16 @@ export class KeptMerges {
     this.#db = db;
   }
 
-  /** Stores a record, unless it is larger than that of an honest coordinator. */
+  /**
+   * Stores a record, unless it is larger than that of an honest coordinator. Leaves out the scores of null rounds,
+   * because a node gives peers only the scores of merges.
+   */
   keep(
     job: string,
     { round, digest, record }: { round: number; digest: string; record: CheckpointRecord },
   ): void {
-    const encoded = encodeRecord(record);
+    const { nullFigures: _, ...kept } = record;
+    const encoded = encodeRecord(kept);
     if (encoded.byteLength > KEPT_BYTES) return;
     this.#db.transaction(() => {
       const sql = 'INSERT OR REPLACE INTO kept_merges (job, round, digest, record) VALUES (?, ?, ?, ?)';
