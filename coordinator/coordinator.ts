@@ -254,7 +254,8 @@ export class Coordinator {
         this.#announce(event, stored.name);
       }
     } finally {
-      // Without a later head in the database, the job must not sign a head.
+      // Hold the job if `write` is null or has failed. A node then still has a later head than the database, so the job
+      // must not sign a head.
       this.#add(store.jobs.byName(stored.name)!).start({ held });
     }
   }

@@ -164,8 +164,8 @@ export class JobRun {
         { next: `use at least ${least}, or end the job with "lora-swarm job stop JOB"` },
       );
     }
-    // The first round with the new settings depends on the round in progress, so a held job goes on first. A change that is
-    // refused above leaves the job held.
+    // End the hold before the round in progress is read, because the end of the hold can close that round. A refused
+    // change throws above, so it does not end the hold.
     if (changes.length > 0) this.#endHold();
     const { current, round } = this.driver.state;
     const fromRound = current === null ? round : round + 1;

@@ -202,8 +202,8 @@ async function run(context: Context, target: readonly string[], options: NodeOpt
         if (news.length > 0) progress.clear();
         printLines(context, news);
         const doing = nodeProgress.line(now, context.clock.now());
-        // Outside a terminal, each step would print a new line. Only downloads are shown there, because one can take an
-        // hour.
+        // If the output is not a terminal, each step would print a new line. The command then shows only downloads,
+        // because a download can take an hour.
         if (doing === null) progress.clear();
         else if (context.stderr.isTTY || isDownloading(now)) progress.update(doing);
         return;

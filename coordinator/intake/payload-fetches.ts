@@ -19,8 +19,9 @@ export const FETCHES_AT_ONCE = 16;
  */
 export const MIN_FETCH_RATE = 256 * 1024;
 /**
- * Time without a byte, in milliseconds, after which a fetch fails. It is long enough for
- * two attempts: one stream that times out, and a second stream that works. Every fetch keeps its place for at least this time, even if its payload is small.
+ * Time without a byte, in milliseconds, after which a fetch fails. It is long enough for two attempts: one stream that
+ * times out, and a second stream that works. Every fetch keeps its place for at least this time, even if its payload is
+ * small.
  */
 export const FETCH_STALL_MS = 2 * BLOB_IDLE_TIMEOUT_MS;
 /** Time in milliseconds between two checks whether a running fetch must give way to an author that waits. */

@@ -56,8 +56,8 @@ export class BackgroundWork {
     try {
       for (let work = this.#next(); work !== null; work = this.#next()) await work(signal);
     } catch (error) {
-      // For example, the disk is full, or the job was started again meanwhile. The rounds go on, and the work is tried
-      // again at the next event of OCCASIONS.
+      // The work can fail, for example because the disk is full or because the job was started again meanwhile. The
+      // rounds go on, and the work is tried again at the next event of OCCASIONS.
       if (!signal.aborted) this.#log.error({ error }, 'background-work-failed');
     }
   }

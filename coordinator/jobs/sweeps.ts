@@ -160,7 +160,8 @@ export class Sweeps {
   #stopJob(sweep: string, job: string): void {
     const run = this.#run(job);
     const { state, isHeld } = run.driver;
-    // A held job is stopped after its next checkpoint.
+    // A held job waits for its nodes after a restart. A stop would end this wait, so the sweep stops the job later,
+    // after its next checkpoint.
     if (isOver(state) || isEnding(state) || isHeld) return;
     run.operate({ type: 'stop', reason: `other jobs of the sweep ${sweep} have lower losses` });
   }

@@ -17,8 +17,8 @@ const TURNS = {
  */
 const STRANGERS_RECORDS: FairQuotaOptions = { calls: 60, perMs: 10_000, ...TURNS };
 /**
- * Limit on the calls of the method `record` by all members of a job together. Only calls count whose answer
- * is not in memory. The limit is common to all members because in an open job, one person can have any number
+ * Limit on the calls of the method `record` by all members of a job together. A call counts only if its
+ * answer is not in memory. The limit is common to all members because in an open job, one person can have any number
  * of members. Each job has a quota of its own, so the members of an open job do not use up the quota of
  * another job. The answers for one job take at most 13 % of the coordinator's thread.
  */
@@ -26,7 +26,10 @@ const MEMBERS_RECORDS: FairQuotaOptions = { calls: 120, perMs: 10_000, ...TURNS 
 
 interface Wait {
   readonly signal: AbortSignal;
-  /** Returns whether the answer is still missing in memory. @default the answer is always missing */
+  /**
+   * Returns false if another call has put the same answer into memory meanwhile. The waiting call is then granted, and
+   * does not count against the quota. @default always returns true
+   */
   readonly isNeeded?: () => boolean;
 }
 

@@ -10,12 +10,12 @@ import type { LostCheckpoint, LostRecords } from './lost-records.ts';
 import { missingRemovals, restoreRemovals } from './lost-removals.ts';
 
 /**
- * Adds to the database the records that nodes have returned, and makes a head that is later than the heads of these
- * nodes. Before the call, the caller must store the bodies of the checkpoints and the adapter of the newest checkpoint.
- * The caller must call this function in a transaction, and restart the job afterwards.
+ * Restores the lost records that nodes have sent, and makes a head that is later than the heads of these nodes. Before
+ * the call, the caller must store the bodies of the checkpoints and the adapter of the newest checkpoint. The caller
+ * must call this function in a transaction, and restart the job afterwards.
  *
- * - Rounds and checkpoints of the database that are not part of the recovered chain are dropped. Nodes do not know these
- *   rounds, or follow the later head.
+ * - Rounds and checkpoints of the database that are not part of the recovered chain are dropped, because each node
+ *   either does not know these rounds or follows the later head.
  * - If the recovered chain ends before the checkpoint of the head, the rounds after the chain are lost. Their numbers
  *   are not used again.
  * - Each update that a recovered checkpoint contains gets the receipt `accepted`. Its author therefore counts it, and
@@ -52,7 +52,7 @@ export function catchUp(
   store.updates.forgetAfter(job, ancestor.round);
   store.updates.unselectAfter(job, ancestor.round);
   store.audits.forgetAfter(job, ancestor.round);
-  // Scores that were measured before the backup need not be those of the merge that followed.
+  // The scores in the database may differ from the scores that the lost merge used.
   store.scores.forgetAfter(job, ancestor.round);
   for (const use of ['adapter', 'step', 'update', 'audit'] as const) {
     store.blobs.release(job, use, ancestor.round + 1, Number.MAX_SAFE_INTEGER);

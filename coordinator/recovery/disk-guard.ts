@@ -78,7 +78,7 @@ export class DiskGuard {
   async look(): Promise<void> {
     const { freeBytes = freeBytesOf, log } = this.#deps;
     const free = await freeBytes(this.#home);
-    // A held job is paused or continued after its hold.
+    // Skip jobs that wait for their nodes after a restart. A check after this wait pauses or continues them.
     const jobs = this.#deps.jobs().filter(({ driver }) => !driver.isHeld);
     if (free < PAUSE_BELOW_BYTES) {
       if (free < TRANSACTION_BYTES) this.#freeReserve();

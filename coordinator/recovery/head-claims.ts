@@ -20,7 +20,7 @@ const REQUESTS = 64;
 /** Maximum number of remembered peers. The limit bounds the memory, because one person can have any number of members. */
 const REMEMBERED = 8192;
 
-/** A later head that this coordinator has signed, and that a peer has returned. */
+/** A head that this coordinator has signed, and that a peer has sent in answer to the request `recall`. */
 export interface ProvenHead {
   readonly job: string;
   readonly peer: string;
@@ -34,7 +34,7 @@ interface Deps extends Pick<CoordinatorDeps, 'network' | 'clock' | 'log'> {
   readonly onProven: (proven: ProvenHead) => void;
 }
 
-/** Asks peers that claim to have a later head than this coordinator for this head. */
+/** Asks each peer that claims to have a later head than this coordinator to send that head. */
 export class HeadClaims {
   readonly #deps: Deps;
   /** Time of the newest request to each peer, by job and peer, on the monotonic clock. */
@@ -46,7 +46,7 @@ export class HeadClaims {
     this.#deps = deps;
   }
 
-  /** Takes note of the newest head that a peer claims to have. Asks the peer for the head if the head is later. */
+  /** Asks a peer for the head that it claims to have, if that head is later than the coordinator's newest head. */
   note(run: JobRun, peer: string, known: HeadOrder | null): void {
     const { clock, log, signal } = this.#deps;
     const { job } = run.context;
@@ -63,7 +63,7 @@ export class HeadClaims {
     )
       return;
     log.warn({ job, peer, known, own: { term: own.term, sequence: own.sequence } }, 'later-head-claimed');
-    // A peer that has already had its chance must not delay the job again.
+    // A member that was already asked must not delay the job again.
     this.#start(job, peer, isMember && last === undefined ? job : null);
   }
 
@@ -93,8 +93,8 @@ export class HeadClaims {
   }
 
   /**
-   * Resolves when each member of the job that has claimed a later head for the first time has had its chance to prove it,
-   * but after SETTLE_MS at the latest.
+   * Waits until the running requests to members of the job have ended, but starts no further wait after SETTLE_MS. Does
+   * not wait for a request that a claim caused if the member had been asked before.
    */
   async settled(job: string): Promise<void> {
     const { clock } = this.#deps;
@@ -113,7 +113,7 @@ export class HeadClaims {
   async #ask(job: string, peer: string, tries: number): Promise<void> {
     const { network, clock, signal, log, onProven } = this.#deps;
     const limits = { clock, ms: PROOF_MS, signal, what: 'the request "recall"' };
-    // No checkpoint and no receipt has a round after this one, so the answer lacks them.
+    // No round has a higher number, so the answer contains the head, but no checkpoints and no receipts.
     const after = Number.MAX_SAFE_INTEGER;
     let answer: RpcResponse<'recall'>;
     try {

@@ -58,7 +58,10 @@ export class LaterHeads {
     this.#claims = new HeadClaims({ ...deps, onProven: (proven) => this.#onProven(proven) });
   }
 
-  /** Takes note of the newest head that a peer claims to have. If the peer proves a later head, the job catches up. */
+  /**
+   * Asks a peer for the head that it claims to have, if that head is later than the coordinator's newest head. If the
+   * peer sends such a head, the coordinator fetches its lost records from the nodes.
+   */
   note(run: JobRun, peer: string, known: HeadOrder | null): void {
     this.#claims.note(run, peer, known);
   }

@@ -18,7 +18,7 @@ export interface Start extends Pick<Checkpoint, 'round' | 'adapter'> {
   readonly ordinal: number;
 }
 
-/** Messages that a coordinator has signed and lost, and that its nodes have returned. */
+/** Messages that a coordinator has signed and lost, and has now fetched from its nodes. */
 export interface LostRecords {
   /** The newest head. It is later than the head in the database. */
   readonly head: Head;
@@ -57,9 +57,9 @@ interface Known {
  * messages that this coordinator has not signed, so a node cannot invent a record.
  *
  * The results have the same head, but start at different checkpoints: at the checkpoint of the head if an answer or the
- * database has it, and at earlier checkpoints, down to the newest checkpoint of the database. The coordinator starts at
- * an earlier checkpoint if the head's checkpoint or the adapter of that checkpoint is not on any node. This happens if
- * the coordinator ended after it had sent the head, and before a node had fetched both.
+ * database has it, and at earlier checkpoints, down to the newest checkpoint of the database. The coordinator needs an
+ * earlier start if no node has the checkpoint of the head, or if no node has its adapter. This happens if the
+ * coordinator ended after it had sent the head, and before a node had fetched the checkpoint and the adapter.
  * @returns the possible results, the latest start first; empty if no answer has a later head
  */
 export function lostRecords(

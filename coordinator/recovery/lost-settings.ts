@@ -14,7 +14,7 @@ export interface SignedChange extends VerifiedSettings {
  *   change. Without such a checkpoint, the changes of the database stay as they are.
  * - Changes of the database that apply only after the round of the head stay.
  * @param checkpoints the recovered checkpoints, oldest first
- * @param changes `own`: the changes in the database, oldest first. `kept`: the changes that nodes gave back
+ * @param changes `own`: the changes in the database, oldest first. `kept`: the changes that nodes sent
  */
 export function settingsOfHead(
   { head, checkpoints }: { head: Head; checkpoints: readonly Checkpoint[] },

@@ -15,7 +15,7 @@ export const MERGE_ATTEMPTS = 3;
 /** Delay before the second attempt to merge or commit. The delay doubles with each further attempt. */
 export const RETRY_MS = 2_000;
 
-/** Events that change the state of a held job. All other events are ignored during the hold. */
+/** Events that change the state of a job during its hold (see `JobState.isHeld`). All other events are then ignored. */
 const DURING_HOLD: readonly MachineEvent['type'][] = [
   'peer-ready',
   'peer-gone',

@@ -22,7 +22,8 @@ export function nodeThatRefused(error: unknown): string | null {
  * digest of the job decides which manifest is accepted, because a node that lies could invent a job.
  * @param wanted digest of the job. If it is null, the only job in `own`
  * @param own the jobs of the node of this machine, whose keys show that this machine may read them
- * @returns null if the peer does not give the records of jobs: a node of an older version, or a coordinator that starts
+ * @returns null if the peer cannot give the records of jobs, because it is a node of an older version or a coordinator
+ *   that is still starting
  * @throws SwarmError JOB_NOT_FOUND, CHECKPOINT_UNTRUSTED, RPC_*
  */
 export async function readNode(
