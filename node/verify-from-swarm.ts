@@ -55,7 +55,7 @@ export function verifySwarm(
 /** Opens the record of the peer at the target's addresses. The answer to the first request shows whether it is a node. */
 async function openRecord(
   host: ReaderHost,
-  { ownNode }: VerifySwarmOptions,
+  { invite, addresses, ownNode }: VerifySwarmOptions,
   { clock }: { clock: Clock },
   signal: AbortSignal,
 ): Promise<{ record: JobRecord; job: string }> {
@@ -73,7 +73,9 @@ async function openRecord(
     return { job, record: await openSwarmRecord(read, { ...deps, fetch }) };
   } catch (error) {
     if (isSwarmError(error, 'CONNECT_FAILED')) throw orFromNode(error);
-    const peer = nodeThatRefused(error);
+    // A token is part of an invite, so the peer that got the token counts as a coordinator too.
+    const isInvited = (invite !== undefined && addresses === undefined) || host.target.token !== null;
+    const peer = nodeThatRefused(error, { isInvited });
     if (peer === null) throw error;
     const asked = { peer, wanted: host.target.job, own: OwnJobs.read(ownNode) };
     const read = await readNode(host, asked, deps, signal);

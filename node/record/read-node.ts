@@ -8,9 +8,13 @@ import { nodeError } from '../errors.ts';
 import type { ReaderHost } from '../reader.ts';
 import type { OwnJobs } from './own-jobs.ts';
 
-/** Returns the peer id of the node that answered a request of a reader; null if the peer is not a node. */
-export function nodeThatRefused(error: unknown): string | null {
+/**
+ * Returns the peer id of the node that answered a request of a reader; null if the peer is not a node.
+ * @param isInvited whether an invite names the peer as the coordinator of the job, so that the peer cannot be a node
+ */
+export function nodeThatRefused(error: unknown, { isInvited }: { isInvited: boolean }): string | null {
   const isNode =
+    !isInvited &&
     isSwarmError(error, 'RPC_REFUSED') &&
     error.values.code === 'RPC_METHOD_UNKNOWN' &&
     error.values.method === 'jobs';
@@ -48,6 +52,10 @@ export async function readNode(
       peer,
       found: digest,
     });
+  }
+  // A coordinator that answers as a node could hide receipts and scores, because a node may lack them.
+  if (peer === coordinator) {
+    throw untrusted(`the coordinator ${peer} answers only the requests that a node answers`, { job, peer });
   }
   if (answer.head === null) throw untrusted(`the node ${peer} has no head of the job`, { job, peer });
   const head = verifyHead(answer.head, { coordinator, job });
