@@ -79,14 +79,20 @@ export interface JobTarget {
 }
 
 /**
- * Reads the invite of a target. The target's other fields take precedence over the fields of the invite.
+ * Reads the invite of a target. The target's other fields take precedence over the fields of the invite. Leaves out the
+ * token of the invite if an address is that of a peer that the invite does not name, because this peer could use the token.
  * @throws SwarmError INVITE_INVALID
  */
 export function resolveTarget({ invite, addresses, job, token }: JobTarget): Invite {
   const from = invite === undefined ? { addresses: [], job: null, token: null } : decodeInvite(invite);
+  const isOfInvite = addresses?.every((address) => peerOf(address) === peerOf(from.addresses[0])) ?? true;
   return {
     addresses: [...(addresses ?? from.addresses)],
     job: job ?? from.job,
-    token: token ?? from.token,
+    token: token ?? (isOfInvite ? from.token : null),
   };
+}
+
+function peerOf(address: string | undefined): string | null {
+  return PEER_ADDRESS.exec(address ?? '')?.[2] ?? null;
 }

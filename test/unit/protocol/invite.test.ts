@@ -7,6 +7,7 @@ import {
   INVITE_ADDRESSES,
   INVITE_CHARACTERS,
   looksLikeInvite,
+  resolveTarget,
 } from '../../../protocol/invite.ts';
 import { codeOf } from '../../utils/codes.ts';
 
@@ -88,4 +89,14 @@ it('throws only INVITE_INVALID, whatever the text', () => {
       },
     ),
   );
+});
+
+it('gives its token only to the coordinator that it names', () => {
+  const line = encodeInvite(invite);
+  const other = `/ip4/192.0.2.2/tcp/4001/p2p/12D3KooW${'B'.repeat(44)}`;
+  const moved = `/ip4/192.0.2.9/tcp/4001/p2p/${PEER}`;
+  expect(resolveTarget({ invite: line })).toEqual(invite);
+  expect(resolveTarget({ invite: line, addresses: [moved] }).token).toBe('secret');
+  expect(resolveTarget({ invite: line, addresses: [moved, other] }).token).toBeNull();
+  expect(resolveTarget({ invite: line, addresses: [other], token: 'own' }).token).toBe('own');
 });
