@@ -82,9 +82,11 @@ export class KeptRecords {
     ordinal: number,
   ): { ordinal: number; digest: string; envelope: Uint8Array } | null {
     // A coordinator that was restored from a backup numbers new checkpoints as it numbered the lost ones. The new ones are
-    // of later rounds.
-    const sql = `SELECT ordinal, digest, envelope FROM kept_checkpoints WHERE job = ? AND ordinal >= ?
-      ORDER BY ordinal, round DESC LIMIT 1`;
+    // of later rounds. Skip each lost checkpoint that has a new one with the same or a smaller number.
+    const sql = `SELECT ordinal, digest, envelope FROM kept_checkpoints AS one WHERE job = ? AND ordinal >= ?
+      AND NOT EXISTS (SELECT 1 FROM kept_checkpoints AS other
+        WHERE other.job = one.job AND other.ordinal <= one.ordinal AND other.round > one.round)
+      ORDER BY ordinal LIMIT 1`;
     const row = this.#db.one(sql, job, ordinal);
     return (
       row && {
