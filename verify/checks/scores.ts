@@ -115,7 +115,9 @@ export class ScoreChecks {
     await this.#measure(figures, parent, adapters, findings);
   }
 
+  /** Keeps figures for the history of later merges. Ignores figures whose shares cannot be checked. */
   #keep(figures: Figures): void {
+    if (!isCheckable(figures)) return;
     this.#known.set(figures.round, figures);
     const [oldest] = this.#known.keys();
     if (this.#known.size > KEPT_FIGURES) this.#known.delete(oldest!);
@@ -123,8 +125,14 @@ export class ScoreChecks {
 
   /** Checks that shares and beliefs follow from the figures of this merge and of earlier merges. */
   #checkShares(figures: Figures, findings: Findings): void {
-    const { rules, seed } = figures;
-    if (rules !== FIGURE_RULES || seed === null) {
+    const { rules } = figures;
+    if (!isCheckable(figures)) {
+      if (rules === FIGURE_RULES) {
+        findings.done('shares');
+        const text = `the scores of round ${figures.round} have no seed, so the rows on which they were measured are unknown`;
+        findings.problem('VERIFY_FIGURES', text, { scored: figures.round });
+        return;
+      }
       const reason =
         rules === undefined
           ? 'an older version of the coordinator computed the scores'
@@ -133,12 +141,16 @@ export class ScoreChecks {
       return;
     }
     findings.done('shares');
-    for (const mismatch of checkJudgement(figures, { rows: this.#facts.manifest.data.rows })) {
+    for (const mismatch of this.#judgement(figures, findings)) {
       const { peer, round, figure, published, computed } = mismatch;
       const text = `the published ${nameOf(figure)} of ${updateOf(mismatch)} in the scores of round ${figures.round} is ${published}, but the other published figures give ${computed}`;
       findings.problem('VERIFY_FIGURES', text, { peer, made: round, figure, published, computed });
     }
-    const { mismatches, isComplete } = checkHistory(figures, this.#known);
+    const { mismatches, unsorted, withoutAudit, isComplete } = checkHistory(figures, this.#known);
+    for (const peer of unsorted) {
+      const text = `the earlier shares of ${peer} in the scores of round ${figures.round} are repeated or not sorted from new to old`;
+      findings.problem('VERIFY_FIGURES', text, { peer, scored: figures.round });
+    }
     for (const { peer, merge, round, used, published } of mismatches) {
       // Figures of different terms prove nothing, because a coordinator that was restored from a backup may
       // score a round again.
@@ -148,7 +160,26 @@ export class ScoreChecks {
       findings.problem(isSameTerm ? 'VERIFY_FIGURES' : 'VERIFY_SOURCE', text, values);
     }
     if (!isComplete) {
-      findings.skip('shares', 'some earlier shares: the record does not have the scores of their merges');
+      findings.skip(
+        'shares',
+        'some earlier shares: the record does not have the scores of their merges, or these scores cannot be checked',
+      );
+    }
+    for (const peer of withoutAudit) {
+      const reason = `an earlier share of ${peer}: it counts as 0 because of a failed audit, but the scores of its merge have no audit of the update`;
+      findings.skip('shares', reason);
+    }
+  }
+
+  /** Computes shares and beliefs again. Reports figures for which no plan of rows can be made. */
+  #judgement(figures: Figures, findings: Findings): readonly ScoreMismatch[] {
+    try {
+      return checkJudgement(figures, { rows: this.#facts.manifest.data.rows });
+    } catch (error) {
+      if (!isSwarmError(error)) throw error;
+      const text = `the shares of round ${figures.round} cannot be computed: ${error.message}`;
+      findings.problem('VERIFY_SOURCE', text, { scored: figures.round });
+      return [];
     }
   }
 
@@ -162,8 +193,7 @@ export class ScoreChecks {
     const meter = this.#meter;
     const skip = (reason: string): void => findings.skip('scores', reason);
     if (meter === null) return skip('effects and gains: the check needs the base and the data of the job');
-    if (figures.rules !== FIGURE_RULES || figures.seed === null)
-      return skip('the version of the rules differs');
+    if (!isCheckable(figures)) return skip('the version of the rules differs, or the scores have no seed');
     const adapter = await adapters.adapterOf(checkpoint, findings);
     if (adapter === null) return skip('the source does not have the adapter of the parent');
     let measured: Measured;
@@ -224,6 +254,11 @@ export class ScoreChecks {
       },
     };
   }
+}
+
+/** Returns whether the shares of figures can be computed again. */
+function isCheckable({ rules, seed }: Figures): boolean {
+  return rules === FIGURE_RULES && seed !== null;
 }
 
 const NAMES: Readonly<Partial<Record<ScoreMismatch['figure'], string>>> = {

@@ -15,7 +15,11 @@ export interface HistoryMismatch {
 
 export interface HistoryResult {
   readonly mismatches: readonly HistoryMismatch[];
-  /** Whether the figures of all named merges were known. */
+  /** Authors whose earlier shares are repeated or not sorted from new to old. These shares are not compared. */
+  readonly unsorted: readonly string[];
+  /** Authors with an earlier share that counts as 0, although the known figures of the merge have no audit of the update. */
+  readonly withoutAudit: readonly string[];
+  /** Whether all named merges are known, and no share that a merge of an earlier term has is left out. */
   readonly isComplete: boolean;
 }
 
@@ -25,9 +29,15 @@ export interface HistoryResult {
  */
 export function checkHistory(figures: Figures, known: ReadonlyMap<number, Figures>): HistoryResult {
   const mismatches: HistoryMismatch[] = [];
+  const unsorted: string[] = [];
+  const withoutAudit = new Set<string>();
   const shares = sharesByPeer(known, figures.round);
   let isComplete = true;
   for (const { peer, earlier = [] } of figures.updates) {
+    if (!isSorted(earlier)) {
+      unsorted.push(peer);
+      continue;
+    }
     for (const { merge, round, share: used, failed } of earlier) {
       const before = known.get(merge);
       if (before === undefined) {
@@ -40,15 +50,27 @@ export function checkHistory(figures: Figures, known: ReadonlyMap<number, Figure
       // The audit may have failed after these figures were read, so only a passed audit contradicts.
       const isSame = published === used && merge < figures.round && !(failed && audit?.passed === true);
       if (!isSame) mismatches.push({ peer, merge, round, used: failed ? 0 : used, published });
+      else if (failed && audit === null) withoutAudit.add(peer);
     }
     const isFull = earlier.length === BELIEF_UPDATES;
     const oldest = isFull ? earlier.at(-1)!.merge : -1;
     for (const { merge, round, share } of shares.get(peer) ?? []) {
       const isUsed = earlier.some((one) => one.merge === merge && one.round === round);
-      if (merge > oldest && !isUsed) mismatches.push({ peer, merge, round, used: null, published: share });
+      if (merge <= oldest || isUsed) continue;
+      // A coordinator that was restored from a backup has lost the shares of some merges of earlier terms.
+      if (known.get(merge)!.term < figures.term) isComplete = false;
+      else mismatches.push({ peer, merge, round, used: null, published: share });
     }
   }
-  return { mismatches, isComplete };
+  return { mismatches, unsorted, withoutAudit: [...withoutAudit], isComplete };
+}
+
+/** Returns whether each share is of an older merge, or of an older round of the same merge, than the share before it. */
+function isSorted(earlier: readonly { readonly merge: number; readonly round: number }[]): boolean {
+  return earlier.every(({ merge, round }, i) => {
+    const before = earlier[i - 1];
+    return before === undefined || merge < before.merge || (merge === before.merge && round < before.round);
+  });
 }
 
 interface PeerShare {

@@ -173,6 +173,7 @@ function randomPositions(
 
 /** Returns `count` distinct random integers from 0 to `below` − 1. */
 function choose(below: number, count: number, seed: Uint8Array, purpose: string): number[] {
+  if (count === 0) return [];
   const permute = permutation(below, keyOf(seed, purpose));
   return Array.from({ length: count }, (_, i) => permute(i));
 }

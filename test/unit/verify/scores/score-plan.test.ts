@@ -142,3 +142,8 @@ test('data with too few unassigned rows gives rows of all of it', () => {
   expect(random.flat().length).toBeGreaterThan(0);
   expect(Math.max(...random.flat())).toBeLessThan(90);
 });
+
+test('a plan without candidates has no rows, also if all rows are assigned', () => {
+  const plan = planScoring([], { assignedEnd: ROWS, rows: ROWS, seed });
+  expect([plan.random.flat(), plan.own]).toEqual([[], []]);
+});

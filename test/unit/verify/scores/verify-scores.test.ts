@@ -3,6 +3,7 @@ import type { RowLoss } from '../../../../lora/train/step.ts';
 import { type Figures, messageBytes } from '../../../../protocol/messages.ts';
 import { signMessage, verifyMessage } from '../../../../protocol/signing.ts';
 import { verifyError } from '../../../../verify/errors.ts';
+import type { CheckpointRecord } from '../../../../verify/record.ts';
 import { type VerifyOptions, verifyRecord } from '../../../../verify/verify-job.ts';
 import { ToySwarm } from '../../coordinator/toy-swarm.ts';
 import { COORDINATOR } from '../../coordinator/world.ts';
@@ -190,6 +191,31 @@ describe('shares and beliefs', () => {
     }));
     const { problems } = await verify(raised);
     expect(problems.map(({ values }) => values.merge)).toContain(2);
+  });
+
+  test('of scores without a seed disprove the coordinator, and so do repeated earlier shares', async () => {
+    const { problems, ok } = await verify(forged(kept, { figures: () => ({ seed: null }) }));
+    expect([ok, problems.map(({ code }) => code)]).toEqual([false, ['VERIFY_FIGURES']]);
+    const repeated = changed(kept, ({ earlier }) => ({ earlier: [earlier![0]!, earlier![0]!] }));
+    const found = await verify(repeated);
+    expect(found.problems).toContainEqual(
+      expect.objectContaining({ code: 'VERIFY_FIGURES', message: expect.stringContaining('repeated') }),
+    );
+  });
+
+  test('that follow from figures that cannot be checked are not checked either', async () => {
+    const [, , before, newest] = kept.records as [unknown, unknown, CheckpointRecord, CheckpointRecord];
+    const { rules: _, ...old } = verifyMessage('figures', before.figures!).message;
+    const changedRecord = { ...before, figures: signMessage('figures', old, COORDINATOR) };
+    const { ok, checkpoints } = await verify({
+      ...kept,
+      records: [...kept.records.slice(0, 2), changedRecord, newest],
+    });
+    expect(ok).toBe(true);
+    expect(checkpoints.at(-1)!.unchecked).toContainEqual({
+      check: 'shares',
+      reason: expect.stringContaining('earlier shares'),
+    });
   });
 
   test('of an older version, or of unknown rules, are not checked', async () => {
