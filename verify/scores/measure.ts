@@ -71,9 +71,16 @@ export async function measureScores(
   if (seed === null || badIntervals(figures).length > 0) return { mismatches, ...measured };
   const scales = await clipFactors(updates, reader, { earlier, mismatches });
   const { candidates, plan } = planOf({ ...figures, seed }, { rows, earlier });
-  const late = updates.flatMap((update, index) =>
+  let late = updates.flatMap((update, index) =>
     update.parent !== parent && update.late ? [{ index, update }] : [],
   );
+  if (candidates.length === 0) {
+    // Without candidates, the plan has no random rows, so an honest coordinator measures no late update either.
+    for (const { peer, round: made, late: published } of late.map(({ update }) => update)) {
+      mismatches.push({ peer, round: made, figure: 'late', published: published!.effect, computed: null });
+    }
+    late = [];
+  }
   const all = [...candidates.filter(({ update }) => update.score !== null), ...late];
   const products = new Map<number, number[]>(all.map(({ index }) => [index, []]));
   const product = async (index: number, gradient: LossGradient): Promise<number> =>
