@@ -10,9 +10,16 @@ export function encodeCbor(value: unknown): Uint8Array {
 
 /**
  * Decodes untrusted bytes and checks them against a schema.
+ * @param maxItems maximum number of values, with keys, arrays and objects. A large message of tiny values takes dozens of
+ * times its size in memory
  * @throws SwarmError MESSAGE_TOO_LARGE, MESSAGE_MALFORMED (not strict CBOR), MESSAGE_INVALID (wrong fields)
  */
-export function decodeCbor<S extends z.ZodType>(bytes: Uint8Array, schema: S, maxBytes: number): z.infer<S> {
+export function decodeCbor<S extends z.ZodType>(
+  bytes: Uint8Array,
+  schema: S,
+  maxBytes: number,
+  maxItems = Number.POSITIVE_INFINITY,
+): z.infer<S> {
   if (bytes.byteLength > maxBytes) {
     throw protocolError(
       'MESSAGE_TOO_LARGE',
@@ -22,6 +29,10 @@ export function decodeCbor<S extends z.ZodType>(bytes: Uint8Array, schema: S, ma
         maxBytes,
       },
     );
+  }
+  if (maxItems < Number.POSITIVE_INFINITY && countItems(bytes) > maxItems) {
+    const message = `a message has more than ${maxItems} values`;
+    throw protocolError('MESSAGE_TOO_LARGE', message, { bytes: bytes.byteLength, maxItems });
   }
   let value: unknown;
   try {
@@ -39,6 +50,30 @@ export function decodeCbor<S extends z.ZodType>(bytes: Uint8Array, schema: S, ma
     });
   }
   return result.data;
+}
+
+/**
+ * Counts the values in CBOR, with keys, arrays and objects, without decoding them. Stops at the first byte that DAG-CBOR does
+ * not allow, where a decoder stops too.
+ */
+export function countItems(bytes: Uint8Array): number {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  let count = 0;
+  for (let at = 0; at < bytes.byteLength; count++) {
+    const head = bytes[at++]!;
+    const [major, info] = [head >> 5, head & 31];
+    if (info > 27) break;
+    const width = info < 24 ? 0 : 1 << (info - 24);
+    if (at + width > bytes.byteLength) break;
+    let argument = info;
+    if (width === 1) argument = view.getUint8(at);
+    else if (width === 2) argument = view.getUint16(at);
+    else if (width === 4) argument = view.getUint32(at);
+    else if (width === 8) argument = Number(view.getBigUint64(at));
+    // Only strings of bytes (2) and of characters (3) have content that is no value itself.
+    at += width + (major === 2 || major === 3 ? argument : 0);
+  }
+  return count;
 }
 
 /** Returns the SHA-256 digest in lower-case hex. The protocol has no other kind of digest. */

@@ -66,7 +66,12 @@ export const EARLIER_SHARES = 3;
  * in memory. 10,000 prompts of 6,000 characters fit.
  */
 export const QUESTIONS_BYTES = 64 * MiB;
-/** Maximum size of the answers to these questions. 1,000,000 log-probabilities of continuations have 34 MB. */
+/**
+ * Maximum number of values in the questions of an evaluation, with arrays and keys. A document with four continuations has
+ * 7 values. Without this limit, 64 MiB of tiny values would take several GiB of memory.
+ */
+export const QUESTION_ITEMS = 1_000_000;
+/** Maximum size of the answers to the questions of an evaluation. 1,000,000 log-probabilities of continuations have 34 MB. */
 export const ANSWERS_BYTES = 64 * MiB;
 
 /**

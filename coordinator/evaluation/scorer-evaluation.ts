@@ -1,4 +1,5 @@
 /** Lets a scorer (a node of the operator) evaluate checkpoints in the coordinator's place (see decision 101). */
+import { withDeadline } from '../../common/deadline.ts';
 import { isSwarmError, messageOf } from '../../common/errors.ts';
 import type {
   CheckedFigures,
@@ -27,6 +28,12 @@ const TOLERANCE: Readonly<Record<BaseBits, number>> = { 32: 0.02, 8: 0.05, 4: 0.
  * two tokens that are almost equally likely, and a generated text differs from there on.
  */
 const OTHER_CHOICES_SHARE = 0.25;
+
+/**
+ * Maximum time in which the coordinator makes the questions, and in which it checks the answers, in milliseconds. Opening
+ * a large base takes several minutes. A hostile text could otherwise keep a filter or a metric busy for ever.
+ */
+const CHECK_MS = 3_600_000;
 
 /** Codes of answers that do not fit the questions. */
 const MALFORMED = ['TASK_ANSWERS', 'MESSAGE_TOO_LARGE', 'MESSAGE_MALFORMED', 'MESSAGE_INVALID'];
@@ -72,12 +79,15 @@ export class ScorerEvaluation {
   ): Promise<ScorerFigures | null> {
     const scorer = scorers.choose(driver.state.round, 'tasks');
     if (scorer === null) return null;
-    const { log } = this.#deps;
+    const { log, clock } = this.#deps;
     const { tasks, limit } = evaluation;
-    const options = { signal, onLog: (line: string): void => log.debug({ line }, 'tasks-output') };
+    const onLog = (line: string): void => log.debug({ line }, 'tasks-output');
+    const deadline = { clock, ms: CHECK_MS, signal };
     let questions: Uint8Array;
     try {
-      questions = await this.#deps.questions({ tasks, limit }, options);
+      questions = await withDeadline({ ...deadline, what: 'making the questions of the tasks' }, (inner) =>
+        this.#deps.questions({ tasks, limit }, { signal: inner, onLog }),
+      );
     } catch (error) {
       signal.throwIfAborted();
       // The tasks are too large to be sent, or cannot be read. The evaluation by the coordinator gives the reason.
@@ -89,7 +99,10 @@ export class ScorerEvaluation {
     const draws = Array.from({ length: CHECKED_DOCUMENTS }, () => this.#draw(job));
     try {
       const request = { ...evaluation, questions: sha256(questions), answers, draws };
-      const { figures, check } = await this.#deps.check(request, options);
+      const { figures, check } = await withDeadline(
+        { ...deadline, what: 'the check of the answers' },
+        (inner) => this.#deps.check(request, { signal: inner, onLog }),
+      );
       if (isRight(check, baseBitsOf(evaluation))) return { figures, scorer };
       const { documents, difference, otherChoices } = check;
       const reason = `of ${documents} checked documents, ${otherChoices} have other answers, and log-probabilities differ by up to ${(100 * difference).toFixed(1)} %`;
@@ -98,8 +111,13 @@ export class ScorerEvaluation {
       signal.throwIfAborted();
       const isMalformed = isSwarmError(error) && MALFORMED.includes(error.code);
       if (isMalformed) this.#noteWrong(job, { round, scorer, reason: messageOf(error) });
-      // The check uses the coordinator's own device and the task files, so the error is not the scorer's fault.
-      else log.warn({ job, round, peer: scorer, error }, 'scorer-unchecked');
+      else {
+        log.warn({ job, round, peer: scorer, error }, 'scorer-unchecked');
+        // The coordinator's device, the task files or the answers can be the cause, so the scorer counts as silent only.
+        // Otherwise, answers with which every check fails would cost time at each checkpoint.
+        const { scorers, driver } = this.#deps.coordinator.find(job);
+        scorers.noteSilence(scorer, driver.state.round, 'tasks');
+      }
     }
     return null;
   }

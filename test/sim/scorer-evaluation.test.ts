@@ -4,6 +4,7 @@ import { ScorerEvaluation } from '../../coordinator/evaluation/scorer-evaluation
 import { BackgroundWork } from '../../coordinator/jobs/background-work.ts';
 import { TaskEvaluator } from '../../coordinator/jobs/task-evaluator.ts';
 import { silentLogger } from '../../monitor/log.ts';
+import { nodeError } from '../../node/errors.ts';
 import type { QuestionAnswerer } from '../../node/evaluation/answerer.ts';
 import type { ScoreTrainer } from '../../node/trainer/trainer.ts';
 import type { Role } from '../../protocol/member-status.ts';
@@ -67,6 +68,7 @@ async function runJob({ answer, role = 'operator' }: { answer: Answer; role?: Ro
     ...deps,
     questions: async () => QUESTIONS,
     check: async ({ adapter, answers, draws }) => {
+      if (Buffer.from(answers).toString() === 'uncheckable') throw new Error('a pattern ran out of time');
       const wrong = Buffer.from(answers).toString().startsWith('wrong') ? 1 : 0;
       expect(draws.every((draw) => draw >= 0 && draw < 1)).toBe(true);
       return {
@@ -146,7 +148,7 @@ test('the coordinator evaluates if the node dies during an evaluation', async ()
 test('the coordinator evaluates if the node fails, and asks it again only after 8 rounds', async () => {
   const { own, all, failed } = await runJob({
     answer: () => async () => {
-      throw new Error('the device is lost');
+      throw nodeError('EVALUATION_ENDED', 'the device is lost');
     },
   });
   expect(own).toEqual(all);
@@ -159,6 +161,19 @@ test('wrong answers are found, and the node is not asked again', async () => {
   expect(own).toEqual(all);
   expect(failed).toMatchObject([{ round: 0, isWrong: true }]);
   expect(failed[0]!.reason).toContain('100.0 %');
+});
+
+test('a node whose answers cannot be checked is asked again only after 8 rounds', async () => {
+  let asked = 0;
+  const { own, all, failed } = await runJob({
+    answer: () => async () => {
+      asked++;
+      return Buffer.from('uncheckable');
+    },
+  });
+  expect(own).toEqual(all);
+  expect(asked).toBe(1);
+  expect(failed).toEqual([]);
 });
 
 test('a node that is no operator evaluates nothing', async () => {

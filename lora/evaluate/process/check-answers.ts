@@ -19,13 +19,14 @@ export async function checkAnswers(
   { tasks, limit, questions, answers, draws, ...model }: CheckRequest,
   signal: AbortSignal,
 ): Promise<CheckedFigures> {
-  const sent = decodeAnswers(answers);
   const loaded = await loadTasks({ tasks, limit: limit ?? undefined, signal });
   if (sha256(encodeQuestions(loaded.tasks)) !== questions) {
     throw evaluateError('TASK_CHANGED', 'the task files or their data changed during the evaluation', {
       files: tasks,
     });
   }
+  const asked = loaded.tasks.reduce((sum, { texts }) => sum + texts.flat().length, 0);
+  const sent = decodeAnswers(answers, asked);
   const { figures } = await runTasks(loaded, answeredModel(sent), { signal });
   const bundle = await openModel({ ...model, signal });
   const check = await spotCheck(loaded.tasks, sent, languageModelOf(bundle), { draws, signal });

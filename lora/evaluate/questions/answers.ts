@@ -1,14 +1,19 @@
 /** The answers of a model to questions, as another machine sends them. */
 import { z } from 'zod';
 import { decodeCbor, encodeCbor } from '../../../protocol/cbor.ts';
-import { ANSWERS_BYTES } from '../../../protocol/limits.ts';
+import { ANSWERS_BYTES, QUESTION_ITEMS } from '../../../protocol/limits.ts';
 import { evaluateError } from '../errors.ts';
 import type { LanguageModel } from '../model/language-model.ts';
 import type { Response } from '../tasks/task.ts';
-import type { Questions, TaskQuestions } from './questions.ts';
+import { MAX_TASKS, type Questions, type TaskQuestions } from './questions.ts';
 
 /** Maximum length of an answer in characters. Answers of task files have at most a few thousand characters. */
 const ANSWER_CHARACTERS = 256 * 1024;
+
+/** Maximum number of values of an answer: an object with two fields. */
+const ANSWER_ITEMS = 5;
+/** Maximum number of values around the answers: an object with a key, and arrays. */
+const FRAME_ITEMS = 3 + MAX_TASKS;
 
 const answerSchema = z.union([
   z.number(),
@@ -27,9 +32,14 @@ export function encodeAnswers(answers: Answers): Uint8Array {
   throw evaluateError('TASK_ANSWERS', message, { bytes: bytes.byteLength, limit: ANSWERS_BYTES });
 }
 
-/** @throws SwarmError MESSAGE_* */
-export function decodeAnswers(bytes: Uint8Array): Answers {
-  return decodeCbor(bytes, answersSchema, ANSWERS_BYTES);
+/**
+ * Decodes answers of another machine.
+ * @param questions number of questions that the machine was asked. Many more answers are not decoded, because they could
+ * take several GiB of memory
+ * @throws SwarmError MESSAGE_*
+ */
+export function decodeAnswers(bytes: Uint8Array, questions = QUESTION_ITEMS): Answers {
+  return decodeCbor(bytes, answersSchema, ANSWERS_BYTES, FRAME_ITEMS + ANSWER_ITEMS * questions);
 }
 
 /**

@@ -3,13 +3,13 @@
  * the answers of the model.
  */
 import { z } from 'zod';
-import { decodeCbor, encodeCbor } from '../../../protocol/cbor.ts';
-import { QUESTIONS_BYTES } from '../../../protocol/limits.ts';
+import { countItems, decodeCbor, encodeCbor } from '../../../protocol/cbor.ts';
+import { QUESTION_ITEMS, QUESTIONS_BYTES } from '../../../protocol/limits.ts';
 import { evaluateError } from '../errors.ts';
 import type { Task } from '../tasks/task.ts';
 
 /** Maximum number of tasks. Groups of tasks have up to a few hundred tasks. */
-const MAX_TASKS = 1000;
+export const MAX_TASKS = 1000;
 /** Maximum number of texts that end an answer. Task files name a few. */
 const MAX_UNTIL = 1000;
 
@@ -36,10 +36,21 @@ export const questionsSchema = z.strictObject({ tasks: z.array(taskQuestionsSche
 /** The questions of all tasks of an evaluation, in the order of the tasks. */
 export type Questions = z.infer<typeof questionsSchema>;
 
-/** Encodes the questions of tasks. @throws SwarmError TASK_TOO_LARGE for more than QUESTIONS_BYTES bytes */
+/**
+ * Encodes the questions of tasks.
+ * @throws SwarmError TASK_TOO_LARGE for more than QUESTIONS_BYTES bytes or QUESTION_ITEMS values
+ */
 export function encodeQuestions(tasks: readonly Pick<Task, 'config' | 'texts'>[]): Uint8Array {
   const bytes = encodeCbor({ tasks: tasks.map(questionsOf) } satisfies Questions);
-  if (bytes.byteLength <= QUESTIONS_BYTES) return bytes;
+  if (bytes.byteLength <= QUESTIONS_BYTES) {
+    const items = countItems(bytes);
+    if (items <= QUESTION_ITEMS) return bytes;
+    throw evaluateError(
+      'TASK_TOO_LARGE',
+      `the questions of the tasks have ${items} values, but another machine gets at most ${QUESTION_ITEMS}`,
+      { items, limit: QUESTION_ITEMS },
+    );
+  }
   throw evaluateError(
     'TASK_TOO_LARGE',
     `the texts of the tasks have ${bytes.byteLength} bytes, but another machine gets at most ${QUESTIONS_BYTES}`,
@@ -49,7 +60,7 @@ export function encodeQuestions(tasks: readonly Pick<Task, 'config' | 'texts'>[]
 
 /** @throws SwarmError MESSAGE_* */
 export function decodeQuestions(bytes: Uint8Array): Questions {
-  return decodeCbor(bytes, questionsSchema, QUESTIONS_BYTES);
+  return decodeCbor(bytes, questionsSchema, QUESTIONS_BYTES, QUESTION_ITEMS);
 }
 
 function questionsOf({ config, texts }: Pick<Task, 'config' | 'texts'>): TaskQuestions {

@@ -8,7 +8,8 @@ import {
 } from '../../../../../lora/evaluate/questions/answers.ts';
 import { decodeQuestions, encodeQuestions } from '../../../../../lora/evaluate/questions/questions.ts';
 import type { Task } from '../../../../../lora/evaluate/tasks/task.ts';
-import { ANSWERS_BYTES, QUESTIONS_BYTES } from '../../../../../protocol/limits.ts';
+import { countItems, encodeCbor } from '../../../../../protocol/cbor.ts';
+import { ANSWERS_BYTES, QUESTION_ITEMS, QUESTIONS_BYTES } from '../../../../../protocol/limits.ts';
 import { withCode } from '../../../../utils/codes.ts';
 
 type Asked = Pick<Task, 'config' | 'texts'>;
@@ -90,4 +91,29 @@ test('a single answer has a limit, and infinite log-probabilities are refused', 
   const long = encodeAnswers({ tasks: [['a'.repeat(300_000)]] });
   expect(() => decodeAnswers(long)).toThrow(withCode('MESSAGE_INVALID'));
   expect(() => encodeAnswers({ tasks: [[-Infinity]] })).toThrow();
+});
+
+test('questions and answers with very many tiny values are refused before they are decoded', () => {
+  // A context with one continuation has four values.
+  const many = Array.from({ length: QUESTION_ITEMS / 4 }, (_, i) => [[i % 2 ? 'a' : 'b', '']] as const);
+  expect(() => encodeQuestions([task('multiple_choice', many)])).toThrow(withCode('TASK_TOO_LARGE'));
+  // Each byte 0 is an integer.
+  expect(() => decodeQuestions(new Uint8Array(QUESTION_ITEMS + 1))).toThrow(withCode('MESSAGE_TOO_LARGE'));
+  const answer = { logLikelihood: -(2 ** -9), isGreedy: true };
+  const answers = encodeAnswers({ tasks: [[answer, answer], ['a text'], [-300]] });
+  expect(decodeAnswers(answers, 4).tasks).toHaveLength(3);
+  const wrong = encodeAnswers({ tasks: [new Array<number>(2000).fill(0)] });
+  expect(() => decodeAnswers(wrong, 4)).toThrow(withCode('MESSAGE_TOO_LARGE'));
+});
+
+test('values are counted without being decoded', () => {
+  const long = 'x'.repeat(70_000);
+  const value = {
+    a: [0, 24, 300, 70_000, -(2 ** 40), 1.5],
+    b: [long, 'y'.repeat(300), new Uint8Array(30), null],
+  };
+  // One object, two keys, two arrays, six numbers, and four other values.
+  expect(countItems(encodeCbor(value))).toBe(15);
+  expect(countItems(Buffer.from('9bffffffffffffffff00', 'hex'))).toBe(2);
+  expect(countItems(Buffer.from('8200ff00', 'hex'))).toBe(2);
 });
