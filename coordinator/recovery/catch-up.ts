@@ -18,6 +18,8 @@ import { missingRemovals, restoreRemovals } from './lost-removals.ts';
  *   either does not know these rounds or follows the later head.
  * - If the recovered chain ends before the checkpoint of the head, the rounds after the chain are lost. Their numbers
  *   are not used again.
+ * - The database may have more rounds and heads than the nodes, because they are from an earlier term. The next round and
+ *   the new head have higher numbers than all of them.
  * - Each update that a recovered checkpoint contains gets the receipt `accepted`. Its author therefore counts it, and
  *   does not add it back to its error feedback.
  * - Each accepted update that the coordinator has lost, and that no checkpoint contains, gets the receipt `null-round`.
@@ -46,7 +48,12 @@ export function catchUp(
   const settings = new JobSettings({ stored, manifest }, deps);
   const [newest] = store.rounds.newestCheckpoints(job, 1);
   const before = newest!.round;
-  const ancestor = lost.ancestor === null ? newest! : store.rounds.checkpointOf(job, lost.ancestor)!;
+  const newestRound = store.rounds.newestNumber(job);
+  const firstLost = lost.checkpoints[0]?.round ?? Number.MAX_SAFE_INTEGER;
+  const ancestor =
+    lost.ancestor === null
+      ? store.rounds.newestCheckpointBefore(job, firstLost)!
+      : store.rounds.checkpointOf(job, lost.ancestor)!;
   store.rounds.forgetAfter(job, ancestor.round);
   const dropped = store.updates.ofRounds(job, ancestor.round + 1, Number.MAX_SAFE_INTEGER);
   store.updates.forgetAfter(job, ancestor.round);
@@ -91,7 +98,9 @@ export function catchUp(
       store.updates.addReceipt(job, receipt);
     }
   }
-  for (const { round, peer, digest } of lost.ancestor === null ? [] : dropped) {
+  for (const { round, peer, digest } of dropped) {
+    // A checkpoint that no node could give may contain the update.
+    if (lost.ancestor === null && round < firstLost) continue;
     const receipt = store.updates.receipt(job, peer, digest);
     if (receipt === null || !counts(receipt.code) || merged.has(`${peer} ${digest}`)) continue;
     store.updates.addReceipt(job, { ...receipt, round, ...LOST, issuedAt: now });
@@ -102,7 +111,7 @@ export function catchUp(
   context.keys.rotate({ after: removals?.sequence });
   const { ordinal } = lost.start;
   const dropsCheckpoints = lost.start.digest !== lost.head.checkpoint.digest;
-  const unrecovered = dropsCheckpoints ? lost.head.checkpoint.ordinal - ordinal : 0;
+  const unrecovered = dropsCheckpoints ? Math.max(0, lost.head.checkpoint.ordinal - ordinal) : 0;
   const missing =
     fillGap({ after: ancestor.round, before: lost.start.round }, ordinal, context) + unrecovered;
   const term = lost.head.term + 1;
@@ -121,11 +130,13 @@ export function catchUp(
       : 'waiting';
   const isResting = phase !== 'waiting';
   const reason = isResting ? lost.head.reason : waitingReason(lost, manifest.rounds.minPeers);
+  const own = verifyMessage('head', store.jobs.head(job)!).message;
+  const nextRound = isResting ? lost.head.round : lost.head.round + 1;
   const head = makeHead(
-    { job, term, sequence: lost.head.sequence + 1 },
+    { job, term, sequence: Math.max(lost.head.sequence, own.sequence) + 1 },
     {
       phase,
-      round: isResting ? lost.head.round : lost.head.round + 1,
+      round: phase === 'finished' ? lost.head.round : Math.max(nextRound, newestRound + 1),
       preset: lost.head.preset,
       assignments: [],
       deadlineMs: 0,

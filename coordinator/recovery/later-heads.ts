@@ -126,7 +126,7 @@ export class LaterHeads {
       isLast = clock.monotonic() >= until || !this.#mayCome(run, members);
       for (const lost of await this.#recall(run, members)) {
         const isWhole = lost.start.digest === lost.head.checkpoint.digest;
-        if ((isWhole || isLast) && (await this.#restore(run, lost, from, members))) return;
+        if ((isWhole || isLast) && (await this.#restore(job, lost, from, members))) return;
       }
     }
     log.error({ job }, 'no-adapter-available');
@@ -178,6 +178,16 @@ export class LaterHeads {
       if (best.start.digest === best.head.checkpoint.digest) break;
       after = best.head.checkpoint.round - 1;
     }
+    // The database may have rounds of its own that are not part of the lost history, for example because the coordinator
+    // worked with other nodes after the restore. The last common checkpoint is then older than the rounds asked for above.
+    let isLonger = true;
+    for (let asked = 0; asked < members.length && isLonger; asked += ASKED_NODES) {
+      const [best] = lost;
+      if (best === undefined || !mayBeLonger(best, checkpoint.round)) break;
+      answers.push(...(await this.#ask(job, members.slice(asked, asked + ASKED_NODES), 0)));
+      lost = lostRecords(answers, known);
+      isLonger = lost[0]!.checkpoints.length > best.checkpoints.length;
+    }
     log.info(
       { job, asked: members.length, answers: answers.length, start: lost[0]?.start.round },
       'records-recalled',
@@ -212,10 +222,15 @@ export class LaterHeads {
     run.driver.dispatch({ type: 'pause', reason, cause: 'problem' });
   }
 
-  /** Continues from a checkpoint. Returns false if no holder has the adapter of the checkpoint. */
-  async #restore(run: JobRun, lost: LostRecords, from: string, holders: readonly string[]): Promise<boolean> {
-    const { network, blobs, folders, clock, log, signal, restart } = this.#deps;
-    const { job, manifest, layout, collector } = run.context;
+  /**
+   * Continues from a checkpoint. Returns false if no holder has the adapter of the checkpoint, or if the records cannot be
+   * added to the database.
+   */
+  async #restore(job: string, lost: LostRecords, from: string, holders: readonly string[]): Promise<boolean> {
+    const { network, blobs, folders, clock, log, signal, runs, restart } = this.#deps;
+    // A failed attempt has replaced the run.
+    const { context } = runs.get(job)!;
+    const { manifest, layout, collector } = context;
     const { adapter, round } = lost.start;
     return collector.withScope(async (scope) => {
       await scope.hold(adapter.digest);
@@ -235,9 +250,25 @@ export class LaterHeads {
         held.add(checkpoint.adapter.digest);
         await folders.write({ manifest, layout, digest, checkpoint, envelope });
       }
-      await restart(job, () => catchUp(lost, { from, held }, run.context));
+      try {
+        await restart(job, () => catchUp(lost, { from, held }, context));
+      } catch (error) {
+        const isAdopted = !isNewer(lost.head, runs.get(job)!.record.heads.newest.head);
+        if (signal.aborted || isAdopted) throw error;
+        log.error({ job, round, error }, 'start-not-restored');
+        return false;
+      }
       this.#behind.delete(job);
       return true;
     });
   }
+}
+
+/**
+ * Returns whether checkpoints of rounds before the newest round of the database may be missing from the recovered chain.
+ * @param round the newest round of the database that has a checkpoint
+ */
+function mayBeLonger({ head, start, ancestor }: LostRecords, round: number): boolean {
+  const isWhole = start.digest === head.checkpoint.digest;
+  return ancestor === null || (!isWhole && head.checkpoint.round <= round);
 }

@@ -196,6 +196,13 @@ export class RoundTable {
     return row && fromRow(row);
   }
 
+  /** Returns the newest checkpoint of the rounds before `round`; null if there is none. */
+  newestCheckpointBefore(job: string, round: number): StoredCheckpoint | null {
+    const sql = 'SELECT * FROM checkpoints WHERE job = ? AND round < ? ORDER BY round DESC LIMIT 1';
+    const row = this.#db.one(sql, job, round);
+    return row && fromRow(row);
+  }
+
   /**
    * Returns the checkpoint with the lowest held-out loss since the newest roll-back, and the earliest of several with
    * the same loss. The roll-back itself counts. Returns null if no loss was measured.

@@ -160,6 +160,7 @@ export class VirtualCoordinator {
   readonly #environment: VirtualEnvironment;
   #process = { alive: false };
   #coordinator: Coordinator | null = null;
+  #backups = 0;
 
   constructor(options: VirtualCoordinatorOptions, environment: VirtualEnvironment) {
     this.#options = options;
@@ -242,8 +243,7 @@ export class VirtualCoordinator {
   /** Copies database and blobs, as a backup of the home does. Returns a function that restores the copy. */
   backUp(): () => void {
     const { storePath } = this.#options;
-    const copy = `${storePath}.backup`;
-    rmSync(copy, { force: true });
+    const copy = `${storePath}.backup-${++this.#backups}`;
     const reader = new DatabaseSync(storePath!);
     reader.exec(`VACUUM INTO '${copy}'`);
     reader.close();

@@ -8,9 +8,13 @@ import { noFolders } from '../../../utils/virtual/no-folders.ts';
 import { training } from '../scripted-peer.ts';
 import { COORDINATOR, World } from '../world.ts';
 
-it('stops a running job when a node proves a later head, and takes no orders until the head is adopted', async () => {
+const title =
+  'stops a running job at the proof of a later head, and takes no orders until the head is adopted';
+
+it.each([0, 1])(`${title} (%i failed attempts)`, async (failures) => {
   const world = new World({ rounds: { minPeers: 1 } });
-  await training(world, 1);
+  // The second member is not connected, so the coordinator waits for it and makes several attempts.
+  await training(world, 2);
   const { job } = world.toy;
   const { run, clock } = world;
   const own = verifyMessage('head', world.store.jobs.head(job)!).message;
@@ -31,7 +35,10 @@ it('stops a running job when a node proves a later head, and takes no orders unt
     log: silentLogger,
     signal: new AbortController().signal,
     runs: new Map([[job, run]]),
-    restart: async (_, write) => void restarts.push(write === null),
+    restart: async (_, write) => {
+      restarts.push(write === null);
+      if (write !== null && restarts.length <= 1 + failures) throw new Error('the records were not written');
+    },
   });
   Object.assign(run.context, { isBehind: () => laterHeads.isBehind(job) });
   laterHeads.note(run, run.members.all()[0]!.peer, { term: own.term, sequence: own.sequence + 5 });
@@ -40,6 +47,6 @@ it('stops a running job when a node proves a later head, and takes no orders unt
   expect(() => run.operate({ type: 'pause', reason: '' })).toThrow(withCode('JOB_BEHIND'));
   expect(() => run.change({ learningRate: 1e-4 }, { reason: '' })).toThrow(withCode('JOB_BEHIND'));
   await world.until(() => !laterHeads.isBehind(job), 'the adoption');
-  expect(restarts).toEqual([true, false]);
+  expect(restarts).toEqual([true, ...Array(failures).fill(false), false]);
   run.operate({ type: 'pause', reason: '' });
 });
