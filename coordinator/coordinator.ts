@@ -86,7 +86,8 @@ export class Coordinator {
     this.#deps = { ...defaultDeps, ...deps, blobs: repairing };
     const restart = (job: string, write: (() => JobEvent) | null): Promise<void> => this.#restart(job, write);
     this.#laterHeads = new LaterHeads({ ...deps, runs, signal, restart });
-    this.#holds = new StartHolds({ ...deps, awaitsNodes, laterHeads: this.#laterHeads });
+    const onReleased = (): void => openQueued(this.jobs());
+    this.#holds = new StartHolds({ ...deps, awaitsNodes, laterHeads: this.#laterHeads, onReleased });
     this.#limiter = new RateLimiter({ clock: deps.clock });
     this.#newcomers = new Newcomers(deps);
   }
@@ -132,8 +133,9 @@ export class Coordinator {
 
   /** Tells the operators of all open jobs that the machine's clock was set. */
   #noteClock(byMs: number): void {
-    for (const { driver } of this.jobs()) {
-      if (!isOver(driver.state)) driver.transact((outbox) => outbox.event({ type: 'clock-set', byMs }));
+    for (const { context, driver } of this.jobs()) {
+      if (!isOver(driver.state) && !context.signal.aborted)
+        driver.transact((outbox) => outbox.event({ type: 'clock-set', byMs }));
     }
   }
 
@@ -258,6 +260,8 @@ export class Coordinator {
       // must not sign a head.
       this.#add(store.jobs.byName(stored.name)!).start({ held });
     }
+    // The job may be queued, or other jobs may wait for it.
+    openQueued(this.jobs());
   }
 
   #add(stored: StoredJob): JobRun {

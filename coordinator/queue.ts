@@ -7,11 +7,15 @@ export function byPriority(runs: readonly JobRun[]): JobRun[] {
   return [...runs].sort((a, b) => b.context.place.priority - a.context.place.priority);
 }
 
-/** Opens every queued job that waited for a job which has ended. Jobs with a higher priority are opened first. */
+/**
+ * Opens every queued job that waited for a job which has ended. Jobs with a higher priority are opened first. Leaves out
+ * jobs that are held or are being started again, so the caller must call this function again after the hold or start.
+ */
 export function openQueued(runs: readonly JobRun[]): void {
   for (const run of byPriority(runs)) {
     const other = awaitedBy(run, runs);
-    if (other !== null && isOver(other.driver.state) && !run.driver.isHeld) run.unqueue('ended');
+    const isReady = !run.driver.isHeld && !run.context.signal.aborted;
+    if (isReady && other !== null && isOver(other.driver.state)) run.unqueue('ended');
   }
 }
 

@@ -25,14 +25,20 @@ export interface SweepsDeps {
 }
 
 /** Events after which a sweep may have something to decide. */
-const OCCASIONS: readonly JobEvent['type'][] = ['checkpoint', 'rolled-back', 'finished', 'paused'];
+const OCCASIONS: readonly JobEvent['type'][] = [
+  'checkpoint',
+  'rolled-back',
+  'finished',
+  'paused',
+  'caught-up',
+];
 
 /**
  * Runs sweeps by successive halving (Jamieson and Talwalkar, arXiv 1502.07943). When all jobs of a sweep have enough
  * checkpoints, the half with the higher held-out losses is stopped. The required number of checkpoints then doubles.
  * This is repeated until one job is left. Each halving is recorded before jobs are stopped, so the sweep continues after
  * a restart. A paused job holds up the sweep until its operator resumes or stops the job. A stopped job leaves the sweep
- * at the next halving. If none of the remaining jobs has a held-out loss then, the sweep fails and has no winner.
+ * at the next halving. The sweep also waits while one of its remaining jobs catches up after the restore of an old backup. If none of the remaining jobs has a held-out loss then, the sweep fails and has no winner.
  */
 export class Sweeps {
   readonly #deps: SweepsDeps;
@@ -102,6 +108,8 @@ export class Sweeps {
       const entries = this.#deps.store.sweeps.entries(sweep.name);
       for (const { job, outAt } of entries) if (outAt !== null) this.#stopJob(sweep.name, job);
       const remaining = entries.filter(({ outAt }) => outAt === null).map(({ job }) => job);
+      // Such a job cannot record an event, and its newest checkpoints may be missing. The event `caught-up` ends the wait.
+      if (remaining.some((job) => isCatchingUp(this.#run(job)))) return;
       if (remaining.length < 2 || !this.#halve({ ...sweep, halvings }, remaining)) return;
     }
   }
@@ -161,14 +169,19 @@ export class Sweeps {
     const run = this.#run(job);
     const { state, isHeld } = run.driver;
     // A held job waits for its nodes after a restart. A stop would end this wait, so the sweep stops the job later,
-    // after its next checkpoint.
-    if (isOver(state) || isEnding(state) || isHeld) return;
+    // after its next checkpoint. A job that catches up is stopped after it has caught up.
+    if (isOver(state) || isEnding(state) || isHeld || isCatchingUp(run)) return;
     run.operate({ type: 'stop', reason: `other jobs of the sweep ${sweep} have lower losses` });
   }
 
   #run(job: string): JobRun {
     return this.#deps.coordinator.jobs().find(({ context }) => context.job === job)!;
   }
+}
+
+/** Returns whether a job is being started again, or lacks a later head that a node has proven. */
+function isCatchingUp({ context }: JobRun): boolean {
+  return context.signal.aborted || context.isBehind();
 }
 
 /** Returns the error of a sweep in which no job could be measured. */

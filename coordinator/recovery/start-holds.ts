@@ -17,6 +17,8 @@ interface Deps extends Pick<CoordinatorDeps, 'clock' | 'log'> {
   /** Whether jobs wait for their nodes. */
   readonly awaitsNodes: boolean;
   readonly laterHeads: Pick<LaterHeads, 'askConnected' | 'isBehind' | 'settled'>;
+  /** Called when the hold of a job has ended. */
+  readonly onReleased: () => void;
 }
 
 /**
@@ -68,14 +70,17 @@ export class StartHolds {
 
   /** Ends the hold of a job after a time, unless a node has proven a later head that could not be adopted yet. */
   async #release(run: JobRun, ms: number): Promise<void> {
-    const { clock, log, laterHeads } = this.#deps;
+    const { clock, log, laterHeads, onReleased } = this.#deps;
     const { job, signal } = run.context;
     try {
       await sleep(clock, ms, signal);
       laterHeads.askConnected(run);
       await laterHeads.settled(job);
       if (laterHeads.isBehind(job)) log.error({ job }, 'held-behind-nodes');
-      else run.driver.release();
+      else {
+        run.driver.release();
+        onReleased();
+      }
     } catch (error) {
       if (!signal.aborted) log.error({ job, error }, 'not-released');
     }

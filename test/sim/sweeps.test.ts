@@ -4,6 +4,7 @@ import { bestCheckpoint } from '../../coordinator/best-checkpoint.ts';
 import type { JobRun } from '../../coordinator/job-run.ts';
 import { JobPublisher } from '../../coordinator/jobs/job-publisher.ts';
 import { Sweeps } from '../../coordinator/jobs/sweeps.ts';
+import type { JobEvent } from '../../monitor/job-events.ts';
 import { silentLogger } from '../../monitor/log.ts';
 import { ScriptedPeer } from '../unit/coordinator/scripted-peer.ts';
 import { COORDINATOR, World } from '../unit/coordinator/world.ts';
@@ -196,6 +197,36 @@ describe('a sweep', () => {
     await world.start();
     sweepsOf(world).start();
     expect(phases(world)).toEqual(['toy waiting', 'slow finished', 'fast waiting', 'slowest finished']);
+  });
+
+  test('waits while a remaining job lacks a later head, and goes on when this job has caught up', async () => {
+    const { world, sweeps, run } = await startSweep();
+    const { context } = run('slowest');
+    Object.assign(context, { isBehind: () => true });
+    await train(world, NAMES, 1);
+    await world.pass(100);
+    expect(phases(world)).not.toContain('slowest finished');
+    Object.assign(context, { isBehind: () => false });
+    sweeps.observe({ type: 'caught-up', job: context.job } as JobEvent);
+    await expect.poll(() => run('slowest').driver.state.phase).toBe('finished');
+  });
+
+  test('stops a job that is being started again at the next occasion', async () => {
+    const { world, sweeps, run } = await startSweep();
+    const judged = NAMES.map((name) => ({
+      job: run(name).context.job,
+      loss: 1,
+      isOut: name.startsWith('slow'),
+    }));
+    world.store.sweeps.halve({ name: 'race', halvings: 0 }, judged);
+    const { context } = run('slow');
+    const { signal } = context;
+    Object.assign(context, { signal: AbortSignal.abort() });
+    sweeps.start();
+    expect(phases(world)).toEqual(['toy waiting', 'slow waiting', 'fast waiting', 'slowest finished']);
+    Object.assign(context, { signal });
+    sweeps.observe({ type: 'caught-up', job: context.job } as JobEvent);
+    await expect.poll(() => run('slow').driver.state.phase).toBe('finished');
   });
 
   test('is refused if its jobs cannot be compared, and is the same if it is started again', async () => {

@@ -68,6 +68,31 @@ describe('a queued job', () => {
     expect(phases(world)).toEqual({ toy: 'finished', next: 'waiting' });
   });
 
+  test('opens after the hold that follows a restart, if the other job ends meanwhile', async () => {
+    const world = await new World({ awaitsNodes: true }).start();
+    const next = await create(world, 'next', afterToy(world));
+    // A job with one head is not held. A job that was opened after the backup is queued again and has later heads.
+    next.operate({ type: 'resume' });
+    next.operate({ type: 'pause', reason: '' });
+    next.operate({ type: 'resume' });
+    world.store.jobs.setPlace(next.context.job, { priority: 0, afterJob: world.toy.job });
+    expect(() => world.kill()).toThrow();
+    await world.start();
+    expect(world.coordinator.find('next').driver.isHeld).toBe(true);
+    world.coordinator.find('toy').operate({ type: 'stop', reason: '' });
+    expect(phases(world)).toEqual({ toy: 'finished', next: 'queued' });
+    await world.pass(3 * 60_000);
+    expect(phases(world)).toEqual({ toy: 'finished', next: 'waiting' });
+  });
+
+  test('is left alone while it is being started again', async () => {
+    const world = await new World().start();
+    const next = await create(world, 'next', afterToy(world));
+    Object.assign(next.context, { signal: AbortSignal.abort() });
+    world.run.operate({ type: 'stop', reason: '' });
+    expect(phases(world)).toEqual({ toy: 'finished', next: 'queued' });
+  });
+
   test('is opened by its operator, and cannot be paused or rolled back', async () => {
     const world = await new World().start();
     const run = await create(world, 'next', afterToy(world));
