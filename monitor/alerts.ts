@@ -9,16 +9,21 @@ export interface Alert<P> extends HealthMark {
   readonly peer: P | null;
 }
 
-/** Returns the jobs and peers that are not healthy: red before yellow, and jobs before peers of the same level. */
+/**
+ * Returns the jobs and peers that are not healthy: jobs before peers, and red before yellow. Jobs come first, because a
+ * person can join an open job with many peers that disappear, and each of them is red.
+ */
 export function alertsOf<P extends { readonly jobName: string; readonly health: HealthMark }>(
   jobs: readonly { readonly name: string; readonly health: HealthMark }[],
   peers: readonly P[],
 ): Alert<P>[] {
-  const all = [
-    ...jobs.map(({ name, health }) => ({ ...health, job: name, peer: null })),
-    ...peers.map((peer) => ({ ...peer.health, job: peer.jobName, peer })),
+  const groups: (HealthMark & Pick<Alert<P>, 'job' | 'peer'>)[][] = [
+    jobs.map(({ name, health }) => ({ ...health, job: name, peer: null })),
+    peers.map((peer) => ({ ...peer.health, job: peer.jobName, peer })),
   ];
-  return (['red', 'yellow'] as const).flatMap((level) =>
-    all.filter((one) => one.level === level).map((one) => ({ ...one, level })),
+  return groups.flatMap((group) =>
+    (['red', 'yellow'] as const).flatMap((level) =>
+      group.filter((one) => one.level === level).map((one) => ({ ...one, level })),
+    ),
   );
 }

@@ -15,8 +15,10 @@ const TRIES = 2;
 const RETRY_MS = 10_000;
 /** Maximum time for which claims delay a job. Without this limit, one person with ever new members could stop a job. */
 const SETTLE_MS = 30_000;
-/** Maximum number of requests at the same time, over all jobs. */
+/** Maximum number of requests at the same time for each job, so that the members of one job cannot delay other jobs. */
 const REQUESTS = 64;
+/** Maximum number of requests for one job at the same time to members with the same network address. */
+const REQUESTS_PER_ADDRESS = 8;
 /** Maximum number of remembered peers. The limit bounds the memory, because one person can have any number of members. */
 const REMEMBERED = 8192;
 
@@ -29,6 +31,14 @@ export interface ProvenHead {
   readonly answer: RpcResponse<'recall'>;
 }
 
+/** A running request for a head. */
+interface HeadRequest {
+  readonly job: string;
+  readonly address: string;
+  /** Whether `settled` waits for the request. */
+  readonly isAwaited: boolean;
+}
+
 interface Deps extends Pick<CoordinatorDeps, 'network' | 'clock' | 'log'> {
   readonly signal: AbortSignal;
   readonly onProven: (proven: ProvenHead) => void;
@@ -39,8 +49,10 @@ export class HeadClaims {
   readonly #deps: Deps;
   /** Time of the newest request to each peer, by job and peer, on the monotonic clock. */
   readonly #asked = new Map<string, number>();
-  /** The running requests. The value is the job of the request if `settled` waits for it; otherwise null. */
-  readonly #requests = new Map<Promise<void>, string | null>();
+  /** The running requests. */
+  readonly #requests = new Map<Promise<void>, HeadRequest>();
+  /** For each job: the members to ask as soon as the limits of requests allow it. */
+  readonly #waiting = new Map<string, Set<string>>();
 
   constructor(deps: Deps) {
     this.#deps = deps;
@@ -55,41 +67,72 @@ export class HeadClaims {
     const key = `${job} ${peer}`;
     const last = this.#asked.get(key);
     const isMember = run.members.has(peer);
+    if (last !== undefined && clock.monotonic() - last < RETRY_MS) return;
     // A peer that is not a member is asked only while no other request is running. Otherwise, such peers
     // could use up all requests.
-    if (
-      (last !== undefined && clock.monotonic() - last < RETRY_MS) ||
-      this.#requests.size >= (isMember ? REQUESTS : 1)
-    )
+    if (!isMember && this.#requests.size > 0) return;
+    const isFirst = isMember && last === undefined;
+    if (isMember && !this.#mayAsk(job, peer)) {
+      // A member that was already asked claims again, so it need not wait for a place.
+      if (isFirst) this.#wait(job, peer);
       return;
+    }
     log.warn({ job, peer, known, own: { term: own.term, sequence: own.sequence } }, 'later-head-claimed');
     // A member that was already asked must not delay the job again.
-    this.#start(job, peer, isMember && last === undefined ? job : null);
+    this.#start(job, peer, isFirst);
   }
 
   /**
    * Asks all connected members for their newest heads, except those that were asked lately. A member with a later head may
-   * not have claimed it, for example because its request was lost.
+   * not have claimed it, for example because its request was lost. Members above the limits of requests are asked later.
    */
   askConnected({ context: { job }, members }: JobRun): void {
     const { network, clock } = this.#deps;
     for (const { peer } of network.peers()) {
       const last = this.#asked.get(`${job} ${peer}`) ?? Number.NEGATIVE_INFINITY;
-      if (this.#requests.size >= REQUESTS) return;
-      if (members.has(peer) && clock.monotonic() - last >= RETRY_MS) this.#start(job, peer, job);
+      if (!members.has(peer) || clock.monotonic() - last < RETRY_MS) continue;
+      if (this.#mayAsk(job, peer)) this.#start(job, peer, true);
+      else this.#wait(job, peer);
     }
   }
 
-  #start(job: string, peer: string, awaitedBy: string | null): void {
-    const { clock, log, signal } = this.#deps;
+  /** Returns whether the limits allow a further request to a member. */
+  #mayAsk(job: string, peer: string): boolean {
+    const running = [...this.#requests.values()].filter((request) => request.job === job);
+    const address = this.#deps.network.networkOf(peer);
+    const atAddress = running.filter((request) => request.address === address).length;
+    return running.length < REQUESTS && atAddress < REQUESTS_PER_ADDRESS;
+  }
+
+  #wait(job: string, peer: string): void {
+    const waiting = this.#waiting.get(job) ?? new Set();
+    this.#waiting.set(job, waiting);
+    if (waiting.size < REMEMBERED) waiting.add(peer);
+  }
+
+  /** Asks the waiting member that came first, among those that the limits allow to ask. */
+  #askWaiting(job: string): void {
+    const waiting = this.#waiting.get(job);
+    const next = [...(waiting ?? [])].find((peer) => this.#mayAsk(job, peer));
+    if (next === undefined) return;
+    waiting?.delete(next);
+    this.#start(job, next, true);
+  }
+
+  #start(job: string, peer: string, isAwaited: boolean): void {
+    const { network, clock, log, signal } = this.#deps;
     if (signal.aborted) return;
+    this.#waiting.get(job)?.delete(peer);
     this.#remember(`${job} ${peer}`, clock.monotonic());
     const request: Promise<void> = this.#ask(job, peer, TRIES)
       .catch((error: unknown) => {
         if (!signal.aborted) log.info({ job, peer, error }, 'no-later-head-proven');
       })
-      .finally(() => this.#requests.delete(request));
-    this.#requests.set(request, awaitedBy);
+      .finally(() => {
+        this.#requests.delete(request);
+        this.#askWaiting(job);
+      });
+    this.#requests.set(request, { job, address: network.networkOf(peer), isAwaited });
   }
 
   /**
@@ -99,7 +142,7 @@ export class HeadClaims {
   async settled(job: string): Promise<void> {
     const { clock } = this.#deps;
     const first = (): Promise<void>[] =>
-      [...this.#requests].flatMap(([request, of]) => (of === job ? [request] : []));
+      [...this.#requests].flatMap(([request, of]) => (of.job === job && of.isAwaited ? [request] : []));
     const until = clock.monotonic() + SETTLE_MS;
     for (let all = first(); all.length > 0 && clock.monotonic() < until; all = first())
       await Promise.all(all);

@@ -120,12 +120,12 @@ it('every list of rules ends with the one for everything else, and says what to 
   }
 });
 
-it('alerts name what is not healthy, red first', () => {
+it('alerts name what is not healthy, jobs first', () => {
   const bad = jobHealth({ ...job, shortRounds: 1 });
   const lost = { jobName: 'a', health: peerHealth({ ...peer, state: 'lost' }) };
   const well = { jobName: 'a', health: peerHealth(peer) };
   expect(alertsOf([{ name: 'b', health: bad }], [well, lost])).toMatchObject([
-    { level: 'red', job: 'a', peer: lost, next: expect.stringContaining('doctor') },
     { level: 'yellow', job: 'b', peer: null, reason: bad.reason },
+    { level: 'red', job: 'a', peer: lost, next: expect.stringContaining('doctor') },
   ]);
 });

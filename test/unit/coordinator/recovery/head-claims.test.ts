@@ -18,6 +18,7 @@ async function claims(answers: Readonly<Record<string, Uint8Array>> = {}) {
   const proven: ProvenHead[] = [];
   const network = {
     signer: COORDINATOR,
+    networkOf: (peer: string) => peer.split(' at ')[1] ?? peer,
     peers: () => ['stranger', ...members].map((peer) => ({ peer })),
     request: (peer: string) => {
       asked.push(peer);
@@ -119,4 +120,32 @@ it('believes only heads that the coordinator has signed', async () => {
   note(two);
   await settled();
   expect(proven.map(({ peer }) => peer)).toEqual([two]);
+});
+
+/** Lets all peers with a name that begins with `crowd` be members. */
+function admitCrowd({ run }: World): void {
+  const has = run.members.has.bind(run.members);
+  run.members.has = (peer) => peer.startsWith('crowd') || has(peer);
+}
+
+it('asks another member at once while 100 silent members of one address claim later heads', async () => {
+  const answers: Record<string, Uint8Array> = {};
+  const { world, asked, note, members, signed, proven } = await claims(answers);
+  admitCrowd(world);
+  for (let i = 0; i < 100; i++) note(`crowd ${i} at one`);
+  expect(asked).toHaveLength(8);
+  answers[members[0]!] = signed();
+  note(members[0]!);
+  await world.until(() => proven.length > 0, 'the proof');
+  expect(asked).toHaveLength(9);
+});
+
+it('asks a member above the limit of requests as soon as another request has ended', async () => {
+  const { world, asked, note, members, settled } = await claims();
+  admitCrowd(world);
+  for (let i = 0; i < 64; i++) note(`crowd ${i}`);
+  note(members[0]!);
+  expect(asked).toHaveLength(64);
+  expect(await settled()).toBe(20_000);
+  expect(asked.filter((peer) => peer === members[0])).toHaveLength(2);
 });
