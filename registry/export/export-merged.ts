@@ -1,13 +1,12 @@
 import { existsSync } from 'node:fs';
-import { join } from 'node:path';
-import { writeDurably } from '../../common/durable.ts';
 import { mergeModel } from '../../lora/adapter/merge-model.ts';
 import { describeBase } from '../../lora/models/base/base-identity.ts';
 import { registryError } from '../errors.ts';
 import { requireSameBase } from '../known-base.ts';
 import type { Registry } from '../registry.ts';
 import type { AdapterVersion } from '../version.ts';
-import { CARD_FILE, versionCard } from './card.ts';
+import { versionCard } from './card.ts';
+import { writeCard } from './card-file.ts';
 import { withFiles } from './export-folder.ts';
 
 /** Options of `exportMerged`: the folders to write to and to read from, and callbacks. */
@@ -20,7 +19,7 @@ export interface ExportMergedOptions {
   readonly cacheDir?: string;
   /** @default never aborts */
   readonly signal?: AbortSignal;
-  /** Called with a warning, in one sentence, if the adapter may have been made for another base. */
+  /** Called with a warning, for example if the adapter may have been made for another base. */
   readonly onWarning?: (text: string) => void;
 }
 
@@ -36,7 +35,7 @@ export async function exportMerged(
 ): Promise<void> {
   const base = await baseOf(registry, version, options);
   await withFiles(registry, version, (adapter) => mergeModel({ ...options, base, adapter }));
-  await writeDurably(join(options.output, CARD_FILE), versionCard(registry, version, 'merged'));
+  await writeCard(options.output, versionCard(registry, version, 'merged'), options.onWarning);
 }
 
 /**

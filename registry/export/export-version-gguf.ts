@@ -1,9 +1,8 @@
-import { join } from 'node:path';
-import { writeDurably } from '../../common/durable.ts';
 import { type ExportedGguf, type ExportGgufOptions, exportGguf } from '../../lora/adapter/export-gguf.ts';
 import type { Registry } from '../registry.ts';
 import type { AdapterVersion } from '../version.ts';
-import { CARD_FILE, versionCard } from './card.ts';
+import { versionCard } from './card.ts';
+import { writeCard } from './card-file.ts';
 import { withFiles } from './export-folder.ts';
 import { baseOf } from './export-merged.ts';
 
@@ -30,6 +29,6 @@ export async function exportVersionGguf(
   const exported = await withFiles(registry, version, (adapter) =>
     exportGguf({ ...options, base, adapter, name }),
   );
-  await writeDurably(join(options.output, CARD_FILE), versionCard(registry, version, form));
+  await writeCard(options.output, versionCard(registry, version, form), options.onWarning);
   return exported;
 }
