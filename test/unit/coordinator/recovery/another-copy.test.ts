@@ -17,6 +17,7 @@ it('pauses a job that another copy of the coordinator has taken over, so that it
   const network = {
     signer: COORDINATOR,
     peers: () => [],
+    networkOf: (peer: string) => peer,
     request: async () => ({ head, checkpoints: [], receipts: [], settings: [] }),
   };
   const laterHeads = new LaterHeads({

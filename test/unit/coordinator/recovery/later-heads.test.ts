@@ -23,6 +23,7 @@ it.each([0, 1])(`${title} (%i failed attempts)`, async (failures) => {
   const network = {
     signer: COORDINATOR,
     peers: () => [],
+    networkOf: (peer: string) => peer,
     request: async () => ({ head, checkpoints: [], receipts: [], settings: [] }),
     fetchBlob: async () => {},
   };
