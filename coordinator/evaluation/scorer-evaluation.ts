@@ -31,7 +31,7 @@ const OTHER_CHOICES_SHARE = 0.25;
 
 /**
  * Maximum time in which the coordinator makes the questions, and in which it checks the answers, in milliseconds. Opening
- * a large base takes several minutes. A hostile text could otherwise keep a filter or a metric busy for ever.
+ * a large base takes several minutes. The limit ends filters and metrics that a hostile text would keep busy without end.
  */
 const CHECK_MS = 3_600_000;
 

@@ -244,6 +244,7 @@ describe('a node that lies', () => {
       return lies.record?.(honest, body) ?? honest;
     });
     const report = all.verify(all.reader(number++), LIAR.peerId).finally(() => network.down(LIAR.peerId));
+    // The test awaits the report later, and then sees its error.
     report.catch(() => {});
     return { report, asked };
   };

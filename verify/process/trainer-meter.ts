@@ -57,7 +57,8 @@ export class TrainerMeter implements ScoreMeter {
   /** Ends the trainer process. */
   async close(): Promise<void> {
     // A process that failed to start needs no stop.
-    await this.#trainer?.then((trainer) => trainer.kill()).catch(() => {});
+    const trainer = await this.#trainer?.catch(() => null);
+    await trainer?.kill();
   }
 
   /** @throws SwarmError SCORES_UNMEASURED if the computation fails or takes too long; the signal's reason */

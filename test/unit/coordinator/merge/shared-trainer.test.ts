@@ -14,6 +14,7 @@ async function usedTrainer(started: Promise<unknown>): Promise<SharedTrainer> {
   const compute = { ...processorCompute({ threads: 1 }), checkpointing: false };
   const trainer = new SharedTrainer({ modelDir: '', cacheDir: '', compute, onLog: () => {}, signal });
   const options = { signal, mustEnd: () => false };
+  // The run fails or ends at once. The tests only need the process that it started.
   await trainer.run(toyJob(signerOf(1)), { compute, microBatch: 1 }, async () => {}, options).catch(() => {});
   return trainer;
 }

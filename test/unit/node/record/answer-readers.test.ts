@@ -84,6 +84,7 @@ test('a call that waited is refused if the job can no longer be read', async () 
   const reader = await connected(hostOf(2));
   for (let call = 0; call < 60; call++) await run(ask(reader));
   const waiting = ask(reader);
+  // The refusal is expected below.
   waiting.catch(() => {});
   allowed.jobs = [];
   await expect(run(waiting)).rejects.toMatchObject({ values: { code: 'JOB_NOT_READABLE' } });
