@@ -31,7 +31,7 @@ export interface PullOptions extends JobTarget {
    */
   readonly keyFolder?: string;
   /**
-   * Home of a node that does not run now. The download uses the node's key, so the personal invite of the node works.
+   * Home of a stopped node. The download uses the key of that node, to which its personal invite is bound.
    * @default none
    */
   readonly nodeHome?: string | undefined;
@@ -77,7 +77,7 @@ async function pull(options: PullOptions, clock: Clock): Promise<PulledCheckpoin
   const { output, signal = new AbortController().signal, onProgress } = options;
   await requireNoFile(output);
   const home = `${output}.partial`;
-  // Bytes that an earlier call left are kept, even if this call fails before its own download begins.
+  // Keep the bytes of an earlier call, even if this call fails before its own download begins.
   let keepPartial = existsSync(home);
   try {
     return await withReader({ ...options, home, signal }, { clock }, async (reader) => {
@@ -121,8 +121,8 @@ export interface FetchedCheckpoint {
 }
 
 /**
- * Writes a checkpoint to a PEFT folder with a model card, and adds it to the registry if the options name one. The swarm
- * gives its members no figures on tasks, so the card has none.
+ * Writes a checkpoint to a PEFT folder with a model card, and adds it to the registry if the options name one. The card
+ * has no figures of tasks, because the coordinator does not send them to members.
  * @throws SwarmError REGISTRY_*, and errors of the file system
  */
 export async function writeCheckpoint(

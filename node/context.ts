@@ -62,7 +62,7 @@ export interface NodeDeps {
   trainer: NodeTrainer;
   /** Computes scores for the coordinator. @default the node computes no scores */
   scoreTrainer?: ScoreTrainer;
-  /** Answers the questions of evaluations in the place of the coordinator. @default the node evaluates nothing */
+  /** Answers the questions of evaluations for the coordinator. @default the node evaluates nothing */
   answerer?: QuestionAnswerer;
   store: NodeStore;
   /** Checks that the node's disk can be written. @default does nothing */

@@ -1,8 +1,8 @@
 import { parseAddress } from '../net/addresses.ts';
 
 /**
- * Returns the option `confidants` of the host: the coordinators, as the only peers to which the host sends this node's
- * updates and heartbeats. If an address lacks a peer id, returns no such option, because the list would be incomplete.
+ * Returns the option `confidants` of the host. It lists the coordinators, so that the host sends this node's updates and
+ * heartbeats to no other peer. If an address lacks a peer id, the list would be incomplete, and the option is left out.
  */
 export function confidantsAt(addresses: readonly string[]): { confidants?: string[] } {
   const confidants = coordinatorsAt(addresses);

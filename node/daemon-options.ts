@@ -12,7 +12,7 @@ import type { NodePolicy } from './limits/policy.ts';
 /** One of the jobs of a node, and its share of the trainer. */
 export interface NodeTarget extends JobTarget {
   /**
-   * The jobs of a node get shares of the trainer's time in proportion to their weights. The weight is greater than 0.
+   * The jobs of a node get shares of the trainer's time in proportion to their weights. More than 0, at most 1000.
    * @default 1
    */
   readonly weight?: number;
@@ -69,7 +69,7 @@ export interface NodeDaemonOptions extends JobTarget {
   /** Folder of a registry whose shared versions the node serves; null for none. @default null */
   sharedRegistry?: string | null;
   /**
-   * Whether to start although the home has blobs but no database. If so, the daemon moves the blobs into a folder
+   * Whether to start even if the home has blobs but no database. If so, the daemon moves the blobs into a folder
    * `set-aside-TIME` of the home. @default false
    */
   startAnew?: boolean;

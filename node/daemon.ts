@@ -66,7 +66,7 @@ export interface RunningNode {
   stop(options?: { deadlineMs?: number }): Promise<void>;
   /**
    * Resolves when the node has stopped: with null after `stop`, or with the refusal (RPC_REFUSED, with the reason in
-   * `values.code`) if the coordinator has shut the node out. A node that is shut out stops by itself. A node with
+   * `values.code`) if the coordinator has shut the node out. A node that is shut out stops automatically. A node with
    * several jobs stops when the coordinators of all jobs have shut it out.
    */
   readonly stopped: Promise<SwarmError | null>;
@@ -285,7 +285,7 @@ export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps
     const file = await writeDaemonFile(home, { role: 'node', ...daemon });
     teardown.add(() => rm(file, { force: true }));
     log.info({ peerId: self, url, addresses }, 'node-started');
-    // Start the node last. Once started, it may stop by itself, which runs all steps of the teardown.
+    // Start the node last. If the coordinator shuts the node out, it stops at once and runs all steps of the teardown.
     await owner.start(node);
     nodes.start();
     teardown.add(clockJumps.watch((byMs) => log.warn({ byMs }, 'clock-set')));

@@ -7,7 +7,7 @@ export const nodeError = defineErrors({
   POLICY_DISK: { kind: 'refused', next: 'raise --max-disk, or choose another job' },
   POLICY_MEMORY: { kind: 'refused', next: 'raise --max-memory, or choose another job' },
   ADAPTER_TOO_LARGE: 'failed',
-  COORDINATOR_BEHIND: { kind: 'failed', next: 'wait; the node tries again by itself' },
+  COORDINATOR_BEHIND: { kind: 'failed', next: 'wait; the node tries again automatically' },
   COPY_DAMAGED: {
     kind: 'failed',
     next: 'wait until a node with a whole copy connects, or tell the operator of the job, whose status shows the damage',

@@ -21,20 +21,20 @@ import { openReaderHost, type ReaderHost, type ReadHead, readNewest } from './re
  */
 const LOOK_MS = 5_000;
 /**
- * Number of newest checkpoints that stay on disk. A reader that was given a checkpoint has at least LOOK_MS to load it
- * before its folder is deleted.
+ * Number of newest checkpoints that stay on disk. With two, the caller has at least the time between two requests to load
+ * the newest checkpoint before its folder is deleted.
  */
 const KEPT_CHECKPOINTS = 2;
 /**
- * Milliseconds without a sign of life after which the folder of a process that does not run is deleted. The process id
- * alone does not tell whether the process runs, because containers that share the folder cannot see each other's
- * processes. A follower gives a sign of life at each look and whenever a range of 1 MiB has arrived.
+ * A follower's folder is deleted if no process has the follower's process id, and the folder's time is older than this
+ * number of milliseconds. The process id alone is not enough, because containers that share the folder cannot see each
+ * other's processes. A follower sets the time to now at each request and whenever a range of 1 MiB has arrived.
  */
 const ABANDONED_MS = 5 * 60 * 1000;
 
 /** The job to follow, and the folder for its checkpoints. */
 export interface FollowOptions extends JobTarget {
-  /** Folder in which each follower makes a folder of its own. Several processes may use the same folder. */
+  /** Folder in which each follower creates its own folder. Several processes may use the same folder. */
   readonly folder: string;
   /** The base that the checkpoints are used with. Messages name its folder. */
   readonly base: { readonly digest: string; readonly dir: string };
@@ -56,7 +56,10 @@ export interface FollowedCheckpoint {
   readonly folder: string;
 }
 
-/** A new checkpoint, the reason why the follower cannot look for one now, or the end of this reason. */
+/**
+ * `checkpoint`: a new checkpoint is on disk. `waiting`: the follower cannot look for a newer one now, for this reason.
+ * `reached`: the follower can look for checkpoints again.
+ */
 export type FollowEvent =
   | { readonly type: 'checkpoint'; readonly checkpoint: FollowedCheckpoint }
   | { readonly type: 'waiting'; readonly reason: string }
@@ -87,7 +90,7 @@ export class JobFollower {
   #head: Head | null = null;
   /** Checkpoints on disk, newest first. */
   #kept: FollowedCheckpoint[] = [];
-  /** Name of the job, and digest of the job. Known from the first answer on. */
+  /** Name and digest of the job; null before the first answer of the coordinator. */
   #job: { name: string; digest: string } | null = null;
   /** Digest of the adapter whose fetch has begun, but has not completed; null if there is no such fetch. */
   #unfinished: string | null = null;
@@ -147,7 +150,7 @@ export class JobFollower {
     await rm(this.#home, { recursive: true, force: true });
   }
 
-  /** Asks the coordinator again and again, until the first checkpoint is on disk. @throws errors that will not pass */
+  /** Asks the coordinator until the first checkpoint is on disk. @throws errors that later attempts would meet again */
   async #first(): Promise<void> {
     for (;;) {
       try {
@@ -181,7 +184,7 @@ export class JobFollower {
     this.#onEvent({ type: 'waiting', reason });
   }
 
-  /** Asks for the newest head, and fetches its checkpoint if it is new. */
+  /** Asks for the newest head, and fetches the head's checkpoint if the checkpoint is new. */
   async #look(): Promise<void> {
     await this.#touch();
     const { coordinator, job, manifest } = await this.#newest();
@@ -214,7 +217,7 @@ export class JobFollower {
     this.#onEvent({ type: 'reached' });
   }
 
-  /** Shows other processes that this follower uses its folder. */
+  /** Sets the time of the folder to now. This shows other processes that the follower runs. */
   #touch(): Promise<void> {
     const now = new Date(this.#clock.now());
     return utimes(this.#home, now, now);

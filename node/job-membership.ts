@@ -185,8 +185,8 @@ export class JobMembership {
   }
 
   /**
-   * Fetches and keeps the signed checkpoint of the newest head. A newer head does not abort this, and the node also does it
-   * if it already has the adapter, for example after a roll-back.
+   * Fetches and keeps the signed checkpoint of the newest head. An even newer head does not abort the fetch. The node also
+   * fetches the checkpoint if it already has the adapter, for example after a roll-back.
    */
   keepCheckpoint({ head }: NodeState, before: NodeState): void {
     const context = this.#worker?.context;
@@ -217,7 +217,7 @@ export class JobMembership {
     const { head: known } = this.#runner.state;
     const head = await requestHead(context, { known, rejoin }, this.#tasks.life).catch((error: unknown) => {
       // The node joins again, because the coordinator no longer counts it as a member. For example, the job was full, and
-      // another node took the place.
+      // another node took this node's place.
       const isForgotten = isSwarmError(error, 'RPC_REFUSED') && error.values.code === 'NOT_ADMITTED';
       if (rejoin || !isForgotten) throw error;
       return requestHead(context, { known, rejoin: true }, this.#tasks.life);

@@ -6,15 +6,15 @@ import { verifyMessage } from '../protocol/signing.ts';
 import type { CurvePoint } from '../registry/export/checkpoint-card.ts';
 
 /**
- * Maximum number of points of a curve. The coordinator answers 20 requests for records in 10 s, so two pulls within this time
- * get their curves.
+ * Maximum number of points of a curve. A coordinator answers a peer's requests for records up to 20 times in 10 s, so the
+ * peer can fetch two curves in that time.
  */
 const POINTS = 10;
 
 /**
- * Fetches the held-out losses of a job's checkpoints up to that of the head, oldest first. A long history is thinned
- * out; its first and last points stay. Returns no points if the coordinator does not answer, because the adapter is
- * complete without them.
+ * Fetches the held-out losses of a job's checkpoints up to the checkpoint of the head, oldest first. A long history is
+ * thinned out, but keeps its first and last points. Returns no points if the coordinator does not answer, because the
+ * caller can use the adapter without them.
  * @param send sends the request `record` to the coordinator
  */
 export async function fetchLossCurve(

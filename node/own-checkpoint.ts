@@ -38,7 +38,7 @@ export async function joinedJob(home: string, text: string): Promise<JoinedJobRe
   const names = [...new Set(jobs.map(({ name }) => name))].join(', ');
   throw nodeError(
     'JOB_NOT_FOUND',
-    `the home ${home} keeps no invite of a job "${text}"${names === '' ? '' : `, but those of ${names}`}`,
+    `the home ${home} has no invite for a job "${text}"${names === '' ? '' : `; it has invites for ${names}`}`,
     { home, job: text },
     {
       next: 'name the home of the node with --home, or give the invite of the job ("-" reads it from stdin)',
@@ -67,7 +67,7 @@ export function removePulled(home: string): Promise<void> {
 /**
  * Fetches the newest checkpoint of a job over the network of the running node, because a second host with the node's
  * key would disturb the node's connections.
- * @returns the checkpoint; its weights are a copy, which the caller moves or deletes
+ * @returns the checkpoint; its weights are a copy, which the caller must move or delete
  * @throws SwarmError JOB_NOT_FOUND, CONNECT_FAILED, CHECKPOINT_UNTRUSTED, and refusals of the network and of admission
  */
 export async function fetchOwnCheckpoint(
@@ -116,7 +116,7 @@ function copyOwn(
 }
 
 /**
- * Fetches the adapter to `weights`, through a store of its own, so that the coordinator cannot find out which blobs the
+ * Fetches the adapter to `weights`, through a separate blob store, so that the coordinator cannot find out which blobs the
  * node has.
  */
 async function fetchInto(

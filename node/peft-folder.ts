@@ -10,7 +10,7 @@ import type { Manifest } from '../protocol/manifest.ts';
 
 /**
  * Writes the PEFT folder of a checkpoint. Replaces the files of another adapter in the folder.
- * @param weights file with the adapter's weights. The folder gets a hard link to it where the file system allows it.
+ * @param weights file with the adapter's weights. The folder gets a hard link to this file, or else a copy.
  */
 export async function writePeftFolder(
   output: string,

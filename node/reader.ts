@@ -23,7 +23,7 @@ export interface ReaderOptions extends JobTarget {
    * @default SWARM_HOME/reader, else lora-swarm/reader in the user's data folder
    */
   readonly keyFolder?: string;
-  /** Home of a node that does not run now. If given, its key is used, also without an invite token. @default none */
+  /** Home of a stopped node. If given, the key of that node is used, even without an invite token. @default none */
   readonly nodeHome?: string | undefined;
   /** Version of this program that other peers see. @default the package's version */
   readonly version?: string;

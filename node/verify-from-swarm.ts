@@ -19,8 +19,8 @@ import { nodeThatRefused, readNode } from './record/read-node.ts';
 /** The job to verify, and the way to reach its coordinator, or a node of the job. */
 export interface VerifySwarmOptions extends JobTarget, Pick<ReaderOptions, 'keyFolder' | 'version'> {
   /**
-   * Home of a node of this machine, which may be running. Its keys show other nodes that this machine may read a job to
-   * which not everyone is admitted. Only a verification from a node uses this home. @default none
+   * Home of a node of this machine, which may be running. Its job keys prove to other nodes that this machine may read a
+   * job that is not open. Only a verification from a node uses this home. @default none
    */
   readonly ownNode?: string;
 }
@@ -85,7 +85,7 @@ async function openRecord(
   }
 }
 
-/** Adds to the advice of a failed connection that a node can be the source too. */
+/** Adds to the advice of a failed connection that the record can also come from a node. */
 function orFromNode(error: SwarmError): SwarmError {
   const { message, values, kind, next } = error;
   const advice =

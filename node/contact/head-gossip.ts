@@ -36,7 +36,7 @@ export class HeadGossip {
     });
   }
 
-  /** Judges a message. Only a newer head is passed on to other peers. */
+  /** Returns the verdict on a gossip message. Only a newer head is forwarded to other peers. */
   #receive(data: Uint8Array): GossipVerdict {
     const { context, newest, onHead } = this.#deps;
     const bytes = this.#decrypt(data);
@@ -72,7 +72,7 @@ export class HeadGossip {
     return null;
   }
 
-  /** Waits for a random time, so that the nodes of a job do not all ask for a new key at once. */
+  /** Asks for newer keys after a random time, so that the nodes of a job do not all ask at once. */
   #renewLater(): void {
     if (this.#renewing) return;
     this.#renewing = true;

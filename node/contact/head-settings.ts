@@ -26,7 +26,7 @@ interface HeadSettingsDeps {
 
 /**
  * Checks the settings in the heads of a job. The values in a head must be those of the signed change that the head
- * names, and the change must continue the changes that the node has seen before. Otherwise, a coordinator could give
+ * names, and this change must follow the changes that the node has already verified. Otherwise, a coordinator could give
  * each node different settings, and no signed message would prove it.
  *
  * A head with a higher term may replace changes, because a coordinator that was restored from an old backup begins a new
@@ -49,7 +49,7 @@ export class HeadSettings {
 
   /**
    * Checks the settings in a verified head. Does not check a head that is older than the newest head checked so far,
-   * because the node ignores it.
+   * because the node ignores such a head.
    * @throws SwarmError SETTINGS_MISMATCH, SETTINGS_CHAIN; the errors of `verifyMessage` and of the request
    */
   async check(head: Head, signal: AbortSignal): Promise<void> {

@@ -70,7 +70,7 @@ export function startHeartbeat(
 /**
  * Returns the time to write into the next heartbeat. Coordinators accept heartbeats only in ascending order of time, so
  * this time is later than the previous one, even if the clock has been set back. If the clock was set back by more than
- * CLOCK_SKEW_MS, the new time is used as it is, because coordinators refused the heartbeats with the wrong time anyway.
+ * CLOCK_SKEW_MS, the new time is used unchanged, because coordinators refused the heartbeats that were so far ahead.
  */
 function nextIssuedAt(before: number, now: number): number {
   return before - now > CLOCK_SKEW_MS ? now : Math.max(now, before + 1);

@@ -8,7 +8,7 @@ import {
 import type { JobKeysMessage } from '../../protocol/job-keys-message.ts';
 import { SEALING_KEY_BYTES, type SealContext, seal } from '../../protocol/sealing.ts';
 
-/** The keys of a job, as the coordinator sent them last. */
+/** The keys of a job, from the newest answer of the coordinator. */
 export class JobKeys {
   readonly #job: string;
   readonly #self: string;

@@ -82,7 +82,7 @@ export async function requestJoin(
   return answer;
 }
 
-/** Returns the field that names this process in a request. */
+/** Returns the request field `run`, the random id of this process; no field if the process has no id. */
 export function runOf({ runId }: Pick<SwarmNodeDeps, 'runId'>): { run?: string } {
   return runId === undefined ? {} : { run: runId };
 }
@@ -223,8 +223,8 @@ export function verifyHead(bytes: Uint8Array, expected: { coordinator: string; j
 }
 
 /**
- * Tells the coordinator that this node has a later head than the coordinator, if that is the case. The coordinator was
- * then restored from an old backup, and asks its nodes for what it has lost.
+ * If this node has a later head than the coordinator, tells the coordinator so. Such a coordinator was restored from an
+ * old backup, and then asks its nodes for the records that it has lost.
  * @returns whether the coordinator is behind
  */
 export async function reportBehind(

@@ -11,15 +11,15 @@ import { errorFields } from '../tasks.ts';
 import type { QuestionAnswerer } from './answerer.ts';
 
 /**
- * Time without a request of the coordinator after which the node ends an evaluation, in milliseconds. It is longer than
- * the time without an answer after which the coordinator gives up.
+ * Time without a request of the coordinator after which the node ends an evaluation, in milliseconds. The coordinator
+ * gives up earlier if the node does not answer.
  */
 export const ABANDONED_MS = 120_000;
 
 type Request = RpcRequest<'evaluate'>;
 type State = RpcResponse<'evaluation'>;
 
-/** An evaluation that runs, or whose answers wait for the coordinator. */
+/** An evaluation that runs, or whose answers the coordinator has not fetched yet. */
 interface Evaluation {
   readonly request: Request;
   readonly coordinator: string;
@@ -39,8 +39,8 @@ export interface EvaluationServiceDeps {
 }
 
 /**
- * Evaluates checkpoints in the place of a coordinator, one at a time. The work of the node's own jobs comes first: a node
- * that trains begins no evaluation, and ends one when it begins to train.
+ * Evaluates checkpoints for coordinators, one at a time. Training comes first: a node that trains begins no evaluation,
+ * and ends a running evaluation when it begins to train.
  */
 export class EvaluationService {
   readonly #deps: EvaluationServiceDeps;
@@ -53,7 +53,7 @@ export class EvaluationService {
   }
 
   /**
-   * Begins an evaluation. A repeated request begins nothing new while the evaluation runs or its answers wait.
+   * Begins an evaluation. A repeated request has no effect while the evaluation runs or its answers are kept.
    * @throws SwarmError NOT_EVALUATING, EVALUATION_BUSY, EVALUATION_BASE_BITS, POLICY_MEMORY
    */
   start(context: ReadyContext, request: Request): void {
@@ -102,7 +102,7 @@ export class EvaluationService {
     return current.state;
   }
 
-  /** Returns whether a blob has the answers that a peer, the coordinator, has asked for. */
+  /** Returns whether a blob contains answers for this peer. Only the coordinator of the evaluation may fetch them. */
   mayFetch(peer: string, digest: string): boolean {
     const current = this.#current;
     if (current?.coordinator !== peer || current.state.state !== 'done') return false;
@@ -158,7 +158,10 @@ export class EvaluationService {
       if (signal.aborted) return;
       const left = evaluation.askedAt + ABANDONED_MS - clock.monotonic();
       if (left > 0) cancel = clock.after(left, watch);
-      else evaluation.end.abort(nodeError('EVALUATION_ENDED', 'the coordinator no longer asks for it'));
+      else
+        evaluation.end.abort(
+          nodeError('EVALUATION_ENDED', 'the coordinator no longer asks for the evaluation'),
+        );
     };
     let cancel = (): void => {};
     watch();
@@ -217,8 +220,8 @@ function isSame(one: Request, other: Request): boolean {
 }
 
 /**
- * Returns the reason of a failure that the coordinator gets. Other errors than EVALUATION_ENDED give only their code,
- * because their texts may have paths or facts of this machine.
+ * Returns the reason for a failure, which the coordinator gets. For an error other than EVALUATION_ENDED, this is only its
+ * code, because its message may contain paths or other facts about this machine.
  */
 function reasonFor(error: unknown): string {
   if (isSwarmError(error, 'EVALUATION_ENDED')) return error.message;

@@ -2,7 +2,7 @@ import type { Clock } from '../../common/clock.ts';
 import { isSwarmError } from '../../common/errors.ts';
 import type { Hold } from './hold.ts';
 
-/** Time between two checks whether a full disk has space again. */
+/** Time between two checks whether a full disk has space again, in milliseconds. */
 const CHECK_MS = 10_000;
 
 interface DiskHoldDeps {

@@ -1,14 +1,14 @@
 import { isSwarmError } from '../../common/errors.ts';
 import type { HoldReason } from '../../protocol/holds.ts';
 
-/** Reason why a node takes no work until its owner changes something. */
+/** Reason why a node takes no work for now. */
 export interface Hold {
   readonly reason: HoldReason;
   /** The needed and the allowed amount, if the reason has amounts; otherwise empty. Up to 64 characters. */
   readonly detail: string;
 }
 
-/** Errors of joining after which a further attempt fails in the same way, unless the owner of the machine changes something. */
+/** The holds for errors of joining that happen at each attempt, until the owner of the machine changes something. */
 const REASONS: Readonly<Record<string, HoldReason>> = {
   POLICY_BASE: 'base',
   POLICY_DISK: 'disk',
@@ -20,7 +20,7 @@ const REASONS: Readonly<Record<string, HoldReason>> = {
   PROTOCOL_VERSION: 'version',
 };
 
-/** Returns the hold that follows from an error of joining; null if the next attempt can succeed by itself. */
+/** Returns the hold that follows from an error of joining; null if the next attempt may succeed. */
 export function holdOf(error: unknown): Hold | null {
   if (!isSwarmError(error)) return null;
   const code = error.code === 'RPC_REFUSED' ? String(error.values.code) : error.code;

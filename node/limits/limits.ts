@@ -6,8 +6,8 @@ import { nodeError } from '../errors.ts';
 import { areHours } from './hours.ts';
 
 /**
- * Lowest bandwidth limit that an owner can set, in bytes per second. With this limit, three ranges of blobs
- * of 1 MiB each, which may share the bandwidth, still arrive within the 64 s that each may take.
+ * Lowest bandwidth limit that an owner can set, in bytes per second. At this rate, even three ranges of blobs at once, of
+ * 1 MiB each, arrive within 64 s, the time limit of a range.
  */
 export const LEAST_RATE = 100_000;
 
@@ -86,7 +86,7 @@ export class LimitsFile {
     this.#kept = kept;
   }
 
-  /** @throws SwarmError LIMITS_DAMAGED, because a limit must never be ignored silently */
+  /** @throws SwarmError LIMITS_DAMAGED if the file cannot be parsed, because a limit must never be ignored silently */
   static async open(home: string): Promise<LimitsFile> {
     const path = join(home, 'limits.json');
     let text: string;

@@ -37,7 +37,10 @@ export interface MachineWatchDeps {
   readonly onPause: (pause: Pause | null) => void;
 }
 
-/** Pauses the node while the user of the machine needs the machine, and outside the hours that the owner has set. */
+/**
+ * Pauses the node for the user of the machine if it is polite, outside the hours that the owner has set, and when the
+ * traffic of the month has reached the owner's limit.
+ */
 export class MachineWatch {
   readonly #deps: MachineWatchDeps;
   #politeness = new Politeness();

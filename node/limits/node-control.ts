@@ -9,7 +9,7 @@ import type { Pause, Pauses } from './pauses.ts';
 export interface DrainedWork {
   /** Whether the node trains a round or builds its update. */
   readonly isTraining: boolean;
-  /** Whether the coordinator has not confirmed the update of the open round yet. */
+  /** Whether the update of the open round has no receipt yet. */
   readonly awaitsReceipt: boolean;
 }
 
@@ -40,7 +40,7 @@ const TIMER_MS = 24 * 3_600_000;
 export class NodeControl {
   readonly #deps: NodeControlDeps;
   #cancelPause = (): void => {};
-  /** The pause that the state of the machine requires; null if it requires none. */
+  /** The pause that `MachineWatch` asks for; null for none. */
   #machinePause: Pause | null = null;
   #cancelDrain = (): void => {};
   #isStopped = false;
@@ -79,9 +79,7 @@ export class NodeControl {
     this.#applyPause();
   }
 
-  /**
-   * Sets the pause that the state of the machine requires. While the owner's pause lasts, the owner's pause applies.
-   */
+  /** Sets the pause that `MachineWatch` asks for; null for none. The owner's pause takes precedence. */
   setMachinePause(pause: Pause | null): void {
     if (pause?.reason !== this.#machinePause?.reason) {
       this.#deps.log.info({ reason: pause?.reason ?? null }, 'machine-pause');
@@ -143,8 +141,8 @@ function ownersPause(until: number | 'resume'): Pause {
   return {
     reason: 'paused',
     text: isOpen
-      ? 'you have paused this node; "lora-swarm node resume" lets it go on'
-      : 'you have paused this node for some time; "lora-swarm node resume" lets it go on earlier',
+      ? 'you have paused this node; "lora-swarm node resume" ends the pause'
+      : 'you have paused this node for some time; "lora-swarm node resume" ends the pause earlier',
     until: isOpen ? null : until,
   };
 }

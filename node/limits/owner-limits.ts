@@ -12,7 +12,7 @@ import type { NodePolicy } from './policy.ts';
 
 export interface OwnerLimitsOptions {
   readonly home: string;
-  /** Limits that apply if they are set neither by options at the start of the node nor in the home. */
+  /** Default limits. The limits in the home and the options at the start of the node override them. */
   readonly defaults: NodePolicy;
   /**
    * Limits from the options with which the node was started. Each of them overrides the limit in the home, until the
@@ -90,7 +90,7 @@ export class OwnerLimits {
     return this.#watch?.isPolite ?? false;
   }
 
-  /** Starts to pause and resume the node as its limits and the state of the machine demand. */
+  /** Starts to pause and resume the node automatically, according to its limits and the state of the machine. */
   async start(node: LimitedNode): Promise<void> {
     const { clock, log } = this.#deps;
     const { polite = false } = this.#options;

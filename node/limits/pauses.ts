@@ -4,7 +4,7 @@ import type { HoldReason } from '../../protocol/holds.ts';
 /** Reasons for a pause of the whole node. Other holds concern one job. */
 export type PauseReason = Extract<HoldReason, 'paused' | 'machine-busy' | 'battery' | 'hours' | 'traffic'>;
 
-/** The state of a node that takes no work for now, and continues by itself or at the order of its owner. */
+/** A pause of the whole node. It ends automatically, or at the order of the owner. */
 export interface Pause {
   readonly reason: PauseReason;
   /** The reason as a text that the owner of the machine reads. */
@@ -76,8 +76,8 @@ export class Pauses {
   }
 
   /**
-   * Runs a fetch of files while the traffic of the month is not used up. When it is used up, aborts the fetch, waits for
-   * the end of this pause, and runs the fetch again, which resumes where it stopped.
+   * Runs a fetch of files. When the traffic of the month reaches the owner's limit, aborts the fetch, waits for the end of
+   * the pause, and calls `fetch` again, which resumes the download.
    * @throws the errors of `fetch`; the signal's reason
    */
   async whileTrafficLasts(fetch: (signal: AbortSignal) => Promise<void>, signal: AbortSignal): Promise<void> {
@@ -107,7 +107,7 @@ export class Pauses {
 
 /**
  * Returns whether a node serves no files to other peers now. Files take most of the traffic, so the node stops serving
- * them when the traffic of the month is used up.
+ * them when the traffic of the month has reached the owner's limit.
  */
 export function servesNoFiles({ current }: Pick<Pauses, 'current'>): boolean {
   return current?.reason === 'traffic';

@@ -5,7 +5,7 @@ import { checkOptions } from '../../common/schema-problems.ts';
 import { changesSchema, type KeptLimits } from './limits.ts';
 import type { NodeControl } from './node-control.ts';
 
-/** Longest pause that can end by itself, in milliseconds: a year. A pause until `resume` can be longer. */
+/** Longest duration of a pause, in milliseconds: a year. A pause without a duration lasts until the order `resume`. */
 const MAX_PAUSE_MS = 366 * 24 * 3_600_000;
 
 const pauseSchema = z.strictObject({ forMs: z.number().positive().max(MAX_PAUSE_MS).nullable() });

@@ -50,7 +50,7 @@ export type NodeEvent =
   | { type: 'sync-failed'; adapter: string; reason: string; jitter: number }
   | { type: 'trained'; work: Work }
   | { type: 'train-failed'; work: Work; reason: string }
-  /** The update is durable. From now on it is sent, even if the newest head no longer asks for its round. */
+  /** The update is durable. From now on, the node sends it, even if the newest head no longer asks for its round. */
   | { type: 'update-built'; work: Work; update: string }
   | { type: 'build-failed'; work: Work; reason: string }
   /**

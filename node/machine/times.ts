@@ -26,7 +26,7 @@ export const ASK_AGAIN_MS = RPC_TIMEOUT_MS + 1_000;
  * the update may take long, and sending it a second time would slow down the first transfer.
  */
 export const SUBMIT_AGAIN_MS = callTimeoutMs('submit') + 1_000;
-/** Interval at which a node whose job is over asks for the coordinator's next job. */
+/** Interval at which a node whose job is over asks for the coordinator's next job, in milliseconds. */
 export const JOB_WATCH_MS = 10_000;
 /** Pause after the first failed attempt to join, to sync, or to start the trainer. */
 export const RETRY_FIRST_MS = 500;

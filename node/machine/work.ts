@@ -43,8 +43,8 @@ export function workOf(head: Head, self: string): Work | null {
 }
 
 /**
- * Returns the time in milliseconds in which the open round should be trained. Most rounds close at half of their
- * deadline, because the deadline is twice the time for which the coordinator waits for all nodes.
+ * Returns how many milliseconds are left to train the open round. Most rounds close at half of their deadline, because
+ * the deadline is twice the time for which the coordinator waits for all nodes.
  * @param now Unix time in milliseconds
  */
 export function dueInMs({ deadlineMs, issuedAt }: Head, now: number): number {

@@ -27,9 +27,9 @@ export async function obtain(context: PhaseContext, ref: BlobRef, options: Obtai
 }
 
 /**
- * Brings a file of a job's base into the blob store. If the store has the file from a job of another coordinator, the
- * file is used as it is, because bases have gigabytes and are mostly public. In this case, the node does not serve the
- * file to the peers of this job.
+ * Brings a file of a job's base into the blob store. If the store has the file from a job of another coordinator, the node
+ * does not fetch the file again, because bases have gigabytes and are mostly public. In this case, the node does not serve
+ * the file to the peers of this job.
  * @throws SwarmError BLOB_*; the signal's reason
  */
 export async function obtainBaseFile(
@@ -49,9 +49,9 @@ export async function obtainBaseFile(
 
 /**
  * Fetches a blob from the holders of a job, and records which coordinator supplied it. An unfinished fetch for the same
- * coordinator is resumed. Each coordinator has an unfinished copy of its own, because a finished copy with parts from
- * several coordinators would have to be fetched again. With a shared copy, two coordinators whose holders stop early
- * could keep the blob from each other forever.
+ * coordinator is resumed. There is one unfinished copy for each coordinator, because a finished copy with parts from
+ * several coordinators would have to be fetched again. With one shared copy, two coordinators whose holders stop early
+ * could prevent each other from ever getting the blob.
  * @param options.again whether the blob is fetched although the store has it
  */
 async function fetchOnce(

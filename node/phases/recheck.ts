@@ -3,7 +3,7 @@ import { request } from '../contact/requests.ts';
 import type { NodeDeps } from '../context.ts';
 import { nodeError } from '../errors.ts';
 
-/** Error codes of a fetch that failed through the fault of the holders. This machine is not the cause. */
+/** Error codes of fetches that failed because of the holders, not because of this machine. */
 export const HOLDERS_FAILED: ReadonlySet<string> = new Set(['BLOB_UNAVAILABLE', 'BLOB_CORRUPT', 'BLOB_SIZE']);
 
 interface Wanted {

@@ -38,7 +38,7 @@ export function sync(
 
 type Tensors = readonly Float32Array[];
 
-/** Returns the adapter in memory. Stores its blob again if another adapter has replaced it meanwhile. */
+/** Returns the adapter in memory. Stores its blob again if the blob was deleted after another adapter replaced it. */
 async function fromMemory(
   { deps, layout, manifest }: ReadyContext,
   { digest, tensors }: HeldAdapter,

@@ -8,9 +8,8 @@ import { servesNoFiles } from '../limits/pauses.ts';
 import { recordPage } from './record-page.ts';
 
 /**
- * Limit on the calls of all peers together. It is common to all peers, because one person can have any number of peers. An
- * answer takes about a millisecond, or up to 10 ms if a witness keeps the proofs of 512 contributors. One verification makes
- * 2 calls in a second.
+ * One limit on the calls of all peers together, because one person can have any number of peers. An answer takes about a
+ * millisecond, or up to 10 ms if a witness keeps the proofs of 512 contributors. One verification makes 2 calls per second.
  */
 const READERS: FairQuotaOptions = {
   calls: 60,
@@ -26,8 +25,8 @@ interface ReaderDeps extends Pick<NodeDeps, 'network' | 'store' | 'clock' | 'pau
 }
 
 /**
- * Answers peers that verify a job, from the messages that this node keeps. They ask a node if the coordinator is gone.
- * Returns functions, each of which stops answering one method.
+ * Answers the requests of peers that verify a job, from the messages that this node keeps. Peers ask nodes if the
+ * coordinator is gone. Returns functions, each of which stops the answers to one method.
  */
 export function answerReaders({ network, store, clock, pauses, mayRead }: ReaderDeps): (() => void)[] {
   const quota = new FairQuota(READERS, { clock });
@@ -51,7 +50,7 @@ export function answerReaders({ network, store, clock, pauses, mayRead }: Reader
     const claim = { address: network.networkOf(peer), peer, known: false };
     if (!(await quota.take(claim, { signal }))) {
       const { calls, perMs } = READERS;
-      const text = `readers make more than ${calls} calls in ${perMs / 1000} s, and this call waited for too long`;
+      const text = `all readers together make more than ${calls} calls in ${perMs / 1000} s, and this call waited for too long`;
       throw netError('RPC_RATE_LIMITED', text);
     }
     check();

@@ -36,7 +36,7 @@ export class SwarmNodes {
   readonly #evaluations: EvaluationService;
   #leaveNetwork: (() => void)[] = [];
 
-  /** @param options the options of the node of each invite */
+  /** @param options options for the `SwarmNode` of each invite */
   constructor(options: readonly SwarmNodeOptions[], deps: SwarmNodesDeps) {
     const { trainer, scoreTrainer = null, answerer = null } = deps;
     this.#deps = deps;
@@ -146,7 +146,7 @@ export class SwarmNodes {
     void this.#scrub.run();
   }
 
-  /** Stops all jobs as `SwarmNode.stop` does. Ends after `deadlineMs` at the latest. */
+  /** Calls `SwarmNode.stop` for each invite. Ends within `deadlineMs`. */
   async stop({ deadlineMs }: { deadlineMs: number }): Promise<void> {
     this.#scrub.stop();
     await Promise.all([this.#evaluations.stop(), ...this.all.map((node) => node.stop({ deadlineMs }))]);

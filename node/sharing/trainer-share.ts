@@ -63,7 +63,7 @@ interface TrainerShareDeps {
 
 /** The trainer of a node, as one of its jobs uses it. Each call waits for the turn of the job. */
 export class TrainerShare implements NodeTrainer, ScoreTrainer {
-  /** Called when the job begins or ceases to wait for the trainer. */
+  /** Called when the job begins or stops waiting for the trainer. */
   onWait: (() => void) | null = null;
   readonly #shared: TrainerAccess;
   readonly #user: TurnUser;

@@ -27,7 +27,7 @@ export interface NodeActivity {
   state: Heartbeat['state'];
   /** Reason why the node waits; empty while it trains. */
   reason: string;
-  /** Reason why the node takes no work until its owner changes something; null if it takes work. */
+  /** Reason why the node takes no work for now, such as a limit or a pause; null if it takes work. */
   hold: Hold | null;
   /** Seconds until the next attempt to join or to fetch the adapter; null if no attempt is planned. */
   retrySeconds: number | null;

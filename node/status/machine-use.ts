@@ -14,11 +14,11 @@ const SAMPLE_MS = 5_000;
  */
 const SPEED_SAMPLES = 6;
 /**
- * Maximum share of the time that the daemon spends on reading the size of its home. It therefore reads a home with very
- * many files less often.
+ * Maximum share of its time that the daemon spends on reading the size of its home. The daemon therefore reads a home with
+ * very many files less often.
  */
 const DISK_SHARE = 0.05;
-/** Interval at which the traffic is stored. A crash loses the traffic of about one interval at most. */
+/** Interval at which the traffic is stored, in milliseconds. A crash loses the traffic of about one interval at most. */
 const STORE_MS = 60_000;
 
 interface MachineUseDeps {
@@ -37,7 +37,7 @@ interface Sample {
   readonly at: number;
   readonly daemonCpu: number;
   readonly trainer: TrainingProcess['use'];
-  /** Whether the trainer has no work. Its newest report then has all of its processor time. */
+  /** Whether the trainer has no work. If so, its newest report contains all of its processor time. */
   readonly isIdle: boolean;
   readonly traffic: Traffic;
 }
@@ -151,9 +151,10 @@ export class MachineUse {
 }
 
 /**
- * Returns the average number of threads of the trainer between two readings; null if it is not known. The trainer reports
- * its processor time after each step, so the time between two reports is measured while it works. While it is idle, the
- * time of the reading counts, because rounds can be shorter than the interval.
+ * Returns the average number of threads that the trainer used between two readings; null if it is not known. The trainer
+ * reports its processor time after each step. While the trainer works, the average is therefore over the time between two
+ * reports. If the trainer is idle at a reading, the time of this reading is used instead of the time of the report, because
+ * rounds can be shorter than the interval.
  */
 function trainerThreads(before: Sample, now: Sample): number | null {
   const { trainer: from } = before;

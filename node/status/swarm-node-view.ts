@@ -18,7 +18,7 @@ export interface SwarmNodeView extends Pick<JobWorker, 'progress' | 'download'> 
   /** Name of the job that has the trainer while this job waits for it; null if this job does not wait. */
   readonly busyWith: string | null;
   readonly weight: number;
-  /** Reason why the node cannot join until its owner changes something; null if it can join. */
+  /** Reason why the node takes no work for now, such as a limit or a pause; null if it takes work. */
   readonly hold: Hold | null;
   /** Time for which this job has had the trainer, in seconds. */
   readonly trainerSeconds: number;

@@ -55,7 +55,7 @@ export class JobFiles {
     });
   }
 
-  /** Protects a job's blobs from deletion. Call it before fetching them, and after {@link bind}. */
+  /** Protects a job's blobs from deletion. Must be called before the blobs are fetched, and after {@link bind}. */
   register({ job, name, base, blobs, diskBytes, at }: JobFilesRecord): void {
     this.#db.transaction(() => {
       ensureJob(this.#db, job);

@@ -18,8 +18,8 @@ export interface KeptJob {
 const COLUMNS = 'job, coordinator, is_open, key_id, key';
 
 /**
- * The store of the jobs that a node has joined. With it, a node that starts again still knows the manifest of its job, and
- * which peers may read the job, although the coordinator is gone.
+ * The store of the jobs that a node has joined. After a restart, the node reads here the manifest of its job and which
+ * peers may read the job, even if the coordinator is gone.
  */
 export class KeptJobs {
   readonly #db: Database;
@@ -66,7 +66,7 @@ export class KeptJobs {
           (SELECT job FROM kept_jobs ORDER BY joined_at DESC, rowid DESC LIMIT ?)`,
         KEPT_JOBS,
       );
-      // Otherwise, a coordinator that starts job after job could fill the disk with what a witness keeps of each.
+      // Otherwise, a coordinator that starts job after job could fill the disk of a witness.
       this.#db.run('DELETE FROM kept_merges WHERE job NOT IN (SELECT job FROM kept_jobs)');
     });
   }

@@ -17,8 +17,8 @@ const KEPT_ROUNDS = 8;
 const KEPT_BYTES = 4 * 1024 * 1024;
 
 /**
- * The store of the records that a witness has checked: checkpoints with the proofs of their contributors, and scores. It does
- * not say whether the witness found a problem.
+ * The store of the records that a witness has checked: checkpoints with the proofs of their contributors, and scores. A
+ * record does not say whether the witness found a problem.
  */
 export class KeptMerges {
   readonly #db: Database;
@@ -28,8 +28,8 @@ export class KeptMerges {
   }
 
   /**
-   * Stores a record, unless it is larger than that of an honest coordinator. Leaves out the scores of null rounds,
-   * because a node gives peers only the scores of merges.
+   * Stores a record, unless it is larger than any record of an honest coordinator. Leaves out the scores of null rounds,
+   * because a node sends peers only the scores of merges.
    */
   keep(
     job: string,
@@ -66,7 +66,7 @@ function decoded(row: Row | null): CheckpointRecord | null {
   try {
     return row && decodeCbor(row.record as Uint8Array, recordSchema, RECORD_BYTES);
   } catch (error) {
-    // A damaged record counts as one that is not kept. The checkpoint itself is also kept elsewhere.
+    // Treat a damaged record as missing. The checkpoint itself is also kept elsewhere.
     if (!isSwarmError(error)) throw error;
     return null;
   }

@@ -81,8 +81,8 @@ export class KeptRecords {
     job: string,
     ordinal: number,
   ): { ordinal: number; digest: string; envelope: Uint8Array } | null {
-    // A coordinator that was restored from a backup numbers new checkpoints as it numbered the lost ones. The new ones are
-    // of later rounds. Skip each lost checkpoint that has a new one with the same or a smaller number.
+    // After a restore from a backup, a coordinator gives the numbers of lost checkpoints to new checkpoints, which are of
+    // later rounds. Skip each lost checkpoint if a new one has the same or a smaller number.
     const sql = `SELECT ordinal, digest, envelope FROM kept_checkpoints AS one WHERE job = ? AND ordinal >= ?
       AND NOT EXISTS (SELECT 1 FROM kept_checkpoints AS other
         WHERE other.job = one.job AND other.ordinal <= one.ordinal AND other.round > one.round)

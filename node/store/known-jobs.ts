@@ -76,7 +76,7 @@ export class KnownJobs {
     }));
   }
 
-  /** Removes an invite that the node no longer needs to work for the job. */
+  /** Removes an invite that the node no longer needs, for example because its job has ended. */
   forget(invite: Invite): void {
     this.#change(({ jobs, joined }) => ({ jobs: without(jobs, invite), joined }));
   }
@@ -101,7 +101,7 @@ export class KnownJobs {
 }
 
 /**
- * Keeps invites for the next start of a node, readable by their owner only. The invites that the home has already stay.
+ * Keeps invites for the next start of a node, readable by their owner only. Invites that the home already has stay.
  * @param invites the newest last
  */
 export async function keepInvites(

@@ -194,7 +194,7 @@ export class BaseTrainer {
 
   /** Pauses the training before its next step, or resumes it. */
   pause(isPaused: boolean): void {
-    // A process that fails to start reports its error to the call that needs it.
+    // Ignore a failed start here, because the call that needs the process gets its error.
     this.#process.then((process) => process.pause(isPaused)).catch(() => {});
   }
 

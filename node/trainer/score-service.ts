@@ -14,7 +14,7 @@ type Request = RpcRequest<'measure'>;
 type Update = NonNullable<Request['update']>;
 
 /**
- * Computes losses and inner products for a coordinator that is too slow. The coordinator makes the scores of
+ * Computes losses and inner products for a coordinator whose machine is too slow. The coordinator computes the scores of
  * updates from these numbers. Works on one request at a time.
  */
 export class ScoreService {

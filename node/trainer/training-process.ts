@@ -181,14 +181,14 @@ export class TrainingProcess implements NodeTrainer, ScoreTrainer {
     await trainer.stop();
   }
 
-  /** Returns whether the processes of all bases together keep the limit of the machine's owner. */
+  /** Returns whether the processes of all bases together stay within the memory limit of the machine's owner. */
   #fits(wanted: MemoryEstimate, others: readonly BaseTrainer[]): boolean {
     const total = others.reduce((sum, { memory }) => sum + memory.total, wanted.total);
     return fitsMemory(total, this.#options.compute.memoryLimit);
   }
 
   async keepBases(bases: ReadonlySet<string>): Promise<void> {
-    // Stop the processes first. The disk space of deleted files becomes free only when no process maps them any more.
+    // Stop the processes first, because the disk space of a deleted file becomes free only when no process maps the file.
     const left = [...this.#loaded].filter(([base]) => !bases.has(base));
     await Promise.all(left.map(([, trainer]) => this.#end(trainer)));
     await removeBases({ home: this.#options.home, keep: bases, onUndeleted: this.#onUndeleted });

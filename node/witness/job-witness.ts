@@ -56,7 +56,7 @@ export class JobWitness {
   /** Folder for the blobs and the bundle of the checkpoint that is verified. */
   readonly #work: string;
   /**
-   * `round`: the checkpoints up to this round need no verification any more. `record`: the newest record that was
+   * `round`: the witness has finished with the checkpoints up to this round. `record`: the newest record that was
    * verified; null if the coordinator gave none.
    */
   #verified: { record: CheckpointRecord | null; round: number } | null = null;
@@ -236,8 +236,8 @@ export class JobWitness {
         'witness-found-problem',
       );
     } finally {
-      // If the verification was aborted, for example by a pause, keep the fetched blobs. The witness goes on
-      // with them after the pause.
+      // If the verification was aborted, for example by a pause, keep the fetched blobs. The witness
+      // continues with them after the pause.
       if (signal.aborted) await rm(file, { force: true });
       else await this.#clear();
     }

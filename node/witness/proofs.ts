@@ -22,7 +22,7 @@ export async function proofBytes(folder: string): Promise<number> {
 }
 
 /**
- * Moves a bundle to the place of a proof against a job.
+ * Keeps a bundle as a proof against a job, by moving the file.
  * @returns the path of the proof; null if the folder has enough proofs against the job from other rounds
  */
 export async function keepProof(

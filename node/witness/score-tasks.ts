@@ -10,13 +10,13 @@ import { FIGURE_RULES } from '../../verify/scores/belief.ts';
 import { badIntervals, type Published, planOf } from '../../verify/scores/published.ts';
 
 /**
- * Maximum share of the time that a witness measures scores. Several witnesses with 5 % each find a coordinator that
- * publishes wrong figures in every round after a few rounds, and the rounds are chosen at random.
+ * Maximum share of its time for which a witness measures scores, in rounds that it chooses at random. With 5 % each,
+ * several witnesses detect a coordinator that publishes wrong figures in every round within a few rounds.
  */
 const TIME_SHARE = 0.05;
 /** Number of updates of a merge whose gains are measured. Each needs a gradient on 8 to 64 rows. */
 const CHOSEN_UPDATES = 2;
-/** Maximum time of one measurement, in milliseconds. It ends before the verification does (VERIFY_MS). */
+/** Maximum time of one measurement, in milliseconds. It is shorter than the time of a whole verification (VERIFY_MS). */
 const LIMIT_MS = 10 * 60_000;
 
 /** Rows of a round that are needed, by their positions. */
@@ -31,7 +31,7 @@ export interface ScoreTasksDeps {
   readonly readRows: (job: string, wanted: WantedRows, signal: AbortSignal) => Promise<Row[]>;
   /**
    * Returns the settings of a trainer process for a job, or the reason why the machine cannot run a second trainer process
-   * now, for example its memory limit. The process of the verification lives at the same time.
+   * now, for example its memory limit. The process of the verification runs at the same time and needs memory too.
    */
   readonly trainerFor: (
     manifest: Manifest,
@@ -109,12 +109,12 @@ export class ScoreTasks {
     }
   }
 
-  /** Notes how long a measurement took, with the verification around it. */
+  /** Records how long a verification with a measurement took, in milliseconds. */
   note(tookMs: number): void {
     this.#tookMs = tookMs;
   }
 
-  /** Decides at random. The mean time of all measurements is TIME_SHARE of the time between two decisions. */
+  /** Decides at random whether to measure, so that measurements take TIME_SHARE of the time on average. */
   #isDue(): boolean {
     const now = this.#deps.clock.monotonic();
     const passed = now - this.#decidedAt;

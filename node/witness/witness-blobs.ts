@@ -60,7 +60,7 @@ export class WitnessBlobs {
   /**
    * Fetches the blobs of a checkpoint, and the adapter and residual of its parent. A blob that the coordinator does not
    * give is left out. An adapter that is larger than the manifest allows is left out too, and the verification reports it.
-   * @param options `withScored`: whether to fetch the payloads that were scored and are not in the merge too
+   * @param options `withScored`: whether to also fetch the payloads that were scored but not merged
    * @throws SwarmError WITNESS_DISK
    */
   async gather(
