@@ -68,7 +68,7 @@ export type JobEventBody =
   | { type: 'peer-held'; peer: string; name: string; reason: HoldReason | null; detail: string }
   /**
    * A node went away. The reason `clock` means that the coordinator refuses the heartbeats of the node,
-   * because their clocks differ too much.
+   * because the clocks of node and coordinator differ too much.
    */
   | {
       type: 'peer-lost';
@@ -152,8 +152,8 @@ export type JobEventBody =
     }
   | { type: 'scoring-failed'; round: number; reason: string }
   /**
-   * A node did not do work that it had offered, so the coordinator did the work itself. If `isWrong` is set, its figures
-   * were wrong, and the coordinator asks it for nothing more before a restart.
+   * A node did not do work that it had offered, so the coordinator did the work itself. If `isWrong` is true, the node's
+   * figures were wrong, and the coordinator sends it no such work until the coordinator restarts.
    */
   | {
       type: 'scorer-failed';
@@ -212,7 +212,7 @@ export type JobEventBody =
   | { type: 'null-round'; round: number; reason: string }
   /** The coordinator's device failed during an evaluation. The evaluation restarts with a fallback. */
   | { type: 'evaluation-lighter'; reason: string }
-  /** A blob on the coordinator's disk is damaged or missing. `name` is the name of a base file, or names the round. */
+  /** A blob on the coordinator's disk is damaged or missing. `name` is the name of a base file, or a text with the round. */
   | { type: 'blob-damaged'; what: DamagedWhat; name: string; digest: string }
   /** The coordinator has the whole blob again: computed from other blobs (`rebuilt`), or from a node (`fetched`). */
   | {
@@ -224,7 +224,7 @@ export type JobEventBody =
     }
   /**
    * The coordinator had an old database, and its nodes had later heads that the coordinator had signed. The
-   * coordinator went on from the newest of these heads, with a higher term.
+   * coordinator continued from the newest of these heads, with a higher term.
    */
   | {
       type: 'caught-up';
@@ -233,9 +233,9 @@ export type JobEventBody =
       /** Round of the newest checkpoint after the coordinator caught up. */
       round: number;
       term: number;
-      /** Number of checkpoints that nodes gave back. */
+      /** Number of checkpoints that the coordinator got from nodes. */
       checkpoints: number;
-      /** Number of lost checkpoints that no node could give back. */
+      /** Number of lost checkpoints that no node had. */
       missing: number;
       /**
        * Held-out loss of the newest checkpoint after the coordinator caught up; null if it was not measured.
@@ -243,7 +243,7 @@ export type JobEventBody =
       heldOutLoss: number | null;
       /** Number of checkpoints of the job after the coordinator caught up, without the initial checkpoint. */
       roundsDone: number;
-      /** Phase in which the job goes on. */
+      /** Phase in which the job continues. */
       phase: 'waiting' | 'paused' | 'finished';
       /** The node that reported the later head. */
       peer: string;

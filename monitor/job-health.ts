@@ -5,9 +5,9 @@ import { type HealthMark, type HealthRule, inWords, markOf } from './health-mark
 export const SHORT_ROUNDS = 3;
 /** A job is yellow if its newest held-out loss exceeds its lowest held-out loss by more than this share. */
 export const WORSE_SHARE = 0.01;
-/** Seconds after which a job whose closed round is still scored, merged and evaluated is yellow. Most merges take less. */
+/** A job is yellow after it has scored, merged or evaluated a closed round for this number of seconds. Most take less. */
 export const SLOW_MERGE_SECONDS = 300;
-/** Seconds after which such a job is red. The coordinator aborts a single evaluation after the same time. */
+/** A job is red after this number of seconds instead. The coordinator aborts a single evaluation after the same time. */
 export const STUCK_MERGE_SECONDS = 900;
 /** A job is red if the timer of its round is late by more than this number of seconds. */
 export const LATE_TIMER_SECONDS = 30;
@@ -48,7 +48,7 @@ const JOB_RULES: readonly HealthRule<JobFacts>[] = [
   {
     level: 'red',
     rule: 'paused itself because of a problem or a full disk',
-    next: 'remove the cause, and then resume the job. After a full disk, the job goes on by itself when there is space',
+    next: 'remove the cause, and then resume the job. After a full disk, the job continues automatically when there is space',
     applies: ({ pausedItself, reason }) => (pausedItself ? `paused itself: ${reason}` : null),
   },
   {
@@ -59,7 +59,7 @@ const JOB_RULES: readonly HealthRule<JobFacts>[] = [
   {
     level: 'red',
     rule: `the timer of its round is more than ${LATE_TIMER_SECONDS} s late`,
-    next: 'restart the coordinator. The job goes on with the same round',
+    next: 'restart the coordinator. The job continues with the same round',
     applies: ({ lateSeconds }) =>
       lateSeconds > LATE_TIMER_SECONDS
         ? `the timer of its round is ${formatDuration(lateSeconds)} late`
@@ -92,7 +92,7 @@ const JOB_RULES: readonly HealthRule<JobFacts>[] = [
   {
     level: 'yellow',
     rule: 'no merge passed the gate in the newest round',
-    next: 'if this goes on, lower the learning rate or look for bad data. The job pauses itself after a few such rounds',
+    next: 'if this continues, lower the learning rate or look for bad data. The job pauses itself after a few such rounds',
     applies: ({ refusals }) => (refusals > 0 ? `no merge passed the gate in ${inARow(refusals)}` : null),
   },
   {
@@ -104,7 +104,7 @@ const JOB_RULES: readonly HealthRule<JobFacts>[] = [
   {
     level: 'yellow',
     rule: `held-out loss more than ${100 * WORSE_SHARE} % above the lowest one of the job`,
-    next: 'if the loss goes on rising, roll back to the best checkpoint or lower the learning rate',
+    next: 'if the loss continues to rise, roll back to the best checkpoint or lower the learning rate',
     applies: ({ heldOutLoss, lowestLoss }) => {
       if (heldOutLoss === null || lowestLoss === null) return null;
       if (heldOutLoss <= lowestLoss * (1 + WORSE_SHARE)) return null;

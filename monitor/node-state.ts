@@ -1,6 +1,6 @@
 /**
- * The state of a node in words. The screen in the terminal, the lines of the log and the page use the same words. Texts
- * from other machines are not sanitised: each of the three does this in its own way.
+ * The state of a node in words. The screen in the terminal, the lines of the log and the page use the same words. Each of
+ * the three must sanitise texts from other machines, because this module does not.
  */
 import { countOf, formatBytes, formatCount, formatDuration, percentDone } from '../common/text.ts';
 import type { HoldReason } from '../protocol/holds.ts';

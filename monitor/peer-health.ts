@@ -31,16 +31,16 @@ export interface PeerFacts {
 }
 
 const STUCK_NEXT =
-  'read the log of the node with "lora-swarm logs" on its machine. If the node does not go on, restart it: its work is stored';
+  'read the log of the node with "lora-swarm logs" on its machine. If the node makes no progress, restart it: its work is stored';
 
 const PEER_RULES: readonly HealthRule<PeerFacts>[] = [
   {
     level: 'grey',
-    rule: 'banned, or left the job by itself, or the job has ended',
+    rule: 'banned, or left the job, or the job has ended',
     applies: ({ standing, isJobOver, state }) => {
       if (standing === 'banned') return 'banned';
       if (isJobOver) return 'the job has ended';
-      return state === 'left' ? 'left the job by itself' : null;
+      return state === 'left' ? 'left the job' : null;
     },
   },
   {
@@ -89,7 +89,7 @@ const PEER_RULES: readonly HealthRule<PeerFacts>[] = [
   {
     level: 'yellow',
     rule: 'the newest update was refused',
-    next: 'look at its receipts. A node whose updates are refused again and again needs a look at its machine',
+    next: 'look at its receipts. If its updates are refused again and again, check its machine',
     applies: ({ refusal }) => (refusal === null ? null : `its newest update was refused: ${refusal}`),
   },
   {
@@ -116,11 +116,11 @@ export function peerHealth(peer: PeerFacts): HealthMark {
 
 /**
  * Returns the reason if the peer should have made progress within the last `seconds`, but made none. A peer that awaits
- * the next round may stand still, unless the open round waits for its update.
+ * the next round need not make progress, unless the open round waits for its update.
  */
 function withoutProgress({ state, stillSeconds, awaitedSeconds }: PeerFacts, seconds: number): string | null {
   const isAwaiting = state === 'awaiting';
-  // A new round needs work from a node that stood still before the round opened, so the time begins with the round.
+  // A node may be idle before a round opens, so its time without progress begins at the opening of the round.
   const still = isAwaiting ? Math.min(stillSeconds, awaitedSeconds ?? 0) : stillSeconds;
   if (still < seconds) return null;
   const what = isAwaiting ? 'has work in the open round, but has not begun' : `${state} without progress`;

@@ -54,7 +54,7 @@ export async function finishedRun(output: string): Promise<RunState> {
   throw registryError('RUN_MISSING', `${output} holds no finished training run`, { output });
 }
 
-/** Returns the data digests, settings, metrics and held-out losses of a finished run, as a manifest has them. */
+/** Returns the data digests, settings, metrics and held-out losses of a finished run, in the form of a version manifest. */
 export function runFacts(state: RunState, result: FinetuneResult) {
   const { rows, heldOut } = state.settings;
   const { adapterStep, lossAfter } = result;

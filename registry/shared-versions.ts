@@ -13,7 +13,7 @@ import { databaseOf, type Registry } from './registry.ts';
 import { KEY_ID } from './share.ts';
 import type { AdapterVersion } from './version.ts';
 
-/** Milliseconds between two looks at the shares of a registry. A look is one query of the database. */
+/** Milliseconds between two readings of the shares of a registry. A reading is one query of the database. */
 const LOOK_MS = 2_000;
 
 /**
@@ -26,7 +26,7 @@ const STALE_MS = 30_000;
 /**
  * Lets the daemons of this user serve a version, until `endShare` is called or the version is removed.
  * @param addresses multiaddrs of a daemon that serves the registry
- * @returns the ticket. Anyone who has it can fetch the version. A version that is shared already keeps its key
+ * @returns the ticket, with which anyone can fetch the version. A version that is shared already keeps its key
  */
 export async function keepShare(
   registry: Registry,

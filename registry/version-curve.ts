@@ -2,8 +2,8 @@ import { thinned } from '../common/thinned.ts';
 import { VERSION_CURVE, type VersionManifest } from '../protocol/version-manifest.ts';
 
 /**
- * Returns the held-out losses that the manifest of a version may have: without those that were not measured, and spread
- * evenly over the training if there are too many.
+ * Returns the held-out losses for the manifest of a version. Leaves out losses that were not measured. If there are too
+ * many, keeps losses that are spread evenly over the training.
  * @param losses oldest first; `loss` is null if it was not measured
  */
 export function versionCurve(

@@ -39,7 +39,7 @@ export class Admission {
   }
 
   /**
-   * Admits a request. Returns a function that the caller calls when the request has been answered.
+   * Admits a request. Returns a function that the caller must call when the request has been answered.
    * @throws SwarmError SERVE_TOO_MANY if the client has too many unanswered sequences (values: `limit`,
    *   `retryAfter` in seconds)
    * @throws SwarmError SERVE_BUSY if all clients together have too many unanswered sequences (same values)

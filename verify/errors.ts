@@ -4,7 +4,7 @@ export const verifyError = defineErrors({
   BASE_DIFFERS: { kind: 'refused', next: 'name the folder of the base of this job with --model' },
   BUNDLE_MALFORMED: {
     kind: 'failed',
-    next: 'get the file again; it is incomplete, damaged, or no bundle of a job',
+    next: 'get the file again; it is incomplete, damaged, or not a bundle of a job',
   },
   BUNDLE_CHANGED: { kind: 'failed', next: 'run the same command again' },
   BUNDLE_TOO_LARGE: 'failed',

@@ -32,8 +32,8 @@ export interface Problem {
 export const LISTED_PROBLEMS = 100;
 
 /**
- * Adds problems to those of a report. A full list takes only the first problem by which the coordinator is disproved, in
- * place of its newest one, because the exit code depends on such a problem.
+ * Adds problems to the list of a report. If the list is full and no problem in it disproves the coordinator, the first
+ * problem that does so replaces the newest one in the list, because the exit code depends on it.
  */
 export function addProblems(problems: Problem[], more: readonly Problem[]): void {
   const room = LISTED_PROBLEMS - problems.length;
@@ -51,7 +51,7 @@ function isDisproof({ code }: Problem): boolean {
 export interface CheckpointReport {
   readonly round: number;
   readonly digest: string;
-  /** Checks that were made. A check that found a problem is one of these too. */
+  /** Checks that were made, including those that found a problem. */
   readonly checked: readonly CheckName[];
   /** Checks that could not be made, or only in part, with the reason. */
   readonly unchecked: readonly { readonly check: CheckName; readonly reason: string }[];

@@ -99,11 +99,11 @@ class NodeRecord implements JobRecord {
 
   async blob({ digest, size, maxBytes }: BlobWanted): Promise<Uint8Array | null> {
     if (size === null || size > maxBytes) return null;
-    // Ask for each adapter only once. The node does not have it if it is asked for again.
+    // Ask for each adapter only once. If the verification wants it a second time, the node did not have it.
     return this.#adapters.delete(digest) ? this.#deps.fetch({ digest, size }) : null;
   }
 
-  /** Returns a number up to which all checkpoints of the node are of rounds before `from`, by bisection. */
+  /** Finds by bisection a number below which all checkpoints of the node are of rounds before `from`. */
   async #firstAt(from: number): Promise<number> {
     let low = 0;
     let high = from === 0 ? 0 : this.#last + 1;

@@ -3,8 +3,8 @@ import { addProblems, type Problem } from './findings.ts';
 import type { CheckpointRecord, JobRecord } from './record.ts';
 
 /**
- * Yields checkpoints until the source fails. If there are problems, adds the failure to them instead of throwing it, so
- * that a source cannot hide problems by a damaged block after them.
+ * Yields checkpoints until the source fails. If earlier checks have found problems, adds the failure to `problems` instead
+ * of throwing it. Otherwise, a source could hide the problems by a damaged block after them.
  */
 export async function* readableCheckpoints(
   checkpoints: ReturnType<JobRecord['checkpoints']>,

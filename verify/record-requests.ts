@@ -49,7 +49,7 @@ export class RecordRequests {
 
   /**
    * Follows the changes of the settings back from the change that a head names.
-   * @returns all these changes, oldest first. If the peer lacks a change, it and all older changes are missing
+   * @returns all these changes, oldest first. If the peer lacks a change, this change and all older changes are missing
    */
   async settings(head: Head): Promise<Uint8Array[]> {
     const { job } = this.#asked;

@@ -1,4 +1,4 @@
-/** Maximum number of null rounds before a checkpoint whose scores a record has. */
+/** Maximum number of null rounds whose scores the record of a checkpoint contains. */
 export const NULL_FIGURES = 8;
 
 /** A blob, and the maximum number of bytes that it may have. */
@@ -36,7 +36,7 @@ export interface CheckpointRecord {
   readonly heads: readonly Uint8Array[];
 }
 
-/** What a source that keeps only a part of the record has instead of the rest. */
+/** Facts about a source that has only a part of the record, such as a node. */
 export interface PartialRecord {
   /** The newest signed head that the source has. The source may lack the checkpoint that the head announces. */
   readonly head: Uint8Array;

@@ -101,7 +101,7 @@ class SwarmRecord implements JobRecord {
     const { job } = this.#read;
     const { checkpoint, residual, proofs } = await this.#deps.requests.record({ ordinal, first });
     if (checkpoint !== null) return { checkpoint, residual, proofs };
-    const text = `the coordinator announced checkpoint number ${ordinal}, but does not give it`;
+    const text = `the coordinator announced checkpoint number ${ordinal}, but does not send it`;
     throw verifyError('RECORD_INCOMPLETE', text, { job, ordinal });
   }
 

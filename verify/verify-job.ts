@@ -14,7 +14,7 @@ import { checkWanted, type WantedJob } from './wanted-job.ts';
 
 /** Result of the verification of a job. */
 export interface VerifyReport {
-  /** Whether no check found a problem. Checks that could not be made do not count. */
+  /** Whether the checks found no problem. Checks that could not be made do not count. */
   readonly ok: boolean;
   /** Digest of the job. */
   readonly job: string;

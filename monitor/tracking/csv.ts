@@ -7,7 +7,7 @@ const HEADER = `job,round,time,${FIGURES.join(',')}\n`;
 const DIGEST_CHARACTERS = 16;
 
 /**
- * Writes a table with one row per round. A table that an earlier call wrote is written again, with all rounds.
+ * Writes a table with one row per round. Overwrites the table of an earlier call for the same job.
  * @param digest of the job
  * @throws SwarmError OUTPUT_EXISTS if the file holds something else, such as the table of another job
  */

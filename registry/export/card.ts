@@ -24,7 +24,7 @@ export interface CardFacts
     VersionManifest,
     'name' | 'base' | 'parents' | 'job' | 'data' | 'settings' | 'metrics' | 'curve'
   > {
-  /** Label, digest and signer of the version; null if the adapter is no version of a registry. */
+  /** Label, digest and signer of the version; null if the adapter is not a version of a registry. */
   readonly version: Pick<AdapterVersion, 'label' | 'digest' | 'author'> | null;
   /** Metrics that were measured after the training. @default none */
   readonly measured?: readonly Results[];

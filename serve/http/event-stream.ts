@@ -3,8 +3,8 @@ import type { FastifyReply } from 'fastify';
 import { errorAnswer } from './errors.ts';
 
 /**
- * Sends objects as server-sent events, followed by the event `[DONE]`. If the objects end with an error, an event with
- * the error is sent in their place, because the status 200 has been sent already.
+ * Sends objects as server-sent events, followed by the event `[DONE]`. If `objects` throws an error, sends the error as an
+ * event, because the status 200 has already been sent.
  *
  * @param onError called with the error
  */

@@ -87,7 +87,7 @@ export class LoadedAdapters {
         await this.#generator.removeAdapter(id);
       }
     }).catch(() => {
-      // The removal fails only if the generator has ended. Its end has freed the memory of the adapter.
+      // The removal fails only if the generator has ended, and the memory of the adapter is then already free.
     });
   }
 

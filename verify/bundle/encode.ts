@@ -71,7 +71,7 @@ export function encodeRecord({
   nullFigures = [],
   heads,
 }: CheckpointRecord): Uint8Array {
-  // Leave the field out if it is empty, because readers of older versions refuse it.
+  // Leave the field out if it is empty, because older versions of this program refuse it.
   const more = nullFigures.length > 0 && { nullFigures };
   return encodeCbor({ checkpoint, residual, proofs, figures, ...more, heads });
 }
@@ -112,7 +112,7 @@ export function blobsOf({ checkpoint: envelope, residual, figures }: CheckpointR
   ];
 }
 
-/** Returns the scored updates that are not in the merge; none if the figures are not valid, which the checks report. */
+/** Returns the scored updates that are not in the merge. Ignores invalid figures, because the checks report them. */
 function scoredPayloads(
   figures: Uint8Array | null,
   contributors: Checkpoint['contributors'],

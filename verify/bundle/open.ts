@@ -14,7 +14,7 @@ import {
 } from './car.ts';
 import { RECORD_BYTES, ROOT_BYTES, recordSchema, rootSchema } from './format.ts';
 
-/** Maximum number of sections of a bundle. The reader keeps about 200 bytes for each. */
+/** Maximum number of sections of a bundle. Each takes about 200 bytes of memory. */
 const SECTIONS = 2_000_000;
 /** Number of bytes of a block that are hashed at a time. */
 const READ_BYTES = 1024 * 1024;
@@ -85,7 +85,7 @@ class Bundle implements OpenBundle {
   readonly #file: FileHandle;
   readonly #places: ReadonlyMap<string, Place>;
   readonly #digests: readonly string[];
-  /** Digests of the blocks that were read. The reader of a blob compares it with its digest. */
+  /** Digests of the blocks that `blob` has returned. `damagedBlocks` skips them, because the caller verifies them. */
   readonly #read = new Set<string>();
 
   constructor(

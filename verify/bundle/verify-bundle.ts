@@ -12,8 +12,8 @@ export async function verifyBundle(file: string, options: VerifyOptions = {}): P
     const { signal = new AbortController().signal } = options;
     const problems = [...report.problems];
     let uses: Map<string, UsedBlob> | null = null;
-    // If the verification computes an adapter, delta or residual, it does not read the block that contains it. Such blocks
-    // are read here, to find damage.
+    // The verification does not read the blocks of adapters, deltas and residuals that it computes. Read these blocks
+    // here, to find damage.
     for await (const digest of bundle.damagedBlocks(signal)) {
       if (problems.length >= LISTED_PROBLEMS) break;
       uses ??= await usesOf(bundle, signal);

@@ -16,8 +16,7 @@ export class HeadChecks {
   }
 
   /**
-   * Checks the heads that announce a checkpoint: their signatures, their order, and that they say the same as the
-   * checkpoint.
+   * Checks the heads that announce a checkpoint: their signatures, their order, and that they agree with the checkpoint.
    * @param ordinal number of checkpoints before this one; null if it is unknown
    * @returns the verified heads
    */

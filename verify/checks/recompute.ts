@@ -23,7 +23,7 @@ class Missing extends Error {}
 
 /**
  * Computes merges again. Keeps the newest adapter and residual in memory, because the next merge starts from them. If
- * the previous merge was computed too, its residual is known, and the source need not be trusted.
+ * the previous merge was computed again too, the residual does not come from the source.
  */
 export class Recomputation {
   readonly #facts: JobFacts;
@@ -35,17 +35,17 @@ export class Recomputation {
     this.#facts = facts;
   }
 
-  /** Returns whether the bytes of an adapter have been checked, and are those of the newest adapter that was checked. */
+  /** Returns whether this adapter is the newest one whose bytes have been checked. */
   holds(digest: string): boolean {
     return this.#adapter?.digest === digest;
   }
 
-  /** Notes a checkpoint after which the residual is zero: the first one, or a roll-back. */
+  /** Records that the residual is now zero, as after the first checkpoint of a job and after a roll-back. */
   restart(): void {
     this.#residual = { kind: 'computed', bytes: null };
   }
 
-  /** Notes the residual that the source names after a checkpoint whose merge was not computed again. */
+  /** Records the residual that the source names after a checkpoint whose merge was not computed again. */
   claim(digest: string | null): void {
     this.#residual = { kind: 'claimed', digest };
   }
@@ -217,7 +217,7 @@ export class Recomputation {
     }
   }
 
-  /** Checks that the delta of a checkpoint turns the adapter of its parent into its own. */
+  /** Checks that the delta of a checkpoint turns the adapter of its parent into the adapter of the checkpoint. */
   async #checkDelta(checkpoint: Checkpoint, before: Uint8Array, findings: Findings): Promise<void> {
     const { delta, adapter } = checkpoint;
     const wanted = delta && { ...delta, maxBytes: UPDATE_BYTES };
@@ -242,7 +242,7 @@ export class Recomputation {
     }
   }
 
-  /** Returns the layout of the job's adapters, from the first adapter that is read. All adapters must have it. */
+  /** Returns the layout of the job's adapters, from the first adapter that is read. All adapters must have this layout. */
   layoutOf(bytes: Uint8Array): UpdateLayout {
     this.#layout ??= [...decodeHeader(bytes, 'adapter_model.safetensors', MAX_ADAPTER_HEADER_BYTES).entries]
       .map(([name, { shape }]) => ({ name, shape }))

@@ -18,7 +18,7 @@ import type { Published, ScoreMismatch } from '../scores/published.ts';
 import type { MeasuredJob } from './losses.ts';
 import type { Recomputation } from './recompute.ts';
 
-/** Maximum number of merges whose figures are kept. A peer that was away for longer has earlier shares that are not checked. */
+/** Maximum number of merges whose figures are kept. The earlier shares of a peer that was away for longer are not checked. */
 const KEPT_FIGURES = 32;
 
 /** Rows of a job, named by their positions in the shuffled data of a round that started from the checkpoint `parent`. */
@@ -54,7 +54,7 @@ class Missing extends Error {}
 /** Codes of a meter's error if the adapter does not have the tensors of the job. */
 const WRONG_ADAPTER: readonly string[] = ['ADAPTER_SHAPE', 'ADAPTER_TENSORS', 'ADAPTER_NOT_FINITE'];
 
-/** Checks published scores: the arithmetic from the figures alone, and the measured figures if there is a meter. */
+/** Checks published scores: the arithmetic, and also the measurements if there is a meter. */
 export class ScoreChecks {
   readonly #facts: JobFacts;
   readonly #meter: ScoreMeter | null;

@@ -1,8 +1,8 @@
 import type { Manifest } from '../../protocol/manifest.ts';
 
 /**
- * Returns how many tokens `steps` optimiser steps are expected to predict: their rows times the mean number of
- * supervised tokens of a row. We use this number instead of the token count in the update, because the author of an
+ * Returns the expected number of supervised tokens in `steps` optimiser steps: their rows times the mean number of
+ * supervised tokens in a row. We use this number instead of the token count in the update, because the author of an
  * update can write any count into it.
  */
 export function expectedTokens(

@@ -37,7 +37,7 @@ export interface MergeInput {
   readonly denominatorFloor: number;
   /** Blob of the parent's adapter. */
   readonly adapter: { readonly digest: string; readonly size: number };
-  /** Digest of the blob with the part of the adapter that the published deltas left out; null if there is none. */
+  /** Digest of the residual that is added to this merge; null if there is none. */
   readonly residual: string | null;
   /**
    * The weight of each source in a signed checkpoint. A witness that computes a merge again takes the weights from the

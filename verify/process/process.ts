@@ -1,6 +1,6 @@
 /**
- * Entry of a process that verifies a bundle. Repeating a merge blocks its thread for seconds, so a node does it in a
- * process of its own.
+ * Entry of a process that verifies a bundle. Computing a merge again blocks the thread for seconds, so a node does it in
+ * a separate process.
  */
 import { setPriority } from 'node:os';
 import { serveCalls } from '../../common/workers/calls.ts';

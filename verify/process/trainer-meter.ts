@@ -9,8 +9,8 @@ import type { Published } from '../scores/published.ts';
 import type { ScoreTask } from './messages.ts';
 
 /**
- * Measures scores with rows that the caller has read, in a trainer process of its own. The process starts with the
- * first gradient, and inherits the priority of this process.
+ * Measures scores with rows that the caller has read, in a separate trainer process. The process starts with the first
+ * gradient, and inherits the priority of this process.
  */
 export class TrainerMeter implements ScoreMeter {
   readonly #task: ScoreTask;

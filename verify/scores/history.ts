@@ -19,12 +19,12 @@ export interface HistoryResult {
   readonly unsorted: readonly string[];
   /** Authors with an earlier share that counts as 0, although the known figures of the merge have no audit of the update. */
   readonly withoutAudit: readonly string[];
-  /** Whether all named merges are known, and no share that a merge of an earlier term has is left out. */
+  /** Whether all named merges are known, and the figures name all shares from known merges of earlier terms. */
   readonly isComplete: boolean;
 }
 
 /**
- * Checks that the earlier shares of each author are its newest shares, as the figures of their merges have them.
+ * Checks that the earlier shares of each author are its newest shares, as published in the figures of their merges.
  * @param known figures of earlier merges, by round; some may be missing
  */
 export function checkHistory(figures: Figures, known: ReadonlyMap<number, Figures>): HistoryResult {
@@ -47,7 +47,7 @@ export function checkHistory(figures: Figures, known: ReadonlyMap<number, Figure
       const update = before.updates.find((one) => one.peer === peer && one.round === round);
       const published = update?.share ?? null;
       const { audit = null } = update ?? {};
-      // The audit may have failed after these figures were read, so only a passed audit contradicts.
+      // The audit may have failed after these figures were read, so only a passed audit is a contradiction.
       const isSame = published === used && merge < figures.round && !(failed && audit?.passed === true);
       if (!isSame) mismatches.push({ peer, merge, round, used: failed ? 0 : used, published });
       else if (failed && audit === null) withoutAudit.add(peer);

@@ -78,8 +78,8 @@ function checkLate(update: Published, earlier: readonly number[], note: Note): v
 }
 
 /**
- * Checks which candidates were scored, and on how many rows. A slow coordinator scores the first candidates of the plan
- * only, on the same part of the planned rows of each of them.
+ * Checks which candidates were scored, and on how many rows. A slow coordinator scores only the first candidates of the
+ * plan, each on the same fraction of its planned rows.
  */
 function checkOrder({ candidates, plan }: ScoredRound, note: Note): void {
   const ordered = plan.own.map(({ candidate, positions }) => {

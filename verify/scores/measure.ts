@@ -133,7 +133,10 @@ export async function measureScores(
   return { mismatches, ...measured };
 }
 
-/** Returns the factors with which the coordinator clips each tensor of each update. Notes updates that are not empty as published. */
+/**
+ * Returns the factors with which the coordinator clips each tensor of each update. Reports each update that is empty but
+ * not published as empty, and the other way round.
+ */
 async function clipFactors(
   updates: readonly Published[],
   reader: ScoreReader,

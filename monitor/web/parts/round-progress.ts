@@ -5,7 +5,7 @@ export function progressOf(
   view: Pick<PeerView, 'state' | 'round' | 'step' | 'steps'> | null,
   round: number,
 ): { done: number; words: string } {
-  if (view === null) return { done: 0, words: 'not a member any more' };
+  if (view === null) return { done: 0, words: 'no longer a member' };
   const { state, step, steps } = view;
   // The newest heartbeat of a node that has not begun still has the steps of its last round.
   if (view.round !== round || state === 'awaiting') {

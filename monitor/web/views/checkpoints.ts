@@ -16,7 +16,7 @@ const PAGE_CHECKPOINTS = 50;
 
 /** A table of a job's checkpoints. The table marks the best checkpoint, and has a button to roll back. */
 export function CheckpointsPart({ job, onChange }: { job: JobDetail; onChange(): void }) {
-  // For each page that the user has left for an older one: the round that all its checkpoints come before.
+  // One entry for each older page that the user has opened: all checkpoints of the page are from before this round.
   const [starts, setStarts] = useState<readonly number[]>([]);
   const before = starts.at(-1);
   const query = `limit=${PAGE_CHECKPOINTS}${before === undefined ? '' : `&before=${before}`}`;
@@ -150,7 +150,7 @@ function columnsOf(
   ];
 }
 
-/** Returns the number of nodes of a checkpoint. A node whose merge includes two updates, one of them late, counts once. */
+/** Returns the number of nodes whose updates were merged. A node with two updates, one of them late, counts once. */
 function nodesOf({ checkpoint }: CheckpointView): number {
   return new Set(checkpoint.contributors.map(({ peer }) => peer)).size;
 }

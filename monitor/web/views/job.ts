@@ -145,7 +145,7 @@ function Steering({ job, onChange }: { job: JobDetail; onChange(): void }) {
   const resume = () => post(`${jobPath(job.job)}/resume`, {});
   const asks = 'Reason, which the nodes see';
   const isPending = (action: string) => job.pendingOrders.some((order) => order.action === action);
-  // A stop cannot be cancelled, and ends the job whatever else is ordered.
+  // A stop cannot be cancelled, and ends the job even if other orders are pending.
   if (job.phase === 'finished' || isPending('stop')) return null;
   return html`<div class="buttons">
     ${
@@ -153,7 +153,7 @@ function Steering({ job, onChange }: { job: JobDetail; onChange(): void }) {
         ? html`<${Confirm}
             key="resume"
             label=${job.phase === 'paused' ? 'Resume' : 'Cancel the pause'}
-            effect=${job.phase === 'paused' ? 'The job opens its next round.' : 'The job goes on after the round in progress.'}
+            effect=${job.phase === 'paused' ? 'The job opens its next round.' : 'The job continues after the round in progress.'}
             act=${resume}
             onDone=${onChange}
           />`
