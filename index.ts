@@ -716,6 +716,7 @@ export type {
   NodeUpdate,
 } from './node/status/api-types.ts';
 export type { JobTotals, Traffic } from './node/store/totals.ts';
+export type { JobContribution } from './protocol/contribution.ts';
 export type { HoldReason } from './protocol/holds.ts';
 export type { JobTarget } from './protocol/invite.ts';
 export type { VersionManifest } from './protocol/version-manifest.ts';

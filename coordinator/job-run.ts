@@ -10,6 +10,7 @@ import { Intake } from './intake/intake.ts';
 import { changedValues, type JobChange } from './job-changes.ts';
 import { Scorers } from './merge/scorers.ts';
 import { Membership } from './peers/membership.ts';
+import { Contributions } from './record/contributions.ts';
 import type { Outbox } from './record/outbox.ts';
 import { Receipts } from './record/receipts.ts';
 import { machineSettings } from './record/restore.ts';
@@ -37,6 +38,7 @@ export class JobRun {
   readonly intake: Intake;
   /** Blobs that a scorer may fetch while it evaluates a checkpoint. */
   readonly offered = new OfferedBlobs();
+  readonly contributions: Contributions;
   readonly #cleanups: (() => void)[] = [];
 
   constructor(deps: { context: RunContext }) {
@@ -58,6 +60,7 @@ export class JobRun {
     this.members = members;
     this.scorers = scorers;
     this.intake = new Intake({ context, driver, record, receipts, ledger, members });
+    this.contributions = new Contributions(context.job, context.deps);
   }
 
   /** Returns whether a peer may join the job with this invite. */

@@ -8,6 +8,7 @@ import type { JobRun } from './job-run.ts';
 import { mayFetch } from './peers/blob-access.ts';
 import type { Newcomers } from './peers/newcomers.ts';
 import { byPriority } from './queue.ts';
+import { contributionOf } from './record/contributions.ts';
 import { RecordAnswers } from './record/record-answers.ts';
 import { RecordQuotas } from './record/record-quotas.ts';
 import type { KeptRemovals } from './recovery/kept-removals.ts';
@@ -150,6 +151,18 @@ export function answerNodes({
       const { members, receipts } = running(job);
       members.invites.checkNotRevoked(peer);
       return { receipt: receipts.find(peer, update) };
+    }),
+    network.handle('contribution', async (peer, { job }) => {
+      const { members, contributions, record } = running(job);
+      members.invites.checkNotRevoked(peer);
+      if (!members.has(peer)) {
+        throw coordinatorError(
+          'NOT_ADMITTED',
+          'only members of the job learn what they have contributed to it',
+        );
+      }
+      const ranking = await contributions.upTo(record.checkpoint.checkpoint.round);
+      return { contribution: contributionOf(peer, ranking) };
     }),
     network.handle('checkpoint', async (peer, { job, digest }) => {
       readable(job, peer, 'checkpoints');

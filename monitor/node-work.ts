@@ -1,5 +1,16 @@
 /** Texts about the work of a machine for its jobs, and about the cost of this work. */
-import { countOf, formatBytes, formatCount, formatDuration } from '../common/text.ts';
+import { countOf, formatBytes, formatCount, formatDuration, formatPercent } from '../common/text.ts';
+
+/** The merged work of a node for a job, compared with all nodes whose updates were merged. */
+interface JobContribution {
+  /** Round of the checkpoint up to which the figures count. */
+  readonly round: number;
+  /** Place of the node if all contributors are sorted by their tokens; 1 is the first. */
+  readonly place: number;
+  readonly contributors: number;
+  readonly tokens: number;
+  readonly totalTokens: number;
+}
 
 /** The work of a node for one job. */
 interface JobWork {
@@ -12,11 +23,36 @@ interface JobWork {
   readonly refused: number;
   readonly tokens: number;
   readonly seconds: number;
+  /** null if the coordinator has not answered yet. */
+  readonly contribution: JobContribution | null;
 }
 
 interface Traffic {
   readonly sent: number;
   readonly received: number;
+}
+
+/** Returns the place and the share of a node in a job: "3rd of 12 contributors, with 14 % of the tokens". */
+export function placeText({ place, contributors, tokens, totalTokens }: JobContribution): string {
+  const isTeen = Math.floor(place / 10) % 10 === 1;
+  const nth = `${formatCount(place)}${isTeen ? 'th' : (['th', 'st', 'nd', 'rd'][place % 10] ?? 'th')}`;
+  const share = `${formatPercent(tokens / totalTokens)} of the tokens`;
+  return `${nth} of ${countOf(contributors, 'contributor')}, with ${share}`;
+}
+
+/**
+ * Returns the place and the share of a node in one of its jobs; no text if the coordinator has not answered yet.
+ * @param options.ofCheckpoint whether to leave out an answer that is older than the newest checkpoint. @default false
+ */
+export function placeTexts(
+  job: { readonly job: string; readonly checkpoint: { readonly round: number } | null } | null,
+  totals: readonly JobWork[],
+  { ofCheckpoint = false }: { ofCheckpoint?: boolean } = {},
+): string[] {
+  const contribution = totals.find((one) => one.job === job?.job)?.contribution ?? null;
+  if (contribution === null) return [];
+  const isOld = contribution.round < (job?.checkpoint?.round ?? 0);
+  return ofCheckpoint && isOld ? [] : [placeText(contribution)];
 }
 
 /** Returns a text with the total of a node's work in the given jobs. */

@@ -4,6 +4,7 @@ import { type BlobProof, provesMembership } from '../protocol/job-key.ts';
 import { HeadSettings } from './contact/head-settings.ts';
 import { JobContact } from './contact/job-contact.ts';
 import { JobKeys } from './contact/job-keys.ts';
+import { askContribution } from './contact/own-contribution.ts';
 import { openJobs, request, requestHead, runOf } from './contact/requests.ts';
 import type { OwnStanding, SwarmNodeDeps, SwarmNodeOptions } from './context.ts';
 import { DiskHold } from './limits/disk-hold.ts';
@@ -185,16 +186,22 @@ export class JobMembership {
   }
 
   /**
-   * Fetches and keeps the signed checkpoint of the newest head. An even newer head does not abort the fetch. The node also
-   * fetches the checkpoint if it already has the adapter, for example after a roll-back.
+   * Fetches and keeps the signed checkpoint of the newest head, and asks what this node has contributed up to that checkpoint.
+   * An even newer head does not abort this work. The node also does it if it already has the adapter, for example after a
+   * roll-back.
    */
-  keepCheckpoint({ head }: NodeState, before: NodeState): void {
+  noteCheckpoint({ head }: NodeState, before: NodeState): void {
     const context = this.#worker?.context;
     const isKnown = before.phase !== 'joining' && head?.checkpoint.digest === before.head?.checkpoint.digest;
     if (context === undefined || head === null || isKnown) return;
-    // Training does not wait for the checkpoint, and other nodes keep it as well. A failure is therefore only logged.
-    const onError = (error: unknown): void => this.#deps.log.debug({ error }, 'checkpoint-not-kept');
-    this.#tasks.run('keep-checkpoint', () => keepCheckpoint(context, head, this.#tasks.life).catch(onError));
+    const run = (name: string, task: (signal: AbortSignal) => Promise<void>): void =>
+      // Training does not wait for these tasks. Other nodes keep the checkpoint too, and the answer about the contribution is
+      // only shown. A failure is therefore only logged.
+      this.#tasks.run(name, () =>
+        task(this.#tasks.life).catch((error: unknown) => this.#deps.log.debug({ error }, `${name}-failed`)),
+      );
+    run('keep-checkpoint', (signal) => keepCheckpoint(context, head, signal));
+    run('ask-contribution', (signal) => askContribution(context, signal));
   }
 
   /**

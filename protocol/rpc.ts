@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { contributionSchema } from './contribution.ts';
 import { headOrderSchema } from './head-order.ts';
 import { bytesSchema, digestSchema, labelSchema, nameSchema, runIdSchema } from './ids.ts';
 import { jobKeysSchema } from './job-keys-message.ts';
@@ -189,6 +190,18 @@ export const rpcMethods = {
     maxRequestBytes: 256,
     maxResponseBytes: 2 * CONTROL_MESSAGE_BYTES + 2048,
     quota: { calls: 40, perMs: 10_000 },
+  },
+  /**
+   * Returns how much the caller has contributed to the job up to the newest checkpoint; null if no merge has taken an
+   * update of the caller. About other nodes, the answer has only their number and the sum of their tokens. Only members
+   * get an answer.
+   */
+  contribution: {
+    request: z.strictObject({ job }),
+    response: z.strictObject({ contribution: contributionSchema.nullable() }),
+    maxRequestBytes: 128,
+    maxResponseBytes: 256,
+    quota: { calls: 10, perMs: 10_000 },
   },
   /** Sends the coordinator an update that gossip may have lost. Returns the receipt of the update. */
   submit: {

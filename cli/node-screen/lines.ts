@@ -8,7 +8,7 @@ import {
 } from '../../common/text.ts';
 import type { NodeStatus } from '../../index.ts';
 import { problemText, standingText } from '../../monitor/node-state.ts';
-import { costText, monthText, speedText, totalsText } from '../../monitor/node-work.ts';
+import { costText, monthText, placeTexts, speedText, totalsText } from '../../monitor/node-work.ts';
 import { counts } from '../../protocol/receipts.ts';
 import { timeOfDay } from '../print.ts';
 import {
@@ -87,6 +87,7 @@ export function screenLines(state: ScreenState, { columns, rows }: ScreenSize): 
     ),
     ...(status.draining ? lines('draining', DRAINING) : []),
     ...totalsText(status).flatMap((text, i) => lines(i === 0 ? 'contributed' : 'in all', text)),
+    ...(jobs.length === 1 ? placeOf(jobs[0]!).flatMap((text) => lines('place', text)) : []),
     ...clockTexts(status).flatMap((text) => lines('clock', text)),
     ...lines('costs', costText(status)),
     ...lines('traffic', `${speedText(status)}; ${monthText(status)}`),
@@ -147,6 +148,7 @@ function oneOfSeveral(job: NodeForJob, index: number, state: ScreenState, lines:
     ...(problem === null ? [] : lines('', problemText(problem))),
     ...(job.job === null ? [] : lines('', `${jobText(job, left.job)}; ${share}`)),
     ...standingOf(job).flatMap((text) => lines('', `standing ${text}`)),
+    ...placeOf(job).flatMap((text) => lines('', text)),
     ...thanksOf(job, state).flatMap((text) => lines('', text)),
   ];
 }
@@ -177,6 +179,10 @@ function standingOf({ standing }: NodeStatus): string[] {
   return standing === null || (standing.kind === 'good' && standing.strikes === 0)
     ? []
     : [standingText(standing)];
+}
+
+function placeOf({ job, totals }: NodeStatus): string[] {
+  return placeTexts(job, totals);
 }
 
 /** Returns the lines that thank the user after the job has ended. Returns no lines before. */

@@ -11,7 +11,7 @@ import {
 import { counts } from '../../protocol/receipts.ts';
 import { dateAndTime } from '../print.ts';
 import { because, engineText, labelOf, NOTE, type NodeForJob, perJob, stateOf, updateLine } from './node.ts';
-import { thanksTexts } from './thanks.ts';
+import { finalPlaceTexts, thanksTexts } from './thanks.ts';
 
 const GOES_ON = 'goes on after the pause';
 const DRAINS = 'takes no new work, and stops after its present round';
@@ -118,8 +118,11 @@ class JobLines {
         `job ${job!.name} is ${phase}${because(job!)}, held-out loss ${formatLoss(job!.checkpoint?.heldOutLoss)}${after}`,
       );
     }
-    if (status.done && !before?.done && job !== null) {
-      lines.push(...thanksTexts(job, status.totals, { homeFlag: this.#homeFlag }));
+    if (status.done && job !== null) {
+      // The coordinator may answer about the place of the node after the job has ended.
+      const isPlaced = before !== null && finalPlaceTexts(job, before.totals).length > 0;
+      if (!before?.done) lines.push(...thanksTexts(job, status.totals, { homeFlag: this.#homeFlag }));
+      else if (!isPlaced) lines.push(...finalPlaceTexts(job, status.totals));
     }
     return lines;
   }

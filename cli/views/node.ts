@@ -16,7 +16,7 @@ import {
   problemText,
   standingText,
 } from '../../monitor/node-state.ts';
-import { costText, monthText, outcomeText, totalsText } from '../../monitor/node-work.ts';
+import { costText, monthText, outcomeText, placeTexts, totalsText } from '../../monitor/node-work.ts';
 import { dateAndTime } from '../print.ts';
 import { DownloadPace } from './download-pace.ts';
 
@@ -42,6 +42,7 @@ export function nodeLines(status: NodeStatus, url: string): string[] {
     ...(jobs.length === 1 ? stateLines(only!) : []),
     ...(status.draining ? [`draining    ${DRAINING}`] : []),
     ...totalsText(status).map((text, i) => `${i === 0 ? 'contributed' : 'in all     '} ${text}`),
+    ...(jobs.length === 1 ? placeLines(only!) : []),
     `costs       ${costText(status)}`,
     ...clockTexts(status).map((text) => `clock       ${text}`),
     `traffic     sent ${formatBytes(traffic.sent)}, received ${formatBytes(traffic.received)}; ${monthText(status)}`,
@@ -80,8 +81,13 @@ function sharedJobLines(job: NodeForJob, index: number, { jobs }: NodeStatus): s
     ...contactLines(job),
     `share       weight ${weight}${used}`,
     ...stateLines(job),
+    ...placeLines(job),
     ...updateLines(job),
   ];
+}
+
+function placeLines({ job, totals }: NodeStatus): string[] {
+  return placeTexts(job, totals).map((text) => `place       ${text}`);
 }
 
 function contactLines(status: NodeStatus): string[] {

@@ -1,7 +1,7 @@
 import { countOf } from '../../common/text.ts';
 import { resolveHomes } from '../../common/user-folders.ts';
 import type { NodeStatus } from '../../index.ts';
-import { workText } from '../../monitor/node-work.ts';
+import { placeText, placeTexts, workText } from '../../monitor/node-work.ts';
 import { SWARM } from '../command-name.ts';
 import type { Context } from '../context.ts';
 import type { NodeWork } from '../daemon/stopped-node.ts';
@@ -10,21 +10,31 @@ import { hasInviteVariable } from '../options/target-input.ts';
 type Totals = NodeStatus['totals'];
 
 /**
- * Returns the texts for a job that has ended: thanks with the work of this node in the job, and the command that fetches
- * the adapter.
+ * Returns the texts for a job that has ended: thanks with the work of this node in the job, its place among the contributors,
+ * and the command that fetches the adapter.
  * @param options.homeFlag the result of {@link homeFlag} for the node
  */
 export function thanksTexts(
-  { name, job }: NonNullable<NodeStatus['job']>,
+  ended: NonNullable<NodeStatus['job']>,
   totals: Totals,
   { homeFlag }: { homeFlag: string },
 ): string[] {
+  const { name, job } = ended;
   const own = totals.filter((one) => one.job === job);
   const given = own.length === 0 ? '' : `: ${workText(own)}`;
   return [
     `thank you for your part in ${name}${given}`,
+    ...finalPlaceTexts(ended, totals),
     `fetch the adapter: ${SWARM} checkpoint pull ${name}${homeFlag}`,
   ];
+}
+
+/**
+ * Returns a text about the place of this node among the contributors of a job that has ended; no text until the coordinator
+ * has answered for the last checkpoint.
+ */
+export function finalPlaceTexts(job: NonNullable<NodeStatus['job']>, totals: Totals): string[] {
+  return placeTexts(job, totals, { ofCheckpoint: true }).map((text) => `your place in ${job.name}: ${text}`);
 }
 
 /**
@@ -57,5 +67,9 @@ export function stoppedLines(work: NodeWork | null): string[] {
 
 function farewell({ totals }: NodeWork): string[] {
   if (totals.every(({ accepted }) => accepted === 0)) return [];
-  return [`contributed ${workText(totals)}, in ${countOf(totals.length, 'job')}; thank you`];
+  const contribution = totals.length === 1 ? totals[0]!.contribution : null;
+  return [
+    `contributed ${workText(totals)}, in ${countOf(totals.length, 'job')}; thank you`,
+    ...(contribution === null ? [] : [`place       ${placeText(contribution)}`]),
+  ];
 }

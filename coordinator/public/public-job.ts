@@ -4,7 +4,6 @@ import type { JobRun } from '../job-run.ts';
 import { inviteTo } from '../jobs/invite.ts';
 import { isOver } from '../round/job-phase.ts';
 import type { JobState } from '../round/state.ts';
-import type { Contributions } from './contributions.ts';
 import type { PublicPageOptions } from './settings.ts';
 
 /** Maximum number of nodes in the table of contributors. */
@@ -58,8 +57,7 @@ export function isShown({ context: { stored } }: JobRun, { jobs }: PublicPageOpt
 
 /** Collects the public facts about a job. */
 export async function publicJob(
-  { context, driver, record, members }: JobRun,
-  contributions: Contributions,
+  { context, driver, record, members, contributions }: JobRun,
   { network, store }: Pick<CoordinatorDeps, 'network' | 'store'>,
 ): Promise<PublicJob> {
   const { job, stored, settings } = context;
@@ -67,8 +65,7 @@ export async function publicJob(
   const { state } = driver;
   const { metrics } = checkpoint;
   const best = bestCheckpoint(job, store);
-  const all = await contributions.upTo(checkpoint.round);
-  const tokens = all.reduce((sum, part) => sum + part.tokens, 0);
+  const { all, tokens } = await contributions.upTo(checkpoint.round);
   const joining = (): Joining => {
     const { kind } = stored.admission;
     if (isOver(state)) return { kind: 'over' };

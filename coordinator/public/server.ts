@@ -10,7 +10,6 @@ import { peerIdSchema } from '../../protocol/ids.ts';
 import type { CoordinatorDeps } from '../context.ts';
 import type { Coordinator } from '../coordinator.ts';
 import type { JobRun } from '../job-run.ts';
-import { Contributions } from './contributions.ts';
 import { failurePage, jobPage, listPage } from './pages.ts';
 import { isShown, publicJob } from './public-job.ts';
 import { receiptsFile } from './receipts-file.ts';
@@ -145,7 +144,6 @@ function isLoopback(ip: string): boolean {
 function addPages(server: FastifyInstance, options: PublicPageOptions, deps: PublicServerDeps): void {
   const { coordinator, clock } = deps;
   const cached = new Map<string, { until: number; text: Promise<string> }>();
-  const contributions = new Map<string, Contributions>();
   const fromCache = (key: string, make: () => Promise<string>): Promise<string> => {
     const held = cached.get(key);
     if (held && held.until > clock.monotonic()) return held.text;
@@ -158,12 +156,8 @@ function addPages(server: FastifyInstance, options: PublicPageOptions, deps: Pub
   const shown = (): JobRun[] => coordinator.jobs().filter((run) => isShown(run, options));
   const find = (name: string): JobRun | undefined =>
     shown().find(({ context }) => context.stored.name === name);
-  const pageOf = (run: JobRun): Promise<string> => {
-    const { job } = run.context;
-    const sums = contributions.get(job) ?? new Contributions(job, deps);
-    contributions.set(job, sums);
-    return fromCache(job, async () => jobPage(await publicJob(run, sums, deps), options.contact ?? null));
-  };
+  const pageOf = (run: JobRun): Promise<string> =>
+    fromCache(run.context.job, async () => jobPage(await publicJob(run, deps), options.contact ?? null));
 
   const style = readStyles(['page', 'tables', 'public']);
   server.get('/style.css', async (request, reply) => send(request, reply, 'text/css; charset=utf-8', style));

@@ -136,4 +136,15 @@ export const MIGRATIONS: readonly Migration[] = [
     PRIMARY KEY (job, round)
   ) STRICT, WITHOUT ROWID;
   `,
+  `
+  -- What this node has contributed to a job, compared with all contributors, as the coordinator answered last.
+  CREATE TABLE contributions (
+    job TEXT PRIMARY KEY,
+    round INTEGER NOT NULL,
+    place INTEGER NOT NULL,
+    contributors INTEGER NOT NULL,
+    tokens INTEGER NOT NULL,
+    total_tokens INTEGER NOT NULL
+  ) STRICT, WITHOUT ROWID;
+  `,
 ];

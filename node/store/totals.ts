@@ -1,4 +1,5 @@
-import type { Database } from '../../storage/database.ts';
+import type { JobContribution } from '../../protocol/contribution.ts';
+import type { Database, Row } from '../../storage/database.ts';
 
 /** The work of a node in one job, over the life of its home. */
 export interface JobTotals {
@@ -13,6 +14,11 @@ export interface JobTotals {
   readonly tokens: number;
   /** Training time of the accepted updates, in seconds. */
   readonly seconds: number;
+  /**
+   * The merged work of this node, compared with all contributors of the job, as the coordinator has answered last; null
+   * before the first answer.
+   */
+  readonly contribution: JobContribution | null;
 }
 
 /** Bytes sent and received on all connections. */
@@ -37,8 +43,10 @@ export class Totals {
   jobs(): JobTotals[] {
     const rows = this.#db.all(
       `SELECT updates.job, jobs.name, SUM(${COUNTS}) AS accepted, SUM(outcome IS 'restored') AS refused,
-         SUM(tokens * ${COUNTS}) AS tokens, SUM(seconds * ${COUNTS}) AS seconds
+         SUM(updates.tokens * ${COUNTS}) AS tokens, SUM(seconds * ${COUNTS}) AS seconds,
+         contributions.round, place, contributors, contributions.tokens AS merged_tokens, total_tokens
        FROM updates LEFT JOIN jobs ON jobs.job = updates.job
+         LEFT JOIN contributions ON contributions.job = updates.job
        GROUP BY updates.job ORDER BY MAX(updates.at) DESC`,
     );
     return rows.map((row) => ({
@@ -48,7 +56,20 @@ export class Totals {
       refused: Number(row.refused ?? 0),
       tokens: Number(row.tokens ?? 0),
       seconds: Number(row.seconds ?? 0),
+      contribution: contributionOf(row),
     }));
+  }
+
+  /** Returns whether this node has made an update for a job. */
+  hasWork(job: string): boolean {
+    return this.#db.one('SELECT 1 FROM updates WHERE job = ? LIMIT 1', job) !== null;
+  }
+
+  /** Stores the newest answer of a coordinator about what this node has contributed to a job. */
+  saveContribution(job: string, { round, place, contributors, tokens, totalTokens }: JobContribution): void {
+    const sql = `INSERT OR REPLACE INTO contributions (job, round, place, contributors, tokens, total_tokens)
+      VALUES (?, ?, ?, ?, ?, ?)`;
+    this.#db.run(sql, job, round, place, contributors, tokens, totalTokens);
   }
 
   /** Adds bytes to the traffic of a month. @param month month in UTC, as in "2026-11" */
@@ -67,4 +88,15 @@ export class Totals {
     const row = this.#db.one('SELECT sent, received FROM traffic WHERE month = ?', month);
     return { sent: Number(row?.sent ?? 0), received: Number(row?.received ?? 0) };
   }
+}
+
+function contributionOf(row: Row): JobContribution | null {
+  if (row.place === null) return null;
+  return {
+    round: Number(row.round),
+    place: Number(row.place),
+    contributors: Number(row.contributors),
+    tokens: Number(row.merged_tokens),
+    totalTokens: Number(row.total_tokens),
+  };
 }

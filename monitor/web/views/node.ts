@@ -1,5 +1,5 @@
 import { html } from 'htm/preact';
-import { formatBytes, formatCount, formatDuration, formatLoss } from '../../../common/text.ts';
+import { formatBytes, formatCount, formatDuration, formatLoss, formatPercent } from '../../../common/text.ts';
 import type { NodeJobStatus, NodeStatus, NodeUpdate } from '../../../node/status/api-types.ts';
 import { describeNode, problemText, standingText } from '../../node-state.ts';
 import { costText, monthText, outcomeText, speedText, totalsText } from '../../node-work.ts';
@@ -42,6 +42,19 @@ const JOBS: readonly Column<JobWork>[] = [
     numeric: true,
   },
   { title: 'Tokens', cell: ({ tokens }) => formatCount(tokens), by: ({ tokens }) => tokens, numeric: true },
+  {
+    title: 'Place',
+    cell: ({ contribution: one }) =>
+      one === null ? '–' : `${formatCount(one.place)} of ${formatCount(one.contributors)}`,
+    by: ({ contribution: one }) => one?.place ?? Number.POSITIVE_INFINITY,
+    numeric: true,
+  },
+  {
+    title: 'Share of the tokens',
+    cell: ({ contribution: one }) => (one === null ? '–' : formatPercent(one.tokens / one.totalTokens)),
+    by: ({ contribution: one }) => (one === null ? -1 : one.tokens / one.totalTokens),
+    numeric: true,
+  },
   {
     title: 'Training time',
     cell: ({ seconds }) => formatDuration(seconds),

@@ -26,7 +26,7 @@ import type {
 import { NOT_YET_CONNECTED } from '../../../monitor/node-state.ts';
 import { ordersText, shortOrdersText } from '../../../monitor/pending-orders.ts';
 import type { NodeStatus, NodeUpdate } from '../../../node/status/api-types.ts';
-import { exampleStatus, NO_COST } from '../../utils/node-status.ts';
+import { exampleStatus, JOB, NO_COST } from '../../utils/node-status.ts';
 
 const PEER = `12D3KooW${'a'.repeat(44)}`;
 const DIGEST = 'ab'.repeat(32);
@@ -592,9 +592,12 @@ describe('a node', () => {
     expectSafe(lines);
     expect(lines.join('\n')).toMatch(/training\b.*\b1\b.*\b3\b.*\b20\b.*\b800 tokens\/s/);
     expect(lines.join('\n')).toMatch(/^engine +onnx-cpu$/m);
-    const given = { job: DIGEST, name: 'moby', accepted: 35, refused: 1, tokens: 1_200_000, seconds: 60 };
+    const work = { accepted: 35, refused: 1, tokens: 1_200_000, seconds: 60 };
+    const contribution = { round: 2, place: 1, contributors: 1, tokens: 5, totalTokens: 5 };
+    const given = { job: JOB.job, name: 'moby', ...work, contribution };
     const text = nodeLines(exampleStatus({ totals: [given] }), '').join('\n');
     expect(text).toMatch(/^contributed .*35 rounds.*1,200,000 tokens/m);
+    expect(text).toMatch(/^place .*1st of 1 contributor, .*100 %/m);
     expect(text).toMatch(/^costs .*threads.*\n^traffic .*this month/m);
     expect(nodeLines({ ...node, engine: '' }, '').join('\n')).not.toMatch(/^engine/m);
     expect(lines.join('\n')).not.toMatch(/^standing/m);

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { describeNode, NOT_YET_CONNECTED, problemText } from '../../../monitor/node-state.ts';
-import { outcomeText, totalsText } from '../../../monitor/node-work.ts';
+import { outcomeText, placeText, placeTexts, totalsText } from '../../../monitor/node-work.ts';
 import { exampleStatus } from '../../utils/node-status.ts';
 
 const date = (at: number): string => `at ${at}`;
@@ -73,7 +73,7 @@ describe('the state of a node', () => {
 });
 
 it('the work of a node is counted for its present jobs and for all jobs', () => {
-  const work = { name: null, accepted: 1, refused: 0, tokens: 10, seconds: 1 };
+  const work = { name: null, accepted: 1, refused: 0, tokens: 10, seconds: 1, contribution: null };
   const jobs = [{ job: { job: 'a' }, jobName: 'moby' }];
   expect(totalsText({ totals: [], jobs })).toHaveLength(1);
   expect(totalsText({ totals: [{ job: 'a', ...work }], jobs })).toHaveLength(1);
@@ -91,6 +91,30 @@ it('the work of a node is counted for its present jobs and for all jobs', () => 
     { ...work, job: 'b' },
   ];
   expect(totalsText({ totals, jobs: waiting })[0]).toMatch(/^1 round/);
+});
+
+it.each([
+  [1, '1st'],
+  [2, '2nd'],
+  [3, '3rd'],
+  [4, '4th'],
+  [11, '11th'],
+  [1022, '1,022nd'],
+])('the place %d among the contributors is the %s', (place, nth) => {
+  const text = placeText({ round: 1, place, contributors: 2000, tokens: 1, totalTokens: 800 });
+  expect(text).toMatch(new RegExp(`^${nth} of 2,000 .*0\\.1 %`));
+});
+
+it('the place of a node is unknown until the coordinator has answered', () => {
+  const job = { job: 'a', checkpoint: { round: 7 } };
+  const work = { name: null, accepted: 1, refused: 0, tokens: 10, seconds: 1 };
+  const contribution = { round: 6, place: 2, contributors: 3, tokens: 1, totalTokens: 4 };
+  const other = { ...work, job: 'b', contribution };
+  expect(placeTexts(job, [{ ...work, job: 'a', contribution: null }, other])).toEqual([]);
+  const known = [{ ...work, job: 'a', contribution }];
+  expect(placeTexts(job, known)).toEqual([expect.stringContaining('25 %')]);
+  expect(placeTexts(job, known, { ofCheckpoint: true })).toEqual([]);
+  expect(placeTexts(null, known)).toEqual([]);
 });
 
 it.each([

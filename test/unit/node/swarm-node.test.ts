@@ -223,6 +223,30 @@ test('joins, trains its rows and delivers one update that describes its work', a
   expect(coordinator.updates).toHaveLength(1);
 });
 
+test('asks after each checkpoint what it has contributed, and keeps the answer', async () => {
+  const { node, coordinator, toy } = at;
+  const asked: string[] = [];
+  const contribution = { round: 1, place: 3, contributors: 12, tokens: 140, totalTokens: 1000 };
+  coordinator.host.handle('contribution', async (peer) => {
+    asked.push(peer);
+    return { contribution: asked.length === 1 ? null : contribution };
+  });
+  await coordinator.open(1, [node.peer]);
+  node.start();
+  await at.until(() => coordinator.updates.length === 1);
+  // Before its first update, the node has contributed nothing.
+  expect(asked).toEqual([]);
+  const { checkpoint } = coordinator.head!;
+  for (const round of [2, 3]) {
+    const digest = sha256(Buffer.from(`checkpoint ${round}`));
+    await coordinator.open(round, [], { checkpoint: { ...checkpoint, round: round - 1, digest } });
+    await at.until(() => asked.length === round - 1);
+  }
+  await at.until(() => node.store.totals.jobs()[0]?.contribution !== null);
+  expect(node.store.totals.jobs()).toMatchObject([{ job: toy.job, contribution }]);
+  expect(asked).toEqual([node.peer, node.peer]);
+});
+
 test('waits for a coordinator that is not reachable yet, and for admission', async () => {
   const { node, coordinator, network } = at;
   const heal = network.isolate(COORDINATOR.peerId);

@@ -27,7 +27,9 @@ const update = (round: number, changes: Partial<NodeUpdate> = {}): NodeUpdate =>
   ...changes,
 });
 
-const totals = [{ job: JOB.job, name: 'moby', accepted: 35, refused: 1, tokens: 1_200_000, seconds: 3660 }];
+const contribution = { round: 20, place: 3, contributors: 12, tokens: 140, totalTokens: 1000 };
+const work = { accepted: 35, refused: 1, tokens: 1_200_000, seconds: 3660 };
+const totals = [{ job: JOB.job, name: 'moby', ...work, contribution }];
 
 function state(status: Partial<NodeStatus> = {}, changes: Partial<ScreenState> = {}): ScreenState {
   return {
@@ -74,6 +76,7 @@ it('shows what happens, progress with the time left, totals and costs', () => {
   }
   expect(shown).toMatch(/35 rounds.*\b1 not.*1,200,000 tokens.*1 h 1 min/s);
   expect(shown).toMatch(/112 rounds.* 2 jobs/);
+  expect(shown).toMatch(/^place +3rd of 12 .*14 %/m);
   expect(shown).toMatch(/month 1\.2 GB.*3\.4 GB/);
 });
 
@@ -138,10 +141,25 @@ it('thanks at the end of a job, with the command that fetches the adapter', () =
   expect(stoppedLines(exampleStatus({ totals }))).toEqual([
     'stopped',
     expect.stringMatching(/35 rounds.*1 job/),
+    expect.stringMatching(/3rd of 12 .*14 %/),
   ]);
   expect(stoppedLines(exampleStatus())).toEqual(['stopped']);
   const waiting = exampleStatus({ updates: [update(4, { code: null, outcome: null })] });
   expect(stoppedLines(waiting)).toEqual([expect.stringMatching(/^stopped .*saved/)]);
+});
+
+it('thanks with the place of the node as soon as the coordinator has answered for the last checkpoint', () => {
+  const over = { job: { ...JOB, phase: 'finished' as const }, state: 'awaiting' as const, done: true };
+  const older = [{ ...totals[0]!, contribution: { ...contribution, round: 19 } }];
+  const news = new NodeLines({ homeFlag: '' });
+  news.next(exampleStatus({ totals: older }));
+  const place = expect.stringMatching(/moby.*3rd of 12 .*14 %/);
+  expect(news.next(exampleStatus({ ...over, totals: older }))).not.toContainEqual(place);
+  expect(news.next(exampleStatus({ ...over, totals }))).toEqual([place]);
+  expect(news.next(exampleStatus({ ...over, totals }))).toEqual([]);
+  const ready = new NodeLines({ homeFlag: '' });
+  ready.next(exampleStatus({ totals }));
+  expect(ready.next(exampleStatus({ ...over, totals }))).toContainEqual(place);
 });
 
 it('has lines for each of several jobs, with its share', () => {

@@ -184,9 +184,14 @@ test('totals count the updates that the coordinator accepted, and survive a new 
   store.saveReceipt(JOB, 2, { code: 'harmful', detail: '' });
   store.settle(JOB, 2, { outcome: 'restored', feedback: null });
   store.saveReceipt(JOB, 3, { code: 'accepted', detail: '' });
-  expect(store.totals.jobs()).toEqual([
-    { job: JOB, name: 'moby', accepted: 2, refused: 1, tokens: 400, seconds: 4 },
-  ]);
+  const totals = { job: JOB, name: 'moby', accepted: 2, refused: 1, tokens: 400, seconds: 4 };
+  expect(store.totals.jobs()).toEqual([{ ...totals, contribution: null }]);
+  const contribution = { round: 3, place: 2, contributors: 5, tokens: 300, totalTokens: 4000 };
+  store.totals.saveContribution(JOB, { ...contribution, round: 2, place: 1 });
+  store.totals.saveContribution(JOB, contribution);
+  store.totals.saveContribution('another job', { ...contribution, place: 4 });
+  expect(store.totals.jobs()).toEqual([{ ...totals, contribution }]);
+  expect([store.totals.hasWork(JOB), store.totals.hasWork('another job')]).toEqual([true, false]);
 });
 
 test('the traffic of a month adds up', () => {
