@@ -29,7 +29,8 @@ export async function* rowBlocks(
 }
 
 /**
- * Computes DoRA's norm of a module, ‖W + delta‖ over each row of the [out, in] weight, summed in double precision.
+ * Computes the norms that DoRA needs for a module: ‖W + delta‖ of each row, where W has the shape [out, in]. Sums are
+ * in double precision.
  * @param delta change of W; null for the norms of W itself
  * @returns [out]
  */

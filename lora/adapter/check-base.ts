@@ -8,8 +8,8 @@ import type { Adapter } from './peft.ts';
 
 /**
  * Checks that an adapter belongs to a base. An adapter written by this program holds the digest of its base. For any
- * other adapter, this function can check only the shapes, and {@link baseWarning} compares the names. Reads the whole
- * base unless its digest is cached.
+ * other adapter, this function can check only the shapes; {@link baseWarning} compares the names of the two bases.
+ * Reads the whole base unless its digest is cached.
  *
  * @throws SwarmError ADAPTER_BASE if the adapter was trained on another base, or its tensors do not fit this
  *   one

@@ -46,7 +46,7 @@ const MAX_HALF = 65_519;
  *
  * @param adapter null to write the base alone
  * @returns the size of the file in bytes
- * @throws SwarmError GGUF_UNSUPPORTED llama.cpp cannot compute the model, or has no tokenizer like the model's
+ * @throws SwarmError GGUF_UNSUPPORTED if llama.cpp cannot compute the model, or has no equivalent of its tokenizer
  * @throws SwarmError GGUF_RANGE if a weight does not fit into the element type
  * @throws SwarmError ADAPTER_TIED_HEAD; TOKENIZER_*
  */
@@ -91,7 +91,7 @@ function typeOf({ name }: TensorPlace, shape: readonly number[], type: WrittenTy
 
 /**
  * Checks that all values fit into the type of the file, and yields them unchanged.
- * @throws SwarmError GGUF_RANGE a value is not finite, or too large for the type
+ * @throws SwarmError GGUF_RANGE if a value is not finite, or too large for the type
  */
 async function* inRange(values: Floats, type: WrittenType, tensor: string): AsyncGenerator<Float32Array> {
   const most = type === 'F16' ? MAX_HALF : Number.MAX_VALUE;

@@ -63,7 +63,8 @@ export async function initialAdapter(
  * - 'gaussian': A is normal with a standard deviation of 1/r. B is zero.
  * - false: A is the same as with true. B is uniform between −1/√r and 1/√r.
  *
- * For an embedding, B is normal with a standard deviation of 1. A is zero or, if `init` is false, normal in the same way.
+ * For an embedding, B is normal with a standard deviation of 1. A is zero. If `init` is false, A is normal too, with
+ * the same standard deviation.
  *
  * @param seed whole number below 2^53
  * @param init @default true

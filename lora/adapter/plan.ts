@@ -16,8 +16,8 @@ export interface AdapterPlan {
 /**
  * Applies LoRA settings to a model by PEFT's rules.
  *
- * @throws SwarmError LORA_TARGETS, LORA_PATTERN for the same reasons as in targetModules, or because an exclusion, a
- *   rank pattern or an alpha pattern matches nothing, which is probably a mistake
+ * @throws SwarmError LORA_TARGETS, LORA_PATTERN as in targetModules. Also if an exclusion, a rank pattern or an alpha
+ *   pattern matches nothing, because this is probably a mistake
  * @throws SwarmError LORA_EMBEDDING if the embedding is a target together with DoRA or a frozen A
  * @throws SwarmError LORA_SAVED, LORA_BIAS if a module to save is unknown, or already trained in another way
  */

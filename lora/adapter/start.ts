@@ -44,8 +44,8 @@ export async function startSettings(
 /**
  * Reads the adapter to start from, and checks that it has the LoRA settings of the training run and belongs to its base.
  * @returns the adapter's values in layout order, and the digest of the file that this program writes for these values
- * @throws SwarmError ADAPTER_START (values: folder) its LoRA settings differ from `lora`; ADAPTER_BASE and the errors of
- * `readPeftFolder`
+ * @throws SwarmError ADAPTER_START (values: folder) if its LoRA settings differ from `lora`; ADAPTER_BASE and the
+ *   errors of `readPeftFolder`
  */
 export async function readStart(
   { folder, baseDigest = null }: StartAdapter,

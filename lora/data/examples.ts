@@ -1,9 +1,11 @@
-/** Examples: the content of data rows before tokenising. There is one shape per kind of data. */
+/** Examples: the content of data records before tokenising. There is one shape per kind of data. */
 
 /** The place that an example comes from, for messages. */
 export interface Origin {
   readonly file: string;
-  /** Number of the row's first line in JSON lines and CSV, and number of the row in other files. Counted from 1. */
+  /**
+   * Number of the record's first line in JSON lines and CSV, and number of the record in other files. Counted from 1.
+   */
   readonly row: number;
 }
 
@@ -12,7 +14,7 @@ export interface Message {
   role: string;
   /**
    * Text of the turn; empty if the turn only calls tools. If the data has a list of parts instead of a text, the text
-   * parts are joined. A row with other parts, such as images, cannot be used.
+   * parts are joined. A record with other parts, such as images, cannot be used.
    */
   content: string;
   name?: string;
@@ -35,7 +37,7 @@ export type ExampleBody =
   | {
       kind: 'instruction';
       instruction: string;
-      /** Text that the instruction refers to. Empty if the row has no input. */
+      /** Text that the instruction refers to. Empty if the record has no input. */
       input: string;
       output: string;
       system: string | null;
@@ -51,7 +53,10 @@ export type ExampleBody =
 
 export type Example = { origin: Origin } & ExampleBody;
 
-/** Formats of rows. Rows of `sharegpt` become examples of kind `messages`, rows of `alpaca` of kind `instruction`. */
+/**
+ * Formats of records. Records of `sharegpt` become examples of kind `messages`, records of `alpaca` of kind
+ * `instruction`.
+ */
 export const FORMATS = [
   'text',
   'completion',

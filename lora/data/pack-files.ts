@@ -57,13 +57,14 @@ export interface PackFilesOptions {
   signal?: AbortSignal;
   /** Receives the number of bytes read so far, and the size of all files in bytes. */
   onProgress?: (done: number, total: number) => void;
-  /** Receives each row that cannot be used. Not called if the rows are in the cache. */
+  /** Receives each record that cannot be used. Not called if the packed rows are in the cache. */
   onBad?: (row: BadRow) => void;
 }
 
 /**
- * Packs data files into rows, or opens the cached rows. The cache key is a digest of the content of the files, the
- * tokenizer, the chat template and the settings. Memory does not grow with the data. Close the result after use.
+ * Packs data files into packed rows, or opens the cached packed rows. The cache key is a digest of the content of the
+ * files, the tokenizer, the chat template and the settings. Memory does not grow with the data. Close the result after
+ * use.
  * @throws DATA_*, TEMPLATE_*, STORE_FULL; DATA_EMPTY if there is nothing to train on
  */
 export async function packFiles(

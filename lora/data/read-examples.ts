@@ -12,13 +12,13 @@ import { candidates, columnsOf, readRow, recognise, unrecognised } from './forma
 import type { RowReport } from './row-report.ts';
 
 /**
- * Number of rows at the start of a file that may decide its format. If none of these rows fits a format, the file is
- * refused.
+ * Number of records at the start of a file that may decide its format. If none of these records fits a format, the file
+ * is refused.
  */
 const MAX_UNRECOGNISED = 10;
 
 export interface ReadExamplesOptions {
-  /** Format of all files. With "auto", the format of each file is recognised from its rows. @default "auto" */
+  /** Format of all files. With "auto", the format of each file is recognised from its records. @default "auto" */
   format?: Format | 'auto';
   /**
    * Maps a field to the column that holds it, such as `{messages: 'dialog'}`. `role` and `content` name the keys of a
@@ -27,8 +27,8 @@ export interface ReadExamplesOptions {
   columns?: Columns;
   signal?: AbortSignal;
   /**
-   * Counts rows and bad rows. `renderExamples` must get the same report. The caller checks the report's share of bad
-   * rows at the end.
+   * Counts records and bad records. `renderExamples` must get the same report. The caller checks the report's share of
+   * bad records at the end.
    */
   report: RowReport;
   /** Receives the number of bytes read so far, approximate for Parquet, and the size of all files in bytes. */
@@ -36,14 +36,14 @@ export interface ReadExamplesOptions {
 }
 
 /**
- * Reads the examples of files, folders and patterns (see `dataFiles`) in the order given. Holds only a few rows in
+ * Reads the examples of files, folders and patterns (see `dataFiles`) in the order given. Holds only a few records in
  * memory (for Parquet, one row group). Empty texts are left out.
  *
- * A file has one format, which is decided by the first row that fits any format. If this row fits several formats, the
- * file has the first of them in this order: tokens, segments, messages, sharegpt, completion, alpaca, text. Rows that
- * do not fit the file's format are bad rows.
+ * A file has one format, which is decided by the first record that fits any format. If this record fits several
+ * formats, the file has the first of them in this order: tokens, segments, messages, sharegpt, completion, alpaca,
+ * text. Records that do not fit the file's format are bad records.
  * @throws DATA_NO_FILES, DATA_UNREADABLE, DATA_ENCODING, DATA_JSON, DATA_CSV, DATA_PARQUET, DATA_COLUMNS,
- * DATA_FORMAT if no format is recognised; DATA_BAD_ROWS at the first bad row if no row may be bad
+ * DATA_FORMAT if no format is recognised; DATA_BAD_ROWS at the first bad record if no record may be bad
  */
 export async function* readExamples(
   paths: string | readonly string[],
@@ -92,7 +92,7 @@ async function* readRows(
 ): AsyncGenerator<Example, void, undefined> {
   const { file } = entry;
   let format: Format | null = null;
-  /** Rows not yet converted: the current row and, until a row fits a format, all rows before it. */
+  /** Records not yet converted: the current record and, until a record fits a format, all records before it. */
   let waiting: { origin: Origin; value: RowValue }[] = [];
   const refuse = () =>
     unrecognised(
@@ -127,7 +127,7 @@ async function* readRows(
   if (waiting.length > 0) throw refuse();
 }
 
-/** Converts a row to an example. Returns null if the row was reported as a bad row. */
+/** Converts a record to an example. Returns null if the record was reported as a bad record. */
 function toExample(
   value: RowValue,
   format: Format,

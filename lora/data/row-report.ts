@@ -1,21 +1,21 @@
-/** Reports rows that cannot be used, counts them by reason, and stops the run if there are too many. */
+/** Reports records that cannot be used, counts them by reason, and stops the run if there are too many. */
 
 import { countOf, formatPercent } from '../../common/text.ts';
 import { dataError } from './errors.ts';
 import type { Origin } from './examples.ts';
 
 /**
- * Default of the share of bad rows above which a run stops. A few bad rows in a large file are normal. A larger share
- * suggests that the file is read in the wrong format.
+ * Default for the maximum share of bad records. If the share is larger, the run stops. A few bad records in a large
+ * file are normal. A larger share suggests that the file is read in the wrong format.
  */
 export const DEFAULT_BAD_ROW_SHARE = 0.01;
-/** Maximum number of bad rows that a summary lists for each reason. All bad rows are counted. */
+/** Maximum number of bad records that a summary lists for each reason. All bad records are counted. */
 const LISTED_ROWS = 10;
 
-/** A row that cannot be used. */
+/** A record that cannot be used. */
 export interface BadRow {
   origin: Origin;
-  /** Reason code, such as `ROW_NOT_JSON`. A summary counts the bad rows of each code. */
+  /** Reason code, such as `ROW_NOT_JSON`. A summary counts the bad records of each code. */
   code: string;
   /** Description of the problem, with the wrong value. */
   reason: string;
@@ -23,27 +23,27 @@ export interface BadRow {
 
 export interface RowReportOptions {
   /**
-   * Share of bad rows, among all rows of all files, above which the run stops. With 0, it stops at the first bad row.
-   * With 1, it never stops because of bad rows. @default 0.01
+   * Share of bad records, among all records of all files, above which the run stops. With 0, it stops at the first bad
+   * record. With 1, it never stops because of bad records. @default 0.01
    */
   badRowShare?: number;
-  /** Receives every bad row. */
+  /** Receives every bad record. */
   onBad?: (row: BadRow) => void;
 }
 
-/** Number of rows, and the reasons why some cannot be used. */
+/** Number of records, and the reasons why some cannot be used. */
 export interface RowSummary {
-  /** Number of rows read. */
+  /** Number of records read. */
   rows: number;
-  /** Number of rows that cannot be used. */
+  /** Number of records that cannot be used. */
   bad: number;
-  /** Reasons, the most frequent first, each with its first bad rows (at most 10). */
+  /** Reasons, the most frequent first, each with its first bad records (at most 10). */
   reasons: { code: string; count: number; rows: BadRow[] }[];
 }
 
 /**
- * Counts bad rows. Reading and rendering share one report: the reader calls `see` for every row, and both call `bad` for
- * rows that they cannot use.
+ * Counts bad records. Reading and rendering share one report: the reader calls `see` for every record, and both call
+ * `bad` for records that they cannot use.
  */
 export class RowReport {
   readonly #share: number;
@@ -57,12 +57,12 @@ export class RowReport {
     this.#onBad = onBad;
   }
 
-  /** Counts a row that was read. */
+  /** Counts a record that was read. */
   see(): void {
     this.#seen++;
   }
 
-  /** Reports a row that cannot be used. @throws DATA_BAD_ROWS if `badRowShare` is 0 */
+  /** Reports a record that cannot be used. @throws DATA_BAD_ROWS if `badRowShare` is 0 */
   bad(row: BadRow): void {
     this.#refused++;
     const reason = this.#reasons.get(row.code) ?? { count: 0, rows: [] };
@@ -74,8 +74,8 @@ export class RowReport {
   }
 
   /**
-   * Checks the share of bad rows. Called at the end of the data, because bad rows may lie close together. The
-   * share among the first rows therefore says little about the share among all rows.
+   * Checks the share of bad records. Called at the end of the data, because bad records may lie close together. The
+   * share among the first records therefore says little about the share among all records.
    * @throws DATA_BAD_ROWS
    */
   finish(): void {

@@ -29,7 +29,7 @@ export const dataSettingsSchema = z.strictObject({
   templateVariables: z.record(name, z.union([z.string(), z.number(), z.boolean()])).default({}),
   /** Packing: the way in which samples share rows. @default "auto" */
   packing: z.enum(PACKINGS).default('auto'),
-  /** Treatment of samples that are longer than a row. @default "auto" */
+  /** Treatment of samples that are longer than a packed row. @default "auto" */
   truncation: z.enum(TRUNCATIONS).default('auto'),
   /**
    * Share of bad rows above which the run stops. With 0, it stops at the first bad row. With 1, it never stops because of
@@ -49,7 +49,7 @@ export function parseDataSettings(settings: z.input<typeof dataSettingsSchema>):
   throw commonError('USAGE', texts.join('; '), { field: problems[0]!.field, problems: texts });
 }
 
-/** Selects those of the data settings that `readExamples` takes. */
+/** Selects the settings that `readExamples` takes. */
 export function readingOf({
   format,
   columns,

@@ -131,7 +131,7 @@ export class StoredRows {
     return this.#index.key;
   }
 
-  /** Number of rows read from the data files, and of those that could not be used. */
+  /** Number of records read from the data files, and number of records that could not be used. */
   get read(): RowSummary {
     return this.#index.read;
   }

@@ -140,7 +140,7 @@ function buildTokenizer(definition: Json, config: Json): TextTokenizer {
  *
  * transformers 5 ignores `add_bos_token`, `add_eos_token` and `clean_up_tokenization_spaces` of the config if there is
  * a tokenizer.json of a kind that we support, so they are ignored here too.
- * @throws Error a token has no content or no id
+ * @throws Error if a token has no content or no id
  */
 export function addedTokens(definition: Json, config: Json): AddedToken[] {
   const tokens = new Map<string, AddedToken>();

@@ -30,8 +30,8 @@ const MEASURED = { tokens: 2048, width: 1024 };
 
 export interface EngineReport extends EngineProbe {
   /**
-   * Words for the base bits or the precision that the engine lacks (see `missingFormat`); null if it has what was
-   * requested.
+   * Names the requested base bits or precision that the engine does not support, as a text (see `missingFormat`); null
+   * if the engine supports both.
    */
   readonly lacks: string | null;
   /** Predicted training speed in tokens per second; null without a base, or if the engine cannot train it. */

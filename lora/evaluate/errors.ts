@@ -1,7 +1,7 @@
 import { defineErrors, REPORT } from '../../common/errors.ts';
 
 export const evaluateError = defineErrors({
-  EVALUATE_EMPTY: { kind: 'failed', next: 'use rows of at least two tokens' },
+  EVALUATE_EMPTY: { kind: 'failed', next: 'use texts of at least two tokens' },
   EVALUATE_LOG: { kind: 'usage', next: 'give a file with the output of "lora-swarm train --json"' },
   TASK_ANSWERS: 'failed',
   TASK_CHANGED: 'conflict',

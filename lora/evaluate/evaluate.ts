@@ -15,13 +15,13 @@ import { type Losses, type Sequence, scoreSequences } from './score.ts';
 
 /** The texts or data files on which the loss is measured. */
 export interface EvaluateOptions {
-  /** Texts. Each text is a row. Give either `texts` or `data`. */
+  /** Texts. Each text is one example. Give either `texts` or `data`. */
   readonly texts?: AsyncIterable<string> | Iterable<string>;
   /** Data files, folders or glob patterns, in any format of docs/data.md. */
   readonly data?: string | readonly string[];
   /** Settings for reading and rendering `data`, with the same keys as the block `data` of a config file. @default {} */
   readonly settings?: z.input<typeof dataSettingsSchema>;
-  /** Called with each row of `data` that cannot be used. */
+  /** Called with each record of `data` that cannot be used. */
   readonly onBadRow?: (row: BadRow) => void;
   /** Maximum number of examples to use. The examples at the start of the data are used. @default all */
   readonly limit?: number | undefined;
@@ -59,25 +59,27 @@ export interface Evaluation {
   rows: number;
   /** Number of UTF-8 bytes of the examples; null if an example is not plain text. */
   bytes: number | null;
-  /** Number of rows in `data`, and number of those rows that could not be used; null if `texts` were evaluated. */
+  /**
+   * Number of records in `data`, and number of those records that could not be used; null if `texts` were evaluated.
+   */
   read: RowSummary | null;
   /** Comparison with the loss of the model in the option `against`; null without this option. */
   comparison: LossComparison | null;
 }
 
 /**
- * Measures the loss of a model. Each text is a row with the tokenizer's special tokens. Every token but the first is
- * predicted from all tokens before it. Examples that are not plain text are rendered as for training, and the loss
- * covers the tokens that training would supervise.
+ * Measures the loss of a model. Each text is one example, encoded with the tokenizer's special tokens. Every token but
+ * the first is predicted from all tokens before it. Examples that are not plain text are rendered as for training, and
+ * the loss covers the tokens that training would supervise.
  *
- * A row longer than the window is scored in windows that overlap by half. Each token is predicted exactly once, from at
- * least half a window of preceding tokens if there are that many. The window is as long as the longest text within the
- * first 4 million tokens, but no longer than the model's context and no longer than 4,096 tokens. Memory does not grow
- * with the number of texts.
+ * An example longer than the window is scored in windows that overlap by half. Each token is predicted exactly once,
+ * from at least half a window of preceding tokens if there are that many. The window is as long as the longest text
+ * within the first 4 million tokens, but no longer than the model's context and no longer than 4,096 tokens. Memory
+ * does not grow with the number of texts.
  *
- * With `against`, measures a second model on the same tokens, and compares the two models example by example. Without
- * a template in the settings, examples are rendered with the template of the model's adapter, if it has one, then
- * with that of the adapter of `against`, then with that of the base.
+ * With `against`, measures a second model on the same tokens, and compares the two models example by example. Without a
+ * template in the settings, examples are rendered with the first template found in this order: the adapter of the
+ * model, the adapter of `against`, the base.
  *
  * @throws SwarmError USAGE if texts and data are both missing or both given, or if the models have different bases;
  * EVALUATE_EMPTY without a token to predict;

@@ -38,7 +38,7 @@ export interface OpenAdapter {
   readonly lora: LoraConfig;
   /** Tensors in layout order. */
   readonly tensors: readonly Float32Array[];
-  /** Path of the chat template in the adapter's folder. @default the adapter has no template of its own */
+  /** Path of the chat template in the adapter's folder. @default the adapter has no template */
   readonly template?: string | null;
 }
 

@@ -13,7 +13,7 @@ import { adapterFeeds, type ModelBundle } from './model-bundle.ts';
 
 /**
  * Maximum length of a window in tokens, because the memory of attention grows with the square of the length. Longer
- * rows are scored in several windows.
+ * sequences are scored in several windows.
  */
 const MAX_WINDOW = 4096;
 /** Window lengths are multiples of this number of tokens, so that texts of similar length use the same graph. */

@@ -14,7 +14,7 @@ export const finetuneError = defineErrors({
   SETTING_IDLE: 'failed',
   TRAIN_CHECKPOINT: {
     kind: 'failed',
-    next: 'you may delete that folder; the previous checkpoint is used instead',
+    next: 'you may delete the folder of this checkpoint; the run uses the previous checkpoint',
   },
   WARMUP_TOO_LONG: {
     kind: 'failed',

@@ -21,7 +21,7 @@ export interface FinetuneListener {
   onCheckpointing?(reason: string): void;
   /** `done` of `total` bytes of data files have been read. Not called if the packed rows are cached. */
   onPacking?(done: number, total: number): void;
-  /** A row of a data file cannot be used. */
+  /** A record of a data file cannot be used. */
   onBadRow?(row: BadRow): void;
   /** The data of one part (training or held-out) is packed. */
   onData?(data: PackedPart): void;
@@ -53,7 +53,7 @@ export interface FinetuneListener {
 /** Numbers of records read and samples packed, for either the training data or the held-out data. */
 export interface PackedPart {
   part: 'train' | 'held-out';
-  /** Number of rows in the files, and how many of them cannot be used. */
+  /** Number of records in the files, and how many of them cannot be used. */
   read: RowSummary;
   /** Counters of the packed samples. */
   tally: RowTally;

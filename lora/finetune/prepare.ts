@@ -33,14 +33,14 @@ export interface PrepareOptions {
   /** Folder of the adapter and the checkpoints; null for an estimate, which writes no files. */
   output: string | null;
   /**
-   * Whether to continue from the newest checkpoint in `output`. If so, settings that are missing from `settings`
-   * are those of the checkpoint.
+   * Whether to continue from the newest checkpoint in `output`. If so, settings that are missing from `settings` are
+   * taken from the checkpoint.
    * @default false
    */
   resume?: boolean | undefined;
   /**
    * Adapter to start from. If it is given, the LoRA settings and the chat template that are missing from `settings` are
-   * those of this adapter.
+   * taken from this adapter.
    * @default a new adapter
    */
   from?: StartAdapter | undefined;

@@ -53,8 +53,8 @@ export function resumeFrom(
 }
 
 /**
- * Names of the settings of which a checkpoint stores only a digest. Errors print the name without the digest,
- * because a digest tells people nothing.
+ * Names for the settings that a checkpoint stores only as a digest. Errors print the name without the digest, because a
+ * digest tells people nothing.
  */
 const DIGESTED: Readonly<Record<string, string>> = {
   base: 'the base model',

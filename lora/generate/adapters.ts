@@ -18,9 +18,8 @@ export interface ServedAdapter {
   /** Values of the adapter's tensors, by the tensors' names. */
   readonly tensors: ReadonlyMap<string, Float32Array>;
   /**
-   * Modules of an adapter that has only LoRA matrices. All such adapters share one graph. Null if the adapter
-   * has DoRA, trained biases, saved modules or an adapted embedding, because such an adapter needs a graph of
-   * its own.
+   * Modules of an adapter that has only LoRA matrices. All such adapters share one graph. Null if the adapter has DoRA,
+   * trained biases, saved modules or an adapted embedding, because such an adapter needs a separate graph.
    */
   readonly modules: readonly AdaptedModule[] | null;
   /** Maximum LoRA rank of all modules. */

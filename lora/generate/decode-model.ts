@@ -32,7 +32,7 @@ export interface DecodeModelOptions {
 export interface DecodeModelDeps {
   readonly compile: CompileDynamic;
   /**
-   * Returns the weights in float32. Adapters with a graph of their own need them, because no kernel can apply such an
+   * Returns the weights in float32. Adapters with a separate graph need them, because no kernel can apply such an
    * adapter to weights that are quantised in blocks. @default `weights`
    */
   readonly float32?: () => Promise<WeightFile>;
@@ -49,7 +49,7 @@ export interface DecodeRun {
   readonly tokens: readonly (readonly number[])[];
   /** Number of tokens of each row that are in the cache. */
   readonly cached: readonly number[];
-  /** The adapter of each row. If an adapter has a graph of its own, all rows must have this adapter. */
+  /** The adapter of each row. If an adapter needs a separate graph, all rows must have this adapter. */
   readonly adapters: readonly (ServedAdapter | null)[];
   /** Tokens whose logits are wanted, as indices into the concatenated `tokens` of all rows. */
   readonly wanted: readonly number[];

@@ -4,9 +4,7 @@ import { RowCache } from './row-cache.ts';
  * Minimum length of a stored prefix in tokens. With shorter prefixes, the cache would save little work.
  */
 const MIN_TOKENS = 8;
-/**
- * Maximum number of entries. It is limited because a lookup compares the tokens with those of every entry.
- */
+/** Maximum number of entries. It is limited because a lookup compares the tokens with the tokens of every entry. */
 const MAX_ENTRIES = 64;
 
 interface Entry {

@@ -39,7 +39,7 @@ export class Scheduler {
   readonly #options: SchedulerOptions;
   readonly #queue = new FairQueue<Work>();
   readonly #prefixes: PrefixCache;
-  /** Batches by the id of an adapter that has a graph of its own. The batch '' holds all other sequences. */
+  /** Batches by the id of an adapter that needs a separate graph. The batch '' holds all other sequences. */
   readonly #batches = new Map<string, Batch<Work>>();
   #prefill: Prefill | null = null;
   #loop: Promise<void> | null = null;
@@ -245,7 +245,7 @@ export class Scheduler {
         cached: [done],
         adapters: [work.adapter],
         exact: work.scored !== null,
-        // If no logits are wanted, ask for those of the first token, because a run must return some.
+        // If no logits are wanted, ask for the logits of the first token, because a run must return some.
         wanted: wanted.length > 0 ? wanted : [0],
       });
       prefill.done = end;

@@ -160,7 +160,9 @@ export interface Generator {
   readonly tokenizer: TextTokenizer;
   /** Maximum number of tokens of a sequence: prompt and generated tokens together. */
   readonly context: number;
-  /** Tokens that end a generation: the tokenizer's end token, and those of the model's generation_config.json. */
+  /**
+   * Tokens that end a generation: the tokenizer's end token, and the end tokens in the model's generation_config.json.
+   */
   readonly endTokens: readonly number[];
   /**
    * Submits a request for the continuation of a sequence, and returns at once. The request waits in a queue while the
@@ -183,7 +185,7 @@ export interface Generator {
    * @throws SwarmError ADAPTER_*, LORA_*; the signal's reason
    */
   addAdapter(folder: string, options?: { signal?: AbortSignal }): Promise<LoadedAdapter>;
-  /** Releases an adapter as soon as no request uses it. New requests cannot name it any more. */
+  /** Releases an adapter as soon as no request uses it. New requests can no longer name it. */
   removeAdapter(id: string): Promise<void>;
   /** Returns the numbers of requests, the sizes of the caches, and the loaded adapters. */
   status(): Promise<GeneratorStatus>;

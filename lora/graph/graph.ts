@@ -161,8 +161,8 @@ export class Graph {
   }
 
   /**
-   * Appends a copy of a node of this graph or of another graph. The inputs of the copy must have the same shapes as
-   * those of the node. Unlike `apply`, this method appends a node even if the graph has an equal one. The copy has no
+   * Appends a copy of a node of this graph or of another graph. The inputs of the copy must have the same shapes as the
+   * inputs of the node. Unlike `apply`, this method appends a node even if the graph has an equal one. The copy has no
    * gradient rule, because a rule refers to the tensors that it was made for.
    */
   repeat(node: GraphNode, inputs: readonly Tensor[]): readonly Tensor[] {

@@ -58,7 +58,7 @@ function reasonOf(cause: unknown): string {
 
 /**
  * Parses a JSON object and refuses repeated keys. JSON.parse silently uses the last of two equal keys. Another program
- * may use the first, and would see different contents.
+ * may use the first of the two, and would then see different contents.
  * @param file name of the source, for errors
  * @throws SwarmError MODEL_JSON
  */

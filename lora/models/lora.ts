@@ -64,8 +64,8 @@ export interface TrainedCopy {
   /** Name of the copy in the adapter. */
   readonly tensor: string;
   /**
-   * Name of the parameter that the copy replaces. A tied output head has no parameter of its own, so its copy
-   * replaces the name `<head>.weight`.
+   * Name of the parameter that the copy replaces. A tied output head has no separate parameter, so its copy replaces
+   * the name `<head>.weight`.
    */
   readonly parameter: string;
   /** The parameter whose values the copy starts from. */

@@ -26,8 +26,8 @@ export interface LinearScaling {
 }
 
 /**
- * Llama 3.1: frequencies with long wavelengths are divided by `factor`, those with short wavelengths are kept, and those in
- * between are interpolated.
+ * Llama 3.1: frequencies with long wavelengths are divided by `factor`, frequencies with short wavelengths are kept,
+ * and frequencies in between are interpolated.
  */
 export interface Llama3Scaling {
   readonly type: 'llama3';

@@ -43,8 +43,8 @@ export interface ModelShape {
  * `layersToTransform` is set, modules outside these layers. A module whose whole name is in the target list stays,
  * whatever its layer.
  *
- * @throws SwarmError LORA_TARGETS if a list entry or the pattern matches no module that can carry LoRA
- *   matrices, or matches a module that cannot carry them; or no module is left
+ * @throws SwarmError LORA_TARGETS if a list entry or the pattern matches nothing that can carry LoRA matrices, or
+ *   matches a module that cannot carry them. Also if the rules leave no module
  * @throws SwarmError LORA_PATTERN if a pattern cannot be used
  */
 export function targetModules(model: ModelShape, rules: TargetRules): TargetModule[] {

@@ -111,10 +111,9 @@ function moduleDrift(
     a: peer + FIRST_PEER,
     factor: share,
   }));
-  // Aᵢ and Bᵢ are the matrices of peer i, A₀ and B₀ those before the round, and Ā and B̄ the weighted averages. Δ is
-  // the matrix before the round minus the matrix after it. The change of the exact average is
-  // Σwᵢ·BᵢAᵢ − B₀A₀ = Σwᵢ·ΔBᵢΔAᵢ − B₀·ΔĀ − ΔB̄·A₀. The error of separate averaging is
-  // Σwᵢ·BᵢAᵢ − B̄Ā = Σwᵢ·ΔBᵢΔAᵢ − ΔB̄·ΔĀ.
+  // Aᵢ and Bᵢ are the matrices of peer i, A₀ and B₀ are the matrices before the round, and Ā and B̄ the weighted
+  // averages. Δ is the matrix before the round minus the matrix after it. The change of the exact average is Σwᵢ·BᵢAᵢ −
+  // B₀A₀ = Σwᵢ·ΔBᵢΔAᵢ − B₀·ΔĀ − ΔB̄·A₀. The error of separate averaging is Σwᵢ·BᵢAᵢ − B̄Ā = Σwᵢ·ΔBᵢΔAᵢ − ΔB̄·ΔĀ.
   return {
     error: squaredNorm([...products, { b: MEAN, a: MEAN, factor: -1 }], gramB, gramA, rank),
     move: squaredNorm(

@@ -67,7 +67,7 @@ export function keptCount(length: number, kept: number): number {
  * Returns the divisor m of the Golomb code for the gaps of a chunk: ⌈ln 2 · length/kept − 0.85⌉, at least 1, computed
  * in integers so that all implementations agree. If the gaps have a geometric distribution with p = kept/length, the
  * best divisor is the smallest m with (1−p)ᵐ + (1−p)ᵐ⁺¹ ≤ 1 (Gallager and van Voorhis, "Optimal Source Codes for
- * Geometrically Distributed Integer Alphabets", 1975). The formula agrees with it to second order in p.
+ * Geometrically Distributed Integer Alphabets", 1975). The formula agrees with this best divisor to second order in p.
  */
 export function golombDivisor(length: number, kept: number): number {
   return Math.max(1, Math.ceil((693 * length - 850 * kept) / (1000 * kept)));

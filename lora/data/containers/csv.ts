@@ -5,7 +5,7 @@ import { notUtf8Error, readUtf8Bytes } from './file-bytes.ts';
 import { type ContainerOptions, MAX_ROW_BYTES, notUtf8, type RawRow, type RowBatches } from './raw-rows.ts';
 
 /**
- * Maximum number of columns in a file. Each row becomes an object with one property per column, so the limit saves
+ * Maximum number of columns in a file. Each record becomes an object with one property per column, so the limit saves
  * memory if a file is not really CSV.
  */
 const MAX_COLUMNS = 10_000;
@@ -15,10 +15,10 @@ const REASONS = {
 };
 
 /**
- * Reads CSV or TSV (RFC 4180) with a header line. Every value is a string. `row` is the line in which the row starts.
- * Blank lines are skipped.
+ * Reads CSV or TSV (RFC 4180) with a header line. Every value is a string. `row` is the line in which the record
+ * starts. Blank lines are skipped.
  * @param separator null for the first of comma, semicolon and tab that the header contains
- * @throws DATA_CSV if there is no header, two columns have the same name, or a row exceeds the limit (for example
+ * @throws DATA_CSV if there is no header, two columns have the same name, or a record exceeds the limit (for example
  *   because a quoted field never ends); errors of readUtf8Bytes
  */
 export async function* readCsv(
@@ -59,8 +59,8 @@ export async function* readCsv(
     return rows;
   };
   for await (const bytes of readUtf8Bytes(file, options)) {
-    // Each byte becomes one character, so that an invalid byte affects only its own row. Separators stay recognisable,
-    // because they are ASCII.
+    // Each byte becomes one character, so that an invalid byte affects only its own record. Separators stay
+    // recognisable, because they are ASCII.
     const rows = take(parser.push(bytes.toString('latin1')));
     if (rows.length > 0) yield rows;
   }

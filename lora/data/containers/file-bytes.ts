@@ -65,7 +65,7 @@ async function* counted(
 }
 
 /**
- * Reads a UTF-8 file in chunks, decompressed as by `readBytes` and without a byte-order mark.
+ * Reads a UTF-8 file in chunks. Decompresses it as `readBytes` does, and removes a byte-order mark.
  * @throws DATA_ENCODING if the file is UTF-16 or binary
  */
 export async function* readUtf8Bytes(

@@ -4,7 +4,7 @@
  * array of objects directly inside a top-level object (`{"version": …, "data": [{…}, …]}`).
  */
 
-/** Maximum nesting of a row. Recursive code would run out of stack on deeper rows. */
+/** Maximum nesting of a record. Recursive code would run out of stack on deeper records. */
 const MAX_NESTING = 256;
 
 const QUOTE = 0x22;
@@ -34,13 +34,13 @@ export class JsonSplitter {
   #depth = 0;
   #inString = false;
   #escaped = false;
-  /** Nesting depth at which the elements of the array of rows begin; 0 until this array is found. */
+  /** Nesting depth at which the elements of the array of records begin; 0 until this array is found. */
   #rowDepth = 0;
-  /** Whether the position is inside the array of rows. */
+  /** Whether the position is inside the array of records. */
   #inRows = false;
   /**
    * Whether the last byte opened an array of the top-level object. The array's first element shows whether the array
-   * holds rows.
+   * holds records.
    */
   #undecided = false;
   #finished = false;
@@ -88,14 +88,14 @@ export class JsonSplitter {
     return elements;
   }
 
-  /** @throws SplitError if the document is empty or incomplete, or has no array of rows */
+  /** @throws SplitError if the document is empty or incomplete, or has no array of records */
   end(): void {
     if (!this.#started) throw new SplitError('empty');
     if (!this.#finished) throw new SplitError('cut-off');
     if (this.#rowDepth === 0) throw new SplitError('no-rows');
   }
 
-  /** Tracks one byte outside strings. Returns whether the byte opened an array that may hold the rows. */
+  /** Tracks one byte outside strings. Returns whether the byte opened an array that may hold the records. */
   #open(byte: number): boolean {
     if (this.#finished) throw new SplitError('text-after-the-end');
     if (!this.#started) {

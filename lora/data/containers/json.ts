@@ -12,8 +12,8 @@ import {
 } from './raw-rows.ts';
 
 /**
- * Number of bytes that are searched for the end of the first line. If the first row of a JSON-lines file is longer than
- * this, the file must be named .jsonl.
+ * Number of bytes that are searched for the end of the first line. If the first record of a JSON-lines file is longer
+ * than this, the file must be named .jsonl.
  */
 const MAX_LOOK_AHEAD = 1024 * 1024;
 
@@ -41,15 +41,15 @@ const FAILURES: Record<SplitFailure, { reason: string; next?: string }> = {
 
 export interface JsonOptions extends ContainerOptions {
   /**
-   * Column names that a row may have. They distinguish a file with a single row from a file with an object that contains
-   * the rows.
+   * Column names that a record may have. They distinguish a file with a single record from a file with an object that
+   * contains the records.
    */
   wanted: ReadonlySet<string>;
 }
 
 /**
- * Reads a JSON file: an array of rows, an object around one such array, a single row, or JSON lines under the wrong
- * file name. Row numbers count from 1; in JSON lines, the row number is the line number.
+ * Reads a JSON file: an array of records, an object around one such array, a single record, or JSON lines under the
+ * wrong file name. Record numbers count from 1; in JSON lines, the record number is the line number.
  * @throws DATA_JSON (values: file, row, failure); errors of readUtf8Bytes
  */
 export async function* readJson(file: string, { wanted, ...options }: JsonOptions): RowBatches {
@@ -117,7 +117,7 @@ async function lookAhead(chunks: AsyncGenerator<Buffer>): Promise<FileHead> {
 
 /**
  * Returns whether the text is a single row: an object that has a wanted column. No other column may be a list of
- * objects. For example, `{"data": [{…}]}` is an object around rows and not a row.
+ * objects. For example, `{"data": [{…}]}` is an object around records and not a record.
  */
 function isSingleRow(text: Buffer, wanted: ReadonlySet<string>): boolean {
   const value = parsedObject(text);

@@ -18,8 +18,8 @@ export function readJsonLines(file: string, options: ContainerOptions): RowBatch
 }
 
 /**
- * Reads rows from chunks, which may end in the middle of a line. Lines end in LF or CRLF. Blank lines are skipped, but
- * counted.
+ * Reads records from chunks, which may end in the middle of a line. Lines end in LF or CRLF. Blank lines are skipped,
+ * but counted.
  */
 export async function* jsonLines(
   chunks: AsyncIterable<Buffer>,

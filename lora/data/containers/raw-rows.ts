@@ -1,8 +1,8 @@
-/** Rows as read from a container file, before their format is known. */
+/** Records as read from a container file, before their format is known. */
 import { isUtf8 } from 'node:buffer';
 
 /**
- * Maximum size of a row, in bytes. The limit is needed because a parsed row can take tens of times as much
+ * Maximum size of a record, in bytes. The limit is needed because a parsed record can take tens of times as much
  * memory.
  */
 export const MAX_ROW_BYTES = 16 * 1024 * 1024;
@@ -15,7 +15,7 @@ export type RawRow =
   | { row: number; value: Readonly<Record<string, unknown>> }
   | { row: number; code: string; reason: string };
 
-/** Rows come in batches, because awaiting each row would cost more than reading it. */
+/** Records come in batches, because awaiting each record would cost more than reading it. */
 export type RowBatches = AsyncGenerator<RawRow[], void, undefined>;
 
 export interface ContainerOptions {
@@ -24,7 +24,7 @@ export interface ContainerOptions {
   onBytes?: (count: number) => void;
 }
 
-/** Parses the JSON text of a row. */
+/** Parses the JSON text of a record. */
 export function parseRow(bytes: Buffer, row: number): RawRow {
   if (!isUtf8(bytes)) return notUtf8(row);
   let value: unknown;

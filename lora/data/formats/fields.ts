@@ -1,4 +1,4 @@
-/** Error for a row that cannot be used. The reader reports the row as a `BadRow`. */
+/** Error for a record that cannot be used. The reader reports the record as a `BadRow`. */
 export class RowProblem extends Error {
   readonly code: string;
   constructor(code: string, reason: string) {
@@ -12,7 +12,7 @@ export type RowValue = Readonly<Record<string, unknown>>;
 /** Column of each field, as chosen by the user. */
 export type Columns = Readonly<Record<string, string>>;
 
-/** Looks up the fields of a row in the columns that hold them. */
+/** Looks up the fields of a record in the columns that hold them. */
 export class Fields {
   readonly #row: RowValue;
   readonly #columns: Columns;
@@ -22,12 +22,12 @@ export class Fields {
     this.#columns = columns;
   }
 
-  /** Returns the column of a field: the one that the user named, or the first of `usual` that the row has. */
+  /** Returns the column of a field: the one that the user named, or the first of `usual` that the record has. */
   column(field: string, usual: readonly string[] = [field]): string {
     return this.#columns[field] ?? usual.find((name) => present(this.#row[name])) ?? usual[0]!;
   }
 
-  /** Returns the value of a field; null if the row has none. */
+  /** Returns the value of a field; null if the record has none. */
   value(field: string, usual?: readonly string[]): unknown {
     return this.#row[this.column(field, usual)] ?? null;
   }

@@ -1,4 +1,4 @@
-/** The formats of rows: their fields, how they are recognised, and how their rows become examples. */
+/** The formats of records: their fields, how they are recognised, and how their records become examples. */
 
 import type { SwarmError } from '../../../common/errors.ts';
 import { dataError } from '../errors.ts';
@@ -88,18 +88,18 @@ export function candidates(format: Format | 'auto', columns: Columns): Format[] 
   );
 }
 
-/** Returns the first format in the list that fits a row, or null. */
+/** Returns the first format in the list that fits a record, or null. */
 export function recognise(row: RowValue, formats: readonly Format[], columns: Columns): Format | null {
   const fields = new Fields(row, columns);
   return formats.find((name) => DEFINITIONS[name].fits(fields, columns)) ?? null;
 }
 
-/** Converts a row to an example. @throws RowProblem if the row cannot be used */
+/** Converts a record to an example. @throws RowProblem if the record cannot be used */
 export function readRow(row: RowValue, format: Format, columns: Columns): ExampleBody {
   return DEFINITIONS[format].read(new Fields(row, columns), columns);
 }
 
-/** Returns every column that rows of these formats may use. */
+/** Returns every column that records of these formats may use. */
 export function columnsOf(formats: readonly Format[], columns: Columns): Set<string> {
   return new Set(
     formats.flatMap((name) =>
@@ -112,7 +112,7 @@ export function columnsOf(formats: readonly Format[], columns: Columns): Set<str
   );
 }
 
-/** Makes the error for a file in which no row fits a format. @param rows the rows that were tried */
+/** Makes the error for a file in which no record fits a format. @param rows the records that were tried */
 export function unrecognised(
   file: string,
   rows: readonly RowValue[],
@@ -146,7 +146,7 @@ export function unrecognised(
   });
 }
 
-/** Explains why a row does not fit a format. */
+/** Explains why a record does not fit a format. */
 function problem(row: RowValue, format: Format, columns: Columns): string {
   try {
     readRow(row, format, columns);

@@ -44,7 +44,7 @@ export function isConversation(value: unknown, { role, content }: MessageKeys): 
   return isObject(first) && typeof first[role] === 'string' && (content in first || 'tool_calls' in first);
 }
 
-/** Reads a row with a conversation. @throws RowProblem ROW_FIELD, ROW_MESSAGE, ROW_ROLE, ROW_EMPTY */
+/** Reads a record with a conversation. @throws RowProblem ROW_FIELD, ROW_MESSAGE, ROW_ROLE, ROW_EMPTY */
 export function readMessages(fields: Fields, keys: MessageKeys, style: 'messages' | 'sharegpt'): ExampleBody {
   const messages = messagesOf(fields.list('messages', CONVERSATION_COLUMNS), keys, style);
   const system = fields.optionalText('system');
@@ -89,7 +89,7 @@ function message(item: RowValue, keys: MessageKeys, number: number): Message {
     throw new RowProblem('ROW_MESSAGE', `message ${number} has no role ("${keys.role}")`);
   }
   const { [keys.role]: _, [keys.content]: content, role: __, content: ___, ...rest } = item;
-  // Table formats such as Parquet have every key in every row, so null means that the key was absent.
+  // Table formats such as Parquet have every key in every record, so null means that the key was absent.
   const more = Object.fromEntries(
     Object.entries(rest).filter(([, value]) => value !== null && value !== undefined),
   );

@@ -29,7 +29,8 @@ export function readCompletion(fields: Fields): ExampleBody {
 }
 
 /**
- * Reads a row in Alpaca format. `instruction` and `output` are required. `input`, `system` and `history` are optional.
+ * Reads a record in Alpaca format. `instruction` and `output` are required. `input`, `system` and `history` are
+ * optional.
  */
 export function readInstruction(fields: Fields): ExampleBody {
   const output = fields.text('output');

@@ -7,8 +7,8 @@ import { IGNORED_LABEL } from '../row.ts';
 import { type Fields, isObject, RowProblem } from './fields.ts';
 
 /**
- * Reads `input_ids`, and `labels` and `attention_mask` if the row has them. A label has the same index as its token. The
- * label −100 marks an unsupervised token, and a 0 in the mask marks padding.
+ * Reads `input_ids`, and `labels` and `attention_mask` if the record has them. A label has the same index as its token.
+ * The label −100 marks an unsupervised token, and a 0 in the mask marks padding.
  */
 export function readTokens(fields: Fields): ExampleBody {
   const ids = integers(fields.list('input_ids'), 'input_ids');

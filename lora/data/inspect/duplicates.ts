@@ -5,7 +5,7 @@ import { type Hash, HashTable, hashOf } from './hash-table.ts';
 /** Maximum number of duplicates that are listed with their places. */
 const MAX_NAMED = 5;
 /**
- * Maximum number of rows per file. The place of a sample is stored as one number, file × 2³² + row. A double
+ * Maximum number of records per file. The place of a sample is stored as one number, file × 2³² + record. A double
  * holds this number exactly for up to two million files.
  */
 const ROWS = 2 ** 32;

@@ -118,7 +118,8 @@ function* specialTokenFindings({ specialTokens, tally, kinds }: InspectionCounts
       `${countOf(doubleBos, 'sample')} with two beginning-of-text tokens at the start`,
     );
   }
-  // Rows in the formats `segments` and `tokens` bring their own special tokens, so a lack of them may be intended.
+  // Records in the formats `segments` and `tokens` contain their own special tokens. If a special token is missing,
+  // this may be intended.
   const ownTokens = (kinds.segments ?? 0) + (kinds.tokens ?? 0);
   if (withoutBos > 0) {
     yield finding(
@@ -176,7 +177,7 @@ function* lengthFindings({ tally, fill, sequenceLength }: InspectionCounts): Gen
     yield finding(
       'note',
       'LOW_FILL',
-      `rows are ${formatPercent(fill)} full; the rest is padding, which costs training time`,
+      `packed rows are ${formatPercent(fill)} full; the rest is padding, which costs training time`,
       'try another --sequence-length or --packing',
     );
   }

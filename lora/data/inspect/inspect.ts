@@ -29,7 +29,7 @@ export interface InspectOptions {
   heldOut?: readonly string[] | null;
   /** Settings for reading, rendering and packing the data. @default the defaults of dataSettingsSchema */
   settings?: DataSettings;
-  /** Number of tokens in a row (T). */
+  /** Number of tokens in a packed row (T). */
   sequenceLength: number;
   /** Number of nodes that would share a job over this data. @default 4 */
   nodes?: number;
@@ -63,7 +63,7 @@ export interface InspectProgress {
  * Reads data as training would, renders and packs it, and reports what a model would learn from it. Makes one pass over
  * the training data and two over the held-out data. Memory does not grow with the data.
  *
- * Rows that cannot be used are counted; they do not stop the inspection.
+ * Records that cannot be used are counted; they do not stop the inspection.
  *
  * @throws DATA_*, TEMPLATE_* and TOKENIZER_* errors that concern a whole file or model; the abort reason of `signal`
  */

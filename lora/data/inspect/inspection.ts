@@ -22,18 +22,18 @@ export interface ShownSample {
 
 /** Counts and other facts about the inspected data. */
 export interface InspectionCounts {
-  /** Number of tokens in a row (T). */
+  /** Number of tokens in a packed row (T). */
   sequenceLength: number;
   /** Source of the chat template: a file, or "built in: chatml"; null if there is no template. */
   template: string | null;
   /** Number of samples of each kind. */
   kinds: Partial<Record<Example['kind'], number>>;
-  /** Rows read from the training data. */
+  /** Records read from the training data. */
   read: RowSummary;
-  /** Rows read from the held-out data; null if there is none. */
+  /** Records read from the held-out data; null if there is none. */
   heldOutRead: RowSummary | null;
   tally: RowTally;
-  /** Fill ratio: share of the positions in packed rows that hold tokens. null if there are no rows. */
+  /** Fill ratio: share of the positions in packed rows that hold tokens. null if there are no packed rows. */
   fill: number | null;
   /** Lengths of the samples; null if there are no samples. */
   lengths: LengthSummary | null;

@@ -1,6 +1,6 @@
 /**
- * Samples up to this length, in tokens, are counted with one counter for each length. It is the maximum row
- * length of a job. Longer samples are rare, so their lengths are kept in a list.
+ * Samples up to this length, in tokens, are counted with one counter for each length. 131,072 is the maximum length of
+ * a job's packed rows. Longer samples are rare, so their lengths are kept in a list.
  */
 const MAX_COUNTED = 131_072;
 const BINS = 12;

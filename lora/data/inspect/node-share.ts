@@ -3,7 +3,7 @@ import { packedRowBytes, type RowSize, rowsPerShard } from '../shards/cut-shards
 /** Amounts that each node of a job on this data trains and fetches, if all nodes are equally fast. */
 export interface NodeShare {
   nodes: number;
-  /** Number of rows per node in one pass over the data. */
+  /** Number of packed rows per node in one pass over the data. */
   rows: number;
   /** Number of supervised tokens per node in one pass over the data. */
   trainedTokens: number;

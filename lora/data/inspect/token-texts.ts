@@ -17,8 +17,8 @@ const MAX_WAIT = 8;
  * Returns each token with its part of the decoded text.
  *
  * A token decoded alone may give half a character, or lose its leading space. Therefore each token is decoded together
- * with a few tokens before it, beginning with a token whose position in the text of the whole sample is known.
- * The decoded text is used if the text of the sample has it at that position.
+ * with a few tokens before it, beginning with a token whose position in the text of the whole sample is known. The
+ * decoded text is used if the sample's text contains it at this position.
  */
 export function tokenTexts(
   ids: readonly number[],

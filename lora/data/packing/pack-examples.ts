@@ -148,7 +148,10 @@ export class SamplePacker {
     }
   }
 
-  /** Counts a sample without a supervised token. With `turns`, a row can give several such samples, but is named once. */
+  /**
+   * Counts a sample without a supervised token. With `turns`, a record can give several such samples, but is listed
+   * only once.
+   */
   #leaveOut({ origin }: Example, reason: string): void {
     const { tally } = this;
     tally.untrained++;

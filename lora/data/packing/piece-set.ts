@@ -23,8 +23,8 @@ export class PieceSet {
 }
 
 /**
- * Returns a 64-bit hash as text. If a training sample has the hash of a held-out sample by chance, the training data lacks
- * this sample. The loss of one sample does no harm.
+ * Returns a 64-bit hash as text. If a training sample happens to have the hash of a held-out sample, it is left out of
+ * the training data. One sample less does no harm.
  */
 function keyOf(ids: Iterable<number>): string {
   const { high, low } = hashOf(ids);

@@ -37,7 +37,9 @@ export async function* renderExamples(
   { report, signal, countTemplateBreaks = false }: RenderOptions,
 ): AsyncGenerator<RenderedExample, void, undefined> {
   const ahead: { example: Example; rendering: Promise<Rendered> }[] = [];
-  /** The row of the last bad example. With `turns`, a row gives several examples, but counts as one bad row. */
+  /**
+   * The record of the last bad example. With `turns`, a record gives several examples, but counts as one bad record.
+   */
   let lastBad: Origin | null = null;
   const next = async (): Promise<RenderedExample | null> => {
     const { example, rendering } = ahead.shift()!;
@@ -59,8 +61,8 @@ export async function* renderExamples(
   for await (const whole of examples) {
     for (const example of renderer.trainOn === 'turns' ? eachAnswer(whole) : [whole]) {
       const rendering = renderExample(example, renderer);
-      // If an earlier example throws, nothing awaits this rendering any more. The empty handler keeps its rejection
-      // from counting as unhandled.
+      // After an error in an earlier example, this rendering is never awaited. The empty handler prevents an unhandled
+      // rejection.
       rendering.catch(() => {});
       ahead.push({ example, rendering });
       if (ahead.length < LOOK_AHEAD) continue;

@@ -32,7 +32,7 @@ export interface RenderRequest {
   readonly template: string;
   readonly messages: readonly unknown[];
   readonly tools?: readonly unknown[] | null;
-  /** Beginnings of the conversation, each of which is rendered in addition to the whole. @default none */
+  /** Beginnings of the conversation, which are rendered in addition to the whole conversation. @default none */
   readonly parts?: readonly Part[];
 }
 

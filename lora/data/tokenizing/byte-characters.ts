@@ -1,6 +1,6 @@
 /**
- * The visible character for each byte, as in GPT-2. A byte whose Latin-1 character is printable has this character; the
- * other bytes have the characters from U+0100 on.
+ * The visible character for each byte, as in GPT-2. A byte whose Latin-1 character is printable is written as this
+ * character; all other bytes are written as the characters from U+0100 on.
  */
 const CHARACTERS: readonly string[] = (() => {
   const characters: string[] = [];

@@ -31,7 +31,7 @@ export function needsDeadline(part: unknown): boolean {
  * longer.
  */
 export const DEADLINE_MS = 10_000;
-/** Extra time of the deadline per character, in milliseconds. Slow tokenizers need a tenth of it. */
+/** Extra time of the deadline per character, in milliseconds. Slow tokenizers need a tenth of this time. */
 const CHARACTER_MS = 0.01;
 
 const script = new Script('run()');

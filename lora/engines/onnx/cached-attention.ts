@@ -33,7 +33,7 @@ export function lowerCachedAttention(
     num_heads: heads,
     kv_num_heads: keyValueHeads,
     scale: { float: scale },
-    // The window of our graph includes the token itself, as does that of onnxruntime since version 1.23.
+    // The window includes the token itself, both in our graph and in onnxruntime since version 1.23.
     ...(window !== null && { local_window_size: window }),
     do_rotary: rotation.length > 0 ? 1 : 0,
   };

@@ -15,9 +15,9 @@ const FLOAT16 = 10;
 export const MAX_SUM_TERMS = 1024;
 
 /**
- * Emits x·W or x·Wᵀ with operands in float16. onnxruntime casts a weight once, when it creates the session,
- * and keeps the result on the device in place of the weight. Only WebGPU splits long sums, because CUDA's
- * kernels accumulate in float32.
+ * Emits x·W or x·Wᵀ with operands in float16. onnxruntime casts a weight once, when it creates the session, and keeps
+ * the result on the device instead of the weight. Only WebGPU splits long sums, because CUDA's kernels accumulate in
+ * float32.
  *
  * @param float16 returns the name of the float16 copy of a value. All uses of the value share this copy.
  */

@@ -16,7 +16,10 @@ export interface PairedDifference {
 /** Half of the width of a 95 % interval of a normal distribution, in standard errors. */
 const Z95 = 1.959963984540054;
 const RESAMPLES = 2000;
-/** If exactly one model is right on more documents than this, a normal test replaces McNemar's exact test. */
+/**
+ * Number of documents that exactly one model answers correctly, up to which McNemar's exact test is used. Above it, a
+ * normal test is used.
+ */
 const MAX_EXACT = 1000;
 
 /**

@@ -33,7 +33,7 @@ export type Statistic = (documents: Uint32Array) => number;
 
 /**
  * Prepares an aggregation, so that it can be computed quickly for many bootstrap samples of the documents.
- * @throws RangeError f1 is used with a choice other than 0 and 1
+ * @throws RangeError if f1 is used with a choice other than 0 and 1
  */
 export function statisticOf(aggregation: Aggregation, values: readonly MetricValue[]): Statistic {
   switch (aggregation) {

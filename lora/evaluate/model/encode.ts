@@ -38,7 +38,7 @@ export class RequestEncoder {
     if (rest.length === 0 || start.length === 0) {
       throw evaluateError(
         'TASK_DOCUMENT',
-        `the continuation ${JSON.stringify(continuation.slice(0, 80))} has no tokens of its own after its context`,
+        `the continuation ${JSON.stringify(continuation.slice(0, 80))} adds no token to its context`,
         { continuation },
       );
     }

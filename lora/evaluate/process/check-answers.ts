@@ -10,8 +10,8 @@ import { flatFigures } from '../tasks/flat-figures.ts';
 import type { CheckedFigures, CheckRequest } from './messages.ts';
 
 /**
- * Computes figures from the answers of another machine, and compares a few of these answers with those of a model of this
- * machine.
+ * Computes figures from the answers of another machine, and compares a few of these answers with the answers of a model
+ * on this machine.
  * @throws SwarmError TASK_CHANGED if the task files now have other questions; TASK_ANSWERS, MESSAGE_*, TASK_*, DATA_*,
  * MODEL_*, ADAPTER_*, ENGINE_*; the signal's reason
  */

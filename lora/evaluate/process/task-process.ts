@@ -37,7 +37,7 @@ export function sampleInProcess(request: SampleRequest, options: TaskProcessOpti
 }
 
 /**
- * Returns the encoded questions of tasks. A process of its own reads the tasks, because they may have many documents.
+ * Returns the encoded questions of tasks. A separate process reads the tasks, because they may have many documents.
  * @throws SwarmError TASK_*, DATA_*, TASKS_DIED; the signal's reason
  */
 export function questionsInProcess(

@@ -12,8 +12,8 @@ const LOWER = 0x7fffffff;
 const LOW_BITS = 67108864;
 const MANTISSA = 9007199254740992;
 /**
- * The largest population that `sample` copies to draw up to five items. From a larger one, it collects drawn positions
- * in a set. CPython chose the number by the memory that the set takes.
+ * Largest population that `sample` copies when it draws up to five items. For a larger population, `sample` keeps the
+ * drawn positions in a set instead. CPython derives the number from the memory that a set takes.
  */
 const SMALL_POOL = 21;
 

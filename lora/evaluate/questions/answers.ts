@@ -34,8 +34,8 @@ export function encodeAnswers(answers: Answers): Uint8Array {
 
 /**
  * Decodes answers of another machine.
- * @param questions number of questions that the machine was asked. Many more answers are not decoded, because they could
- * take several GiB of memory
+ * @param questions number of questions that the machine was asked. If there are many more answers than questions,
+ *   decoding fails, because the answers could take several GiB of memory
  * @throws SwarmError MESSAGE_*
  */
 export function decodeAnswers(bytes: Uint8Array, questions = QUESTION_ITEMS): Answers {

@@ -1,4 +1,4 @@
-/** Compares answers of another machine with the answers of a model of this machine, for a few documents. */
+/** Compares answers of another machine with the answers of a model on this machine, for a few documents. */
 import type { LanguageModel } from '../model/language-model.ts';
 import type { Response, Task } from '../tasks/task.ts';
 import { type Answers, answeredModel } from './answers.ts';
@@ -10,8 +10,8 @@ export interface SpotCheck {
   /** Largest difference of two log-probabilities, divided by 1 nat plus the size of this machine's log-probability. */
   readonly difference: number;
   /**
-   * Number of documents with another generated text, or with a continuation that only one of the machines finds the most
-   * likely one.
+   * Number of documents for which the two machines generated different texts, or for which only one of the machines
+   * finds a continuation the most likely.
    */
   readonly otherChoices: number;
 }
@@ -19,8 +19,8 @@ export interface SpotCheck {
 type AskedTask = Pick<Task, 'ask' | 'documents'>;
 
 /**
- * Asks a model about randomly chosen documents, and compares its answers with those of another machine.
- * @param draws random numbers, uniform in [0, 1). Each of them chooses another document
+ * Asks a model about randomly chosen documents, and compares its answers with the answers of another machine.
+ * @param draws random numbers, uniform in [0, 1). Each number chooses a different document
  * @throws SwarmError TASK_ANSWERS, ENGINE_*; the signal's reason
  */
 export async function spotCheck(

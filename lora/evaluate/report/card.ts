@@ -53,7 +53,7 @@ export function sentence(summary: string): string {
   return summary === '' ? '' : `${summary[0]!.toUpperCase()}${summary.slice(1)}.`;
 }
 
-/** Returns the name on the hub of a base, which is given as a hub reference or a folder; null if it has none. */
+/** Returns the name of a base on the hub; null if it has none. @param base a hub reference or a folder */
 function hubName(base: string): string | null {
   return (hubOrigin(base) ?? parseHubReference(base))?.name ?? null;
 }

@@ -46,7 +46,7 @@ export async function parseGroup(file: TaskFile): Promise<GroupConfig> {
 }
 
 async function taskPath(task: unknown, file: TaskFile): Promise<string> {
-  if (typeof task !== 'string') throw file.unsupported('task', 'a task of a group with keys of its own');
+  if (typeof task !== 'string') throw file.unsupported('task', 'a task of a group with additional keys');
   for (const name of [task, `${task}.yaml`, `${task.replaceAll('_', '-')}.yaml`]) {
     const path = resolve(dirname(file.path), name);
     const exists = await access(path).then(

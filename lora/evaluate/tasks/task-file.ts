@@ -29,7 +29,7 @@ export class TaskFile {
   }
 
   /**
-   * Reads a task file and the files that it includes. The keys of a file take precedence over those of included
+   * Reads a task file and the files that it includes. The keys of a file take precedence over the keys of included
    * files.
    * @throws TASK_FILE, TASK_UNSUPPORTED for `!function`
    */

@@ -52,7 +52,8 @@ export const jobSpecSchema = z.strictObject({
   base: path,
   /**
    * Adapter to start from: a PEFT folder, or a version in the registry of this machine (NAME, NAME:TAG, NAME:vN). LoRA
-   * settings and a chat template that the file does not set are those of the adapter. null for a new adapter. @default null
+   * settings and the chat template are taken from the adapter if the file does not set them. null for a new adapter.
+   * @default null
    */
   start: path.nullable().default(null),
   data: z.strictObject({

@@ -1,4 +1,4 @@
-/** The settings of a run that a checkpoint stores, and those that a resumed run may change. */
+/** The settings of a run that a checkpoint stores, and which of them a resumed run may change. */
 import { z } from 'zod';
 import { deviceNames, ENGINE_NAMES } from '../../engines/names.ts';
 import { PRECISIONS } from '../../engines/precision.ts';
@@ -41,7 +41,7 @@ export const runSettingsSchema = z.strictObject({
 });
 export type RunSettings = z.output<typeof runSettingsSchema>;
 
-/** Converts a `Compute` to those keys of `RunSettings` in which a checkpoint stores it. */
+/** Converts a `Compute` to the keys of `RunSettings` in which a checkpoint stores it. */
 export function storedCompute({ devices, threads, baseBits, precision, checkpointing }: ComputeOnDevices) {
   const [{ engine, device }, ...alongside] = devices;
   return { engine, device, alongside, threads, baseBits, precision, checkpointing };

@@ -40,7 +40,7 @@ const IDLE: readonly {
 /**
  * Returns a warning for each setting of the user that has no effect.
  * @param given settings that the user gave
- * @param spec settings of the run: those of the user, with defaults for all others
+ * @param spec settings of the run: the user's settings, with defaults for all others
  */
 export function idleSettings(given: Layer, spec: TrainSpec): SwarmError[] {
   return IDLE.filter(({ block, key, is }) => given[block]?.[key] !== undefined && is(spec)).map((setting) => {

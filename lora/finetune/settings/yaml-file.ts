@@ -77,9 +77,8 @@ export class YamlFile {
   }
 
   /**
-   * Returns the document as plain values, with a copy of the value in place of each alias. The library throws
-   * if nested aliases would make too many values ("billion laughs"). Its limit is maxAliasCount, 100 by
-   * default.
+   * Returns the document as plain values, in which each alias is replaced by a copy of its value. The library throws if
+   * nested aliases would make too many values ("billion laughs"). Its limit is maxAliasCount, 100 by default.
    */
   #plainValue(): unknown {
     try {

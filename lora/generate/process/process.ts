@@ -1,6 +1,6 @@
 /**
- * Entry of the generator process. The engine blocks its thread while it runs. In a process of its own, it does not
- * delay a server's connections, and a crash of the engine does not end the server.
+ * Entry of the generator process. The engine blocks its thread while it runs. In a separate process, the engine does
+ * not delay a server's connections, and a crash of the engine does not end the server.
  */
 import { serveCalls } from '../../../common/workers/calls.ts';
 import { parentChannel } from '../../../common/workers/entry.ts';

@@ -41,9 +41,10 @@ export function cachedHeadSize(headSize: number): number {
 const ROTATED_PAIRS = 8;
 
 /**
- * Causal grouped-query attention to the tokens of this run and to those in a cache. All rows have the same number of
- * new tokens, which follow the row's cached tokens. The new tokens of a row are contiguous, so token t of row b has
- * index b·(tokens/rows) + t. If a row has several new tokens and also cached tokens, there must be only one row.
+ * Causal grouped-query attention to the new tokens of this run and to the tokens in a cache. All rows have the same
+ * number of new tokens. The new tokens of a row follow its cached tokens. The new tokens of a row are contiguous, so
+ * token t of row b has index b·(tokens/rows) + t. If a row has several new tokens and also cached tokens, there must be
+ * only one row.
  *
  * The cache is meant to be updated in place: the engine gets the same memory for `cache.keys` and the returned `keys`.
  *

@@ -3,7 +3,8 @@ import { elementCount, resolveAxis, type Shape, sameShape, shapeError } from '..
 import { addContribution } from './elementwise.ts';
 
 /**
- * Gives the elements, in row-major order, another shape. One size may be −1 and is then computed.
+ * Returns the elements of x, in row-major order, with another shape. One size may be −1, which stands for the size that
+ * fits.
  * @throws SwarmError GRAPH_SHAPE
  */
 export function reshape(x: Tensor, shape: Shape): Tensor {

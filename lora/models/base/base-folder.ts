@@ -17,7 +17,7 @@ export interface BaseFolderOptions {
  * Makes the Hugging Face folder of a base. Each file in the folder is a hard link to the stored file that
  * `pathOf` returns, or a copy of it on a disk without hard links. Idempotent.
  * @returns the folder
- * @throws SwarmError BASE_DIGEST if the base's digest is not that of its files
+ * @throws SwarmError BASE_DIGEST if the base's digest differs from the digest of its files
  */
 export async function layOutBase({ home, base, pathOf }: BaseFolderOptions): Promise<string> {
   const digest = baseDigest(base.files);

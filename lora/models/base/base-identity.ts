@@ -32,7 +32,7 @@ export const DESCRIBED_FILES = [
 
 /**
  * The chat template that transformers uses for conversations with tools. It is not part of a base's identity, because
- * it affects only training data, which has digests of its own.
+ * it affects only training data, and training data has separate digests.
  */
 export const TOOL_TEMPLATE_FILE = 'additional_chat_templates/tool_use.jinja';
 

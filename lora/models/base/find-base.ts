@@ -14,9 +14,9 @@ export interface FindBaseOptions
   extends Partial<Pick<FetchModelOptions, 'signal' | 'onProgress' | 'onNote'>> {
   /** A model folder, a GGUF file, or `ORG/NAME[@REVISION]` on the hub. An existing folder or file takes precedence. */
   readonly base: string;
-  /** Folder that a relative path starts from. @default the current one */
+  /** Folder that a relative path starts from. @default the current folder */
   readonly folder?: string;
-  /** Environment variables, for {@link hubSettings}. @default those of this process */
+  /** Environment variables, for {@link hubSettings}. @default the environment of this process */
   readonly environment?: Environment;
   /** Folder for models converted from GGUF files. @default SWARM_CACHE, else `lora-swarm` in the user's cache folder */
   readonly cacheDir?: string;

@@ -85,9 +85,9 @@ function decodeGroups(
 }
 
 /**
- * Reads the scale and the minimum of a group, 6 bits each. Those of the first four groups are the low six bits of bytes
- * 0 to 7. Those of the other groups have their low four bits in bytes 8 to 11, and their high two bits in the high bits
- * of bytes 0 to 7.
+ * Reads the scale and the minimum of a group, 6 bits each. In the first four groups, both numbers are the low six bits
+ * of bytes 0 to 7. In the other groups, their low four bits are in bytes 8 to 11, and their high two bits are the high
+ * bits of bytes 0 to 7.
  */
 function scaleAndMinimum(bytes: Uint8Array, at: number, group: number): [scale: number, minimum: number] {
   if (group < 4) return [bytes[at + group]! & 63, bytes[at + 4 + group]! & 63];

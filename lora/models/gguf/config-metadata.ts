@@ -29,7 +29,7 @@ export const GEMMA_PERIOD = 6;
  * llama.cpp supports sliding attention windows only for Gemma 3. If a model of another family has windows, its context
  * length is the length of its smallest window, because a window changes nothing up to this length.
  *
- * @throws SwarmError GGUF_UNSUPPORTED llama.cpp cannot compute the model exactly
+ * @throws SwarmError GGUF_UNSUPPORTED if llama.cpp cannot compute the model exactly
  */
 export function configMetadata(config: ModelConfig): WrittenMetadata {
   const prefix = ARCHITECTURES[config.family];
@@ -105,7 +105,7 @@ function ropeKeys({ theta, scaling }: RopeConfig): [string, WrittenValue][] {
   if (scaling.type === 'linear') return keys;
   const usual = scaling.factor <= 1 ? 1 : 0.1 * Math.log(scaling.factor) + 1;
   if (Math.abs(scaling.attentionFactor - usual) > 1e-6 || !scaling.truncate)
-    throw unsupported('YaRN with its own attention_factor, or without truncation');
+    throw unsupported('YaRN with a custom attention_factor, or without truncation');
   keys.push(['rope.scaling.original_context_length', u32(scaling.originalMaxPositions)]);
   keys.push(['rope.scaling.yarn_beta_fast', f32(scaling.betaFast)]);
   keys.push(['rope.scaling.yarn_beta_slow', f32(scaling.betaSlow)]);

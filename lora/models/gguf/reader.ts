@@ -99,7 +99,7 @@ async function readStart(handle: FileHandle, length: number): Promise<Uint8Array
  * Parses the header of a file.
  * @param start the first bytes of the file
  * @param file name of the file, for errors
- * @throws NeedMoreBytes the header is longer than `start`
+ * @throws NeedMoreBytes if the header is longer than `start`
  * @throws the errors of readGguf
  */
 export function parseGguf(start: Uint8Array, fileSize: number, file: string): GgufHeader {

@@ -1,7 +1,8 @@
 /**
- * Byte-pair encoding as in SentencePiece. A SentencePiece model has a score for each token, and merges the pair of symbols
- * whose joined text is the token with the highest score. A tokenizer.json has a list of merges instead. Both give the
- * same tokens if the list has every pair of tokens that makes a token, in the order of the scores.
+ * Byte-pair encoding as in SentencePiece. A SentencePiece model has a score for each token, and merges the pair of
+ * symbols whose joined text is the token with the highest score. A tokenizer.json has a list of merges instead. Both
+ * give the same tokens if the list contains, in the order of the scores, every pair of tokens whose joined text is a
+ * token.
  */
 import { isObject, type Json } from '../config.ts';
 import { MAX_JSON_BYTES } from '../json.ts';

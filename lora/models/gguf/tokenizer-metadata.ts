@@ -39,7 +39,7 @@ interface Token {
  * characters with byte fallback becomes the model "llama".
  *
  * @param onNote called with a sentence for each known case in which llama.cpp gives different tokens
- * @throws SwarmError GGUF_UNSUPPORTED llama.cpp has no tokenizer like this one
+ * @throws SwarmError GGUF_UNSUPPORTED if llama.cpp has no tokenizer like this one
  */
 export function tokenizerMetadata(
   tokenizer: TokenizerToWrite,
@@ -115,7 +115,7 @@ function listTokens(model: Json, added: readonly AddedToken[], rows: number): To
   for (const { id, content, special } of added) {
     if (id >= rows) continue;
     // Some added tokens are runs of spaces, which merges can also make. Such a token stays a normal token, because
-    // llama.cpp would print an added token with the space mark "▁" in place of the spaces.
+    // llama.cpp would print an added token with the space mark "▁" instead of the spaces.
     if (!special && model.byte_fallback === true && content.includes('▁') && mergeable.has(content)) continue;
     if (content === model.unk_token) continue;
     add(id, content, special ? TOKEN_TYPES.control : TOKEN_TYPES.userDefined);
@@ -152,7 +152,7 @@ function sentencePieceKeys(
     type === TOKEN_TYPES.normal || (type === TOKEN_TYPES.userDefined && mergeable.has(text)) ? text : null,
   );
   const scores = tokenScores(known, mergesOf(model), { splits: marks.splits, added: texts });
-  if (scores === null) throw unsupported('merges that are not those of a SentencePiece model');
+  if (scores === null) throw unsupported('merges that no SentencePiece model makes');
   return [
     ['model', { type: 'string', value: 'llama' }],
     ['pre', { type: 'string', value: 'default' }],

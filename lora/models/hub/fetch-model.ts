@@ -31,7 +31,8 @@ export interface FetchProgress {
   /** Bytes that are already on disk, over all files listed so far. */
   readonly done: number;
   /**
-   * Bytes of all files listed so far. It grows once, because the weights are listed after the config has been checked.
+   * Bytes of all files listed so far. This number grows once, because the weights are listed after the config has been
+   * checked.
    */
   readonly total: number;
 }
@@ -56,7 +57,7 @@ const COMPANIONS = [...DESCRIBED_FILES, TOOL_TEMPLATE_FILE];
 const SPARE_BYTES = 64 * 2 ** 20;
 
 /**
- * Fetches those files of a model that are missing from the shared cache: config, tokenizer, chat template and
+ * Fetches the files of a model that are missing from the shared cache: config, tokenizer, chat template and
  * safetensors, never pickles. Checks the config before it fetches weights. A commit that is complete in the cache needs
  * no request. If the hub cannot be reached, uses the last known commit of a branch and calls `onNote`.
  *

@@ -54,7 +54,7 @@ export async function commitOf(reference: HubReference, access: HubAccess, deps:
 }
 
 /**
- * Lists the files of a model at a commit: those in its top folder and in `folders`.
+ * Lists the files of a model at a commit: the files in its top folder and in `folders`.
  * @throws SwarmError HUB_*
  */
 export async function filesOf(

@@ -13,7 +13,7 @@ const MAX_TOKEN_CHARACTERS = 1000;
  * HF_TOKEN_PATH, HF_HUB_OFFLINE (huggingface.co/docs/huggingface_hub/package_reference/environment_variables).
  *
  * @param folder folder that relative paths start from
- * @throws SwarmError USAGE HF_ENDPOINT is not a URL
+ * @throws SwarmError USAGE if HF_ENDPOINT is not a URL
  */
 export async function hubSettings(
   environment: Readonly<Record<string, string | undefined>>,

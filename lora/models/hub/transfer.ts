@@ -32,8 +32,8 @@ export interface TransferOptions extends HubAccess {
  * never retry, report no progress, and check neither size nor hash. Once the library resumes transfers, checks files and
  * reports progress, this file can be deleted.
  *
- * @throws SwarmError HUB_DAMAGED two transfers in a row did not match the hub's listing; HUB_DISK_FULL; the errors of
- *   request
+ * @throws SwarmError HUB_DAMAGED if two transfers in a row did not match the hub's listing; HUB_DISK_FULL; the errors
+ *   of request
  */
 export async function transfer(options: TransferOptions, deps: HubDeps): Promise<void> {
   const { partial, file, reference, endpoint } = options;

@@ -32,7 +32,7 @@ export function decodeFloats(bytes: Uint8Array, dtype: FloatDtype): Float32Array
   const size = DTYPE_BYTES[dtype]!;
   const count = bytes.byteLength / size;
   // A typed array must start at a multiple of its element size, so unaligned bytes are copied to an array that starts
-  // at 0. slice() would not do, because on a Buffer it returns a view.
+  // at 0. slice() would not copy them, because on a Buffer it returns a view.
   const aligned = bytes.byteOffset % size === 0 ? bytes : new Uint8Array(bytes);
   if (dtype === 'F32') return new Float32Array(aligned.buffer, aligned.byteOffset, count);
   const words = new Uint16Array(aligned.buffer, aligned.byteOffset, count);

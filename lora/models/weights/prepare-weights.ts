@@ -30,7 +30,7 @@ export const QUANTISATION_VERSION = 4;
  * stay float32. Conversion needs a few MiB of memory, plus the original and the quantised copy of one matrix at a
  * time.
  *
- * @throws SwarmError MODEL_*, TENSORS_* if the model's files have changed since it was opened
+ * @throws SwarmError MODEL_*, TENSORS_* if the model's files have changed since the model was opened
  */
 export async function prepareWeights(
   model: BaseModel,
@@ -91,9 +91,9 @@ function layOut(model: ModelShape, bits: BaseBits) {
 }
 
 /**
- * Returns the names of the weights that may have fewer than 8 bits: those of all linear modules except the
- * output head. The head always has 8 bits, because with fewer bits, the logits of tokens with similar
- * probabilities could swap their order.
+ * Returns the names of the weights that may have fewer than 8 bits: the weights of all linear modules except the output
+ * head. The head always has 8 bits, because with fewer bits, the logits of tokens with similar probabilities could swap
+ * their order.
  */
 function quantisable({ architecture, config }: ModelShape): Set<string> {
   const modules = architecture.linearModules(config).filter(({ name }) => name !== architecture.head);

@@ -22,8 +22,8 @@ interface QuantisedBlocks {
 }
 
 /**
- * Quantises a matrix. If its weights are those of Q8_0 or Q4_0 blocks of a GGUF file, and `bits` are at least the bits of
- * the file, the result stands for exactly the same weights.
+ * Quantises a matrix. If its weights come from Q8_0 or Q4_0 blocks of a GGUF file, and `bits` is at least the number of
+ * bits in the file, quantisation changes no weight.
  * @param chunks the matrix in its stored shape, in row-major order
  */
 export async function quantiseBlocks(

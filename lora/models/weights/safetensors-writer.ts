@@ -43,7 +43,7 @@ export function encodeSafetensors(
 }
 
 /**
- * Writes a safetensors file with {@link writeDurably}. Its bytes are those that {@link encodeSafetensors} returns.
+ * Writes a safetensors file with {@link writeDurably}. The file has the bytes that {@link encodeSafetensors} returns.
  * @throws SwarmError TENSORS_ENTRY if the values do not fill a tensor's shape
  */
 export async function writeSafetensors(

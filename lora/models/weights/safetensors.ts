@@ -204,7 +204,9 @@ export async function readTensor(path: string, entry: SafetensorsEntry): Promise
   return values;
 }
 
-/** Checks that weights can be read from an element type. @throws SwarmError TENSORS_DTYPE not F32, F16 or BF16 */
+/**
+ * Checks that weights can be read from an element type. @throws SwarmError TENSORS_DTYPE if it is not F32, F16 or BF16
+ */
 export function floatDtype(file: string, tensor: string | null, dtype: string): FloatDtype {
   if (isFloatDtype(dtype)) return dtype;
   throw modelError(

@@ -19,8 +19,8 @@ export interface ParameterGroup {
 
 /**
  * Applies LoRA+ (Hayou et al. 2024, arXiv 2402.12354) as PEFT does: the learning rate of B and of every vector is
- * `loraPlusRatio` times that of all other tensors. Weight decay applies to the groups named in the settings, but, as in
- * transformers, never to norms and biases.
+ * `loraPlusRatio` times the learning rate of all other tensors. Weight decay applies to the groups named in the
+ * settings, but, as in transformers, never to norms and biases.
  */
 export function parameterGroupOf(
   { shape, group }: GroupedTensor,

@@ -36,9 +36,9 @@ export function warmupStepsOf({
 /**
  * Returns the learning rate of an optimiser step: warm-up × decay. The warm-up factor is (step + 1) / warmup. The decay
  * factor falls from 1 to `finalFraction` between the warm-up and `totalSteps`, linearly or as a half cosine (SGDR
- * without restarts, arXiv 1608.03983). After the warm-up, the rates equal those of transformers' schedulers. During the
- * warm-up, the rates of transformers come one step later, because the first step of transformers has rate 0 and changes
- * nothing (docs/decisions/080-training.md).
+ * without restarts, arXiv 1608.03983). After the warm-up, the rates equal the rates of transformers' schedulers. During
+ * the warm-up, the rates of transformers come one step later, because the first step of transformers has rate 0 and
+ * changes nothing (docs/decisions/080-training.md).
  *
  * @param step number of steps that this optimiser has made. The warm-up follows this number, because the optimiser's
  *   moments need the warm-up.
