@@ -2,7 +2,7 @@ import type { Context } from './context.ts';
 import { cliError } from './error-codes.ts';
 
 /**
- * Asks the user on a terminal whether to go on. Without a terminal, the user cannot answer, so the command continues.
+ * Asks the user on a terminal whether to continue. Without a terminal, the user cannot answer, so the command continues.
  * @throws SwarmError NOT_CONFIRMED if the answer is not yes
  */
 export async function confirm(context: Context, question: string): Promise<void> {

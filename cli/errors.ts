@@ -37,7 +37,7 @@ export function noCard(error: unknown, output: string): SwarmError {
   );
 }
 
-/** Errors whose facts the command has already printed. */
+/** Errors that the command has already reported in its own output. */
 const printed = new WeakSet<Error>();
 
 /**
@@ -90,7 +90,7 @@ function failure({ kind, code, message, next, values }: ErrorJson): Failure {
   return { kind, exitCode: exitCodes[kind], code, message: text, next: advice, values };
 }
 
-/** Returns whether the user aborted the command. The errors of this program's signal and of Node.js have the same name. */
+/** Returns whether the user aborted the command. Both `context.signal` and the functions of Node.js throw an AbortError. */
 function isAbort(error: unknown): boolean {
   return error instanceof Error && error.name === 'AbortError';
 }

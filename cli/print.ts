@@ -43,7 +43,7 @@ function broken(line: string, { columns, indent }: { columns: number; indent: nu
   const before = line.lastIndexOf(' ', columns);
   const after = line.indexOf(' ', columns);
   const word = line.slice(before + 1, after < 0 ? undefined : after);
-  // A word that is too long for any line, such as an invite, stays whole and where it is, so that it can be copied.
+  // A word that is too long for any line, such as an invite, is neither broken nor moved, so that it can be copied.
   const isLong = before <= indent || line.slice(0, before).trim() === '' || word.length > columns - indent;
   const at = isLong ? after : before;
   if (at < 0) return [line];

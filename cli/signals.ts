@@ -19,7 +19,7 @@ export class OutputClosed extends Error {
   override readonly name = 'AbortError';
 }
 
-/** Called at Ctrl-C, in place of stopping the command. null if Ctrl-C stops the command. */
+/** Called at Ctrl-C, which then does not stop the command. Null if Ctrl-C stops the command. */
 let interruptHandler: (() => void) | null = null;
 
 /** Makes Ctrl-C call `handler` instead of stopping the command. The returned function removes the handler. */
@@ -34,7 +34,7 @@ export function catchInterrupts(handler: () => void): () => void {
  * Returns a signal that aborts at the first Ctrl-C or SIGTERM, or when the terminal is closed, so that the command can
  * drain. The second such signal, or the end of DRAIN_MS, ends the process. Repetitions of a signal do not count (see
  * {@link StopRequests}). A helper process (started with an IPC channel by the demo or a test) also drains when its parent
- * dies. Every command also drains, with the reason {@link OutputClosed}, when nothing reads its output any more.
+ * dies. Every command also drains, with the reason {@link OutputClosed}, when no program reads its output.
  */
 export function drainOnSignals(): AbortSignal {
   const controller = new AbortController();

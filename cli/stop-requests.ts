@@ -3,13 +3,13 @@
  * press Ctrl-C a second time to stop at once.
  */
 const SAME_INTERRUPT_MS = 500;
-/** Milliseconds after a SIGTERM or SIGHUP in which further ones belong to the same request. */
+/** Milliseconds after a SIGTERM or SIGHUP in which further such signals belong to the same request. */
 const SAME_REQUEST_MS = 1_000;
 
 /**
- * Tells requests to stop from repetitions. One request can arrive several times. A terminal sends Ctrl-C to its whole
- * process group, and npx passes it on to the command. The `timeout` program signals its child and then the group. The
- * launcher for an old Node.js (install/newer-node.js) passes its own signals on.
+ * Distinguishes a new request to stop from a repeated signal. One request can cause several signals: A terminal sends
+ * Ctrl-C to its whole process group, and npx also passes it on to the command. The `timeout` program signals its child and
+ * then the group. The launcher for an old Node.js (install/newer-node.js) passes on the signals that it receives.
  */
 export class StopRequests {
   readonly #now: () => number;

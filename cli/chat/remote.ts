@@ -100,7 +100,7 @@ function refusal(text: string, status: number): SwarmError {
     message = error?.message ?? message;
     code = error?.code ?? null;
   } catch {
-    // The body is not JSON, so it is shown as it is.
+    // The body is not JSON, so it is shown unchanged.
   }
   if (code === 'context_length_exceeded') return serveError('CONTEXT_TOO_LONG', message, {});
   return serveError('SERVER_REFUSED', `the server answered ${status}: ${message}`, { status, code });

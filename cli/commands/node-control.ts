@@ -26,11 +26,11 @@ export function registerNodeControl(node: Command, context: Context): void {
     .addOption(
       new Option(
         '--for <time>',
-        'time after which the node goes on, such as 30m, 2h or 1d (default: until "lora-swarm node resume")',
+        'time after which the pause ends, such as 30m, 2h or 1d (default: until "lora-swarm node resume")',
       ).argParser(pauseLength),
     )
     .action((_options: ControlOptions, command: Command) => pause(context, command.optsWithGlobals()));
-  add('resume', 'let a paused node go on').action((_options: ControlOptions, command: Command) =>
+  add('resume', 'end the pause of a node').action((_options: ControlOptions, command: Command) =>
     resume(context, command.optsWithGlobals()),
   );
   add(

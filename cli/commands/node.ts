@@ -192,8 +192,7 @@ async function run(context: Context, target: readonly string[], options: NodeOpt
       const now = await api.status<NodeStatus>();
       if (options.once && now.jobs.every(({ done, shutOut }) => done || shutOut !== null)) ended.abort();
       if (hasScreen) {
-        // After an interruption, a message about it may stand below the screen already, so the screen is not drawn
-        // again.
+        // After Ctrl-C, a message may already be below the screen, so the screen is not drawn again.
         if (!context.signal.aborted) screen.show(now);
         return;
       }
@@ -227,7 +226,7 @@ async function run(context: Context, target: readonly string[], options: NodeOpt
   if (refusal !== null) throw refusal;
 }
 
-/** Returns a line with the coordinator of a job, and the job's name if the node joins it again without an invite. */
+/** Returns the lines about one target: its coordinator, and its job's name if the invite comes from the node's home. */
 function targetLines(target: Awaited<ReturnType<typeof readTargets>>[number]): string[] {
   const { addresses, weight } = target;
   return [

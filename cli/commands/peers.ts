@@ -48,8 +48,8 @@ export function registerPeers(program: Command, context: Context): void {
     .addOption(homeOption())
     .addOption(jsonOption())
     .action((options: CommonOptions & { why?: string }) => peers(context, options));
-  // Commander assigns --home and --json to `peers` even if they stand after `ban` or `pardon`. The actions therefore
-  // read the options of both commands.
+  // Commander assigns --home and --json to `peers` even if they come after `ban` or `pardon`. The actions therefore read
+  // the options of both commands.
   const add = (name: string, text: string): Command =>
     command
       .command(name)

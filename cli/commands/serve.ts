@@ -54,7 +54,7 @@ export function registerServe(program: Command, context: Context): void {
     )
     .option(
       '--invite-file <file>',
-      'file with the invite of a job to follow; use this option in place of --follow',
+      'file with the invite of a job to follow; use this option instead of --follow',
     )
     .option(
       '--job <digest>',
@@ -199,7 +199,7 @@ async function serve(context: Context, options: ServeOptions): Promise<void> {
   }
 }
 
-/** Returns the names of the adapters whose current version has a chat template of its own. */
+/** Returns the names of the adapters whose current version has its own chat template. */
 async function templatesOf(adapters: readonly AdapterSource[]): Promise<string[]> {
   const { adapterTemplate } = await import('../../lora/adapter/adapter-template.ts');
   const names: string[] = [];

@@ -30,7 +30,7 @@ const LOADERS: Readonly<Record<ValueKind, (context: Context) => Promise<readonly
     (await (await coordinatorApi(context, {})).jobs()).map(({ name, phase }) => [name, phase]),
   'joined-jobs': async ({ environment, cwd }) => {
     const jobs = await readJoinedJobs(resolveHomes(undefined, environment, cwd).node);
-    // The newest comes first. Several jobs can have one name, of which the newest is the one that a name means.
+    // The newest job comes first. If several jobs have the same name, the name means the newest of them.
     return [...new Set(jobs.reverse().map(({ name }) => name))].map((name): Value => [name, 'joined job']);
   },
   peers: async (context) =>

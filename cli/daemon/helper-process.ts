@@ -52,7 +52,7 @@ export class HelperProcess {
       cwd,
       env: environment,
       detached: true,
-      // A detached process of Windows would open a console window of its own.
+      // On Windows, a detached process would open its own console window.
       windowsHide: true,
       stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
     });

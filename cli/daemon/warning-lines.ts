@@ -16,7 +16,7 @@ export class WarningLines implements LineSink {
   /** @param line one log entry, as JSON */
   write(line: string): void {
     const warning = warningText(line, this.#role);
-    // Skip warnings about a lost connection, because the node prints a line of its own about it.
+    // Skip warnings about a lost connection, because the node prints another line about it.
     if (warning === null || warning.isDisconnected) return;
     this.#sink.write(`${timeOfDay(warning.at)}  ! ${warning.text}\n`);
   }

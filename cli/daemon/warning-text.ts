@@ -68,7 +68,7 @@ const WORDS: Readonly<Record<string, string>> = {
   'held-behind-nodes':
     'a job stays held, because nodes have proven a later head that this coordinator could not restore',
   'another-copy-runs': 'another copy of this coordinator has taken over a job, so the job is paused here',
-  'removals-restored': 'nodes gave back bans and revoked invites that the database lacked',
+  'removals-restored': 'bans and revoked invites that the database lacked were restored from nodes',
   'removals-unreadable': 'a record of bans and revoked invites that a node keeps could not be read',
   'checkpoints-set-aside': 'checkpoints that are newer than the database were moved into a folder set-aside',
   'lowest-checkpoint-lost': 'the checkpoint with the lowest loss is damaged or missing',
@@ -89,7 +89,7 @@ const WORDS: Readonly<Record<string, string>> = {
   'webhook-given-up': 'a message to a webhook was not delivered, and is not sent again',
 };
 
-/** Warnings about a request to the coordinator that failed. They mean nothing while the connection is lost. */
+/** Warnings about a failed request to the coordinator. They say nothing new while the connection is lost. */
 const CONTACT = new Set(['poll-failed', 'ask-failed', 'submit-failed', 'heartbeat-failed', 'sync-failed']);
 /** Codes of errors that a lost connection causes. */
 const CONNECTION_CODES = new Set(['RPC_UNREACHABLE', 'CONNECT_FAILED']);

@@ -11,8 +11,7 @@ import type { LengthSummary } from '../../lora/data/inspect/lengths.ts';
 import { OVERLAP_TOKENS } from '../../lora/data/inspect/overlap.ts';
 
 /**
- * The command that writes the report. The report contains it as a tag, by which a later run recognises the
- * file.
+ * The command that writes the report. The report contains this text in a tag, by which a later run recognises the file.
  */
 const GENERATOR = 'lora-swarm data inspect';
 /** Number of bytes at the start of a file that are searched for the tag of GENERATOR. */

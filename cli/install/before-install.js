@@ -20,5 +20,5 @@ try {
   if (!text.startsWith(DEFAULT)) writeFileSync(script, DEFAULT + text);
 } catch {
   // In a checkout, onnxruntime-node is not installed yet, so there is nothing to change. If the file cannot be changed for
-  // another reason, the install step of onnxruntime-node runs as it is.
+  // another reason, the install step of onnxruntime-node runs unchanged.
 }

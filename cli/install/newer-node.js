@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 
 /**
  * The npm packages that contain Node.js and need no install scripts, by system. scripts/node-packages.ts writes this
- * table. Its checksums keep the registry from handing out other files later.
+ * table. Its checksums ensure that the registry cannot later supply other files.
  */
 const PACKAGES = JSON.parse(readFileSync(new URL('./node-packages.json', import.meta.url), 'utf8'));
 const ROOT = dirname(dirname(dirname(fileURLToPath(import.meta.url))));

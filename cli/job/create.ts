@@ -26,8 +26,8 @@ export async function submitJob(
 }
 
 /**
- * Formats the progress of one stage. The number of the stage shows that the percentage starts again at 0 because the next
- * stage began.
+ * Formats the progress of one stage. The percentage starts again at 0 in each stage; the number of the stage shows the
+ * reason.
  */
 export function stageProgress(stage: Stage, stages: readonly Stage[], percent: string): string {
   return `step ${stages.indexOf(stage) + 1} of ${stages.length}: ${STAGES[stage]}  ${percent}`;

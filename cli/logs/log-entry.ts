@@ -31,7 +31,7 @@ export function readEntry(text: string): LogEntry {
       if (!Number.isNaN(at)) return { at, fields: fields as Record<string, unknown>, text };
     }
   } catch {
-    // A crash can cut the last line of a log. The line is shown as it is.
+    // A crash can cut the last line of a log. The line is then shown unchanged.
   }
   return { at: null, fields: null, text };
 }

@@ -14,7 +14,7 @@ export class LiveArea {
   /** Replaces the lines. Lines that do not fit into the terminal are cut, and lines below its last row are left out. */
   draw(lines: readonly string[]): void {
     const { columns, rows } = this.#output;
-    // The cursor stands on the row below the lines. A line of the full width would wrap in some terminals.
+    // The cursor is in the row below the lines. A line of the full width would wrap in some terminals.
     const fitted = lines.slice(0, Math.max(1, rows - 1)).map((line) => cut(line, columns - 1));
     const isSame = fitted.length === this.#shown.length && fitted.every((line, i) => line === this.#shown[i]);
     if (isSame && columns === this.#columns) return;
@@ -25,7 +25,7 @@ export class LiveArea {
     this.#columns = columns;
   }
 
-  /** Removes the lines, so that other output starts in their place. */
+  /** Removes the lines. The next output starts where the first of them was. */
   clear(): void {
     if (this.#shown.length > 0) this.#output.write(`${this.#toTop()}\u001b[J`);
     this.#shown = [];

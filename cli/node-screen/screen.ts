@@ -54,12 +54,12 @@ export class NodeScreen {
     const thanks = jobs.flatMap((job) => thanksOf(job, { status, homeFlag }));
     const news = this.#lines
       .next(status)
-      // Leaves out news that repeat the thanks, because the screen shows the thanks in lines of their own.
+      // Leaves out news that repeat the thanks, because the screen shows the thanks in separate lines.
       .filter((text) => !thanks.some((own) => text.endsWith(own)))
       .map((text) => ({ at: now, text }));
     this.#news = [...news.reverse(), ...this.#news].slice(0, NEWS);
     const progress = this.#progress.line(status, now);
-    // While a coordinator is away, a line of the job says so, and every failed request only repeats it.
+    // While a coordinator is disconnected, a line of the job says so. Warnings about failed requests would only repeat that.
     if (jobs.some(({ coordinator, shutOut }) => !coordinator.connected && shutOut === null)) {
       this.#disconnectedAt = now;
     }

@@ -139,7 +139,7 @@ export const homeOption = (): Option =>
 export const logLevelOption = (): Option =>
   new Option(
     '--log-level <levels>',
-    'lowest level to log: debug, info, warn or error; the modules net and trainer can have a level of their own, as in "warn,net=debug" (environment variable: SWARM_LOG_LEVEL; default: info in the log file, warn on stderr)',
+    'lowest level to log: debug, info, warn or error; the modules net and trainer can have their own levels, as in "warn,net=debug" (environment variable: SWARM_LOG_LEVEL; default: info in the log file, warn on stderr)',
   );
 
 /** Returns the option --start-anew. @param state state of the home in which a daemon starts only with this option */

@@ -5,7 +5,7 @@ import { number } from './common.ts';
 import { limitOption } from './limits.ts';
 
 const GIB = 1024 ** 3;
-/** Smallest limit in GiB. It is as small as that of `lora-swarm node config`. */
+/** Smallest limit in GiB. It is equal to the smallest limit of `lora-swarm node config`. */
 const LEAST_GIB = 0.001;
 
 /** Values of the options that {@link addLimitOptions} adds. */

@@ -1,7 +1,7 @@
 import { InvalidArgumentError } from 'commander';
 import { lifetime } from './common.ts';
 
-/** A function from the present time to the chosen moment, both in milliseconds since 1970. */
+/** Computes the chosen moment from the present time. Both are in milliseconds since 1970. */
 export type Moment = (now: number) => number;
 
 /** Parses a moment: a time before now such as 30m, 12h or 7d, or a date with or without a time of day. */

@@ -14,8 +14,8 @@ const MIN_KEY = 16;
 const KEY = /^[\x21-\x7e]+$/;
 
 /**
- * Returns the API keys of `lora-swarm serve`: those of the file, the one of SWARM_API_KEY, and the one of the command
- * line. Lines of the file that are empty or begin with "#" hold no key.
+ * Returns the API keys of `lora-swarm serve`: the keys in the file, the key in SWARM_API_KEY, and the key on the command
+ * line. Lines of the file that are empty or begin with "#" contain no key.
  * @throws SwarmError API_KEYS_INVALID; a system error if the file cannot be read
  */
 export async function apiKeys(

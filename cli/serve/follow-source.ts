@@ -23,9 +23,9 @@ export interface FollowDeps {
 }
 
 /**
- * Returns a source that serves the checkpoints of a job of the coordinator on this machine: the newest
- * checkpoint or, if a request names `JOB:ROUND` or `JOB:best`, the checkpoint of this round or the best one. While the
- * coordinator does not answer, serves the last known checkpoint.
+ * Returns a source that serves the checkpoints of a job of the coordinator on this machine. It serves the newest
+ * checkpoint, unless a request names the checkpoint of a round (`JOB:ROUND`) or the best one (`JOB:best`). While the
+ * coordinator does not answer, it serves the last known checkpoint.
  * @throws SwarmError JOB_UNKNOWN, DAEMON_NOT_RUNNING
  */
 export async function followSource(

@@ -2,8 +2,9 @@ import type { AdapterSource, ServedVersion } from '../../index.ts';
 import type { FollowEvent, FollowedCheckpoint, JobFollower } from '../../node/job-follower.ts';
 
 /**
- * Returns a source that serves the checkpoints of a job which this machine follows over the network: the newest one or,
- * if a request names `JOB:ROUND`, the checkpoint of this round while it is on this machine.
+ * Returns a source that serves the checkpoints of a job which this machine follows over the network. It serves the newest
+ * checkpoint, unless a request names another one by its round (`JOB:ROUND`) or its digest. A checkpoint that is no longer on
+ * this machine cannot be served.
  */
 export function networkSource(follower: Pick<JobFollower, 'name' | 'checkpoints'>): AdapterSource {
   const { name } = follower;

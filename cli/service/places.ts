@@ -17,7 +17,7 @@ const PLACES = [
 /**
  * Returns the environment variables of a shell that decide where the files of a daemon are. Makes relative paths absolute,
  * because a service starts in another folder. Keeps "~" in variables of the Hugging Face hub, because the daemon replaces
- * it.
+ * "~".
  */
 export function placesOf(environment: Environment, cwd: string): Record<string, string> {
   return Object.fromEntries(

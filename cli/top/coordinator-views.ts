@@ -175,7 +175,7 @@ function roundNodes(
     const view = views.get(peer);
     const name = (view === undefined ? `…${peer.slice(-8)}` : nodeName(view)).padEnd(NAME + 6);
     if (has.has(peer)) return { text: `  ${name} ${bar(1, 10)} delivered`, tone: 'green' };
-    if (view === undefined) return { text: `  ${name} ${bar(0, 10)} not a member any more`, tone: 'dim' };
+    if (view === undefined) return { text: `  ${name} ${bar(0, 10)} no longer a member`, tone: 'dim' };
     const share = view.steps > 0 ? view.step / view.steps : 0;
     const steps = view.state === 'training' ? ` ${view.step}/${view.steps}` : '';
     const speed = view.state === 'training' ? `, ${formatCount(view.tokensPerSecond)} tokens/s` : '';

@@ -1,6 +1,6 @@
-/** Time in milliseconds over which the speed of a download is averaged, if at least FEWEST pieces arrive in it. */
+/** Time in milliseconds over which the speed of a download is averaged, if at least FEWEST pieces arrive in this time. */
 const WINDOW_MS = 30_000;
-/** Number of pieces over which the speed is averaged at least. Pieces of a slow download arrive many seconds apart. */
+/** Minimum number of pieces over which the speed is averaged. Pieces of a slow download arrive many seconds apart. */
 const FEWEST = 4;
 /** A download without a pause counts as pieces of this length, in milliseconds. */
 const PIECE_MS = 2_000;

@@ -68,7 +68,7 @@ export class EventLines {
           ? null
           : `! round ${event.round}: update of ${shortPeer(event.peer)} refused: ${event.code}${detail(event.detail)}`;
       case 'update-undone':
-        // The event "null-round" has a line of its own, which says the same for all updates of the round.
+        // The line of the event "null-round" says the same for all updates of the round.
         return event.code === 'null-round'
           ? null
           : `! round ${event.round}: update of ${shortPeer(event.peer)} not merged: ${event.code}${detail(event.detail)}`;
@@ -210,7 +210,7 @@ function figuresText({
 /** Says what a scorer failed to do, and what the coordinator does instead. */
 function scorerText({ peer, work, isWrong }: Extract<JobEvent, { type: 'scorer-failed' }>): string {
   const node = `node ${shortPeer(peer)}`;
-  if (isWrong) return `${node} sent wrong figures, so the coordinator does not ask it any more`;
+  if (isWrong) return `${node} sent wrong figures, so the coordinator no longer asks it`;
   const what = work === 'tasks' ? 'evaluate the checkpoint' : 'compute the scores';
   return `${node} did not ${what}, so the coordinator does it`;
 }

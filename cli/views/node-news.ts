@@ -13,10 +13,10 @@ import { dateAndTime } from '../print.ts';
 import { because, engineText, labelOf, NOTE, type NodeForJob, perJob, stateOf, updateLine } from './node.ts';
 import { finalPlaceTexts, thanksTexts } from './thanks.ts';
 
-const GOES_ON = 'goes on after the pause';
+const GOES_ON = 'continues after the pause';
 const DRAINS = 'takes no new work, and stops after its present round';
 
-/** Returns whether a line is about the whole node. All jobs of the node have the same line. */
+/** Returns whether a line is about the whole node, so that all jobs of the node have the same line. */
 function isOfNode(line: string): boolean {
   return line === GOES_ON || line === DRAINS || line.startsWith('paused');
 }

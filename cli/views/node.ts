@@ -180,7 +180,7 @@ export class NodeProgress {
   #lineOf(status: NodeForJob, now: number): string | null {
     const { download, pause } = status;
     if (pausedText(status, { pause, date: dateAndTime }) !== null) {
-      // After the pause, the time that it lasted must not lower the speed.
+      // The length of the pause must not lower the speed that is measured after it.
       this.#download = null;
       return null;
     }

@@ -6,7 +6,7 @@ import { timeOfDay } from '../print.ts';
 export interface ReadyServer {
   readonly url: string;
   /**
-   * Says where the chat template of the base, or the chat template for all models, comes from; null if there is no
+   * Source of the chat template of the base, or of the chat template for all models, as text; null if there is no
    * template.
    */
   readonly template: string | null;

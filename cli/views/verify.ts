@@ -39,7 +39,7 @@ export function verifyLines({
   ];
 }
 
-/** Formats what a node holds of the job. */
+/** Formats facts about the part of a job's record that a node holds. */
 function heldLines({ round, issuedAt, chainFrom, weights }: HeldPart): string[] {
   const start =
     chainFrom === 0 ? 'the first checkpoint of the job' : `round ${chainFrom}, the oldest without a gap`;
@@ -59,7 +59,7 @@ function lossLines(checkpoints: VerifyReport['checkpoints']): string[] {
   if (losses.length === 0) return [];
   const apart = losses.map(({ published, measured }) => Math.abs((measured ?? Number.NaN) / published - 1));
   return [
-    `losses       ${losses.length} measured again; the published losses differ from them by at most ${(100 * Math.max(...apart)).toPrecision(2)} %`,
+    `losses       ${losses.length} measured again; they differ from the published losses by at most ${(100 * Math.max(...apart)).toPrecision(2)} %`,
   ];
 }
 
@@ -70,7 +70,7 @@ function scoreLines(checkpoints: VerifyReport['checkpoints']): string[] {
   const sum = (count: 'effects' | 'gains'): number => merges.reduce((total, one) => total + one[count], 0);
   const apart = Math.max(...merges.map(({ difference }) => difference));
   return [
-    `scores       ${sum('effects')} effects and ${sum('gains')} gains measured again, of ${merges.length} merges; the published figures differ from them by at most ${(100 * apart).toPrecision(2)} %`,
+    `scores       ${sum('effects')} effects and ${sum('gains')} gains measured again, of ${merges.length} merges; they differ from the published figures by at most ${(100 * apart).toPrecision(2)} %`,
   ];
 }
 

@@ -154,7 +154,7 @@ it('commands take a job from its file to an adapter', { timeout: 240_000 }, asyn
   expect(verified.status, verified.err).toBe(0);
   expect(verified.out).toContain('2 were computed again');
   expect(verified.out).toMatch(
-    /3 measured again; the published losses differ from them by at most 0(\.0+)?\d* %/,
+    /3 measured again; they differ from the published losses by at most 0(\.0+)?\d* %/,
   );
   expect(verified.out).toMatch(/2 effects and 2 gains measured again, of 2 merges/);
   const reader = await ask('invite', 'create', 'tale', '--role', 'observer', '--json');
