@@ -6,6 +6,7 @@
  * error that a callback throws ends the call. The call then throws this error, or an error that has it as its `cause`.
  * All other errors are of class {@link SwarmError}, and have a `code` by which programs can tell them apart.
  */
+import type { AbortOptions } from './common/abort-reason.ts';
 import { requireNode } from './common/node-version.ts';
 import type { ApiClient, ConnectOptions, CoordinatorAddress } from './coordinator/client/api-client.ts';
 import type { BundleOptions, WrittenBundle } from './coordinator/client/bundle-job.ts';
@@ -318,8 +319,8 @@ export async function* followEvents(
  * @returns the checkpoints, oldest first
  * @throws SwarmError SIGNATURE_INVALID, MESSAGE_*, CHECKPOINT_DAMAGED; a system error when the folder cannot be read
  */
-export async function readCheckpoints(folder: string): Promise<VerifiedCheckpoint[]> {
-  return (await import('./coordinator/client/read-checkpoints.ts')).readCheckpoints(folder);
+export async function readCheckpoints(folder: string, options?: AbortOptions): Promise<VerifiedCheckpoint[]> {
+  return (await import('./coordinator/client/read-checkpoints.ts')).readCheckpoints(folder, options);
 }
 
 /**
@@ -487,8 +488,9 @@ export async function diffVersions(
   registry: Registry,
   first: AdapterVersion,
   second: AdapterVersion,
+  options?: AbortOptions,
 ): Promise<VersionDiff> {
-  return (await import('./registry/diff-versions.ts')).diffVersions(registry, first, second);
+  return (await import('./registry/diff-versions.ts')).diffVersions(registry, first, second, options);
 }
 
 /**
@@ -519,8 +521,14 @@ export async function exportFolder(
   registry: Registry,
   version: AdapterVersion,
   output: string,
+  options?: AbortOptions,
 ): Promise<void> {
-  return (await import('./registry/export/export-folder.ts')).exportFolder(registry, version, output);
+  return (await import('./registry/export/export-folder.ts')).exportFolder(
+    registry,
+    version,
+    output,
+    options,
+  );
 }
 
 /**
@@ -563,8 +571,9 @@ export async function exportOci(
   registry: Registry,
   version: AdapterVersion,
   output: string,
+  options?: AbortOptions,
 ): Promise<string> {
-  return (await import('./registry/export/export-oci.ts')).exportOci(registry, version, output);
+  return (await import('./registry/export/export-oci.ts')).exportOci(registry, version, output, options);
 }
 
 /**
@@ -665,6 +674,7 @@ export type { Comparison, MetricComparison } from './lora/evaluate/compare/compa
 export type { LossComparison } from './lora/evaluate/compare/losses.ts';
 export type { LossCurve, LossPoint } from './lora/evaluate/report/loss-curve.ts';
 export type { ModelNames } from './lora/evaluate/report/report.ts';
+export type { ScoreProgress } from './lora/evaluate/score.ts';
 export type { ModelEvaluation, TaskProgress } from './lora/evaluate/tasks/evaluate-tasks.ts';
 export type { TaskResults } from './lora/evaluate/tasks/results.ts';
 export type { TaskFigures } from './lora/evaluate/tasks/task-figures.ts';
@@ -685,6 +695,7 @@ export type {
   TokenLogprob,
 } from './lora/generate/types.ts';
 export type { GgufType } from './lora/models/gguf/format.ts';
+export type { FetchProgress } from './lora/models/hub/fetch-model.ts';
 export type {
   Compute,
   ComputeInput,
@@ -743,6 +754,7 @@ export type {
 export type { HeldPart, HeldWeights } from './verify/held-part.ts';
 export type { ScoreMismatch, ScoreWitness } from './verify/scores/check-scores.ts';
 export type {
+  AbortOptions,
   AdapterVersion,
   AddOptions,
   ApiClient,

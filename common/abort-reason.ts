@@ -15,3 +15,19 @@ export async function withAbortReason<T>(
     throw error;
   }
 }
+
+/** Options of a function that a signal can abort. */
+export interface AbortOptions {
+  /** @default never aborts */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/**
+ * Lets the event loop handle waiting events. Work that blocks the thread calls this between its parts, so that other
+ * code can run and the signal can abort.
+ * @throws the signal's reason
+ */
+export async function nextTurn(signal?: AbortSignal): Promise<void> {
+  await new Promise(setImmediate);
+  signal?.throwIfAborted();
+}

@@ -10,6 +10,8 @@ export interface CollectOptions {
   readonly delete?: boolean;
   /** Milliseconds for which unneeded blobs, and the files of removed versions, are kept. @default 24 h */
   readonly graceMs?: number;
+  /** @default never aborts */
+  readonly signal?: AbortSignal;
 }
 
 /** The unneeded blobs that a garbage collection found. */
@@ -24,15 +26,18 @@ export interface Collected {
  * Finds the blobs that were not needed during the grace period. A version needs its blobs until it is removed. A
  * running addition or export needs the blobs that it has listed in the table of holds. Deletes the unneeded blobs only
  * if `delete` is set.
+ * @throws the signal's reason
  */
 export async function collectGarbage(registry: Registry, options: CollectOptions = {}): Promise<Collected> {
-  const { delete: deletes = false, graceMs = GRACE_MS } = options;
+  const { delete: deletes = false, graceMs = GRACE_MS, signal } = options;
   const { holds, blobs, clock } = registry;
+  signal?.throwIfAborted();
   const now = clock.now();
   const before = now - graceMs;
   if (deletes) holds.releaseExpired(now);
   const found: { digest: string; size: number }[] = [];
   for await (const { digest, size, modifiedAt } of blobs.list()) {
+    signal?.throwIfAborted();
     if (modifiedAt > before || holds.isNeeded(digest, now, before)) continue;
     if (deletes && !deleteUnneeded(digest)) continue;
     found.push({ digest, size });

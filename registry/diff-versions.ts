@@ -1,3 +1,4 @@
+import type { AbortOptions } from '../common/abort-reason.ts';
 import { compareAdapters, type ModuleComparison } from '../lora/adapter/compare.ts';
 import { readMatrices } from '../lora/adapter/matrices.ts';
 import { withFiles } from './export/export-folder.ts';
@@ -23,13 +24,15 @@ export interface VersionDiff {
 
 /**
  * Compares two versions: settings, metrics, and the change of each module's weight.
- * @throws SwarmError VERSION_DAMAGED, ADAPTER_TENSORS, ADAPTER_CONFIG, ADAPTER_NOT_FINITE
+ * @throws SwarmError VERSION_DAMAGED, ADAPTER_TENSORS, ADAPTER_CONFIG, ADAPTER_NOT_FINITE; the signal's reason
  */
 export async function diffVersions(
   registry: Registry,
   first: AdapterVersion,
   second: AdapterVersion,
+  { signal }: AbortOptions = {},
 ): Promise<VersionDiff> {
+  signal?.throwIfAborted();
   const [one, two] = [
     await withFiles(registry, first, readMatrices),
     await withFiles(registry, second, readMatrices),
@@ -39,7 +42,7 @@ export async function diffVersions(
     sameBase: first.manifest.base.digest === second.manifest.base.digest,
     settings: changes(first.manifest.settings, second.manifest.settings),
     metrics: changes(metrics(first), metrics(second)),
-    modules: compareAdapters(one, two),
+    modules: await compareAdapters(one, two, { signal }),
   };
 }
 

@@ -73,7 +73,7 @@ export async function pushToHub(
   const { repository, isPrivate = false, signal = new AbortController().signal, ...account } = options;
   const reference = requireRepository(repository);
   return inTemporaryFolder(registry.home, async (folder) => {
-    await exportFolder(registry, version, folder);
+    await exportFolder(registry, version, folder, { signal });
     const names = await readdir(folder);
     const files = names.map((name) => ({ name, path: join(folder, name) }));
     const title = `Add ${version.label} (${version.digest.slice(0, 12)})`;

@@ -36,6 +36,8 @@ export interface MergeVersionsOptions {
   readonly seed?: number;
   /** Tags besides `latest` to move to the result. @default none */
   readonly tags?: readonly string[];
+  /** @default never aborts */
+  readonly signal?: AbortSignal;
 }
 
 /**
@@ -43,20 +45,23 @@ export interface MergeVersionsOptions {
  * The formulas are the same as in PEFT's `add_weighted_adapter`. The base is not needed.
  * @throws SwarmError ADAPTER_BASE if the versions belong to different bases; COMBINE_PARTS if a version has
  *   more than LoRA matrices; COMBINE_RANKS if the method needs equal ranks; LORA_CONFIG if the rank of the
- *   result is above the limit; VERSION_DAMAGED
+ *   result is above the limit; VERSION_DAMAGED; the signal's reason
  */
 export async function mergeVersions(
   registry: Registry,
   options: MergeVersionsOptions,
 ): Promise<{ version: AdapterVersion; created: boolean }> {
-  const { name, sources, method = 'cat', density = 0.5, signs = 'total', seed = 0 } = options;
+  const { name, sources, method = 'cat', density = 0.5, signs = 'total', seed = 0, signal } = options;
   const first = sources[0]!.version;
   const { base } = first.manifest;
   for (const { version } of sources) requireSameBase(version, { digest: base.digest, where: first.label });
   const folders: CombinableFolder[] = [];
-  for (const { version } of sources) folders.push(await withFiles(registry, version, readCombinable));
+  for (const { version } of sources) {
+    signal?.throwIfAborted();
+    folders.push(await withFiles(registry, version, readCombinable));
+  }
   const random = new SeededRandom(seed);
-  const combined = combine(
+  const combined = await combine(
     sources.map(({ version, weight }, i) => ({
       label: version.label,
       weight,
@@ -67,6 +72,7 @@ export async function mergeVersions(
       density,
       signs,
       uniform: () => random.uniform(),
+      signal,
       ...(options.rank !== undefined && { rank: options.rank }),
     },
   );
@@ -92,6 +98,7 @@ export async function mergeVersions(
       settings: flatSettings({ merge }),
       reason: `merge (${method})`,
       ...(options.tags && { tags: options.tags }),
+      signal,
     });
   });
 }

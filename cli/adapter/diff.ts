@@ -32,7 +32,7 @@ async function diff(context: Context, references: [string, string], flags: DiffF
   const { diffVersions } = await import('../../index.ts');
   await withRegistry(context, flags, async (registry) => {
     const [first, second] = [registry.resolve(references[0]), registry.resolve(references[1])];
-    const found = await diffVersions(registry, first, second);
+    const found = await diffVersions(registry, first, second, { signal: context.signal });
     if (flags.json) {
       const { label: from } = first;
       printJson(context, { schemaVersion: 1, first: from, second: second.label, ...found });

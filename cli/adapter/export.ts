@@ -1,13 +1,12 @@
 import { resolve } from 'node:path';
 import { type Command, Option } from 'commander';
 import { claimOutput } from '../../common/folders.ts';
-import { resolveCache } from '../../common/user-folders.ts';
 import type { AdapterVersion, GgufType, Registry } from '../../index.ts';
 import type { Context } from '../context.ts';
 import { BASE_MODEL, baseFolder } from '../models/base-model.ts';
-import { ggufOption, writingGguf } from '../models/gguf.ts';
+import { ggufOption, writingModel } from '../models/gguf.ts';
 import { jsonOption } from '../options/common.ts';
-import { printJson, printLines, printNote } from '../print.ts';
+import { printJson, printLines } from '../print.ts';
 import { versionJson } from '../views/adapters.ts';
 import {
   adapterName,
@@ -84,7 +83,9 @@ async function exportTo(context: Context, reference: string, dir: string, flags:
     else {
       await claimOutput(output, { force: flags.force === true });
       const { exportFolder, exportOci } = await import('../../index.ts');
-      await (kind === 'oci' ? exportOci : exportFolder)(registry, version, output);
+      await (kind === 'oci' ? exportOci : exportFolder)(registry, version, output, {
+        signal: context.signal,
+      });
     }
     if (flags.json) printJson(context, { schemaVersion: 1, output, kind, ...versionJson(version) });
     else printLines(context, [`${what} of ${version.label} in ${output}`]);
@@ -99,16 +100,9 @@ async function merge(
   flags: ExportFlags,
 ): Promise<void> {
   const { exportMerged } = await import('../../index.ts');
-  const { environment, cwd, signal } = context;
   const base = flags.model === undefined ? undefined : await baseFolder(context, flags.model);
   await claimOutput(output, { force: false });
-  await exportMerged(registry, version, {
-    output,
-    ...(base !== undefined && { base }),
-    cacheDir: resolveCache(environment, cwd),
-    signal,
-    onWarning: (text) => printNote(context, text),
-  });
+  await writingModel(context, (shared) => exportMerged(registry, version, { ...shared, output, base }));
 }
 
 async function writeGguf(
@@ -120,7 +114,7 @@ async function writeGguf(
 ): Promise<void> {
   const { exportVersionGguf } = await import('../../index.ts');
   const base = model === undefined ? undefined : await baseFolder(context, model);
-  await writingGguf(context, (shared) =>
+  await writingModel(context, (shared) =>
     exportVersionGguf(registry, version, { ...shared, output, base, type, merge, force }),
   );
 }

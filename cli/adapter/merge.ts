@@ -81,6 +81,7 @@ async function merge(
   flags: MergeFlags,
 ): Promise<void> {
   refuseUseless(flags);
+  const { signal } = context;
   const { mergeVersions } = await import('../../index.ts');
   const { method, density, rank, signs, seed, tag: tags } = flags;
   await withRegistry(context, flags, async (registry) => {
@@ -90,7 +91,7 @@ async function merge(
     }));
     const chosen = { density, rank, signs, seed, tags };
     const given = Object.fromEntries(Object.entries(chosen).filter(([, value]) => value !== undefined));
-    const options: MergeVersionsOptions = { name, sources: weighted, method, ...given };
+    const options: MergeVersionsOptions = { name, sources: weighted, method, ...given, signal };
     const { version, created } = await mergeVersions(registry, options);
     if (flags.json) printJson(context, { schemaVersion: 1, created, ...versionJson(version) });
     else {

@@ -53,6 +53,7 @@ async function collect(context: Context, flags: GcFlags): Promise<void> {
   await withRegistry(context, flags, async (registry) => {
     const collected = await collectGarbage(registry, {
       delete: flags.delete === true,
+      signal: context.signal,
       ...(flags.grace !== undefined && { graceMs: flags.grace }),
     });
     const { blobs, bytes, deleted } = collected;

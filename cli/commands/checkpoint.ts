@@ -2,7 +2,6 @@ import { writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import type { Command } from 'commander';
 import { claimOutput } from '../../common/folders.ts';
-import { resolveCache } from '../../common/user-folders.ts';
 import { copyCheckpoint } from '../../coordinator/client/copy-checkpoint.ts';
 import { requireKept } from '../../coordinator/require-kept.ts';
 import type { ApiClient, CheckpointView, GgufType, JobDetail } from '../../index.ts';
@@ -14,9 +13,9 @@ import type { Context } from '../context.ts';
 import { chooseJob, coordinatorApi, JOB_ARGUMENT } from '../daemon/connect.ts';
 import { usageError } from '../errors.ts';
 import { BASE_MODEL, baseFolder } from '../models/base-model.ts';
-import { ggufOption, writingGguf } from '../models/gguf.ts';
+import { ggufOption, writingModel } from '../models/gguf.ts';
 import { homeOption, jsonOption, roundOrBest } from '../options/common.ts';
-import { printJson, printLines, printNote, terminalColumns } from '../print.ts';
+import { printJson, printLines, terminalColumns } from '../print.ts';
 import { versionJson } from '../views/adapters.ts';
 import { checkpointLines, checkpointTable, sampleLines } from '../views/checkpoints.ts';
 import { registerPull } from './checkpoint-pull.ts';
@@ -224,14 +223,9 @@ async function convert(
   { merge = false, gguf }: ExportOptions,
 ): Promise<void> {
   const { exportGguf, mergeModel } = await import('../../index.ts');
-  if (gguf !== undefined) {
+  await writingModel(context, async (shared) => {
+    if (gguf === undefined) return mergeModel({ ...shared, ...files });
     // The caller has already refused an output folder that is not empty, so `force` skips a second check.
-    await writingGguf(context, (shared) =>
-      exportGguf({ ...shared, ...files, type: gguf, merge, force: true }),
-    );
-    return;
-  }
-  const { signal, environment, cwd } = context;
-  const onWarning = (text: string): void => printNote(context, text);
-  await mergeModel({ ...files, cacheDir: resolveCache(environment, cwd), signal, onWarning });
+    await exportGguf({ ...shared, ...files, type: gguf, merge, force: true });
+  });
 }

@@ -4,6 +4,7 @@ import { mostAreCut } from '../../lora/data/packing/tally.ts';
 import { SWARM } from '../command-name.ts';
 import type { Context } from '../context.ts';
 import { badRowLines, badRowSummary, tallyLines } from '../data/bad-rows.ts';
+import { downloadTexts } from '../models/base-model.ts';
 import { ProgressLine, printJson, printLines, printNote, printWarning } from '../print.ts';
 
 const STAGES = {
@@ -43,9 +44,11 @@ export async function withProgress(
   stages: readonly Stage[] = ['base', 'data', 'adapter', 'baseline'],
 ): Promise<CreatedJob> {
   const progress = new ProgressLine(context);
+  const textOf = downloadTexts(context.clock);
   try {
     return await create({
       signal: context.signal,
+      onDownload: (download) => progress.update(textOf(download)),
       onProgress: ({ stage, done, total }) =>
         progress.update(stageProgress(stage, stages, percentDone(done, total))),
       onData: (data) => {

@@ -1,4 +1,6 @@
+import type { Clock } from '../../common/clock.ts';
 import { formatBytes } from '../../common/text.ts';
+import type { FetchProgress } from '../../index.ts';
 import type { Context } from '../context.ts';
 import { ProgressLine, printNote } from '../print.ts';
 
@@ -20,7 +22,7 @@ export async function baseFolder(
   const { cwd, environment, signal, clock } = context;
   const { findBase } = await import('../../lora/models/base/find-base.ts');
   const line = new ProgressLine(context);
-  const download = new DownloadSpeed();
+  const textOf = downloadTexts(clock);
   try {
     return await findBase(
       {
@@ -28,12 +30,7 @@ export async function baseFolder(
         folder: cwd,
         environment,
         signal,
-        onProgress: ({ file, done, total }) => {
-          const speed = download.at(clock.now(), done);
-          line.update(
-            `${file}  ${formatBytes(done)} of ${formatBytes(total)}${speed === null ? '' : `  ${formatBytes(speed)}/s`}`,
-          );
-        },
+        onProgress: (progress) => line.update(textOf(progress)),
         onNote: (note) => {
           line.clear();
           printNote(context, note);
@@ -44,6 +41,15 @@ export async function baseFolder(
   } finally {
     line.clear();
   }
+}
+
+/** Returns a function that formats the progress of a download, with its speed. */
+export function downloadTexts(clock: Pick<Clock, 'now'>): (progress: FetchProgress) => string {
+  const download = new DownloadSpeed();
+  return ({ file, done, total }) => {
+    const speed = download.at(clock.now(), done);
+    return `${file}  ${formatBytes(done)} of ${formatBytes(total)}${speed === null ? '' : `  ${formatBytes(speed)}/s`}`;
+  };
 }
 
 /**

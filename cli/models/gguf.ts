@@ -1,4 +1,4 @@
-/** Functions that all commands that write GGUF files use. */
+/** Functions that all commands that write merged models and GGUF files use. */
 import { Option } from 'commander';
 import { formatBytes } from '../../common/text.ts';
 import { resolveCache } from '../../common/user-folders.ts';
@@ -15,8 +15,8 @@ export function ggufOption(merge: string): Option {
   ).choices(GGUF_TYPES);
 }
 
-/** Calls a function that writes a GGUF file, with progress and notes on stderr. */
-export async function writingGguf<T>(
+/** Calls a function that writes a merged model or a GGUF file, with progress and notes on stderr. */
+export async function writingModel<T>(
   context: Context,
   write: (options: Pick<ExportGgufOptions, 'cacheDir' | 'signal' | 'onProgress' | 'onWarning'>) => Promise<T>,
 ): Promise<T> {

@@ -6,6 +6,7 @@ import { absoluteChanges, absolutePaths } from '../../lora/finetune/settings/abs
 import { presetJob } from '../../lora/finetune/settings/job-preset.ts';
 import { type JobSpecInput, parseJobSpec } from '../../lora/finetune/settings/job-spec.ts';
 import { findBase } from '../../lora/models/base/find-base.ts';
+import type { FetchProgress } from '../../lora/models/hub/fetch-model.ts';
 import type { CreateJobLine } from '../api/types.ts';
 import { coordinatorError } from '../errors.ts';
 import { ApiClient, type CoordinatorAddress } from './api-client.ts';
@@ -34,6 +35,8 @@ export interface JobDataReport {
 export interface CreateJobOptions {
   /** When this signal aborts, the coordinator drops the unfinished job. @default never aborts */
   readonly signal?: AbortSignal;
+  /** Called while this process downloads a base on the hub, or converts a GGUF file, before it sends the job. */
+  readonly onDownload?: (progress: FetchProgress) => void;
   /** Called while the coordinator reads base and data. */
   readonly onProgress?: (progress: JobProgress) => void;
   /** Called when the training data is packed. */
@@ -74,10 +77,13 @@ export function createJob(
 async function create(
   where: CoordinatorAddress | ApiClient,
   spec: JobSpecInput,
-  { signal = new AbortController().signal, onProgress, onData, ...place }: CreateJobOptions,
+  { signal = new AbortController().signal, onDownload, onProgress, onData, ...place }: CreateJobOptions,
 ): Promise<CreatedJob> {
   const absolute = absolutePaths(parseJobSpec(spec), process.cwd());
-  const filled = { ...absolute, base: await findBase({ base: absolute.base, signal }) };
+  const filled = {
+    ...absolute,
+    base: await findBase({ base: absolute.base, signal, onProgress: onDownload }),
+  };
   const { written, spec: started } = await startedJob(spec, filled, { signal });
   const job =
     started.preset === null ? started : (await presetJob(written, started, { now: Date.now(), signal })).spec;
@@ -86,7 +92,7 @@ async function create(
 }
 
 /** Options of a copy of a job. */
-export interface CloneJobOptions extends CreateJobOptions {
+export interface CloneJobOptions extends Omit<CreateJobOptions, 'onDownload'> {
   /** @default the name of the job followed by a number, such as `poems-2` */
   readonly name?: string | null;
   /**
@@ -111,11 +117,12 @@ export function cloneJob(
   job: string,
   options: CloneJobOptions = {},
 ): Promise<CreatedJob> {
-  const { signal = new AbortController().signal, onProgress, onData, changes = {}, ...clone } = options;
+  const { signal = new AbortController().signal, onProgress, onData, changes = {} } = options;
+  const { name, priority, after } = options;
   return withAbortReason(options.signal, async () => {
     const api = where instanceof ApiClient ? where : await ApiClient.connect(where, { signal });
-    const absolute = { ...clone, changes: absoluteChanges(changes, process.cwd()) };
-    return readCreation(api.cloneJob(job, absolute, signal), { onProgress, onData });
+    const clone = { name, priority, after, changes: absoluteChanges(changes, process.cwd()) };
+    return readCreation(api.cloneJob(job, clone, signal), { onProgress, onData });
   });
 }
 

@@ -3,6 +3,7 @@ import { createReadStream, existsSync } from 'node:fs';
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
+import { type AbortOptions, withAbortReason } from '../../common/abort-reason.ts';
 import { ADAPTER_WEIGHTS_FILE } from '../../lora/adapter/peft.ts';
 import type { Checkpoint } from '../../protocol/messages.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
@@ -29,16 +30,24 @@ export interface VerifiedCheckpoint {
  * previous checkpoint as its parent.
  *
  * @returns the checkpoints, oldest first
- * @throws SwarmError SIGNATURE_INVALID, MESSAGE_*, CHECKPOINT_DAMAGED; a system error if the folder cannot be read
+ * @throws SwarmError SIGNATURE_INVALID, MESSAGE_*, CHECKPOINT_DAMAGED; a system error if the folder cannot be read; the
+ *   signal's reason
  */
-export async function readCheckpoints(folder: string): Promise<VerifiedCheckpoint[]> {
+export function readCheckpoints(
+  folder: string,
+  { signal }: AbortOptions = {},
+): Promise<VerifiedCheckpoint[]> {
+  return withAbortReason(signal, () => read(folder, signal));
+}
+
+async function read(folder: string, signal: AbortSignal | undefined): Promise<VerifiedCheckpoint[]> {
   const found: VerifiedCheckpoint[] = [];
   for (const name of (await readdir(folder)).filter((name) => /^\d+$/.test(name))) {
     const path = join(folder, name);
     const { author, message, digest } = verifyMessage('checkpoint', await readFile(join(path, SIGNED_FILE)));
     const weights = join(path, ADAPTER_WEIGHTS_FILE);
     const kept = existsSync(weights);
-    if (kept && (await digestOf(weights)) !== message.adapter.digest) {
+    if (kept && (await digestOf(weights, signal)) !== message.adapter.digest) {
       throw damaged(path, 'the digest of its weights differs from the one in the signed checkpoint');
     }
     found.push({ path, digest, author, checkpoint: message, kept });
@@ -57,9 +66,9 @@ export async function readCheckpoints(folder: string): Promise<VerifiedCheckpoin
   return found;
 }
 
-async function digestOf(file: string): Promise<string> {
+async function digestOf(file: string, signal: AbortSignal | undefined): Promise<string> {
   const hash = createHash('sha256');
-  await pipeline(createReadStream(file), hash);
+  await pipeline(createReadStream(file), hash, { signal });
   return hash.digest('hex');
 }
 

@@ -2,6 +2,7 @@
  * Norms, cosines and ranks of the changes ΔW = scale·B A of adapters. All are computed from r×r matrices, so the product
  * B A, which is as large as the weight, is never needed. Sums are in double precision.
  */
+import { type AbortOptions, nextTurn } from '../../common/abort-reason.ts';
 import type { ModuleMatrices } from './matrices.ts';
 import { eigenvalues, symmetricEigen } from './symmetric-eigen.ts';
 
@@ -23,16 +24,25 @@ export interface ModuleComparison {
   readonly difference: number;
 }
 
-/** Compares two adapters module by module. Returns all modules that at least one of them changes, sorted by name. */
-export function compareAdapters(
+/**
+ * Compares two adapters module by module. Returns all modules that at least one of them changes, sorted by name.
+ * @throws the signal's reason
+ */
+export async function compareAdapters(
   first: readonly ModuleMatrices[],
   second: readonly ModuleMatrices[],
-): ModuleComparison[] {
+  { signal }: AbortOptions = {},
+): Promise<ModuleComparison[]> {
   const [one, two] = [first, second].map(
     (modules) => new Map(modules.map((module) => [module.name, module])),
   );
   const names = [...new Set([...one!.keys(), ...two!.keys()])].sort();
-  return names.map((name) => compareModules(name, one!.get(name) ?? null, two!.get(name) ?? null));
+  const compared: ModuleComparison[] = [];
+  for (const name of names) {
+    await nextTurn(signal);
+    compared.push(compareModules(name, one!.get(name) ?? null, two!.get(name) ?? null));
+  }
+  return compared;
 }
 
 function compareModules(

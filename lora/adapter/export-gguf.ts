@@ -8,6 +8,7 @@ import { findBase } from '../models/base/find-base.ts';
 import { modelError } from '../models/errors.ts';
 import type { WrittenType } from '../models/gguf/blocks.ts';
 import type { GgufType } from '../models/gguf/format.ts';
+import type { FetchProgress } from '../models/hub/fetch-model.ts';
 import { hubOrigin } from '../models/hub/reference.ts';
 import { adapterTemplate } from './adapter-template.ts';
 import { baseWarning, checkBase } from './check-base.ts';
@@ -42,6 +43,8 @@ export interface ExportGgufOptions {
   readonly signal?: AbortSignal;
   /** Called with the bytes of tensor data that have been written, and with the total number of bytes. */
   readonly onProgress?: (done: number, total: number) => void;
+  /** Called while a base on the hub is downloaded, or a GGUF file is converted. */
+  readonly onDownload?: (progress: FetchProgress) => void;
   /**
    * Called with a warning for each case in which llama.cpp gives other tokens than lora-swarm, and if the adapter may
    * have been made for another base.
@@ -91,7 +94,9 @@ async function run(options: ExportGgufOptions): Promise<ExportedGguf> {
         next: 'choose f32 or f16',
       },
     );
-  const model = await openBase(await findBase({ base: options.base, cacheDir, signal }));
+  const model = await openBase(
+    await findBase({ base: options.base, cacheDir, signal, onProgress: options.onDownload }),
+  );
   const adapter = options.adapter === undefined ? null : await readPeftFolder(options.adapter, model);
   await makeFolder(cacheDir, { next: 'set SWARM_CACHE to a folder that you may write to' });
   if (adapter !== null) {

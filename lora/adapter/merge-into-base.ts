@@ -18,6 +18,11 @@ import type { Adapter } from './peft.ts';
 /** Files that are copied besides config and tokenizer, because other programs read them from a model folder. */
 const COMPANIONS = ['added_tokens.json', 'merges.txt', 'vocab.json', 'tokenizer.model', 'LICENSE', 'NOTICE'];
 
+interface MergeOptions extends DescribeOptions {
+  readonly template?: string | null;
+  readonly onProgress?: (done: number, total: number) => void;
+}
+
 /**
  * Merges an adapter into its base and writes the merged model, an ordinary Hugging Face folder that needs no adapter. W
  * becomes W + s·B A. With DoRA, W becomes m/‖W + s·BA‖ ⊙ (W + s·B A), with one norm for each row of the [out, in]
@@ -26,6 +31,7 @@ const COMPANIONS = ['added_tokens.json', 'merges.txt', 'vocab.json', 'tokenizer.
  * all.
  *
  * @param outDir must not exist, or must be empty
+ * @param options.onProgress called with the bytes of weights that have been written, and with their total number
  * @param options.template file of a chat template that replaces the base's templates. @default null, the base's templates
  * @throws SwarmError ADAPTER_BASE if the adapter was trained on another base, or does not fit this one
  * @throws SwarmError ADAPTER_TIED_HEAD if the embedding and output head are tied, and the adapter changes
@@ -37,7 +43,7 @@ export async function mergeIntoBase(
   model: BaseModel,
   adapter: Adapter,
   outDir: string,
-  { template = null, ...options }: DescribeOptions & { readonly template?: string | null } = {},
+  { template = null, onProgress = () => {}, ...options }: MergeOptions = {},
 ): Promise<void> {
   await checkBase(model, adapter, options);
   const changes = await changesByWeight(model, adapter, options.signal);
@@ -58,7 +64,7 @@ export async function mergeIntoBase(
       const to = join(partial, templates);
       await cp(join(model.dir, templates), to, { recursive: true, dereference: true });
     }
-    await writeWeights(model, changes, partial, options.signal);
+    await writeWeights(model, changes, partial, { signal: options.signal, onProgress });
     await renameDurably(partial, outDir);
   } catch (error) {
     await rm(partial, { recursive: true, force: true });
@@ -70,16 +76,21 @@ async function writeWeights(
   model: BaseModel,
   changes: ReadonlyMap<string, Change>,
   outDir: string,
-  signal?: AbortSignal,
+  { signal, onProgress }: Required<Pick<MergeOptions, 'onProgress'>> & Pick<MergeOptions, 'signal'>,
 ): Promise<void> {
   const byFile = new Map<string, StreamedTensor[]>();
   const weightMap: Record<string, string> = {};
   let totalSize = 0;
+  let written = 0;
+  const count = (bytes: number): void => {
+    written += bytes;
+    onProgress(written, totalSize);
+  };
   for (const [name, { file, entry }] of [...model.tensors].sort(([a], [b]) => (a < b ? -1 : 1))) {
     if (isUnused(name, model.config)) continue;
     const tensors = byFile.get(file) ?? [];
     byFile.set(file, tensors);
-    const data = () => mergedBlocks(model, name, changes.get(name), signal);
+    const data = () => counted(mergedBlocks(model, name, changes.get(name), signal), count);
     tensors.push({ name, dtype: floatDtype(file, name, entry.dtype), shape: entry.shape, data });
     weightMap[name] = file;
     totalSize += entry.length;
@@ -89,6 +100,17 @@ async function writeWeights(
     const index = { metadata: { total_size: totalSize }, weight_map: weightMap };
     const text = `${JSON.stringify(index, null, 2)}\n`;
     await writeDurably(join(outDir, INDEX_FILE), text);
+  }
+}
+
+/** Passes on blocks, and reports the length of each block when the next one is asked for. */
+async function* counted(
+  blocks: AsyncIterable<Uint8Array>,
+  count: (bytes: number) => void,
+): AsyncGenerator<Uint8Array> {
+  for await (const block of blocks) {
+    yield block;
+    count(block.byteLength);
   }
 }
 

@@ -3,6 +3,7 @@ import { makeFolder } from '../../common/folders.ts';
 import { resolveCache } from '../../common/user-folders.ts';
 import { openBase } from '../models/base/base-model.ts';
 import { findBase } from '../models/base/find-base.ts';
+import type { FetchProgress } from '../models/hub/fetch-model.ts';
 import { adapterTemplate } from './adapter-template.ts';
 import { baseWarning } from './check-base.ts';
 import { mergeIntoBase } from './merge-into-base.ts';
@@ -20,6 +21,10 @@ export interface MergeModelOptions {
   readonly cacheDir?: string;
   /** Aborts the merge. @default never aborts */
   readonly signal?: AbortSignal;
+  /** Called with the bytes of weights that have been written, and with their total number. */
+  readonly onProgress?: (done: number, total: number) => void;
+  /** Called while a base on the hub is downloaded, or a GGUF file is converted. */
+  readonly onDownload?: (progress: FetchProgress) => void;
   /** Called with a sentence when the adapter may have been made for another base. */
   readonly onWarning?: (text: string) => void;
 }
@@ -35,8 +40,10 @@ export function mergeModel(options: MergeModelOptions): Promise<void> {
 }
 
 async function merge({ adapter: adapterDir, output, ...options }: MergeModelOptions): Promise<void> {
-  const { cacheDir = resolveCache(), signal = new AbortController().signal, onWarning } = options;
-  const model = await openBase(await findBase({ base: options.base, cacheDir, signal }));
+  const { cacheDir = resolveCache(), signal = new AbortController().signal, onProgress, onWarning } = options;
+  const model = await openBase(
+    await findBase({ base: options.base, cacheDir, signal, onProgress: options.onDownload }),
+  );
   const adapter = await readPeftFolder(adapterDir, model);
   await makeFolder(cacheDir, { next: 'set SWARM_CACHE to a folder that you may write to' });
   const warning = baseWarning(model, adapter);
@@ -44,6 +51,7 @@ async function merge({ adapter: adapterDir, output, ...options }: MergeModelOpti
   await mergeIntoBase(model, adapter, output, {
     signal,
     cacheDir,
+    onProgress,
     template: await adapterTemplate(adapterDir),
   });
 }

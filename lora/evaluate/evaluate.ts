@@ -11,7 +11,7 @@ import { type BadRow, RowReport, type RowSummary } from '../data/row-report.ts';
 import { type dataSettingsSchema, parseDataSettings, readingOf, rendererFor } from '../data/settings.ts';
 import { compareLosses, type LossComparison } from './compare/losses.ts';
 import type { ModelBundle } from './model-bundle.ts';
-import { type Losses, type Sequence, scoreSequences } from './score.ts';
+import { type Losses, type ScoreProgress, type Sequence, scoreSequences } from './score.ts';
 
 /** The texts or data files on which the loss is measured. */
 export interface EvaluateOptions {
@@ -29,6 +29,8 @@ export interface EvaluateOptions {
   readonly against?: ModelBundle | undefined;
   /** Time in milliseconds since 1970. A chat template may print its date. @default now */
   readonly now?: number;
+  /** Called after each group of batches. */
+  readonly onProgress?: ((progress: ScoreProgress) => void) | undefined;
   /** @default never aborts */
   readonly signal?: AbortSignal | undefined;
 }
@@ -40,6 +42,7 @@ export interface ExamplesToEvaluate {
   readonly report: RowReport;
   readonly limit?: number | undefined;
   readonly against?: ModelBundle | undefined;
+  readonly onProgress?: ((progress: ScoreProgress) => void) | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -86,7 +89,7 @@ export interface Evaluation {
  * DATA_*, TEMPLATE_*, ENGINE_*; the signal's reason
  */
 export async function evaluate(bundle: ModelBundle, options: EvaluateOptions): Promise<Evaluation> {
-  const { texts, data, onBadRow, limit, against, now = Date.now(), signal } = options;
+  const { texts, data, onBadRow, onProgress, limit, against, now = Date.now(), signal } = options;
   checkSameBase(bundle, against);
   if (typeof texts === 'string') {
     throw commonError(
@@ -97,7 +100,7 @@ export async function evaluate(bundle: ModelBundle, options: EvaluateOptions): P
     );
   }
   if (texts !== undefined && data === undefined) {
-    return score(textSequences(texts, bundle), bundle, { limit, against, signal });
+    return score(textSequences(texts, bundle), bundle, { limit, against, onProgress, signal });
   }
   if (data === undefined || texts !== undefined) {
     throw commonError('USAGE', 'an evaluation takes either texts or data files');
@@ -110,7 +113,7 @@ export async function evaluate(bundle: ModelBundle, options: EvaluateOptions): P
   try {
     const examples = readExamples(data, { ...readingOf(settings), ...(signal && { signal }), report });
     return await withAbortReason(signal, () =>
-      evaluateExamples(bundle, { examples, renderer, report, limit, against, signal }),
+      evaluateExamples(bundle, { examples, renderer, report, limit, against, onProgress, signal }),
     );
   } finally {
     await renderer.close();
@@ -151,11 +154,11 @@ function textSequence(text: string, { tokenizer }: ModelBundle): Sequence {
 async function score(
   sequences: AsyncGenerator<Sequence>,
   bundle: ModelBundle,
-  { limit, against, signal }: Pick<ExamplesToEvaluate, 'limit' | 'against' | 'signal'>,
+  { limit, against, ...options }: Pick<ExamplesToEvaluate, 'limit' | 'against' | 'onProgress' | 'signal'>,
 ): Promise<Evaluation> {
   const models = against === undefined ? [bundle] : [bundle, against];
   const used = limit === undefined ? sequences : firstOf(sequences, limit);
-  const { losses, rows, bytes } = await scoreSequences(used, models, signal);
+  const { losses, rows, bytes } = await scoreSequences(used, models, options);
   const [own, other] = losses as [Losses, Losses?];
   const { lossSum, tokens } = own;
   const loss = lossSum / tokens;

@@ -12,6 +12,7 @@ import { createEngine, type Engine, type EngineName, type WeightFile } from '../
 import { undeletedLine } from '../models/base/base-cleanup.ts';
 import { type BaseModel, openBase } from '../models/base/base-model.ts';
 import { findBase } from '../models/base/find-base.ts';
+import type { FetchProgress } from '../models/hub/fetch-model.ts';
 import { prepareWeights } from '../models/weights/prepare-weights.ts';
 import { type ComputeInput, parseOneDevice } from '../train/compute.ts';
 import { resolveDevices } from '../train/devices/choose.ts';
@@ -66,6 +67,8 @@ export interface OpenModelOptions {
   readonly signal?: AbortSignal;
   /** Called before an engine is measured for `auto`. A measurement takes about 2 seconds. */
   readonly onProbe?: (engine: EngineName) => void;
+  /** Called while a base on the hub is downloaded, or a GGUF file is converted. */
+  readonly onDownload?: (progress: FetchProgress) => void;
   /** Called with a warning, in one sentence, if the adapter may have been made for another base. */
   readonly onWarning?: (text: string) => void;
 }
@@ -90,7 +93,8 @@ export function openModel(options: OpenModelOptions, deps: OpenModelDeps = {}): 
 async function open(options: OpenModelOptions, deps: OpenModelDeps): Promise<ModelBundle> {
   const { cacheDir = resolveCache(), now = Date.now(), signal = new AbortController().signal } = options;
   const asked = parseOneDevice(options.compute ?? {});
-  const find = deps.findBase ?? ((base: string) => findBase({ base, cacheDir, signal }));
+  const find =
+    deps.findBase ?? ((base: string) => findBase({ base, cacheDir, signal, onProgress: options.onDownload }));
   const model = await openBase(await find(options.base));
   const read = options.adapter === undefined ? null : await readPeftFolder(options.adapter, model);
   const adapter = read && {

@@ -1,4 +1,5 @@
 /** Losses of models on token sequences, which are packed into rows. */
+import { nextTurn } from '../../common/abort-reason.ts';
 import type { SwarmError } from '../../common/errors.ts';
 import { OnlinePacker } from '../data/packing/online-packer.ts';
 import type { Piece } from '../data/packing/pieces.ts';
@@ -61,6 +62,19 @@ export interface Scores {
   readonly bytes: number | null;
 }
 
+/** How far the measurement of losses has come. The totals are unknown, because the data is read meanwhile. */
+export interface ScoreProgress {
+  /** Number of rows of the data that have been read. */
+  readonly rows: number;
+  /** Number of supervised tokens whose loss is known. */
+  readonly tokens: number;
+}
+
+interface ScoreOptions {
+  readonly signal?: AbortSignal | undefined;
+  readonly onProgress?: ((progress: ScoreProgress) => void) | undefined;
+}
+
 /**
  * Measures the losses of models of the same base on the same sequences.
  * @throws EVALUATE_EMPTY if no sequence has a token to predict
@@ -68,7 +82,7 @@ export interface Scores {
 export async function scoreSequences(
   sequences: AsyncGenerator<Sequence>,
   models: readonly ModelBundle[],
-  signal: AbortSignal | undefined,
+  { signal, onProgress }: ScoreOptions,
 ): Promise<Scores> {
   const { model } = models[0]!;
   const first = await lookAhead(sequences, signal);
@@ -83,10 +97,7 @@ export async function scoreSequences(
   const scorers = models.map((bundle) => new Scorer(bundle, size, models.length > 1));
   const total = { rows: 0, bytes: 0 as number | null };
   try {
-    const pause = async () => {
-      await new Promise(setImmediate);
-      signal?.throwIfAborted();
-    };
+    const pause = (): Promise<void> => nextTurn(signal);
     const packer = new OnlinePacker({ sequenceLength: length });
     const owners = new Map<Piece, number>();
     const run = async (rows: readonly Row[]): Promise<void> => {
@@ -94,6 +105,7 @@ export async function scoreSequences(
       const examples = pieces.map((some) => some.map((piece) => owners.get(piece)!));
       for (const scorer of scorers) await scorer.score(rows, examples, pause);
       for (const piece of pieces.flat()) owners.delete(piece);
+      onProgress?.({ rows: total.rows, tokens: scorers[0]!.losses.tokens });
     };
     let waiting: Row[] = [];
     const add = async (sequence: Sequence): Promise<void> => {

@@ -3,12 +3,15 @@ import type { SwarmError } from '../../common/errors.ts';
 import type { RowTally } from '../data/packing/tally.ts';
 import type { BadRow, RowSummary } from '../data/row-report.ts';
 import type { EngineName } from '../engines/names.ts';
+import type { FetchProgress } from '../models/hub/fetch-model.ts';
 import type { ChosenEngine } from '../train/devices/choose.ts';
 import type { Fallback } from '../train/devices/fallback.ts';
 import type { Choice, PresetName } from '../train/presets.ts';
 
 /** Callbacks of a fine-tuning run, in the order in which they are first called. All are optional. */
 export interface FinetuneListener {
+  /** A base on the hub is being downloaded, or a GGUF file is being converted. */
+  onDownload?(progress: FetchProgress): void;
   /** An engine is about to be measured for `auto`. A measurement takes about 2 seconds. */
   onProbe?(engine: EngineName): void;
   /** `auto` chose an engine. */

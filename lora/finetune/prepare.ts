@@ -110,7 +110,8 @@ export async function prepareRun(
   const { settings, output, resume = false, compute: input = {}, computeDefaults = {} } = options;
   const { cacheDir, now, signal } = options;
   if (output !== null) await requireNoFile(output);
-  const find = deps.findBase ?? ((base: string) => findBase({ base, cacheDir, signal }));
+  const onProgress = listener.onDownload?.bind(listener);
+  const find = deps.findBase ?? ((base: string) => findBase({ base, cacheDir, signal, onProgress }));
   const newest =
     resume && output !== null
       ? await new CheckpointFolder({ output, keep: 1 }).newest((error) => listener.onWarning?.(error))

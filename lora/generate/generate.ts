@@ -1,5 +1,6 @@
 /** Generates text, as `lora-swarm generate` does. */
 import { z } from 'zod';
+import { nextTurn } from '../../common/abort-reason.ts';
 import { checkOptions } from '../../common/schema-problems.ts';
 import type { ModelBundle } from '../evaluate/model-bundle.ts';
 import { predictorFor } from './predictor.ts';
@@ -74,8 +75,7 @@ export async function continueTokens(
   const predictor = predictorFor(bundle, limit);
   try {
     while (ids.length < maxTokens) {
-      await new Promise(setImmediate);
-      signal?.throwIfAborted();
+      await nextTurn(signal);
       if (context.length > limit) context = [...tokenizer.prefix, ...context.slice(-Math.ceil(limit / 2))];
       const id = sampler.next(await predictor.next(context));
       if (ends.has(id)) {

@@ -13,6 +13,7 @@ import { loadTokenizer, type TextTokenizer } from '../data/tokenizer.ts';
 import { graphProcessEnvironment } from '../engines/allocator.ts';
 import { type BaseModel, openBase } from '../models/base/base-model.ts';
 import { findBase } from '../models/base/find-base.ts';
+import type { FetchProgress } from '../models/hub/fetch-model.ts';
 import { type ComputeInput, parseOneDevice } from '../train/compute.ts';
 import { readEndTokens } from './end-tokens.ts';
 import { generateError } from './errors.ts';
@@ -64,6 +65,8 @@ export interface OpenGeneratorOptions {
   readonly cacheDir?: string;
   /** Aborts the start of the generator. @default never aborts */
   readonly signal?: AbortSignal;
+  /** Called while a base on the hub is downloaded, or a GGUF file is converted. */
+  readonly onDownload?: (progress: FetchProgress) => void;
   /** Called with a warning, in one sentence, if an adapter may have been made for another base. */
   readonly onWarning?: (text: string) => void;
   /** Called with each line of the process's standard error. */
@@ -99,7 +102,8 @@ async function open(options: OpenGeneratorOptions, deps: OpenGeneratorDeps): Pro
       { next: 'use --engine onnx-cpu' },
     );
   }
-  const find = deps.findBase ?? ((base: string) => findBase({ base, signal }));
+  const find =
+    deps.findBase ?? ((base: string) => findBase({ base, signal, onProgress: options.onDownload }));
   const model = await openBase(await find(options.base));
   const { cacheBytes = DEFAULT_CACHE_BYTES, rows = DEFAULT_ROWS, waiting = DEFAULT_WAITING } = options;
   const most = Math.min(model.config.maxPositions, Math.floor(cacheBytes / tokenBytes(model.config)));

@@ -1,5 +1,6 @@
 /** Trains one adapter on one device, in this process. `TrainerProcess` does the same in a child process. */
 
+import { nextTurn } from '../../common/abort-reason.ts';
 import { type AdapterLayout, adapterLayout } from '../adapter/layout.ts';
 import { checkTokens, type Row } from '../data/row.ts';
 import type { Engine, WeightFile } from '../engines/engine.ts';
@@ -268,10 +269,9 @@ export class Trainer {
 
   #runOptions({ signal, onProgress }: PassOptions) {
     const { batch, length } = this.#graphs.size;
-    const pause = async () => {
+    const pause = () => {
       onProgress?.();
-      await new Promise(setImmediate);
-      signal?.throwIfAborted();
+      return nextTurn(signal);
     };
     return { batch, length, pause };
   }

@@ -1,5 +1,6 @@
 import { copyFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { AbortOptions } from '../../common/abort-reason.ts';
 import { writeDurably } from '../../common/durable.ts';
 import { makeFolder } from '../../common/folders.ts';
 import type { Registry } from '../registry.ts';
@@ -35,17 +36,23 @@ export async function withFiles<T>(
  * Writes a version as a PEFT folder, with a model card (`README.md`) and its manifest, readable (`swarm.json`) and signed
  * (`swarm-version.cbor`).
  * @param output folder to write into; it is created if it is missing, and files of these names are overwritten
- * @throws SwarmError VERSION_DAMAGED, STORE_FULL, WRITE_FAILED, FOLDER_UNUSABLE
+ * @throws SwarmError VERSION_DAMAGED, STORE_FULL, WRITE_FAILED, FOLDER_UNUSABLE; the signal's reason
  */
 export async function exportFolder(
   registry: Registry,
   version: AdapterVersion,
   output: string,
+  { signal }: AbortOptions = {},
 ): Promise<void> {
+  signal?.throwIfAborted();
   await makeFolder(output);
   await withFiles(registry, version, async (folder) => {
     // Copies the bytes instead of linking the files, so that writing to the output does not change the registry.
-    for (const { path } of version.manifest.files) await copyFile(join(folder, path), join(output, path));
+    for (const { path } of version.manifest.files) {
+      signal?.throwIfAborted();
+      await copyFile(join(folder, path), join(output, path));
+    }
+    signal?.throwIfAborted();
     await writeDurably(join(output, CARD_FILE), versionCard(registry, version));
     await writeDurably(join(output, ENVELOPE_FILE), registry.envelope(version));
     const { label, digest, author, manifest } = version;

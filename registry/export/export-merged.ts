@@ -19,6 +19,8 @@ export interface ExportMergedOptions {
   readonly cacheDir?: string;
   /** @default never aborts */
   readonly signal?: AbortSignal;
+  /** Called with the bytes of weights that have been written, and with their total number. */
+  readonly onProgress?: (done: number, total: number) => void;
   /** Called with a warning, for example if the adapter may have been made for another base. */
   readonly onWarning?: (text: string) => void;
 }

@@ -1,5 +1,6 @@
 import { copyFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { AbortOptions } from '../../common/abort-reason.ts';
 import { writeDurably } from '../../common/durable.ts';
 import { makeFolder } from '../../common/folders.ts';
 import { ADAPTER_WEIGHTS_FILE } from '../../lora/adapter/peft.ts';
@@ -28,13 +29,15 @@ import {
  * import keeps the identity of the version.
  * @param output folder to write into; it is created if it is missing
  * @returns the digest of the image manifest, "sha256:…"
- * @throws SwarmError VERSION_DAMAGED, STORE_FULL, WRITE_FAILED, FOLDER_UNUSABLE
+ * @throws SwarmError VERSION_DAMAGED, STORE_FULL, WRITE_FAILED, FOLDER_UNUSABLE; the signal's reason
  */
 export async function exportOci(
   registry: Registry,
   version: AdapterVersion,
   output: string,
+  { signal }: AbortOptions = {},
 ): Promise<string> {
+  signal?.throwIfAborted();
   await makeFolder(join(output, 'blobs', 'sha256'));
   const put = async (bytes: Uint8Array, mediaType: string, path?: string): Promise<Descriptor> => {
     const digest = sha256(bytes);
@@ -45,6 +48,7 @@ export async function exportOci(
   return withFiles(registry, version, async (folder) => {
     const layers: Descriptor[] = [];
     for (const { path, size, digest } of version.manifest.files) {
+      signal?.throwIfAborted();
       await copyFile(join(folder, path), join(output, blobPath(digest)));
       const mediaType = path === ADAPTER_WEIGHTS_FILE ? WEIGHT_TYPE : WEIGHT_CONFIG_TYPE;
       layers.push(descriptor({ mediaType, digest, size, path }));

@@ -1,4 +1,5 @@
 /** Combines adapters of one base into a new one, as PEFT's `add_weighted_adapter` (0.21.2) does. */
+import { type AbortOptions, nextTurn } from '../../../common/abort-reason.ts';
 import { adapterError } from '../errors.ts';
 import type { ModuleMatrices } from '../matrices.ts';
 import { keepLargest, keepRandom, mergeAgreeing, type SignRule, weightedSum } from './elementwise.ts';
@@ -35,21 +36,26 @@ export interface Combined {
 /**
  * Combines adapters. A module that only some adapters change is combined from those adapters alone.
  * @throws SwarmError COMBINE_RANKS if the method needs equal ranks; COMBINE_SHAPES if a module has different
- *   shapes
+ *   shapes; the signal's reason
  */
-export function combine(sources: readonly CombineSource[], options: CombineOptions): Combined {
+export async function combine(
+  sources: readonly CombineSource[],
+  { signal, ...options }: CombineOptions & AbortOptions,
+): Promise<Combined> {
   const names = [...new Set(sources.flatMap(({ modules }) => modules.map(({ name }) => name)))].sort();
   const largest = Math.max(...sources.flatMap(({ modules }) => modules.map((module) => module.rank)));
   const whole = { ...options, rank: options.rank ?? largest };
   const byName = sources.map(({ modules }) => new Map(modules.map((module) => [module.name, module])));
-  const combined = names.map((name) => {
+  const combined: ModuleMatrices[] = [];
+  for (const name of names) {
+    await nextTurn(signal);
     const parts = sources.flatMap((source, i) => {
       const module = byName[i]!.get(name);
       return module === undefined ? [] : [{ label: source.label, weight: source.weight, module }];
     });
     requireSameShape(name, parts);
-    return combineModule(parts, whole);
-  });
+    combined.push(combineModule(parts, whole));
+  }
   const rank = Math.max(...combined.map((module) => module.rank));
   return { rank, modules: combined.map((module) => padded(module, rank)) };
 }

@@ -1,4 +1,5 @@
 /** Continues many prompts greedily, several at a time, for engines that have no cache of keys and values. */
+import { nextTurn } from '../../../common/abort-reason.ts';
 import type { Executable } from '../../engines/engine.ts';
 import { Graph } from '../../graph/graph.ts';
 import { selectRows } from '../../graph/passes/select-rows.ts';
@@ -32,8 +33,7 @@ export async function generateTexts(
   let done = 0;
   try {
     while (active.length > 0 || waiting.length > 0) {
-      await new Promise(setImmediate);
-      signal?.throwIfAborted();
+      await nextTurn(signal);
       while (active.length < BATCH && waiting.length > 0) {
         const index = waiting.shift()!;
         const { ids } = prompts[index]!;

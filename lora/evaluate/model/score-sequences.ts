@@ -1,4 +1,5 @@
 /** Computes log-probabilities of token sequences with an engine. */
+import { nextTurn } from '../../../common/abort-reason.ts';
 import type { Executable } from '../../engines/engine.ts';
 import { Graph } from '../../graph/graph.ts';
 import { selectRows } from '../../graph/passes/select-rows.ts';
@@ -48,8 +49,7 @@ export async function scoreSequences(
     const scorer = new LogitScorer(bundle, length);
     try {
       for (const run of runsOf(placePieces(pieces, length), scorer.batch)) {
-        await new Promise(setImmediate);
-        signal?.throwIfAborted();
+        await nextTurn(signal);
         await scorer.score(run, sequences, results);
         for (const { piece } of run) done += piece.members.length;
         onProgress?.(done);

@@ -3,6 +3,7 @@
  * far larger.
  */
 
+import { nextTurn } from '../../../common/abort-reason.ts';
 import { layOut, type Piece as RowPiece } from '../../data/packing/pieces.ts';
 import { IGNORED_LABEL, type Row } from '../../data/row.ts';
 import { adaptedParameters } from '../../train/adapted-model.ts';
@@ -35,8 +36,7 @@ export async function scoreWindows(
   let done = 0;
   try {
     for (let start = 0; start < rows.size; start += size.batch) {
-      await new Promise(setImmediate);
-      signal?.throwIfAborted();
+      await nextTurn(signal);
       const some = Array.from(
         { length: Math.min(size.batch, rows.size - start) },
         (_, i) => rows.get(start + i)!,

@@ -1,4 +1,5 @@
 /** Evaluates models on task files, as `lora-swarm evaluate --tasks` does. */
+import { nextTurn } from '../../../common/abort-reason.ts';
 import { type Comparison, compare } from '../compare/compare.ts';
 import { evaluateError } from '../errors.ts';
 import { languageModelOf } from '../model/bundle-model.ts';
@@ -119,11 +120,7 @@ export async function runTasks(
     report(0);
     evaluated.push({ task, documents: await task.evaluate(model, { onProgress: report, signal }) });
   }
-  const pause = async (): Promise<void> => {
-    await new Promise(setImmediate);
-    signal?.throwIfAborted();
-  };
-  return { figures: await resultsOf(evaluated, groups, pause), evaluated };
+  return { figures: await resultsOf(evaluated, groups, () => nextTurn(signal)), evaluated };
 }
 
 /**

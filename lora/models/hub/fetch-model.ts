@@ -26,9 +26,10 @@ export interface HubSettings {
   readonly offline: boolean;
 }
 
+/** Progress of fetching a base: downloading it from the hub, or converting a GGUF file. */
 export interface FetchProgress {
   readonly file: string;
-  /** Bytes that are already on disk, over all files listed so far. */
+  /** Bytes of all listed files that are on disk. */
   readonly done: number;
   /**
    * Bytes of all files listed so far. This number grows once, because the weights are listed after the config has been

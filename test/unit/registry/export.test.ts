@@ -3,10 +3,12 @@ import { mkdir, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promis
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { parse } from 'yaml';
+import { diffVersions } from '../../../registry/diff-versions.ts';
 import { exportFolder } from '../../../registry/export/export-folder.ts';
 import { exportMerged } from '../../../registry/export/export-merged.ts';
 import { exportOci } from '../../../registry/export/export-oci.ts';
 import { importOci } from '../../../registry/export/import-oci.ts';
+import { mergeVersions } from '../../../registry/merge-versions.ts';
 import { Registry } from '../../../registry/registry.ts';
 import { withCode } from '../../utils/codes.ts';
 import { temporaryFolder } from '../../utils/folder.ts';
@@ -74,6 +76,20 @@ describe('an exported PEFT folder', () => {
     await writeFile(join(output, 'adapter_model.safetensors'), 'x');
     await registry.folder(version);
   });
+});
+
+it('an export, a merge and a comparison end when the signal aborts', async () => {
+  const { registry } = await openTestRegistry();
+  const [first, second] = [await addSmall(registry, 'demo', 1), await addSmall(registry, 'demo', 2)];
+  const output = join(await temporaryFolder(), 'output');
+  const signal = AbortSignal.abort(new Error('enough'));
+  const sources = [{ version: first, weight: 1 }];
+  await expect(exportFolder(registry, first, output, { signal })).rejects.toBe(signal.reason);
+  await expect(exportOci(registry, first, output, { signal })).rejects.toBe(signal.reason);
+  await expect(mergeVersions(registry, { name: 'sum', sources, signal })).rejects.toBe(signal.reason);
+  await expect(diffVersions(registry, first, second, { signal })).rejects.toBe(signal.reason);
+  await expect(readdir(output)).rejects.toMatchObject({ code: 'ENOENT' });
+  expect(registry.names()).toEqual(['demo']);
 });
 
 describe('an exported merged model', () => {

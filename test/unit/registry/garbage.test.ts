@@ -51,6 +51,8 @@ describe('garbage collection', () => {
     clock.advance(23 * HOUR);
     const hold = registry.holds.hold([held], clock.now());
     clock.advance(2 * HOUR);
+    const signal = AbortSignal.abort(new Error('enough'));
+    await expect(collectGarbage(registry, { delete: true, signal })).rejects.toBe(signal.reason);
     const { blobs } = await collectGarbage(registry, { delete: true });
     expect(blobs.map(({ digest }) => digest)).toEqual([orphan]);
     registry.holds.release(hold);

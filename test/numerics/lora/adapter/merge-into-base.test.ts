@@ -24,8 +24,11 @@ function find(adapter: Adapter, name: string) {
 test.each(['tied', 'untied'] as const)('replaces W by W + (α/r)·B A, %s', async (variant) => {
   const { model, adapter } = await openReference(variant);
   const dir = join(await temporaryFolder(), 'merged');
-  await mergeIntoBase(model, adapter, dir);
+  const reports: [number, number][] = [];
+  await mergeIntoBase(model, adapter, dir, { onProgress: (...report) => reports.push(report) });
   const merged = await openBase(dir);
+  const bytes = [...merged.tensors.values()].reduce((sum, { entry }) => sum + entry.length, 0);
+  expect(reports.at(-1)).toEqual([bytes, bytes]);
   expect(merged.config).toEqual(model.config);
   // The 16-bit variant has a mantissa of 8 bits: half a unit in the last place of values below 4.
   const tolerance = variant === 'tied' ? 1e-6 : 4 * 2 ** -9;

@@ -9,7 +9,7 @@ import { BUILT_IN_TEMPLATES } from '../../../../lora/data/render/built-in.ts';
 import { type BadRow, RowReport } from '../../../../lora/data/row-report.ts';
 import { evaluate, evaluateExamples } from '../../../../lora/evaluate/evaluate.ts';
 import type { ModelBundle } from '../../../../lora/evaluate/model-bundle.ts';
-import { windows } from '../../../../lora/evaluate/score.ts';
+import { type ScoreProgress, windows } from '../../../../lora/evaluate/score.ts';
 import { textRenderer } from '../../../utils/text-renderer.ts';
 import { TINY_TEXT } from '../../../utils/tiny-model.ts';
 import { tinyDeps, tinyRows, tinySettings, tinyTrainer } from '../../../utils/tiny-trainer.ts';
@@ -58,6 +58,15 @@ describe('evaluating text', () => {
     const all = await evaluate(bundle, { texts });
     expect(all).toMatchObject({ tokens: a!.tokens + b!.tokens, rows: 700, bytes: a!.bytes! + b!.bytes! });
     expect(all.loss).toBeCloseTo((a!.loss * a!.tokens + b!.loss * b!.tokens) / all.tokens, 5);
+  });
+
+  it('reports how many rows are read and how many tokens are scored', async () => {
+    const texts = Array.from({ length: 6000 }, (_, i) => clauses[i % clauses.length]!);
+    const reports: ScoreProgress[] = [];
+    const { tokens } = await evaluate(bundle, { texts, onProgress: (progress) => reports.push(progress) });
+    expect(reports.length).toBeGreaterThan(1);
+    expect(reports[0]!.tokens).toBeLessThan(tokens);
+    expect(reports.at(-1)).toEqual({ rows: 6000, tokens });
   });
 
   it('scores all of a text, and only the completion of a prompt', async () => {

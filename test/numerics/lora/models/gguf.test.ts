@@ -3,6 +3,7 @@ import { expect, test } from 'vitest';
 import { exportGguf } from '../../../../lora/adapter/export-gguf.ts';
 import { openModel } from '../../../../lora/evaluate/model-bundle.ts';
 import { generate } from '../../../../lora/generate/generate.ts';
+import type { FetchProgress } from '../../../../lora/models/hub/fetch-model.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
 
 const NANO = join(import.meta.dirname, '../../../../models/nano');
@@ -19,7 +20,15 @@ test.each(['f16', 'q8_0'] as const)(
     const dir = await temporaryFolder();
     const cacheDir = join(dir, 'cache');
     const { file } = await exportGguf({ base: NANO, output: join(dir, 'out'), type, cacheDir });
-    const model = await openModel({ base: file, cacheDir, compute: { engine: 'onnx-cpu', threads: 1 } });
+    const converted: FetchProgress[] = [];
+    const model = await openModel({
+      base: file,
+      cacheDir,
+      compute: { engine: 'onnx-cpu', threads: 1 },
+      onDownload: (progress) => converted.push(progress),
+    });
+    const { done, total } = converted.at(-1)!;
+    expect(done).toBe(total);
     const { ids } = await generate(model, { prompt: 'It was', maxTokens: LLAMA_CPP.length });
     expect(ids).toEqual(LLAMA_CPP);
   },

@@ -85,3 +85,12 @@ it('a checkpoint that is not signed is refused', async () => {
   await writeFile(join(folder, '0000', SIGNED_FILE), 'no message');
   await expect(readCheckpoints(folder)).rejects.toMatchObject({ code: 'MESSAGE_MALFORMED' });
 });
+
+it('reading checkpoints ends when the signal aborts', async () => {
+  const folder = await temporaryFolder();
+  await write(folder, 0, null);
+  const controller = new AbortController();
+  const running = readCheckpoints(folder, controller);
+  controller.abort(new Error('enough'));
+  await expect(running).rejects.toBe(controller.signal.reason);
+});

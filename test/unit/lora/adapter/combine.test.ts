@@ -63,25 +63,28 @@ const distance = (one: ArrayLike<number>, two: ArrayLike<number>): number =>
   Math.max(...Array.from(one, (value, i) => Math.abs(value - two[i]!)));
 
 describe('combined adapters equal those of PEFT 0.21.2', () => {
-  it.each(reference.cases.map((one, i) => [`${one.method}, case ${i}`, one] as const))('%s', (_, one) => {
-    const sources = one.adapters.map((label, i) => ({
-      label,
-      weight: one.weights[i]!,
-      modules: modulesOf(reference.adapters[label]!),
-    }));
-    const combined = combine(sources, { ...one, uniform: counter() });
-    expect(combined.modules.map(({ name }) => name)).toEqual(Object.keys(one.result.modules).sort());
-    for (const module of combined.modules) {
-      const { a, b } = one.result.modules[module.name]!;
-      // Signs of singular vectors are free, and PEFT pads with zeros at other places, so products are compared. PEFT
-      // computes singular values in float32.
-      const theirs = { ...module, rank: one.result.rank, a: Float32Array.from(a), b: Float32Array.from(b) };
-      expect(distance(product(module), product(theirs))).toBeLessThan(2e-5);
-      if (one.method === 'cat' || one.method === 'svd') continue;
-      expect(distance(module.a, a)).toBeLessThan(5e-7);
-      expect(distance(module.b, b)).toBeLessThan(5e-7);
-    }
-  });
+  it.each(reference.cases.map((one, i) => [`${one.method}, case ${i}`, one] as const))(
+    '%s',
+    async (_, one) => {
+      const sources = one.adapters.map((label, i) => ({
+        label,
+        weight: one.weights[i]!,
+        modules: modulesOf(reference.adapters[label]!),
+      }));
+      const combined = await combine(sources, { ...one, uniform: counter() });
+      expect(combined.modules.map(({ name }) => name)).toEqual(Object.keys(one.result.modules).sort());
+      for (const module of combined.modules) {
+        const { a, b } = one.result.modules[module.name]!;
+        // Signs of singular vectors are free, and PEFT pads with zeros at other places, so products are compared. PEFT
+        // computes singular values in float32.
+        const theirs = { ...module, rank: one.result.rank, a: Float32Array.from(a), b: Float32Array.from(b) };
+        expect(distance(product(module), product(theirs))).toBeLessThan(2e-5);
+        if (one.method === 'cat' || one.method === 'svd') continue;
+        expect(distance(module.a, a)).toBeLessThan(5e-7);
+        expect(distance(module.b, b)).toBeLessThan(5e-7);
+      }
+    },
+  );
 });
 
 const values = (count: number) =>
@@ -110,59 +113,71 @@ const anySources = fc.array(
   },
 );
 
-function combined(
+async function combined(
   method: CombineMethod,
   given: readonly { weight: number; module: ModuleMatrices }[],
   rank?: number,
 ) {
   const sources = given.map(({ weight, module }, i) => ({ label: `${i}`, weight, modules: [module] }));
-  return combine(sources, { method, uniform: () => 0, ...(rank !== undefined && { rank }) }).modules[0]!;
+  const { modules } = await combine(sources, { method, uniform: () => 0, rank });
+  return modules[0]!;
 }
 
 describe('methods', () => {
-  it('cat, and svd with a sufficient rank, give the sum of the changes (property)', () => {
-    fc.assert(
-      fc.property(anySources, (given) => {
+  it('cat, and svd with a sufficient rank, give the sum of the changes (property)', async () => {
+    await fc.assert(
+      fc.asyncProperty(anySources, async (given) => {
         const sum = given
           .map(({ weight, module }) => product(module).map((value) => weight * value))
           .reduce((one, two) => one.map((value, i) => value + two[i]!));
-        expect(distance(product(combined('cat', given)), sum)).toBeLessThan(1e-4);
-        expect(distance(product(combined('svd', given, IN)), sum)).toBeLessThan(1e-4);
+        expect(distance(product(await combined('cat', given)), sum)).toBeLessThan(1e-4);
+        expect(distance(product(await combined('svd', given, IN)), sum)).toBeLessThan(1e-4);
       }),
     );
   });
 
-  it('svd is no worse than any of its inputs as an approximation of the sum (property)', () => {
-    fc.assert(
-      fc.property(anySources, (given) => {
-        const sum = product(combined('cat', given));
+  it('svd is no worse than any of its inputs as an approximation of the sum (property)', async () => {
+    await fc.assert(
+      fc.asyncProperty(anySources, async (given) => {
+        const sum = product(await combined('cat', given));
         const error = (one: number[]) => Math.hypot(...one.map((value, i) => value - sum[i]!));
         const rank = Math.max(...given.map(({ module }) => module.rank));
-        const best = error(product(combined('svd', given, rank)));
+        const best = error(product(await combined('svd', given, rank)));
         for (const { weight, module } of given)
           expect(best).toBeLessThan(error(product(module).map((value) => weight * value)) + 1e-4);
       }),
     );
   });
 
-  it('that combine A and B separately refuse adapters of different ranks', () => {
+  it('that combine A and B separately refuse adapters of different ranks', async () => {
     const [one, three] = ['one', 'three'].map((label) => ({
       label,
       weight: 1,
       modules: modulesOf(reference.adapters[label]!),
     }));
     for (const method of ['linear', 'ties', 'magnitude_prune', 'dare_linear', 'dare_ties'] as const) {
-      expect(() => combine([one!, three!], { method, uniform: counter() })).toThrow(
-        withCode('COMBINE_RANKS', { module: 'q_proj', ranks: [2, 3] }),
-      );
+      await expect(combine([one!, three!], { method, uniform: counter() })).rejects.toMatchObject({
+        code: 'COMBINE_RANKS',
+        values: { module: 'q_proj', ranks: [2, 3] },
+      });
     }
   });
 
-  it('refuse modules of different shapes, which belong to different bases', () => {
+  it('refuse modules of different shapes, which belong to different bases', async () => {
     const [module] = modulesOf(reference.adapters.one!);
     const other = { ...module!, in: 3 };
     const sources = [module!, other].map((one, i) => ({ label: `${i}`, weight: 1, modules: [one] }));
-    expect(() => combine(sources, { method: 'cat', uniform: counter() })).toThrow(withCode('COMBINE_SHAPES'));
+    await expect(combine(sources, { method: 'cat', uniform: counter() })).rejects.toMatchObject({
+      code: 'COMBINE_SHAPES',
+    });
+  });
+
+  it('end when the signal aborts', async () => {
+    const sources = [{ label: 'one', weight: 1, modules: modulesOf(reference.adapters.one!) }];
+    const controller = new AbortController();
+    const running = combine(sources, { method: 'cat', uniform: counter(), signal: controller.signal });
+    controller.abort(new Error('enough'));
+    await expect(running).rejects.toBe(controller.signal.reason);
   });
 });
 
@@ -172,7 +187,7 @@ describe('a folder of a combined adapter', () => {
     const folders = await Promise.all([smallPeftFolder(1), smallPeftFolder(-3)]);
     const read = await Promise.all(folders.map(readCombinable));
     const sources = read.map(({ modules }, i) => ({ label: `${i}`, weight: 0.5, modules }));
-    const whole: Combined = combine(sources, { method: 'cat', uniform: () => 0 });
+    const whole: Combined = await combine(sources, { method: 'cat', uniform: () => 0 });
     const dir = join(await temporaryFolder(), 'combined');
     await writeCombined(dir, whole, read, base);
     const again = await readCombinable(dir);

@@ -44,13 +44,12 @@ const dot = (x: readonly number[], y: readonly number[]): number =>
   x.reduce((sum, v, i) => sum + v * y[i]!, 0);
 
 describe('the comparison of adapters', () => {
-  it('gives the norms, the cosine and the difference of the products, without computing them', () => {
-    fc.assert(
-      fc.property(moduleOf(5, 4), moduleOf(5, 4), (first, second) => {
+  it('gives the norms, the cosine and the difference of the products, without computing them', async () => {
+    await fc.assert(
+      fc.asyncProperty(moduleOf(5, 4), moduleOf(5, 4), async (first, second) => {
         const [one, two] = [product(first), product(second)];
-        const [{ norm, cosine, difference }] = compareAdapters([first], [second]) as [
-          ReturnType<typeof compareAdapters>[number],
-        ];
+        const [compared] = await compareAdapters([first], [second]);
+        const { norm, cosine, difference } = compared!;
         expect(norm[0]).toBeCloseTo(Math.sqrt(dot(one, one)), 6);
         expect(norm[1]).toBeCloseTo(Math.sqrt(dot(two, two)), 6);
         const apart = one.map((v, i) => v - two[i]!);
@@ -100,9 +99,17 @@ describe('the comparison of adapters', () => {
       out: 2,
       scale: 1,
     });
-    expect(compareAdapters([module!], [])).toMatchObject([
+    expect(await compareAdapters([module!], [])).toMatchObject([
       { rank: [1, null], norm: [3 * Math.sqrt(10), 0], cosine: null },
     ]);
+  });
+
+  it('ends when the signal aborts', async () => {
+    const [module] = await readMatrices(await smallPeftFolder(3));
+    const controller = new AbortController();
+    const running = compareAdapters([module!], [module!], { signal: controller.signal });
+    controller.abort(new Error('enough'));
+    await expect(running).rejects.toBe(controller.signal.reason);
   });
 });
 
