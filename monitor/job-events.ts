@@ -20,7 +20,7 @@ export type JobEventBody =
   /** The job is no longer queued. Either the job that it waited for has ended (`ended`), or the operator resumed it. */
   | { type: 'unqueued'; cause: 'ended' | 'operator' }
   /**
-   * The operator changed settings of the job. The new settings hold from the round `fromRound` on. `digest`
+   * The operator changed settings of the job. The new settings apply from the round `fromRound` on. `digest`
    * is the digest of the signed record. `changes` contains the settings that changed, under their keys in the
    * job file.
    */
@@ -181,9 +181,9 @@ export type JobEventBody =
     }
   | { type: 'pardoned'; peer: string; strikes: number; bans: number }
   /**
-   * The authors of seeming misdeeds had more than half of the round's earned belief. The cause is probably a
-   * fault that many nodes share, such as a broken release, so no author got a strike. `faulty` is the number of
-   * updates that seemed to be misdeeds.
+   * Many updates of the round looked like misdeeds: their authors had more than half of the round's earned belief. The
+   * cause is probably a fault that many nodes share, such as a broken release, so no author got a strike. `faulty` is
+   * the number of these updates.
    */
   | { type: 'shared-fault'; round: number; faulty: number; updates: number }
   /** The coordinator trained the interval of an update again, and compared the results. */

@@ -5,9 +5,9 @@ import { type HealthMark, type HealthRule, inWords, markOf } from './health-mark
 export const SHORT_ROUNDS = 3;
 /** A job is yellow if its newest held-out loss exceeds its lowest held-out loss by more than this share. */
 export const WORSE_SHARE = 0.01;
-/** A job is yellow after it has scored, merged or evaluated a closed round for this number of seconds. Most take less. */
+/** A job is yellow after it has scored, merged or evaluated a closed round for this number of seconds. Most rounds take less. */
 export const SLOW_MERGE_SECONDS = 300;
-/** A job is red after this number of seconds instead. The coordinator aborts a single evaluation after the same time. */
+/** After this number of seconds, the job is red instead. The coordinator aborts a single evaluation after the same time. */
 export const STUCK_MERGE_SECONDS = 900;
 /** A job is red if the timer of its round is late by more than this number of seconds. */
 export const LATE_TIMER_SECONDS = 30;

@@ -5,9 +5,9 @@ import { dirname } from 'node:path';
 export const LOG_FILE_BYTES = 16 * 1024 * 1024;
 
 /**
- * Appends lines to a file and renames the file to `<path>.1` when it is full. The operating system has a line when
- * `write` returns, so a crash of this process loses no line. A line that cannot be written is dropped, and `write`
- * never throws.
+ * Appends lines to a file and renames the file to `<path>.1` when it is full. When `write` returns, the operating system
+ * has the line, so a crash of this process loses no line. A line that cannot be written is dropped, and `write` never
+ * throws.
  *
  * pino's own file destination does not rotate files. pino-roll does, but in a worker thread, whose buffer is lost in a
  * crash. It also gives each file a new name, and does not count the files of earlier runs.

@@ -148,7 +148,7 @@ export interface PhaseContext {
   onDownload(download: Download | null): void;
 }
 
-/** A job whose base is in place and whose trainer is ready. */
+/** A job whose base is on this machine and whose trainer is ready. */
 export interface ReadyContext extends PhaseContext {
   readonly layout: AdapterLayout;
 }

@@ -57,8 +57,8 @@ export interface FollowedCheckpoint {
 }
 
 /**
- * `checkpoint`: a new checkpoint is on disk. `waiting`: the follower cannot look for a newer one now, for this reason.
- * `reached`: the follower can look for checkpoints again.
+ * `checkpoint`: a new checkpoint is on disk. `waiting`: the follower cannot look for newer checkpoints now; `reason` says
+ * why. `reached`: the follower can look for newer checkpoints again.
  */
 export type FollowEvent =
   | { readonly type: 'checkpoint'; readonly checkpoint: FollowedCheckpoint }
@@ -255,7 +255,7 @@ export class JobFollower {
   }
 }
 
-/** Returns whether a later attempt can succeed although the invite, the job and the disk stay as they are. */
+/** Returns whether a later attempt can succeed without a change of the invite, the job or the disk. */
 function isTransient(error: unknown): boolean {
   return isSwarmError(error) && (error.kind === 'timeout' || HOLDERS_FAILED.has(error.code));
 }

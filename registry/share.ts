@@ -135,7 +135,7 @@ export async function fetchVersion(
     const envelope = await blobs.get(ticket.envelope.digest, { maxBytes: ENVELOPE_BYTES });
     const { message: manifest, digest } = verifyMessage('version-manifest', envelope);
     if (digest !== ticket.version) {
-      const message = `${holder} sent the manifest of version ${digest} in place of ${ticket.version}`;
+      const message = `${holder} sent the manifest of version ${digest} instead of ${ticket.version}`;
       throw registryError('TICKET_UNTRUSTED', message, { holder, expected: ticket.version, found: digest });
     }
     const total = manifest.files.reduce((sum, { size }) => sum + size, 0);

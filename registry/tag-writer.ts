@@ -54,7 +54,7 @@ export class TagWriter {
 
   /**
    * Removes all tags from a version that is being removed. The tag `latest` moves to the newest version that is left.
-   * @throws SwarmError VERSION_TAGGED tags other than `latest` name the version, and `force` is false
+   * @throws SwarmError VERSION_TAGGED if tags other than `latest` name the version, and `force` is false
    */
   leave(
     version: { name: string; number: number },

@@ -136,7 +136,7 @@ class NodeRecord implements JobRecord {
     } = await this.#deps.requests.record({ ordinal: wanted, first });
     if (checkpoint === null || ordinal > this.#last) return null;
     if (ordinal >= wanted) return { ordinal, checkpoint, proofs };
-    const text = `the node gave checkpoint number ${ordinal} in place of number ${wanted}`;
+    const text = `the node sent checkpoint number ${ordinal} instead of number ${wanted}`;
     throw verifyError('RECORD_INCOMPLETE', text, { ordinal, wanted });
   }
 }

@@ -30,8 +30,8 @@ export interface SwarmRecordDeps extends RecordRequestsDeps {
 }
 
 /**
- * Opens the record of a job that a coordinator answers over the network, up to the checkpoint of the given head. The
- * requests do not depend on what the verification finds.
+ * Opens the record of a job, up to the checkpoint of the given head. The job's coordinator supplies the record over the
+ * network. The requests to the coordinator do not depend on what the verification finds.
  * @throws SwarmError RPC_*, MESSAGE_*
  */
 export async function openSwarmRecord(read: ReadJob, deps: SwarmRecordDeps): Promise<JobRecord> {

@@ -9,7 +9,7 @@ export interface NodeWork {
 }
 
 /**
- * Reads the work of a node that has stopped from its home. The last status of the node can be older, because receipts
+ * Reads the work of a stopped node from the node's home. The last status of the node can be older, because receipts
  * arrive while the node stops.
  * @returns null if the home has no database
  */

@@ -58,7 +58,7 @@ const WORDS: Readonly<Record<string, string>> = {
   'traffic-not-stored': 'could not store the traffic of this month',
   'validator-restarted': 'the process that evaluates checkpoints ended and was started again',
   'scorer-unchecked': 'this machine could not check the figures of a node',
-  'tasks-not-sent': 'the tasks could not be sent to a node, so this machine evaluates',
+  'tasks-not-sent': 'the tasks could not be sent to a node, so this machine evaluates the checkpoint',
   'two-updates-signed': 'a node has signed two updates for one round',
   'later-head-claimed':
     'a node says that it has a later head of a job than this coordinator; the coordinator asks nodes for proof',

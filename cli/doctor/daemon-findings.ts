@@ -64,7 +64,7 @@ function* commonFindings({ answer, failing, freeBytes, version }: DaemonFacts): 
     );
   }
   if (freeBytes < LOW_DISK_BYTES) {
-    yield finding('warning', `only ${formatBytes(freeBytes)} of the disk are free`, 'free disk space');
+    yield finding('warning', `only ${formatBytes(freeBytes)} are free on the disk`, 'free disk space');
   }
 }
 

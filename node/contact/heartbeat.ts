@@ -69,8 +69,8 @@ export function startHeartbeat(
 
 /**
  * Returns the time to write into the next heartbeat. Coordinators accept heartbeats only in ascending order of time, so
- * this time is later than the previous one, even if the clock has been set back. If the clock was set back by more than
- * CLOCK_SKEW_MS, the new time is used unchanged, because coordinators refused the heartbeats that were so far ahead.
+ * this time is later than the previous one, even if the clock has been set back. It may be earlier only if the previous
+ * time is more than CLOCK_SKEW_MS ahead of the clock, because coordinators refused a heartbeat with such a time.
  */
 function nextIssuedAt(before: number, now: number): number {
   return before - now > CLOCK_SKEW_MS ? now : Math.max(now, before + 1);

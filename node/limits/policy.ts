@@ -109,7 +109,7 @@ function tokenBytesOf({ rounds, training, data }: Manifest): number {
 
 /**
  * Returns the memory of a process that evaluates a checkpoint beside the trainer. With 32 base bits, the process and the
- * trainer map the same file of weights. With fewer bits, the process makes a copy of its own. Activations are not counted.
+ * trainer map the same file of weights. With fewer bits, the process makes its own copy. Activations are not counted.
  */
 export function evaluationBytes({ base, adapter }: Manifest, { baseBits }: Trainers): number {
   const weights = baseBits === 32 ? 0 : estimatedBaseBytes(base.parameters, baseBits);

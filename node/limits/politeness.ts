@@ -28,7 +28,7 @@ export class Politeness {
   #reason: PoliteReason | null = null;
   /** Time since which other programs are busy; null if they are not. */
   #busySince: number | null = null;
-  /** Time at which there was last a reason to pause. */
+  /** Newest time at which there was a reason to pause. */
   #seenAt = 0;
 
   /**

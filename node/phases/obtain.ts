@@ -28,7 +28,7 @@ export async function obtain(context: PhaseContext, ref: BlobRef, options: Obtai
 
 /**
  * Brings a file of a job's base into the blob store. If the store has the file from a job of another coordinator, the node
- * does not fetch the file again, because bases have gigabytes and are mostly public. In this case, the node does not serve
+ * does not fetch the file again, because bases take gigabytes and are mostly public. In this case, the node does not serve
  * the file to the peers of this job.
  * @throws SwarmError BLOB_*; the signal's reason
  */

@@ -38,7 +38,7 @@ export function answerReaders({ network, store, clock, pauses, mayRead }: Reader
     const check = (): void => {
       // A peer that may not read the job gets the same answer as for a job that this node is not in.
       if (!mayRead(peer, job, proof ?? null)) {
-        const text = 'this node gives records of the job only to peers that show that they have the job key';
+        const text = 'this node gives records of the job only to peers that prove that they have the job key';
         throw nodeError('JOB_NOT_READABLE', text, { job });
       }
       if (pauses !== undefined && servesNoFiles(pauses)) {

@@ -55,7 +55,10 @@ export async function readNode(
   }
   // A coordinator that answers as a node could hide receipts and scores, because a node may lack them.
   if (peer === coordinator) {
-    throw untrusted(`the coordinator ${peer} answers only the requests that a node answers`, { job, peer });
+    throw untrusted(`the coordinator ${peer} answers as a node does, so it could hide receipts and scores`, {
+      job,
+      peer,
+    });
   }
   if (answer.head === null) throw untrusted(`the node ${peer} has no head of the job`, { job, peer });
   const head = verifyHead(answer.head, { coordinator, job });

@@ -83,7 +83,7 @@ export class SwarmNodes {
 
   start(): void {
     const { network, store, log, pauses } = this.#deps;
-    // This rule does not include coordinators, because they are persistent peers, which are always known.
+    // This rule need not name coordinators, because the network counts persistent peers as known in any case.
     network.reserveFor((peer) =>
       this.all.some((node) => namesMember({ head: node.view().state.head, peer })),
     );

@@ -66,7 +66,7 @@ export class KeptJobs {
           (SELECT job FROM kept_jobs ORDER BY joined_at DESC, rowid DESC LIMIT ?)`,
         KEPT_JOBS,
       );
-      // Otherwise, a coordinator that starts job after job could fill the disk of a witness.
+      // Without this deletion, a coordinator that starts job after job could fill the disk of a witness.
       this.#db.run('DELETE FROM kept_merges WHERE job NOT IN (SELECT job FROM kept_jobs)');
     });
   }

@@ -21,7 +21,7 @@ import { TrainerSettings } from './trainer-settings.ts';
 export interface TrainingProcessOptions {
   home: string;
   /**
-   * `devices: 'auto'` takes the fastest engine for each base. `memoryLimit` is for the processes of all bases together.
+   * `devices: 'auto'` chooses the fastest engine for each base. `memoryLimit` is for the processes of all bases together.
    */
   compute: Compute;
 }

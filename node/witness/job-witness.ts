@@ -23,8 +23,8 @@ import { requireMemory, verificationBytes } from './witness-memory.ts';
 const SKIPPED_LOOKS = 15;
 
 /**
- * Number of records before the parent of a checkpoint that are verified with it. A node that delivers in every round has
- * its last three shares in these records and the parent.
+ * Number of records before a checkpoint's parent that are verified together with the checkpoint. These records and the
+ * parent have the last three shares of a node that delivers in every round.
  */
 const EARLIER_RECORDS = 3;
 

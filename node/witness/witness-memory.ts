@@ -2,7 +2,7 @@ import type { Manifest } from '../../protocol/manifest.ts';
 import { DRIFT_UPDATES } from '../../verify/merge/merge-updates.ts';
 import { nodeError } from '../errors.ts';
 
-/** Memory of a process that verifies a tiny adapter, in bytes, with the garbage that it has not collected yet. */
+/** Memory of a process that verifies a tiny adapter, in bytes, including memory that its garbage collector has not freed yet. */
 const PROCESS_BYTES = 350 * 2 ** 20;
 /** Number of copies of the adapter that a verification holds, besides the updates. Decision 108 has the measurement. */
 const ADAPTER_COPIES = 18;

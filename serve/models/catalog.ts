@@ -162,8 +162,8 @@ export class Catalog {
   }
 
   /**
-   * Returns the result of `finding`. After an error, logs it and returns null, so that the other adapters are still
-   * listed.
+   * Returns the result of `finding`. If `finding` rejects, logs the error and returns null, so that the other adapters
+   * are still listed.
    */
   async #unlessUnreadable<T>(name: string, finding: Promise<T | null>): Promise<T | null> {
     try {

@@ -44,7 +44,7 @@ export async function openBundle(path: string): Promise<OpenBundle> {
   try {
     const { places, root } = await scan(file);
     const bytes = await readBlock(file, root, ROOT_BYTES);
-    if (places.get(sha256(bytes)) !== root) throw malformed('the root does not have its digest');
+    if (places.get(sha256(bytes)) !== root) throw malformed('the bytes of the root do not have its digest');
     const { manifest, settings, checkpoints } = parse(() => decodeCbor(bytes, rootSchema, ROOT_BYTES));
     return new Bundle(file, { places, manifest, settings, digests: checkpoints });
   } catch (error) {
@@ -114,7 +114,7 @@ class Bundle implements OpenBundle {
       try {
         yield await this.#record(digest);
       } catch (error) {
-        // Skip a block that does not have its digest, because `damagedBlocks` reports it.
+        // Skip a block whose bytes do not have its digest, because `damagedBlocks` reports it.
         if (!isSwarmError(error)) throw error;
       }
     }
@@ -151,7 +151,7 @@ class Bundle implements OpenBundle {
     const place = this.#places.get(digest);
     if (place === undefined) throw malformed('the block of a checkpoint is missing');
     const bytes = await readBlock(this.#file, place, RECORD_BYTES);
-    if (sha256(bytes) !== digest) throw malformed('the block of a checkpoint does not have its digest');
+    if (sha256(bytes) !== digest) throw malformed('the bytes of a checkpoint do not have its digest');
     return parse(() => decodeCbor(bytes, recordSchema, RECORD_BYTES));
   }
 }

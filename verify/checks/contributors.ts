@@ -63,7 +63,7 @@ function checkOrder({ contributors, round }: Checkpoint, findings: Findings): vo
       findings.problem('VERIFY_CONTRIBUTOR', text, { peer, made });
     }
     if (made > round || made < round - STALE_ROUNDS) {
-      const text = `the update of ${peer} is of round ${made}, which this merge may not take`;
+      const text = `the update of ${peer} is of round ${made}, which this merge may not contain`;
       findings.problem('VERIFY_CONTRIBUTOR', text, { peer, made });
     }
   }
@@ -87,7 +87,7 @@ async function checkUpdate(
     verifyEvidence(evidence, payload);
     const { author, update } = claimed;
     if (author === peer && update.job === facts.job && update.payload.digest === digest) return claimed;
-    const text = `in place of the update of ${peer}, the source has a different signed update`;
+    const text = `instead of the merged update of ${peer}, the source has another signed update`;
     findings.problem('VERIFY_SOURCE', text, { peer, update: digest });
     return null;
   } catch (error) {

@@ -166,12 +166,12 @@ export class Recomputation {
       };
       let merged = await mergeUpdates(input, read);
       if (input.residual !== null && !gives(merged, checkpoint)) {
-        // Try zeros in place of the residual, because a coordinator that lost the residual merges with zeros.
+        // Try zeros instead of the residual, because a coordinator that lost the residual merges with zeros.
         const fromZeros = await mergeUpdates({ ...input, residual: null }, read);
         if (gives(fromZeros, checkpoint)) {
           findings.skip(
             'merge',
-            'the coordinator computed the merge with zeros in place of the residual, as it does if it has lost the residual',
+            'the coordinator computed the merge with zeros instead of the residual, probably because it has lost the residual',
           );
           merged = fromZeros;
         }

@@ -10,9 +10,9 @@ import { believableTokens } from '../merge/update-weights.ts';
 const ROUNDING = 1e-6;
 
 /**
- * Checks that no weight is above what the tokens of its update allow: the tokens that its author claims, but at most
- * those of its assigned steps, times the factor for late updates, times the belief in its author. The limits for
- * persons and newcomers can only lower this weight.
+ * Checks that no update has more weight than its tokens allow. The maximum is the number of tokens that the author
+ * claims, but at most the number that `believableTokens` returns for the assigned steps, multiplied by the factor for
+ * late updates and by the belief in the author. The limits for persons and newcomers can only lower a weight.
  */
 export function checkWeights(
   { manifest }: JobFacts,
@@ -32,7 +32,7 @@ export function checkWeights(
     const counted = steps === null ? tokens : Math.min(tokens, believableTokens(steps, manifest));
     const most = counted * stalenessWeight(Math.max(0, checkpoint.round - round)) * belief;
     if (Number.isFinite(weight) && weight >= 0 && weight <= most * (1 + ROUNDING)) continue;
-    const text = `the weight of ${peer} is ${weight}; its update allows 0 to ${most}`;
+    const text = `the update of ${peer} has the weight ${weight}; it may have 0 to ${most}`;
     findings.problem('VERIFY_WEIGHT', text, { peer, weight, most });
   }
 }

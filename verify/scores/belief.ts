@@ -213,7 +213,7 @@ export function earnedBelief(shares: readonly number[]): number {
   return mean(newest(shares), BELIEF_UPDATES);
 }
 
-/** Returns the number that an earlier share counts as. */
+/** Returns the number that an earlier share counts as: 0 if the update has failed its audit, otherwise the share. */
 export function countedShare({
   share,
   failed,

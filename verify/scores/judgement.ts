@@ -13,7 +13,7 @@ import {
 } from './published.ts';
 import { MIN_OWN_ROWS } from './score-plan.ts';
 
-/** Maximum error of a ratio of two row counts, from rounding. */
+/** Maximum rounding error of a ratio of two row counts. */
 const ROUNDING = 1e-9;
 
 type Note = (

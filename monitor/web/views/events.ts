@@ -91,7 +91,7 @@ export function EventTable({ events, peers }: { events: readonly JobEvent[]; pee
   />`;
 }
 
-/** Returns the facts of an event in words, with the names of peers in place of their ids. */
+/** Returns the facts of an event in words, with the names of peers instead of their ids. */
 function factsOf(event: JobEvent, names: ReadonlyMap<string, string>): string {
   const { sequence: _, at: __, job: ___, type: ____, ...facts } = event;
   return Object.entries(facts)
