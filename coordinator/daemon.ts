@@ -115,6 +115,7 @@ export async function startCoordinator(
         bootstrap: options.bootstrap ?? [],
         mdns: options.mdns === false ? [] : [identity.signer.peerId],
         home,
+        checksReach: true,
         agent: `lora-swarm/${version}`,
       },
       {

@@ -1,8 +1,9 @@
 import { isLoopback, isPrivate } from '@libp2p/utils';
-import { CODE_P2P, type Multiaddr, multiaddr } from '@multiformats/multiaddr';
+import { CODE_P2P, CODE_TCP, type Multiaddr, multiaddr } from '@multiformats/multiaddr';
 import { isSwarmError, type SwarmError } from '../common/errors.ts';
 import { DIAL_TIMEOUT_MS } from '../protocol/limits.ts';
 import { netError } from './errors.ts';
+import type { Reach } from './network.ts';
 
 /** Parses a multiaddr and the peer id at its end, if any. @throws SwarmError CONNECT_FAILED */
 export function parseAddress(address: string): { multiaddr: Multiaddr; peer: string | null } {
@@ -39,16 +40,29 @@ export function privateAddressesWarning(addresses: readonly string[]): SwarmErro
 }
 
 /** Returns which machines can connect to an address: "this machine", "local network" or "internet". */
-export function reachOf(address: string): 'this machine' | 'local network' | 'internet' {
+export function reachOf(address: string): Reach {
   const parsed = multiaddr(address);
   if (isLoopback(parsed)) return 'this machine';
   return isPrivate(parsed) ? 'local network' : 'internet';
 }
 
+/** Returns the host and the TCP port of an address; port 0 if it has no TCP port. */
+export function ipAndPort(address: string): { host: string; isName: boolean; port: number } {
+  const components = multiaddr(address).getComponents();
+  const { name = '', value: host = '' } = components.find(({ name }) => HOST_PARTS.has(name)) ?? {};
+  const port = Number(components.find(({ code }) => code === CODE_TCP)?.value ?? 0);
+  return { host, isName: name.startsWith('dns'), port };
+}
+
+/** Names of the components of a multiaddr that hold a host. */
+const HOST_PARTS: ReadonlySet<string> = new Set(['ip4', 'ip6', 'dns', 'dns4', 'dns6']);
+
+/** Where a machine can be, the most distant place first. */
+export const farthestFirst: readonly Reach[] = ['internet', 'local network', 'this machine'];
+
 /** Sorts addresses by reach: public addresses, then addresses of local networks, then loopback addresses. */
 export function sortByReach(addresses: readonly string[]): string[] {
-  const order = ['internet', 'local network', 'this machine'];
-  const rank = (address: string): number => order.indexOf(reachOf(address));
+  const rank = (address: string): number => farthestFirst.indexOf(reachOf(address));
   return addresses.toSorted((a, b) => rank(a) - rank(b));
 }
 

@@ -9,6 +9,7 @@ export const netError = defineErrors({
   BLOB_UNAVAILABLE: 'failed',
   CONNECTION_REFUSED: 'failed',
   CONNECT_FAILED: { kind: 'timeout', next: CHECK_REACHABILITY },
+  DIAL_BACK_REFUSED: 'refused',
   FRAME_FLOOD: 'failed',
   FRAME_TOO_LARGE: 'failed',
   FRAME_TRUNCATED: 'failed',

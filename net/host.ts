@@ -1,12 +1,10 @@
+import { lookup } from 'node:dns/promises';
 import { join } from 'node:path';
 import type { Libp2p } from '@libp2p/interface';
-import type { Clock } from '../common/clock.ts';
 import { commonError } from '../common/common-errors.ts';
-import type { Logger } from '../common/logger.ts';
 import { checkOptions } from '../common/schema-problems.ts';
 import type { RpcMethod, RpcRequest, RpcResponse } from '../protocol/rpc.ts';
 import type { Signer } from '../protocol/signing.ts';
-import type { ResumableBlobs } from '../storage/blob-store.ts';
 import { hostAddressesSchema } from './address-options.ts';
 import { parseAddress } from './addresses.ts';
 import { Bandwidth, type Rates } from './bandwidth.ts';
@@ -16,17 +14,17 @@ import { Connections } from './connections.ts';
 import { netError } from './errors.ts';
 import { Gossip } from './gossip.ts';
 import { limitHeapGrowth } from './heap-growth.ts';
-import type { Identity } from './identity.ts';
-import { createNode } from './libp2p/create.ts';
-import { Watchdog, type WatchdogOptions } from './libp2p/gossip-watchdog.ts';
+import type { HostDeps, HostOptions } from './host-options.ts';
+import { createNode, type HostServices } from './libp2p/create.ts';
+import { Watchdog } from './libp2p/gossip-watchdog.ts';
 import { streamsOf } from './libp2p/streams.ts';
 import { Traffic } from './libp2p/traffic.ts';
 import { type NetworkMeter, noMeter } from './meter.ts';
 import type {
+  AddressReach,
   FetchBlobOptions,
   GossipHandler,
   MayFetch,
-  OtherBlobs,
   PeerConnection,
   RpcHandler,
   SubscribeOptions,
@@ -34,44 +32,12 @@ import type {
   UnreachablePeer,
 } from './network.ts';
 import { PersistentPeers } from './persistent-peers.ts';
+import { DialBack } from './reach/dial-back.ts';
+import { Reachability } from './reach/reachability.ts';
 import { RpcClient } from './rpc/client.ts';
 import { RpcServer } from './rpc/server.ts';
 import { Shares } from './shares.ts';
 import { limitYoungGeneration } from './young-generation.ts';
-
-export interface HostOptions {
-  /** Multiaddrs to listen on; port 0 takes any free port. */
-  listen: readonly string[];
-  /** Multiaddrs to announce in addition to the listen addresses, such as a router's, without /p2p. @default [] */
-  announce?: readonly string[];
-  /** Multiaddrs to stay connected to, with or without /p2p. */
-  bootstrap: readonly string[];
-  /** Peer ids of coordinators whose swarms are discovered in the local network. An empty list turns mDNS off. */
-  mdns: readonly string[];
-  /** The home of the daemon; persistent peers are saved in `<home>/peers.json`. */
-  home: string;
-  /** Name and version of the program, sent to peers. */
-  agent: string;
-  /**
-   * Peers that receive what this host publishes on the channels `updates` and `peers`. No other peer learns that the
-   * host publishes there. @default every peer that subscribes
-   */
-  confidants?: readonly string[];
-  watchdog?: WatchdogOptions;
-}
-
-export interface HostDeps {
-  identity: Identity;
-  blobs: ResumableBlobs;
-  /** Blobs of another store that the host serves too. @default none */
-  other?: OtherBlobs;
-  log: Logger;
-  clock: Clock;
-  /** Random number in [0, 1), for jitter. @default Math.random */
-  random?: () => number;
-  /** Measures rpc, gossip and blobs. @default none */
-  meter?: NetworkMeter;
-}
 
 const GOSSIP_PROTOCOL_PREFIX = '/meshsub/';
 
@@ -101,7 +67,7 @@ export async function createHost(options: HostOptions, deps: HostDeps): Promise<
 }
 
 interface Parts {
-  node: Libp2p<{ pubsub: object }>;
+  node: Libp2p<HostServices>;
   traffic: Traffic;
   shares: Shares;
   meter: NetworkMeter;
@@ -111,7 +77,7 @@ class Host implements SwarmNetwork {
   readonly signer: Signer;
   readonly #options: HostOptions;
   readonly #deps: HostDeps & Parts;
-  readonly #node: Libp2p<{ pubsub: object }>;
+  readonly #node: Libp2p<HostServices>;
   readonly #connections: Connections;
   readonly #gossip: Gossip;
   readonly #rpcClient: RpcClient;
@@ -119,6 +85,7 @@ class Host implements SwarmNetwork {
   readonly #blobServer: BlobServer;
   readonly #blobFetcher: BlobFetcher;
   readonly #persistent: PersistentPeers;
+  readonly #reachability: Reachability;
   readonly #watchdog: Watchdog;
   readonly #bandwidth: Bandwidth;
   readonly #stopped = new AbortController();
@@ -169,6 +136,20 @@ class Host implements SwarmNetwork {
         isConnected: (peer) => this.#connections.has(peer),
       },
     );
+    this.#reachability = new Reachability(
+      { self: this.signer.peerId },
+      {
+        ...{ clock, log, random, networkOf },
+        addresses: () => this.addresses(),
+        peers: () => this.peers(),
+        request: (peer, body) => this.request(peer, 'reach', body, { signal: this.#stopped.signal }),
+        lookup: async (name) => (await lookup(name, { all: true })).map(({ address }) => address),
+      },
+    );
+    const { probe } = node.services.addressProbe;
+    const isKnown = (peer: string): boolean => shares.isKnown(peer);
+    const dialBack = new DialBack({ clock, permits: shares.dialBacks, isKnown, probe });
+    this.handle('reach', (peer, body, options) => dialBack.answer(peer, body, options));
     shares.isPersistent = (peer) => this.#persistent.has(peer);
     this.reserveFor(() => false);
     this.#watchdog = new Watchdog(options.watchdog ?? {}, {
@@ -197,10 +178,15 @@ class Host implements SwarmNetwork {
     await this.#persistent.start();
     for (const address of this.#options.bootstrap) this.#persistent.add(address, { save: false });
     this.#watchdog.start();
+    if (this.#options.checksReach) this.#reachability.start();
   }
 
   addresses(): string[] {
     return this.#node.getMultiaddrs().map(String);
+  }
+
+  reachability(): AddressReach[] {
+    return this.#reachability.view();
   }
 
   peers(): PeerConnection[] {
@@ -277,6 +263,7 @@ class Host implements SwarmNetwork {
     if (this.#stopped.signal.aborted) return;
     this.#stopped.abort(netError('HOST_STOPPED', 'the network was stopped'));
     this.#watchdog.stop();
+    this.#reachability.stop();
     await this.#persistent.stop();
     await this.#node.stop();
     this.#blobServer.stop();

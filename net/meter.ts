@@ -25,7 +25,14 @@ export interface NetworkMeter {
 }
 
 /** The queues of a host that any peer can enter. */
-export type SharedQueue = 'handshakes' | 'connections' | 'streams' | 'calls' | 'ranges' | 'gossip';
+export type SharedQueue =
+  | 'handshakes'
+  | 'connections'
+  | 'streams'
+  | 'calls'
+  | 'dial-backs'
+  | 'ranges'
+  | 'gossip';
 
 export interface Refusal {
   queue: SharedQueue;

@@ -1,4 +1,5 @@
 import type { BlobProof } from '../protocol/job-key.ts';
+import type { ReachResult } from '../protocol/reach-request.ts';
 import type { RpcMethod, RpcRequest, RpcResponse } from '../protocol/rpc.ts';
 import type { Signer } from '../protocol/signing.ts';
 import type { ResumableBlobs } from '../storage/blob-store.ts';
@@ -12,6 +13,11 @@ export interface SwarmNetwork {
   readonly signer: Signer;
   /** Returns our announced addresses, each ending in /p2p/<peer id>. */
   addresses(): string[];
+  /**
+   * Lists our announced addresses with the newest result of another peer that dialled them, and the other addresses at
+   * which peers see this host. Without the option `checksReach` of the host, no address has a result.
+   */
+  reachability(): AddressReach[];
   /** Lists the peers with an open connection. */
   peers(): PeerConnection[];
   /**
@@ -91,6 +97,32 @@ export interface SwarmNetwork {
   stop(): Promise<void>;
 }
 
+/** Where a machine is that can connect to an address. */
+export type Reach = 'this machine' | 'local network' | 'internet';
+
+/** An address of this host, and whether another peer has reached this host there. */
+export interface AddressReach {
+  /** Multiaddr, ending in /p2p/<peer id>. */
+  readonly address: string;
+  /** Whether this host announces the address. If not, a peer is connected to this host from this IP address. */
+  readonly announced: boolean;
+  /** Which machines could connect to the address if nothing blocks it. */
+  readonly reach: Reach;
+  /** The newest dial by a peer that is farthest away; null if no peer has dialled the address in the last hour. */
+  readonly check: AddressCheck | null;
+}
+
+/** A dial by another peer. */
+export interface AddressCheck {
+  readonly result: ReachResult;
+  /** Peer that dialled the address. */
+  readonly peer: string;
+  /** Where that peer is, as seen from this host. */
+  readonly from: Reach;
+  /** Seconds since the answer of the peer. */
+  readonly secondsAgo: number;
+}
+
 /** A persistent peer that does not answer. */
 export interface UnreachablePeer {
   readonly address: string;
@@ -113,13 +145,13 @@ export interface PeerConnection {
 }
 
 /**
- * Answers a call. The signal aborts when the answer is no longer wanted, because the time limit has passed or the
+ * Answers a call. `ip` is the IP address of the connection on which the call arrived; null if it is relayed. The signal aborts when the answer is no longer wanted, because the time limit has passed or the
  * call's place in the queue was given to another address. A handler that waits must stop waiting then.
  */
 export type RpcHandler<M extends RpcMethod> = (
   peer: string,
   body: RpcRequest<M>,
-  options: { signal: AbortSignal },
+  options: { signal: AbortSignal; ip: string | null },
 ) => Promise<RpcResponse<M>>;
 
 export type GossipVerdict = 'accept' | 'ignore' | 'reject';

@@ -27,6 +27,11 @@ const QUEUES: Readonly<Record<SharedQueue, FairPermitsOptions>> = {
   /** Inbound calls, from the opening of their stream to the answer. Each may hold a request and an answer in memory. */
   calls: { total: 256, reserved: 128, withdraws: 'oldest' },
   /**
+   * Requests `reach` whose dials are in progress. Each has up to four sockets for up to 5 s. Strangers have no places,
+   * because their requests are refused.
+   */
+  'dial-backs': { total: 16, reserved: 16, withdraws: 'oldest' },
+  /**
    * Ranges of blobs that are being sent. The blocks that wait to be sent take half a MiB for each range, 32 MiB in total.
    */
   ranges: { total: 64, reserved: 32, withdraws: 'oldest' },
@@ -67,6 +72,7 @@ export class Shares {
   readonly connections: FairPermits;
   readonly streams: FairPermits;
   readonly calls: FairPermits;
+  readonly dialBacks: FairPermits;
   readonly ranges: FairPermits;
   readonly gossip: FairPermits;
   readonly buffers: FairPermits;
@@ -90,6 +96,7 @@ export class Shares {
     this.connections = permits('connections', knows);
     this.streams = permits('streams', knows);
     this.calls = permits('calls', knows);
+    this.dialBacks = permits('dial-backs', knows);
     this.ranges = permits('ranges', knows);
     this.gossip = permits('gossip', knows);
     const unread = (total: number): FairPermits =>

@@ -130,8 +130,8 @@ export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps
         listen: options.listen ?? ['/ip4/0.0.0.0/tcp/0'],
         bootstrap: [],
         mdns: options.mdns === false ? [] : coordinatorsAt(coordinators),
-        home,
-        agent,
+        checksReach: true,
+        ...{ home, agent },
         ...confidantsAt(coordinators),
       },
       {

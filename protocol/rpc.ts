@@ -14,6 +14,7 @@ import {
 } from './limits.ts';
 import { roleSchema as role, standingSchema as standing } from './member-status.ts';
 import { membershipProofSchema } from './membership-proof.ts';
+import { reachAnswerSchema, reachRequestSchema } from './reach-request.ts';
 import { recordAnswerSchema, recordRequestSchema } from './record-request.ts';
 import { scorerMethods } from './scorer-methods.ts';
 
@@ -152,6 +153,18 @@ export const rpcMethods = {
     maxRequestBytes: 64,
     maxResponseBytes: 64,
     quota: { calls: 10, perMs: 10_000 },
+  },
+  /**
+   * Makes the callee dial ports of the IP address from which the caller is connected to it, and check that the caller
+   * answers there. Only members of the callee's jobs, and the coordinators of a node, get an answer.
+   */
+  reach: {
+    request: reachRequestSchema,
+    response: reachAnswerSchema,
+    maxRequestBytes: 64,
+    maxResponseBytes: 512,
+    // All callers at one address together have a further quota (net/reach/dial-back.ts).
+    quota: { calls: 3, perMs: 60_000 },
   },
   /** Leaves a job. From then on, rounds do not wait for the node. */
   leave: {

@@ -30,7 +30,8 @@ import { engineOption, givenCompute } from '../options/engine.ts';
 import { addPublicPageOptions, type PublicPageFlags, publicPageOf } from '../options/public-page.ts';
 import { printJson, printLines, printWrapped, timeOfDay } from '../print.ts';
 import { EventLines } from '../views/events.ts';
-import { addressLines, inviteLines } from '../views/status.ts';
+import { addressLines } from '../views/reach.ts';
+import { inviteLines } from '../views/status.ts';
 
 interface CoordinatorOptions extends PublicPageFlags {
   home?: string;

@@ -32,7 +32,7 @@ import { inviteFileOption, readTargets, TARGETS_HELP, type TargetOptions } from 
 import { ProgressLine, printJson, printLines, timeOfDay } from '../print.ts';
 import { NodeProgress, weightText } from '../views/node.ts';
 import { NodeLines } from '../views/node-news.ts';
-import { addressLines } from '../views/status.ts';
+import { addressLines } from '../views/reach.ts';
 import { homeFlag, stoppedLines } from '../views/thanks.ts';
 import { registerNodeControl } from './node-control.ts';
 

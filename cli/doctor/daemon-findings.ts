@@ -1,13 +1,14 @@
 /** Finds the reasons why a coordinator or node on this machine does not work as it should. */
 
 import { countOf, formatBytes, safeText } from '../../common/text.ts';
-import type { CoordinatorStatus, NodeStatus, PeerView } from '../../index.ts';
+import type { AddressReach, CoordinatorStatus, NodeStatus, PeerView } from '../../index.ts';
 import type { CoordinatorClock } from '../../node/status/api-types.ts';
 import { shortPeer } from '../../protocol/ids.ts';
 import { CLOCK_SKEW_MS } from '../../protocol/limits.ts';
 import { counts } from '../../protocol/receipts.ts';
 import { SWARM } from '../command-name.ts';
 import { nodeName } from '../views/events.ts';
+import { failureText } from '../views/reach.ts';
 
 /** Free disk space in bytes below which a warning is given. A base and a few checkpoints need about as much. */
 const LOW_DISK_BYTES = 2 ** 30;
@@ -69,10 +70,11 @@ function* commonFindings({ answer, failing, freeBytes, version }: DaemonFacts): 
 }
 
 function* coordinatorFindings(
-  { jobs }: CoordinatorStatus,
+  { jobs, reach }: CoordinatorStatus,
   { peers, unreachable }: DaemonFacts,
 ): Generator<DaemonFinding> {
   if (unreachable !== null) yield finding('warning', unreachable.message, unreachable.next);
+  for (const one of reach) yield* reachFindings(one);
   for (const { name, health } of jobs) {
     if (health.level === 'green' || health.level === 'grey') continue;
     yield finding(health.level === 'red' ? 'error' : 'warning', `job ${name}: ${health.reason}`);
@@ -83,6 +85,18 @@ function* coordinatorFindings(
     const message = `node ${nodeName(peer)} in job ${jobName}: ${health.reason}`;
     yield finding('warning', message, `${SWARM} peers --why ${peer.peer}`);
   }
+}
+
+/** Warns about an address in the invites at which a peer on the internet could not reach the coordinator. */
+function* reachFindings({ address, announced, reach, check }: AddressReach): Generator<DaemonFinding> {
+  if (!announced || reach !== 'internet' || check === null || check.from !== 'internet') return;
+  const why = failureText(check.result);
+  if (why === null) return;
+  yield finding(
+    'warning',
+    `node ${shortPeer(check.peer)} could not connect to ${address} from the internet: ${why}`,
+    'open the TCP port in the firewall of this machine and forward it on the router; or announce another address with --announce',
+  );
 }
 
 function* nodeFindings(status: NodeStatus, { clocks }: DaemonFacts): Generator<DaemonFinding> {

@@ -1,12 +1,13 @@
 import { freeBytesOf } from '../../common/file-system.ts';
 import { formatBytes } from '../../common/text.ts';
-import { isSwarmError } from '../../index.ts';
+import { type AddressReach, isSwarmError } from '../../index.ts';
 import type { CoordinatorClock } from '../../node/status/api-types.ts';
 import { decodeInvite } from '../../protocol/invite.ts';
 import type { Context } from '../context.ts';
 import { type Daemon, runningDaemons } from '../daemon/running.ts';
 import { cliError } from '../error-codes.ts';
 import { printJson, printLines } from '../print.ts';
+import { addressLines, reachText } from '../views/reach.ts';
 import { clockText, type DaemonFinding, daemonFindings, findingLines } from './daemon-findings.ts';
 
 /** A daemon of this machine, and the findings about it. */
@@ -15,7 +16,7 @@ interface DaemonReport {
   readonly home: string;
   readonly version: string;
   /** Addresses at which other peers can dial the daemon. For a coordinator, they are the addresses in its invites. */
-  readonly addresses: readonly { readonly address: string; readonly reach: string }[];
+  readonly addresses: readonly AddressReach[];
   /** Free bytes on the disk of the home folder; null if they are unknown. */
   readonly freeBytes: number | null;
   /** Clocks of a node's coordinators; empty for a coordinator. */
@@ -54,15 +55,23 @@ async function examine({ role, home, api, answer }: Daemon, { version }: Context
   const invited = invites.flatMap((invite) => (invite === null ? [] : decodeInvite(invite).addresses));
   const addresses = sortByReach([...new Set(invited.length > 0 ? invited : answer.addresses)]);
   const unreachable = answer.role === 'coordinator' ? privateAddressesWarning(addresses) : null;
+  const known = new Map(answer.reach.map((one) => [one.address, one]));
+  // An invite may name an address that the daemon no longer has.
+  const reach = addresses.map(
+    (address) => known.get(address) ?? { address, announced: true, reach: reachOf(address), check: null },
+  );
+  reach.push(...answer.reach.filter(({ announced }) => !announced));
   return {
     role,
     home,
     version: answer.version,
-    addresses: addresses.map((address) => ({ address, reach: reachOf(address) })),
+    addresses: reach,
     // Infinity means that the file system does not report its free space. JSON has no infinity.
     freeBytes: free === Infinity ? null : free,
     clocks,
-    findings: daemonFindings({ answer, failing, peers, freeBytes: free, version, unreachable, clocks }),
+    findings: daemonFindings({
+      ...{ answer, failing, peers, freeBytes: free, version, unreachable, clocks },
+    }),
   };
 }
 
@@ -87,8 +96,8 @@ function reportLines({
 }: DaemonReport): string[] {
   return [
     `${role.padEnd(11)} ${home}, version ${version}`,
-    ...addresses.map(
-      ({ address, reach }, i) => `${i === 0 ? 'addresses  ' : '           '} ${address}  ${reach}`,
+    ...addressLines(
+      addresses.map((one) => [one.address, one.reach, reachText(one)].filter(Boolean).join('  ')),
     ),
     ...(freeBytes === null ? [] : [`disk        ${formatBytes(freeBytes)} free`]),
     ...clocks.map((one) => `clock       ${clockText(one)}`),

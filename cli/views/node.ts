@@ -19,6 +19,7 @@ import {
 import { costText, monthText, outcomeText, placeTexts, totalsText } from '../../monitor/node-work.ts';
 import { dateAndTime } from '../print.ts';
 import { DownloadPace } from './download-pace.ts';
+import { reachLines } from './reach.ts';
 
 /** Number of newest updates that the status of a node shows. */
 const SHOWN_UPDATES = 5;
@@ -36,6 +37,7 @@ export function nodeLines(status: NodeStatus, url: string): string[] {
   const [only] = jobs;
   return [
     `node        ${status.name}  ${status.peerId}  v${status.version}  up ${formatDuration(status.uptimeSeconds)}`,
+    ...reachLines(status.reach),
     `api         ${url}`,
     ...(jobs.length === 1 ? contactLines(only!) : []),
     ...engine,

@@ -13,6 +13,7 @@ import type { CoordinatorStatus, JobDetail, JobSummary } from '../../index.ts';
 import { ordersText } from '../../monitor/pending-orders.ts';
 import { SWARM } from '../command-name.ts';
 import { changeText } from './events.ts';
+import { reachLines } from './reach.ts';
 
 /** Number of spaces before the text of each line of a status. */
 export const STATUS_INDENT = 12;
@@ -22,17 +23,12 @@ export function coordinatorLines(status: CoordinatorStatus, url: string): string
   const { sent, received } = status.traffic;
   return [
     `coordinator ${status.peerId}  v${status.version}  up ${formatDuration(status.uptimeSeconds)}`,
-    ...addressLines(status.addresses),
+    ...reachLines(status.reach),
     `api         ${url}`,
     `traffic     sent ${formatBytes(sent)}, received ${formatBytes(received)}`,
     ...(status.jobs.length === 0 ? ['jobs        none yet'] : status.jobs.flatMap(jobLines)),
     `next        ${status.jobs.length === 0 ? `${SWARM} job create FILE.yaml` : nextFor(status.jobs)}`,
   ];
-}
-
-/** Returns the addresses of a daemon, one per line. */
-export function addressLines(addresses: readonly string[]): string[] {
-  return addresses.map((address, i) => `${i === 0 ? 'addresses  ' : '           '} ${address}`);
 }
 
 /** Returns a line with the shared invite of each job that has not ended. */

@@ -1,6 +1,7 @@
 import type { HealthMark } from '../../monitor/health-marks.ts';
 import type { JobEvent } from '../../monitor/job-events.ts';
 import type { PendingOrder } from '../../monitor/pending-orders.ts';
+import type { AddressReach } from '../../net/network.ts';
 import type { Manifest } from '../../protocol/manifest.ts';
 import type { Role } from '../../protocol/member-status.ts';
 import type { Checkpoint } from '../../protocol/messages.ts';
@@ -19,6 +20,8 @@ export interface CoordinatorStatus {
   role: 'coordinator';
   peerId: string;
   addresses: string[];
+  /** The addresses, and whether a node has reached the coordinator there. */
+  reach: AddressReach[];
   version: string;
   uptimeSeconds: number;
   traffic: { sent: number; received: number };

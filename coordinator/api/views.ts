@@ -44,6 +44,7 @@ export class Views {
       role: 'coordinator',
       peerId: network.signer.peerId,
       addresses: network.addresses(),
+      reach: network.reachability(),
       version: this.#options.version,
       uptimeSeconds: (clock.now() - this.#options.startedAt) / 1000,
       traffic: network.traffic(),

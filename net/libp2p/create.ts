@@ -10,6 +10,7 @@ import { shareStreams } from './inbound-streams.ts';
 import { localDiscovery } from './local-discovery.ts';
 import { muxer } from './muxer.ts';
 import { pings } from './pings.ts';
+import { addressProbe, type Probe } from './probe.ts';
 import { publicAddresses } from './public-addresses.ts';
 import { quietLogger } from './quiet-logger.ts';
 import type { Traffic } from './traffic.ts';
@@ -49,11 +50,17 @@ export interface NodeOptions {
   agent: string;
 }
 
+/** The services of a host's libp2p node that this folder's callers use. */
+export interface HostServices extends Record<string, unknown> {
+  pubsub: object;
+  addressProbe: { probe: Probe };
+}
+
 /** Creates the libp2p node with every limit set, but does not start it. */
 export async function createNode(
   options: NodeOptions,
   { privateKey, traffic, ...deps }: HandshakeDeps & { privateKey: Ed25519PrivateKey; traffic: Traffic },
-): Promise<Libp2p<{ pubsub: object }>> {
+): Promise<Libp2p<HostServices>> {
   const handshakes = new InboundHandshakes(deps);
   const node = await createLibp2p({
     start: false,
@@ -88,6 +95,7 @@ export async function createNode(
       pings: pings(),
       pubsub: gossipService(),
       publicAddresses: publicAddresses(),
+      addressProbe: addressProbe(),
     },
   });
   shareStreams(node, deps);

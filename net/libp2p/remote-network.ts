@@ -1,3 +1,4 @@
+import { isIPv4 } from 'node:net';
 import { CODE_P2P_CIRCUIT, type Multiaddr } from '@multiformats/multiaddr';
 
 /**
@@ -23,6 +24,16 @@ export function networkOf(address: Multiaddr): string {
   const { value = '' } = components.find(({ name }) => name === 'ip4' || name === 'ip6') ?? {};
   const network = networkOfIp(value);
   return components.some(({ code }) => code === CODE_P2P_CIRCUIT) ? `relay ${network}` : network;
+}
+
+/** Returns the IP address of a remote address; null for a relayed connection, because its address is that of the relay. */
+export function ipOf(address: Multiaddr): string | null {
+  const components = address.getComponents();
+  const ip = components.find(({ name }) => name === 'ip4' || name === 'ip6')?.value;
+  if (ip === undefined || components.some(({ code }) => code === CODE_P2P_CIRCUIT)) return null;
+  // An IPv4 address in IPv6 notation is written as an IPv4 address, because it is dialled as such.
+  const network = networkOfIp(ip);
+  return isIPv4(network) ? network : ip;
 }
 
 /** Returns the network of an IP address: the IPv4 address itself, or the first 64 bits of the IPv6 address. */

@@ -3,7 +3,13 @@ import { peerIdFromString } from '@libp2p/peer-id';
 import type { Clock } from '../../common/clock.ts';
 import type { Claimant } from '../../common/fair-permits.ts';
 import { netError } from '../errors.ts';
-import { networkOf } from './remote-network.ts';
+import { ipOf, networkOf } from './remote-network.ts';
+
+/** The peer that opened a stream. */
+export interface StreamOpener extends Claimant {
+  /** IP address of the connection; null for a relayed connection. */
+  readonly ip: string | null;
+}
 
 /** The part of a libp2p node that rpc and blobs need: streams to and from peers, by peer id. */
 export interface Streams {
@@ -17,7 +23,7 @@ export interface Streams {
   handle(
     protocol: string,
     options: { maxInboundStreams: number },
-    handler: (stream: Stream, from: Claimant) => Promise<void>,
+    handler: (stream: Stream, from: StreamOpener) => Promise<void>,
   ): Promise<void>;
 }
 
@@ -59,7 +65,11 @@ export function streamsOf(node: Libp2p): Streams {
       node.handle(
         protocol,
         (stream, { remotePeer, remoteAddr }) =>
-          handler(stream, { peer: remotePeer.toString(), address: networkOf(remoteAddr) }),
+          handler(stream, {
+            peer: remotePeer.toString(),
+            address: networkOf(remoteAddr),
+            ip: ipOf(remoteAddr),
+          }),
         options,
       ),
   };

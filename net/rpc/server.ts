@@ -2,7 +2,7 @@ import type { Stream } from '@libp2p/interface';
 import { raceSignal } from 'race-signal';
 import type { Clock } from '../../common/clock.ts';
 import { isSwarmError, type SwarmError } from '../../common/errors.ts';
-import type { Claimant, FairPermits } from '../../common/fair-permits.ts';
+import type { FairPermits } from '../../common/fair-permits.ts';
 import type { Logger } from '../../common/logger.ts';
 import { withProgress } from '../../common/progress-deadline.ts';
 import { RateLimiter } from '../../common/rate-limiter.ts';
@@ -18,7 +18,7 @@ import {
 import { netError } from '../errors.ts';
 import { LENGTH_PREFIX_BYTES } from '../frame-buffer.ts';
 import { FrameStream } from '../frames.ts';
-import { closeStream, resetIfHalfOpen, type Streams } from '../libp2p/streams.ts';
+import { closeStream, resetIfHalfOpen, type StreamOpener, type Streams } from '../libp2p/streams.ts';
 import type { NetworkMeter, RpcCall } from '../meter.ts';
 import type { RpcHandler } from '../network.ts';
 import { ANSWER_OVERHEAD_BYTES, isOversized, METHOD_NAME_BYTES, oversized } from './wire.ts';
@@ -36,7 +36,11 @@ const UNREAD_CALL_BYTES =
   METHOD_NAME_BYTES +
   Math.max(...Object.values(rpcMethods).map(({ maxRequestBytes }) => maxRequestBytes));
 
-type Handler = (peer: string, body: unknown, options: { signal: AbortSignal }) => Promise<unknown>;
+type Handler = (
+  peer: string,
+  body: unknown,
+  options: { signal: AbortSignal; ip: string | null },
+) => Promise<unknown>;
 
 interface Transfer {
   readonly signal: AbortSignal;
@@ -89,7 +93,7 @@ export class RpcServer {
   }
 
   /** Answers a call. Never throws. An error is logged, and sent to the caller if the caller is still connected. */
-  async #serve(stream: Stream, from: Claimant, protocol: string): Promise<void> {
+  async #serve(stream: Stream, from: StreamOpener, protocol: string): Promise<void> {
     const { clock, log, meter, permits } = this.#deps;
     const { peer } = from;
     const start = clock.monotonic();
@@ -113,7 +117,7 @@ export class RpcServer {
         async (signal, progressed) => {
           signal.throwIfAborted();
           if (protocol !== RPC_PROTOCOL) throw outdated(protocol);
-          return raceSignal(this.#answer(frames, peer, call, { signal, progressed }), signal);
+          return raceSignal(this.#answer(frames, from, call, { signal, progressed }), signal);
         },
       ).catch((error) => {
         log.debug({ peer, error }, 'rpc-refused');
@@ -149,7 +153,7 @@ export class RpcServer {
    */
   async #answer(
     frames: FrameStream,
-    peer: string,
+    { peer, ip }: StreamOpener,
     call: { method: string; received: number },
     { signal, progressed }: Transfer,
   ): Promise<Uint8Array> {
@@ -167,7 +171,7 @@ export class RpcServer {
     const bytes = await frames.read(spec.maxRequestBytes, signal, progressed);
     call.received = bytes.byteLength;
     const body = decodeCbor(bytes, spec.request, spec.maxRequestBytes);
-    const answer = encodeCbor({ ok: await handler(peer, body, { signal }) });
+    const answer = encodeCbor({ ok: await handler(peer, body, { signal, ip }) });
     if (answer.byteLength > spec.maxResponseBytes + ANSWER_OVERHEAD_BYTES) {
       throw oversized(name, 'answer', answer.byteLength, spec.maxResponseBytes);
     }

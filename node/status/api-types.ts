@@ -1,4 +1,5 @@
 import type { ClockJump } from '../../monitor/clock-jumps.ts';
+import type { AddressReach } from '../../net/network.ts';
 import type { Role } from '../../protocol/member-status.ts';
 import type { Head, Heartbeat } from '../../protocol/messages.ts';
 import type { ReceiptCode } from '../../protocol/receipts.ts';
@@ -72,6 +73,8 @@ export interface NodeStatus extends NodeActivity {
   name: string;
   version: string;
   addresses: string[];
+  /** The addresses, and whether another peer has reached the node there. */
+  reach: AddressReach[];
   uptimeSeconds: number;
   traffic: { sent: number; received: number };
   /** Engine of the trainer; empty until the node has chosen one. */

@@ -47,6 +47,7 @@ export function nodeStatus({ nodes, name, deps, ...source }: StatusSource): Node
     name,
     version: source.version,
     addresses: network.addresses(),
+    reach: network.reachability(),
     uptimeSeconds: (clock.now() - source.startedAt) / 1000,
     traffic: network.traffic(),
     engine: trainer.engine,

@@ -57,6 +57,7 @@ export function exampleStatus(changes: Partial<NodeStatus> = {}): NodeStatus {
     name: 'brave-otter',
     version: '0.4.1',
     addresses: [],
+    reach: [],
     uptimeSeconds: 8040,
     traffic: { sent: 0, received: 0 },
     engine: 'onnx-cpu',

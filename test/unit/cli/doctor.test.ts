@@ -5,6 +5,7 @@ import {
   daemonFindings,
   findingLines,
 } from '../../../cli/doctor/daemon-findings.ts';
+import { reachText } from '../../../cli/views/reach.ts';
 import type { CoordinatorStatus, NodeStatus } from '../../../index.ts';
 import { reachOf } from '../../../net/addresses.ts';
 import type { NodeJobStatus } from '../../../node/status/api-types.ts';
@@ -105,7 +106,7 @@ describe('lora-swarm doctor --swarm', () => {
       { peer: 'x', name: 'otter', jobName: 'a', health: health('yellow') },
       { peer: 'y', name: 'hen', jobName: 'a', health: health('grey') },
     ];
-    const answer = { role: 'coordinator', version: '1.0.0', jobs } as unknown as CoordinatorStatus;
+    const answer = { role: 'coordinator', version: '1.0.0', reach: [], jobs } as unknown as CoordinatorStatus;
     const unreachable = { message: 'all addresses are private', next: 'use --announce' };
     const found = daemonFindings({ ...healthy, answer, peers: peers as never, unreachable });
     expect(found).toMatchObject([
@@ -118,6 +119,41 @@ describe('lora-swarm doctor --swarm', () => {
       },
     ]);
     expect(findingLines(found)).toHaveLength(5);
+  });
+
+  it('warns about an address in the invites that a node on the internet could not reach', () => {
+    const check = { result: 'timeout', peer: 'node-id', from: 'internet', secondsAgo: 60 };
+    const address = '/ip4/1.1.1.1/tcp/4040/p2p/x';
+    const found = (changes: object, of: object = {}) => {
+      const one = { address, announced: true, reach: 'internet', check: { ...check, ...of }, ...changes };
+      const answer = { role: 'coordinator', version: '1.0.0', jobs: [], reach: [one] } as never;
+      return daemonFindings({ ...healthy, answer });
+    };
+    expect(found({})).toEqual([
+      {
+        level: 'warning',
+        message: expect.stringContaining(address),
+        next: expect.stringContaining('--announce'),
+      },
+    ]);
+    for (const fine of [{ check: null }, { announced: false }, { reach: 'local network' }])
+      expect(found(fine)).toEqual([]);
+    expect(found({}, { result: 'reached' })).toEqual([]);
+    expect(found({}, { from: 'local network' })).toEqual([]);
+  });
+
+  it('shows next to an address who has reached it, or why not', () => {
+    const one = { address: '/a', announced: true, reach: 'internet', check: null } as const;
+    const check = { peer: 'peer-id-12345678', from: 'internet', secondsAgo: 125 } as const;
+    expect(reachText({ ...one, reach: 'local network' })).toBe('');
+    expect(reachText(one)).not.toBe('');
+    expect(reachText({ ...one, check: { ...check, result: 'reached' } })).toMatch(
+      /^reached\b.*internet.*345678.*2 min/,
+    );
+    const failed = { ...check, result: 'timeout', from: 'this machine' } as const;
+    expect(reachText({ ...one, announced: false, check: failed })).toMatch(
+      /^not announced.*not reached from this machine: no answer/,
+    );
   });
 
   it('tells from where an address can be reached', () => {

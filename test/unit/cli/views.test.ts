@@ -63,6 +63,9 @@ const status = (jobs: JobSummary[]): CoordinatorStatus => ({
   role: 'coordinator',
   peerId: PEER,
   addresses: ['/ip4/1.2.3.4/tcp/1', '/ip4/5.6.7.8/tcp/1'],
+  reach: ['/ip4/1.2.3.4/tcp/1', '/ip4/5.6.7.8/tcp/1'].map((address) => ({
+    ...{ address, announced: true, reach: 'internet' as const, check: null },
+  })),
   version: '1.0.0',
   uptimeSeconds: 8040,
   traffic: { sent: 1_200_000, received: 400 },
@@ -544,6 +547,7 @@ describe('a node', () => {
     name: 'otter',
     version: '1.0.0',
     addresses: [],
+    reach: [],
     uptimeSeconds: 5,
     traffic: { sent: 0, received: 0 },
     engine: 'onnx-cpu',
@@ -599,6 +603,10 @@ describe('a node', () => {
     expect(text).toMatch(/^contributed .*35 rounds.*1,200,000 tokens/m);
     expect(text).toMatch(/^place .*1st of 1 contributor, .*100 %/m);
     expect(text).toMatch(/^costs .*threads.*\n^traffic .*this month/m);
+    const reach = [
+      { address: '/ip4/1.2.3.4/tcp/9', announced: true, reach: 'internet', check: null } as const,
+    ];
+    expect(nodeLines({ ...node, reach }, '').join('\n')).toMatch(/^addresses +\/ip4\/1\.2\.3\.4\/tcp\/9 /m);
     expect(nodeLines({ ...node, engine: '' }, '').join('\n')).not.toMatch(/^engine/m);
     expect(lines.join('\n')).not.toMatch(/^standing/m);
   });

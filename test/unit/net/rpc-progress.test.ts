@@ -3,6 +3,7 @@ import { encode } from 'it-length-prefixed';
 import { describe, expect, it } from 'vitest';
 import type { FairPermits } from '../../../common/fair-permits.ts';
 import { FrameStream } from '../../../net/frames.ts';
+import type { StreamOpener } from '../../../net/libp2p/streams.ts';
 import { noMeter } from '../../../net/meter.ts';
 import { RpcServer } from '../../../net/rpc/server.ts';
 import { encodeCbor } from '../../../protocol/cbor.ts';
@@ -156,7 +157,7 @@ describe('a caller that does not read its answer', () => {
         return () => released++;
       },
     } as unknown as FairPermits;
-    type Serve = (stream: Stream, from: { peer: string; address: string }) => Promise<void>;
+    type Serve = (stream: Stream, from: StreamOpener) => Promise<void>;
     let serve: Serve = async () => {};
     const streams = {
       open: () => Promise.reject(new Error('not used')),
@@ -168,7 +169,7 @@ describe('a caller that does not read its answer', () => {
     server.handle('manifest', async () => ({ manifest: new Uint8Array(400 * 1024), head: null }));
     await server.start();
     const stream = new StuckStream();
-    const done = serve(stream as unknown as Stream, { peer: 'attacker', address: 'a' });
+    const done = serve(stream as unknown as Stream, { peer: 'attacker', address: 'a', ip: null });
     const data = Buffer.concat([framed(Buffer.from('manifest')), framed(encodeCbor({ job, invite: null }))]);
     stream.dispatchEvent(Object.assign(new Event('message'), { data }));
     await eventually(() => stream.sent > 0);

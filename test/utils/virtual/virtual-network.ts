@@ -92,7 +92,7 @@ export class VirtualNetwork {
   }
 }
 
-type Handler = (peer: string, body: unknown, options: { signal: AbortSignal }) => Promise<unknown>;
+type Handler = (peer: string, body: unknown, options: { signal: AbortSignal; ip: null }) => Promise<unknown>;
 
 /** The network of one process. After the process dies it sends and receives nothing, and none of its promises settles. */
 export class VirtualHost implements SwarmNetwork {
@@ -273,6 +273,10 @@ export class VirtualHost implements SwarmNetwork {
     throw new SwarmError('BLOB_UNAVAILABLE', `none of ${holders.length} holders gave ${digest}`, { digest });
   }
 
+  reachability(): [] {
+    return [];
+  }
+
   unreachablePeers(): [] {
     return [];
   }
@@ -342,7 +346,7 @@ export class VirtualHost implements SwarmNetwork {
   async #answer(from: string, method: RpcMethod, body: unknown, signal: AbortSignal): Promise<unknown> {
     const handler = this.#methods.get(method);
     if (!handler) throw new SwarmError('RPC_METHOD_UNKNOWN', `no handler for ${method}`, { method });
-    return handler(from, body, { signal });
+    return handler(from, body, { signal, ip: null });
   }
 
   /** Takes the time of one message to or from a peer. @throws SwarmError RPC_UNREACHABLE, RPC_TIMEOUT */

@@ -99,6 +99,7 @@ function state(
         role: 'coordinator',
         peerId: `12D3KooW${'a'.repeat(44)}`,
         addresses: [],
+        reach: [],
         version: '1.2.3',
         uptimeSeconds: 8040,
         traffic: { sent: 1_200_000, received: 400_000 },

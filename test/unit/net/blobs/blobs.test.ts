@@ -3,7 +3,6 @@ import type { Stream } from '@libp2p/interface';
 import { streamPair } from '@libp2p/utils';
 import { encode } from 'it-length-prefixed';
 import { describe, expect, it } from 'vitest';
-import type { Claimant } from '../../../../common/fair-permits.ts';
 import { systemClock } from '../../../../common/system-clock.ts';
 import { BlobServer } from '../../../../net/blobs/server.ts';
 import {
@@ -13,7 +12,7 @@ import {
   blobAnswerSchema,
 } from '../../../../net/blobs/wire.ts';
 import { BLOCK_BYTES, FrameStream } from '../../../../net/frames.ts';
-import type { Streams } from '../../../../net/libp2p/streams.ts';
+import type { StreamOpener, Streams } from '../../../../net/libp2p/streams.ts';
 import { noMeter } from '../../../../net/meter.ts';
 import { Shares } from '../../../../net/shares.ts';
 import { decodeCbor, encodeCbor, sha256 } from '../../../../protocol/cbor.ts';
@@ -79,7 +78,7 @@ describe('serving blobs', () => {
       sent.push({ handed, copy: Uint8Array.from(handed) });
       return send(data);
     };
-    let serve: ((stream: Stream, from: Claimant) => Promise<void>) | undefined;
+    let serve: ((stream: Stream, from: StreamOpener) => Promise<void>) | undefined;
     const streams: Streams = {
       open: () => Promise.reject(new Error('not used')),
       handle: async (_protocol, _options, handler) => {
@@ -98,7 +97,7 @@ describe('serving blobs', () => {
     });
     server.mayFetch = () => true;
     await server.start();
-    const serving = serve!(served, { address: '192.0.2.1', peer: 'a peer' });
+    const serving = serve!(served, { address: '192.0.2.1', peer: 'a peer', ip: null });
     const frames = new FrameStream({ unreadBytes: 4 * 1024 * 1024 }, { stream: client });
     for (const offset of [0, 1000, 5 * BLOB_RANGE_BYTES]) {
       await ask(frames, client, { digest: ref.digest, offset, length: BLOB_RANGE_BYTES });
