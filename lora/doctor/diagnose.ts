@@ -36,7 +36,9 @@ export interface EngineReport extends EngineProbe {
   readonly lacks: string | null;
   /** Predicted training speed in tokens per second; null without a base, or if the engine cannot train it. */
   readonly tokensPerSecond: number | null;
-  /** Predicted speed with `--precision float16`; null also if the device does not support float16. */
+  /**
+   * Predicted speed with `--precision float16`; null for the same reasons, and if the device does not support float16.
+   */
   readonly tokensPerSecondInFloat16: number | null;
 }
 

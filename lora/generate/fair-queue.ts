@@ -1,5 +1,5 @@
 /**
- * A queue for each client. The queues are served in turn, so that no client has to wait for all items of
+ * A queue for each client. The queues take turns: each gives one item. So no client has to wait for all items of
  * another client.
  */
 export class FairQueue<Item> {

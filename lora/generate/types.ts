@@ -46,7 +46,7 @@ export interface GenerateRequest {
    * @default no log-probabilities
    */
   readonly logprobs?: number;
-  /** Name of the client. Waiting requests form one queue per client, and the queues are served in turn. @default '' */
+  /** Name of the client. Waiting requests form one queue per client, and the queues take turns. @default '' */
   readonly client?: string;
   /**
    * If the signal aborts, the request stops computing, and its stream throws the signal's reason.

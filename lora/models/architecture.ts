@@ -51,7 +51,7 @@ export interface SequenceInputs {
 
 /**
  * Gives a forward pass its parameters, so that an architecture need not know which tensors are trained and which linear
- * modules carry an adapter.
+ * modules have LoRA matrices.
  */
 export interface ParameterSource {
   /** Returns the parameter `name` in its stored shape (see `Architecture.parameters`). */

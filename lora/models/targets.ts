@@ -7,7 +7,7 @@ import { firstMatches } from './patterns.ts';
 /** Names of modules, or a regular expression that matches whole names. */
 export type ModuleNames = string | readonly string[];
 
-/** PEFT's `target_modules`: the modules that carry LoRA matrices. */
+/** PEFT's `target_modules`: the modules that have LoRA matrices. */
 export type Targets = 'all-linear' | ModuleNames;
 
 /** PEFT's fields that together determine the target modules. */
@@ -20,7 +20,7 @@ export interface TargetRules {
 }
 
 /**
- * A module that can carry LoRA matrices. An embedding counts as a linear module whose inputs are one-hot vectors and
+ * A module that can have LoRA matrices. An embedding counts as a linear module whose inputs are one-hot vectors and
  * whose weight is stored as [in, out], where `in` is the vocabulary size.
  */
 export interface TargetModule extends LinearModule {
@@ -43,8 +43,8 @@ export interface ModelShape {
  * `layersToTransform` is set, modules outside these layers. A module whose whole name is in the target list stays,
  * whatever its layer.
  *
- * @throws SwarmError LORA_TARGETS if a list entry or the pattern matches nothing that can carry LoRA matrices, or
- *   matches a module that cannot carry them. Also if the rules leave no module
+ * @throws SwarmError LORA_TARGETS if a list entry or the pattern matches nothing that can have LoRA matrices, if one
+ *   matches a module that cannot have them, or if the rules leave no module
  * @throws SwarmError LORA_PATTERN if a pattern cannot be used
  */
 export function targetModules(model: ModelShape, rules: TargetRules): TargetModule[] {
@@ -126,7 +126,7 @@ function candidates({ architecture, config }: ModelShape): TargetModule[] {
   return [embedding, ...architecture.linearModules(config)];
 }
 
-/** Lists the modules that have parameters but cannot carry LoRA matrices. */
+/** Lists the modules that have parameters but cannot have LoRA matrices. */
 function otherModules(model: ModelShape): string[] {
   const { architecture, config } = model;
   const known = new Set(candidates(model).map(({ name }) => name));

@@ -25,8 +25,8 @@ export function lowerUniform(
   /** Permutes the 32-bit numbers, as RC6 does: x·(2x + 1). */
   const permute = (x: string) => multiply(x, add(add(x, x), word(1)));
   /**
-   * Adds the upper bits to the lower bits, and then permutes. The addition is needed because a multiplication
-   * only carries bits upwards.
+   * Adds the upper bits to the lower bits, and then permutes. The addition is needed because in a product, no bit
+   * depends on higher bits of the factors.
    */
   const mix = (x: string) => permute(add(x, emit('Div', [x, word(2 ** 16)])));
   const hash = (x: string) => mix(mix(mix(x)));

@@ -17,14 +17,14 @@ export interface PairedDifference {
 const Z95 = 1.959963984540054;
 const RESAMPLES = 2000;
 /**
- * Number of documents that exactly one model answers correctly, up to which McNemar's exact test is used. Above it, a
- * normal test is used.
+ * Largest number of documents on which exactly one model is right, for which McNemar's exact test is used. If there are
+ * more of them, a normal test is used.
  */
 const MAX_EXACT = 1000;
 
 /**
  * Returns the mean difference, with the 95 % confidence interval of a normal distribution. The p-value comes from
- * McNemar's test if all values are 0 or 1, otherwise from a normal test.
+ * McNemar's exact test if all values are 0 or 1 and at most MAX_EXACT differ. Otherwise it comes from a normal test.
  */
 export function meanDifference(first: readonly number[], second: readonly number[]): PairedDifference {
   const differences = Float64Array.from(second, (value, i) => value - first[i]!);

@@ -29,10 +29,10 @@ export function randomSeed(graph: Graph): Tensor {
  * Uniform random numbers in [0, 1), multiples of 2^−24. They are a pure function of seed, stream and position, and the
  * same on every machine and engine, because all arithmetic is on 32-bit integers. No gradient.
  *
- * Treat the tensor as a matrix [R, C], where C is the last axis. A value is the upper 24 of the 32 bits of
- * f((aᵢ + bⱼ)·(a′ᵢ + b′ⱼ)). Here a and a′ are hashes of seed, stream and row; b and b′ are hashes of seed, stream and
- * column. The second factor is odd. f(x) = x·(2x + 1) is the permutation of RC6 (Rivest et al. 1998), which carries
- * every lower bit into the upper bits. The hashes are computed once for each row and column, so a value of the tensor
+ * Treat the tensor as a matrix [R, C], where C is the last axis. A value is the upper 24 of the 32 bits of f((aᵢ +
+ * bⱼ)·(a′ᵢ + b′ⱼ)). Here a and a′ are hashes of seed, stream and row; b and b′ are hashes of seed, stream and column.
+ * The second factor is odd. f(x) = x·(2x + 1) is the permutation of the cipher RC6 (Rivest et al. 1998), in which the
+ * upper bits depend on all lower bits. The hashes are computed once for each row and column, so a value of the tensor
  * costs only a few additions and multiplications.
  *
  * @param seed int64 [1], see randomSeed

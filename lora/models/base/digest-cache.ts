@@ -55,7 +55,7 @@ export async function forgetDigests(cacheDir: string): Promise<void> {
  * file is not read again while its path, device, inode, size, mtime and ctime are unchanged. Programs cannot set the
  * ctime, so a change is noticed even if a program resets the mtime afterwards.
  *
- * @param records folder of the cached digests; null to read the file in any case
+ * @param records folder of the cached digests; null to always read the file
  */
 export async function digestOf(
   path: string,

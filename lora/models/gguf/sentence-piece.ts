@@ -86,7 +86,7 @@ function isWithoutEffect(pre: unknown): boolean {
  * Each token has one score, so all pairs that make a token must follow each other in the list. If the pairs of several
  * tokens are mixed, these tokens get the same score. Among equal scores, SentencePiece merges the leftmost pair first.
  * Equal scores are therefore allowed only where this changes no result: for added tokens, which are found before
- * merging, and for runs of one character such as several spaces, which grow from the left in any case.
+ * merging, and for runs of one character such as several spaces, which grow from the left whatever their scores are.
  *
  * @param tokens text of each token by id; null for tokens that merges cannot make
  * @param merges pairs in the order in which they are made

@@ -32,8 +32,8 @@ export interface RequestOptions extends RequestSubject {
 }
 
 /**
- * Sends a GET request, with retries after temporary failures: no connection, 429, 5xx. Sends the token only to the endpoint;
- * a redirect to another host does not carry it.
+ * Sends a GET request, with retries after temporary failures: no connection, 429, 5xx. Sends the token only to the
+ * endpoint, and not to another host to which a redirect leads.
  *
  * @throws SwarmError HUB_UNREACHABLE, HUB_RATE_LIMITED, HUB_UNAVAILABLE; the errors of responseError; the signal's
  *   reason

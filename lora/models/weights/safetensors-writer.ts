@@ -5,7 +5,7 @@ import { DTYPE_BYTES, encodeFloats, type FloatDtype } from './dtypes.ts';
 
 /**
  * A tensor to write. `data` holds float32 values, which are converted to `dtype`. In a `StreamedTensor`, `data` may
- * also be a function that yields bytes of the element type `dtype`.
+ * also be a function that returns the bytes in pieces, which are already encoded as `dtype`.
  */
 export interface TensorToWrite<Data = Float32Array> {
   readonly name: string;
