@@ -36,7 +36,7 @@ export function maxAdapterBytes(layout: TensorShapes): number {
  *
  * @param tensors values in layout order
  * @param baseDigest digest of the base for the file's metadata; null to write none
- * @throws SwarmError ADAPTER_TENSORS, TENSORS_ENTRY if the tensors are not those of the layout
+ * @throws SwarmError ADAPTER_TENSORS, TENSORS_ENTRY if the tensors do not match the layout
  */
 export function encodeAdapter(
   layout: TensorShapes,
@@ -59,7 +59,7 @@ export function encodeAdapter(
  * untrusted, so their header is checked against the layout before memory for values is allocated.
  *
  * @throws SwarmError TENSORS_HEADER, TENSORS_ENTRY, TENSORS_TRUNCATED if the file is malformed
- * @throws SwarmError ADAPTER_TENSORS, TENSORS_DTYPE if the file's tensors are not exactly those of the layout
+ * @throws SwarmError ADAPTER_TENSORS, TENSORS_DTYPE if the file's tensors do not match the layout exactly
  * @throws SwarmError ADAPTER_NOT_FINITE if a value is infinite or not a number
  */
 export function decodeAdapter(bytes: Uint8Array, layout: TensorShapes): Float32Array[] {
@@ -79,7 +79,7 @@ export function decodeAdapter(bytes: Uint8Array, layout: TensorShapes): Float32A
 /**
  * Returns the entries of the layout's tensors, in the order of the layout.
  * @param file name of the file, for errors
- * @throws SwarmError ADAPTER_TENSORS, TENSORS_DTYPE if the file's tensors are not exactly those of the layout
+ * @throws SwarmError ADAPTER_TENSORS, TENSORS_DTYPE if the file's tensors do not match the layout exactly
  */
 export function matchEntries(
   { entries }: SafetensorsHeader,

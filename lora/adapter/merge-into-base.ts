@@ -26,9 +26,9 @@ interface MergeOptions extends DescribeOptions {
 /**
  * Merges an adapter into its base and writes the merged model, an ordinary Hugging Face folder that needs no adapter. W
  * becomes W + s·B A. With DoRA, W becomes m/‖W + s·BA‖ ⊙ (W + s·B A), with one norm for each row of the [out, in]
- * weight. Saved modules and trained biases replace those of the base. Every tensor keeps its element type and its file;
- * config and tokenizer are copied. Weights are processed in blocks of a few MiB. The folder appears complete or not at
- * all.
+ * weight. Saved modules and trained biases replace the parameters of the base. Every tensor keeps its element type and
+ * its file; config and tokenizer are copied. Weights are processed in blocks of a few MiB. The folder appears complete
+ * or not at all.
  *
  * @param outDir must not exist, or must be empty
  * @param options.onProgress called with the bytes of weights that have been written, and with their total number

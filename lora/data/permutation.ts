@@ -70,7 +70,7 @@ function roundKeys(key: Uint8Array): number[] {
   return Array.from({ length: FEISTEL_ROUNDS }, (_, i) => digest.readUInt32LE(4 * i));
 }
 
-/** The finaliser of MurmurHash3: every input bit reaches every output bit. */
+/** The finaliser of MurmurHash3: every output bit depends on every input bit. */
 function mix(word: number): number {
   let x = word;
   x = Math.imul(x ^ (x >>> 16), 0x85ebca6b);

@@ -14,7 +14,7 @@ import type { TextTokenizer } from './tokenizer.ts';
 const name = z.string().min(1).max(256);
 
 export const dataSettingsSchema = z.strictObject({
-  /** Format of the rows. With "auto", the format of each file is recognised from its rows. @default "auto" */
+  /** Format of the records. With "auto", the format of each file is recognised from its records. @default "auto" */
   format: z.enum(['auto', ...FORMATS]).default('auto'),
   /** Maps a field to the column that holds it, such as `messages: dialog`. `role` and `content` are keys of a message. */
   columns: z.record(name, name).default({}),
@@ -32,8 +32,8 @@ export const dataSettingsSchema = z.strictObject({
   /** Treatment of samples that are longer than a packed row. @default "auto" */
   truncation: z.enum(TRUNCATIONS).default('auto'),
   /**
-   * Share of bad rows above which the run stops. With 0, it stops at the first bad row. With 1, it never stops because of
-   * bad rows. @default 0.01
+   * Share of bad records above which the run stops. With 0, it stops at the first bad record. With 1, it never stops
+   * because of bad records. @default 0.01
    */
   badRowShare: z.number().min(0).max(1).default(DEFAULT_BAD_ROW_SHARE),
 });

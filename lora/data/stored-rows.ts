@@ -80,7 +80,7 @@ export class StoredRows {
   /**
    * Writes the rows to a new folder.
    * @param about returns further fields of the index; called after the last shard
-   * @returns false if there were no rows, in which case no index is written
+   * @returns false if there were no rows; then no index is written
    */
   static async write(
     dir: string,

@@ -3,9 +3,9 @@
  * with byte fallback. A tokenizer.json with any other feature is refused, because wrong ids would go unnoticed until a
  * model has learnt from them.
  *
- * We do not use the tokenizers of @huggingface/tokenizers, because version 0.2.0 gives ids and texts that differ from
- * those of transformers. Each file in tokenizing/ names the differences in its area; the measurements are in
- * docs/decisions/071. We use only the library's translation of regular expressions. If a later version passes
+ * We do not use the tokenizers of @huggingface/tokenizers, because version 0.2.0 gives other ids and texts than
+ * transformers. Each file in tokenizing/ names the differences in its area; the measurements are in docs/decisions/071.
+ * We use only the library's translation of regular expressions. If a later version passes
  * test/numerics/lora/data/tokenizer-parity.test.ts, the folder tokenizing/ can be deleted, except for deadline.ts.
  */
 

@@ -52,7 +52,7 @@ export class TrainingLoop {
   constructor(options: LoopOptions, deps: LoopDeps) {
     this.#options = options;
     this.#deps = deps;
-    // A resumed run may have different settings from those in its checkpoint. The new settings apply.
+    // A resumed run may have other settings than its checkpoint. The new settings apply.
     this.state = { ...options.state, settings: options.settings };
     this.adapter = options.start.adapter;
     this.#optimizer = options.start.optimizer;

@@ -44,7 +44,7 @@ export interface PrepareOptions {
    * @default a new adapter
    */
   from?: StartAdapter | undefined;
-  /** Settings for computing. They override those in the checkpoint of a resumed run. @default {} */
+  /** Settings for computing. They override the settings in the checkpoint of a resumed run. @default {} */
   compute?: ComputeInput | undefined;
   /** Settings for computing that are used where neither `compute` nor the checkpoint has a value. @default {} */
   computeDefaults?: ComputeInput | undefined;

@@ -52,7 +52,7 @@ export class Batch<Row extends BatchRow> {
     this.rows.push(row);
   }
 
-  /** Removes a row. The last row takes its place. */
+  /** Removes a row. The last row moves to its place. */
   leave(row: Row): void {
     const place = this.rows.indexOf(row);
     const last = this.rows.pop()!;

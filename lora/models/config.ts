@@ -3,7 +3,7 @@ import { modelError } from './errors.ts';
 
 /** Readers for fields of config.json that all families share. */
 
-/** The part of a model's config that all families have. Code outside of lora/models uses only these fields. */
+/** The part of a model's config that all families have. Code outside lora/models uses only these fields. */
 export interface CommonConfig {
   /** transformers' `model_type`. */
   readonly family: string;

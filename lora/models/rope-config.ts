@@ -60,7 +60,7 @@ const LAYER_TYPES = ['full_attention', 'sliding_attention'];
 
 /**
  * Reads rotary positions that are the same in all layers: `rope_theta` and `rope_scaling` of transformers 4, or
- * `rope_parameters` of transformers 5. If a config has both, the transformers 4 fields win, as in transformers.
+ * `rope_parameters` of transformers 5. If a config has both, the fields of transformers 4 are used, as in transformers.
  * @throws SwarmError MODEL_CONFIG, MODEL_UNSUPPORTED
  */
 export function parseRope(json: Json): RopeConfig {

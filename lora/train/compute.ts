@@ -99,7 +99,7 @@ export interface ComputeInput {
   readonly origin?: string;
 }
 
-/** Merges settings from several places. For each key, the first input that sets it wins. */
+/** Merges settings from several places. Each key gets its value from the first input that sets it. */
 export function mergeComputeInputs(...inputs: readonly ComputeInput[]): ComputeInput {
   const first = <Key extends keyof ComputeInput>(key: Key): ComputeInput[Key] =>
     inputs.find((input) => input[key] !== undefined)?.[key];
@@ -115,7 +115,7 @@ export function mergeComputeInputs(...inputs: readonly ComputeInput[]): ComputeI
 }
 
 /**
- * Merges settings from several places into one `Compute`. For each key, the first input that sets it wins.
+ * Merges settings from several places into one `Compute`. Each key gets its value from the first input that sets it.
  * @throws SwarmError ENGINE_UNKNOWN, USAGE, BASE_BITS, PRECISION
  */
 export function parseCompute(...inputs: readonly ComputeInput[]): Compute {

@@ -63,7 +63,7 @@ export class StepTally {
     this.#started = performance.now();
   }
 
-  /** Runs work whose time does not count. */
+  /** Runs work whose time does not count as training time. */
   async apart(work: () => Promise<void>): Promise<void> {
     const before = performance.now();
     await work();

@@ -8,7 +8,7 @@ import type { Preset } from './presets.ts';
  * Takes the outer step θ ← θ − rate·delta in float32. The product rate·delta is rounded before the subtraction. There
  * is no momentum, because error feedback replaces it.
  * @returns new tensors; the arguments stay unchanged
- * @throws UPDATE_WEIGHT on a rate that is not finite, UPDATE_SHAPE
+ * @throws UPDATE_WEIGHT if the rate is not finite, UPDATE_SHAPE
  */
 export function outerStep(
   adapter: readonly Float32Array[],

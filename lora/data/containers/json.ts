@@ -116,7 +116,7 @@ async function lookAhead(chunks: AsyncGenerator<Buffer>): Promise<FileHead> {
 }
 
 /**
- * Returns whether the text is a single row: an object that has a wanted column. No other column may be a list of
+ * Returns whether the text is a single record: an object that has a wanted column. No other column may be a list of
  * objects. For example, `{"data": [{…}]}` is an object around records and not a record.
  */
 function isSingleRow(text: Buffer, wanted: ReadonlySet<string>): boolean {

@@ -10,7 +10,7 @@ const SKIPPABLE_MAGIC = 0x184d2a50;
 
 /**
  * Yields the bytes of `chunks` in new pieces, none of which extends beyond the end of a frame.
- * @throws Error the bytes end inside of a frame
+ * @throws Error if the bytes end inside a frame
  */
 export async function* cutFrames(chunks: AsyncIterable<Buffer>): AsyncGenerator<Buffer, void, undefined> {
   const walker = new FrameWalker();

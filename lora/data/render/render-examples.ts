@@ -18,8 +18,8 @@ export interface RenderOptions {
   /** Receives the examples that cannot be rendered. */
   report: RowReport;
   /**
-   * Whether a conversation is reported as a bad row if the template rewrites its earlier turns. Otherwise,
-   * such a conversation ends the run with DATA_TEMPLATE.
+   * Whether a conversation is reported as a bad record if the template rewrites its earlier turns. Otherwise, such a
+   * conversation ends the run with DATA_TEMPLATE.
    * @default false
    */
   countTemplateBreaks?: boolean;
@@ -28,8 +28,8 @@ export interface RenderOptions {
 
 /**
  * Renders examples in order. Examples that cannot be rendered are reported and left out. The caller checks the share of
- * bad rows at the end.
- * @throws errors of renderExample; DATA_BAD_ROWS at the first bad row if no row may be bad
+ * bad records at the end.
+ * @throws errors of renderExample; DATA_BAD_ROWS at the first bad record if no record may be bad
  */
 export async function* renderExamples(
   examples: AsyncIterable<Example> | Iterable<Example>,

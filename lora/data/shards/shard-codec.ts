@@ -41,7 +41,7 @@ type Header = z.output<typeof headerSchema>;
 /**
  * Encodes rows of equal length as shards of at most `SHARD_BYTES`, in the order of the rows. Every shard except the last
  * has the same number of rows.
- * @throws PACKED_ROW if a row is not canonical, or its length differs from that of the first row
+ * @throws PACKED_ROW if a row is not canonical, or the rows have different lengths
  */
 export function encodeShards(rows: readonly Row[]): Uint8Array[] {
   const first = rows[0];

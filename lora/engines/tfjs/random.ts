@@ -40,8 +40,8 @@ function permute(x: number): number {
 }
 
 /**
- * Mixes the bits of a number: adds the upper bits to the lower bits, because a multiplication only moves bits
- * upwards, and then multiplies. The division rounds towards zero.
+ * Mixes the bits of a number: adds the upper bits to the lower bits, and then multiplies. The addition is needed
+ * because in a product, no bit depends on higher bits of the factors. The division rounds towards zero.
  */
 function mix(x: number): number {
   return permute((x + ((x / 2 ** 16) | 0)) | 0);

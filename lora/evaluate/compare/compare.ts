@@ -88,7 +88,7 @@ function effectOf(
     case 'weighted_perplexity':
       return ofPerplexity(ratioDifference(weighted(others), weighted(values)));
     case 'bits_per_byte': {
-      // A higher log-probability means fewer bits, so the sign changes, and the ends of the interval trade places.
+      // A higher log-probability means fewer bits, so the sign changes, and the two ends of the interval are exchanged.
       const { difference, low, high, p } = ratioDifference(weighted(others), weighted(values));
       const percent = (nats: number) => (-100 * nats) / Math.LN2 / against;
       return { change: percent(difference), low: percent(high), high: percent(low), p, unit: '%' };

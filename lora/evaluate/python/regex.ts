@@ -11,7 +11,7 @@ const DEADLINE_MS = 2_000;
 
 const WORD = '\\p{L}\\p{N}_';
 const SPACE = SPACE_CLASS;
-/** Character classes by their letter in Python, such as d for \d, written for use inside of brackets. */
+/** Character classes by their letter in Python, such as d for \d, written for use inside brackets. */
 const CLASSES: Readonly<Record<string, string>> = {
   d: '\\p{Nd}',
   D: '\\P{Nd}',

@@ -140,7 +140,7 @@ async function readSplit(paths: readonly string[], signal: AbortSignal | undefin
   if (rows.length === 0) {
     throw evaluateError('TASK_DATA', `${paths.join(', ')}: there are no documents`, { files: paths });
   }
-  // All documents of a data set have the same columns. A column that a row lacks is None.
+  // All documents of a data set have the same columns. A column that a document lacks is None.
   const documents = rows.map((row) =>
     Object.fromEntries([...columns].map((name) => [name, row[name] ?? null])),
   );

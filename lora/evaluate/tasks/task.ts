@@ -99,8 +99,8 @@ export class Task {
 
   /**
    * Evaluates a model.
-   * @returns one result for each filter and document: first those of the first filter in the order of the
-   *   documents, then those of the next filter
+   * @returns one result for each filter and document: first the results of the first filter in the order of the
+   *   documents, then the results of the next filter
    * @throws TASK_FILE if a regular expression exceeds its deadline; ENGINE_*; the signal's reason
    */
   async evaluate(model: LanguageModel, options: ModelOptions = {}): Promise<DocumentResult[]> {

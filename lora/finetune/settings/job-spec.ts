@@ -75,7 +75,9 @@ export const jobSpecSchema = z.strictObject({
   tasks: jobTasksSchema.nullable().default(null),
   /** Prompts that the base and checkpoints continue, for people to compare. @default null: none */
   samples: jobSamplesSchema.nullable().default(null),
-  /** Peers that may join: all ("open"), those with the job's invite ("invite"), or a list of peer ids. @default "open" */
+  /**
+   * Peers that may join: all ("open"), peers with the job's invite ("invite"), or a list of peer ids. @default "open"
+   */
   admission: z
     .union([
       z.literal('open'),

@@ -86,8 +86,8 @@ export interface Layer {
 }
 
 /**
- * Settings as a program passes them. Their keys are those of a config file (docs/training.md), and all of
- * them are optional.
+ * Settings as a program passes them. Their keys are the keys of a config file (docs/training.md), and all of them are
+ * optional.
  */
 export type FinetuneSettings = {
   /** Folder of a base in Hugging Face layout, or `ORG/NAME[@REVISION]` on the hub. */

@@ -4,7 +4,7 @@ import { shapeError } from '../shapes.ts';
 /**
  * Value added to the scores of masked tokens. It is finite, so that no engine computes ∞ − ∞, and far below any score,
  * so that softmax gives 0 in float32. (onnxruntime's softmax on the processor gives up to 10⁻³⁸ instead, which our
- * sessions flush to 0 on x86.)
+ * sessions set to 0 on x86.)
  */
 export const MASKED = -1e9;
 

@@ -19,8 +19,9 @@ export function undeletedLine({ path, error }: Parameters<OnUndeleted>[0]): stri
 }
 
 /**
- * Deletes the folders that `layOutBase` made and the weights that `prepareWeights` converted, except those of the bases
- * in `keep`. Also deletes the cached digests of files that no longer exist. All of them can be made again.
+ * Deletes the folders that `layOutBase` made and the weights that `prepareWeights` converted, except the folders and
+ * weights of the bases in `keep`. Also deletes the cached digests of files that no longer exist. All of them can be
+ * made again.
  * @param keep digests of the bases that are still needed
  */
 export async function removeBases({

@@ -14,8 +14,8 @@ export interface BaseFolderOptions {
 }
 
 /**
- * Makes the Hugging Face folder of a base. Each file in the folder is a hard link to the stored file that
- * `pathOf` returns, or a copy of it on a disk without hard links. Idempotent.
+ * Makes the Hugging Face folder of a base. Each file in the folder is a hard link to the stored file that `pathOf`
+ * returns, or a copy of it on a disk without hard links. May be called again for the same base.
  * @returns the folder
  * @throws SwarmError BASE_DIGEST if the base's digest differs from the digest of its files
  */

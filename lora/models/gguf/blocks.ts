@@ -1,6 +1,6 @@
 /**
- * Converts blocks of quantised weights to float32 and back. Each operation is rounded to float32, so the results are equal
- * to those of ggml's own code, bit for bit.
+ * Converts blocks of quantised weights to float32 and back. Each operation is rounded to float32, so the results are
+ * equal to the results of ggml's own code, bit for bit.
  */
 import { decodeFloats, encodeFloats, halfBits, halfValue, isFloatDtype } from '../weights/dtypes.ts';
 import { TENSOR_FORMATS, type TensorType } from './format.ts';

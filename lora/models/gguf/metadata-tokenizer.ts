@@ -82,7 +82,7 @@ function readTokens(metadata: Metadata): Token[] {
   return tokens;
 }
 
-/** Makes the parts of a BPE tokenizer over bytes, such as those of GPT-2 and Llama 3. */
+/** Makes the parts of a BPE tokenizer over bytes, such as the tokenizers of GPT-2 and Llama 3. */
 function byteParts(metadata: Metadata, tokens: readonly Token[]) {
   const pre = preTokenizerNamed(metadata.text('tokenizer.ggml.pre', ''));
   if (pre === undefined) {
@@ -111,7 +111,9 @@ function byteParts(metadata: Metadata, tokens: readonly Token[]) {
   return { parts, addBos: pre.addBos };
 }
 
-/** Makes the parts of a BPE tokenizer over characters, with byte fallback, such as those of Llama 2 and Gemma. */
+/**
+ * Makes the parts of a BPE tokenizer over characters, with byte fallback, such as the tokenizers of Llama 2 and Gemma.
+ */
 function sentencePieceParts(metadata: Metadata, tokens: readonly Token[]) {
   const scores = metadata.numbers('tokenizer.ggml.scores');
   if (scores === null || scores.length < tokens.length)

@@ -20,7 +20,7 @@ export interface TensorPlace {
   readonly change: TensorChange;
 }
 
-/** Names of modules outside of the blocks. */
+/** Names of modules outside the blocks. */
 const OUTER: Readonly<Record<string, string>> = {
   'model.embed_tokens': 'token_embd',
   'model.norm': 'output_norm',

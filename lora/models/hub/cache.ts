@@ -10,10 +10,10 @@ import { isCommit, repositoryFolder } from './reference.ts';
  * blobs, `refs/<revision>` with a commit, and `.no_exist/<commit>/<file>` for files that a commit does not have
  * (huggingface.co/docs/huggingface_hub/guides/manage-cache).
  *
- * We do not use the cache of @huggingface/hub 2.17.5, because its layout differs from that of Python's huggingface_hub.
- * For a branch, it names each file's snapshot folder after the last commit of that file, so one model is spread over
- * several folders. It also has no `.no_exist`. Once the library names folders after the repository's commit and writes
- * `.no_exist`, this class can be deleted.
+ * We do not use the cache of @huggingface/hub 2.17.5, because its layout differs from the layout of Python's
+ * huggingface_hub. For a branch, it names each file's snapshot folder after the last commit of that file, so one model
+ * is spread over several folders. It also has no `.no_exist`. Once the library names folders after the repository's
+ * commit and writes `.no_exist`, this class can be deleted.
  */
 export class HubCache {
   readonly #folder: string;

@@ -7,7 +7,7 @@ export interface RequestSubject {
   readonly reference: HubReference;
   /** Requested file; null for a request about the repository. */
   readonly file: string | null;
-  /** Whether the request carried a token. */
+  /** Whether the request contained a token. */
   readonly token: boolean;
   readonly endpoint: string;
 }

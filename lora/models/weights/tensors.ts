@@ -83,7 +83,7 @@ export async function readWeightMap(path: string): Promise<Map<string, string>> 
 }
 
 /**
- * Checks that the weights are exactly those of the architecture. No tensor may be missing, or have another shape or an
+ * Checks that the weights match the architecture exactly. No tensor may be missing, or have another shape or an
  * unsupported element type. A tensor that the forward pass would silently ignore, such as a bias, is refused.
  *
  * @param ignored whether a tensor may be present without being used

@@ -210,7 +210,7 @@ export class TrainerProcess implements DataParallelWorker {
 
   /**
    * Aborts all requests, releases the engine and ends the process, by force after STOP_GRACE_MS. Pending requests
-   * reject with TRAINER_ABORTED or TRAINER_DIED. Idempotent.
+   * reject with TRAINER_ABORTED or TRAINER_DIED. May be called twice.
    */
   async stop(): Promise<void> {
     const timer = setTimeout(() => this.#child.process.kill('SIGKILL'), STOP_GRACE_MS);
@@ -220,7 +220,7 @@ export class TrainerProcess implements DataParallelWorker {
     clearTimeout(timer);
   }
 
-  /** Kills the process. Pending requests reject with TRAINER_DIED. Idempotent. */
+  /** Kills the process. Pending requests reject with TRAINER_DIED. May be called twice. */
   kill(): Promise<void> {
     return this.#child.kill();
   }
