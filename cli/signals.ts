@@ -19,7 +19,7 @@ export class OutputClosed extends Error {
   override readonly name = 'AbortError';
 }
 
-/** Called at Ctrl-C, which then does not stop the command. Null if Ctrl-C stops the command. */
+/** Called at Ctrl-C instead of stopping the command; null if Ctrl-C stops the command. */
 let interruptHandler: (() => void) | null = null;
 
 /** Makes Ctrl-C call `handler` instead of stopping the command. The returned function removes the handler. */

@@ -114,7 +114,7 @@ export interface FetchedCheckpoint {
   readonly job: string;
   readonly manifest: Manifest;
   readonly checkpoint: Pick<Head['checkpoint'], 'digest' | 'round' | 'heldOutLoss'>;
-  /** Held-out losses up to that of the checkpoint, oldest first; empty if the coordinator did not answer. */
+  /** Held-out losses of the checkpoints up to this one, oldest first; empty if the coordinator did not answer. */
   readonly curve: readonly CurvePoint[];
   /** Path of the adapter's weights. */
   readonly weights: string;

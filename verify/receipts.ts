@@ -86,8 +86,8 @@ export function verifyReceipts(text: string, wanted: WantedJob = {}): ReceiptsRe
 }
 
 /**
- * Returns the manifest of a file. Checks that the manifest is that of the job, and that the coordinator signed it.
- * Without this check, anyone could sign receipts for any job with a key of their own.
+ * Returns the manifest of a file. Checks that the manifest belongs to the job, and that the coordinator signed it.
+ * Without this check, anyone could sign receipts for any job with their own key.
  */
 function manifestOf({ manifest, job, coordinator }: ReceiptsFile): Verified<'manifest'> {
   const fail = (reason: string) =>

@@ -66,7 +66,7 @@ export interface JobRecord {
   /** Signed changes of the job's settings, oldest first. */
   readonly settings: readonly Uint8Array[];
   /**
-   * Yields checkpoints, oldest first: those of round `from` and later rounds, and before them at least the newest
+   * Yields the checkpoints of round `from` and later rounds, oldest first. Before them, yields at least the newest
    * checkpoint of an earlier round, because the checks of a checkpoint need its parent.
    */
   checkpoints(from: number): AsyncIterable<CheckpointRecord>;

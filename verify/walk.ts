@@ -217,7 +217,7 @@ export class Walk {
     findings.done('rollback');
     const { adapter, delta } = checkpoint;
     if (!this.#adapters.has(adapter.digest) && this.#ordinal !== null) {
-      const text = 'the checkpoint has no contributors, and its adapter is not that of an earlier checkpoint';
+      const text = 'the checkpoint has no contributors, and no earlier checkpoint has its adapter';
       findings.problem('VERIFY_ROLLBACK', text, { adapter: adapter.digest });
     } else if (!this.#adapters.has(adapter.digest)) {
       findings.skip('rollback', 'the restored checkpoint is before the first checked round');

@@ -9,7 +9,7 @@ export interface WantedJob {
   readonly coordinator?: string | null;
 }
 
-/** Checks that a manifest is that of the wanted job. @throws SwarmError JOB_DIFFERS, COORDINATOR_DIFFERS */
+/** Checks that a manifest belongs to the wanted job. @throws SwarmError JOB_DIFFERS, COORDINATOR_DIFFERS */
 export function checkWanted(
   { author, digest }: Verified<'manifest'>,
   { job = null, coordinator = null }: WantedJob,

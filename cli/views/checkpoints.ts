@@ -25,7 +25,7 @@ export function checkpointTable(checkpoints: readonly CheckpointView[], columns?
         ...ifTasks(
           tasks === null ? '–' : (tasks.value?.toFixed(4) ?? (tasks.figures ? 'evaluated' : 'failed')),
         ),
-        // A merge can include two updates of a node: that of its round, and a late one. The node counts once.
+        // A merge can include two updates of a node, one of them late. The node counts once.
         String(new Set(checkpoint.contributors.map(({ peer }) => peer)).size),
         formatCount(checkpoint.metrics.tokens),
         formatBytes(checkpoint.metrics.updateBytes),

@@ -28,7 +28,7 @@ async function send(path: string, init: RequestInit): Promise<Response> {
   }
   if (response.ok) return response;
   if (response.status === 401) forgetToken();
-  // An answer without JSON, such as that of a proxy, is reported by its status alone.
+  // If the answer is not JSON, for example because a proxy sent it, only its status is reported.
   const body = (await response.json().catch(() => null)) as ErrorJson | null;
   throw new ApiError({
     code: body?.code ?? `HTTP_${response.status}`,

@@ -25,9 +25,9 @@ interface HeadSettingsDeps {
 }
 
 /**
- * Checks the settings in the heads of a job. The values in a head must be those of the signed change that the head
- * names, and this change must follow the changes that the node has already verified. Otherwise, a coordinator could give
- * each node different settings, and no signed message would prove it.
+ * Checks the settings in the heads of a job. The values in a head must be the values in the signed change that the head
+ * names, and this change must follow the changes that the node has already verified. Without this check, a coordinator
+ * could give each node different settings, and no signed message would prove it.
  *
  * A head with a higher term may replace changes, because a coordinator that was restored from an old backup begins a new
  * term, and may have lost changes. The signed changes that it replaces stay in the node's database.

@@ -101,7 +101,7 @@ function warnOfDuplicate({ deps, options, job }: PhaseContext, since: number): v
       name: options.name,
       job,
       since: new Date(since).toISOString(),
-      next: 'delete the file "identity" in the copied home of the other machine, or give that machine a home of its own (--home)',
+      next: 'delete the file "identity" in the copied home of the other machine, or give that machine its own home (--home)',
     },
     'duplicate-identity',
   );

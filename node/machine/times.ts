@@ -35,7 +35,7 @@ export const RETRY_LONGEST_MS = 30_000;
 
 /**
  * Returns the pause before the next attempt, in milliseconds. The pause doubles with each failure. The jitter
- * shortens the pause by up to half, so that nodes that lost the same coordinator do not all come back at the
+ * shortens the pause by up to half, so that nodes that lost the same coordinator do not all try again at the
  * same moment.
  * @param failures number of failures in a row, at least 1
  * @param jitter uniform in [0, 1)

@@ -47,7 +47,7 @@ export async function readNode(
   // The manifest of an older job does not name its coordinator, but the node of this machine knows the coordinator.
   const coordinator = message.coordinator ?? known?.coordinator ?? author;
   if (digest !== job || author !== coordinator) {
-    throw untrusted(`the node ${peer} gave a manifest that is not that of job ${job}`, {
+    throw untrusted(`the node ${peer} sent a manifest that does not belong to job ${job}`, {
       job,
       peer,
       found: digest,

@@ -2,9 +2,9 @@ import { raceSignal } from 'race-signal';
 import type { Clock } from '../../common/clock.ts';
 
 /**
- * Share of its training time for which the trainer may stand idle to wait for jobs that have had less than their share.
- * Without idle time, two jobs would always alternate, whatever their weights. The reason is that a job whose round has
- * just ended does not claim its next turn at once, so the other job would always get it.
+ * Maximum time for which the trainer may be idle, as a fraction of its training time. While it is idle, it waits for a job
+ * that has had less than its share. Without idle time, two jobs would always alternate, whatever their weights: a job
+ * does not claim its next turn at once when a round ends, so the next turn would always go to the other job.
  */
 export const IDLE_SHARE = 0.05;
 /**
@@ -102,7 +102,7 @@ export class TurnUser {
  * turn. If it did, its later turns could keep the other users waiting for a long time.
  *
  * A user that waits can also ask for the end of a turn, under three conditions. The waiting user is about to miss its
- * deadline, it has used less than its share of the time, and its deadline is before that of the user that has the turn.
+ * deadline, it has used less than its share of the time, and its deadline is before the deadline of the user that has the turn.
  */
 export class TrainerTurns {
   readonly #clock: Clock;

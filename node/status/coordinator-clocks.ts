@@ -14,7 +14,7 @@ const MAX_MS = 5_000;
 /**
  * Measures the clocks of coordinators as NTP does (RFC 5905, section 8), with the assumption that a
  * coordinator reads its clock in the middle of the round trip. Leaves out coordinators that do not answer,
- * such as those of an older version.
+ * for example because they run an older version.
  */
 export async function coordinatorClocks(
   jobs: readonly Pick<NodeJobStatus, 'coordinator'>[],

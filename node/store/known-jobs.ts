@@ -121,7 +121,7 @@ export async function keepInvites(
   await write(pathOf(home), { ...file, jobs });
 }
 
-/** Returns the invites that a home keeps: those of jobs that have not ended. The newest comes last. */
+/** Returns the invites that a home keeps: invites of jobs that have not ended, the newest last. */
 export async function readKnownJobs(home: string): Promise<KnownJob[]> {
   return (await read(pathOf(home))).jobs;
 }

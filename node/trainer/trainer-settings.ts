@@ -21,7 +21,7 @@ export class TrainerSettings {
    * job.
    */
   readonly #fitted = new Map<string, FittedJob>();
-  /** Text that tells people why the settings differ from those of the owner; null if the settings are the same. */
+  /** Text that tells people why the settings differ from the owner's settings; null if they do not differ. */
   note: string | null = null;
 
   constructor(options: { compute: Compute }, deps: { log: Logger }) {

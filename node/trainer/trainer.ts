@@ -13,8 +13,8 @@ export interface TrainTask {
   readonly rows: readonly Row[];
   readonly steps: number;
   /**
-   * Moments to start from. The trainer's own moments may be those of an aborted round, so it does not continue from
-   * them.
+   * Moments to start from. The trainer does not continue from its own moments, because they may come from an aborted
+   * round.
    */
   readonly optimizer: AdamWState;
   /** The job's position in the learning-rate schedule. @default the step count of `optimizer` */

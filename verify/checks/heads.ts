@@ -36,7 +36,7 @@ export class HeadChecks {
 
   /**
    * Checks the signature, the order and the settings of a head whose checkpoint the source may lack.
-   * @returns the verified head; null if its signature is not that of the coordinator
+   * @returns the verified head; null if the coordinator did not sign it
    */
   checkAlone(envelope: Uint8Array, findings: Findings): Head | null {
     const { coordinator, job } = this.#facts;
@@ -85,7 +85,7 @@ export class HeadChecks {
     const named = settings.find(({ digest }) => digest === head.settings?.record) ?? null;
     const applying = settingsAt(settings, head.round);
     // The operator can still change the settings of a round before the round opens. A head that was signed before such a
-    // change has the settings of the earlier change that it names, or those of the manifest if it names none.
+    // change has the settings of the earlier change that it names or, if it names none, the settings in the manifest.
     const isEarlier =
       head.phase !== 'training' &&
       (named !== null || head.settings === undefined) &&

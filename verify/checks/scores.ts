@@ -30,7 +30,7 @@ export interface RowsOfRound {
 
 /** Computes the gradients and losses from which scores are made, on a machine that has the base and the data of a job. */
 export interface ScoreMeter {
-  /** Returns whether the gain and the exact effect of an update are measured. @default those of all updates */
+  /** Returns whether the gain and the exact effect of an update are measured. @default they are measured for all updates */
   isChosen?(update: Published): boolean;
   /** Returns the gradient of the mean loss over rows at an adapter, in nats per token. */
   gradient(

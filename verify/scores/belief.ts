@@ -32,9 +32,9 @@ export const BELIEF_LINE = 0.2;
  */
 export const MAX_OVERSHOOT = 0.4;
 /**
- * Overshoots are divided by the median gain, but at least by this fraction of the median exact effect. The reason is
- * that the median gain is very small if the nodes' rows are so similar that a node's own rows teach it little more than
- * other rows do. In this case, even the differences between honest nodes are larger than the gain.
+ * Overshoots are divided by the median gain, but at least by this fraction of the median exact effect. If the rows of all
+ * nodes are similar, a node's own rows teach it little more than other rows do. The median gain is then very small, and
+ * even the differences between honest nodes are larger.
  */
 const MIN_GAIN_SHARE = 0.25;
 /**
@@ -104,8 +104,8 @@ export interface Scored {
  * mostly from the gain.
  *
  * If exact effects were measured, the share is at most 1 − overshoot/MAX_OVERSHOOT. This finds nodes that make only a
- * few steps and multiply their update. Effect and gain of such an update are like those of an honest node, because both
- * are estimates to first order. But the whole update moves the adapter too far in one direction, so its exact effect is
+ * few steps and multiply their update. Such an update has the effect and gain of an honest update, because both are
+ * estimates to first order. But the whole update moves the adapter too far in one direction, so its exact effect is
  * low.
  * @returns null if the updates cannot be compared
  */

@@ -37,7 +37,7 @@ export interface MeasureOptions {
   readonly rows: number;
   /** @default the published shares */
   readonly earlier?: (update: Published) => readonly number[];
-  /** Returns whether the gain and the exact effect of an update are measured. @default those of all updates */
+  /** Returns whether the gain and the exact effect of an update are measured. @default they are measured for all updates */
   readonly isChosen?: (update: Published) => boolean;
 }
 

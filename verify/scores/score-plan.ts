@@ -29,9 +29,8 @@ export const MIN_OWN_ROWS = 8;
  */
 export const MAX_OWN_ROWS = 64;
 /**
- * Factor by which an update of a doubtful author gets more additional rows than other updates. Every update is scored
- * on at least MIN_OWN_ROWS rows of its author's interval. All further rows, as far as the budget allows them, are
- * additional.
+ * Every update is scored on MIN_OWN_ROWS rows of its author's interval, and on additional rows if the budget allows. An
+ * update of a doubtful author gets this number of times as many additional rows as another update.
  */
 const DOUBT_FACTOR = 4;
 

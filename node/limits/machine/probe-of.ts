@@ -15,7 +15,7 @@ const PROGRAM_MS = 20_000;
 const OUTPUT_BYTES = 4 * 1024 * 1024;
 
 const system: ProbeDeps = {
-  // Some machines lack some of these files and programs, for example those of a battery. The functions then return null
+  // Some machines lack some of these files and programs, for example the files about a battery. The functions then return null
   // or an empty list, which the probes treat as unknown.
   text: (path) => readFile(path, 'utf8').catch(() => null),
   names: (folder) => readdir(folder).catch(() => []),
