@@ -48,7 +48,7 @@ export class JobRun {
     const ledger = new Ledger({ context });
     const record = new RoundRecord({ context, ledger });
     const isReady = (peer: string): boolean =>
-      this.members.get(peer)?.role === 'operator' && (this.members.liveness.get(peer)?.ready ?? false);
+      this.members.list.get(peer)?.role === 'operator' && (this.members.liveness.get(peer)?.ready ?? false);
     const scorers = new Scorers({ isReady });
     const driver = new RoundDriver({ context, record, receipts, ledger, scorers });
     const onIdle = (peer: string, round: number): void => this.intake.giveUp(peer, round);
@@ -66,7 +66,7 @@ export class JobRun {
   /** Returns whether a peer may join the job with this invite. */
   admits(peer: string, invite: string | null): boolean {
     try {
-      this.members.invites.check(peer, invite, this.members.get(peer));
+      this.members.invites.check(peer, invite, this.members.list.get(peer));
       return true;
     } catch (error) {
       if (isSwarmError(error)) return false;
@@ -93,7 +93,7 @@ export class JobRun {
       return;
     }
     const { liveness } = this.members;
-    const admits = (author: string): boolean => this.members.has(author);
+    const admits = (author: string): boolean => this.members.list.has(author);
     // Only the coordinator reads the messages of these topics. If it forwarded them, any subscriber would learn who
     // takes part in the job.
     this.#cleanups.push(

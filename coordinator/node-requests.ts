@@ -58,11 +58,13 @@ export function answerNodes({
     if (run.mayRead(peer)) return run;
     throw coordinatorError('NOT_ADMITTED', `only peers that may read the job get its ${what}`);
   };
-  network.reserveFor((peer) => all().some(({ members }) => members.has(peer)));
+  network.reserveFor((peer) => all().some(({ members }) => members.list.has(peer)));
   network.serveBlobs((peer, digest) => mayFetch(peer, digest, { jobs: all(), store }));
   return [
     network.handle('jobs', async (peer, { invite }) => {
-      const visible = byPriority(all()).filter((run) => run.members.has(peer) || run.admits(peer, invite));
+      const visible = byPriority(all()).filter(
+        (run) => run.members.list.has(peer) || run.admits(peer, invite),
+      );
       // A node without a named job joins the first open job. Jobs that are over come last, because the answer may not
       // have space for all jobs.
       const rank = ({ driver }: JobRun): number =>
@@ -99,7 +101,7 @@ export function answerNodes({
         manifest,
         head: record.heads.newest.envelope,
         admission: admission.kind,
-        role: members.get(peer)!.role,
+        role: members.list.get(peer)!.role,
         standing: ledger.standings.reportedTo(peer),
         delivered: intake.newestRoundOf(peer),
         keys: context.keys.message(),
@@ -118,9 +120,9 @@ export function answerNodes({
     network.handle('head', async (peer, { job, known, run: runId, removals: kept }) => {
       const run = readable(job, peer, 'heads');
       run.members.processes.check(peer, runId);
-      laterHeads.note(run, peer, known ?? null);
+      laterHeads.claims.note(run, peer, known ?? null);
       holds.note(run, peer);
-      const isKeeper = kept !== undefined && run.members.has(peer);
+      const isKeeper = kept !== undefined && run.members.list.has(peer);
       const isKnown = isKeeper && (await keptRemovals.note(run, peer, kept));
       // Check the access again. The record of the member may have removed the member, or the job may have
       // been started again meanwhile.
@@ -142,7 +144,7 @@ export function answerNodes({
       // If this coordinator does not run the job of the update, a job of which the sender is a member refuses the
       // update.
       const run =
-        runs.get(claimedUpdate(update)?.job ?? '') ?? all().find(({ members }) => members.has(peer));
+        runs.get(claimedUpdate(update)?.job ?? '') ?? all().find(({ members }) => members.list.has(peer));
       if (!run) throw coordinatorError('wrong-job', "this coordinator does not run the update's job");
       const { receipt } = run.intake.receive(update, peer, { sealed: false });
       return { receipt: run.receipts.sign(await receipt) };
@@ -155,7 +157,7 @@ export function answerNodes({
     network.handle('contribution', async (peer, { job }) => {
       const { members, contributions, record } = running(job);
       members.invites.checkNotRevoked(peer);
-      if (!members.has(peer)) {
+      if (!members.list.has(peer)) {
         throw coordinatorError(
           'NOT_ADMITTED',
           'only members of the job learn what they have contributed to it',
@@ -182,7 +184,7 @@ export function answerNodes({
     }),
     network.handle('record', async (peer, { job, ordinal, first }, { signal }) => {
       const allowed = (): JobRun => readable(job, peer, 'checkpoints');
-      const isMember = allowed().members.has(peer);
+      const isMember = allowed().members.list.has(peer);
       if (!isMember) await recordQuotas.waitAsStranger(peer, { signal });
       // While the peer waited, its invite may have been revoked.
       const run = allowed();

@@ -22,7 +22,7 @@ export function banPeer(peer: string, ban: NewBan, { runs, store, clock }: Sanct
       members.mayRead(peer) || members.invites.inviteOf(peer) !== null || ledger.standings.hasStruck(peer),
   );
   for (const { driver, ledger } of known) {
-    driver.transact((outbox) => ledger.bans.impose(ledger.who(peer), imposed, outbox));
+    driver.transact((outbox) => ledger.bans.impose(ledger.standings.who(peer), imposed, outbox));
   }
   if (known.length > 0) return;
   // No job knows the peer, so there is nothing to remove.
@@ -40,13 +40,13 @@ export function pardonPeer(
 ): void {
   // Find the jobs with a ban before the loop, because the first pardon of a ban from all jobs lifts it in
   // every job.
-  const banned = new Set(runs.filter(({ ledger }) => ledger.bans.isBanned(ledger.who(peer))));
+  const banned = new Set(runs.filter(({ ledger }) => ledger.bans.isBanned(ledger.standings.who(peer))));
   for (const run of runs) {
     const { driver, ledger, context } = run;
     // Pardoned nodes may train again, so a job that waits for nodes may now have enough of them. The event lets the
     // state machine check this.
     driver.dispatch({ type: 'judged', peers: {} }, (outbox) => {
-      ledger.pardon(ledger.who(peer), { onlyJob: job !== null }, outbox);
+      ledger.pardon(ledger.standings.who(peer), { onlyJob: job !== null }, outbox);
       // The rotation raises the number of removals. The nodes then replace their records, which still have
       // the ban.
       if (banned.has(run)) context.keys.rotate();

@@ -80,7 +80,7 @@ export class JobMembership {
     if (hold === null) this.#diskHold.stop();
     const isNews = hold?.reason !== this.#hold?.reason;
     this.#hold = hold;
-    if (isNews) this.#contact?.beatSoon();
+    if (isNews) this.#contact?.heartbeat.beatSoon();
   }
 
   /** Returns whether the node has joined this job with the invite, or is joining the job. */
@@ -120,7 +120,7 @@ export class JobMembership {
 
   /** Sends the next heartbeat soon, because the state that it reports has changed. */
   beatSoon(): void {
-    this.#contact?.beatSoon();
+    this.#contact?.heartbeat.beatSoon();
   }
 
   /** Joins a job of the invite and prepares it. Returns the event that reports this to the state machine. */

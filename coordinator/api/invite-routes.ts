@@ -81,7 +81,7 @@ function viewOf({ context, members }: JobRun, invite: StoredInvite, now: number)
 
 function sharedView({ context, members }: JobRun): InviteView {
   const { sharedRevokedAt: revokedAt } = members.invites;
-  const nodes = members.all().filter(({ invite }) => invite === null);
+  const nodes = members.list.all().filter(({ invite }) => invite === null);
   return {
     id: SHARED,
     name: null,

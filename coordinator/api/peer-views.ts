@@ -52,7 +52,7 @@ export class PeerViews {
     const connections = new Map(network.peers().map((connection) => [connection.peer, connection]));
     return this.#coordinator.jobs().flatMap(({ context, driver, members, receipts, ledger }) => {
       const awaited = awaitedPeers(driver.state, clock);
-      return members.all().map((entry): PeerView => {
+      return members.list.all().map((entry): PeerView => {
         const connection = connections.get(entry.peer);
         const present = members.liveness.get(entry.peer);
         const heartbeat = present?.heartbeat ?? null;
@@ -89,7 +89,7 @@ export class PeerViews {
           health: peerHealth({
             isJobOver: isOver(driver.state),
             state,
-            isDuplicate: members.processes.duplicateSince(entry.peer) !== null,
+            isDuplicate: members.processes.runs.duplicateSince(entry.peer) !== null,
             hold: held && holdMeanings[held.reason],
             standing,
             stillSeconds,
@@ -182,10 +182,10 @@ export class PeerViews {
     const { job, stored } = context;
     const { store } = this.#deps;
     const place = { job, jobName: stored.name };
-    const who = ledger.who(peer);
+    const who = ledger.standings.who(peer);
     const own = store.strikes.of(job, who);
     const { standing, untilRound, ban } = ledger.standings.of(who);
-    const isKnown = members.has(peer) || own.length > 0 || ban !== null;
+    const isKnown = members.list.has(peer) || own.length > 0 || ban !== null;
     const counted = own.filter(({ pardonedAt }) => pardonedAt === null).length;
     const strikes = own.map(({ person: _, ...strike }): PeerStrike => {
       const receipt = strike.digest && store.updates.receipt(job, strike.peer, strike.digest);

@@ -95,12 +95,12 @@ export class AuditRecord {
     const results = audits.results(job);
     const byPerson = new Map<string, PersonResult>();
     for (const { peer, state } of results) {
-      const { person } = ledger.who(peer);
+      const { person } = ledger.standings.who(peer);
       byPerson.set(person, { person, passed: state === 'passed' });
     }
     for (const { peer, round, state, decidedRound, closeness, balance } of results) {
       const isOpen = state === 'failed' && decidedRound === null;
-      if (!isOpen || !isTrusted(ledger.who(peer).person, [...byPerson.values()])) continue;
+      if (!isOpen || !isTrusted(ledger.standings.who(peer).person, [...byPerson.values()])) continue;
       audits.decide(job, { peer, round }, newest);
       const { digest } = updates.find(job, round, peer)!;
       const figures = { closeness: closeness!, balance: balance! };

@@ -118,7 +118,7 @@ export class Intake {
   receive(bytes: Uint8Array, sender: string, { sealed }: { sealed: boolean }): Judged {
     // Check membership first, because opening the seal and verifying the signature cost more. Anyone can sign any
     // number of updates under new identities.
-    if (!this.#members.has(sender))
+    if (!this.#members.list.has(sender))
       return this.#refuse(NOT_ADMITTED, sealed ? unreadable(sender, bytes) : unverified(sender, bytes));
     if (!this.#limiter.take(sender, UPDATE_QUOTA)) {
       const { calls, perMs } = UPDATE_QUOTA;
@@ -261,7 +261,7 @@ export class Intake {
       batchSize: manifest.training.batchSize,
       layout,
       round: this.#record.round(round),
-      admitted: this.#members.has(author),
+      admitted: this.#members.list.has(author),
       conflicts: this.#conflicts.has(round, author),
     };
   }

@@ -105,7 +105,7 @@ export class UpdateRecorder {
         : now - this.#record.round(round)!.openedAt;
     const ms = Math.max(1, taken);
     const late = !isOpen(state) || state.round !== round;
-    const speed = speedAfter(this.#members.get(author)?.speed ?? 0, {
+    const speed = speedAfter(this.#members.list.get(author)?.speed ?? 0, {
       tokens: expectedTokens(update.steps, manifest),
       ms,
       isLate: late,
@@ -200,7 +200,7 @@ export class UpdateRecorder {
     const issuedAt = deps.clock.now();
     const receipt: StoredReceipt = { term: stored.term, round, peer, digest, code, detail, issuedAt };
     deps.meter.refusal(manifest.name, code);
-    if (!this.#members.has(peer)) return receipt;
+    if (!this.#members.list.has(peer)) return receipt;
     // An author can sign the payload of a recorded update again, with other claims. The receipt of the recorded one stays.
     const standing = deps.store.updates.receipt(job, peer, digest);
     if (standing !== null && counts(standing.code)) {

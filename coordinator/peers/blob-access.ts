@@ -26,7 +26,7 @@ export function mayFetch(
   // For most strangers, the answer is known here, without a query of the database.
   if (readable.size === 0) return false;
   for (const { offered, members } of readable.values()) {
-    if (offered.isFor(peer, digest) && members.get(peer)?.role === 'operator') return true;
+    if (offered.isFor(peer, digest) && members.list.get(peer)?.role === 'operator') return true;
   }
   return store.blobs.usesOf(digest).some(({ job, use, round }) => {
     const run = readable.get(job);
@@ -38,6 +38,6 @@ function mayReadUpdate(peer: string, run: JobRun, round: number): boolean {
   const { state } = run.driver;
   if (isOpen(state) && round >= state.round) return false;
   if (run.context.stored.admission.kind === 'open') return true;
-  const role = run.members.get(peer)?.role ?? run.members.invites.roleOf(peer);
+  const role = run.members.list.get(peer)?.role ?? run.members.invites.roleOf(peer);
   return role === 'observer' || role === 'operator';
 }

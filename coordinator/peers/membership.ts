@@ -41,6 +41,8 @@ export interface JoinRequest {
 
 /** Admits nodes and readers to a job. If the job is full, gives the place of an idle member to a new node. */
 export class Membership {
+  readonly list: MemberList;
+  readonly liveness: Liveness;
   readonly invites: Invites;
   readonly removals: Removals;
   readonly processes: Processes;
@@ -48,7 +50,6 @@ export class Membership {
   readonly #driver: RoundDriver;
   readonly #receipts: Receipts;
   readonly #ledger: Ledger;
-  readonly #list: MemberList;
   readonly #presence: Presence;
   /**
    * Limits how often a member's description is stored. The keys of the limiter are peer ids. The limiter
@@ -71,34 +72,19 @@ export class Membership {
     this.#driver = deps.driver;
     this.#receipts = deps.receipts;
     this.#ledger = deps.ledger;
-    this.#list = new MemberList(deps);
+    this.list = new MemberList(deps);
     this.invites = new Invites(deps);
-    this.processes = new Processes({ ...deps, members: this.#list });
-    this.#presence = new Presence({ ...deps, members: this.#list, processes: this.processes });
+    this.processes = new Processes({ ...deps, members: this.list });
+    this.#presence = new Presence({ ...deps, members: this.list, processes: this.processes });
+    this.liveness = this.#presence.liveness;
     const { invites, liveness } = this;
-    this.removals = new Removals({ ...deps, members: this.#list, invites, liveness });
+    this.removals = new Removals({ ...deps, members: this.list, invites, liveness });
     this.#descriptions = new RateLimiter(deps.context.deps);
-  }
-
-  get liveness(): Liveness {
-    return this.#presence.liveness;
-  }
-
-  has(peer: string): boolean {
-    return this.#list.has(peer);
-  }
-
-  get(peer: string): StoredPeer | null {
-    return this.#list.get(peer);
-  }
-
-  all(): readonly StoredPeer[] {
-    return this.#list.all();
   }
 
   /** Remembers a member's measured speed in tokens per second. The caller must have stored the speed. */
   setSpeed(peer: string, speed: number): void {
-    this.#list.change(peer, { speed });
+    this.list.change(peer, { speed });
   }
 
   /**
@@ -108,7 +94,7 @@ export class Membership {
    */
   checkJoin(peer: string, request: JoinRequest): 'member' | 'newcomer' {
     this.#counting(() => this.#check(peer, request));
-    return this.has(peer) ? 'member' : 'newcomer';
+    return this.list.has(peer) ? 'member' : 'newcomer';
   }
 
   #check(peer: string, { sentAt, invite }: JoinRequest): Grant {
@@ -117,7 +103,7 @@ export class Membership {
   }
 
   #admitted(peer: string, token: string | null): Grant {
-    const grant = this.invites.check(peer, token, this.get(peer));
+    const grant = this.invites.check(peer, token, this.list.get(peer));
     this.#ledger.bans.check(whoIs({ peer, invite: grant.invite }));
     return grant;
   }
@@ -129,21 +115,21 @@ export class Membership {
    */
   admitReader(peer: string, token: string | null): void {
     this.#admitted(peer, token);
-    this.invites.admitReader(peer, token, this.get(peer));
+    this.invites.admitReader(peer, token, this.list.get(peer));
   }
 
   /**
    * Returns whether a peer is a member or an admitted reader. Such a peer may read the job even if the job is not open.
    */
   mayRead(peer: string): boolean {
-    if (this.has(peer)) return true;
+    if (this.list.has(peer)) return true;
     const who = whoIs({ peer, invite: this.invites.inviteOf(peer) });
     return this.invites.isReader(peer) && !this.#ledger.bans.isBanned(who);
   }
 
   /** A process of a member leaves the job. The member stays if another process with the same key continues. */
   leave(peer: string, run: string | undefined): void {
-    if (this.processes.end(peer, run)) this.liveness.leave(peer);
+    if (this.processes.runs.end(peer, run)) this.liveness.leave(peer);
   }
 
   /**
@@ -158,8 +144,8 @@ export class Membership {
 
   #join(peer: string, { name, agent, engine }: JoinRequest, grant: Grant): void {
     const { job, manifest, deps } = this.#context;
-    const known = this.get(peer);
-    if (!known && this.#list.size >= ADMITTED_PEERS && !this.#evict()) {
+    const known = this.list.get(peer);
+    if (!known && this.list.size >= ADMITTED_PEERS && !this.#evict()) {
       const message = `all ${ADMITTED_PEERS} places of the job are taken by nodes that train`;
       throw coordinatorError('JOB_FULL', message, { limit: ADMITTED_PEERS });
     }
@@ -173,7 +159,7 @@ export class Membership {
     } else if (changed) {
       const unknown = { joinedAt: deps.clock.now(), speed: 0, saidGoodbye: false };
       const entry: StoredPeer = { peer, ...(known ?? unknown), ...told };
-      this.#list.set(entry);
+      this.list.set(entry);
       this.#driver.transact(() => {
         this.invites.bind(peer, grant);
         deps.store.peers.admit(job, entry);
@@ -194,9 +180,9 @@ export class Membership {
   #evict(): boolean {
     const { job, deps } = this.#context;
     const { current, round } = this.#driver.state;
-    const members = this.all().map(({ peer, joinedAt }) => ({
+    const members = this.list.all().map(({ peer, joinedAt }) => ({
       peer,
-      joinedRound: this.#list.joinedRound(peer),
+      joinedRound: this.list.joinedRound(peer),
       seenAt: this.liveness.seenAt(peer) ?? joinedAt,
       // A member that takes no work must not keep its place in a full job by its heartbeats alone.
       present: this.liveness.get(peer)?.hold === null,
@@ -207,7 +193,7 @@ export class Membership {
     if (peer === null) return false;
     this.liveness.forget(peer);
     this.#driver.transact(() => deps.store.peers.remove(job, peer));
-    this.#list.delete(peer);
+    this.list.delete(peer);
     this.#ledger.standings.memberChanged(peer);
     this.#receipts.forget(peer);
     deps.log.info({ peer }, 'member-evicted');

@@ -23,7 +23,7 @@ interface ProcessesDeps {
  */
 export class Processes {
   readonly #deps: ProcessesDeps;
-  readonly #runs: IdentityRuns;
+  readonly runs: IdentityRuns;
   /**
    * Limits how often a second process with the key of a member is recorded. The keys of the limiter are peer
    * ids.
@@ -32,7 +32,7 @@ export class Processes {
 
   constructor(deps: ProcessesDeps) {
     this.#deps = deps;
-    this.#runs = new IdentityRuns(deps.context.deps);
+    this.runs = new IdentityRuns(deps.context.deps);
     this.#duplicates = new RateLimiter(deps.context.deps);
   }
 
@@ -54,7 +54,7 @@ export class Processes {
   checkJoining(peer: string, run: string | undefined): void {
     const member = this.#deps.members.get(peer);
     if (run === undefined || member === null) return;
-    const verdict = this.#runs.join({ peer, run });
+    const verdict = this.runs.join({ peer, run });
     if (verdict === 'later') throw this.#duplicate(peer);
     if (verdict === 'admitted') return;
     const { name } = member;
@@ -67,20 +67,15 @@ export class Processes {
 
   /** Notes a heartbeat. Returns false if it does not count, because another process began earlier and still runs. */
   noteHeartbeat(sign: SignOfLife): boolean {
-    const verdict = this.#runs.note(sign);
+    const verdict = this.runs.note(sign);
     const { peer } = sign;
     const { members, driver } = this.#deps;
     if (verdict === 'proven' && this.#duplicates.take(peer, DUPLICATES)) {
       const { name } = members.get(peer)!;
-      const since = this.#runs.duplicateSince(peer)!;
+      const since = this.runs.duplicateSince(peer)!;
       driver.transact((outbox) => outbox.event({ type: 'duplicate-identity', peer, name, since }));
     }
     return verdict !== 'later';
-  }
-
-  /** Notes that a process leaves. Returns false if another process of the member continues. */
-  end(peer: string, run: string | undefined): boolean {
-    return this.#runs.end(peer, run);
   }
 
   /**
@@ -88,17 +83,12 @@ export class Processes {
    * none, if the caller is not the earliest process, or if an earlier call has returned this start already.
    */
   takeNotice(peer: string, run: string | undefined): number | null {
-    return run === undefined ? null : this.#runs.takeNotice({ peer, run });
-  }
-
-  /** Returns the time since which two processes use the key of a member, in ms since the epoch; null if only one does. */
-  duplicateSince(peer: string): number | null {
-    return this.#runs.duplicateSince(peer);
+    return run === undefined ? null : this.runs.takeNotice({ peer, run });
   }
 
   #duplicate(peer: string): Error {
     const { name } = this.#deps.members.get(peer)!;
-    const since = new Date(this.#runs.earliestSince(peer)!).toISOString();
+    const since = new Date(this.runs.earliestSince(peer)!).toISOString();
     return coordinatorError(
       'DUPLICATE_IDENTITY',
       `another process has used the key of this node ("${name}") since ${since}, and still runs; two nodes must not have the same key`,

@@ -90,7 +90,7 @@ export async function publicJob(
     ),
     contributors: all.slice(0, SHOWN_CONTRIBUTORS).map((part) => ({
       ...part,
-      name: members.get(part.peer)?.name ?? null,
+      name: members.list.get(part.peer)?.name ?? null,
       share: tokens > 0 ? part.tokens / tokens : 0,
     })),
     contributorCount: all.length,

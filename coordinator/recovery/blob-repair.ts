@@ -125,7 +125,7 @@ export class BlobRepair {
   async #fetch(digest: string, { run, size, author, what }: BlobPurpose): Promise<boolean> {
     const { network, clock, signal } = this.#deps;
     if (size === null) return false;
-    const members = network.peers().flatMap(({ peer }) => (run.members.has(peer) ? peer : []));
+    const members = network.peers().flatMap(({ peer }) => (run.members.list.has(peer) ? peer : []));
     const holders = members.sort((a, b) => Number(b === author) - Number(a === author)).slice(0, HOLDERS);
     if (holders.length === 0) return false;
     const ms = what === 'base' ? FETCH_BASE_MS : FETCH_MS;

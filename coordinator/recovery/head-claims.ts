@@ -66,7 +66,7 @@ export class HeadClaims {
     if (known === null || !isNewer(known, own) || signal.aborted) return;
     const key = `${job} ${peer}`;
     const last = this.#asked.get(key);
-    const isMember = run.members.has(peer);
+    const isMember = run.members.list.has(peer);
     if (last !== undefined && clock.monotonic() - last < RETRY_MS) return;
     // A peer that is not a member is asked only while no other request is running. Otherwise, such peers
     // could use up all requests.
@@ -90,7 +90,7 @@ export class HeadClaims {
     const { network, clock } = this.#deps;
     for (const { peer } of network.peers()) {
       const last = this.#asked.get(`${job} ${peer}`) ?? Number.NEGATIVE_INFINITY;
-      if (!members.has(peer) || clock.monotonic() - last < RETRY_MS) continue;
+      if (!members.list.has(peer) || clock.monotonic() - last < RETRY_MS) continue;
       if (this.#mayAsk(job, peer)) this.#start(job, peer, true);
       else this.#wait(job, peer);
     }

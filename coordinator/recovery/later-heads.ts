@@ -2,7 +2,7 @@ import { sleep, withDeadline } from '../../common/deadline.ts';
 import { isSwarmError } from '../../common/errors.ts';
 import type { JobEvent } from '../../monitor/job-events.ts';
 import { encodeCbor } from '../../protocol/cbor.ts';
-import { type HeadOrder, isNewer } from '../../protocol/head-order.ts';
+import { isNewer } from '../../protocol/head-order.ts';
 import type { Head } from '../../protocol/messages.ts';
 import { callTimeoutMs, type RpcResponse } from '../../protocol/rpc.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
@@ -47,7 +47,7 @@ interface Deps extends Pick<CoordinatorDeps, 'network' | 'blobs' | 'folders' | '
  */
 export class LaterHeads {
   readonly #deps: Deps;
-  readonly #claims: HeadClaims;
+  readonly claims: HeadClaims;
   /** The newest recovery of each job. */
   readonly #running = new Map<string, Promise<void>>();
   /** For each job with a proven later head that is not adopted yet: the answers with such heads, by peer. */
@@ -55,20 +55,7 @@ export class LaterHeads {
 
   constructor(deps: Deps) {
     this.#deps = deps;
-    this.#claims = new HeadClaims({ ...deps, onProven: (proven) => this.#onProven(proven) });
-  }
-
-  /**
-   * Asks a peer for the head that it claims to have, if that head is later than the coordinator's newest head. If the
-   * peer sends such a head, the coordinator fetches its lost records from the nodes.
-   */
-  note(run: JobRun, peer: string, known: HeadOrder | null): void {
-    this.#claims.note(run, peer, known);
-  }
-
-  /** Asks all connected members of a job for their newest heads. */
-  askConnected(run: JobRun): void {
-    this.#claims.askConnected(run);
+    this.claims = new HeadClaims({ ...deps, onProven: (proven) => this.#onProven(proven) });
   }
 
   /** Whether a node has proven a later head of a job, which this coordinator has not adopted yet. */
@@ -78,13 +65,13 @@ export class LaterHeads {
 
   /** Resolves when no recovery of the job is running, and each member that was asked for its head has had time to answer. */
   async settled(job: string): Promise<void> {
-    await this.#claims.settled(job);
+    await this.claims.settled(job);
     await this.#running.get(job);
   }
 
   /** Resolves when no request for a head and no recovery attempt is running. */
   async idle(): Promise<void> {
-    await this.#claims.idle();
+    await this.claims.idle();
     await Promise.all(this.#running.values());
   }
 
@@ -136,12 +123,12 @@ export class LaterHeads {
   #connected({ context: { job }, members }: JobRun): string[] {
     const connected = this.#deps.network.peers().map(({ peer }) => peer);
     const proven = this.#behind.get(job)!.keys();
-    return [...new Set([...proven, ...connected.filter((peer) => members.has(peer))])];
+    return [...new Set([...proven, ...connected.filter((peer) => members.list.has(peer))])];
   }
 
   /** Returns whether a member that may have lost records is not connected, and did not say goodbye. */
   #mayCome({ members }: JobRun, connected: readonly string[]): boolean {
-    return members
+    return members.list
       .all()
       .some(
         ({ peer, role, saidGoodbye }) => role !== 'observer' && !saidGoodbye && !connected.includes(peer),

@@ -16,7 +16,7 @@ const ROUND_MS = 10_000;
 interface Deps extends Pick<CoordinatorDeps, 'clock' | 'log'> {
   /** Whether jobs wait for their nodes. */
   readonly awaitsNodes: boolean;
-  readonly laterHeads: Pick<LaterHeads, 'askConnected' | 'isBehind' | 'settled'>;
+  readonly laterHeads: Pick<LaterHeads, 'claims' | 'isBehind' | 'settled'>;
   /** Called when the hold of a job has ended. */
   readonly onReleased: () => void;
 }
@@ -54,10 +54,11 @@ export class StartHolds {
   note(run: JobRun, peer: string): void {
     const connected = this.#connected.get(run);
     const { members } = run;
-    if (connected === undefined || members.get(peer)?.role === 'observer' || !members.has(peer)) return;
+    if (connected === undefined || members.list.get(peer)?.role === 'observer' || !members.list.has(peer))
+      return;
     connected.add(peer);
     const isMissing = (member: { peer: string }): boolean =>
-      members.has(member.peer) && !connected.has(member.peer);
+      members.list.has(member.peer) && !connected.has(member.peer);
     if (connected.size < run.context.settings.newest.minPeers) return;
     if (!run.record.heads.newest.head.assignments.some(isMissing)) {
       this.#connected.delete(run);
@@ -74,7 +75,7 @@ export class StartHolds {
     const { job, signal } = run.context;
     try {
       await sleep(clock, ms, signal);
-      laterHeads.askConnected(run);
+      laterHeads.claims.askConnected(run);
       await laterHeads.settled(job);
       if (laterHeads.isBehind(job)) log.error({ job }, 'held-behind-nodes');
       else {

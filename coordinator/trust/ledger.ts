@@ -33,11 +33,6 @@ export class Ledger {
     this.standings = new Standings({ ...deps, bans: this.bans });
   }
 
-  /** Returns a peer and the person who answers for it. */
-  who(peer: string): Who {
-    return this.standings.who(peer);
-  }
-
   /**
    * Records a misdeed of a peer, and the suspension or ban that follows from it. Does nothing if the misdeed is
    * recorded already.
@@ -45,7 +40,7 @@ export class Ledger {
    */
   strike(peer: string, strike: NewStrike, outbox: Announcements): void {
     const { job, deps } = this.#context;
-    const who = this.who(peer);
+    const who = this.standings.who(peer);
     const before = this.standings.sentence(who);
     const foundIn = this.#newestRound();
     const at = deps.clock.now();
@@ -114,7 +109,7 @@ export class Ledger {
    * signed updates as proof (`conflicts`).
    */
   convict(peer: string, { round, digest }: { round: number; digest: string }, outbox: Announcements): void {
-    const who = this.who(peer);
+    const who = this.standings.who(peer);
     const { job, deps } = this.#context;
     const strike = { ...who, kind: 'conflicting', round, digest, figures: {} } as const;
     this.#store.strikes.insert(job, { ...strike, foundIn: this.#newestRound(), at: deps.clock.now() });
@@ -149,7 +144,7 @@ export class Ledger {
       const { peer, round: made } = update;
       const isSame = (other: UpdateKey): boolean => isSameUpdate(update, other);
       const { figures, share, belief, isHarmful } = known.find(isSame) ?? UNSCORED;
-      const disbelief = strikes.of(job, this.who(peer)).filter(({ kind }) => kind === 'disbelief');
+      const disbelief = strikes.of(job, this.standings.who(peer)).filter(({ kind }) => kind === 'disbelief');
       const after = Math.max(unclear, ...disbelief.map(({ foundIn }) => foundIn));
       return {
         ...this.#unscored(round, update),

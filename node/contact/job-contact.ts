@@ -21,7 +21,7 @@ interface JobContactDeps {
 /** A node's contact with the coordinator of a job over gossip: it receives heads and sends heartbeats. */
 export class JobContact {
   readonly #heads: HeadGossip;
-  readonly #heartbeat: HeartbeatLoop;
+  readonly heartbeat: HeartbeatLoop;
 
   constructor({ worker, runner, tasks, hold, renewKeys }: JobContactDeps) {
     const { context } = worker;
@@ -39,7 +39,7 @@ export class JobContact {
       renewKeys,
       tasks,
     });
-    this.#heartbeat = startHeartbeat(deps, keys, () => {
+    this.heartbeat = startHeartbeat(deps, keys, () => {
       const { phase, head } = state();
       const reported = reportedState(phase, deps.trainer.busyWith);
       const held = hold();
@@ -55,13 +55,8 @@ export class JobContact {
     });
   }
 
-  /** Sends the next heartbeat soon, because the state that it reports has changed and the coordinator should know. */
-  beatSoon(): void {
-    this.#heartbeat.beatSoon();
-  }
-
   stop(): void {
     this.#heads.stop();
-    this.#heartbeat.stop();
+    this.heartbeat.stop();
   }
 }

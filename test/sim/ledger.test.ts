@@ -74,7 +74,7 @@ describe('a peer that flips the signs of its updates', () => {
   test('leaves evidence: the update, its figures and its receipt', async () => {
     const { world, job, attacker } = await attacked();
     await untilRound(world, 2);
-    const who = world.run.ledger.who(attacker.id);
+    const who = world.run.ledger.standings.who(attacker.id);
     const [strike] = world.store.strikes.of(job, who);
     expect(strike).toMatchObject({ kind: 'harmful', round: 1, foundIn: 1, pardonedAt: null });
     expect(strike!.figures).toEqual({ effect: expect.any(Number), error: 0, gain: 0, share: 0, belief: 0 });
@@ -86,7 +86,7 @@ describe('a peer that flips the signs of its updates', () => {
     const { world, attacker, honest } = await attacked();
     await untilRound(world, 39);
     expect(assigned(world, attacker.id)).toEqual([1, 2, 3, 8, 9, 18, 19, 36, 37]);
-    expect(world.run.members.has(attacker.id)).toBe(false);
+    expect(world.run.members.list.has(attacker.id)).toBe(false);
     const [banned] = eventsOf(world, 'banned');
     expect(banned).toMatchObject({ peer: attacker.id, cause: 'strikes' });
     await expect(attacker.join()).rejects.toEqual(
@@ -96,7 +96,7 @@ describe('a peer that flips the signs of its updates', () => {
     expect(assigned(world, attacker.id).at(-1)).toBe(37);
     // The ban has an end.
     world.wrongMs += 8 * 24 * 3600_000;
-    expect(world.run.ledger.bans.isBanned(world.run.ledger.who(attacker.id))).toBe(false);
+    expect(world.run.ledger.bans.isBanned(world.run.ledger.standings.who(attacker.id))).toBe(false);
     for (const peer of honest)
       expect(world.store.strikes.of(world.toy.job, { peer: peer.id, person: peer.id })).toEqual([]);
   });
@@ -119,7 +119,7 @@ describe('a peer that flips the signs of its updates', () => {
     expect(rounds.slice(0, 7)).toEqual([1, 2, 3, 8, 9, 18, 19]);
     expect(rounds).toHaveLength(9);
     expect(eventsOf(world, 'struck').map((event) => 'round' in event && event.round)).toEqual(rounds);
-    expect(world.run.members.has(attacker.id)).toBe(false);
+    expect(world.run.members.list.has(attacker.id)).toBe(false);
   });
 });
 
@@ -146,7 +146,7 @@ describe('a ban', () => {
     // The node got its receipts before its connection was closed.
     expect(liar.notified.map(({ code }) => code)).toEqual(['accepted', 'conflicting', 'conflicting']);
     await theWorld.pass(1_000);
-    expect(theWorld.coordinator.jobs()[0]!.members.has(liar.id)).toBe(false);
+    expect(theWorld.coordinator.jobs()[0]!.members.list.has(liar.id)).toBe(false);
     expect(eventsOf(theWorld, 'struck', 'banned')).toMatchObject([
       { type: 'struck', kind: 'conflicting', standing: 'banned' },
       { type: 'banned', cause: 'proof', until: null },
@@ -159,7 +159,7 @@ describe('a ban', () => {
     const [one] = peers as [ScriptedPeer];
     const until = theWorld.clock.now() + 60_000;
     theWorld.coordinator.ban(one.id, { job: null, reason: 'testing', until });
-    expect(theWorld.run.members.has(one.id)).toBe(false);
+    expect(theWorld.run.members.list.has(one.id)).toBe(false);
     await theWorld.pass(600);
     expect(one.host.peers()).toEqual([]);
     await expect(one.join()).rejects.toEqual(
@@ -276,7 +276,9 @@ describe('strikes under a personal invite', () => {
     await attacker.ask('leave', { job: attacker.job, reason: 'stopped' });
     const second = new ScriptedPeer(9, world);
     await second.join(token);
-    expect(world.run.ledger.who(second.id).person).toBe(world.run.ledger.who(attacker.id).person);
+    expect(world.run.ledger.standings.who(second.id).person).toBe(
+      world.run.ledger.standings.who(attacker.id).person,
+    );
     await untilRound(world, 9);
     // It waits for the end of the suspension.
     expect(assigned(world, second.id)[0]).toBe(8);
@@ -296,7 +298,7 @@ describe('strikes under a personal invite', () => {
     }
     const { ledger } = world.run;
     world.coordinator.pardon(second.id, { job: null });
-    expect(ledger.standings.of(ledger.who(attacker.id))).toMatchObject({ standing: 'good' });
+    expect(ledger.standings.of(ledger.standings.who(attacker.id))).toMatchObject({ standing: 'good' });
     await attacker.join(token);
   });
 });
@@ -334,7 +336,7 @@ test('if all present nodes are suspended, they all take part on probation', asyn
   for (const { id } of peers)
     for (const round of [head.round, head.round + 1])
       driver.transact((outbox) => ledger.strike(id, { ...strike, round }, outbox));
-  expect(peers.map(({ id }) => ledger.standings.of(ledger.who(id)).standing)).toEqual(
+  expect(peers.map(({ id }) => ledger.standings.of(ledger.standings.who(id)).standing)).toEqual(
     peers.map(() => 'suspended'),
   );
   const standings = Object.values(ledger.standings.applyTo(driver.state.present)).map(

@@ -276,7 +276,7 @@ describe('a coordinator', () => {
     const { manifest, head } = await reader.ask('manifest', { job, invite: 'secret' });
     expect(verifyMessage('manifest', manifest).digest).toBe(job);
     expect(verifyMessage('head', head!).message.job).toBe(job);
-    expect(world.run.members.all()).toEqual([]);
+    expect(world.run.members.list.all()).toEqual([]);
     expect(world.run.members.liveness.size).toBe(0);
   });
 

@@ -77,8 +77,8 @@ test('no peer gets an update while its round is open; then contributors of a clo
     const [author, other] = peers as [ScriptedPeer, ScriptedPeer];
     const { members } = world.run;
     // Roles come with personal invites.
-    const get = members.get.bind(members);
-    members.get = (peer) => (peer === other.id ? { ...get(peer)!, role } : get(peer));
+    const get = members.list.get.bind(members.list);
+    members.list.get = (peer) => (peer === other.id ? { ...get(peer)!, role } : get(peer));
     // The payloads differ in shape, or a payload could have the bytes of the merged delta.
     const update = author.update(head, {}, author.payload([0.05, 0.01], head.preset));
     await author.submit(author.seal(update));

@@ -85,13 +85,13 @@ describe('a full job', () => {
     const newcomer = new ScriptedPeer(3, world);
     await newcomer.join();
     const { members } = world.run;
-    expect(members.all()).toHaveLength(ADMITTED_PEERS);
+    expect(members.list.all()).toHaveLength(ADMITTED_PEERS);
     expect(world.store.peers.all(world.toy.job)).toHaveLength(ADMITTED_PEERS);
-    for (const peer of [worker, awaited, newcomer]) expect(members.has(peer.id)).toBe(true);
-    expect(members.has(held.id)).toBe(false);
+    for (const peer of [worker, awaited, newcomer]) expect(members.list.has(peer.id)).toBe(true);
+    expect(members.list.has(held.id)).toBe(false);
     // An evicted peer may join again.
-    expect(members.has('12D3-stranger-0')).toBe(false);
+    expect(members.list.has('12D3-stranger-0')).toBe(false);
     world.run.members.join('12D3-stranger-0', asked);
-    expect(members.has('12D3-stranger-0')).toBe(true);
+    expect(members.list.has('12D3-stranger-0')).toBe(true);
   });
 });

@@ -63,12 +63,12 @@ describe('a personal invite', () => {
     const { invite, token } = create(world, { name: 'ada' });
     const [a, b] = peersOf(world, 2) as [ScriptedPeer, ScriptedPeer];
     expect(await refusal(a.join(token))).toBeNull();
-    expect(world.run.members.get(a.id)).toMatchObject({ invite: invite.id, role: 'contributor' });
+    expect(world.run.members.list.get(a.id)).toMatchObject({ invite: invite.id, role: 'contributor' });
     expect(await refusal(b.join(token))).toBe('INVITE_USED');
     expect(await refusal(a.join(token))).toBeNull();
     // The machine is known by its key, so it needs the token only once.
     expect(await refusal(a.join())).toBeNull();
-    expect(world.run.members.all()).toHaveLength(1);
+    expect(world.run.members.list.all()).toHaveLength(1);
     // Strangers leave nothing in the store.
     expect(world.store.invites.bindings(world.toy.job)).toHaveLength(1);
   });
@@ -86,10 +86,10 @@ describe('a personal invite', () => {
     await a.join(token);
     world.store.peers.remove(world.toy.job, a.id);
     await restart(world);
-    expect(world.run.members.all()).toEqual([]);
+    expect(world.run.members.list.all()).toEqual([]);
     expect(await refusal(b.join(token))).toBe('INVITE_USED');
     expect(await refusal(a.join())).toBeNull();
-    expect(world.run.members.get(a.id)?.invite).toBe(invite.id);
+    expect(world.run.members.list.get(a.id)?.invite).toBe(invite.id);
   });
 
   test('admits no further machine after its expiry, by the clock of the coordinator', async () => {
@@ -109,7 +109,7 @@ describe('a personal invite', () => {
       const { invite, token } = create(world, { role: 'observer' });
       const [a] = peersOf(world, 1) as [ScriptedPeer];
       expect(await refusal(a.join(token))).toBeNull();
-      expect(world.run.members.get(a.id)).toMatchObject({ invite: invite.id, role: 'observer' });
+      expect(world.run.members.list.get(a.id)).toMatchObject({ invite: invite.id, role: 'observer' });
     }
   });
 
@@ -118,11 +118,11 @@ describe('a personal invite', () => {
     const [first, second] = [create(world), create(world, { role: 'observer' })];
     const [a] = peersOf(world, 1) as [ScriptedPeer];
     await a.join('shared token');
-    expect(world.run.members.get(a.id)?.invite).toBeNull();
+    expect(world.run.members.list.get(a.id)?.invite).toBeNull();
     await a.join(first.token);
-    expect(world.run.members.get(a.id)?.invite).toBe(first.invite.id);
+    expect(world.run.members.list.get(a.id)?.invite).toBe(first.invite.id);
     await a.join(second.token);
-    expect(world.run.members.get(a.id)).toMatchObject({ invite: second.invite.id, role: 'observer' });
+    expect(world.run.members.list.get(a.id)).toMatchObject({ invite: second.invite.id, role: 'observer' });
   });
 
   test('counts a peer that only reads as a use', async () => {
@@ -133,7 +133,7 @@ describe('a personal invite', () => {
     expect(world.run.members.mayRead(reader.id)).toBe(false);
     await reader.ask('manifest', { job, invite: token });
     expect(world.run.members.mayRead(reader.id)).toBe(true);
-    expect(world.run.members.all()).toEqual([]);
+    expect(world.run.members.list.all()).toEqual([]);
     expect(await refusal(other.ask('manifest', { job, invite: token }))).toBe('INVITE_USED');
     world.run.members.removals.revokeInvite(invite.id);
     expect(world.run.members.mayRead(reader.id)).toBe(false);
@@ -262,8 +262,8 @@ describe('a revoked invite', () => {
     await world.pass(1_000);
     expect(a.host.peers()).toEqual([]);
     expect(b.host.peers()).toHaveLength(1);
-    expect(world.run.members.has(a.id)).toBe(false);
-    expect(world.run.members.has(b.id)).toBe(true);
+    expect(world.run.members.list.has(a.id)).toBe(false);
+    expect(world.run.members.list.has(b.id)).toBe(true);
     for (const isRestarted of [false, true]) {
       if (isRestarted) {
         await restart(world);
@@ -334,7 +334,7 @@ describe('a revoked invite', () => {
     // Killed after the revocation was recorded, and before the member was removed.
     world.store.invites.revoke(world.toy.job, invite.id, world.clock.now());
     await restart(world);
-    expect(world.run.members.has(a.id)).toBe(false);
+    expect(world.run.members.list.has(a.id)).toBe(false);
     expect(world.run.driver.state.current).toMatchObject({ delivered: [], excluded: [a.id] });
     await restart(world);
     expect(world.run.driver.state.current).toMatchObject({ delivered: [], excluded: [a.id] });
@@ -376,7 +376,7 @@ describe('a revoked invite', () => {
     await a.join('shared token');
     await b.join(token);
     world.run.members.removals.revokeInvite(null);
-    expect(world.run.members.all().map(({ peer }) => peer)).toEqual([b.id]);
+    expect(world.run.members.list.all().map(({ peer }) => peer)).toEqual([b.id]);
     expect(await refusal(a.join('shared token'))).toBe('INVITE_REVOKED');
     expect(await refusal(a.join())).toBe('NOT_ADMITTED');
     await restart(world);

@@ -117,7 +117,7 @@ describe('liveness', () => {
     expect(world.run.members.liveness.size).toBe(0);
     expect(world.run.driver.state).toMatchObject({ phase: 'waiting', round: 2 });
     // The goodbye is kept over a restart, until the node joins again.
-    const goodbyes = (): boolean[] => peers.map(({ id }) => world.run.members.get(id)!.saidGoodbye);
+    const goodbyes = (): boolean[] => peers.map(({ id }) => world.run.members.list.get(id)!.saidGoodbye);
     expect(goodbyes()).toEqual([true, true]);
     // A node that left must join again. Its heartbeats alone write nothing to the store.
     const before = world.store.events.after(world.toy.job, 0, 100).length;
@@ -239,7 +239,7 @@ describe('admission', () => {
     await with_.join('secret');
     // A member needs no token to join again.
     await with_.join();
-    expect(world.run.members.all()).toHaveLength(1);
+    expect(world.run.members.list.all()).toHaveLength(1);
   });
 
   test('by list needs a listed peer id', async () => {
@@ -312,7 +312,7 @@ describe('admission', () => {
         await world.pass(1_000);
       }
       expect(codes.filter((code) => code !== null)).toEqual([]);
-      expect(world.run.members.all()).toHaveLength(72);
+      expect(world.run.members.list.all()).toHaveLength(72);
       expect(written.length).toBeLessThanOrEqual(72 + 60 * (DESCRIPTIONS.calls + 1));
       expect(world.unrecorded.description).toBeGreaterThan(60 * 50);
       // One event for each that joined, and one for each of the honest ones, which send no heartbeats here.
@@ -331,7 +331,7 @@ describe('admission', () => {
     }
     expect(world.store.events.after(peer.job, 0, 1_000).length).toBeLessThan(PRESENCES.calls + 5);
     expect(world.unrecorded.presence).toBeGreaterThan(150);
-    expect(world.run.members.get(peer.id)!.saidGoodbye).toBe(true);
+    expect(world.run.members.list.get(peer.id)!.saidGoodbye).toBe(true);
   });
 
   test('refuses newcomers when all members are present', async () => {

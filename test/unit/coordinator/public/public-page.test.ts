@@ -66,7 +66,7 @@ describe('the public page', () => {
   test('escapes the name of a node', async () => {
     const { world, peers } = await trainedWorld();
     const { run } = world;
-    Object.assign(run.members.get(peers[0]!.id)!, { name: '<img src=x onerror=alert(1)>"' });
+    Object.assign(run.members.list.get(peers[0]!.id)!, { name: '<img src=x onerror=alert(1)>"' });
     const { body } = await page(world).inject(`/jobs/${run.context.stored.name}`);
     expect(body).toContain('&lt;img src=x onerror=alert(1)&gt;&quot;');
     expect(body).not.toContain('<img');

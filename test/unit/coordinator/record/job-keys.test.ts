@@ -91,7 +91,7 @@ describe('the key of heads', () => {
     await banned.join(token);
     const { ledger } = world.run;
     const ban = { cause: 'operator', job: null, reason: 'a test', until: null } as const;
-    world.run.driver.transact((outbox) => ledger.bans.impose(ledger.who(banned.id), ban, outbox));
+    world.run.driver.transact((outbox) => ledger.bans.impose(ledger.standings.who(banned.id), ban, outbox));
     await world.pass(5_000);
     await expect(keysOf(banned)).rejects.toMatchObject({ code: 'RPC_REFUSED' });
     expect(world.run.mayRead(banned.id)).toBe(false);

@@ -32,7 +32,7 @@ it('pauses a job that another copy of the coordinator has taken over, so that it
     restart: async () => expect.fail('the job must not be started again'),
   });
   const state = () => world.run.driver.state;
-  laterHeads.note(world.run, 'peer', { term: own.term + 1, sequence: own.sequence });
+  laterHeads.claims.note(world.run, 'peer', { term: own.term + 1, sequence: own.sequence });
   await world.until(() => state().phase === 'paused', 'the pause');
   expect(state().reason).toContain('another copy of this coordinator');
   expect(needsOperator(state())).toBe(true);

@@ -13,7 +13,7 @@ async function claims(answers: Readonly<Record<string, Uint8Array>> = {}) {
   await training(world, 2);
   const { job } = world.toy;
   const own = verifyMessage('head', world.store.jobs.head(job)!).message;
-  const members = world.run.members.all().map(({ peer }) => peer);
+  const members = world.run.members.list.all().map(({ peer }) => peer);
   const asked: string[] = [];
   const proven: ProvenHead[] = [];
   const network = {
@@ -80,8 +80,8 @@ it('waits for the first claim of each member for 10 s, and not for further ones'
 it('waits for claims of ever new members for 30 s', async () => {
   const { world, note, settled } = await claims();
   const { run } = world;
-  const has = run.members.has.bind(run.members);
-  run.members.has = (peer) => peer.startsWith('new') || has(peer);
+  const has = run.members.list.has.bind(run.members.list);
+  run.members.list.has = (peer) => peer.startsWith('new') || has(peer);
   let number = 0;
   const claim = (): void => {
     note(`new ${number++}`);
@@ -124,8 +124,8 @@ it('believes only heads that the coordinator has signed', async () => {
 
 /** Lets all peers with a name that begins with `crowd` be members. */
 function admitCrowd({ run }: World): void {
-  const has = run.members.has.bind(run.members);
-  run.members.has = (peer) => peer.startsWith('crowd') || has(peer);
+  const has = run.members.list.has.bind(run.members.list);
+  run.members.list.has = (peer) => peer.startsWith('crowd') || has(peer);
 }
 
 it('asks another member at once while 100 silent members of one address claim later heads', async () => {

@@ -42,7 +42,10 @@ it.each([0, 1])(`${title} (%i failed attempts)`, async (failures) => {
     },
   });
   Object.assign(run.context, { isBehind: () => laterHeads.isBehind(job) });
-  laterHeads.note(run, run.members.all()[0]!.peer, { term: own.term, sequence: own.sequence + 5 });
+  laterHeads.claims.note(run, run.members.list.all()[0]!.peer, {
+    term: own.term,
+    sequence: own.sequence + 5,
+  });
   await world.until(() => laterHeads.isBehind(job), 'the proof');
   expect(restarts).toEqual([true]);
   expect(() => run.operate({ type: 'pause', reason: '' })).toThrow(withCode('JOB_BEHIND'));

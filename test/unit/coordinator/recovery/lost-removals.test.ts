@@ -89,7 +89,7 @@ test('a pardon raises the number of the record, and the record no longer has the
   const world = new World();
   await training(world, 3);
   const { keys } = world.run.context;
-  const { peer } = world.run.members.all()[0]!;
+  const { peer } = world.run.members.list.all()[0]!;
   world.coordinator.pardon(peer, { job: null });
   expect(keys.removals).toBe(0);
   world.coordinator.ban(peer, { job: null, reason: '', until: null });

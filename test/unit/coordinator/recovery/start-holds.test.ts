@@ -56,7 +56,7 @@ test('a ban removes a member at once, and does not end the hold', async () => {
   const { world, peer } = await held();
   const { sequence } = world.run.record.heads.newest.head;
   world.coordinator.ban(peer.id, { job: null, reason: 'a test', until: null });
-  expect(world.run.members.has(peer.id)).toBe(false);
+  expect(world.run.members.list.has(peer.id)).toBe(false);
   expect(world.run.driver.isHeld).toBe(true);
   expect(world.run.record.heads.newest.head.sequence).toBe(sequence);
 });
