@@ -9,7 +9,7 @@ import {
 } from '../protocol/limits.ts';
 import { type MessageKind, messageBytes } from '../protocol/messages.ts';
 import { type JobChannel, jobChannels, parseJobTopic } from '../protocol/topics.ts';
-import { contentId } from './gossip-gate.ts';
+import { contentId } from './libp2p/gossip-gate.ts';
 
 const HEARTBEAT_MS = 1000;
 /**

@@ -1,54 +1,23 @@
 import type { Message } from '@libp2p/gossipsub';
-import type { TopicScoreParams } from '@libp2p/gossipsub/score';
-import type { PeerId, Stream } from '@libp2p/interface';
+import type { Stream } from '@libp2p/interface';
 import type { Clock } from '../common/clock.ts';
 import type { FairPermits } from '../common/fair-permits.ts';
 import type { Logger } from '../common/logger.ts';
 import { protocolError } from '../protocol/errors.ts';
 import { parseJobTopic } from '../protocol/topics.ts';
 import { netError } from './errors.ts';
-import { type GatedRuntime, GossipGate } from './gossip-gate.ts';
 import { GossipMemory } from './gossip-memory.ts';
 import { topicMessageBytes, topicScore } from './gossip-service.ts';
+import { GossipGate } from './libp2p/gossip-gate.ts';
+import type { Arrival, GossipRuntime } from './libp2p/gossip-runtime.ts';
 import { PulledStream } from './libp2p/pulled-stream.ts';
 import type { NetworkMeter } from './meter.ts';
 import type { GossipHandler, GossipVerdict, SubscribeOptions } from './network.ts';
-
-/**
- * The members of `@libp2p/gossipsub` 17.1.1 that {@link Gossip} uses and that its published type leaves out. If the
- * library exported its implementation class, this interface would not be needed.
- */
-interface GossipRuntime extends GatedRuntime {
-  publish(
-    topic: string,
-    data: Uint8Array,
-    options: { floodPublish: boolean },
-  ): Promise<{ recipients: readonly PeerId[] }>;
-  subscribe(topic: string): void;
-  unsubscribe(topic: string): void;
-  getSubscribers(topic: string): readonly PeerId[];
-  reportMessageValidationResult(messageId: string, from: string, verdict: GossipVerdict): void;
-  readonly streamsOutbound: ReadonlyMap<string, { readonly rawStream: Stream }>;
-  readonly streamsInbound: ReadonlyMap<string, { readonly rawStream: PulledStream }>;
-  /** gossipsub checks this set before it stores anything about a topic. */
-  allowedTopics: { has(topic: string): boolean } | null;
-  readonly score: GatedRuntime['score'] & {
-    readonly params: { readonly topics: Record<string, TopicScoreParams> };
-  };
-  createInboundStream(peer: PeerId, stream: Pick<Stream, 'close' | 'abort'>): void;
-  addEventListener(type: 'gossipsub:message', listener: (event: CustomEvent<Arrival>) => void): void;
-}
 
 interface Subscription {
   readonly handler: GossipHandler;
   readonly admits: (author: string) => boolean;
   readonly forwards: boolean;
-}
-
-interface Arrival {
-  propagationSource: PeerId;
-  msgId: string;
-  msg: Message;
 }
 
 /**

@@ -5,6 +5,9 @@
  * - It accepts any number of tiny frames, each of which takes far more memory than its bytes. `handleFrame`
  *   below closes the connection if the mean size of the data frames falls below MEAN_FRAME_BYTES.
  *
+ * If yamux checked the size of a frame before it buffers the frame, and limited the number of tiny frames, this file would
+ * not be needed.
+ *
  * `net/frame-buffer.ts` also defends against tiny pieces, and we need both. Only this file protects the streams that
  * libp2p reads itself (gossip, identify). But an attacker can keep the mean frame size just above the minimum, so the
  * frame buffer makes unread pieces of our own streams take no more memory than their bytes.

@@ -30,6 +30,33 @@ it('every dependency is used: by the package, or by tests and scripts', () => {
   expect(unused(others, textOf([...SHIPPED, 'scripts', 'test']))).toEqual([]);
 });
 
+/** Returns the mentions in a source's comments of a package's version that differs from the installed one. */
+function outdatedMentions(text: string, versions: Readonly<Record<string, string>>): string[] {
+  const joined = text.replace(/\n\s*(\*|\/\/) ?/g, ' ');
+  return [...joined.matchAll(/`?((?:@[\w-]+\/)?[\w-]+)`? \(?(\d+\.\d+\.\d+)\b/g)]
+    .filter(([, name, version]) => (versions[name!] ?? version) !== version)
+    .map(([mention]) => mention);
+}
+
+it('comments name the versions of packages that are installed, so an update shows what to check again', () => {
+  const { dependencies, devDependencies } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8'));
+  const versions = { ...dependencies, ...devDependencies };
+  expect(outdatedMentions('/**\n * Written for `a/b` and `@c/d`\n * 1.2.3. */', { '@c/d': '1.2.4' })).toEqual(
+    ['`@c/d` 1.2.3'],
+  );
+  expect(sourcesIn(SHIPPED).flatMap(({ text }) => outdatedMentions(text, versions))).toEqual([]);
+});
+
+it('code that uses members of libp2p without a published type lies in net/libp2p, and names the version', () => {
+  const files = sourcesIn(['net'])
+    .map(({ path, text }) => ({ path, text: text.replace(/\n\s*\*?/g, '') }))
+    .filter(({ text }) => /@libp2p\//.test(text) && /published type/.test(text));
+  expect(files.length).toBeGreaterThan(5);
+  expect(files.filter(({ path }) => !path.startsWith('net/libp2p/')).map(({ path }) => path)).toEqual([]);
+  const unnamed = files.filter(({ text }) => !/libp2p(\/\w+)?`? \d+\.\d+\.\d+/.test(text));
+  expect(unnamed.map(({ path }) => path)).toEqual([]);
+});
+
 it('the lock file names no registry, so that everybody can use their own', () => {
   expect(readFileSync(join(ROOT, 'package-lock.json'), 'utf8')).not.toContain('"resolved"');
 });

@@ -1,12 +1,19 @@
+/**
+ * Drops unwanted gossip messages before gossipsub verifies their signatures. Written for `@libp2p/gossipsub` 17.1.1, which
+ * has no hook that runs earlier. If gossipsub asked a function of its user before it verifies a message, this file would
+ * not have to replace the method `handleReceivedRpc`.
+ */
+
 import { createHash } from 'node:crypto';
 import type { RPC } from '@libp2p/gossipsub/message';
 import type { PeerId } from '@libp2p/interface';
-import type { Clock } from '../common/clock.ts';
-import { FairTurns, type TurnClaim } from '../common/fair-turns.ts';
-import { type Quota, RateLimiter } from '../common/rate-limiter.ts';
-import { peerIdOfMultihash } from '../protocol/ids.ts';
-import { HEARTBEAT_INTERVAL_MS, ROUND_PEERS } from '../protocol/limits.ts';
-import type { GossipDrop, NetworkMeter } from './meter.ts';
+import type { Clock } from '../../common/clock.ts';
+import { FairTurns, type TurnClaim } from '../../common/fair-turns.ts';
+import { type Quota, RateLimiter } from '../../common/rate-limiter.ts';
+import { peerIdOfMultihash } from '../../protocol/ids.ts';
+import { HEARTBEAT_INTERVAL_MS, ROUND_PEERS } from '../../protocol/limits.ts';
+import type { GossipDrop, NetworkMeter } from '../meter.ts';
+import type { GatedRuntime } from './gossip-runtime.ts';
 
 /**
  * Maximum rate at which one peer may pass us messages of admitted authors. In a full round, a peer passes on one
@@ -68,19 +75,6 @@ export const LOWEST_SOFT_SCORE = -40;
  */
 const COUNTED_PEERS = 4096;
 
-/** The members of `@libp2p/gossipsub` 17.1.1 that the gate uses, but that gossipsub's published type leaves out. */
-export interface GatedRuntime {
-  handleReceivedRpc(from: PeerId, rpc: RPC): Promise<void>;
-  acceptFrom(peer: string): boolean;
-  readonly peers: ReadonlyMap<string, unknown>;
-  readonly score: {
-    readonly params: { appSpecificScore: (peer: string) => number };
-    rejectInvalidMessage(from: string, topic: string): void;
-  };
-  readonly gossipTracer: { readonly size: number; deliverMessage(messageId: string): void };
-  readonly msgIdToStrFn: (id: Uint8Array) => string;
-}
-
 export interface GossipGateDeps {
   readonly runtime: GatedRuntime;
   readonly rules: GateRules;
@@ -108,9 +102,6 @@ export interface GateRules {
  * message, the message is dropped here, and counts as unwanted for the peer that passed it to us. gossipsub verifies
  * the remaining messages in turns, which addresses and peers get in fair order. Between turns, the event loop handles
  * other work.
- *
- * The gate replaces the method `handleReceivedRpc`, because gossipsub has no hook that runs before it verifies the
- * signature.
  */
 export class GossipGate {
   readonly #runtime: GatedRuntime;

@@ -1,12 +1,18 @@
 import type { RPC } from '@libp2p/gossipsub/message';
 import type { PeerId } from '@libp2p/interface';
 import { describe, expect, it } from 'vitest';
-import { contentId, GossipGate, HANDED_OVER, LOWEST_SOFT_SCORE, UNWANTED } from '../../../net/gossip-gate.ts';
-import { noMeter } from '../../../net/meter.ts';
-import { jobTopic } from '../../../protocol/topics.ts';
-import { gossipMessage, strangerSigner } from '../../utils/gossip-messages.ts';
-import { ManualClock } from '../../utils/manual-clock.ts';
-import { signerOf } from '../../utils/signers.ts';
+import {
+  contentId,
+  GossipGate,
+  HANDED_OVER,
+  LOWEST_SOFT_SCORE,
+  UNWANTED,
+} from '../../../../net/libp2p/gossip-gate.ts';
+import { noMeter } from '../../../../net/meter.ts';
+import { jobTopic } from '../../../../protocol/topics.ts';
+import { gossipMessage, strangerSigner } from '../../../utils/gossip-messages.ts';
+import { ManualClock } from '../../../utils/manual-clock.ts';
+import { signerOf } from '../../../utils/signers.ts';
 
 const topic = jobTopic('ab'.repeat(32), 'peers');
 const other = jobTopic('cd'.repeat(32), 'peers');
