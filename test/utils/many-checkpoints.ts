@@ -3,6 +3,7 @@ import type { JobRun } from '../../coordinator/job-run.ts';
 import { initialCheckpoint } from '../../coordinator/record/new-job.ts';
 import { Store } from '../../coordinator/store/store.ts';
 import { signerFromSeed, signMessage } from '../../protocol/signing.ts';
+import { STORED_JOB } from './stored-job.ts';
 import { toyJob } from './virtual/toy-job.ts';
 
 /** Returns the views of a coordinator whose only job has `rounds` checkpoints after the initial one. */
@@ -20,7 +21,7 @@ export function viewsOfCheckpoints(path: string, rounds: number, nodes = 8) {
     weight: 1 / nodes,
   }));
   store.transaction(() => {
-    store.jobs.insert({ ...JOB, job, manifest: toy.envelope }, Uint8Array.of(0));
+    store.jobs.insert({ ...STORED_JOB, job, name: 'large', manifest: toy.envelope }, Uint8Array.of(0));
     for (let round = 0; round <= rounds; round++) {
       const heldOutLoss = 3 + 1 / (round + 1);
       const metrics = { ...first.metrics, heldOutLoss, tokens: 32_000 };
@@ -43,19 +44,3 @@ export function viewsOfCheckpoints(path: string, rounds: number, nodes = 8) {
   const views = new CheckpointViews({ store, folders: folders as never });
   return { store, run, views };
 }
-
-const JOB = {
-  name: 'large',
-  content: 'content',
-  layout: [],
-  term: 1,
-  admission: { kind: 'open' },
-  token: null,
-  baseLoss: 4.5,
-  ending: null,
-  pauseCause: null,
-  rollBackTo: null,
-  priority: 0,
-  afterJob: null,
-  createdAt: 7,
-} as const;

@@ -9,28 +9,13 @@ import { Store, type StoredJob } from '../../../../coordinator/store/store.ts';
 import { sha256 } from '../../../../protocol/cbor.ts';
 import { signerFromSeed, signMessage } from '../../../../protocol/signing.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
+import { STORED_JOB } from '../../../utils/stored-job.ts';
 import { toyJob } from '../../../utils/virtual/toy-job.ts';
 
 /** Extended result code of SQLite: a second row with the same primary key. */
 const SQLITE_CONSTRAINT_PRIMARYKEY = 1555;
 
-const JOB: StoredJob = {
-  job: 'aa'.repeat(32),
-  name: 'toy',
-  content: 'content',
-  manifest: Uint8Array.of(1, 2, 3),
-  layout: [{ name: 'a', shape: [1, 2], group: 'A' }],
-  term: 1,
-  admission: { kind: 'peers', peers: ['p'] },
-  token: null,
-  baseLoss: 4.5,
-  ending: null,
-  pauseCause: null,
-  rollBackTo: null,
-  priority: 0,
-  afterJob: null,
-  createdAt: 7,
-};
+const JOB: StoredJob = { ...STORED_JOB, admission: { kind: 'peers', peers: ['p'] } };
 
 async function open(): Promise<{ store: Store; path: string }> {
   const path = join(await temporaryFolder(), 'coordinator.sqlite');
