@@ -1,14 +1,16 @@
 /**
  * Runs the benchmarks in scripts/bench/: all of them, or the named ones.
  *
- *   npm run bench [NAME…] [-- --list] [--json] [--quick] [--python PATH] [--shape NAME…] [--CHOICE VALUES]
+ *   npm run bench [NAME…] [-- --list] [--json] [--quick] [--python PATH] [--shape NAME…]
+ *                 [--attack A,B] [--attackers A,B] [--behaviour A,B] [--split A,B] [--seeds N] [--rounds N] [--out FILE]
  *
- * Prints a table, or with --json one object per line. Progress goes to standard error. Exits with 1 when a benchmark failed
- * to run. A missed target is a result, not a failure.
+ * The options from --attack to --rounds select runs of the benchmarks of attacks and scores. Runs that FILE contains are not
+ * measured again. Prints a table, or with --json one object per line. Progress goes to standard error. Exits with 1 when a
+ * benchmark failed to run. A missed target is a result, not a failure.
  */
 import { readdirSync, readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
-import { parseArgs } from 'node:util';
+import { scriptOptions, wholeNumber, wrongUsage } from './options.ts';
 
 /** One measured value. `met`: whether the value reaches its target; null without a target. */
 export interface BenchRow {
@@ -114,7 +116,7 @@ function table(rows: readonly BenchRow[]): string {
     .join('\n');
 }
 
-const { values, positionals } = parseArgs({
+const { values, positionals } = scriptOptions(import.meta.filename, {
   allowPositionals: true,
   options: {
     json: { type: 'boolean', default: false },
@@ -137,8 +139,11 @@ const known = findBenches();
 const names = [...known.keys()];
 const unknown = positionals.filter((name) => !known.has(name));
 if (unknown.length > 0) {
-  console.error(`No benchmark is called "${unknown.join('", "')}"; the benchmarks are ${names.join(', ')}.`);
-  process.exit(1);
+  wrongUsage(`no benchmark is called "${unknown.join('", "')}"; the benchmarks are ${names.join(', ')}`);
+}
+for (const option of ['seeds', 'rounds'] as const) {
+  const text = choices[option];
+  if (text !== undefined) wholeNumber(option, text);
 }
 if (list) {
   const width = Math.max(...names.map((name) => name.length));

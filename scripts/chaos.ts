@@ -10,9 +10,9 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
 import { type RoundReport, runChaos } from './chaos/run.ts';
 import { schedules } from './chaos/schedules.ts';
+import { scriptOptions, wholeNumber, wrongUsage } from './options.ts';
 
 /** Maximum share by which the held-out loss may exceed the held-out loss of a run without faults. */
 const LOSS_TOLERANCE = 0.03;
@@ -21,7 +21,7 @@ const COMPARED_CHECKPOINTS = 12;
 
 const INTERRUPTED_EXIT_CODE = 130;
 
-const { values } = parseArgs({
+const { values } = scriptOptions(import.meta.filename, {
   options: {
     schedule: { type: 'string', default: 'mixed' },
     seed: { type: 'string', default: '1' },
@@ -33,16 +33,22 @@ const { values } = parseArgs({
   },
 });
 if (!Object.hasOwn(schedules, values.schedule)) {
-  console.error(`no schedule "${values.schedule}"; there are ${Object.keys(schedules).join(', ')}`);
-  process.exit(2);
+  wrongUsage(
+    `no schedule is called "${values.schedule}"; the schedules are ${Object.keys(schedules).join(', ')}`,
+  );
 }
+const number = (option: 'seed' | 'rounds' | 'nodes' | 'steps', min = 1) =>
+  wholeNumber(option, values[option], min);
+const swarm = {
+  seed: number('seed', 0),
+  rounds: number('rounds', 0),
+  nodes: number('nodes'),
+  localSteps: number('steps'),
+};
 const folder = values.folder ?? (await mkdtemp(join(tmpdir(), 'lora-swarm-chaos-')));
 const options = {
+  ...swarm,
   schedule: values.schedule,
-  seed: Number(values.seed),
-  rounds: Number(values.rounds),
-  nodes: Number(values.nodes),
-  localSteps: Number(values.steps),
   checkpoints: COMPARED_CHECKPOINTS,
 };
 

@@ -8,11 +8,11 @@
  * test/fixtures/fuzz-corpus.json.
  */
 import { readFileSync, writeFileSync } from 'node:fs';
-import { parseArgs } from 'node:util';
 import { decoders } from './fuzz/decoders.ts';
 import { fuzzDecoder } from './fuzz/fuzz-decoder.ts';
+import { scriptOptions, wholeNumber, wrongUsage } from './options.ts';
 
-const { values } = parseArgs({
+const { values } = scriptOptions(import.meta.filename, {
   options: {
     decoder: { type: 'string', multiple: true },
     inputs: { type: 'string', default: '1000000' },
@@ -23,7 +23,9 @@ const { values } = parseArgs({
 });
 const chosen = decoders.filter(({ name }) => values.decoder?.includes(name) ?? true);
 const unknown = values.decoder?.find((name) => !decoders.some((decoder) => decoder.name === name));
-if (unknown !== undefined) throw new Error(`no decoder "${unknown}"; --list lists all decoders`);
+if (unknown !== undefined) wrongUsage(`no decoder is called "${unknown}"; --list lists all decoders`);
+const seed = wholeNumber('seed', values.seed, 0);
+const inputs = wholeNumber('inputs', values.inputs);
 if (values.list) {
   for (const { name } of decoders) console.log(name);
   process.exit(0);
@@ -38,7 +40,7 @@ const corpus: Record<string, string[]> =
 let found = 0;
 for (const decoder of chosen) {
   const start = performance.now();
-  const result = fuzzDecoder(decoder, { seed: Number(values.seed), inputs: Number(values.inputs) });
+  const result = fuzzDecoder(decoder, { seed, inputs });
   const seconds = (performance.now() - start) / 1000;
   const codes = Object.entries(result.refused)
     .map(([code, count]) => `${code} ${count}`)
@@ -56,5 +58,5 @@ for (const decoder of chosen) {
   corpus[decoder.name] = [...new Set(kept)];
 }
 if (values.corpus !== undefined) writeFileSync(values.corpus, `${JSON.stringify(corpus, null, 2)}\n`);
-console.log(`${chosen.length} decoders, seed ${values.seed}: ${found} findings`);
+console.log(`${chosen.length} decoders, seed ${seed}: ${found} findings`);
 process.exitCode = found > 0 ? 1 : 0;

@@ -10,9 +10,9 @@ import { mkdir } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
 import { loadTokenizer } from '../lora/data/tokenizer.ts';
 import { createEngine } from '../lora/engines/engine.ts';
+import { scriptOptions, wholeNumber } from './options.ts';
 import { countWords, trainBpe } from './pretrain/bpe.ts';
 import { loadState } from './pretrain/checkpoint.ts';
 import { readSpeeches } from './pretrain/corpus.ts';
@@ -24,7 +24,7 @@ import { SPECIAL_TOKENS, writeTokenizer } from './pretrain/tokenizer-files.ts';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 
-const { values } = parseArgs({
+const { values } = scriptOptions(import.meta.filename, {
   options: {
     minutes: { type: 'string', default: '60' },
     steps: { type: 'string' },
@@ -34,6 +34,10 @@ const { values } = parseArgs({
     export: { type: 'boolean', default: false },
   },
 });
+
+const steps = values.steps === undefined ? null : wholeNumber('steps', values.steps);
+const minutes = wholeNumber('minutes', values.minutes);
+const threads = wholeNumber('threads', values.threads);
 
 const log = (line: string) => console.log(`${new Date().toISOString().slice(11, 19)} ${line}`);
 const { training, heldOut: heldOutSpeeches } = await readSpeeches(
@@ -50,7 +54,7 @@ await writeTokenizer(
   NANO_CONFIG.max_position_embeddings,
 );
 const tokenizer = await loadTokenizer(tokenizerDir);
-const engine = await createEngine('onnx-cpu', { threads: Number(values.threads) });
+const engine = await createEngine('onnx-cpu', { threads });
 
 const heldOut = await openHeldOut(engine, tokenizer, heldOutSpeeches);
 const deps = { engine, tokenizer, training, heldOut, heldOutSpeeches, log };
@@ -58,8 +62,8 @@ if (!values.export) {
   await pretrain(
     {
       stateDir: values.state,
-      steps: values.steps === undefined ? null : Number(values.steps),
-      seconds: Number(values.minutes) * 60,
+      steps,
+      seconds: minutes * 60,
     },
     deps,
   );

@@ -9,9 +9,9 @@
  */
 import { once } from 'node:events';
 import { availableParallelism } from 'node:os';
-import { parseArgs } from 'node:util';
 import { Worker } from 'node:worker_threads';
 import type { SimulationOptions } from '../test/sim/simulated-swarm.ts';
+import { scriptOptions, wholeNumber } from './options.ts';
 import type { SimulationReport } from './simulate/worker.ts';
 
 const SHORT: SimulationOptions = { faultsMs: 10_000, maxRounds: 3 };
@@ -19,7 +19,7 @@ const SHORT: SimulationOptions = { faultsMs: 10_000, maxRounds: 3 };
 /** Memory for new objects in each worker, in MiB. With more memory, garbage is collected less often. */
 const YOUNG_MIB = 64;
 
-const { values } = parseArgs({
+const { values } = scriptOptions(import.meta.filename, {
   options: {
     seeds: { type: 'string', default: '1000' },
     from: { type: 'string', default: '1' },
@@ -27,8 +27,8 @@ const { values } = parseArgs({
   },
 });
 const options = values.long ? {} : SHORT;
-const seeds = Number(values.seeds);
-let next = Number(values.from);
+const seeds = wholeNumber('seeds', values.seeds);
+let next = wholeNumber('from', values.from, 0);
 const end = next + seeds;
 const totals: Record<string, number> = {};
 let violated = 0;
