@@ -16,7 +16,9 @@ export function sweepLines(sweeps: readonly SweepView[], columns = Number.POSITI
       ...(i > 0 ? [''] : []),
       headLine(sweep),
       ...jobTable(sorted, sweep.winner, columns),
-      ...sorted.flatMap(({ name, holdsSweep }) => (holdsSweep === null ? [] : [holdLine(name, holdsSweep)])),
+      ...sorted.flatMap(({ name, pauseReason }) =>
+        pauseReason === null ? [] : [pauseLine(name, pauseReason)],
+      ),
     ];
   });
 }
@@ -49,13 +51,13 @@ function headLine({ name, nextRounds, winner, error }: SweepView): string {
   return `sweep ${name}: the next half is stopped after ${countOf(nextRounds, 'checkpoint')}`;
 }
 
-function resultText({ name, outAt, heldOutLoss, holdsSweep }: SweepJobView, winner: string | null): string {
+function resultText({ name, outAt, heldOutLoss, pauseReason }: SweepJobView, winner: string | null): string {
   if (outAt !== null) return heldOutLoss === null ? 'dropped' : `lost in halving ${outAt}`;
-  if (holdsSweep !== null) return 'none yet: paused';
+  if (pauseReason !== null) return 'none yet: paused';
   return name === winner ? 'won' : 'none yet';
 }
 
-function holdLine(name: string, reason: string): string {
+function pauseLine(name: string, reason: string): string {
   const why = reason === '' ? '' : ` (${safeText(reason)})`;
   return `the sweep waits for ${name}, which is paused${why}: continue with ${SWARM} job resume ${name}, or take it out of the sweep with ${SWARM} job stop ${name}`;
 }

@@ -43,7 +43,7 @@ export interface SweepJobView {
    * Reason why the job is paused, if the sweep waits for the job; otherwise null. The sweep goes on when the operator
    * resumes or stops the job. A job that is stopped leaves the sweep.
    */
-  holdsSweep: string | null;
+  pauseReason: string | null;
 }
 
 /** Returns all sweeps, oldest first. */
@@ -70,7 +70,7 @@ export function sweepViews({ coordinator, store }: { coordinator: Coordinator; s
             ? driver.state.committed
             : Math.min(driver.state.committed, rounds * 2 ** ((outAt ?? halvings) - 1)),
         outAt,
-        holdsSweep: inSweep?.state === 'held' ? inSweep.reason : null,
+        pauseReason: inSweep?.state === 'paused' ? inSweep.reason : null,
       };
     });
     const winner = isOpen || failed ? null : jobs.find(({ outAt }) => outAt === null)!.name;

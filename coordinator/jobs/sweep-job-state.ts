@@ -9,12 +9,12 @@ import type { Store } from '../store/store.ts';
  *   the last of these checkpoints
  * - `unmeasured`: the job has these checkpoints, but the last of them has no held-out loss
  * - `dropped`: the job was stopped before all of its rounds were done
- * - `held`: the job is paused, so the sweep waits for its operator
+ * - `paused`: the job is paused, so the sweep waits for its operator
  * - `training`: the job needs more checkpoints
  */
 export type SweepJobState =
   | { readonly state: 'measured'; readonly loss: number }
-  | { readonly state: 'held'; readonly reason: string }
+  | { readonly state: 'paused'; readonly reason: string }
   | { readonly state: 'unmeasured' | 'dropped' | 'training' };
 
 /**
@@ -33,5 +33,5 @@ export function sweepJobState({ context, driver }: JobRun, target: number, store
     const loss = judged?.heldOutLoss ?? null;
     return loss === null ? { state: 'unmeasured' } : { state: 'measured', loss };
   }
-  return state.phase === 'paused' ? { state: 'held', reason: state.reason } : { state: 'training' };
+  return state.phase === 'paused' ? { state: 'paused', reason: state.reason } : { state: 'training' };
 }

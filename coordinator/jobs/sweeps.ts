@@ -119,8 +119,8 @@ export class Sweeps {
     const { store, log } = this.#deps;
     const target = rounds * 2 ** halvings;
     const states = remaining.map((job) => ({ job, ...sweepJobState(this.#run(job), target, store) }));
-    this.#tellHolds(name, states);
-    if (states.some(({ state }) => state === 'held' || state === 'training')) return false;
+    this.#tellPauses(name, states);
+    if (states.some(({ state }) => state === 'paused' || state === 'training')) return false;
     const measured = states.flatMap((one) => (one.state === 'measured' ? [one] : []));
     if (measured.length === 0) {
       this.#fail(name, remaining);
@@ -140,12 +140,13 @@ export class Sweeps {
   }
 
   /** Logs once for which paused jobs a sweep waits, and why they are paused. */
-  #tellHolds(sweep: string, states: readonly (SweepJobState & { job: string })[]): void {
-    const held = states.flatMap((one) =>
-      one.state === 'held' ? [{ job: this.#run(one.job).context.stored.name, reason: one.reason }] : [],
+  #tellPauses(sweep: string, states: readonly (SweepJobState & { job: string })[]): void {
+    const paused = states.flatMap((one) =>
+      one.state === 'paused' ? [{ job: this.#run(one.job).context.stored.name, reason: one.reason }] : [],
     );
-    const told = JSON.stringify(held);
-    if (held.length > 0 && this.#told.get(sweep) !== told) this.#deps.log.warn({ sweep, held }, 'sweep-held');
+    const told = JSON.stringify(paused);
+    if (paused.length > 0 && this.#told.get(sweep) !== told)
+      this.#deps.log.warn({ sweep, paused }, 'sweep-waits');
     this.#told.set(sweep, told);
   }
 

@@ -126,15 +126,15 @@ describe('a sweep', () => {
     await train(world, ['toy', 'slow', 'slowest'], 1);
     run('fast').operate({ type: 'pause', reason: 'the disk is full' });
     await expect.poll(() => run('fast').driver.state.phase).toBe('paused');
-    const held = () =>
-      sweepViews(world)[0]!.jobs.flatMap(({ name, holdsSweep }) =>
-        holdsSweep === null ? [] : [[name, holdsSweep]],
+    const pauses = () =>
+      sweepViews(world)[0]!.jobs.flatMap(({ name, pauseReason }) =>
+        pauseReason === null ? [] : [[name, pauseReason]],
       );
-    expect(held()).toEqual([['fast', 'the disk is full']]);
+    expect(pauses()).toEqual([['fast', 'the disk is full']]);
     expect(phases(world)).not.toContain('slowest finished');
     run('fast').operate({ type: 'stop', reason: '' });
     await expect.poll(() => run('slowest').driver.state.phase).toBe('finished');
-    expect(held()).toEqual([]);
+    expect(pauses()).toEqual([]);
     expect(run('toy').driver.state.phase).not.toBe('finished');
   });
 

@@ -9,7 +9,7 @@ interface ConfirmProps {
   /** Text that tells the user what the action will do, in one or two sentences. */
   readonly effect: string;
   /** Label of the text field in the dialog. @default the dialog has no text field */
-  readonly asks?: string;
+  readonly inputLabel?: string;
   /** @default false */
   readonly danger?: boolean;
   /** @throws ApiError, which the dialog shows */
@@ -19,7 +19,7 @@ interface ConfirmProps {
 }
 
 /** A button whose action happens only after the user has confirmed it in a dialog. */
-export function Confirm({ label, effect, asks, danger = false, act, onDone }: ConfirmProps) {
+export function Confirm({ label, effect, inputLabel, danger = false, act, onDone }: ConfirmProps) {
   const dialog = useRef<HTMLDialogElement>(null);
   const [open, setOpen] = useState(false);
   const [text, setText] = useState('');
@@ -52,9 +52,9 @@ export function Confirm({ label, effect, asks, danger = false, act, onDone }: Co
           <h2>${label}?</h2>
           <p>${effect}</p>
           ${
-            asks &&
+            inputLabel &&
             html`<label
-              >${asks}
+              >${inputLabel}
               <input
                 value=${text}
                 maxlength="200"

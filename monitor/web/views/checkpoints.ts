@@ -173,7 +173,7 @@ function VersionCell({ job, view: { round, kept }, version, onDone }: VersionCel
       (version !== undefined || kept) &&
       html`<${Confirm}
         label="Tag"
-        asks="Name of the tag"
+        inputLabel="Name of the tag"
         effect=${`The tag names the checkpoint of round ${round} from now on. If it names another version of ${job.name}, it moves. Servers that use the tag switch to this checkpoint.${published}`}
         act=${(tag: string) => post(`${jobPath(job.job)}/checkpoints/${round}/tag`, { tag, reason: 'moved on the page' })}
         onDone=${onDone}

@@ -143,7 +143,7 @@ function Invite({ invite }: { invite: string | null }) {
 function Steering({ job, onChange }: { job: JobDetail; onChange(): void }) {
   const act = (action: string) => (reason: string) => post(`${jobPath(job.job)}/${action}`, { reason });
   const resume = () => post(`${jobPath(job.job)}/resume`, {});
-  const asks = 'Reason, which the nodes see';
+  const inputLabel = 'Reason, which the nodes see';
   const isPending = (action: string) => job.pendingOrders.some((order) => order.action === action);
   // A stop cannot be cancelled, and ends the job even if other orders are pending.
   if (job.phase === 'finished' || isPending('stop')) return null;
@@ -161,7 +161,7 @@ function Steering({ job, onChange }: { job: JobDetail; onChange(): void }) {
             key="pause"
             label="Pause"
             effect="The job merges the updates of the open round, and then waits until it is resumed."
-            asks=${asks}
+            inputLabel=${inputLabel}
             act=${act('pause')}
             onDone=${onChange}
           />`
@@ -170,7 +170,7 @@ function Steering({ job, onChange }: { job: JobDetail; onChange(): void }) {
       label="Stop"
       danger
       effect="The job merges the updates of the open round and ends for good. Its checkpoints stay."
-      asks=${asks}
+      inputLabel=${inputLabel}
       act=${act('stop')}
       onDone=${onChange}
     />

@@ -35,7 +35,7 @@ export function NodeOrders({ status, onChange }: Props) {
         : html`<${Confirm}
             label="Pause"
             effect="The node pauses before its next training step. The pause survives a restart of the node."
-            asks="Length of the pause in minutes (leave empty to pause until you resume the node)"
+            inputLabel="Length of the pause in minutes (leave empty to pause until you resume the node)"
             act=${(text: string) => post('/v1/pause', { forMs: pauseMs(text) })}
             onDone=${onChange}
           />`
@@ -67,7 +67,7 @@ export function NodeLimits({ status, onChange }: Props) {
             ${limitText(limit, limits[limit.field])}${' '}
             <${Confirm}
               label=${`Change ${key}`}
-              asks=${`New value${unitText(limit)}; leave empty for the default`}
+              inputLabel=${`New value${unitText(limit)}; leave empty for the default`}
               effect=${`${limitMeaning(key, limit)}.${limit.atStart ? ' A running node applies it at its next start.' : ''}`}
               act=${(text: string) => post('/v1/limits', { [limit.field]: newValue(key, limit, text) })}
               onDone=${onChange}

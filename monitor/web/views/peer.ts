@@ -87,7 +87,7 @@ export function PeerView({ peer }: { peer: string }) {
         label="Ban"
         danger
         effect="The peer, and all peers of the same person, are removed from all jobs and cannot join again until you pardon them."
-        asks="Reason, which the peer sees"
+        inputLabel="Reason, which the peer sees"
         act=${(reason: string) => post(`${path}/ban`, { reason })}
         onDone=${refresh}
       />

@@ -40,7 +40,7 @@ export function SettingsPart({ job, onChange }: { job: JobDetail; onChange(): vo
               html`<${Confirm}
                 label=${`Change ${label.toLowerCase()}`}
                 effect="The nodes use the new value from the next round on. The change is signed, and stays in the history of the job."
-                asks="New value"
+                inputLabel="New value"
                 act=${(text: string) =>
                   post(`${jobPath(job.job)}/settings`, { changes: { [key]: Number(text) }, reason: '' })}
                 onDone=${onChange}

@@ -54,11 +54,11 @@ function columnsOf(winner: string | null): readonly Column<SweepJobView>[] {
 }
 
 function Result({ job, winner }: { job: SweepJobView; winner: string | null }) {
-  const { name, outAt, heldOutLoss, holdsSweep } = job;
+  const { name, outAt, heldOutLoss, pauseReason } = job;
   if (name === winner) return html`<strong>won</strong>`;
   if (outAt !== null) return heldOutLoss === null ? 'out: dropped' : `out: lost in halving ${outAt}`;
-  if (holdsSweep !== null)
-    return `the sweep waits: this job is paused${holdsSweep === '' ? '' : `: ${holdsSweep}`}`;
+  if (pauseReason !== null)
+    return `the sweep waits: this job is paused${pauseReason === '' ? '' : `: ${pauseReason}`}`;
   return 'in the sweep';
 }
 

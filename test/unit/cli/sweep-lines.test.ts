@@ -13,7 +13,7 @@ const job = (name: string, facts: Partial<SweepJobView> = {}): SweepJobView => (
   heldOutLoss: 2,
   lossAfter: 1,
   outAt: null,
-  holdsSweep: null,
+  pauseReason: null,
   ...facts,
 });
 const sweep: SweepView = {
@@ -23,7 +23,7 @@ const sweep: SweepView = {
   error: null,
   jobs: [
     job('a'),
-    job('b', { phase: 'paused', holdsSweep: 'the disk is \u001b[1mfull' }),
+    job('b', { phase: 'paused', pauseReason: 'the disk is \u001b[1mfull' }),
     job('c', { phase: 'finished', outAt: 1, heldOutLoss: null }),
     job('d', { phase: 'finished', outAt: 1, checkpoints: 4 }),
   ],

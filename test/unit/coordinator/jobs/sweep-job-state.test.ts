@@ -74,7 +74,7 @@ describe('a job in a sweep', () => {
 
   it('holds the sweep up while it is paused, unless it has enough checkpoints', () => {
     const paused = { phase: 'paused', reason: 'the disk is full' };
-    expect(stateOf(2, [9, 8], paused)).toEqual({ state: 'held', reason: paused.reason });
+    expect(stateOf(2, [9, 8], paused)).toEqual({ state: 'paused', reason: paused.reason });
     expect(stateOf(1, [9, 8], paused)).toEqual({ state: 'measured', loss: 8 });
   });
 
