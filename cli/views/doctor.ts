@@ -65,7 +65,7 @@ function trainCommand({ model }: BaseReport, { baseBits, precision }: Formats): 
 
 function checkpointingNote({ checkpointing }: BaseReport, baseBits: BaseBits): string {
   if (!checkpointing) return '';
-  return `, with gradient checkpointing, ${baseBits === 4 ? 'which a base of 4 bits turns on' : 'because training does not fit into memory without it'}`;
+  return `, with gradient checkpointing, ${baseBits === 4 ? 'which a 4-bit base turns on' : 'because training does not fit into memory without it'}`;
 }
 
 function engineRow(report: EngineReport, { baseBits, precision, base }: Diagnosis): string[] {

@@ -36,7 +36,7 @@ export interface HeldOutOptions {
   readonly data: JobSpec['data'];
   /** Folder for digests of files, and for temporary files, which `close` deletes. */
   readonly cacheDir: string;
-  /** @default the fastest engine of this machine, with a base of 32 bits */
+  /** @default the fastest engine of this machine, with a 32-bit base */
   readonly compute?: ComputeInput;
   /** Whether to keep the training rows in temporary files, so that scores can be measured. @default false */
   readonly scores?: boolean;

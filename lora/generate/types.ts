@@ -174,7 +174,7 @@ export interface Generator {
    */
   submit(request: GenerateRequest): Generation;
   /**
-   * Returns the log-probability of each token of a sequence. With a base of 8 or 4 bits, weights are rounded as in
+   * Returns the log-probability of each token of a sequence. With an 8-bit or 4-bit base, weights are rounded as in
    * generation, but activations are not. The result therefore does not depend on how the computation of the sequence is
    * divided into runs.
    * @throws SwarmError as `submit` does

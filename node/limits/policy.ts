@@ -173,7 +173,7 @@ function memoryAdvice(
   const ways = ['raise --max-memory'];
   if (processes > 1) ways.push('name fewer devices in --engine');
   const fitting = BASE_BITS.filter((bits) => bits < baseBits)
-    // Each process needs its own copy of a base with 8 or 4 bits.
+    // Each process needs its own copy of an 8-bit or 4-bit base.
     .map((bits) => ({ bits, ...demandOf(manifest, { processes, bases: processes, baseBits: bits }, others) }))
     .find(({ memory }) => memory <= allowed);
   if (fitting) ways.push(`pass --base-bits ${fitting.bits} (needs ${gibibytes(fitting.memory)})`);

@@ -18,8 +18,8 @@ import { type RandomFamily, writeRandomBase } from './random-base.ts';
 import { BATCH } from './round-training.ts';
 
 /**
- * Settings with which the nodes of the benchmark train. The coordinator repeats their training with onnx-cpu on a
- * base of 32 bits.
+ * Settings with which the nodes of the benchmark train. The coordinator repeats their training with onnx-cpu on
+ * a 32-bit base.
  */
 export interface AuditSetting {
   readonly base: 'nano' | RandomFamily;

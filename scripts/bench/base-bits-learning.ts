@@ -10,7 +10,7 @@ import { type LearningDeps, learn } from './learning-run.ts';
 
 export const name = 'base-bits-learning';
 export const about =
-  'loss after training on a base of 8 or 4 bits, on one machine and in a swarm with different base bits (4 minutes)';
+  'loss after training on an 8-bit or 4-bit base, on one machine and in a swarm with different base bits (4 minutes)';
 
 /** Number of steps of the run on one machine. */
 const STEPS = 96;
@@ -31,7 +31,7 @@ interface Case {
 /**
  * Fine-tunes models/nano on Moby Dick, first on one machine and then in a swarm. One machine takes the same steps on
  * a 32-bit, an 8-bit and a 4-bit base. Each adapter is evaluated on the base that it was trained on and, as a
- * coordinator does, on the 32-bit base. A swarm of four nodes with bases of 32, 8, 4 and 4 bits is compared with a
+ * coordinator does, on the 32-bit base. A swarm of four nodes with 32, 8, 4 and 4 base bits is compared with a
  * swarm of four nodes with 32-bit bases, with the real codec and merge. Equal seeds draw the same rows, so losses are
  * compared seed by seed.
  */
@@ -92,7 +92,7 @@ export async function run(report: (row: BenchRow) => void, options: BenchOptions
   }
 }
 
-/** Trains on one machine. Returns the held-out loss on the trainer's own base and on the base of 32 bits. */
+/** Trains on one machine. Returns the held-out loss on the trainer's own base and on the 32-bit base. */
 async function trainAlone(
   trainer: Trainer,
   seed: number,

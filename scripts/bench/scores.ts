@@ -41,7 +41,7 @@ interface Setting {
   readonly rank?: number;
   /** Family of a base with random weights. @default models/nano */
   readonly family?: RandomFamily;
-  /** Bits of the nodes' base. The coordinator computes scores on a base of 32 bits. @default 32 */
+  /** Bits of the nodes' base. The coordinator computes scores on a 32-bit base. @default 32 */
   readonly bits?: BaseBits;
   /** Dropout in training. The gradients of the scores have it too, as in a coordinator. @default 0 */
   readonly dropout?: number;

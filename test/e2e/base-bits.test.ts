@@ -5,7 +5,7 @@ import { TestSwarm } from './swarm.ts';
 
 const NODES = { otter: '32', heron: '8', badger: '4' } as const;
 
-it('nodes with a base of 32, 8 and 4 bits contribute to one job, and its held-out loss falls', async () => {
+it('nodes with a 32-bit, an 8-bit and a 4-bit base contribute to one job, and its held-out loss falls', async () => {
   const swarm = await TestSwarm.create();
   await (await swarm.coordinator()).ready();
   const nodeCount = Object.keys(NODES).length;

@@ -20,8 +20,8 @@ export interface LossMeter {
 }
 
 /**
- * Maximum difference between a published and a measured loss, as a fraction of the published loss. With a base of 4 bits, the
- * loss differed by 1.0 % from the loss with a base of 32 bits, and the coordinator may use either.
+ * Maximum difference between a published and a measured loss, as a fraction of the published loss. With a 4-bit base, the
+ * loss differed by 1.0 % from the loss with a 32-bit base, and the coordinator may use either.
  */
 export const LOSS_TOLERANCE = 0.02;
 

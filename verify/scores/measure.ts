@@ -15,7 +15,7 @@ import {
 
 /**
  * Maximum difference between a published and a measured figure, as a fraction of the scale that `measureScores` explains.
- * Figures with a base of 4 bits differed by up to 4.3 % from those with 32 bits (decision 108).
+ * Figures with a 4-bit base differed by up to 4.3 % from those with 32 bits (decision 108).
  */
 export const SCORE_TOLERANCE = 0.1;
 

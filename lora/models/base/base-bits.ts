@@ -24,13 +24,18 @@ export function estimatedBaseBytes(parameters: number, bits: BaseBits): number {
   return BYTES_PER_WEIGHT[bits] * parameters;
 }
 
-/** Returns whether an engine can compute with a base of `bits` bits. */
+/** Returns the name of a base in messages, such as "an 8-bit base". */
+export function baseText(bits: BaseBits): string {
+  return `${bits === 8 ? 'an' : 'a'} ${bits}-bit base`;
+}
+
+/** Returns whether an engine can compute with these base bits. */
 export function supportsBaseBits(bits: BaseBits, engine: EngineName): boolean {
   return bits === 32 || engine !== 'tfjs';
 }
 
-/** @throws SwarmError BASE_BITS if the engine cannot compute with a base of `bits` bits */
+/** @throws SwarmError BASE_BITS if the engine cannot compute with these base bits */
 export function requireBaseBits(bits: BaseBits, engine: EngineName): void {
   if (supportsBaseBits(bits, engine)) return;
-  throw modelError('BASE_BITS', `${engine} cannot compute with a base of ${bits} bits`, { bits, engine });
+  throw modelError('BASE_BITS', `${engine} cannot compute with ${baseText(bits)}`, { bits, engine });
 }

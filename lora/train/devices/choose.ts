@@ -13,6 +13,7 @@ import { encodeCbor, sha256 } from '../../../protocol/cbor.ts';
 import { engineError } from '../../engines/errors.ts';
 import { deviceName, ENGINE_NAMES, type EngineName } from '../../engines/names.ts';
 import { FLOAT16_ENGINES } from '../../engines/precision.ts';
+import { baseText } from '../../models/base/base-bits.ts';
 import { readJsonObject } from '../../models/json.ts';
 import type { ModelShape } from '../../models/targets.ts';
 import type { Compute, ComputeOnDevices } from '../compute.ts';
@@ -214,7 +215,7 @@ function count(tokens: number): string {
 
 /** Returns words for the base bits and the precision that were measured; an empty text for the defaults. */
 function formatsText({ baseBits, precision }: Formats): string {
-  return `${baseBits === 32 ? '' : ` with a base of ${baseBits} bits`}${precision === 'float32' ? '' : ` in ${precision}`}`;
+  return `${baseBits === 32 ? '' : ` with ${baseText(baseBits)}`}${precision === 'float32' ? '' : ` in ${precision}`}`;
 }
 
 const recordSchema = z.object({ engine: z.enum(ENGINE_NAMES), reason: z.string(), at: z.number() });

@@ -2,7 +2,7 @@
 import { loraConfig } from '../../adapter/lora-config.ts';
 import type { EngineName } from '../../engines/names.ts';
 import { FLOAT16_ENGINES } from '../../engines/precision.ts';
-import { supportsBaseBits } from '../../models/base/base-bits.ts';
+import { baseText, supportsBaseBits } from '../../models/base/base-bits.ts';
 import type { ModelShape } from '../../models/targets.ts';
 import { type Compute, processorCompute, type ResolvedCompute } from '../compute.ts';
 import { trainingConfigSchema } from '../config.ts';
@@ -92,7 +92,7 @@ export function missingFormat(
   { engine, speed }: Pick<EngineProbe, 'engine' | 'speed'>,
   { baseBits, precision }: Formats,
 ): string | null {
-  if (!supportsBaseBits(baseBits, engine)) return `cannot compute with a base of ${baseBits} bits`;
+  if (!supportsBaseBits(baseBits, engine)) return `cannot compute with ${baseText(baseBits)}`;
   if (precision === 'float32') return null;
   if (!FLOAT16_ENGINES.includes(engine)) return 'cannot compute in float16';
   return speed !== null && speed.float16Flops === undefined ? 'has no device with float16' : null;

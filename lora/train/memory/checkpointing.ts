@@ -29,7 +29,7 @@ export function decideCheckpointing(
   const off = { ...compute, checkpointing: false };
   const on = { ...compute, checkpointing: true };
   if (choice !== 'auto') return { compute: choice ? on : off, reason: null };
-  if (baseBits === 4) return { compute: on, reason: 'because you chose a base of 4 bits to save memory' };
+  if (baseBits === 4) return { compute: on, reason: 'because you chose a 4-bit base to save memory' };
   // The size of a GPU's memory is unknown. If a GPU runs out of memory, fallback.ts turns gradient
   // checkpointing on.
   if (!usesProcessor(compute)) return { compute: off, reason: null };

@@ -30,10 +30,10 @@ test('with fewer base bits the text has their speed, and says which engines were
   const text = await textOf(true, { baseBits: 8 });
   expect(text).toMatch(/^onnx-cpu .*\b[\d,]+ tokens\/s +200 GFLOP\/s.*\b400\b.*\b8 bits +50 GB\/s +2\.0 µs/m);
   expect(text).toMatch(/tfjs +skipped/);
-  expect(text).toMatch(/tfjs: .*8 bits/);
-  expect(text).toMatch(/^auto .*\b[\d,]+ tokens\/s\b.*\b8 bits\b/m);
+  expect(text).toMatch(/tfjs: .*8-bit/);
+  expect(text).toMatch(/^auto .*\b[\d,]+ tokens\/s\b.*\b8-bit\b/m);
   expect(text).toMatch(/next: npx lora-swarm train --model \S+ --base-bits 8 --data/);
-  expect(await textOf(true, { baseBits: 4 })).toMatch(/^base .*gradient checkpointing\b.*\b4 bits\b/m);
+  expect(await textOf(true, { baseBits: 4 })).toMatch(/^base .*gradient checkpointing\b.*\b4-bit\b/m);
 });
 
 test('the command measures this machine, and prints text or JSON', async () => {
@@ -56,7 +56,7 @@ test('the command measures this machine, and prints text or JSON', async () => {
     problems: [],
     base: {
       checkpointing: true,
-      chosen: { reason: expect.stringContaining('4 bits') },
+      chosen: { reason: expect.stringContaining('4-bit') },
     },
   });
   expect(found.engines[0]).toMatchObject({ engine: 'onnx-cpu', reason: null });

@@ -87,7 +87,7 @@ describe('held-out losses', () => {
     expect(files.filter((file) => copies.some((copy) => file.endsWith(copy)))).toEqual([]);
   });
 
-  test('are the same each time, and differ little with a base of 8 bits', async () => {
+  test('are the same each time, and differ little with an 8-bit base', async () => {
     const meters = await Promise.all([
       losses(),
       losses(),

@@ -28,11 +28,11 @@ test('with a base predicts speed and memory, and names the chosen engine', async
   expect(base!.memory).toBeGreaterThan(1e6);
 });
 
-test('with a base of 8 bits predicts its speed, and skips engines without 8 bits', async () => {
+test('with an 8-bit base predicts its speed, and skips engines without one', async () => {
   const [whole, found] = [await fakeDiagnosis(true), await fakeDiagnosis(true, { baseBits: 8 })];
   const [cpu, , , tfjs] = found.engines;
   expect(cpu!.tokensPerSecond).toBeGreaterThan(whole.engines[0]!.tokensPerSecond!);
-  expect(tfjs).toMatchObject({ speed: null, lacks: expect.stringContaining('8 bits') });
+  expect(tfjs).toMatchObject({ speed: null, lacks: expect.stringContaining('8-bit') });
 });
 
 test('in float16 uses the engines that support it, and reports a problem if none does', async () => {

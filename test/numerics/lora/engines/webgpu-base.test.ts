@@ -162,7 +162,7 @@ describe.skipIf(missing !== null)('onnx-webgpu', () => {
     });
   });
 
-  describe.each([4, 8] as const)('a base of %i bits', (bits) => {
+  describe.each([4, 8] as const)('base bits %i', (bits) => {
     const steps = [
       ...FAMILY_FIXTURES.map((fixture) => [fixture, () => fixtureStep(fixture)] as const),
       ['with DoRA', () => doraStep('families/qwen2')] as const,

@@ -62,7 +62,7 @@ describe.each(Object.keys(GREEDY))('%s', (variant) => {
   test.each([
     { bits: 8, limit: 2e-3 },
     { bits: 4, limit: 0.1 },
-  ] as const)('keeps its predictions with a base of $bits bits', async ({ bits, limit }) => {
+  ] as const)('keeps its predictions with base bits $bits', async ({ bits, limit }) => {
     const model = await openBase(join(FIXTURES, variant));
     const whole = await logprobsOf(model, await prepareWeights(model, cacheDir), [LENGTH], false);
     const weights = await prepareServingWeights(model, cacheDir, { bits });
@@ -92,7 +92,7 @@ test('an adapter with a graph of its own is applied to weights in float32', asyn
   expect(rounded).toEqual(await run(float32));
 });
 
-test('a generator with a base of 8 bits generates, and scores in float32', async () => {
+test('a generator with an 8-bit base generates, and scores in float32', async () => {
   const base = join(FIXTURES, 'llama-tiny-tied');
   const { prompt } = GREEDY['llama-tiny-tied']!;
   const generator = await openGenerator({ base, cacheDir, compute: { threads: 1, baseBits: 8 } });

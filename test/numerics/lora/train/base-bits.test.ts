@@ -38,7 +38,7 @@ async function lossOf(adapter: readonly Float32Array[]): Promise<number> {
   return losses.reduce((sum, { lossSum }) => sum + lossSum, 0);
 }
 
-describe('a trainer on a base of fewer bits', () => {
+describe('a trainer with fewer base bits', () => {
   it.each([8, 4] as const)('%i: learns an adapter that also fits the float32 base', async (baseBits) => {
     const start = initialMatrices(tinyTrainer(deps).layout, 1);
     const trained = async (bits: BaseBits) => {

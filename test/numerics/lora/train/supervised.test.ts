@@ -133,7 +133,7 @@ describe('sizes', () => {
     ['onnx-cuda', 32, false],
     ['onnx-webgpu', 8, false],
     ['tfjs', 32, true],
-  ] as const)('%s with a base of %i bits: several graphs %s', async (name, bits, several) => {
+  ] as const)('%s with base bits %i: several graphs %s', async (name, bits, several) => {
     const { model } = await openFamily('llama-tiny-tied');
     const weights = await prepareWeights(model, cacheDir, { bits });
     const sized = isSized({ name }, weights);

@@ -119,9 +119,9 @@ describe('the trainer of a node', () => {
   });
 
   test.each([
-    ['a base of 4 bits', { baseBits: 4 }, /gradient checkpointing\b.*\b4 bits\b/],
+    ['a 4-bit base', { baseBits: 4 }, /gradient checkpointing\b.*\b4-bit\b/],
     [
-      'a base of 4 bits with gradient checkpointing switched off',
+      'a 4-bit base with gradient checkpointing switched off',
       { baseBits: 4, checkpointing: false },
       /^(?!.*gradient checkpointing)/,
     ],

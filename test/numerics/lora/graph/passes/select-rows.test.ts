@@ -75,7 +75,7 @@ describe('a step for some rows of the logits', () => {
     expect(await difference(halfLabelled({ model, rows, ...adapter }))).toBeLessThan(TOLERANCE);
   });
 
-  it.each([4, 8] as const)('holds for a base of %i bits', async (bits) => {
+  it.each([4, 8] as const)('holds for base bits %i', async (bits) => {
     const step = halfLabelled(await fixtureStep('llama-tiny-untied'));
     const weights = await prepareWeights(step.model, cacheDir, { bits });
     expect(await difference(step, weights)).toBeLessThan(TOLERANCE);

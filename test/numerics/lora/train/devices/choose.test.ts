@@ -44,7 +44,7 @@ async function choose(
 interface Speed {
   /** GFLOP/s in float32. */
   readonly plain: number;
-  /** GFLOP/s of products with a base of 8 or 4 bits. @default plain */
+  /** GFLOP/s of products with an 8-bit or 4-bit base. @default plain */
   readonly fewerBits?: number;
   /** GFLOP/s of products in float16. @default the device lacks float16 */
   readonly float16?: number;
@@ -82,7 +82,7 @@ describe('the engine', () => {
     expect(asked).toEqual([]);
   });
 
-  test('for a base of 4 bits supports 4 bits, and is remembered separately', async () => {
+  test('for a 4-bit base takes an engine with 4 bits, and is remembered separately', async () => {
     const { asked, deps } = machine({ 'onnx-cpu': 1, 'onnx-webgpu': 100, tfjs: 1000 });
     expect(await choose(on(), deps)).toMatchObject({ engine: 'tfjs' });
     asked.length = 0;
@@ -90,7 +90,7 @@ describe('the engine', () => {
     expect(fewer).toMatchObject({
       engine: 'onnx-webgpu',
       reason: expect.stringMatching(
-        /\b[\d,]+ tokens\/s\b.*\b4 bits\b.*\bonnx-cpu [\d,]+\b.*\btfjs\b.*\b4 bits$/,
+        /\b[\d,]+ tokens\/s\b.*\b4-bit base\b.*\bonnx-cpu [\d,]+\b.*\btfjs\b.*\b4-bit base$/,
       ),
     });
     expect(asked).not.toContain('tfjs');
@@ -273,7 +273,7 @@ describe('a probe', () => {
     expect({ software, reason }).toEqual({ software: false, reason: null });
   });
 
-  test('measures products with a base of 8 or 4 bits', async () => {
+  test('measures products with an 8-bit or 4-bit base', async () => {
     // The probe writes a weight file there, and must delete it.
     vi.stubEnv('TMPDIR', folder);
     for (const baseBits of [8, 4] as const) {

@@ -43,7 +43,7 @@ describe('the estimate of a run', () => {
     expect(whole.work.flopsPerStep).toBeGreaterThan(4 * 8 * 32 * 0.6 * model.parameters);
   });
 
-  it('has the size of the weight file for a base of 8 or 4 bits', async () => {
+  it('has the size of the weight file for an 8-bit or 4-bit base', async () => {
     const settings = {
       lora: loraConfig({ rank: 4 }),
       training: trainingConfigSchema.parse({ sequenceLength: 32 }),

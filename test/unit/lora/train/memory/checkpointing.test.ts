@@ -20,10 +20,10 @@ describe('gradient checkpointing by default', () => {
     expect(decide({ baseBits: 8 })).toEqual(off);
   });
 
-  it.each(['onnx-cpu', 'onnx-webgpu'] as const)('is on with a base of 4 bits, on %s', (engine) => {
+  it.each(['onnx-cpu', 'onnx-webgpu'] as const)('is on with a 4-bit base, on %s', (engine) => {
     expect(decide({ devices: [{ engine }], baseBits: 4 })).toEqual({
       on: true,
-      reason: expect.stringContaining('4 bits'),
+      reason: expect.stringContaining('4-bit'),
     });
   });
 
