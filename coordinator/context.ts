@@ -190,8 +190,8 @@ export interface CheckpointFolders {
   write(checkpoint: CheckpointToWrite): Promise<void>;
   path(job: string, round: number): string;
   /**
-   * Writes the signed manifest of a job beside its folders, as the proof that the database has recorded the job.
-   * Does nothing if it is there already.
+   * Writes the signed manifest of a job beside its folders, as the proof that the database has recorded the job. Does
+   * nothing if the file exists.
    */
   recordJob(name: string, manifest: Uint8Array): Promise<void>;
   /** Deletes the weights in a checkpoint's folder and keeps the signed files. Idempotent. */
@@ -229,8 +229,8 @@ export interface RunContext {
   readonly settings: JobSettings;
   readonly deps: Required<CoordinatorDeps>;
   /**
-   * Limiter of the quotas that all jobs share. Its keys are constants of the code. Peers therefore cannot add keys, and
-   * the limiter forgets no key.
+   * Limiter of the quotas that all jobs share. Its keys are constants in the code. Peers cannot add keys, so the
+   * limiter never has to drop one.
    */
   readonly limiter: RateLimiter;
   /** Collects the garbage of the blob store, which all jobs share. */
@@ -240,7 +240,10 @@ export interface RunContext {
   readonly audits: boolean;
   /** Aborts when the coordinator stops. */
   readonly signal: AbortSignal;
-  /** Whether a node has a later head of the job, which this coordinator has signed, lost, and not adopted yet. */
+  /**
+   * Whether a node has a later head of the job, which this coordinator signed, then lost, and has not adopted again
+   * yet.
+   */
   isBehind(): boolean;
   /** Called with each event after it has become durable. */
   onEvent(event: JobEvent): void;

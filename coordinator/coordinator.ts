@@ -61,7 +61,7 @@ export class Coordinator {
   readonly #retention: RetentionSettings;
   readonly #audits: boolean;
   readonly #runs = new Map<string, JobRun>();
-  /** Ends each job. */
+  /** By job: the controller that ends the job's run. */
   readonly #lives = new Map<string, AbortController>();
   readonly #listeners = new Set<(event: JobEvent, jobName: string) => void>();
   readonly #stopping = new AbortController();
@@ -131,7 +131,7 @@ export class Coordinator {
     await this.collector.sweep();
   }
 
-  /** Tells the operators of all open jobs that the machine's clock was set. */
+  /** Records an event in all open jobs, which tells their operators that the machine's clock was set. */
   #noteClock(byMs: number): void {
     for (const { context, driver } of this.jobs()) {
       if (!isOver(driver.state) && !context.signal.aborted)

@@ -46,7 +46,7 @@ export const coordinatorError = defineErrors({
   JOB_OVER: 'conflict',
   JOB_QUEUED: {
     kind: 'conflict',
-    next: 'wait until the job opens by itself, open it now with "lora-swarm job resume JOB", or end it with "lora-swarm job stop JOB"',
+    next: 'wait until the job opens automatically, open it now with "lora-swarm job resume JOB", or end it with "lora-swarm job stop JOB"',
   },
   JOB_TOO_LARGE: { kind: 'failed', next: 'use less data or fewer files' },
   JOB_UNKNOWN: { kind: 'notFound', next: 'see all jobs with "lora-swarm job list"' },

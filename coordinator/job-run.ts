@@ -80,7 +80,10 @@ export class JobRun {
     return this.context.stored.admission.kind === 'open' && !this.members.invites.isShutOut(peer);
   }
 
-  /** @param options.held whether the job neither merges nor signs a new head until `RoundDriver.release` is called */
+  /**
+   * @param options.held whether to hold the job: until `RoundDriver.release` is called, it neither merges nor signs a
+   * new head
+   */
   start({ held }: { held: boolean }): void {
     const { job, deps } = this.context;
     // Hold the job before anything else, because a removal can end the round.
@@ -147,7 +150,7 @@ export class JobRun {
 
   /**
    * Changes settings of the job. New settings apply from the next round that opens. A new priority and a new
-   * `tasksEvery` apply at once. If another setting changes, the hold of the job ends.
+   * `tasksEvery` apply at once. A change of any other setting ends the hold of the job.
    * @param change settings with new values
    * @throws SwarmError JOB_BEHIND, JOB_OVER, SETTING_INVALID
    */

@@ -89,7 +89,8 @@ export function answerNodes({
           throw error;
         });
       }
-      // Only a peer that was a member before can have a later head.
+      // Note the peer before it becomes a member, because `holds` counts only members, and a new member has no later
+      // head.
       holds.note(running(job), peer);
       members.join(peer, request);
       // Check the process of a new member only here, because `checkJoining` checks only peers that are
@@ -124,12 +125,13 @@ export function answerNodes({
       holds.note(run, peer);
       const isKeeper = kept !== undefined && run.members.list.has(peer);
       const isKnown = isKeeper && (await keptRemovals.note(run, peer, kept));
-      // Check the access again. The record of the member may have removed the member, or the job may have
-      // been started again meanwhile.
+      // Check the access again, because the restored removals may include this member, or the job may have been started
+      // again.
       const { record, context, members } = readable(job, peer, 'heads');
       const { head, envelope } = record.heads.newest;
       const since = members.processes.takeNotice(peer, runId);
-      // A later head of the member shows that this coordinator has lost records, perhaps also the record of the member.
+      // If the member has a later head, this coordinator has lost records, perhaps also removals. The member then keeps
+      // its record.
       const mayReplace = isKnown && !isNewer(known ?? head, head);
       const isBehind = mayReplace && kept < context.keys.removals;
       const removals = isBehind ? removalRecords.answer(context, peer) : null;

@@ -8,7 +8,7 @@ import { checked } from './checked.ts';
 
 const querySchema = z.strictObject({ blobs: z.enum(['0', '1', 'true', 'false']).default('1') });
 
-/** Adds the route that streams the bundle of a job. If an error occurs while it streams, the answer is cut off. */
+/** Adds the route that streams the bundle of a job. An error during the stream cuts the answer off. */
 export function bundleRoutes(server: FastifyInstance, { coordinator }: { coordinator: Coordinator }): void {
   server.get<{ Params: { id: string } }>('/v1/jobs/:id/bundle', async ({ params, query }, reply) => {
     const { blobs } = checked(querySchema, query, 'query');

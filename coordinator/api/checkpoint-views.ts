@@ -7,18 +7,18 @@ import { checkpointTasks, type EvaluatedCheckpoints } from './job-views.ts';
 import type { CheckpointView } from './types.ts';
 
 /**
- * Maximum number of checkpoints in an answer. The coordinator computes an answer on its only thread, and verifying and
- * encoding a checkpoint of eight nodes takes about 0.5 ms.
+ * Maximum number of checkpoints in an answer. The coordinator computes answers on its only thread, and needs about 0.5
+ * ms to verify and encode a checkpoint with eight contributors.
  */
 export const CHECKPOINTS_PER_ANSWER = 50;
 
-/** Number of verified checkpoints that are kept in memory, at about 5 kB each: enough for five pages in browsers. */
+/** Number of verified checkpoints kept in memory, at about 5 kB each. Five open browser pages need this many. */
 const KEPT_CHECKPOINTS = 5 * CHECKPOINTS_PER_ANSWER;
 
 /** Builds the answers of the control API about checkpoints. */
 export class CheckpointViews {
   readonly #deps: Pick<CoordinatorDeps, 'store' | 'folders'>;
-  /** Checkpoints whose signature has been verified, by digest. The one that was used last is the last entry. */
+  /** Checkpoints whose signature has been verified, by digest. The last entry is the most recently used. */
   readonly #verified = new Map<string, Checkpoint>();
 
   constructor(deps: Pick<CoordinatorDeps, 'store' | 'folders'>) {

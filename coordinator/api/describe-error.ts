@@ -17,7 +17,7 @@ export function describeError(error: unknown): { status: number; body: ErrorJson
   if (isSwarmError(error)) {
     return { status: STATUS[error.kind] ?? 422, body: error.toJSON() };
   }
-  // An error of Fastify that the request caused has a status below 500.
+  // Fastify gives a status below 500 to errors that the request caused.
   if (error instanceof Error && 'statusCode' in error && typeof error.statusCode === 'number') {
     const code = FASTIFY_CODES['code' in error ? String(error.code) : ''] ?? 'REQUEST_INVALID';
     if (error.statusCode < 500)

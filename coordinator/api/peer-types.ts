@@ -138,7 +138,7 @@ export interface PeerStrike {
   pardonedAt: number | null;
 }
 
-/** A ban. It also holds for all other peers of the person. */
+/** A ban of a peer. It applies to all peers of the same person. */
 export interface BanView {
   peer: string;
   /** Name of the peer; null if the coordinator never knew it. */

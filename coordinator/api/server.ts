@@ -47,8 +47,8 @@ export async function startApi(
     // Answers requests that reach no route, for example because their path is malformed.
     frameworkErrors: answerError,
   });
-  // The API parses only JSON. A browser lets a web page of another origin post text/plain and forms, but asks the API
-  // with a preflight request before it posts JSON.
+  // The API parses only JSON. A web page of another origin can post text/plain and forms without a preflight request.
+  // JSON needs a preflight request, and the API does not grant it.
   server.removeContentTypeParser('text/plain');
   onlyLoopbackNames(server);
   requireToken(server, options.token);

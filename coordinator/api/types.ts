@@ -91,7 +91,7 @@ export interface InviteView {
   /** Time after which no further machine may join with the invite; null if it never expires. */
   expiresAt: number | null;
   revokedAt: number | null;
-  /** Machines that have used the invite. The name is null if the coordinator no longer knows it. */
+  /** Machines that have used the invite. `name` is null if the coordinator no longer knows the machine's name. */
   nodes: { peer: string; name: string | null; boundAt: number }[];
 }
 

@@ -11,16 +11,13 @@ import type { Ledger } from '../trust/ledger.ts';
 import { auditKey, type DrawnUpdate, drawAudits, isWatched } from './draw.ts';
 import { isTrusted, MIN_STEPS, type PersonResult } from './verdict.ts';
 
-/**
- * While this many audits wait, no more audits are drawn. So a coordinator that is too slow for its audits draws none
- * until it has finished some.
- */
+/** Maximum number of waiting audits. A slow coordinator draws no new audits until it has finished some of these. */
 export const WAITING_AUDITS = 4;
 
 /**
- * Maximum number of parameters of an adapter whose updates are audited. The limit is needed because an audit holds six
- * copies of the adapter's size in memory: the adapter before training, after half of the steps and after all steps, the
- * two moments of AdamW, and the copy that is being sent to the trainer process.
+ * Maximum number of parameters of an adapter whose updates are audited. An audit needs memory for six arrays of the
+ * adapter's size: the adapter before training, after half of the steps and after all steps, the two moments of AdamW,
+ * and the copy that is being sent to the trainer process.
  */
 const MAX_PARAMETERS = 64_000_000;
 
@@ -87,8 +84,7 @@ export class AuditRecord {
     const { job, deps } = this.#context;
     const { audits, updates } = deps.store;
     const newest = this.#newestRound();
-    // A failed audit counts only if the coordinator's own computations can be trusted (see `isTrusted`). Until then, it
-    // stays undecided, and later results can decide it.
+    // A failed audit stays undecided at first. The results of other persons decide whether it counts (see `isTrusted`).
     audits.finish(job, audit, { ...result, decidedRound: result.state === 'failed' ? null : newest });
     this.#keepBlobs();
     if (result.state === 'dropped') return;

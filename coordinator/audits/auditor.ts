@@ -20,7 +20,7 @@ import { passes } from './verdict.ts';
 const PATIENCE_ROUNDS = 16;
 /** Maximum number of attempts at one audit. Each restart of the coordinator ends an attempt. */
 const MAX_ATTEMPTS = 3;
-/** An audit that had to stop for the merge of another job continues after this pause, in milliseconds. */
+/** Milliseconds to wait before continuing an audit that the merge of another job has interrupted. */
 const RETRY_MS = 1_000;
 
 /** An audit in progress. It is only in memory, so after a restart it begins again. */

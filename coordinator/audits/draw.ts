@@ -30,7 +30,7 @@ export interface DrawnUpdate {
  * Returns whether the updates of an author have a higher weight in the draw. The weight is higher if the
  * author is new, has low shares, or failed an audit in the last STRIKE_ROUNDS rounds. The last condition is
  * needed because an author can earn high shares within three rounds, long before its strike expires.
- * @param author shares of its newest scored updates, newest first
+ * @param author `shares`: the shares of the author's newest scored updates, newest first
  * @param results all audits of the job that have a result
  */
 export function isWatched(

@@ -59,7 +59,7 @@ function figuresOf(
       },
     ];
   });
-  // Without all updates and earlier shares, the shares do not follow from the figures.
+  // A reader can compute the shares again only if all updates and all earlier shares are in the figures.
   const isComplete = updates.length === scores.length && scores.every(({ earlier }) => earlier !== null);
   const merged = store.rounds.checkpoint(job, round);
   // The figures contain the term of the checkpoint, because the job's term may have grown since the merge.

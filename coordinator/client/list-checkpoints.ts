@@ -1,7 +1,7 @@
 import type { CheckpointView } from '../api/types.ts';
 import { type ApiConnection, jobPath } from './api-connection.ts';
 
-/** Returns all checkpoints of a job, newest first. An answer has only a part of a long list, so this takes several. */
+/** Returns all checkpoints of a job, newest first. A long list takes several requests. */
 export async function listCheckpoints(connection: ApiConnection, id: string): Promise<CheckpointView[]> {
   const all: CheckpointView[] = [];
   let before = Number.MAX_SAFE_INTEGER;

@@ -15,8 +15,8 @@ export const POLL_MS = 5_000;
 /** Time without an answer after which a scorer counts as gone, in milliseconds: three requests that time out. */
 const GONE_MS = 45_000;
 /**
- * Maximum time without progress, in milliseconds. A scorer that opens a large base for the first time converts its
- * weights, which takes several minutes and reports no progress.
+ * Maximum time without progress, in milliseconds. When a scorer opens a large base for the first time, it converts the
+ * weights. The conversion takes several minutes and reports no progress.
  */
 const IDLE_MS = 15 * 60_000;
 /** Maximum time of an evaluation, in milliseconds, so that a slow scorer does not hold up later checkpoints all day. */

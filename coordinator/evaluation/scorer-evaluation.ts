@@ -18,24 +18,25 @@ import { askScorer } from './ask-scorer.ts';
 /** Number of documents that the coordinator evaluates itself, to check the answers of a scorer. */
 export const CHECKED_DOCUMENTS = 8;
 /**
- * Maximum difference of a scorer's log-probability from the coordinator's, divided by 1 nat plus the size of the
- * coordinator's, for each number of base bits. Devices and engines round differently, and with 8 base bits, some engines
- * also round activations to 8 bits (see decision 101 for measurements).
+ * Maximum difference between a scorer's log-probability s and the coordinator's log-probability c, as |s − c| / (1 +
+ * |c|) with s and c in nats, for each number of base bits. Devices and engines round differently, and with 8 base bits,
+ * some engines also round activations to 8 bits (see decision 101 for measurements).
  */
 const TOLERANCE: Readonly<Record<BaseBits, number>> = { 32: 0.02, 8: 0.05, 4: 0.02 };
 /**
- * Maximum share of the checked documents with another text or another most likely continuation. Rounding decides between
- * two tokens that are almost equally likely, and a generated text differs from there on.
+ * Maximum fraction of the checked documents for which the scorer's generated text, or its most likely continuation,
+ * differs from the coordinator's. Honest answers differ too, because rounding decides between two tokens that are
+ * almost equally likely, and a generated text differs from there on.
  */
 const OTHER_CHOICES_SHARE = 0.25;
 
 /**
- * Maximum time in which the coordinator makes the questions, and in which it checks the answers, in milliseconds. Opening
- * a large base takes several minutes. The limit ends filters and metrics that a hostile text would keep busy without end.
+ * Time limit in milliseconds for making the questions, and again for checking the answers. Opening a large base takes
+ * several minutes. The limit is needed because a hostile text can keep a filter or a metric busy without end.
  */
 const CHECK_MS = 3_600_000;
 
-/** Codes of answers that do not fit the questions. */
+/** Codes of errors that mean that the answers do not fit the questions. */
 const MALFORMED = ['TASK_ANSWERS', 'MESSAGE_TOO_LARGE', 'MESSAGE_MALFORMED', 'MESSAGE_INVALID'];
 
 type ProcessOptions = { signal: AbortSignal; onLog: (line: string) => void };
@@ -113,8 +114,9 @@ export class ScorerEvaluation {
       if (isMalformed) this.#noteWrong(job, { round, scorer, reason: messageOf(error) });
       else {
         log.warn({ job, round, peer: scorer, error }, 'scorer-unchecked');
-        // The coordinator's device, the task files or the answers can be the cause, so the scorer counts as silent only.
-        // Otherwise, answers with which every check fails would cost time at each checkpoint.
+        // The cause can be the coordinator's device, the task files or the answers, so the answers are not counted as
+        // wrong. But the scorer is not asked again for some rounds, so that failing checks do not cost time at each
+        // checkpoint.
         const { scorers, driver } = this.#deps.coordinator.find(job);
         scorers.noteSilence(scorer, driver.state.round, 'tasks');
       }

@@ -118,7 +118,7 @@ const CHECKS: readonly Check[] = [
       `the update is for round ${update.round}, but the next merge is that of round ${mergeRound}`,
     );
   },
-  // Before the checks of the content: any two different updates of a round are proof against their author.
+  // This check comes before the checks of the content, because any two different updates for one round prove a misdeed.
   function conflict(update, _author, { conflicts }) {
     if (!conflicts) return null;
     return refuse('conflicting', `the node signed two different updates for round ${update.round}`);

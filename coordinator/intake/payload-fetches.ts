@@ -24,7 +24,7 @@ export const MIN_FETCH_RATE = 256 * 1024;
  * small.
  */
 export const FETCH_STALL_MS = 2 * BLOB_IDLE_TIMEOUT_MS;
-/** Time in milliseconds between two checks whether a running fetch must give way to an author that waits. */
+/** Interval in milliseconds at which a waiting author checks whether a running fetch must give way. */
 const LOOK_MS = 1_000;
 
 /**
@@ -106,9 +106,9 @@ export class PayloadFetches {
   }
 
   /**
-   * Takes three permits in this order: one for the author, one for the blob, and one of the FETCHES_AT_ONCE places. If
-   * another author's fetch of the same blob is overdue, this method ends that fetch and takes its permit. The time of
-   * waiting for permits does not count as part of the new fetch.
+   * Takes three permits in this order: one for the author, one for the blob, and one of the FETCHES_AT_ONCE places.
+   * While it waits for the blob or for a place, it ends an overdue fetch that is in the way. The time limit of the new
+   * fetch begins when it has all permits.
    */
   async #place(author: string, digest: string, signal: AbortSignal): Promise<() => void> {
     const taken: (() => void)[] = [];

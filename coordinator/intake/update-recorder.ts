@@ -139,8 +139,8 @@ export class UpdateRecorder {
   }
 
   /**
-   * Records two different updates of a round as proof against their author. The first update does not count any more,
-   * except if a merge has already taken it. Returns the receipt of the second update.
+   * Records two different updates of a round as proof against their author. The first update no longer counts, unless a
+   * merge has already taken it. Returns the receipt of the second update.
    */
   exclude({ round, peer, first, second }: Conflict): StoredReceipt {
     const { job, stored, manifest, deps } = this.#context;
@@ -201,7 +201,8 @@ export class UpdateRecorder {
     const receipt: StoredReceipt = { term: stored.term, round, peer, digest, code, detail, issuedAt };
     deps.meter.refusal(manifest.name, code);
     if (!this.#members.list.has(peer)) return receipt;
-    // An author can sign the payload of a recorded update again, with other claims. The receipt of the recorded one stays.
+    // An author can sign the payload of a recorded update again, with other claims. The recorded update keeps its
+    // receipt.
     const standing = deps.store.updates.receipt(job, peer, digest);
     if (standing !== null && counts(standing.code)) {
       this.#receipts.count(receipt);

@@ -32,7 +32,7 @@ export class BackgroundWork {
     this.#log = log;
   }
 
-  /** Does the work that is due, for example because an earlier process ended before its turn. */
+  /** Does the work that is due, for example because an earlier process ended before it did this work. */
   start(): void {
     this.#running ??= this.#workAll().finally(() => {
       this.#running = null;

@@ -55,7 +55,7 @@ export async function workOn<T>(
   try {
     result = await compute();
   } catch (error) {
-    // If the weights of the checkpoint were deleted meanwhile, no work on it is due any more.
+    // If the weights of the checkpoint were deleted meanwhile, the work is no longer needed.
     if (signal.aborted || store.rounds.checkpoint(job, round)?.weights !== 'held') return;
     reason = messageOf(error);
     log.warn({ job: stored.name, round, error }, onFailure);

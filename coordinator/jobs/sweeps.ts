@@ -35,10 +35,13 @@ const OCCASIONS: readonly JobEvent['type'][] = [
 
 /**
  * Runs sweeps by successive halving (Jamieson and Talwalkar, arXiv 1502.07943). When all jobs of a sweep have enough
- * checkpoints, the half with the higher held-out losses is stopped. The required number of checkpoints then doubles.
- * This is repeated until one job is left. Each halving is recorded before jobs are stopped, so the sweep continues after
- * a restart. A paused job holds up the sweep until its operator resumes or stops the job. A stopped job leaves the sweep
- * at the next halving. The sweep also waits while one of its remaining jobs catches up after the restore of an old backup. If none of the remaining jobs has a held-out loss then, the sweep fails and has no winner.
+ * checkpoints, the coordinator stops the half of the jobs with the higher held-out losses, and the required number of
+ * checkpoints doubles. This is repeated until one job is left. Each halving is recorded before jobs are stopped, so the
+ * sweep continues after a restart.
+ *
+ * A paused job holds up the sweep until its operator resumes or stops the job. The sweep also waits while a remaining
+ * job catches up after the restore of an old backup. A stopped job leaves the sweep at the next halving. If no
+ * remaining job has a held-out loss at a halving, the sweep fails and has no winner.
  */
 export class Sweeps {
   readonly #deps: SweepsDeps;
@@ -108,7 +111,8 @@ export class Sweeps {
       const entries = this.#deps.store.sweeps.entries(sweep.name);
       for (const { job, outAt } of entries) if (outAt !== null) this.#stopJob(sweep.name, job);
       const remaining = entries.filter(({ outAt }) => outAt === null).map(({ job }) => job);
-      // Such a job cannot record an event, and its newest checkpoints may be missing. The event `caught-up` ends the wait.
+      // A job that catches up cannot record an event, and its newest checkpoints may be missing. The event `caught-up`
+      // ends the wait.
       if (remaining.some((job) => isCatchingUp(this.#run(job)))) return;
       if (remaining.length < 2 || !this.#halve({ ...sweep, halvings }, remaining)) return;
     }

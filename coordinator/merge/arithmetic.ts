@@ -71,8 +71,8 @@ export async function loadUpdate(
 }
 
 /**
- * Checks that the merge can decode a payload, in a worker thread if it is large. Returns false if all of its values are
- * zero, so that it would change nothing.
+ * Checks that a merge can decode a payload. The check of a large adapter runs in a worker thread. Returns false if all
+ * values of the payload are zero, so that the update would change nothing.
  * @throws SwarmError UPDATE_*
  */
 export async function checkPayload(

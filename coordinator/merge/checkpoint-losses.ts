@@ -12,7 +12,7 @@ import {
   type RunContext,
 } from '../context.ts';
 
-/** The checkpoint with the lowest loss, if it is not the parent of the merge. */
+/** The lowest checkpoint of a job, if it is not the parent of the merge. */
 export interface LowestCheckpoint {
   readonly checkpoint: Checkpoint;
   readonly losses: readonly RowLoss[];

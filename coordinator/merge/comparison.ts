@@ -31,8 +31,8 @@ export const WORST_ROWS_LIMIT = 50;
 export const WORST_ROWS_DRIFT_LIMIT = 100;
 
 /**
- * Changes are divided by the loss, but at least by this loss, in nats per token. The noise of training falls more
- * slowly than the loss, so changes relative to a very low loss would be mostly noise.
+ * Minimum loss, in nats per token, by which a change is divided to make it relative. The noise of training falls more
+ * slowly than the loss, so changes relative to a lower loss would be mostly noise.
  */
 export const MIN_LOSS = 0.5;
 
@@ -138,10 +138,10 @@ export interface JudgeOptions {
 }
 
 /**
- * Judges a merge. A merge passes if its mean loss exceeds its parent's mean loss by at most `tolerance`, or
- * by at most two standard errors of the increase, if these are more. The two standard errors count only up to
- * `noiseLimit(tolerance)`. All other limits are fixed multiples of the tolerance. A loss that is not finite
- * never passes.
+ * Judges a merge. Its mean loss may exceed the parent's mean loss by `tolerance` or, if that is more, by two standard
+ * errors of the increase, but never by more than `noiseLimit(tolerance)`. In the last round of a job, the same limit
+ * applies to the increase over the lowest checkpoint. All other limits are fixed multiples of the tolerance. A loss
+ * that is not finite never passes.
  */
 export function judge(
   { before, lowest, after }: Losses,
@@ -180,7 +180,7 @@ export function judge(
 }
 
 const PARENT = "the parent's";
-const LOWEST = 'that of the checkpoint with the lowest loss';
+const LOWEST = "the lowest checkpoint's";
 const WORST = ' on the worst rows';
 
 interface Finding {

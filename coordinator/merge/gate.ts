@@ -89,8 +89,8 @@ export type GateResult<Source, Merged> =
  *
  * Step 2 comes before step 3, because half the rate would keep half of a harmful update. Step 4 comes after step 3,
  * because the gate must not remove persons who did nothing wrong if only the rate is too high. For the same reason,
- * steps 4 and 5 take a merge only if its loss is lower than that of all updates by more than noise can explain, or if
- * the merge of all updates ruins rows.
+ * steps 4 and 5 take a merge only if it lowers the loss of the merge of all updates by more than noise can explain, or
+ * if the merge of all updates ruins rows.
  *
  * After a removal has passed, the gate removes more persons as long as these persons raise the loss.
  *

@@ -23,8 +23,8 @@ import { TrainerValidator } from './trainer-validator.ts';
 /** Beginning of the names of temporary folders. The id of the process follows. */
 const PREFIX = 'verify-';
 /**
- * Age in milliseconds at which the folder of a process that does not run is deleted. The process id alone does not tell
- * whether the process runs, because containers that share the folder cannot see each other's processes.
+ * Minimum age, in milliseconds, of a temporary folder that is deleted because its process no longer runs. The process
+ * id alone does not prove that, because containers that share the folder cannot see each other's processes.
  */
 const ABANDONED_MS = 24 * 60 * 60 * 1000;
 
@@ -84,8 +84,9 @@ export class HeldOutLosses implements LossMeter {
   }
 
   /**
-   * @throws SwarmError BASE_DIFFERS or HELD_OUT_DIFFERS if base or data are not those of the job; errors of base, data and
-   *   trainer
+   * Returns the mean held-out loss of an adapter in nats per token; null if the rows have no supervised token.
+   * @throws SwarmError BASE_DIFFERS or HELD_OUT_DIFFERS if base or data are not those of the job; errors of base, data
+   * and trainer
    */
   async measure(
     measured: MeasuredJob,

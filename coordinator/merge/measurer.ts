@@ -40,8 +40,8 @@ export interface Products {
 }
 
 /**
- * Computes the losses and inner products from which a round's updates are scored. The inner products are those of
- * updates with gradients, which are taken at the checkpoint that the round starts from.
+ * Computes the losses and inner products from which a round's updates are scored. Each inner product multiplies an
+ * update with a gradient at the checkpoint from which the round started.
  */
 export interface Measurer {
   /** Adds a batch of random rows, and computes its gradient for later calls of `products`. */

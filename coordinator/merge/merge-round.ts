@@ -50,8 +50,8 @@ export interface RollBack {
 }
 
 /**
- * Scores a closed round's updates, merges them, and takes the result through the gate. If this is repeated, for
- * example after a restart, the result has the same bits, except if the gate's search for a merge runs out of time.
+ * Scores a closed round's updates, merges them, and takes the result through the gate. A repetition, for example after
+ * a restart, gives the same bits, unless the gate's search for a merge runs out of time.
  */
 export class RoundMerge {
   readonly #context: RunContext;
@@ -220,7 +220,7 @@ export class RoundMerge {
       const options = { blobs: deps.blobs, signal };
       return await merge(input, options).catch((error: unknown) => {
         // No other peer has the residual, so a lost residual is replaced by zeros. The step then lacks the quantisation
-        // error of earlier steps, which is small. If this error were thrown instead, the job could never continue.
+        // error of earlier steps, which is small. If the read error were thrown instead, the job could never continue.
         if (input.residual === null || lostBlob(error) !== input.residual) throw error;
         deps.log.warn({ round, residual: input.residual }, 'residual-lost');
         return merge({ ...input, residual: null }, options);

@@ -17,8 +17,8 @@ export const TIME_SHARE = 0.5;
 /** Lower bound of the time limit for scoring, in milliseconds. */
 const MIN_SCORING_MS = 500;
 /**
- * Minimum fraction of a round's updates that must be scored in time. If fewer updates have a score, scoring
- * fails with SCORING_SLOW, because their median says little about the updates without a score.
+ * Minimum fraction of a round's updates that must be scored in time. If fewer updates have a score, scoring fails with
+ * SCORING_SLOW, because the median of a minority says little about the other updates.
  */
 const MIN_SCORED_SHARE = 0.5;
 

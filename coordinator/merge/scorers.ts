@@ -51,7 +51,9 @@ export class Scorers {
     if (resumeAt) this.#resumeAt.set(peer, { ...resumeAt, [work]: round + ROUNDS_AFTER_SILENCE });
   }
 
-  /** Notes that a figure of a scorer was wrong. This scorer is asked for nothing before the coordinator restarts. */
+  /**
+   * Notes that a figure of a scorer was wrong. The coordinator does not ask this scorer again before its next restart.
+   */
   noteWrong(peer: string): void {
     this.#resumeAt.set(peer, { scores: Infinity, tasks: Infinity });
   }

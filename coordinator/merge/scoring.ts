@@ -32,8 +32,9 @@ const ROUNDS_AFTER_FAILURE = 8;
 const MAX_OWN_PARAMETERS = 64_000_000;
 
 /**
- * Maximum time without progress in the spot check of a scorer, in milliseconds. The nodes wait for the next round
- * meanwhile. Starting the trainer process and reading a large base from the disk make no progress.
+ * Maximum time without progress in the spot check of a scorer, in milliseconds. It must be long enough to start the
+ * trainer process and to read a large base, which report no progress. It must not be longer, because the nodes wait for
+ * the next round.
  */
 const CHECK_IDLE_MS = 2 * 60_000;
 
@@ -170,8 +171,8 @@ export class UpdateScoring {
       const before = this.#unscored(round, update);
       const found = { figures: figures.get(index) ?? null, late: lateEffects.get(index) ?? null };
       const isOut = isEmpty[index]! || harmful.has(index);
-      // A late update can be harmful although its author is honest, because the adapter has changed since the
-      // checkpoint from which it was trained. The merge leaves the update out, but its share stays unknown.
+      // A late update can be harmful although its author is honest, because the adapter has changed since the update
+      // was trained. The merge leaves the update out, but its share stays unknown.
       const share = isEmpty[index] || (isOut && isOfParent[index]) ? 0 : (shares.get(index) ?? null);
       if (share !== null) {
         const belief = beliefOf([share, ...earlier[index]!]);

@@ -218,7 +218,7 @@ export class Invites {
   /**
    * Admits a peer that only reads the job without joining it, for example to fetch a checkpoint. If the peer
    * shows a personal invite, the peer is bound to this invite, as a peer that joins would be.
-   * @throws SwarmError as `check`
+   * @throws the errors of `check`
    */
   admitReader(peer: string, token: string | null, member: StoredPeer | null): void {
     const grant = this.check(peer, token, member);
@@ -237,9 +237,7 @@ export class Invites {
     return this.#newest.get(peer) ?? null;
   }
 
-  /**
-   * Returns whether a peer may read the job. A peer may if it once showed an invite that has not been revoked since.
-   */
+  /** Returns whether a peer may read the job, because it once showed an invite that has not been revoked since. */
   isReader(peer: string): boolean {
     const bound = this.#invite(this.#newest.get(peer));
     return bound ? bound.revokedAt === null : this.#sharedReaders.has(peer);

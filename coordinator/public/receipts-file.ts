@@ -9,7 +9,7 @@ import type { JobRun } from '../job-run.ts';
 const READ_RECEIPTS = 1000;
 
 /**
- * Returns signed receipts for the newest updates of a node. Leaves out each update whose newest receipt says that it does
+ * Returns signed receipts for the newest updates of a node. Leaves out each update that, by its newest receipt, does
  * not count. Returns null if no update is left.
  */
 export function receiptsFile({ context, receipts }: JobRun, peer: string): ReceiptsFile | null {

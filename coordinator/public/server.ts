@@ -65,7 +65,7 @@ export async function startPublicServer(
   }
 }
 
-/** Makes the server of the public page, which does not listen yet. */
+/** Makes the server of the public page. The server does not listen yet. */
 export function publicServer(options: PublicPageOptions, deps: PublicServerDeps): FastifyInstance {
   const server = Fastify({
     bodyLimit: 1,
@@ -147,7 +147,8 @@ function addPages(server: FastifyInstance, options: PublicPageOptions, deps: Pub
   const fromCache = (key: string, make: () => Promise<string>): Promise<string> => {
     const held = cached.get(key);
     if (held && held.until > clock.monotonic()) return held.text;
-    // Store the promise of the page at once, so that requests that arrive meanwhile wait for it. If it fails, it is removed.
+    // Store the promise of the page at once, so that requests that arrive meanwhile wait for the same page. A page that
+    // fails is removed.
     const text = (held?.text ?? Promise.resolve('')).catch(() => '').then(make);
     cached.set(key, { until: clock.monotonic() + CACHE_SECONDS * 1000, text });
     text.catch(() => cached.delete(key));

@@ -11,16 +11,15 @@ const TURNS = {
   sliceMs: 8,
 };
 /**
- * Limit on the calls of the method `record` by all strangers together, who are the peers that are not members
- * of the job. The limit is common to all strangers because one person can have any number of peers. The
- * answers take at most 7 % of the coordinator's thread.
+ * Limit on the calls of the method `record` by all peers together that are not members of the job. They share one
+ * limit, because one person can have any number of peers. The answers take at most 7 % of the coordinator's thread.
  */
 const STRANGERS_RECORDS: FairQuotaOptions = { calls: 60, perMs: 10_000, ...TURNS };
 /**
- * Limit on the calls of the method `record` by all members of a job together. A call counts only if its
- * answer is not in memory. The limit is common to all members because in an open job, one person can have any number
- * of members. Each job has a quota of its own, so the members of an open job do not use up the quota of
- * another job. The answers for one job take at most 13 % of the coordinator's thread.
+ * Limit on the calls of the method `record` by all members of a job together. A call counts only if its answer is not
+ * in memory. The members share one limit, because one person can join an open job with any number of nodes. Each job
+ * has a quota of its own, so the members of an open job do not use up the quota of another job. The answers for one job
+ * take at most 13 % of the coordinator's thread.
  */
 const MEMBERS_RECORDS: FairQuotaOptions = { calls: 120, perMs: 10_000, ...TURNS };
 

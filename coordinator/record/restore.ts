@@ -16,8 +16,8 @@ import type { StoredEnding } from '../store/jobs.ts';
 
 /**
  * Rebuilds a job's state from the store after a restart. The round in progress continues with the same assignments, and
- * every recorded update counts once. If the round is closed but has no outcome, the state has the phase `validating`,
- * so its merge starts again.
+ * every recorded update counts once. If the round is closed but has no outcome, its merge starts again, unless the job
+ * is paused.
  * @param head the newest recorded head
  */
 export function restoreState(context: RunContext, head: Head): JobState {
@@ -56,8 +56,7 @@ export function restoreState(context: RunContext, head: Head): JobState {
     .filter(({ late }) => !late)
     .map(({ peer }) => peer);
   const assigned = unfinished.assignments.map(({ peer }) => peer);
-  // Assigned nodes are not evicted during a round. Therefore an assigned node that is not a member any more was
-  // removed.
+  // Assigned nodes are not evicted during a round. Therefore an assigned node that is no longer a member was removed.
   const removed = assigned.filter((peer) => !speeds.has(peer));
   const current: Round = {
     number: unfinished.round,

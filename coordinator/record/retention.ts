@@ -29,12 +29,12 @@ export const defaultRetention: RetentionSettings = { checkpoints: KEPT_CHECKPOIN
  * - the `newest` newest checkpoints
  * - the milestones
  * - the best checkpoint
- * - the checkpoint with the lowest loss since the newest roll-back, with which the gate compares merges
+ * - the lowest checkpoint, with which the gate compares merges
  *
  * The signed records of all checkpoints stay, so that the chain of checkpoints can always be verified.
  * @param held checkpoints whose weights are still kept, oldest first
  * @param count number of checkpoints planned for the job, which sets the distance between milestones
- * @param kept rounds of the best checkpoint and of the one with the lowest loss
+ * @param kept rounds of the best checkpoint and of the lowest checkpoint
  * @returns the rounds of the chosen checkpoints
  */
 export function checkpointsToEmpty(

@@ -85,7 +85,7 @@ export class RoundDriver {
     return this.#closedAt === null ? 0 : this.#context.deps.clock.monotonic() - this.#closedAt;
   }
 
-  /** Makes the job neither merge nor sign a new head until `release` is called. */
+  /** Holds the job: until `release` is called, it neither merges nor signs a new head. */
   hold(): void {
     this.#state = { ...this.#state, isHeld: true };
   }
@@ -102,7 +102,7 @@ export class RoundDriver {
     this.#scheduleTick();
   }
 
-  /** Whether the job neither merges nor signs a new head, because its nodes may have a later head. */
+  /** Whether the job is held: it neither merges nor signs a new head, because its nodes may have a later head. */
   get isHeld(): boolean {
     return this.#state.isHeld && !isOver(this.#state);
   }

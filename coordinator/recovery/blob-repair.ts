@@ -158,7 +158,7 @@ export class BlobRepair {
 
 type Repair = 'rebuilt' | 'fetched';
 
-/** Returns a description such as "the adapter of round 5 of job moby". */
+/** Returns a description such as "the adapter (round 5) of job moby". */
 function describe({ what, name, run }: BlobPurpose): string {
   return `the ${what} (${name}) of job ${run.context.manifest.name}`;
 }

@@ -212,7 +212,7 @@ function restore(
   else rounds.markWeightsGone(job, round);
 }
 
-/** Returns whether a checkpoint, which is not the first of its job, restores an earlier adapter. */
+/** Returns whether a checkpoint is a roll-back. It must not be the first checkpoint of its job. */
 function isRollBack({ contributors, delta }: Checkpoint): boolean {
   return contributors.length === 0 && delta === null;
 }

@@ -82,7 +82,7 @@ export class DiskGuard {
     const jobs = this.#deps.jobs().filter(({ driver }) => !driver.isHeld);
     if (free < PAUSE_BELOW_BYTES) {
       if (free < TRANSACTION_BYTES) this.#freeReserve();
-      const reason = `the disk of the coordinator is full: ${formatBytes(free)} are free, and the jobs continue by themselves when ${formatBytes(RESUME_FROM_BYTES)} are free`;
+      const reason = `the disk of the coordinator is full: ${formatBytes(free)} are free, and the jobs continue automatically when ${formatBytes(RESUME_FROM_BYTES)} are free`;
       for (const run of jobs) {
         const { phase, ending } = run.driver.state;
         if (isOver(run.driver.state) || phase === 'paused' || phase === 'queued' || ending !== null) continue;

@@ -13,7 +13,10 @@ const PROOF_MS = 5_000;
 const TRIES = 2;
 /** Minimum time between two requests to one peer, because a peer can claim a later head again and again. */
 const RETRY_MS = 10_000;
-/** Maximum time for which claims delay a job. Without this limit, one person with ever new members could stop a job. */
+/**
+ * Maximum time for which claims delay a job. Without this limit, one person could stop a job by joining with new nodes
+ * again and again.
+ */
 const SETTLE_MS = 30_000;
 /** Maximum number of requests at the same time for each job, so that the members of one job cannot delay other jobs. */
 const REQUESTS = 64;
@@ -73,7 +76,7 @@ export class HeadClaims {
     if (!isMember && this.#requests.size > 0) return;
     const isFirst = isMember && last === undefined;
     if (isMember && !this.#mayAsk(job, peer)) {
-      // A member that was already asked claims again, so it need not wait for a place.
+      // Only the first claim of a member waits for a place, because a member repeats its claim.
       if (isFirst) this.#wait(job, peer);
       return;
     }
@@ -136,8 +139,8 @@ export class HeadClaims {
   }
 
   /**
-   * Waits until the running requests to members of the job have ended, but starts no further wait after SETTLE_MS. Does
-   * not wait for a request that a claim caused if the member had been asked before.
+   * Waits until the running requests to members of the job have ended. After SETTLE_MS, it waits only for the requests
+   * that it is waiting for already. It never waits for a request that repeats an earlier one because of a new claim.
    */
   async settled(job: string): Promise<void> {
     const { clock } = this.#deps;

@@ -21,9 +21,9 @@ interface Deps extends Pick<CoordinatorDeps, 'network' | 'clock' | 'log'> {
 }
 
 /**
- * Restores removals that members keep and this coordinator has lost. After a restore from an old backup, the nodes that
- * answer first may have no record, because a removed person can be among them. The coordinator therefore asks each
- * member once for its record, also after it has caught up.
+ * Restores removals (revoked invites and bans) that this coordinator has lost, from the records that its members keep.
+ * After a restore from an old backup, the nodes that answer first may have no record, because a removed person can be
+ * among them. The coordinator therefore asks each member once for its record, also after it has caught up.
  */
 export class KeptRemovals {
   readonly #deps: Deps;

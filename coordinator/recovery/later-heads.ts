@@ -126,7 +126,10 @@ export class LaterHeads {
     return [...new Set([...proven, ...connected.filter((peer) => members.list.has(peer))])];
   }
 
-  /** Returns whether a member that may have lost records is not connected, and did not say goodbye. */
+  /**
+   * Returns whether further members may still connect and send lost records. Observers, and members that said goodbye,
+   * do not count.
+   */
   #mayCome({ members }: JobRun, connected: readonly string[]): boolean {
     return members.list
       .all()
@@ -215,7 +218,7 @@ export class LaterHeads {
    */
   async #restore(job: string, lost: LostRecords, from: string, holders: readonly string[]): Promise<boolean> {
     const { network, blobs, folders, clock, log, signal, runs, restart } = this.#deps;
-    // A failed attempt has replaced the run.
+    // Look up the run again, because a failed attempt replaces it.
     const { context } = runs.get(job)!;
     const { manifest, layout, collector } = context;
     const { adapter, round } = lost.start;

@@ -6,14 +6,13 @@ import type { Scrub } from './scrub.ts';
 /** Maximum time that the request of a peer waits for the check of a blob. */
 const ANSWER_MS = 5_000;
 /**
- * Time for which requests about a whole blob get the result of its last check, in milliseconds, so that the
- * blob is not read again. A node that got the answer `checking` asks again within this time, even if many
- * other blobs had to be checked before.
+ * Time in milliseconds for which the coordinator remembers that a blob is whole, and does not read it again. A node
+ * that got the answer `checking` asks again within this time, even if many other blobs had to be checked before.
  */
 const WHOLE_MS = 10 * 60_000;
 /**
- * Time for which requests about a damaged blob get the result of its last check, in milliseconds. It is
- * shorter than for a whole blob, because the next attempt to repair the blob may succeed.
+ * Time in milliseconds for which the coordinator remembers that a blob is damaged. It is shorter than WHOLE_MS, because
+ * the next attempt to repair the blob may succeed.
  */
 const DAMAGED_MS = 60_000;
 /**

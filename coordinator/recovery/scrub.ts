@@ -56,7 +56,7 @@ export class Scrub {
     const { blobs, store, repair, signal } = this.#deps;
     const pause = slowly(this.#deps);
     const size = repair.sizeOf(digest);
-    // A wrong size shows the damage without reading the blob.
+    // A blob with a wrong size is damaged, so it need not be read.
     const isCut = size !== null && (await blobs.size(digest)) !== size;
     if (!isCut && (await blobs.check(digest, { signal, pause })) === 'whole') return true;
     // Repair the blob only if it is still needed, because the garbage collection may have deleted it

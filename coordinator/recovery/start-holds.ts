@@ -8,7 +8,7 @@ import type { LaterHeads } from './later-heads.ts';
  * If no node is left, the coordinator merges the updates that it has.
  */
 const HOLD_MS = 2 * 60_000;
-/** Time that further nodes get to report a later head, after enough nodes and those of the round have connected. */
+/** Time that further nodes get to report a later head, after enough nodes and all nodes of the round have connected. */
 const GATHER_MS = 2_000;
 /** Maximum time for which a job with enough nodes waits for the other nodes of the round. One of them may be gone. */
 const ROUND_MS = 10_000;

@@ -128,12 +128,13 @@ export function patienceMs(number: number, { present, arrivals }: Timing): numbe
 
 /**
  * Decides whether a round closes now. It closes at the earliest of these:
- * - every assigned node has delivered, left or fallen silent, and there are at least minPeers updates;
+ * - no awaited node (see `Round.abandonedAt`) is present, and there are at least minPeers updates;
  * - a quorum has delivered (see `hasQuorum`), and the time that the round waits for all nodes is over (`patienceMs`);
  * - the deadline has passed.
  *
  * With fewer than minPeers updates, the round becomes a null round at the deadline. The round becomes a null round
- * earlier if every node that has not delivered has left, or if all these nodes have been silent for ABANDONED_MS.
+ * earlier if every node that has not delivered has left or is excluded, or if no awaited node has been present for
+ * ABANDONED_MS.
  */
 export function judgeRound(round: Round, timing: Timing, settings: ClosingSettings, now: number): Verdict {
   const { present } = timing;

@@ -26,7 +26,7 @@ export function pausedItself({ phase, pauseCause }: JobState): boolean {
 
 /**
  * Returns whether the job paused itself and continues only when its operator resumes it. A job that is paused because
- * the disk is full continues by itself.
+ * the disk is full continues automatically.
  */
 export function needsOperator(state: JobState): boolean {
   return pausedItself(state) && state.pauseCause !== 'disk-full';

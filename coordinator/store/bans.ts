@@ -66,8 +66,9 @@ export class BanTable {
   }
 
   /**
-   * Returns the bans that apply to a job now. The operator's bans come first, then the bans of persons with an invite,
-   * and in each group the newest ban. Throw-away identities therefore cannot displace bans of the operator.
+   * Returns the bans that apply to a job now. The operator's bans come first, then the bans of persons with a personal
+   * invite, then all others; each group has the newest ban first. Throw-away identities therefore cannot displace bans
+   * of the operator.
    * @param now milliseconds since 1970
    */
   applyingTo(job: string, now: number, limit: number): StoredBan[] {

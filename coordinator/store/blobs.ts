@@ -6,7 +6,7 @@ import type { Database } from '../../storage/database.ts';
  * A job's reason to keep a blob. The blob contains
  * `job`      the base, the data or the body of a checkpoint, which are kept as long as the job exists
  * `adapter`  the weights of a checkpoint
- * `step`     the delta of a checkpoint, or the quantisation error of the delta
+ * `step`     the delta of a checkpoint, or the residual of its merge
  * `update`   the payload of an update
  * `audit`    the payload of an update that may be audited, or the weights from which it was trained
  */

@@ -79,8 +79,8 @@ export class JobTable {
   }
 
   /**
-   * Records that the operator has resumed a job at `round`. `RoundTable.refusals` and `RoundTable.shortRounds` do not
-   * count earlier rounds any more.
+   * Records that the operator has resumed a job at `round`. `RoundTable.refusals` and `RoundTable.shortRounds` then no
+   * longer count earlier rounds.
    */
   setResumed(job: string, round: number): void {
     updateRows(this.#db, 'jobs', { job }, { resumedRound: round });

@@ -39,8 +39,8 @@ export type { JobTasks, TaskResult } from './tasks.ts';
 export type { Contribution, Fate, StoredReceipt, StoredUpdate } from './updates.ts';
 
 /**
- * The SQLite database of a coordinator, with all that the coordinator must know after a restart. Large values are in
- * the blob store, and the database has their digests.
+ * The SQLite database of a coordinator, with everything that the coordinator must know after a restart. Large values
+ * are in the blob store, and the database has their digests.
  */
 export class Store {
   readonly jobs: JobTable;

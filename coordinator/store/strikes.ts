@@ -84,9 +84,7 @@ export class StrikeTable {
     return new Set(rows.map(({ who }) => who as string));
   }
 
-  /**
-   * Marks the strikes of a person as pardoned, so that they do not count any more. Returns the number of these strikes.
-   */
+  /** Marks the strikes of a person as pardoned, so that they no longer count. Returns the number of these strikes. */
   pardon(job: string, { peer, person }: { peer: string; person: string }, at: number): number {
     const counting = this.of(job, { peer, person }).filter(({ pardonedAt }) => pardonedAt === null);
     this.#db.run(

@@ -1,7 +1,7 @@
 import type { Database } from '../../storage/database.ts';
 import { fromRow, insertInto, updateRows } from './fields.ts';
 
-/** A sweep: jobs of which the half with the higher held-out losses is stopped, again and again, until one is left. */
+/** A sweep: again and again, the coordinator stops the half of its jobs with the higher held-out losses. */
 export interface StoredSweep {
   readonly name: string;
   /** Number of checkpoints after which the first half of the jobs is stopped. It doubles with each halving. */

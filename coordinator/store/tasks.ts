@@ -64,9 +64,9 @@ export class TaskTable {
   }
 
   /**
-   * Returns the result with the best score; null if there is no score. Of results with equal scores, returns the one
-   * with the lowest held-out loss, because accuracies on few documents are often equal. Ignores results from before the
-   * newest roll-back, because the roll-back withdrew those checkpoints.
+   * Returns the result with the best score; null if there is no score. Among equal scores, the lowest held-out loss
+   * decides, because accuracies on few documents are often equal. Ignores results from before the newest roll-back,
+   * because the roll-back withdrew those checkpoints.
    */
   highestScore(job: string): TaskResult | null {
     const row = this.#db.one(

@@ -68,7 +68,7 @@ export class UpdateTable {
     this.#db.run('DELETE FROM updates WHERE job = ? AND round > ?', job, round);
   }
 
-  /** Takes updates back that a merge of a round after `round` has selected, and not settled. */
+  /** Makes updates free again that the merge of a round after `round` selected, if this merge has not ended. */
   unselectAfter(job: string, round: number): void {
     this.#db.run(
       `UPDATE updates SET merge_round = NULL WHERE job = ? AND merge_round > ? AND fate = 'open'`,

@@ -66,7 +66,7 @@ export class WebhookDelivery {
       });
   }
 
-  /** Interrupts the running attempt. It does not count as a failed attempt. */
+  /** Interrupts the running attempt, which then does not count as failed. */
   async stop(): Promise<void> {
     this.#stopping.abort();
     this.#cancelTimer();

@@ -48,7 +48,7 @@ export function newsOf(
       const losses =
         heldOutLoss === null || baseLoss === null
           ? ''
-          : `; held-out loss ${formatLoss(heldOutLoss)}, of the initial adapter ${formatLoss(baseLoss)}`;
+          : `; held-out loss ${formatLoss(heldOutLoss)} (initial adapter: ${formatLoss(baseLoss)})`;
       const text = `job ${name} has finished after round ${round}${losses}`;
       return same({ type: 'job-finished', text, data: { round, heldOutLoss, baseLoss } });
     }

@@ -73,7 +73,7 @@ export class WebhookQueue {
     );
   }
 
-  /** Returns the message whose attempt is due first, and of several such messages the oldest; null if none waits. */
+  /** Returns the message whose attempt is due first, or the oldest of several such messages; null if none waits. */
   first(target: string): QueuedMessage | null {
     const row = this.#db.one(
       'SELECT * FROM webhook_messages WHERE target = ? ORDER BY due_at, place LIMIT 1',
