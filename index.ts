@@ -264,9 +264,9 @@ export async function createJob(
 }
 
 /**
- * Creates a copy of a job on its coordinator, with changed settings. The copy has the same base and held-out rows, and the
- * same training data unless `changes` names other files (`data.train`).
- * `lora-swarm job clone` calls this function.
+ * Creates a copy of a job on its coordinator, with changed settings. The copy has the same base and held-out rows. It
+ * also has the same training data, unless `changes` names other files (`data.train`). `lora-swarm job clone` calls this
+ * function.
  *
  * @param where the coordinator: the result of `startCoordinator`, its home, its URL and token, or a client
  * @param job name, digest or a unique prefix of the digest
@@ -298,7 +298,7 @@ export async function sweepJobs(
 
 /**
  * Yields all events of a job, past and future, each once. If the coordinator restarts, the iteration continues. The
- * iteration does not end when the job ends. Break out of it at an event of type `finished` or `failed`.
+ * iteration does not end when the job ends, so break out of it at an event of type `finished`.
  *
  * @param where the coordinator, or a function that opens a client
  * @param job name, digest or a unique prefix of the digest
@@ -357,10 +357,10 @@ export async function verifyReceipts(text: string, wanted?: WantedJob): Promise<
 }
 
 /**
- * Opens the base and the data of a job, so that a verification can measure the held-out losses: pass the result as
- * `losses` to {@link verifyBundle}, {@link verifySwarm} or {@link verifyOwnJob}, and close it afterwards. With the option
- * `scores`, its field `scores` measures the scores of updates: pass it as `scores`. The verification throws BASE_DIFFERS,
- * HELD_OUT_DIFFERS or ROWS_DIFFER if base or data are not those of the job.
+ * Opens the base and the data of a job, so that a verification can measure the held-out losses. Pass the result as
+ * `losses` to {@link verifyBundle}, {@link verifySwarm} or {@link verifyOwnJob}, and close the result afterwards. With
+ * the option `scores`, the result can also measure the scores of updates: pass its field `scores` as `scores`. The
+ * verification throws BASE_DIFFERS, HELD_OUT_DIFFERS or ROWS_DIFFER if base or data are not those of the job.
  */
 export async function openHeldOut(options: HeldOutOptions): Promise<HeldOutLosses> {
   return (await import('./coordinator/merge/held-out-losses.ts')).HeldOutLosses.open(options);

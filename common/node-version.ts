@@ -4,8 +4,8 @@ import { commonError } from './common-errors.ts';
 const OLDEST = [22, 18] as const;
 
 /**
- * Checks the version of Node.js. No module of the library may import by name what Node.js 20 lacks. Such an import would
- * fail before this check runs, with a message that names no version.
+ * Checks the version of Node.js. No module of the library may import by name anything that Node.js 20 lacks. Such an
+ * import would fail before this check runs, with a message that names no version.
  * @throws SwarmError NODE_VERSION
  */
 export function requireNode(found: string = process.versions.node): void {

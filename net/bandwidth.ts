@@ -40,7 +40,7 @@ export class RateLimit {
   #paidUntil = Number.NEGATIVE_INFINITY;
   /** Number of bytes of blobs that `take` has allowed, without refunded bytes. */
   #granted = 0;
-  /** Number of bytes other than those of blobs that had crossed the network at the newest count. */
+  /** Number of bytes, without bytes of blobs, that had crossed the network when `#debtMs` last counted them. */
   #others = 0;
   /** Cancels the timer that grants the next bytes; null while no bytes wait. */
   #cancelTimer: (() => void) | null = null;
@@ -69,7 +69,7 @@ export class RateLimit {
     return this.#debtMs() + this.queuedMs(claimant);
   }
 
-  /** Returns the milliseconds until all waiting bytes are sent that come before further bytes of the claimant. */
+  /** Returns the milliseconds that the waiting bytes ahead of a claimant's next bytes will take. */
   queuedMs(claimant: BandwidthClaimant): number {
     return this.#rate === null ? 0 : (1000 * this.#queue.bytesBefore(claimant)) / this.#rate;
   }

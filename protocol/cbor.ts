@@ -10,8 +10,8 @@ export function encodeCbor(value: unknown): Uint8Array {
 
 /**
  * Decodes untrusted bytes and checks them against a schema.
- * @param maxItems maximum number of values, with keys, arrays and objects. A large message of tiny values takes dozens of
- * times its size in memory
+ * @param maxItems maximum number of values, including keys, arrays and objects. Without it, a large message of tiny
+ * values could take dozens of times its size in memory
  * @throws SwarmError MESSAGE_TOO_LARGE, MESSAGE_MALFORMED (not strict CBOR), MESSAGE_INVALID (wrong fields)
  */
 export function decodeCbor<S extends z.ZodType>(
@@ -53,8 +53,8 @@ export function decodeCbor<S extends z.ZodType>(
 }
 
 /**
- * Counts the values in CBOR, with keys, arrays and objects, without decoding them. Stops at the first byte that DAG-CBOR does
- * not allow, where a decoder stops too.
+ * Counts the values in CBOR, including keys, arrays and objects, without decoding them. Stops at the first byte that
+ * DAG-CBOR does not allow, where a decoder stops too.
  */
 export function countItems(bytes: Uint8Array): number {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -70,7 +70,7 @@ export function countItems(bytes: Uint8Array): number {
     else if (width === 2) argument = view.getUint16(at);
     else if (width === 4) argument = view.getUint32(at);
     else if (width === 8) argument = Number(view.getBigUint64(at));
-    // Only strings of bytes (2) and of characters (3) have content that is no value itself.
+    // Only byte strings (2) and text strings (3) have content that does not consist of values.
     at += width + (major === 2 || major === 3 ? argument : 0);
   }
   return count;

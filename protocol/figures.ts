@@ -72,8 +72,8 @@ export const figuresSchema = z.strictObject({
         /** Size of the payload in bytes. Absent in figures of older versions. */
         size: index.optional(),
         /**
-         * The author's shares in earlier merges from which its vote in medians and its belief were computed, newest
-         * first. Absent in figures of older versions.
+         * The author's shares in earlier merges, newest first. The author's belief and its weight in medians were
+         * computed from them. Absent in figures of older versions.
          */
         earlier: z.array(earlierShareSchema).max(EARLIER_SHARES).optional(),
         /**

@@ -80,7 +80,8 @@ export interface JobTarget {
 
 /**
  * Reads the invite of a target. The target's other fields take precedence over the fields of the invite. Leaves out the
- * token of the invite if an address is that of a peer that the invite does not name, because this peer could use the token.
+ * invite's token if an address belongs to a peer other than the invite's coordinator, because that peer could use the
+ * token.
  * @throws SwarmError INVITE_INVALID
  */
 export function resolveTarget({ invite, addresses, job, token }: JobTarget): Invite {

@@ -67,16 +67,19 @@ export const EARLIER_SHARES = 3;
  */
 export const QUESTIONS_BYTES = 64 * MiB;
 /**
- * Maximum number of values in the questions of an evaluation, with arrays and keys. A document with four continuations has
- * 7 values. Without this limit, 64 MiB of tiny values would take several GiB of memory.
+ * Maximum number of values in the questions of an evaluation, including arrays and keys. A document with four
+ * continuations has 7 values. Without this limit, 64 MiB of tiny values would take several GiB of memory.
  */
 export const QUESTION_ITEMS = 1_000_000;
-/** Maximum size of the answers to the questions of an evaluation. 1,000,000 log-probabilities of continuations have 34 MB. */
+/**
+ * Maximum size of the answers to the questions of an evaluation. 1,000,000 log-probabilities of continuations take 34
+ * MB.
+ */
 export const ANSWERS_BYTES = 64 * MiB;
 
 /**
- * Maximum number of checkpoints, of receipts, and of changes of settings in an answer to `recall`. A node keeps no more
- * than this number of changes of settings for each job.
+ * Maximum number of checkpoints, of receipts, and of changes of settings in an answer to `recall`. A node keeps at most
+ * this many changes of settings for each job.
  */
 export const RECALLED_MESSAGES = 64;
 /** Maximum number of proofs in an answer to the request `record`. Each takes about 1.5 KiB, and at most 5 KiB. */

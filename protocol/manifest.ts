@@ -170,7 +170,7 @@ export const roundsSchema = z.strictObject({
    * greater. A few updates alone therefore do not move a value by their full step. @default 0.25
    */
   denominatorFloor: z.number().min(0).max(1).default(0.25),
-  /** Outer learning rate. @default 1 */
+  /** Outer rate: the factor by which a merge is multiplied before it is subtracted from the adapter. @default 1 */
   outerRate: z.number().positive().max(10).default(1),
 });
 

@@ -137,7 +137,7 @@ export const checkpointSchema = z.strictObject({
     trainLoss: finite.nullable(),
     tokens: index,
     seconds: finite.nonnegative(),
-    /** Outer learning rate of the merge that passed the gate: the job's rate, or a half or a quarter of it. */
+    /** Outer rate of the merge that passed the gate: the job's rate, or a half or a quarter of it. */
     outerRate: finite,
     /** Size of all merged updates in bytes. */
     updateBytes: index,
@@ -174,8 +174,8 @@ export const heartbeatSchema = z.strictObject({
   bytesSent: index,
   bytesReceived: index,
   /**
-   * Reason why the node takes no work until its owner changes something. The coordinator assigns the node no
-   * rows meanwhile. Absent if the node takes work.
+   * Reason why the node takes no work for now. The coordinator assigns the node no rows meanwhile. Absent if the node
+   * takes work.
    */
   hold: z.strictObject({ reason: z.enum(holdReasons), detail: labelSchema }).optional(),
   /** Random id of the node's process. Two processes that use one key at the same time have different ids. */

@@ -7,8 +7,8 @@ import { measureSchema } from './measure-request.ts';
 export const scorerMethods = {
   /**
    * Computes figures of one update for its score, one for each batch of rows: the inner product of the gradient and the
-   * update (`products`), or the mean loss with the update (`losses`). A request for
-   * `products` without an update makes the node prepare the gradients, and returns no figures.
+   * update (`products`), or the mean loss with the update (`losses`). A request for `products` without an update makes
+   * the node prepare the gradients, and returns no figures.
    */
   measure: {
     request: measureSchema,

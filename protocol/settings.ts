@@ -51,8 +51,8 @@ export function firstSettings({ training, rounds }: Pick<Manifest, 'training' | 
 }
 
 /**
- * Returns a manifest with the settings of a round in place of its first settings, for people and registries that want to
- * know how a checkpoint was trained. Its digest is not that of the job.
+ * Returns a manifest with the settings of a round in place of its first settings, for people and registries that want
+ * to know how a checkpoint was trained. The digest of the result is not the digest of the job.
  */
 export function withSettings<M extends Pick<Manifest, 'training' | 'rounds'>>(
   manifest: M,

@@ -33,7 +33,7 @@ const ticketSchema = z.strictObject({
   /** Secret key of this ticket. A peer that requests a blob must prove that it has the key. */
   key: bytesSchema.refine((bytes) => bytes.byteLength === JOB_KEY_BYTES, `must be ${JOB_KEY_BYTES} bytes`),
 });
-/** The content of a ticket: all that a machine needs to fetch one version of an adapter from another machine. */
+/** The content of a ticket: everything that a machine needs to fetch one version of an adapter from another machine. */
 export type Ticket = z.infer<typeof ticketSchema>;
 
 /**

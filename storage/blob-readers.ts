@@ -19,7 +19,7 @@ export class BlobReaders {
   /** Opens the blob in this file; null if the file is absent. */
   async open(path: string): Promise<BlobReader | null> {
     const state = { isOld: false };
-    // The state is known before the file is open, so that no replacement goes unnoticed.
+    // Register the state before the file is opened, so that no replacement goes unnoticed.
     this.#states.set(path, (this.#states.get(path) ?? new Set()).add(state));
     try {
       const file = await open(path, 'r');

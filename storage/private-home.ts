@@ -27,7 +27,8 @@ interface Tightened {
 export async function makeHomePrivate(home: string, deps: { log: Logger }): Promise<void> {
   if (process.platform === 'win32') return;
   const done: Tightened = { changed: 0, failed: 0, example: null };
-  // Follows the home itself if it is a link, because its owner may have made that link. So this is `stat`, not `lstat`.
+  // Use `stat` instead of `lstat`. It follows the home itself if the home is a link, because the owner may have made
+  // that link.
   await tighten(home, (await stat(home)).mode, done);
   await tightenFolder(home, done);
   const { changed, failed, example } = done;

@@ -44,7 +44,7 @@ export interface DownloadOptions {
   prove: FetchBlobOptions['prove'];
   signal: AbortSignal;
   onProgress: ((progress: { bytes: number; total: number }) => void) | undefined;
-  /** Called after each frame that arrives. @default ignored */
+  /** Called after each frame that arrives. @default does nothing */
   onArrival?: (() => void) | undefined;
 }
 

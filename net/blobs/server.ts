@@ -231,9 +231,10 @@ function busy(): Error {
 }
 
 /**
- * Returns whether the first bytes of a further range would have to wait too long. Addresses take turns, so a peer is not
- * refused because of the ranges of another address. A stranger also waits for the bytes that were sent already and exceed
- * the limit. Other peers do not, so strangers cannot make the host refuse its coordinator.
+ * Returns whether the first bytes of a further range would have to wait too long. Addresses take turns, so a peer is
+ * not refused because of the ranges of another address. For a stranger, bytes count too that the host has already sent
+ * faster than the limit allows. They do not count for other peers, so strangers cannot make the host refuse its
+ * coordinator.
  */
 function isFull(upload: RateLimit | undefined, from: BandwidthClaimant): boolean {
   if (upload === undefined) return false;

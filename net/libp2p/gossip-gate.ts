@@ -65,8 +65,8 @@ const UNWANTED_PER_ACCEPTED = 4;
 const UNWANTED_PER_POINT = 64;
 /**
  * Lowest soft score. If a score is below −10, gossipsub offers the peer no messages and answers none of its offers.
- * Below −80, gossipsub would ignore all that the peer sends. A flood alone must not cause that, so the soft score stays
- * above −80.
+ * Below −80, gossipsub would ignore everything that the peer sends. A flood alone must not cause that, so the soft
+ * score stays above −80.
  */
 export const LOWEST_SOFT_SCORE = -40;
 /**

@@ -8,7 +8,8 @@ import type { Socket } from 'node:net';
 import type { MultiaddrConnection } from '@libp2p/interface';
 
 /**
- * Returns the socket of a connection; undefined for a relayed connection, which runs inside a stream of another one.
+ * Returns the socket of a connection; undefined for a relayed connection, which runs inside a stream of another
+ * connection.
  */
 export function socketOf(connection: MultiaddrConnection): Socket | undefined {
   return (connection as unknown as { socket?: Socket }).socket;

@@ -1,9 +1,8 @@
 /**
  * Limits the memory for bytes that have arrived on inbound streams and have not been read yet. Written for
- * `@libp2p/utils` 7.4.1 and `@libp2p/yamux` 8.0.3, whose streams hold up to 2 MiB each, because yamux sends
- * window updates as soon as bytes arrive, even on a stream that is no longer read, such as a stream of
- * identify after its answer. If libp2p had a limit for all streams of an address, this file would not be
- * needed.
+ * `@libp2p/utils` 7.4.1 and `@libp2p/yamux` 8.0.3, whose streams hold up to 2 MiB each: yamux sends window updates as
+ * soon as bytes arrive, even on a stream that is no longer read, such as a stream of identify after its answer. If
+ * libp2p had a limit for all streams of an address, this file would not be needed.
  */
 
 import type { Stream } from '@libp2p/interface';

@@ -107,8 +107,8 @@ export class RpcClient {
     traffic.sent = bytes.byteLength;
     if (bytes.byteLength > maxRequestBytes)
       throw oversized(method, 'request', bytes.byteLength, maxRequestBytes);
-    // This host cannot see how much of the request has arrived. While a slow connection transfers a large request, the
-    // answer is therefore late. The time of a small request is a part of RPC_TIMEOUT_MS.
+    // This host cannot see how much of the request has arrived at the peer. The limit on the time without progress
+    // therefore includes the time in which the slowest supported connection transfers a large request.
     const idleMs = RPC_TIMEOUT_MS + transferMs(Math.max(0, bytes.byteLength - PROGRESS_BYTES));
     const totalMs = idleMs + transferMs(maxResponseBytes + ANSWER_OVERHEAD_BYTES);
     const limits = { clock: this.#deps.clock, idleMs, totalMs, signal: options.signal, what: method };
