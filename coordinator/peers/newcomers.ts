@@ -41,5 +41,8 @@ export class Newcomers {
 }
 
 function busy(): Error {
-  return coordinatorError('BUSY', 'too many nodes are joining at the moment; the node tries again automatically');
+  return coordinatorError(
+    'BUSY',
+    'too many nodes are joining at the moment; the node tries again automatically',
+  );
 }
