@@ -76,10 +76,7 @@ export class ApiClient {
     return this.#connection.get('/v1/status');
   }
 
-  /**
-   * Gives an order to a node. The order `checkpoint` has no time limit, because the node fetches the checkpoint first.
-   * @internal the command line uses this method
-   */
+  /** Gives an order to a node. The order `checkpoint` has no time limit, because it fetches files. @internal for the CLI */
   orderNode<T>(order: 'pause' | 'resume' | 'drain' | 'limits' | 'checkpoint', body: object): Promise<T> {
     return this.#connection[order === 'checkpoint' ? 'postLong' : 'post'](`/v1/${order}`, body);
   }
