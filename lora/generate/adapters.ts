@@ -10,18 +10,29 @@ import type { ParameterSource } from '../models/architecture.ts';
 import { type AdaptedModule, matrixName } from '../models/lora.ts';
 import type { ModelShape } from '../models/targets.ts';
 
+/** The LoRA matrices of one module, prepared for a graph with `withAdapterStack`. */
+export interface ServedModule {
+  readonly in: number;
+  readonly out: number;
+  /** A [rank, in]. The rank is that of the adapter; components that the module lacks are zero. */
+  readonly a: Float32Array;
+  /** scale · Bᵀ [rank, out], with the same rank. */
+  readonly b: Float32Array;
+}
+
 /** An adapter in memory. */
 export interface ServedAdapter {
   /** Digest of the adapter's settings and values. */
   readonly id: string;
   readonly lora: LoraConfig;
-  /** Values of the adapter's tensors, by the tensors' names. */
-  readonly tensors: ReadonlyMap<string, Float32Array>;
   /**
-   * Modules of an adapter that has only LoRA matrices. All such adapters share one graph. Null if the adapter has DoRA,
-   * trained biases, saved modules or an adapted embedding, because such an adapter needs a separate graph.
+   * Modules of an adapter that has only LoRA matrices, by name. All such adapters share one graph. Null if the
+   * adapter has DoRA, trained biases, saved modules or an adapted embedding, because such an adapter needs a separate
+   * graph.
    */
-  readonly modules: readonly AdaptedModule[] | null;
+  readonly modules: ReadonlyMap<string, ServedModule> | null;
+  /** Values of an adapter that needs a separate graph, by the names of its tensors; else empty. */
+  readonly tensors: ReadonlyMap<string, Float32Array>;
   /** Maximum LoRA rank of all modules. */
   readonly rank: number;
 }
@@ -40,14 +51,43 @@ export function servedAdapter(
     hash.update(new Uint8Array(buffer, byteOffset, byteLength));
   }
   const isPlain = !lora.useDora && copies.length === 0 && !modules.some(({ embedding }) => embedding);
+  const rank = Math.max(...modules.map((module) => module.rank));
+  const values = new Map(layout.map(({ name }, i) => [name, tensors[i]!]));
+  const served = (module: AdaptedModule) => servedModule(module, values, rank);
   return {
     id: hash.digest('hex'),
     lora,
-    tensors: new Map(layout.map(({ name }, i) => [name, tensors[i]!])),
-    modules: isPlain ? modules : null,
-    rank: Math.max(...modules.map(({ rank }) => rank)),
+    modules: isPlain ? new Map(modules.map((module) => [module.name, served(module)])) : null,
+    tensors: isPlain ? new Map() : values,
+    rank,
   };
 }
+
+function servedModule(
+  module: AdaptedModule,
+  tensors: ReadonlyMap<string, Float32Array>,
+  rank: number,
+): ServedModule {
+  const { in: width, out } = module;
+  const a = withLength(tensors.get(matrixName(module, 'A'))!, rank * width);
+  const b = new Float32Array(rank * out);
+  const values = tensors.get(matrixName(module, 'B'))!;
+  for (let r = 0; r < module.rank; r++) {
+    for (let o = 0; o < out; o++) b[r * out + o] = module.scale * values[o * module.rank + r]!;
+  }
+  return { in: width, out, a, b };
+}
+
+/** Returns the array, or a longer copy that ends with zeros. */
+function withLength(array: Float32Array, length: number): Float32Array {
+  if (array.length >= length) return array;
+  const longer = new Float32Array(length);
+  longer.set(array);
+  return longer;
+}
+
+/** Modules of a graph, by name, with their numbers of inputs and outputs. */
+export type Modules = ReadonlyMap<string, { readonly in: number; readonly out: number }>;
 
 const stackNames = (module: string) => ({ a: `A:${module}`, b: `B:${module}` });
 const MASK = 'adapters';
@@ -58,11 +98,7 @@ const MASK = 'adapters';
  * multiplied by each adapter's scale. The mask [tokens, rank] is 1 where a component belongs to the token's adapter,
  * else 0. One run can therefore use a different adapter in every row.
  */
-export function withAdapterStack(
-  graph: Graph,
-  base: ParameterSource,
-  modules: ReadonlyMap<string, { readonly in: number; readonly out: number }>,
-): ParameterSource {
+export function withAdapterStack(graph: Graph, base: ParameterSource, modules: Modules): ParameterSource {
   const mask = graph.input(MASK, [DYNAMIC.tokens, DYNAMIC.rank]);
   return {
     ...base,
@@ -78,61 +114,90 @@ export function withAdapterStack(
   };
 }
 
-/** The matrices of some adapters as feeds for a graph with `withAdapterStack`. */
+/** What a stack needs of an adapter. */
+type StackedAdapter = Pick<ServedAdapter, 'id' | 'modules' | 'rank'>;
+
+/** The adapter of a stack for runs of the base alone. A matrix product needs at least one component; this one is zero. */
+export const NO_ADAPTER: StackedAdapter = { id: '', modules: new Map(), rank: 1 };
+
+/**
+ * The matrices of one or more adapters as feeds for a graph with `withAdapterStack`. A stack of one adapter uses the
+ * memory of this adapter. Adapters can be added, but not removed. If no token uses an adapter of the stack, its
+ * components cost time, but change no result.
+ */
 export class AdapterStack {
-  readonly #places = new Map<string, { start: number; end: number }>();
-  readonly #rank: number;
-  readonly #matrices: Record<string, SizedValue> = {};
+  readonly #modules: Modules;
+  /** The first component of each adapter, by the adapter's id. */
+  readonly #starts = new Map<string, number>();
+  /** The matrices. An array can be longer than its matrix, so that there is space for further adapters. */
+  readonly #arrays = new Map<string, Float32Array>();
+  #rank = 0;
+  #matrices: Readonly<Record<string, SizedValue>> = {};
 
   /** @param modules modules of the graph; the branch of an adapter is zero in modules that the adapter lacks */
-  constructor(
-    adapters: readonly ServedAdapter[],
-    modules: ReadonlyMap<string, { readonly in: number; readonly out: number }>,
-  ) {
-    let rank = 0;
-    for (const adapter of adapters) {
-      this.#places.set(adapter.id, { start: rank, end: rank + adapter.rank });
-      rank += adapter.rank;
-    }
-    // A matrix product needs at least one component. Without an adapter, this component is zero.
-    rank = Math.max(1, rank);
-    this.#rank = rank;
-    for (const [name, { in: width, out }] of modules) {
-      const a = new Float32Array(rank * width);
-      const b = new Float32Array(rank * out);
-      for (const adapter of adapters) {
-        const module = adapter.modules!.find((candidate) => candidate.name === name);
-        if (module === undefined) continue;
-        const { start } = this.#places.get(adapter.id)!;
-        a.set(adapter.tensors.get(matrixName(module, 'A'))!, start * width);
-        writeTransposed(adapter.tensors.get(matrixName(module, 'B'))!, module, b, start);
+  constructor(modules: Modules) {
+    this.#modules = modules;
+  }
+
+  has({ id }: StackedAdapter): boolean {
+    return this.#starts.has(id);
+  }
+
+  /** Returns the rank that the stack would have with these adapters. */
+  rankWith(adapters: readonly StackedAdapter[]): number {
+    const missing = adapters.filter((adapter) => !this.has(adapter));
+    return missing.reduce((sum, { rank }) => sum + rank, this.#rank);
+  }
+
+  /** Adds the adapters that are not in the stack yet. */
+  add(adapters: readonly StackedAdapter[]): void {
+    const missing = adapters.filter((adapter) => !this.has(adapter));
+    if (missing.length === 0) return;
+    for (const { id, modules, rank } of missing) {
+      for (const [name, { in: width, out }] of this.#modules) {
+        const names = stackNames(name);
+        const module = modules!.get(name);
+        this.#append(names.a, module?.a ?? new Float32Array(rank * width), this.#rank * width);
+        this.#append(names.b, module?.b ?? new Float32Array(rank * out), this.#rank * out);
       }
-      const names = stackNames(name);
-      this.#matrices[names.a] = sizedValue(a, [rank, width]);
-      this.#matrices[names.b] = sizedValue(b, [rank, out]);
+      this.#starts.set(id, this.#rank);
+      this.#rank += rank;
     }
+    const value = (name: string, width: number) =>
+      sizedValue(this.#arrays.get(name)!.subarray(0, this.#rank * width), [this.#rank, width]);
+    this.#matrices = Object.fromEntries(
+      [...this.#modules].flatMap(([name, { in: width, out }]) => {
+        const { a, b } = stackNames(name);
+        return [
+          [a, value(a, width)],
+          [b, value(b, out)],
+        ];
+      }),
+    );
   }
 
   /** @param tokens the adapter of each token; null for the base alone */
-  feeds(tokens: readonly (ServedAdapter | null)[]): Readonly<Record<string, SizedValue>> {
+  feeds(tokens: readonly (StackedAdapter | null)[]): Readonly<Record<string, SizedValue>> {
     const mask = new Float32Array(tokens.length * this.#rank);
     for (const [token, adapter] of tokens.entries()) {
       if (adapter === null) continue;
-      const { start, end } = this.#places.get(adapter.id)!;
-      mask.fill(1, token * this.#rank + start, token * this.#rank + end);
+      const start = token * this.#rank + this.#starts.get(adapter.id)!;
+      mask.fill(1, start, start + adapter.rank);
     }
     return { ...this.#matrices, [MASK]: sizedValue(mask, [tokens.length, this.#rank]) };
   }
-}
 
-/** Writes scale · Bᵀ to a matrix, from row `start` on. @param b [out, rank] */
-function writeTransposed(
-  b: Float32Array,
-  { out, rank, scale }: AdaptedModule,
-  to: Float32Array,
-  start: number,
-): void {
-  for (let r = 0; r < rank; r++) {
-    for (let o = 0; o < out; o++) to[(start + r) * out + o] = scale * b[o * rank + r]!;
+  /** Writes the rows of one more adapter behind the first `used` values of an array. */
+  #append(name: string, rows: Float32Array, used: number): void {
+    const array = this.#arrays.get(name);
+    if (array === undefined) {
+      this.#arrays.set(name, rows);
+      return;
+    }
+    // Doubling the length keeps the number of copies small when adapters join one after the other.
+    const needed = used + rows.length;
+    const larger = array.length >= needed ? array : withLength(array, Math.max(needed, 2 * array.length));
+    larger.set(rows, used);
+    this.#arrays.set(name, larger);
   }
 }

@@ -8,15 +8,15 @@ import { withJointProducts, withJointWeights } from '../models/joint-products.ts
 import { frozenParameters } from '../models/parameters.ts';
 import type { ModelShape } from '../models/targets.ts';
 import { adaptedParameters } from '../train/adapted-model.ts';
-import { AdapterStack, type ServedAdapter, withAdapterStack } from './adapters.ts';
+import { AdapterStack, type Modules, NO_ADAPTER, type ServedAdapter, withAdapterStack } from './adapters.ts';
 import { decodeGraph } from './decode-graph.ts';
 import type { RowCache } from './row-cache.ts';
 
 /**
- * Number of adapter stacks that are kept. A stack holds the joined matrices of the adapters of one run. It is kept for
- * later runs with the same adapters, because building it copies all matrices.
+ * Maximum rank of the joint stack, relative to the summed ranks of the adapters that a run needs. If more of the stack
+ * belongs to other adapters, their components cost more time than a new stack.
  */
-const KEPT_STACKS = 4;
+const MAX_STACK_WASTE = 1.5;
 
 /** Compiles graphs with dynamic sizes. */
 export type CompileDynamic = NonNullable<Engine['compileDynamic']>;
@@ -66,8 +66,6 @@ export interface DecodeRun {
  */
 const EXACT = 'exact';
 
-type Modules = ReadonlyMap<string, { readonly in: number; readonly out: number }>;
-
 /** A base with adapters, compiled for decoding. */
 export class DecodeModel {
   readonly #model: ModelShape;
@@ -76,7 +74,10 @@ export class DecodeModel {
   readonly #deps: DecodeModelDeps;
   readonly #sessions = new Map<string, DynamicExecutable>();
   #modules: Modules = new Map();
-  #stacks: { key: string; stack: AdapterStack }[] = [];
+  /** Stacks of single adapters, by the adapters' ids. They share the memory of the adapters. */
+  readonly #singles = new Map<string, AdapterStack>();
+  /** Stack of the latest run with several adapters. */
+  #joint: AdapterStack | null = null;
 
   constructor(options: DecodeModelOptions, deps: DecodeModelDeps) {
     this.#model = options.model;
@@ -119,9 +120,10 @@ export class DecodeModel {
   }
 
   /** Releases the matrices and the graph of an adapter. */
-  async forget({ id }: ServedAdapter): Promise<void> {
-    this.#stacks = this.#stacks.filter(({ key }) => !key.split(' ').includes(id));
-    await this.#release(`own ${id}`);
+  async forget(adapter: ServedAdapter): Promise<void> {
+    this.#singles.delete(adapter.id);
+    if (this.#joint?.has(adapter)) this.#joint = null;
+    await this.#release(`own ${adapter.id}`);
   }
 
   async dispose(): Promise<void> {
@@ -160,11 +162,14 @@ export class DecodeModel {
   /** Ensures that the graph that all adapters share has branches for the modules of these adapters. */
   async #include(adapters: readonly ServedAdapter[]): Promise<void> {
     const missing = adapters
-      .flatMap(({ modules }) => modules!)
-      .filter(({ name }) => !this.#modules.has(name));
+      .flatMap(({ modules }) => [...modules!])
+      .filter(([name]) => !this.#modules.has(name));
     if (missing.length === 0) return;
-    this.#modules = new Map([...this.#modules, ...missing.map((module) => [module.name, module] as const)]);
-    this.#stacks = [];
+    // Only the sizes are kept, so that a removed adapter does not stay in memory.
+    const sizes = missing.map(([name, module]) => [name, { in: module.in, out: module.out }] as const);
+    this.#modules = new Map([...this.#modules, ...sizes]);
+    this.#singles.clear();
+    this.#joint = null;
     // Releases the old shared graph and the graph of the base alone. The new shared graph also serves
     // requests without an adapter, so that there is only one packed copy of the weights.
     for (const kind of ['base', 'stack']) {
@@ -172,13 +177,20 @@ export class DecodeModel {
     }
   }
 
+  /** Returns a stack that has these adapters. Sequences join and leave often, so the joint stack is changed rarely. */
   #stack(adapters: readonly ServedAdapter[]): AdapterStack {
-    const sorted = adapters.toSorted((a, b) => (a.id < b.id ? -1 : 1));
-    const key = sorted.map(({ id }) => id).join(' ');
-    const known = this.#stacks.find((entry) => entry.key === key);
-    const entry = known ?? { key, stack: new AdapterStack(sorted, this.#modules) };
-    this.#stacks = [entry, ...this.#stacks.filter((other) => other !== entry)].slice(0, KEPT_STACKS);
-    return entry.stack;
+    if (adapters.length > 1) {
+      const rank = adapters.reduce((sum, adapter) => sum + adapter.rank, 0);
+      if (this.#joint === null || this.#joint.rankWith(adapters) > MAX_STACK_WASTE * rank)
+        this.#joint = new AdapterStack(this.#modules);
+      this.#joint.add(adapters);
+      return this.#joint;
+    }
+    const [adapter = NO_ADAPTER] = adapters;
+    const stack = this.#singles.get(adapter.id) ?? new AdapterStack(this.#modules);
+    stack.add([adapter]);
+    this.#singles.set(adapter.id, stack);
+    return stack;
   }
 
   async #session(
