@@ -7,7 +7,7 @@ import { type FileHandle, open, readdir, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import { commonError } from './common-errors.ts';
-import { SwarmError } from './errors.ts';
+import { isSystemError, SwarmError } from './errors.ts';
 
 export interface DurableWriteOptions {
   /** Permission bits of the new file. @default 0o644 */
@@ -144,6 +144,6 @@ export function isAlive(pid: number): boolean {
     return process.kill(pid, 0);
   } catch (error) {
     // EPERM: the process runs under another user.
-    return (error as NodeJS.ErrnoException).code === 'EPERM';
+    return isSystemError(error, 'EPERM');
   }
 }

@@ -170,6 +170,11 @@ const SYSTEM_ERRORS: readonly { codes: readonly string[]; kind: ErrorKind; next?
   },
 ];
 
+/** Returns whether an error is that of a failed system call. @param codes the codes (errno) that count, such as `ENOENT` */
+export function isSystemError(error: unknown, ...codes: readonly string[]): boolean {
+  return error instanceof Error && 'code' in error && codes.includes(String(error.code));
+}
+
 /**
  * Returns kind and advice for a failed system call, to spread into `ErrorOptions`. Returns an empty object for an error
  * without a code.

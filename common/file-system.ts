@@ -1,6 +1,7 @@
 /** File operations that also work on file systems that lack some system calls. */
 import { constants } from 'node:fs';
 import { chmod, copyFile, link, open, stat, statfs } from 'node:fs/promises';
+import { isSystemError } from './errors.ts';
 
 /** Error codes of a system call that the file system does not support. */
 const NO_SUCH_CALL: readonly unknown[] = ['ENOSYS', 'ENOTSUP', 'EOPNOTSUPP'];
@@ -54,4 +55,10 @@ export async function copyRights(from: string, to: string): Promise<void> {
   await chmod(to, mode & 0o777).catch((error: NodeJS.ErrnoException) => {
     if (!NO_SUCH_CALL.includes(error.code)) throw error;
   });
+}
+
+/** Returns null for the error that a file or folder does not exist. @throws every other error */
+export function nullIfMissing(error: unknown): null {
+  if (isSystemError(error, 'ENOENT')) return null;
+  throw error;
 }

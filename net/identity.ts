@@ -4,8 +4,8 @@ import { join } from 'node:path';
 import { generateKeyPair, privateKeyFromProtobuf, privateKeyToProtobuf } from '@libp2p/crypto/keys';
 import type { Ed25519PrivateKey } from '@libp2p/interface';
 import { syncFolder, writeError } from '../common/durable.ts';
-import type { SwarmError } from '../common/errors.ts';
-import { linkOrCopy, restrictToOwner } from '../common/file-system.ts';
+import { isSystemError, type SwarmError } from '../common/errors.ts';
+import { linkOrCopy, nullIfMissing, restrictToOwner } from '../common/file-system.ts';
 import { type Signer, signerFromSeed } from '../protocol/signing.ts';
 import { netError } from './errors.ts';
 
@@ -34,14 +34,9 @@ export async function loadIdentity(home: string): Promise<Identity> {
 }
 
 async function readIfPresent(path: string): Promise<Uint8Array | null> {
-  try {
-    const bytes = await readFile(path);
-    await restrictToOwner(path);
-    return bytes;
-  } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return null;
-    throw error;
-  }
+  const bytes = await readFile(path).catch(nullIfMissing);
+  if (bytes !== null) await restrictToOwner(path);
+  return bytes;
 }
 
 async function create(home: string, path: string): Promise<Uint8Array> {
@@ -59,8 +54,8 @@ async function create(home: string, path: string): Promise<Uint8Array> {
     // Unlike a rename, a link fails if another process has created the file first. In that case this process uses the
     // key of the other process. On a file system without hard links, the file is copied. A process that reads the copy
     // before it is complete fails with IDENTITY_CORRUPT, and works when it is started again.
-    await linkOrCopy(temporary, path).catch((error: NodeJS.ErrnoException) => {
-      if (error.code !== 'EEXIST') throw error;
+    await linkOrCopy(temporary, path).catch((error: unknown) => {
+      if (!isSystemError(error, 'EEXIST')) throw error;
     });
     await syncFolder(home);
     return await readFile(path);

@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { writeDurably } from '../common/durable.ts';
+import { nullIfMissing } from '../common/file-system.ts';
 
 const FILE = 'listen-port';
 
@@ -9,10 +10,7 @@ const FILE = 'listen-port';
  * addresses and invites stay valid after a restart. For the first start it has port 0, which takes any free port.
  */
 export async function defaultListen(home: string): Promise<string[]> {
-  const text = await readFile(join(home, FILE), 'utf8').catch((error: unknown) => {
-    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return '0';
-    throw error;
-  });
+  const text = (await readFile(join(home, FILE), 'utf8').catch(nullIfMissing)) ?? '0';
   const port = Number.parseInt(text, 10);
   return [`/ip4/0.0.0.0/tcp/${Number.isInteger(port) && port > 0 && port < 65536 ? port : 0}`];
 }

@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { z } from 'zod';
 import type { Clock } from '../common/clock.ts';
 import { writeDurably } from '../common/durable.ts';
+import { isSystemError } from '../common/errors.ts';
 import type { Logger } from '../common/logger.ts';
 import type { UnreachablePeer } from './network.ts';
 
@@ -65,7 +66,7 @@ export class PersistentPeers {
       const { addresses } = fileSchema.parse(JSON.parse(await readFile(this.#path, 'utf8')));
       for (const address of addresses) this.#saved.add(address);
     } catch (error) {
-      if (!(error instanceof Error && 'code' in error && error.code === 'ENOENT')) {
+      if (!isSystemError(error, 'ENOENT')) {
         this.#deps.log.warn({ path: this.#path, error }, 'peers-file-unreadable');
       }
     }

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { writeDurably } from '../common/durable.ts';
-import { restrictToOwner } from '../common/file-system.ts';
+import { nullIfMissing, restrictToOwner } from '../common/file-system.ts';
 import { storageError } from './errors.ts';
 
 const TOKEN_FILE = 'api-token';
@@ -23,10 +23,7 @@ export async function readToken(home: string): Promise<string | null> {
  */
 export async function loadToken(home: string): Promise<string> {
   const path = join(home, TOKEN_FILE);
-  const found = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT') return null;
-    throw error;
-  });
+  const found = await readFile(path, 'utf8').catch(nullIfMissing);
   if (found === null) {
     const token = randomBytes(TOKEN_BYTES).toString('base64url');
     await writeDurably(path, `${token}\n`, { mode: 0o600 });

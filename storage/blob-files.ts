@@ -42,10 +42,6 @@ export async function hashFile(
   }
 }
 
-export function isMissing(error: unknown): boolean {
-  return error instanceof Error && 'code' in error && error.code === 'ENOENT';
-}
-
 /** Deletes the files of a folder that were last changed before `time`, in milliseconds since 1970. */
 export async function removeOlder(folder: string, time: number): Promise<void> {
   for (const name of await readdir(folder)) {

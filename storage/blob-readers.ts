@@ -1,5 +1,6 @@
 import { open } from 'node:fs/promises';
-import { isMissing, readFully } from './blob-files.ts';
+import { isSystemError } from '../common/errors.ts';
+import { readFully } from './blob-files.ts';
 
 /** An open blob. */
 export interface BlobReader {
@@ -37,7 +38,7 @@ export class BlobReaders {
       };
     } catch (error) {
       this.#forget(path, state);
-      if (isMissing(error)) return null;
+      if (isSystemError(error, 'ENOENT')) return null;
       throw error;
     }
   }

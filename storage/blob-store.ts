@@ -4,11 +4,11 @@ import { join } from 'node:path';
 import type { Clock } from '../common/clock.ts';
 import { commonError } from '../common/common-errors.ts';
 import { renameDurably, syncFolder, writeError } from '../common/durable.ts';
-import type { SwarmError } from '../common/errors.ts';
+import { isSystemError, type SwarmError } from '../common/errors.ts';
 import { freeBytesOf } from '../common/file-system.ts';
 import { sha256 } from '../protocol/cbor.ts';
 import { digestSchema } from '../protocol/ids.ts';
-import { hashFile, isMissing, removeOlder } from './blob-files.ts';
+import { hashFile, removeOlder } from './blob-files.ts';
 import { type BlobReader, BlobReaders } from './blob-readers.ts';
 import type { FileBlobs } from './blobs.ts';
 import { storageError } from './errors.ts';
@@ -116,7 +116,7 @@ export class FileBlobStore implements ResumableBlobs {
     try {
       return (await stat(this.path(digest))).size;
     } catch (error) {
-      if (isMissing(error)) return null;
+      if (isSystemError(error, 'ENOENT')) return null;
       throw error;
     }
   }
@@ -180,7 +180,7 @@ export class FileBlobStore implements ResumableBlobs {
     { signal, pause }: { signal: AbortSignal; pause?: () => Promise<void> },
   ): Promise<'whole' | 'missing' | 'damaged'> {
     const file = await open(this.path(digest), 'r').catch((error: unknown) => {
-      if (isMissing(error)) return null;
+      if (isSystemError(error, 'ENOENT')) return null;
       throw error;
     });
     if (file === null) return 'missing';

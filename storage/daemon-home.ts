@@ -4,6 +4,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { writeDurably } from '../common/durable.ts';
 import type { SwarmError } from '../common/errors.ts';
+import { nullIfMissing } from '../common/file-system.ts';
 import { makeFolder } from '../common/folders.ts';
 import { storageError } from './errors.ts';
 
@@ -59,12 +60,8 @@ export async function writeDaemonFile(home: string, daemon: DaemonFile): Promise
  * @returns null if there is no description
  */
 export async function readDaemonFile(home: string, role: Role): Promise<DaemonFile | null> {
-  try {
-    return JSON.parse(await readFile(daemonFile(home, role), 'utf8')) as DaemonFile;
-  } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return null;
-    throw error;
-  }
+  const text = await readFile(daemonFile(home, role), 'utf8').catch(nullIfMissing);
+  return text === null ? null : (JSON.parse(text) as DaemonFile);
 }
 
 /** Returns the error DAEMON_NOT_RUNNING, with advice that depends on the role that owns the home. */

@@ -1,6 +1,7 @@
 import type { Dirent } from 'node:fs';
 import { chmod, lstat, readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { isSystemError } from '../common/errors.ts';
 import type { Logger } from '../common/logger.ts';
 
 /** Permissions of the group and of all other users. */
@@ -38,7 +39,7 @@ export async function makeHomePrivate(home: string, deps: { log: Logger }): Prom
 
 async function tightenFolder(folder: string, done: Tightened): Promise<void> {
   const entries = await readdir(folder, { withFileTypes: true }).catch((error: unknown) => {
-    if (!isGone(error)) fail(folder, done);
+    if (!isSystemError(error, 'ENOENT')) fail(folder, done);
     return [];
   });
   for (let at = 0; at < entries.length; at += AT_ONCE) {
@@ -53,7 +54,7 @@ async function tightenEntry(path: string, entry: Dirent, done: Tightened): Promi
   try {
     await tighten(path, (await lstat(path)).mode, done);
   } catch (error) {
-    if (!isGone(error)) fail(path, done);
+    if (!isSystemError(error, 'ENOENT')) fail(path, done);
     return;
   }
   if (entry.isDirectory()) await tightenFolder(path, done);
@@ -67,16 +68,11 @@ async function tighten(path: string, mode: number, done: Tightened): Promise<voi
     if (((await stat(path)).mode & RIGHTS_OF_OTHERS) !== 0) fail(path, done);
     else done.changed++;
   } catch (error) {
-    if (!isGone(error)) fail(path, done);
+    if (!isSystemError(error, 'ENOENT')) fail(path, done);
   }
 }
 
 function fail(path: string, done: Tightened): void {
   done.failed++;
   done.example ??= path;
-}
-
-/** Returns whether an entry was deleted while the folder was being read. */
-function isGone(error: unknown): boolean {
-  return error instanceof Error && 'code' in error && error.code === 'ENOENT';
 }

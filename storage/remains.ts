@@ -1,6 +1,7 @@
 import { mkdir, readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { renameWithRetry } from '../common/durable.ts';
+import { isSystemError } from '../common/errors.ts';
 import type { Logger } from '../common/logger.ts';
 import { countOf } from '../common/text.ts';
 import type { Role } from './daemon-home.ts';
@@ -79,8 +80,8 @@ export async function setAside(home: string, entries: readonly string[], now: nu
   for (const entry of entries) {
     const target = join(folder, entry);
     await mkdir(join(target, '..'), { recursive: true });
-    await renameWithRetry(join(home, entry), target).catch((error: NodeJS.ErrnoException) => {
-      if (error.code !== 'ENOENT') throw error;
+    await renameWithRetry(join(home, entry), target).catch((error: unknown) => {
+      if (!isSystemError(error, 'ENOENT')) throw error;
     });
   }
   return folder;
@@ -109,8 +110,8 @@ function describe({ blobs, checkpoints, jobs }: Files): string {
 
 /** Returns the names in a folder; an empty list if the folder does not exist. */
 async function entriesOf(folder: string): Promise<string[]> {
-  return readdir(folder).catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return [];
+  return readdir(folder).catch((error: unknown) => {
+    if (isSystemError(error, 'ENOENT', 'ENOTDIR')) return [];
     throw error;
   });
 }

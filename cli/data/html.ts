@@ -3,6 +3,7 @@
 import { access, constants, open } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { commonError } from '../../common/common-errors.ts';
+import { nullIfMissing } from '../../common/file-system.ts';
 import { escapeHtml, generatorTag, reportPage } from '../../common/html.ts';
 import { countOf, formatBytes, formatCount, formatPercent } from '../../common/text.ts';
 import type { RowSummary } from '../../index.ts';
@@ -23,10 +24,7 @@ const HEAD_BYTES = 512;
  * @throws OUTPUT_EXISTS if the file is something else; the system's error if it cannot be opened
  */
 export async function checkReport(file: string): Promise<void> {
-  const handle = await open(file, 'r+').catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT') return null;
-    throw error;
-  });
+  const handle = await open(file, 'r+').catch(nullIfMissing);
   if (handle === null) {
     await access(dirname(file), constants.W_OK);
     return;

@@ -1,5 +1,6 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import { isSystemError } from '../../common/errors.ts';
 import { makeFolder } from '../../common/folders.ts';
 
 /** Creates a folder `.swarm/demo-<UTC time>` in `cwd`, with a number at the end when that name is taken. */
@@ -12,7 +13,7 @@ export async function demoFolder(cwd: string, now: number): Promise<string> {
       await mkdir(dir);
       return dir;
     } catch (error) {
-      if (!(error instanceof Error && 'code' in error && error.code === 'EEXIST')) throw error;
+      if (!isSystemError(error, 'EEXIST')) throw error;
     }
   }
 }

@@ -1,5 +1,6 @@
 import { type FileHandle, open, stat } from 'node:fs/promises';
 import { StringDecoder } from 'node:string_decoder';
+import { nullIfMissing } from '../../common/file-system.ts';
 
 /** Number of bytes that are read at once. */
 const CHUNK_BYTES = 256 * 1024;
@@ -84,9 +85,4 @@ async function openIfThere(path: string): Promise<FileHandle | null> {
 
 async function statIfThere(path: string) {
   return stat(path).catch(nullIfMissing);
-}
-
-function nullIfMissing(error: NodeJS.ErrnoException): null {
-  if (error.code === 'ENOENT') return null;
-  throw error;
 }

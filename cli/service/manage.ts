@@ -2,6 +2,7 @@
 import { readFile, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { writeDurably } from '../../common/durable.ts';
+import { nullIfMissing } from '../../common/file-system.ts';
 import { makeFolder } from '../../common/folders.ts';
 import type { Role } from '../../storage/daemon-home.ts';
 import { cliError } from '../error-codes.ts';
@@ -174,12 +175,8 @@ async function runOrThrow(call: Call, { run, manager }: ServiceSystem, file: str
 }
 
 async function textOf(file: string, { encoding }: ServiceManager): Promise<string | null> {
-  try {
-    return (await readFile(file, encoding)).replace(/^\uFEFF/, '');
-  } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return null;
-    throw error;
-  }
+  const text = await readFile(file, encoding).catch(nullIfMissing);
+  return text === null ? null : text.replace(/^\uFEFF/, '');
 }
 
 /** Returns the bytes of a text. UTF-16 needs a byte order mark. */

@@ -1,5 +1,6 @@
 /** Entry of the worker thread that merges, decodes and checks updates of large adapters. */
 import { readFile } from 'node:fs/promises';
+import { isSystemError } from '../../common/errors.ts';
 import { serveCalls } from '../../common/workers/calls.ts';
 import { parentChannel } from '../../common/workers/entry.ts';
 import { decodeUpdate } from '../../lora/update/index.ts';
@@ -10,8 +11,8 @@ import { coordinatorError } from '../errors.ts';
 import { type ArithmeticMethods, changesValues } from './arithmetic.ts';
 
 async function readBlob(path: string, digest: string): Promise<Uint8Array> {
-  const bytes = await readFile(path).catch((cause: NodeJS.ErrnoException) => {
-    if (cause.code !== 'ENOENT') throw cause;
+  const bytes = await readFile(path).catch((cause: unknown) => {
+    if (!isSystemError(cause, 'ENOENT')) throw cause;
     throw storageError('BLOB_MISSING', `blob ${digest} is not in the store`, { digest }, { cause });
   });
   if (sha256(bytes) === digest) return bytes;

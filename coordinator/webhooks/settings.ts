@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { parse } from 'yaml';
 import { z } from 'zod';
 import { writeDurably } from '../../common/durable.ts';
-import { restrictToOwner } from '../../common/file-system.ts';
+import { nullIfMissing, restrictToOwner } from '../../common/file-system.ts';
 import { sha256 } from '../../protocol/cbor.ts';
 import { coordinatorError } from '../errors.ts';
 import { isHttpUrl } from './http-url.ts';
@@ -115,10 +115,7 @@ async function loadSecret(home: string): Promise<Buffer> {
 }
 
 function readIfThere(path: string): Promise<string | null> {
-  return readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT') return null;
-    throw error;
-  });
+  return readFile(path, 'utf8').catch(nullIfMissing);
 }
 
 function invalid(path: string, problem: string, cause?: unknown) {

@@ -2,6 +2,7 @@ import { copyFile, cp, mkdir, readdir, rm, rmdir } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { commonError } from '../../common/common-errors.ts';
 import { renameDurably, writeDurably } from '../../common/durable.ts';
+import { nullIfMissing } from '../../common/file-system.ts';
 import { DESCRIBED_FILES, type DescribeOptions, TOOL_TEMPLATE_FILE } from '../models/base/base-identity.ts';
 import { type BaseModel, isUnused, listFiles } from '../models/base/base-model.ts';
 import { decodeFloats, encodeFloats } from '../models/weights/dtypes.ts';
@@ -135,10 +136,7 @@ async function* mergedBlocks(
 }
 
 async function refuseExisting(dir: string): Promise<void> {
-  const entries = await readdir(dir).catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT') return null;
-    throw error;
-  });
+  const entries = await readdir(dir).catch(nullIfMissing);
   if (entries === null) return;
   if (entries.length > 0)
     throw commonError(

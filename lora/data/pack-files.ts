@@ -6,7 +6,7 @@ import { mkdir, readdir, readFile, rm, stat, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
 import { commonError } from '../../common/common-errors.ts';
 import { renameWithRetry } from '../../common/durable.ts';
-import { fromSystem, type SwarmError } from '../../common/errors.ts';
+import { fromSystem, isSystemError, type SwarmError } from '../../common/errors.ts';
 import { encodeCbor, sha256 } from '../../protocol/cbor.ts';
 import { dataError } from './errors.ts';
 import type { Example } from './examples.ts';
@@ -128,7 +128,7 @@ async function place(partial: string, dir: string, key: string): Promise<void> {
 }
 
 function noSpace(error: unknown): boolean {
-  return error instanceof Error && 'code' in error && (error.code === 'ENOSPC' || error.code === 'EDQUOT');
+  return isSystemError(error, 'ENOSPC', 'EDQUOT');
 }
 
 function storeFull(dir: string, cause: unknown): SwarmError {

@@ -11,7 +11,7 @@
 
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { isSwarmError, type SwarmError } from '../../common/errors.ts';
+import { isSwarmError, isSystemError, type SwarmError } from '../../common/errors.ts';
 import { dataError } from './errors.ts';
 import { type AddedToken, AddedTokens } from './tokenizing/added-tokens.ts';
 import { affixesOf } from './tokenizing/affixes.ts';
@@ -177,7 +177,7 @@ async function readJson(file: string, optional: boolean): Promise<Record<string,
   try {
     text = await readFile(file, 'utf8');
   } catch (error) {
-    if (optional && error instanceof Error && 'code' in error && error.code === 'ENOENT') return {};
+    if (optional && isSystemError(error, 'ENOENT')) return {};
     throw invalid(file, 'it cannot be read', error);
   }
   try {

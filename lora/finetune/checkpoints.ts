@@ -11,7 +11,8 @@ import { isDeepStrictEqual } from 'node:util';
 import { z } from 'zod';
 import { commonError } from '../../common/common-errors.ts';
 import { renameDurably, renameWithRetry, writeDurably, writeError } from '../../common/durable.ts';
-import { isSwarmError, type SwarmError } from '../../common/errors.ts';
+import { isSwarmError, isSystemError, type SwarmError } from '../../common/errors.ts';
+import { nullIfMissing } from '../../common/file-system.ts';
 import { makeFolder } from '../../common/folders.ts';
 import { decodeAdapter } from '../adapter/codec.ts';
 import type { AdapterLayout } from '../adapter/layout.ts';
@@ -204,12 +205,7 @@ export class CheckpointFolder {
 
   /** Returns the names of the files and folders in the folder; an empty list if the folder does not exist. */
   async #names(): Promise<string[]> {
-    try {
-      return await readdir(this.path);
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
-      throw error;
-    }
+    return (await readdir(this.path).catch(nullIfMissing)) ?? [];
   }
 
   /** Deletes the incomplete folders of processes that were killed while they wrote or deleted a checkpoint. */
@@ -226,7 +222,7 @@ export class CheckpointFolder {
     try {
       await renameWithRetry(join(this.path, name), going);
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return;
+      if (isSystemError(error, 'ENOENT')) return;
       throw error;
     }
     await rm(going, { recursive: true, force: true });

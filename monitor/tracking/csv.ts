@@ -1,5 +1,6 @@
 import { open, readFile } from 'node:fs/promises';
 import { commonError } from '../../common/common-errors.ts';
+import { nullIfMissing } from '../../common/file-system.ts';
 import { FIGURES, type Point, type Tracker } from './points.ts';
 
 const HEADER = `job,round,time,${FIGURES.join(',')}\n`;
@@ -13,10 +14,7 @@ const DIGEST_CHARACTERS = 16;
  */
 export async function openCsv(path: string, digest: string): Promise<Tracker> {
   const job = digest.slice(0, DIGEST_CHARACTERS);
-  const before = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT') return '';
-    throw error;
-  });
+  const before = (await readFile(path, 'utf8').catch(nullIfMissing)) ?? '';
   const isOwn = before === HEADER || before.startsWith(`${HEADER}${job},`);
   if (before !== '' && !isOwn) {
     const next = 'choose another path, or delete the file';

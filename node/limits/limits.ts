@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { writeDurably } from '../../common/durable.ts';
+import { isSystemError } from '../../common/errors.ts';
 import { nodeError } from '../errors.ts';
 import { areHours } from './hours.ts';
 
@@ -93,7 +94,7 @@ export class LimitsFile {
     try {
       text = await readFile(path, 'utf8');
     } catch (error) {
-      if (!(error instanceof Error && 'code' in error && error.code === 'ENOENT')) throw error;
+      if (!isSystemError(error, 'ENOENT')) throw error;
       return new LimitsFile(path, { version: 1, limits: {}, pausedUntil: null });
     }
     try {

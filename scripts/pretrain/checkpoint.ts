@@ -2,6 +2,7 @@
 import { mkdir, open, readFile, rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import { deserialize, serialize } from 'node:v8';
+import { nullIfMissing } from '../../common/file-system.ts';
 import type { AdamWState } from '../../lora/train/optimizer/adamw.ts';
 
 export interface PretrainState {
@@ -45,10 +46,6 @@ export async function saveState(dir: string, state: PretrainState): Promise<void
  * load a file from another machine.
  */
 export async function loadState(dir: string): Promise<PretrainState | null> {
-  try {
-    return deserialize(await readFile(join(dir, FILE))) as PretrainState;
-  } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return null;
-    throw error;
-  }
+  const bytes = await readFile(join(dir, FILE)).catch(nullIfMissing);
+  return bytes === null ? null : (deserialize(bytes) as PretrainState);
 }

@@ -3,7 +3,7 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
-import type { SwarmError } from '../../../common/errors.ts';
+import { isSystemError, type SwarmError } from '../../../common/errors.ts';
 import { TOOL_TEMPLATE_FILE } from '../../models/base/base-identity.ts';
 import { dataError } from '../errors.ts';
 import { BUILT_IN_TEMPLATES, isBuiltIn } from './built-in.ts';
@@ -131,7 +131,7 @@ async function readOptional(file: string): Promise<string | null> {
     const bytes = await readFile(file);
     if (bytes.length <= MAX_CONFIG_BYTES) return bytes.toString('utf8');
   } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return null;
+    if (isSystemError(error, 'ENOENT')) return null;
     throw unreadable(file, 'it cannot be read', error);
   }
   throw unreadable(file, `it is larger than ${MAX_CONFIG_BYTES} bytes`);

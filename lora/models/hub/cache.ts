@@ -2,6 +2,7 @@ import { copyFile, mkdir, open, readFile, rm, stat, symlink } from 'node:fs/prom
 import { hostname } from 'node:os';
 import { dirname, join, relative } from 'node:path';
 import { isAlive, writeDurably } from '../../../common/durable.ts';
+import { isSystemError } from '../../../common/errors.ts';
 import { hubError } from './errors.ts';
 import { isCommit, repositoryFolder } from './reference.ts';
 
@@ -100,7 +101,7 @@ export class HubCache {
         await handle.close();
         return;
       } catch (error) {
-        if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+        if (!isSystemError(error, 'EEXIST')) throw error;
       }
       const { pid, host } = await this.#holder();
       if (host !== hostname() || isAlive(pid)) break;

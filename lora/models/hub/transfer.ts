@@ -3,7 +3,7 @@ import { type FileHandle, open, rm, truncate } from 'node:fs/promises';
 import { raceSignal } from 'race-signal';
 import { commonError } from '../../../common/common-errors.ts';
 import { sleep } from '../../../common/deadline.ts';
-import { SwarmError } from '../../../common/errors.ts';
+import { isSystemError, SwarmError } from '../../../common/errors.ts';
 import { hubError } from './errors.ts';
 import { diskFull, unreachable } from './failures.ts';
 import type { HubAccess, HubFile } from './listing.ts';
@@ -188,6 +188,7 @@ async function write(handle: FileHandle, bytes: Uint8Array, path: string): Promi
 
 /** Maps a system error for a full disk to HUB_DISK_FULL; returns any other error unchanged. */
 export function asDiskFull(cause: unknown, path: string): unknown {
-  const code = cause instanceof Error && 'code' in cause ? cause.code : null;
-  return code === 'ENOSPC' || code === 'EDQUOT' ? diskFull(path, { needed: null, free: null, cause }) : cause;
+  return isSystemError(cause, 'ENOSPC', 'EDQUOT')
+    ? diskFull(path, { needed: null, free: null, cause })
+    : cause;
 }

@@ -35,12 +35,26 @@ it('every code of a module is used', async () => {
 
 it('every error code in the source is declared in a table', async () => {
   const owners = await ownersOfCodes();
-  // Codes of bad data rows (ROW_…) and of zlib (Z_…) are not codes of errors, so no table declares them.
-  const others = /^(ROW_|Z_)/;
-  const uses = /\bisSwarmError\(\s*\w+,\s*'([A-Z_]+)'|\b(?:code|failed|aborted): '([A-Z_]+)'/g;
+  // No table declares codes of bad data rows (ROW_…), and codes of errors of zlib (Z_…) and Node.js (ERR_…).
+  const others = /^(ROW_|Z_|ERR_)/;
+  const uses =
+    /\bisSwarmError\(\s*\w+,\s*'([A-Z_]+)'|\b(?:code|failed|aborted): '([A-Z_]+)'|\bcode [!=]== '([A-Z]+_[A-Z_]+)'/g;
+  // A list of names in capital letters, at least one of which is a code, is a list of codes.
+  const lists = /\[((?:\s*'[A-Z]+(?:_[A-Z]+)+',?)+\s*)\]/g;
+  const codesIn = (text: string): string[] => [
+    ...[...text.matchAll(uses)].map((match) => (match[1] ?? match[2] ?? match[3])!),
+    ...[...text.matchAll(lists)]
+      .map(([, list]) => [...list!.matchAll(/\w+/g)].map(([name]) => name))
+      .filter((names) => names.some((name) => owners.has(name)))
+      .flat(),
+  ];
+  expect(codesIn("if (error.code === 'BLOB_GONE') use(new Set(['BLOB_MISSING', 'BLOB_LOST']))")).toEqual([
+    'BLOB_GONE',
+    'BLOB_MISSING',
+    'BLOB_LOST',
+  ]);
   const unknown = sources.flatMap(({ path, text }) =>
-    [...text.matchAll(uses)]
-      .map((match) => (match[1] ?? match[2])!)
+    codesIn(text)
       .filter((code) => !owners.has(code) && !others.test(code))
       .map((code) => `${path}: ${code}`),
   );
