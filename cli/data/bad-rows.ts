@@ -3,15 +3,15 @@ import type { BadRow, RowSummary, RowTally } from '../../index.ts';
 import type { Context } from '../context.ts';
 import { printNote } from '../print.ts';
 
-/** Number of bad rows that get a line each. The summary counts all bad rows. */
+/** Number of bad records that get a line each. The summary counts all bad records. */
 const NAMED_ROWS = 10;
 
-/** Returns a callback that prints the first bad rows to stderr. */
+/** Returns a callback that prints the first bad records to stderr. */
 export function printedRows(context: Pick<Context, 'stderr'>): (row: BadRow) => void {
   return firstRows((row) => printNote(context, badRowText(row)));
 }
 
-/** Returns a callback that passes only the first NAMED_ROWS rows to `onRow`. */
+/** Returns a callback that passes only the first NAMED_ROWS records to `onRow`. */
 export function firstRows(onRow: (row: BadRow) => void): (row: BadRow) => void {
   let named = 0;
   return (row) => {
@@ -23,14 +23,14 @@ export function badRowText({ origin, code, reason }: BadRow): string {
   return `${origin.file}:${origin.row}: ${code}: ${reason}`;
 }
 
-/** Returns a summary such as `3 of 1,000 rows: 2 ROW_FIELD, 1 ROW_EMPTY`; null if every row was used. */
+/** Returns a summary such as `3 of 1,000 records: 2 ROW_FIELD, 1 ROW_EMPTY`; null if every record was used. */
 export function badRowSummary({ rows, bad, reasons }: RowSummary): string | null {
   if (bad === 0) return null;
   const each = reasons.map(({ code, count }) => `${formatCount(count)} ${code}`).join(', ');
-  return `${formatCount(bad)} of ${countOf(rows, 'row')}: ${each}`;
+  return `${formatCount(bad)} of ${countOf(rows, 'record')}: ${each}`;
 }
 
-/** Returns a line for each listed bad row: at most ten for each reason. */
+/** Returns a line for each listed bad record: at most ten for each reason. */
 export function badRowLines({ reasons }: RowSummary): string[] {
   return reasons.flatMap(({ code, count, rows }) => [
     ...rows.map(badRowText),

@@ -53,8 +53,8 @@ export function inspectionPage(inspection: Inspection, { title, facts }: HtmlOpt
   const content = `${findingList(inspection.findings)}
 ${numberCards(inspection)}
 ${lengthSection(inspection.lengths)}
-${badRows('Rows that cannot be used', inspection.read)}
-${badRows('Held-out rows that cannot be used', inspection.heldOutRead)}
+${badRows('Records that cannot be used', inspection.read)}
+${badRows('Held-out records that cannot be used', inspection.heldOutRead)}
 ${untrainedRows(inspection)}
 ${repeated(inspection)}
 ${sampleSection(inspection.samples)}`;
@@ -85,7 +85,7 @@ function numberCards({ tally, read, fill, share, kinds, sequenceLength }: Inspec
       formatCount(tally.truncated + tally.split + tally.dropped),
       `${formatCount(tally.truncated)} cut, ${formatCount(tally.split)} split, ${formatCount(tally.dropped)} left out`,
     ],
-    ['unusable rows', formatCount(read.bad), `of ${formatCount(read.rows)} read`],
+    ['unusable records', formatCount(read.bad), `of ${formatCount(read.rows)} read`],
     [
       `for each of ${countOf(share.nodes, 'node')}`,
       countOf(share.rows, 'row'),

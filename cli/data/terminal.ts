@@ -95,8 +95,8 @@ function summaryLines(inspection: Inspection): string[] {
   const counts = Object.entries(kinds).map(([kind, count]) => `${formatCount(count)} ${kind}`);
   return [
     `template      ${template === null ? 'none' : safeText(template)}`,
-    ...readLines('rows read', read),
-    ...(heldOutRead === null ? [] : readLines('held-out rows', heldOutRead)),
+    ...readLines('records read', read),
+    ...(heldOutRead === null ? [] : readLines('held-out data', heldOutRead)),
     `samples       ${formatCount(tally.samples)}${counts.length > 0 ? ` (${counts.join(', ')})` : ''}`,
     ...untrainedLines(tally),
     `tokens        ${formatCount(tally.sampleTokens)} in samples, ${formatCount(tally.rowTokens)} in packed rows, ` +

@@ -74,7 +74,7 @@ export class TrainReport implements FinetuneListener {
     if (!this.#options.json) this.#progress.update(`packing the data  ${percentDone(done, total)}`);
   }
 
-  /** Prints the first bad rows. `onData` prints the number of all bad rows. */
+  /** Prints the first bad records. `onData` prints the number of all bad records. */
   readonly onBadRow = firstRows((row) => {
     if (this.#options.json) this.#tell('bad-row', row, () => []);
     else this.#note(badRowText(row));

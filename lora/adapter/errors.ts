@@ -10,7 +10,7 @@ export const adapterError = defineErrors({
   ADAPTER_NOT_FINITE: { kind: 'failed', next: 'use an earlier version of the adapter' },
   ADAPTER_START: {
     kind: 'usage',
-    next: 'leave out the LoRA settings (rank, alpha, targets, …); the run then takes those of the adapter',
+    next: 'leave out the LoRA settings (rank, alpha, targets, …); the run then takes the settings of the adapter',
   },
   ADAPTER_TENSORS: {
     kind: 'failed',

@@ -63,7 +63,7 @@ export async function readStart(
   if (shapeOf(read.lora) !== shapeOf(lora)) {
     throw adapterError(
       'ADAPTER_START',
-      `the LoRA settings of the adapter in ${folder} (rank ${read.lora.rank}, alpha ${read.lora.alpha}, ${read.layout.length} tensors) differ from those of the run that starts from it (rank ${lora.rank}, alpha ${lora.alpha}, ${layout.length} tensors)`,
+      `the LoRA settings of the adapter in ${folder} (rank ${read.lora.rank}, alpha ${read.lora.alpha}, ${read.layout.length} tensors) differ from the settings of the run that starts from it (rank ${lora.rank}, alpha ${lora.alpha}, ${layout.length} tensors)`,
       { folder, rank: lora.rank, found: read.lora.rank },
     );
   }

@@ -8,7 +8,7 @@ const OTHER_TEMPLATE = `use another template ${TEMPLATES}`;
 export const dataError = defineErrors({
   DATA_BAD_ROWS: {
     kind: 'failed',
-    next: 'list the rows with "lora-swarm data inspect" and correct them, or allow more of them with --bad-rows (in a job file, with data.badRowShare)',
+    next: 'list the records with "lora-swarm data inspect" and correct them, or allow more of them with --bad-rows (in a job file, with data.badRowShare)',
   },
   DATA_COLUMNS: {
     kind: 'usage',

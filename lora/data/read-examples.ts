@@ -75,9 +75,9 @@ async function* readDocument(
   if (!formats.includes('text')) {
     throw dataError(
       'DATA_FORMAT',
-      `${file} is a text file, which cannot hold rows of the format ${formats.join(' or ')}`,
+      `${file} is a text file, which cannot hold records of the format ${formats.join(' or ')}`,
       { file, columns: [], formats },
-      { next: 'write the rows to a .jsonl, .json, .csv, .tsv or .parquet file' },
+      { next: 'write the records to a .jsonl, .json, .csv, .tsv or .parquet file' },
     );
   }
   const text = await readPlainText(file, { signal, onBytes });
@@ -146,7 +146,7 @@ function toExample(
     const hint =
       other === null || other === format
         ? ''
-        : `; it looks like ${other}, but the file is read as ${format} because of its first row`;
+        : `; it looks like ${other}, but the file is read as ${format} because of its first record`;
     report.bad({ origin, code: error.code, reason: `${error.message}${hint}` });
     return null;
   }

@@ -96,8 +96,8 @@ export class RowReport {
     const limit = Number((100 * this.#share).toPrecision(6));
     throw dataError(
       'DATA_BAD_ROWS',
-      `${bad} of ${countOf(rows, 'row')} cannot be used (${formatPercent(bad / rows)}, limit ${limit} %); ` +
-        `the most frequent reason is ${code} (${countOf(count, 'row')}), first at ${origin.file}:${origin.row}: ${reason}`,
+      `${bad} of ${countOf(rows, 'record')} cannot be used (${formatPercent(bad / rows)}, limit ${limit} %); ` +
+        `the most frequent reason is ${code} (${countOf(count, 'record')}), first at ${origin.file}:${origin.row}: ${reason}`,
       { rows, bad, share: this.#share, reasons },
     );
   }

@@ -206,7 +206,7 @@ async function lookAhead(
 }
 
 function nothing(rows: number): SwarmError {
-  const message = 'no row has a token to predict';
+  const message = 'no example has a token to predict';
   return evaluateError('EVALUATE_EMPTY', message, { rows });
 }
 

@@ -163,7 +163,7 @@ function layerFilter(
 function notLinear(module: string, target: string): SwarmError {
   return modelError(
     'LORA_TARGETS',
-    `the target ${JSON.stringify(target)} matches ${module}, which cannot carry LoRA matrices: it is neither a linear module nor the token embedding`,
+    `the target ${JSON.stringify(target)} matches ${module}, which cannot have LoRA matrices: it is neither a linear module nor the token embedding`,
     { target, module },
     { next: 'train the module whole with modulesToSave' },
   );

@@ -128,7 +128,7 @@ export class Trainer {
     const fits =
       tensors.length === this.#values.length && tensors.every((t, i) => t.length === this.#values[i]!.length);
     if (!fits) {
-      throw trainError('ADAPTER_SHAPE', 'the tensors of the adapter differ from those of this job', {
+      throw trainError('ADAPTER_SHAPE', 'the tensors of the adapter differ from the tensors of this job', {
         tensors: tensors.length,
         expected: this.#values.length,
       });

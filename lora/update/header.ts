@@ -71,7 +71,7 @@ export function checkHeader(bytes: Uint8Array, layout: UpdateLayout, preset: Pre
   if (digest.some((byte, position) => bytes[DIGEST_AT + position] !== byte)) {
     throw updateError(
       'UPDATE_LAYOUT',
-      "the update's tensors differ from those of the job's adapter",
+      "the update's tensors differ from the tensors of the job's adapter",
       { expected: Buffer.from(digest).toString('hex') },
       { next: 'use the base and the LoRA settings of the job' },
     );

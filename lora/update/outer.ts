@@ -20,7 +20,7 @@ export function outerStep(
     adapter.length !== delta.length ||
     adapter.some(({ length }, tensor) => length !== delta[tensor]!.length)
   ) {
-    throw updateError('UPDATE_SHAPE', 'the tensors of the delta differ from those of the adapter', {
+    throw updateError('UPDATE_SHAPE', 'the tensors of the delta differ from the tensors of the adapter', {
       adapter: adapter.map(({ length }) => length),
       delta: delta.map(({ length }) => length),
     });

@@ -34,7 +34,7 @@ export async function* readCsv(
     for (const { line, fields: raw, fault } of records) {
       if (fault === 'long') {
         throw refuse(
-          `the row that starts here does not end within ${MAX_ROW_BYTES} bytes`,
+          `the record that starts here does not end within ${MAX_ROW_BYTES} bytes`,
           line,
           'look for a quote that is never closed',
         );

@@ -26,16 +26,16 @@ const FAILURES: Record<SplitFailure, { reason: string; next?: string }> = {
   'not-json': { reason: 'it is not JSON' },
   'cut-off': { reason: 'it ends inside a value', next: 'check that the file is complete' },
   'no-rows': {
-    reason: 'it contains no array of rows',
-    next: 'write the rows as [{…}, {…}], or one row as an object; if its columns have unusual names, give them with --column or, in a job file, data.columns (docs/data.md)',
+    reason: 'it contains no array of records',
+    next: 'write the records as [{…}, {…}], or one record as an object; if its columns have unusual names, give them with --column or, in a job file, data.columns (docs/data.md)',
   },
   'two-arrays': {
-    reason: 'it contains more than one array of rows',
+    reason: 'it contains more than one array of records',
     next: 'put each array into a separate file',
   },
   'text-after-the-end': {
     reason: 'there is text after the end of the JSON value',
-    next: 'name the file .jsonl if every line is a row',
+    next: 'name the file .jsonl if every line is a record',
   },
 };
 
@@ -85,7 +85,7 @@ async function* elements(chunks: AsyncIterable<Buffer>, file: string): RowBatche
     if (!(error instanceof SplitError)) throw error;
     const { failure } = error;
     const { reason, next } = FAILURES[failure];
-    const place = row === 0 ? file : `${file}, after row ${row}`;
+    const place = row === 0 ? file : `${file}, after record ${row}`;
     throw dataError('DATA_JSON', `${place}: ${reason}`, { file, row, failure }, { next });
   }
 }

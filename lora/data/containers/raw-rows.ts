@@ -43,7 +43,7 @@ export function parseRow(bytes: Buffer, row: number): RawRow {
 
 export function notUtf8(row: number): RawRow {
   const reason =
-    'it is not UTF-8 (if this affects many rows, convert the file: iconv -f WINDOWS-1252 -t UTF-8)';
+    'it is not UTF-8 (if this affects many records, convert the file: iconv -f WINDOWS-1252 -t UTF-8)';
   return { row, code: 'ROW_NOT_UTF8', reason };
 }
 

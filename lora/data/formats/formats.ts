@@ -137,7 +137,7 @@ export function unrecognised(
   const known = formats.map((name) => `${name} (${DEFINITIONS[name].summary})`).join(', ');
   const [only, ...others] = formats;
   if (others.length === 0) {
-    return refuse(`has no rows of the format ${known}: ${problem(rows[0]!, only!, columns)}`);
+    return refuse(`has no records of the format ${known}: ${problem(rows[0]!, only!, columns)}`);
   }
   return refuse(`has the columns ${names}, which fit no format; the known formats are ${known}`, {
     next:
@@ -154,5 +154,5 @@ function problem(row: RowValue, format: Format, columns: Columns): string {
     if (error instanceof RowProblem) return error.message;
     throw error;
   }
-  return 'the list in its first row is empty';
+  return 'the list in its first record is empty';
 }

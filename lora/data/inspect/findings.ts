@@ -50,9 +50,9 @@ function* rowFindings(
     yield finding(
       stops ? 'error' : 'warning',
       `${prefix}BAD_ROWS`,
-      `${formatCount(bad)} of ${countOf(read.rows, 'row')}${where} cannot be used (${formatPercent(bad / read.rows)})` +
+      `${formatCount(bad)} of ${countOf(read.rows, 'record')}${where} cannot be used (${formatPercent(bad / read.rows)})` +
         (stops ? `; training stops above ${formatPercent(badRowShare)}` : ''),
-      stops ? 'correct the rows, or allow more of them with --bad-rows' : null,
+      stops ? 'correct the records, or allow more of them with --bad-rows' : null,
     );
   }
 }
@@ -61,9 +61,9 @@ function* sampleFindings({ read, tally, partial }: InspectionCounts): Generator<
   if (tally.samples === 0) {
     const why =
       read.rows === 0
-        ? 'the files contain no rows'
+        ? 'the files contain no records'
         : read.bad > 0
-          ? 'no row can be used'
+          ? 'no record can be used'
           : 'all texts in the files are empty';
     yield finding('error', 'EMPTY', `there is nothing to train on: ${why}`);
   }

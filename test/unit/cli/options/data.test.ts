@@ -74,7 +74,7 @@ describe('rows that were left out', () => {
         report.bad({ origin: { file: 'f', row }, code: row > 1000 ? 'ROW_B' : 'ROW_A', reason: '' });
     }
     expect(named).toEqual([50, 100, 150, 200, 250, 300, 350, 400, 450, 500]);
-    expect(badRowSummary(report.summary())).toBe('24 of 1,200 rows: 20 ROW_A, 4 ROW_B');
+    expect(badRowSummary(report.summary())).toBe('24 of 1,200 records: 20 ROW_A, 4 ROW_B');
     const lines = badRowLines(report.summary());
     expect(lines).toHaveLength(15);
     expect(lines[10]).toContain('10 more with ROW_A');

@@ -308,7 +308,7 @@ describe('rows that cannot be used', () => {
     const one = new RowReport();
     one.see();
     one.bad({ origin: { file: 'f', row: 1 }, code: 'ROW_EMPTY', reason: 'it is empty' });
-    expect(() => one.finish()).toThrow(/^1 of 1 row cannot/);
+    expect(() => one.finish()).toThrow(/^1 of 1 record cannot/);
     await expect(read(await rows(1, 990), { share: 0 })).rejects.toMatchObject({
       values: { rows: 2, bad: 1 },
     });
