@@ -724,6 +724,7 @@ export type {
   NodeCost,
   NodeJob,
   NodeJobStatus,
+  NodeSettingsChange,
   NodeStatus,
   NodeUpdate,
 } from './node/status/api-types.ts';
@@ -732,6 +733,7 @@ export type { JobContribution } from './protocol/contribution.ts';
 export type { HoldReason } from './protocol/holds.ts';
 export type { JobTarget } from './protocol/invite.ts';
 export type { ReachResult } from './protocol/reach-request.ts';
+export type { ChangedSetting } from './protocol/settings.ts';
 export type { VersionManifest } from './protocol/version-manifest.ts';
 export type { VersionFacts } from './registry/add-folder.ts';
 export type { FactChange } from './registry/diff-versions.ts';

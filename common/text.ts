@@ -117,6 +117,13 @@ export function formatChange(change: number, digits = 4): string {
   return `${change < 0 ? '−' : '+'}${Math.abs(change).toFixed(digits)}`;
 }
 
+/** Formats changed settings: "rounds.count 40 → 60, rounds.minPeers 2 → 3". */
+export function changeText(
+  changes: readonly { readonly key: string; readonly before: number; readonly after: number }[],
+): string {
+  return changes.map(({ key, before, after }) => `${key} ${before} → ${after}`).join(', ');
+}
+
 const BARS = '▁▂▃▄▅▆▇█';
 
 /**

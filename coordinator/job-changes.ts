@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { parseJobSpec } from '../lora/finetune/settings/job-spec.ts';
 import { setKeys } from '../lora/finetune/settings/set-keys.ts';
 import { MAX_PRIORITY } from '../protocol/limits.ts';
-import { type RunningSettings, runningSettingsSchema } from '../protocol/settings.ts';
+import { type RunningSettings, runningSettingsSchema, settingKeys } from '../protocol/settings.ts';
 import { coordinatorError } from './errors.ts';
 
 /** A change that the operator asks for: settings of the rounds, or settings that only the coordinator uses. */
@@ -15,10 +15,10 @@ export type JobChange = Partial<RunningSettings> & {
 
 /** The settings that may change, by their keys in the job file. */
 const FIELDS = {
-  'training.learningRate': 'learningRate',
-  'rounds.count': 'count',
-  'rounds.minPeers': 'minPeers',
-  'rounds.maxSeconds': 'maxSeconds',
+  [settingKeys.learningRate]: 'learningRate',
+  [settingKeys.count]: 'count',
+  [settingKeys.minPeers]: 'minPeers',
+  [settingKeys.maxSeconds]: 'maxSeconds',
   priority: 'priority',
   'tasks.every': 'tasksEvery',
 } as const satisfies Record<string, keyof JobChange>;
@@ -119,24 +119,4 @@ function fieldOf(job: string, key: string): keyof JobChange {
         `make another job with the new value: "lora-swarm job clone ${job} --set ${key}=VALUE"`,
     },
   );
-}
-
-/** Returns the key of a setting in the job file. */
-function keyOf(field: keyof JobChange): ChangeableKey {
-  return CHANGEABLE_KEYS.find((key) => FIELDS[key] === field)!;
-}
-
-/** A setting that changed. `key`: its key in the job file. */
-export interface ChangedValue {
-  key: string;
-  before: number;
-  after: number;
-}
-
-/** Returns the settings that differ between `before` and `after`. */
-export function changedValues(before: RunningSettings, after: RunningSettings): ChangedValue[] {
-  const fields = Object.keys(runningSettingsSchema.shape) as (keyof RunningSettings)[];
-  return fields
-    .filter((field) => before[field] !== after[field])
-    .map((field) => ({ key: keyOf(field), before: before[field], after: after[field] }));
 }

@@ -1,13 +1,14 @@
 import type { Clock } from '../common/clock.ts';
 import { isSwarmError } from '../common/errors.ts';
 import { HEARTBEAT_INTERVAL_MS } from '../protocol/limits.ts';
+import { changedSettings } from '../protocol/settings.ts';
 import { jobTopic } from '../protocol/topics.ts';
 import { bestCheckpoint } from './best-checkpoint.ts';
 import type { RunContext } from './context.ts';
 import { coordinatorError } from './errors.ts';
 import { OfferedBlobs } from './evaluation/offered-blobs.ts';
 import { Intake } from './intake/intake.ts';
-import { changedValues, type JobChange } from './job-changes.ts';
+import type { JobChange } from './job-changes.ts';
 import { Scorers } from './merge/scorers.ts';
 import { Membership } from './peers/membership.ts';
 import { Contributions } from './record/contributions.ts';
@@ -128,10 +129,11 @@ export class JobRun {
   /**
    * Restores the adapter of an earlier checkpoint, as soon as no round is being merged.
    * @param target round of the checkpoint, or `best` for the best checkpoint
+   * @param reason reason for the roll-back, which the nodes and the history of the job show
    * @returns the round of the checkpoint
    * @throws SwarmError CHECKPOINT_UNKNOWN, CHECKPOINT_PRUNED, JOB_OVER
    */
-  rollBack(target: number | 'best'): number {
+  rollBack(target: number | 'best', reason = ''): number {
     const { job, stored, deps } = this.context;
     const { rounds } = deps.store;
     const found = target === 'best' ? bestCheckpoint(job, deps.store) : rounds.checkpoint(job, target);
@@ -144,7 +146,7 @@ export class JobRun {
       );
     }
     requireKept({ round: found.round, kept: found.weights === 'held' });
-    this.operate({ type: 'roll-back', to: found.round });
+    this.operate({ type: 'roll-back', to: found.round, reason });
     return found.round;
   }
 
@@ -159,7 +161,7 @@ export class JobRun {
     this.#requireRunning();
     const before = tasksEvery === undefined ? undefined : this.#requireTasks().every;
     const after = { ...settings.newest, ...values };
-    const changes = changedValues(settings.newest, after);
+    const changes = changedSettings(settings.newest, after);
     const { committed } = this.driver.state;
     const least = committed + 1;
     if (after.count !== settings.newest.count && after.count < least) {

@@ -1,5 +1,12 @@
 /** Texts about the work of a machine for its jobs, and about the cost of this work. */
-import { countOf, formatBytes, formatCount, formatDuration, formatPercent } from '../common/text.ts';
+import {
+  changeText,
+  countOf,
+  formatBytes,
+  formatCount,
+  formatDuration,
+  formatPercent,
+} from '../common/text.ts';
 
 /** The merged work of a node for a job, compared with all nodes whose updates were merged. */
 interface JobContribution {
@@ -143,4 +150,17 @@ export function speedText({ cost }: { readonly cost: { readonly bytesPerSecond: 
 export function monthText({ cost }: { readonly cost: { readonly month: Traffic } }): string {
   const { sent, received } = cost.month;
   return `this month ${formatBytes(sent)} up, ${formatBytes(received)} down`;
+}
+
+/** Returns a text about the newest change of the settings of a job: "from round 22: rounds.count 40 → 60 (more data)". */
+export function settingsText({
+  fromRound,
+  changes,
+  reason,
+}: {
+  readonly fromRound: number;
+  readonly changes: readonly { readonly key: string; readonly before: number; readonly after: number }[];
+  readonly reason: string;
+}): string {
+  return `from round ${fromRound}: ${changeText(changes)}${reason === '' ? '' : ` (${reason})`}`;
 }

@@ -22,7 +22,7 @@ export function ordersText({ round, rounds, roundsDone, pendingOrders }: JobWith
     .map(({ action, reason, to }) => {
       const because = reason === '' ? '' : `: ${safeText(reason)}`;
       if (action === 'roll-back')
-        return `restores the checkpoint of round ${to} when round ${round} has ended`;
+        return `restores the checkpoint of round ${to} when round ${round} has ended${because}`;
       if (action === 'stop') return `stops when round ${round} has ended${because}`;
       const isLast = roundsDone + 1 >= rounds;
       return `pauses when round ${round} has ended${isLast ? ', unless this round completes the job' : ''}${because}`;

@@ -1,9 +1,9 @@
 import pLimit from 'p-limit';
 import { isSwarmError } from '../common/errors.ts';
 import { type BlobProof, provesMembership } from '../protocol/job-key.ts';
-import { HeadSettings } from './contact/head-settings.ts';
 import { JobContact } from './contact/job-contact.ts';
 import { JobKeys } from './contact/job-keys.ts';
+import { jobSettings } from './contact/job-settings.ts';
 import { askContribution } from './contact/own-contribution.ts';
 import { openJobs, request, requestHead, runOf } from './contact/requests.ts';
 import type { OwnStanding, SwarmNodeDeps, SwarmNodeOptions } from './context.ts';
@@ -159,14 +159,7 @@ export class JobMembership {
     const deps = this.#deps;
     const local = { collector: deps.collector, feedbackLock: this.#feedbackLock };
     const keys = new JobKeys({ job, self: deps.network.signer.peerId }, sent);
-    const headSettings = new HeadSettings(
-      { job, coordinator },
-      {
-        fetch: async (record, signal) =>
-          (await request(deps, coordinator, 'settings', { job, record }, signal)).settings,
-        keep: (change) => deps.store.kept.keepSettings(job, change),
-      },
-    );
+    const headSettings = jobSettings(deps, { job, coordinator, manifest });
     const facts = { job, coordinator, manifest, keys, headSettings, isOpen, role };
     const worker = new JobWorker({ options, deps, ...local, ...facts });
     this.#worker = worker;
@@ -186,14 +179,17 @@ export class JobMembership {
   }
 
   /**
-   * Fetches and keeps the signed checkpoint of the newest head, and asks what this node has contributed up to that checkpoint.
-   * An even newer head does not abort this work. The node also does it if it already has the adapter, for example after a
-   * roll-back.
+   * Logs the reason that a new head gives. If the head has a new checkpoint, fetches and keeps the signed checkpoint, and asks
+   * what this node has contributed up to that checkpoint. An even newer head does not abort this work. The node also does it
+   * if it already has the adapter, for example after a roll-back.
    */
-  noteCheckpoint({ head }: NodeState, before: NodeState): void {
+  noteHead({ head }: NodeState, before: NodeState): void {
     const context = this.#worker?.context;
-    const isKnown = before.phase !== 'joining' && head?.checkpoint.digest === before.head?.checkpoint.digest;
-    if (context === undefined || head === null || isKnown) return;
+    if (context === undefined || head === null) return;
+    const { phase, round, reason, checkpoint } = head;
+    const isNews = phase !== before.head?.phase || reason !== before.head.reason;
+    if (reason !== '' && isNews) this.#deps.log.info({ phase, round, reason }, 'head-reason');
+    if (before.phase !== 'joining' && checkpoint.digest === before.head?.checkpoint.digest) return;
     const run = (name: string, task: (signal: AbortSignal) => Promise<void>): void =>
       // Training does not wait for these tasks. Other nodes keep the checkpoint too, and the answer about the contribution is
       // only shown. A failure is therefore only logged.

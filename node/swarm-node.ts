@@ -193,7 +193,7 @@ export class SwarmNode implements SiblingJob {
 
   #onChange(state: NodeState, before: NodeState): void {
     if (state.phase !== before.phase) this.#membership.beatSoon();
-    this.#membership.noteCheckpoint(state, before);
+    this.#membership.noteHead(state, before);
     if (state.phase !== before.phase || state.reason !== before.reason) {
       const { phase, reason, head } = state;
       this.#deps.log.debug({ phase, reason, round: head?.round ?? 0 }, 'state-changed');

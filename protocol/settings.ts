@@ -17,6 +17,28 @@ export const runningSettingsSchema = z.strictObject({
 /** The values of the settings that may change while a job runs. */
 export type RunningSettings = z.infer<typeof runningSettingsSchema>;
 
+/** Keys of these settings in a job file. */
+export const settingKeys = {
+  learningRate: 'training.learningRate',
+  count: 'rounds.count',
+  minPeers: 'rounds.minPeers',
+  maxSeconds: 'rounds.maxSeconds',
+} as const satisfies Record<keyof RunningSettings, string>;
+
+/** A setting that changed. `key`: its key in the job file. */
+export interface ChangedSetting {
+  key: string;
+  before: number;
+  after: number;
+}
+
+/** Returns the settings that differ between `before` and `after`. */
+export function changedSettings(before: RunningSettings, after: RunningSettings): ChangedSetting[] {
+  return (Object.keys(settingKeys) as (keyof RunningSettings)[])
+    .filter((field) => before[field] !== after[field])
+    .map((field) => ({ key: settingKeys[field], before: before[field], after: after[field] }));
+}
+
 /** One change of a job's settings. The digest of its body identifies it in heads and checkpoints. */
 export const settingsRecordSchema = z.strictObject({
   job: digestSchema,

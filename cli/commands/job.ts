@@ -31,6 +31,11 @@ interface CommonOptions {
   json?: boolean;
 }
 
+interface RollBackOptions extends CommonOptions {
+  to: number | 'best';
+  reason?: string;
+}
+
 interface CreateOptions extends CommonOptions {
   dryRun?: boolean;
   priority: number;
@@ -82,9 +87,8 @@ export function registerJob(program: Command, context: Context): void {
       'round of the checkpoint, or "best" for the best checkpoint of the job',
       roundOrBest,
     )
-    .action((id: string | undefined, options: CommonOptions & { to: number | 'best' }) =>
-      rollBack(context, id, options),
-    );
+    .option('--reason <text>', 'reason that the nodes of the job and its history show (default: none)')
+    .action((id: string | undefined, options: RollBackOptions) => rollBack(context, id, options));
   registerJobChanges(add, context);
   add('bundle', 'write one file from which anyone can verify the job, with "lora-swarm verify FILE"')
     .argument('<job>', JOB_HELP)
@@ -217,10 +221,10 @@ async function act(
 async function rollBack(
   context: Context,
   id: string | undefined,
-  { to, json, ...options }: CommonOptions & { to: number | 'best' },
+  { to, reason, json, ...options }: RollBackOptions,
 ): Promise<void> {
   const api = await coordinatorApi(context, options);
-  const summary = await api.rollBack(await chooseJob(api, id), to);
+  const summary = await api.rollBack(await chooseJob(api, id), to, reason);
   if (json) printJson(context, { schemaVersion: 1, ...summary });
   else {
     const what = to === 'best' ? 'its best checkpoint' : `the checkpoint of round ${to}`;

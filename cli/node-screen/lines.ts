@@ -8,7 +8,14 @@ import {
 } from '../../common/text.ts';
 import type { NodeStatus } from '../../index.ts';
 import { problemText, standingText } from '../../monitor/node-state.ts';
-import { costText, monthText, placeTexts, speedText, totalsText } from '../../monitor/node-work.ts';
+import {
+  costText,
+  monthText,
+  placeTexts,
+  settingsText,
+  speedText,
+  totalsText,
+} from '../../monitor/node-work.ts';
 import { counts } from '../../protocol/receipts.ts';
 import { timeOfDay } from '../print.ts';
 import {
@@ -129,6 +136,7 @@ function onlyJob(job: NodeForJob, state: ScreenState, lines: Lines): string[] {
     ...(problem === null ? [] : lines('waiting', problemText(problem))),
     ...(job.state === 'training' ? lines('round', progressText(job.step, job.steps, left.round)) : []),
     ...(job.job === null ? [] : lines('job', jobText(job, left.job))),
+    ...changeOf(job).flatMap((text) => lines('changed', text)),
     ...standingOf(job).flatMap((text) => lines('standing', text)),
     ...thanksOf(job, state).flatMap((text, i) => lines(i === 0 ? 'thanks' : '', text)),
   ];
@@ -147,6 +155,7 @@ function oneOfSeveral(job: NodeForJob, index: number, state: ScreenState, lines:
     ...lines(name, isDownloading ? state.download! : now),
     ...(problem === null ? [] : lines('', problemText(problem))),
     ...(job.job === null ? [] : lines('', `${jobText(job, left.job)}; ${share}`)),
+    ...changeOf(job).flatMap((text) => lines('', `changed ${text}`)),
     ...standingOf(job).flatMap((text) => lines('', `standing ${text}`)),
     ...placeOf(job).flatMap((text) => lines('', text)),
     ...thanksOf(job, state).flatMap((text) => lines('', text)),
@@ -172,13 +181,18 @@ function jobText({ job }: NodeStatus, secondsLeft: number | null): string {
   if (isOver(job!)) return `${name} is ${phase}${why}${loss}`;
   const progress = progressText(roundsDone, rounds, phase === 'paused' ? null : secondsLeft);
   const paused = phase === 'paused' ? `, paused${why}` : '';
-  return `${progress}: ${roundsDone} of ${countOf(rounds, 'round')} of ${name} done${paused}${loss}`;
+  const restored = phase === 'training' && reason !== '' ? `; ${reason}` : '';
+  return `${progress}: ${roundsDone} of ${countOf(rounds, 'round')} of ${name} done${paused}${loss}${restored}`;
 }
 
 function standingOf({ standing }: NodeStatus): string[] {
   return standing === null || (standing.kind === 'good' && standing.strikes === 0)
     ? []
     : [standingText(standing)];
+}
+
+function changeOf({ job }: NodeStatus): string[] {
+  return job?.newestChange ? [settingsText(job.newestChange)] : [];
 }
 
 function placeOf({ job, totals }: NodeStatus): string[] {

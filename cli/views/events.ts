@@ -1,4 +1,5 @@
 import {
+  changeText,
   countOf,
   formatBytes,
   formatChange,
@@ -7,7 +8,7 @@ import {
   formatLoss,
   safeText,
 } from '../../common/text.ts';
-import type { JobEvent, SettingsChange } from '../../index.ts';
+import type { JobEvent } from '../../index.ts';
 import { holdMeanings } from '../../protocol/holds.ts';
 import { shortPeer } from '../../protocol/ids.ts';
 
@@ -157,11 +158,6 @@ export class EventLines {
     const losses = lossBefore === null ? '' : `, before ${formatLoss(lossBefore)}`;
     return `round ${String(round).padStart(3)}  rolled back to round ${to}: held-out loss ${formatLoss(heldOutLoss)}${losses}${detail(reason)}`;
   }
-}
-
-/** Formats a change of settings: each changed key with its values before and after. */
-export function changeText(changes: SettingsChange['changes']): string {
-  return changes.map(({ key, before, after }) => `${key} ${before} → ${after}`).join(', ');
 }
 
 /** Returns the name of a node, if it has one, and the end of its peer id. */

@@ -8,6 +8,7 @@ import {
   problemText,
   standingText,
 } from '../../monitor/node-state.ts';
+import { settingsText } from '../../monitor/node-work.ts';
 import { counts } from '../../protocol/receipts.ts';
 import { dateAndTime } from '../print.ts';
 import { because, engineText, labelOf, NOTE, type NodeForJob, perJob, stateOf, updateLine } from './node.ts';
@@ -110,7 +111,14 @@ class JobLines {
       else if (paused === null && status.reason !== before?.reason && !isExplained(status))
         lines.push(waitLine(status));
     }
+    const change = job?.newestChange ?? null;
+    if (before !== null && change !== null && change.digest !== before.job?.newestChange?.digest) {
+      lines.push(`the operator changed settings ${safeText(settingsText(change), NOTE)}`);
+    }
     const phase = job?.phase ?? null;
+    if (phase === 'training' && job!.reason !== '' && job!.reason !== before?.job?.reason) {
+      lines.push(`job ${job!.name} ${safeText(job!.reason, NOTE)}`);
+    }
     if ((phase === 'finished' || phase === 'failed' || phase === 'paused') && phase !== before?.job?.phase) {
       const isOnly = status.jobs.length < 2;
       const after = phase === 'paused' ? '' : `; ${afterJobText(status)}${isOnly ? '; Ctrl-C stops it' : ''}`;

@@ -16,7 +16,14 @@ import {
   problemText,
   standingText,
 } from '../../monitor/node-state.ts';
-import { costText, monthText, outcomeText, placeTexts, totalsText } from '../../monitor/node-work.ts';
+import {
+  costText,
+  monthText,
+  outcomeText,
+  placeTexts,
+  settingsText,
+  totalsText,
+} from '../../monitor/node-work.ts';
 import { dateAndTime } from '../print.ts';
 import { DownloadPace } from './download-pace.ts';
 import { reachLines } from './reach.ts';
@@ -147,6 +154,7 @@ function jobLines({ round }: NodeStatus, job: NonNullable<NodeStatus['job']>): s
   return [
     `job         ${job.name}  ${job.job.slice(0, 12)}  ${job.phase === null ? `${job.rounds} rounds in all` : roundText(round, job)}  ${job.phase ?? 'not yet known'}${because(job)}${loss}`,
     `base        ${safeText(job.base.name)}  ${formatCount(job.base.parameters)} parameters, adapter ${formatCount(job.adapterParameters)}`,
+    ...(job.newestChange ? [`changed     ${safeText(settingsText(job.newestChange), NOTE)}`] : []),
   ];
 }
 

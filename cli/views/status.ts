@@ -1,4 +1,5 @@
 import {
+  changeText,
   countOf,
   formatBytes,
   formatChange,
@@ -12,7 +13,6 @@ import {
 import type { CoordinatorStatus, JobDetail, JobSummary } from '../../index.ts';
 import { ordersText } from '../../monitor/pending-orders.ts';
 import { SWARM } from '../command-name.ts';
-import { changeText } from './events.ts';
 import { reachLines } from './reach.ts';
 
 /** Number of spaces before the text of each line of a status. */

@@ -15,7 +15,10 @@ const reasonSchema = z
   .strictObject({ reason: z.string().max(DETAIL_CHARACTERS).default('') })
   .default({ reason: '' });
 
-const rollBackSchema = z.strictObject({ to: z.union([z.literal('best'), z.int().nonnegative()]) });
+const rollBackSchema = z.strictObject({
+  to: z.union([z.literal('best'), z.int().nonnegative()]),
+  reason: z.string().max(DETAIL_CHARACTERS).default(''),
+});
 
 const changesSchema = z.strictObject({
   changes: z.record(z.string().max(256), z.unknown()),
@@ -89,7 +92,8 @@ export function jobRoutes(server: FastifyInstance, deps: ApiDeps): void {
   }
   server.post<ById>('/v1/jobs/:id/rollback', async ({ params, body }) => {
     const run = coordinator.find(params.id);
-    run.rollBack(checked(rollBackSchema, body ?? undefined, 'to').to);
+    const { to, reason } = checked(rollBackSchema, body ?? undefined, 'to');
+    run.rollBack(to, reason);
     return views.job(run);
   });
   server.post<ById>('/v1/jobs/:id/settings', async ({ params, body }) => {

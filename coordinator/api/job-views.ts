@@ -1,5 +1,5 @@
+import { changedSettings } from '../../protocol/settings.ts';
 import { bestCheckpoint } from '../best-checkpoint.ts';
-import { changedValues } from '../job-changes.ts';
 import type { JobRun } from '../job-run.ts';
 import type { JobTasks, Store, TaskResult } from '../store/store.ts';
 import type { CheckpointTasks, JobTasksView, SettingsChange } from './job-types.ts';
@@ -53,7 +53,7 @@ function metricValue({ figures }: TaskResult, settings: JobTasks | null): number
 export function settingsChanges({ context: { settings } }: JobRun): SettingsChange[] {
   return settings.changes.map(({ digest, record }) => {
     const { sequence, fromRound, values, reason, issuedAt } = record;
-    const changes = changedValues(settings.before(sequence), values);
+    const changes = changedSettings(settings.before(sequence), values);
     return { sequence, digest, fromRound, changes, values, reason, at: issuedAt };
   });
 }

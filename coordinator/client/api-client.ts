@@ -160,11 +160,11 @@ export class ApiClient {
   }
 
   /**
-   * Restores the adapter of an earlier checkpoint.
+   * Restores the adapter of an earlier checkpoint. The nodes and the history of the job show the reason.
    * @param target round of the checkpoint, or `best` for the best checkpoint
    */
-  rollBack(id: string, target: number | 'best'): Promise<JobSummary> {
-    return this.#connection.post(`${jobPath(id)}/rollback`, { to: target });
+  rollBack(id: string, target: number | 'best', reason = ''): Promise<JobSummary> {
+    return this.#connection.post(`${jobPath(id)}/rollback`, { to: target, reason });
   }
 
   /**

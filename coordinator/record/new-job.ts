@@ -76,6 +76,7 @@ export async function recordJob(
     ending: null,
     pauseCause: null,
     rollBackTo: null,
+    rollBackReason: null,
     priority,
     afterJob: after?.job ?? null,
     createdAt: manifest.createdAt,

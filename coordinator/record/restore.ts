@@ -39,8 +39,10 @@ export function restoreState(context: RunContext, head: Head): JobState {
     shortRounds: store.rounds.shortRounds(job),
     arrivals,
     ending: stored.ending && withCause(stored.ending),
-    rollBackTo: stored.rollBackTo,
-    reason: head.reason,
+    rollBack:
+      stored.rollBackTo === null ? null : { to: stored.rollBackTo, reason: stored.rollBackReason ?? '' },
+    // The reason in the head of a round is about the checkpoint that the round began with.
+    reason: head.phase === 'training' ? '' : head.reason,
   };
   if (stored.afterJob !== null && head.phase === 'waiting') return { ...base, phase: 'queued' };
   const unfinished = newest[0]?.outcome === null ? newest[0] : null;

@@ -7,9 +7,9 @@ import type { FailpointName } from '../failpoints.ts';
 import { type MergeCandidate, type RollBack, RoundMerge } from '../merge/merge-round.ts';
 import type { Scorers } from '../merge/scorers.ts';
 import { newestShares } from '../peers/present-peer.ts';
-import { isMerging, isOver, isRollingBack } from '../round/job-phase.ts';
+import { isMerging, isOver, isRollingBack, orderReason } from '../round/job-phase.ts';
 import { dueAt, reduce } from '../round/round-machine.ts';
-import type { JobState, MachineEvent } from '../round/state.ts';
+import type { JobState, MachineEvent, RollBackOrder } from '../round/state.ts';
 import type { UpdateKey } from '../store/update-key.ts';
 import type { Ledger } from '../trust/ledger.ts';
 import { writeCheckpoint, writeRollBack } from './commit.ts';
@@ -144,7 +144,9 @@ export class RoundDriver {
       write?.(outbox);
       if (state.ending !== this.#state.ending) deps.store.jobs.setEnding(job, state.ending);
       if (state.pauseCause !== this.#state.pauseCause) deps.store.jobs.setPauseCause(job, state.pauseCause);
-      if (state.rollBackTo !== this.#state.rollBackTo) deps.store.jobs.setRollBack(job, state.rollBackTo);
+      if (state.rollBack !== this.#state.rollBack) {
+        deps.store.jobs.setRollBack(job, state.rollBack?.to ?? null, state.rollBack?.reason);
+      }
       if (event.type === 'resume' && this.#state.phase === 'paused') {
         deps.store.jobs.setResumed(job, this.#state.round);
       }
@@ -208,7 +210,7 @@ export class RoundDriver {
   #startMerge(round: number): void {
     this.#inBackground(async () => {
       const result = isRollingBack(this.#state)
-        ? this.#requestedRollBack(round, this.#state.rollBackTo!)
+        ? this.#requestedRollBack(round, this.#state.rollBack!)
         : await this.#merge.run(round, this.#record.checkpoint);
       this.#judgeAuthors(round, 'merged' in result ? result.merged.outliers : []);
       if ('refused' in result) return () => this.dispatch({ type: 'refused', reason: result.refused });
@@ -232,7 +234,8 @@ export class RoundDriver {
   }
 
   /** Returns the roll-back that the operator requested, or a refusal if the weights have been deleted meanwhile. */
-  #requestedRollBack(round: number, to: number): RollBack | { refused: string } {
+  #requestedRollBack(round: number, order: RollBackOrder): RollBack | { refused: string } {
+    const { to } = order;
     const { job, deps } = this.#context;
     const stored = deps.store.rounds.checkpoint(job, to);
     if (stored?.weights !== 'held') return { refused: `the weights of round ${to} have been deleted` };
@@ -241,7 +244,7 @@ export class RoundDriver {
       round,
       parent: this.#record.checkpoint,
       to: message,
-      reason: 'the operator rolled the job back',
+      reason: orderReason(order),
     };
   }
 

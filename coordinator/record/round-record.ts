@@ -3,6 +3,7 @@ import type { ReceiptCode } from '../../protocol/receipts.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
 import { AuditRecord } from '../audits/audit-record.ts';
 import type { CurrentCheckpoint, RunContext } from '../context.ts';
+import { isRollingBack, orderReason, restoredText } from '../round/job-phase.ts';
 import type { Preset } from '../round/plan.ts';
 import type { Effect, JobState } from '../round/state.ts';
 import type { Fate, RoundFacts, StoredUpdate } from '../store/store.ts';
@@ -44,6 +45,8 @@ export class RoundRecord {
   readonly #ledger: Ledger;
   readonly #rounds = new Map<number, RoundFacts>();
   #checkpoint: CurrentCheckpoint;
+  /** Text for the heads of rounds that begin with a restored checkpoint; empty if the newest checkpoint is a merge. */
+  #restored: string;
 
   constructor(deps: { context: RunContext; ledger: Ledger }) {
     this.#context = deps.context;
@@ -54,7 +57,8 @@ export class RoundRecord {
     this.audits = new AuditRecord(deps);
     this.heads = new Heads(deps);
     const [newest] = store.rounds.newestCheckpoints(job, 1);
-    const { digest, envelope, residual } = newest!;
+    const { digest, envelope, residual, restores, restoreReason } = newest!;
+    this.#restored = restores === null ? '' : restoredText(restores, restoreReason ?? '');
     const checkpoint = verifyMessage('checkpoint', envelope).message;
     this.#checkpoint = { digest, checkpoint, ordinal: store.rounds.count(job, 'checkpoint'), residual };
     for (const round of store.rounds.newest(job, REMEMBERED_ROUNDS)) this.#rounds.set(round.round, round);
@@ -78,7 +82,9 @@ export class RoundRecord {
     const { round, adapter, delta, metrics } = checkpoint;
     const { heldOutLoss } = metrics;
     const restores = rollBack?.to.round ?? null;
-    store.rounds.putCheckpoint(job, { round, digest, envelope, residual, heldOutLoss, restores });
+    const made = { round, digest, envelope, residual, heldOutLoss, restores };
+    store.rounds.putCheckpoint(job, made, rollBack?.reason);
+    this.#restored = rollBack ? restoredText(rollBack.to.round, rollBack.reason) : '';
     store.blobs.use(job, 'job', 0, [digest]);
     store.blobs.use(job, 'adapter', round, [adapter.digest]);
     const step = [delta?.digest ?? null, residual].filter((one) => one !== null);
@@ -135,15 +141,17 @@ export class RoundRecord {
 
   /** Writes an effect to the store. @param state state after the transition */
   effect(effect: Effect, state: JobState, now: number, outbox: Outbox): void {
-    if (effect.type === 'open') this.#open(effect, now, outbox);
+    if (effect.type === 'open') this.#open(effect, state, now, outbox);
     if (effect.type === 'close') this.#close(effect, state, now, outbox);
     if (effect.type === 'discard') this.#discardRound(effect, outbox);
     if (effect.type === 'announce') this.#announce(effect, state, now, outbox);
   }
 
-  #open(effect: Extract<Effect, { type: 'open' }>, now: number, outbox: Outbox): void {
+  #open(effect: Extract<Effect, { type: 'open' }>, state: JobState, now: number, outbox: Outbox): void {
     const { job, deps } = this.#context;
     const { round, preset, assignments, deadlineMs } = effect;
+    const order = isRollingBack(state) ? state.rollBack : null;
+    const reason = order === null ? this.#restored : restoredText(order.to, orderReason(order));
     const facts: RoundFacts = { round, parent: this.#checkpoint.digest, preset, openedAt: now, assignments };
     deps.store.rounds.open(job, { ...facts, deadlineMs: Math.ceil(deadlineMs) });
     this.#rounds.set(round, facts);
@@ -151,7 +159,7 @@ export class RoundRecord {
     this.#expireUpdates(round - STALE_ROUNDS - 1, outbox);
     outbox.event({ type: 'round-opened', round, peers: assignments.length, preset, deadlineMs });
     this.heads.record(
-      { phase: 'training', round, preset, assignments, deadlineMs, reason: '', issuedAt: now },
+      { phase: 'training', round, preset, assignments, deadlineMs, reason, issuedAt: now },
       this.#checkpoint,
     );
   }

@@ -1,7 +1,7 @@
 /** Questions about the state of a job. */
 
 import type { PendingOrder } from '../../monitor/pending-orders.ts';
-import type { JobState } from './state.ts';
+import type { JobState, RollBackOrder } from './state.ts';
 
 /**
  * The job pauses itself if the gate has refused the merges of this number of consecutive rounds. The cause is then
@@ -42,17 +42,29 @@ export function isEnding({ ending }: JobState): boolean {
 }
 
 /** Returns whether the round in progress only restores a checkpoint for the operator. Such a round has no nodes. */
-export function isRollingBack({ rollBackTo, current }: JobState): boolean {
-  return rollBackTo !== null && current !== null && current.assigned.length === 0;
+export function isRollingBack({ rollBack, current }: JobState): boolean {
+  return rollBack !== null && current !== null && current.assigned.length === 0;
+}
+
+/** Returns why a job is rolled back on the order of its operator, as a text for people. */
+export function orderReason({ reason }: RollBackOrder): string {
+  return `the operator rolled the job back${reason === '' ? '' : `: ${reason}`}`;
+}
+
+/**
+ * Returns the text with which heads tell the nodes that the coordinator has restored a checkpoint.
+ * @param to round of the checkpoint
+ */
+export function restoredText(to: number, why: string): string {
+  return `goes on from the checkpoint of round ${to}${why === '' ? '' : ` (${why})`}`;
 }
 
 /** Returns the orders that take effect when the round in progress has ended, in the order of their effect. */
 export function pendingOrders(state: JobState): PendingOrder[] {
-  const { rollBackTo, ending, current } = state;
+  const { rollBack, ending, current } = state;
   if (current === null) return [];
   const orders: PendingOrder[] = [];
-  if (rollBackTo !== null && !isRollingBack(state))
-    orders.push({ action: 'roll-back', reason: '', to: rollBackTo });
+  if (rollBack !== null && !isRollingBack(state)) orders.push({ action: 'roll-back', ...rollBack });
   if (ending !== null) {
     const action = ending.phase === 'paused' ? 'pause' : 'stop';
     orders.push({ action, reason: ending.reason, to: null });

@@ -1,6 +1,6 @@
 /** Transitions for the orders of the operator: pause, stop, resume, roll-back, new settings. Also opens queued jobs. */
 
-import { isEnding, isRollingBack } from './job-phase.ts';
+import { isEnding, isRollingBack, orderReason } from './job-phase.ts';
 import {
   close,
   discard,
@@ -12,23 +12,21 @@ import {
   stay,
   wait,
 } from './round-cycle.ts';
-import type { Ending, JobState, PauseCause, Transition } from './state.ts';
+import type { Ending, JobState, PauseCause, RollBackOrder, Transition } from './state.ts';
 
 /**
  * Ends the round in progress and restores a checkpoint. A job that was paused is paused again afterwards. If a round is
  * being merged or committed, that round ends first. If that round restores a checkpoint itself, the new request is
  * ignored.
  */
-export function rollBack(state: JobState, to: number, now: number): Transition {
+export function rollBack(state: JobState, order: RollBackOrder, now: number): Transition {
   if (state.phase === 'validating' || state.phase === 'committing') {
-    return stay(isRollingBack(state) ? state : { ...state, rollBackTo: to });
+    return stay(isRollingBack(state) ? state : { ...state, rollBack: order });
   }
   const { reason, pauseCause: cause } = state;
   const ending: Ending | null = cause === null ? null : { phase: 'paused', reason, cause };
-  const next: JobState = { ...state, rollBackTo: to, ending, pauseCause: null };
-  return state.current
-    ? discard(next, 'the operator rolled the job back', false, now)
-    : openRollBack(next, now);
+  const next: JobState = { ...state, rollBack: order, ending, pauseCause: null };
+  return state.current ? discard(next, orderReason(order), false, now) : openRollBack(next, now);
 }
 
 /** Opens a queued job. Even if enough nodes are present, the job waits a little for more nodes before a round opens. */

@@ -113,7 +113,7 @@ export function proceed(state: JobState, now: number): Transition {
   if (state.committed >= settings.count) return rest(done, { phase: 'finished', reason: '' });
   if (state.ending?.phase === 'finished') return rest(done, state.ending);
   const next: JobState = { ...done, round: state.round + 1 };
-  if (state.rollBackTo !== null) return openRollBack({ ...next, ending: state.ending }, now);
+  if (state.rollBack !== null) return openRollBack({ ...next, ending: state.ending }, now);
   if (state.ending) return rest(next, state.ending);
   if (state.refusals >= REFUSALS_IN_A_ROW) {
     const reason = `in ${state.refusals} rounds in a row, no merge passed the gate, which checks the held-out loss; look for the cause in the data and the settings, then resume the job`;

@@ -87,13 +87,13 @@ export function reduce(state: JobState, event: MachineEvent, now: number): Trans
       return { state: { ...state, phase: 'committing' }, effects: [{ type: 'commit', round: state.round }] };
     case 'refused':
       if (state.phase !== 'validating') return stay(state);
-      if (isRollingBack(state)) return discard({ ...state, rollBackTo: null }, event.reason, false, now);
+      if (isRollingBack(state)) return discard({ ...state, rollBack: null }, event.reason, false, now);
       return discard({ ...state, refusals: state.refusals + 1, shortRounds: 0 }, event.reason, true, now);
     case 'committed': {
       if (state.phase !== 'committing') return stay(state);
-      const rollBackTo = isRollingBack(state) ? null : state.rollBackTo;
+      const order = isRollingBack(state) ? null : state.rollBack;
       const committed = state.committed + 1;
-      return proceed({ ...state, committed, rollBackTo, refusals: 0, shortRounds: 0 }, now);
+      return proceed({ ...state, committed, rollBack: order, refusals: 0, shortRounds: 0 }, now);
     }
     case 'attempt-failed':
       return attemptFailed(state, event, now);
@@ -108,7 +108,7 @@ export function reduce(state: JobState, event: MachineEvent, now: number): Trans
     case 'settings':
       return changeSettings(state, event.settings, now);
     case 'roll-back':
-      return rollBack(state, event.to, now);
+      return rollBack(state, { to: event.to, reason: event.reason }, now);
     case 'released':
       return release(state, now);
     case 'tick':

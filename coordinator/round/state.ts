@@ -64,10 +64,10 @@ export interface JobState {
   /** Why the job is paused; null if it is not paused. */
   readonly pauseCause: PauseCause | null;
   /**
-   * Round of the checkpoint that the operator wants to restore; null if there is no such request. The job restores the
-   * checkpoint in a round without nodes, as soon as no other round is being merged or committed.
+   * The checkpoint that the operator wants to restore; null if there is no such request. The job restores the checkpoint in
+   * a round without nodes, as soon as no other round is being merged or committed.
    */
-  readonly rollBackTo: number | null;
+  readonly rollBack: RollBackOrder | null;
   /**
    * Whether the job waits for its nodes, because the coordinator has restarted (see `StartHolds`). The job then records
    * what peers do, but opens, closes and merges no round.
@@ -89,6 +89,14 @@ export type MachineSettings = ClosingSettings &
  * every pause of the coordinator.
  */
 export type PauseCause = 'operator' | 'problem' | 'disk-full';
+
+/** An order of the operator to restore a checkpoint. */
+export interface RollBackOrder {
+  /** Round of the checkpoint. */
+  readonly to: number;
+  /** Reason that the operator gave; empty if there is none. */
+  readonly reason: string;
+}
 
 export type Ending =
   | { readonly phase: 'paused'; readonly reason: string; readonly cause: PauseCause }
@@ -123,7 +131,7 @@ export type MachineEvent =
   /** The operator changed settings. If a round is in progress, they apply from the next round on. */
   | { type: 'settings'; settings: MachineSettings }
   /** The operator restores the checkpoint of round `to`. An open round becomes a null round. */
-  | { type: 'roll-back'; to: number }
+  | ({ type: 'roll-back' } & RollBackOrder)
   | { type: 'stop'; reason: string }
   /** The hold of the job has ended. */
   | { type: 'released' }
@@ -165,7 +173,7 @@ export function initialState(settings: MachineSettings): JobState {
     retryAt: null,
     ending: null,
     pauseCause: null,
-    rollBackTo: null,
+    rollBack: null,
     isHeld: false,
     reason: '',
   };

@@ -33,6 +33,8 @@ export interface StoredJob {
   readonly pauseCause: PauseCause | null;
   /** Round of the checkpoint that the operator wants to restore; null if there is no such request. */
   readonly rollBackTo: number | null;
+  /** Reason that the operator gave for the roll-back; null if there is none. */
+  readonly rollBackReason: string | null;
   /** Jobs with a higher priority come first. */
   readonly priority: number;
   /** Digest of the job that a queued job waits for; null if the job is not queued. */
@@ -41,7 +43,7 @@ export interface StoredJob {
 }
 
 const JOB =
-  'job, name, content, manifest, layout, term, admission, token, base_loss, ending, pause_cause, roll_back_to, priority, after_job, created_at';
+  'job, name, content, manifest, layout, term, admission, token, base_loss, ending, pause_cause, roll_back_to, roll_back_reason, priority, after_job, created_at';
 
 /** A signed change of a job's settings. */
 interface NewSettings {
@@ -59,7 +61,15 @@ export class JobTable {
   }
 
   insert(job: StoredJob, heldOut: Uint8Array): void {
-    const { ending: _, pauseCause: __, rollBackTo: ___, layout, admission, ...fields } = job;
+    const {
+      ending: _,
+      pauseCause: __,
+      rollBackTo: ___,
+      rollBackReason: ____,
+      layout,
+      admission,
+      ...fields
+    } = job;
     const texts = { layout: JSON.stringify(layout), admission: JSON.stringify(admission) };
     insertInto(this.#db, 'jobs', { ...fields, ...texts });
     this.#db.run('INSERT INTO held_out (job, bytes) VALUES (?, ?)', job.job, heldOut);
@@ -98,8 +108,9 @@ export class JobTable {
     updateRows(this.#db, 'jobs', { job }, { pauseCause });
   }
 
-  setRollBack(job: string, rollBackTo: number | null): void {
-    updateRows(this.#db, 'jobs', { job }, { rollBackTo });
+  /** @param rollBackReason reason that the operator gave */
+  setRollBack(job: string, rollBackTo: number | null, rollBackReason: string | null = null): void {
+    updateRows(this.#db, 'jobs', { job }, { rollBackTo, rollBackReason });
   }
 
   setPlace(job: string, place: Pick<StoredJob, 'priority' | 'afterJob'>): void {

@@ -37,7 +37,11 @@ export interface NewCheckpoint {
 /** State of a checkpoint's weights. `leaving`: released, but still in the checkpoint's folder; `gone`: deleted. */
 export type Weights = 'held' | 'leaving' | 'gone';
 
-export type StoredCheckpoint = NewCheckpoint & { readonly weights: Weights };
+export type StoredCheckpoint = NewCheckpoint & {
+  readonly weights: Weights;
+  /** Why a roll-back restored its checkpoint; null if the reason is not known, or this checkpoint is not a roll-back. */
+  readonly restoreReason: string | null;
+};
 
 /** A checkpoint whose weights are kept. */
 export interface HeldCheckpoint {
@@ -142,8 +146,8 @@ export class RoundTable {
     }
   }
 
-  putCheckpoint(job: string, checkpoint: NewCheckpoint): void {
-    insertInto(this.#db, 'checkpoints', { job, ...checkpoint });
+  putCheckpoint(job: string, checkpoint: NewCheckpoint, restoreReason: string | null = null): void {
+    insertInto(this.#db, 'checkpoints', { job, ...checkpoint, restoreReason });
   }
 
   /** Returns the checkpoints whose weights are kept, oldest first. */

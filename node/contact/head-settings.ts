@@ -1,6 +1,7 @@
 import { protocolError } from '../../protocol/errors.ts';
 import { type HeadOrder, isNewer } from '../../protocol/head-order.ts';
 import type { Head, SettingsRecord } from '../../protocol/messages.ts';
+import type { RunningSettings } from '../../protocol/settings.ts';
 import {
   continuesSettings,
   type VerifiedSettings,
@@ -14,6 +15,12 @@ import {
  */
 export const CHECKED_CHANGES = 16;
 
+/** A verified change of the settings. */
+export interface KnownChange extends VerifiedSettings {
+  /** The settings before the change; null for the first change of the job. */
+  readonly before: RunningSettings | null;
+}
+
 interface HeadSettingsDeps {
   /** Returns the signed change of the settings with this digest; null if the coordinator has none. */
   readonly fetch: (digest: string, signal: AbortSignal) => Promise<Uint8Array | null>;
@@ -22,6 +29,8 @@ interface HeadSettingsDeps {
    * the node.
    */
   readonly keep: (change: { sequence: number; digest: string; envelope: Uint8Array }) => void;
+  /** Called when a head names another change than the head before it. */
+  readonly onChange: (change: KnownChange) => void;
 }
 
 /**
@@ -37,7 +46,7 @@ export class HeadSettings {
   readonly #coordinator: string;
   readonly #deps: HeadSettingsDeps;
   /** The newest change that was verified; null before the first. */
-  #newest: VerifiedSettings | null = null;
+  #newest: KnownChange | null = null;
   /** Term and sequence number of the newest head whose settings were checked. */
   #checked: HeadOrder | null = null;
 
@@ -45,6 +54,11 @@ export class HeadSettings {
     this.#job = job;
     this.#coordinator = coordinator;
     this.#deps = deps;
+  }
+
+  /** The newest change that a head has named; null before the first. */
+  get newest(): KnownChange | null {
+    return this.#newest;
   }
 
   /**
@@ -58,11 +72,13 @@ export class HeadSettings {
     const change = await this.#changeOf(head, signal);
     // Stop if a newer head was checked during the requests.
     if (!isCurrent()) return;
+    const isNews = change !== null && change.digest !== this.#newest?.digest;
     this.#newest = change;
     this.#checked = { term: head.term, sequence: head.sequence };
+    if (isNews) this.#deps.onChange(change);
   }
 
-  async #changeOf(head: Head, signal: AbortSignal): Promise<VerifiedSettings | null> {
+  async #changeOf(head: Head, signal: AbortSignal): Promise<KnownChange | null> {
     const newest = this.#newest;
     const digest = head.settings?.record ?? null;
     const mayReplace = this.#checked !== null && head.term > this.#checked.term;
@@ -73,25 +89,32 @@ export class HeadSettings {
     }
     const known = newest?.digest === digest ? newest : await this.#fetch(digest, signal);
     verifyHeadSettings(head, known);
-    if (known !== newest) await this.#checkChain(known, { known: newest, mayReplace }, signal);
-    return known;
+    if (known === newest) return newest;
+    const before = await this.#checkChain(known, { known: newest, mayReplace }, signal);
+    return { ...known, before: before?.record.values ?? null };
   }
 
-  /** Follows the digests of the previous changes back to the change that the node knows, or to the first change. */
+  /**
+   * Follows the digests of the previous changes back to the change that the node knows, or to the first change.
+   * @returns the change before `change`; null if `change` is the first
+   */
   async #checkChain(
     change: VerifiedSettings,
     { known, mayReplace }: { known: VerifiedSettings | null; mayReplace: boolean },
     signal: AbortSignal,
-  ): Promise<void> {
+  ): Promise<VerifiedSettings | null> {
+    let previous: VerifiedSettings | null = null;
     let next = change;
     for (let checked = 0; checked < CHECKED_CHANGES; checked++) {
       const { sequence } = next.record;
       const isFork = known !== null && sequence <= known.record.sequence && !mayReplace;
       const before = isFork ? null : await this.#changeBefore(next.record, known, signal);
       if (isFork || !continuesSettings(before, next.record)) throw this.#broken(sequence);
-      if (before === null || before === known) return;
+      if (checked === 0) previous = before;
+      if (before === null || before === known) break;
       next = before;
     }
+    return previous;
   }
 
   async #changeBefore(

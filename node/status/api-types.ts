@@ -3,6 +3,7 @@ import type { AddressReach } from '../../net/network.ts';
 import type { Role } from '../../protocol/member-status.ts';
 import type { Head, Heartbeat } from '../../protocol/messages.ts';
 import type { ReceiptCode } from '../../protocol/receipts.ts';
+import type { ChangedSetting } from '../../protocol/settings.ts';
 import type { OwnStanding } from '../context.ts';
 import type { Hold } from '../limits/hold.ts';
 import type { KeptLimits } from '../limits/limits.ts';
@@ -128,7 +129,10 @@ export interface NodeJob {
   role: Role;
   /** Phase of the job; null until the node has received a head of the job. */
   phase: Head['phase'] | null;
-  /** Reason of the phase, such as the operator's reason for a pause; empty if there is none. */
+  /**
+   * Reason of the phase, such as the operator's reason for a pause. While the job trains, this text says that the round began
+   * with a restored checkpoint, and why. Empty if there is no reason.
+   */
   reason: string;
   /** Number of checkpoints that the job makes. Rounds without a checkpoint (null rounds) do not count. */
   rounds: number;
@@ -136,6 +140,20 @@ export interface NodeJob {
   roundsDone: number;
   preset: Head['preset'] | null;
   checkpoint: { round: number; digest: string; heldOutLoss: number | null } | null;
+  /** The newest change of the job's settings that the node knows; null if the settings are those of the manifest. */
+  newestChange: NodeSettingsChange | null;
+}
+
+/** A change that the operator of a job has made to its settings. */
+export interface NodeSettingsChange {
+  /** Digest of the signed record of this change. */
+  digest: string;
+  /** The first round in which the changed settings apply. */
+  fromRound: number;
+  /** The settings that changed, by their keys in the job file. */
+  changes: ChangedSetting[];
+  /** Reason that the operator gave; empty if there is none. */
+  reason: string;
 }
 
 /** An update that a node made. */

@@ -1,6 +1,7 @@
 import { countOf } from '../../common/text.ts';
 import type { ClockJump } from '../../monitor/clock-jumps.ts';
 import { receiptMeanings } from '../../protocol/receipts.ts';
+import { changesOf } from '../contact/job-settings.ts';
 import { reportedState } from '../contact/reported-state.ts';
 import type { NodeDeps } from '../context.ts';
 import type { KeptLimits } from '../limits/limits.ts';
@@ -140,7 +141,8 @@ function reasonOf({ state, context, standing, busyWith, download }: SwarmNodeVie
 
 function jobOf({ state: { head }, context }: SwarmNodeView): NodeJob | null {
   if (!context) return null;
-  const { job, manifest, role } = context;
+  const { job, manifest, role, headSettings } = context;
+  const change = headSettings.newest;
   const { name, digest, parameters } = manifest.base;
   return {
     job,
@@ -157,6 +159,12 @@ function jobOf({ state: { head }, context }: SwarmNodeView): NodeJob | null {
       round: head.checkpoint.round,
       digest: head.checkpoint.digest,
       heldOutLoss: head.checkpoint.heldOutLoss,
+    },
+    newestChange: change && {
+      digest: change.digest,
+      fromRound: change.record.fromRound,
+      changes: changesOf(change, manifest),
+      reason: change.record.reason,
     },
   };
 }

@@ -206,6 +206,27 @@ describe('an operator who rolls a job back', () => {
     for (const fate of fates) expect(['null-round', 'merged']).toContain(fate);
   });
 
+  test('gives a reason, which the heads of the next round name, also after a restart', async () => {
+    const { world, finished } = await improving();
+    const head = () => world.run.record.heads.newest.head;
+    world.run.rollBack(1, 'it repeats itself');
+    const isBack = () => chainOf(world).some(({ restores }) => restores === 1);
+    await world.until(() => isBack() && head().phase === 'training', 'the round after the roll-back');
+    const { round } = world.run.record.checkpoint.checkpoint;
+    const reason = expect.stringMatching(/round 1 .*it repeats itself/);
+    expect(head()).toMatchObject({ round: round + 1, reason });
+    expect(() => world.kill()).toThrow();
+    await world.start();
+    expect(head()).toMatchObject({ round: round + 1, reason });
+    expect(world.run.driver.state.reason).toBe('');
+    await world.until(() => world.run.record.checkpoint.checkpoint.round > round, 'the next checkpoint');
+    expect(head().reason).toBe('');
+    await world.until(finished, 'the end of the job');
+    const events = world.store.events.after(world.toy.job, 0, 1_000);
+    const rolledBack = events.filter(({ type }) => type === 'rolled-back');
+    expect(rolledBack).toMatchObject([{ to: 1, reason: expect.stringContaining('it repeats itself') }]);
+  });
+
   for (const at of failpoints) {
     test(`gets it although the coordinator is killed at "${at}"`, async () => {
       const { world, finished } = await improving();
@@ -235,7 +256,7 @@ describe('an operator who rolls a job back', () => {
     world.run.rollBack('best');
     const count = world.store.rounds.count(world.toy.job, 'checkpoint');
     await world.until(() => world.run.driver.state.phase === 'paused', 'the pause again');
-    expect(world.run.driver.state).toMatchObject({ reason: 'lunch', rollBackTo: null });
+    expect(world.run.driver.state).toMatchObject({ reason: 'lunch', rollBack: null });
     expect(world.store.rounds.count(world.toy.job, 'checkpoint')).toBe(count + 1);
   });
 

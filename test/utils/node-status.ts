@@ -23,6 +23,7 @@ export const JOB: NodeJob = {
   roundsDone: 20,
   preset: 'dense',
   checkpoint: { round: 20, digest: DIGEST, heldOutLoss: 2.913 },
+  newestChange: null,
 };
 
 /** Returns the activity with the changes that concern it. */

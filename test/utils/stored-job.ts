@@ -14,6 +14,7 @@ export const STORED_JOB: StoredJob = {
   ending: null,
   pauseCause: null,
   rollBackTo: null,
+  rollBackReason: null,
   priority: 0,
   afterJob: null,
   createdAt: 7,

@@ -1,6 +1,7 @@
 /** The report of a job as one HTML page. It has no script, loads nothing, and escapes all text of jobs and nodes. */
 import { escapeHtml, reportPage } from '../../../common/html.ts';
 import {
+  changeText,
   countOf,
   formatBytes,
   formatChange,
@@ -11,7 +12,7 @@ import {
 } from '../../../common/text.ts';
 import { curvePicture } from '../../../lora/evaluate/report/curve-picture.ts';
 import { ordersText } from '../../../monitor/pending-orders.ts';
-import { changeText, nodeName } from '../../views/events.ts';
+import { nodeName } from '../../views/events.ts';
 import type { JobReport } from './facts.ts';
 import { settingRows } from './settings.ts';
 import { STYLE } from './style.ts';

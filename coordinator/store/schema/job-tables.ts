@@ -21,6 +21,13 @@ export const ROLL_BACK_REQUESTS = `
   ALTER TABLE jobs ADD COLUMN roll_back_to INTEGER
   `;
 
+export const ROLL_BACK_REASONS = `
+  -- Reason that the operator gave for the roll-back in roll_back_to.
+  ALTER TABLE jobs ADD COLUMN roll_back_reason TEXT;
+  -- Of a roll-back: why the checkpoint was restored. NULL: an older version made the checkpoint, or it is no roll-back.
+  ALTER TABLE checkpoints ADD COLUMN restore_reason TEXT
+  `;
+
 export const JOB_KEYS = `
   -- Secret keys. A job of an older version gets its keys when the coordinator starts.
   CREATE TABLE job_keys (

@@ -9,6 +9,7 @@ import {
   JOB_TASKS,
   PAUSE_CAUSES,
   QUEUE,
+  ROLL_BACK_REASONS,
   ROLL_BACK_REQUESTS,
   ROLL_BACKS,
   SWEEPS,
@@ -58,4 +59,5 @@ export const MIGRATIONS: readonly Migration[] = [
   JOB_SAMPLES,
   REMOVED_PEERS,
   SCORE_SOURCES,
+  ROLL_BACK_REASONS,
 ];

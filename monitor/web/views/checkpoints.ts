@@ -143,7 +143,8 @@ function columnsOf(
           label="Roll back"
           danger
           effect=${`The adapter of round ${round} becomes the newest checkpoint again. Later checkpoints stay in the history, but nodes train from this one.`}
-          act=${() => post(`${jobPath(job.job)}/rollback`, { to: round })}
+          asks="Reason, which the nodes see"
+          act=${(reason: string) => post(`${jobPath(job.job)}/rollback`, { to: round, reason })}
           onDone=${onDone}
         />`,
     },

@@ -2,7 +2,7 @@ import { html } from 'htm/preact';
 import { formatBytes, formatCount, formatDuration, formatLoss, formatPercent } from '../../../common/text.ts';
 import type { NodeJobStatus, NodeStatus, NodeUpdate } from '../../../node/status/api-types.ts';
 import { describeNode, problemText, standingText } from '../../node-state.ts';
-import { costText, monthText, outcomeText, speedText, totalsText } from '../../node-work.ts';
+import { costText, monthText, outcomeText, settingsText, speedText, totalsText } from '../../node-work.ts';
 import { formatDate } from '../format.ts';
 import { Progress } from '../parts/progress.ts';
 import { type Column, Table } from '../parts/table.ts';
@@ -168,6 +168,13 @@ function Activity({ activity, pause }: { activity: NodeJobStatus; pause: NodeSta
               ? `${formatLoss(job.checkpoint.heldOutLoss)} in round ${job.checkpoint.round}`
               : 'none yet'
           }</dd>
+          <dt>Phase</dt>
+          <dd>${job.phase ?? 'not known yet'}${job.reason !== '' && `: ${job.reason}`}</dd>
+          ${
+            job.newestChange !== null &&
+            html`<dt>Settings changed</dt>
+              <dd>${settingsText(job.newestChange)}</dd>`
+          }
           <dt>Standing</dt>
           <dd>${standing === null ? 'not known yet' : standingText(standing)}</dd>
           <dt>Trainer</dt>

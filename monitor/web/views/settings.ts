@@ -1,4 +1,5 @@
 import { html } from 'htm/preact';
+import { changeText } from '../../../common/text.ts';
 import type { JobDetail } from '../../../coordinator/api/types.ts';
 import { jobPath, post } from '../api.ts';
 import { formatDate } from '../format.ts';
@@ -19,7 +20,7 @@ const CHANGES: readonly Column<Change>[] = [
   { title: 'From round', cell: ({ fromRound }) => fromRound, numeric: true },
   {
     title: 'Change',
-    cell: ({ changes }) => changes.map(({ key, before, after }) => `${key}: ${before} → ${after}`).join(', '),
+    cell: ({ changes }) => changeText(changes),
   },
   { title: 'Reason', cell: ({ reason }) => reason },
   { title: 'Time', cell: ({ at }) => formatDate(at) },

@@ -568,6 +568,7 @@ describe('a node', () => {
       roundsDone: 2,
       preset: 'dense',
       checkpoint: { round: 0, digest: DIGEST, heldOutLoss: 5 },
+      newestChange: null,
     },
     state: 'training',
     reason: '',

@@ -156,8 +156,8 @@ export class ScriptedCoordinator {
   }
 
   /** Signs a change of the settings. Returns its digest. */
-  changeSettings(change: Omit<SettingsRecord, 'job' | 'reason' | 'issuedAt'>): string {
-    const record = { ...change, job: this.#toy.job, reason: '', issuedAt: 0 };
+  changeSettings(change: Omit<SettingsRecord, 'job' | 'reason' | 'issuedAt'>, reason = ''): string {
+    const record = { ...change, job: this.#toy.job, reason, issuedAt: 0 };
     const envelope = signMessage('settings', record, this.#signer);
     const { digest } = verifyMessage('settings', envelope);
     this.settings.set(digest, envelope);

@@ -7,6 +7,7 @@ import { ErrorFeedback } from '../../../lora/update/feedback.ts';
 import { applyDelta, encodeDelta } from '../../../lora/update/outer.ts';
 import { silentLogger } from '../../../monitor/log.ts';
 import { defaultPolicy, demandOf } from '../../../node/limits/policy.ts';
+import type { NodeStatus } from '../../../node/status/api-types.ts';
 import { nodeStatus } from '../../../node/status/node-status.ts';
 import { sha256 } from '../../../protocol/cbor.ts';
 import { INLINE_UPDATE_BYTES } from '../../../protocol/limits.ts';
@@ -35,9 +36,11 @@ function setUp(toyOptions: ToyJobOptions = {}, nodeOptions: Partial<VirtualNodeO
   const random = new SeededRandom(1);
   const clock = new VirtualClock(1_000_000);
   const network = new VirtualNetwork({ delayMs: [1, 20], loss: 0, duplicates: 0 }, { clock, random });
+  const infos: { action: string; fields: object }[] = [];
   const failures: { action: string; code: unknown }[] = [];
   const log: Logger = {
     ...silentLogger,
+    info: (fields, action) => infos.push({ fields, action }),
     warn: (fields, action) => failures.push({ action, code: 'code' in fields ? fields.code : null }),
     child: () => log,
   };
@@ -57,6 +60,8 @@ function setUp(toyOptions: ToyJobOptions = {}, nodeOptions: Partial<VirtualNodeO
     phase,
     /** Returns the error codes of a logged failure. */
     codes: (action: string) => failures.filter((one) => one.action === action).map(({ code }) => code),
+    /** Returns the fields of the log lines with a message. */
+    infos: (action: string) => infos.filter((one) => one.action === action).map(({ fields }) => fields),
     /** Runs until `what` returns true, or fails after `ms` of virtual time. */
     until: async (what: () => boolean, ms = LONG_MS) => expect(await clock.run(what, ms)).toBe(true),
     pass: (ms: number) => clock.run(() => false, ms),
@@ -72,6 +77,12 @@ let at: ReturnType<typeof setUp>;
 beforeEach(() => {
   at = setUp();
 });
+
+/** Returns the status of a node that has joined its job. */
+function statusOf({ nodes, swarmNode }: VirtualNode): NodeStatus {
+  const { deps } = swarmNode.view().context!;
+  return nodeStatus({ nodes, name: 'node-1', deps, version: 'test', startedAt: 0, cost: () => NO_COST });
+}
 
 /** Returns a checkpoint that a delta makes from the initial adapter. */
 function nextCheckpoint(
@@ -247,6 +258,23 @@ test('asks after each checkpoint what it has contributed, and keeps the answer',
   expect(asked).toEqual([node.peer, node.peer]);
 });
 
+test('logs and shows the reason that a head gives, while the job is paused and while it trains', async () => {
+  const { node, coordinator } = at;
+  await coordinator.open(1, [], { phase: 'waiting', reason: 'the job needs 2 nodes' });
+  node.start();
+  await at.until(() => at.phase() === 'awaiting');
+  await coordinator.open(1, [], { phase: 'paused', reason: 'lunch' });
+  await at.until(() => statusOf(node).job?.reason === 'lunch');
+  const reason = 'goes on from the checkpoint of round 0 (it repeats itself)';
+  await coordinator.open(2, [node.peer], { reason });
+  await at.until(() => statusOf(node).job?.reason === reason);
+  expect(at.infos('head-reason')).toEqual([
+    { phase: 'waiting', round: 1, reason: 'the job needs 2 nodes' },
+    { phase: 'paused', round: 1, reason: 'lunch' },
+    { phase: 'training', round: 2, reason },
+  ]);
+});
+
 test('waits for a coordinator that is not reachable yet, and for admission', async () => {
   const { node, coordinator, network } = at;
   const heal = network.isolate(COORDINATOR.peerId);
@@ -268,17 +296,8 @@ test('says that it is an observer, and waits without work', async () => {
   node.start();
   await coordinator.open(1, []);
   await at.until(() => at.phase() === 'awaiting');
-  const { context } = node.swarmNode.view();
-  const { deps } = context!;
-  const status = nodeStatus({
-    nodes: node.nodes,
-    name: 'node-1',
-    deps,
-    version: 'test',
-    startedAt: 0,
-    cost: () => NO_COST,
-  });
-  expect(status).toMatchObject({ reason: expect.stringContaining('observer'), job: { role: 'observer' } });
+  const waiting = { reason: expect.stringContaining('observer'), job: { role: 'observer' } };
+  expect(statusOf(node)).toMatchObject(waiting);
 });
 
 test('learns its standing after a harmful update, and says that it is suspended', async () => {
@@ -286,25 +305,14 @@ test('learns its standing after a harmful update, and says that it is suspended'
   await coordinator.open(1, [node.peer]);
   node.start();
   await at.until(() => node.store.updates(9)[0]?.code === 'accepted');
-  const { context, standing } = node.swarmNode.view();
-  expect(standing).toEqual({ kind: 'good', untilRound: null, strikes: 0 });
+  expect(node.swarmNode.view().standing).toEqual({ kind: 'good', untilRound: null, strikes: 0 });
   coordinator.standing = { kind: 'suspended', untilRound: 5, strikes: 3 };
   coordinator.code = 'harmful';
   await coordinator.open(2, [node.peer]);
   await at.until(() => node.swarmNode.view().standing?.kind === 'suspended');
-  const { deps } = context!;
-  const status = () =>
-    nodeStatus({
-      nodes: node.nodes,
-      name: 'node-1',
-      deps,
-      version: 'test',
-      startedAt: 0,
-      cost: () => NO_COST,
-    });
   await coordinator.open(3, []);
-  await at.until(() => at.phase() === 'awaiting' && status().round === 3);
-  expect(status()).toMatchObject({
+  await at.until(() => at.phase() === 'awaiting' && statusOf(node).round === 3);
+  expect(statusOf(node)).toMatchObject({
     standing: { kind: 'suspended', strikes: 3 },
     reason: expect.stringMatching(/suspended up to round 5.*3 strikes/),
   });
@@ -765,6 +773,24 @@ describe('settings that the operator changed', () => {
     const record = coordinator.changeSettings({ term: 1, sequence: 1, previous: null, fromRound: 1, values });
     await coordinator.open(1, [node.peer], { settings: { record, values } });
     await at.until(() => coordinator.updates.length === 1);
+  });
+
+  test('a node shows and logs the changed settings, and the reason that the operator gave', async () => {
+    const { node, coordinator, toy } = at;
+    await coordinator.open(1, [], { phase: 'waiting' });
+    node.start();
+    await at.until(() => at.phase() === 'awaiting');
+    const job = () => statusOf(node).job;
+    expect(job()?.newestChange).toBeNull();
+    const change = { term: 1, sequence: 1, previous: null, fromRound: 1, values };
+    const record = coordinator.changeSettings(change, 'the loss was noisy');
+    await coordinator.open(1, [], { phase: 'waiting', settings: { record, values } });
+    await at.until(() => job()?.newestChange?.digest === record);
+    const { fromRound, changes, reason } = job()!.newestChange!;
+    expect({ fromRound, reason }).toEqual({ fromRound: 1, reason: 'the loss was noisy' });
+    const { learningRate } = toy.manifest.training;
+    expect(changes).toContainEqual({ key: 'training.learningRate', before: learningRate, after: 0.01 });
+    expect(at.infos('settings-changed')).toEqual([{ fromRound: 1, reason, changes }]);
   });
 
   test.each(['by gossip', 'in the answer to its request to join'])(

@@ -5,6 +5,7 @@ import { LiveArea } from '../../../../cli/node-screen/live-area.ts';
 import { JobPace, roundSeconds } from '../../../../cli/node-screen/pace.ts';
 import { NodeScreen } from '../../../../cli/node-screen/screen.ts';
 import { ScreenWarnings } from '../../../../cli/node-screen/warnings.ts';
+import { nodeLines } from '../../../../cli/views/node.ts';
 import { NodeLines } from '../../../../cli/views/node-news.ts';
 import { stoppedLines } from '../../../../cli/views/thanks.ts';
 import type { NodeStatus, NodeUpdate } from '../../../../node/status/api-types.ts';
@@ -160,6 +161,26 @@ it('thanks with the place of the node as soon as the coordinator has answered fo
   const ready = new NodeLines({ homeFlag: '' });
   ready.next(exampleStatus({ totals }));
   expect(ready.next(exampleStatus({ ...over, totals }))).toContainEqual(place);
+});
+
+it('shows the reasons of the operator for a roll-back and for changed settings', () => {
+  const reason = 'goes on from the checkpoint of round 15 (it repeats itself)';
+  const changes = [{ key: 'rounds.count', before: 40, after: 60 }];
+  const newestChange = { digest: 'ef'.repeat(32), fromRound: 21, changes, reason: 'more data' };
+  const job = { ...JOB, reason, newestChange };
+  const shown = text({ job });
+  expect(shown).toMatch(/^job .*20 of 40 .*round 15 .*repeats itself/m);
+  expect(shown).toMatch(/^changed +from round 21: rounds\.count 40 → 60 .*more data/m);
+  const status = nodeLines(exampleStatus({ job }), '').join('\n');
+  expect(status).toMatch(/^job .*training.*repeats itself/m);
+  expect(status).toMatch(/^changed .*rounds\.count 40 → 60 .*more data/m);
+  const news = new NodeLines({ homeFlag: '' });
+  news.next(exampleStatus());
+  const lines = [/40 → 60 .*more data/, /moby .*round 15 .*repeats itself/].map((line) =>
+    expect.stringMatching(line),
+  );
+  expect(news.next(exampleStatus({ job }))).toEqual(lines);
+  expect(news.next(exampleStatus({ job }))).toEqual([]);
 });
 
 it('has lines for each of several jobs, with its share', () => {

@@ -388,8 +388,8 @@ describe('the API', () => {
     const pause = { action: 'pause', reason: 'lunch', to: null };
     const paused = await json<JobSummary>(post('/v1/jobs/toy/pause', { reason: 'lunch' }));
     expect(paused).toMatchObject({ phase: 'validating', pendingOrders: [pause] });
-    const rolled = await json<JobSummary>(post('/v1/jobs/toy/rollback', { to: 0 }));
-    expect(rolled.pendingOrders).toEqual([{ action: 'roll-back', reason: '', to: 0 }, pause]);
+    const rolled = await json<JobSummary>(post('/v1/jobs/toy/rollback', { to: 0, reason: 'noise' }));
+    expect(rolled.pendingOrders).toEqual([{ action: 'roll-back', reason: 'noise', to: 0 }, pause]);
     const resumed = await json<JobSummary>(post('/v1/jobs/toy/resume', {}));
     expect(resumed.pendingOrders).toMatchObject([{ action: 'roll-back' }]);
     await post('/v1/jobs/toy/stop', { reason: 'done' });

@@ -18,6 +18,7 @@ function checkpoints(facts: readonly Fact[]): StoredCheckpoint[] {
     weights: 'held',
     heldOutLoss: typeof fact === 'number' ? fact : null,
     restores: typeof fact === 'object' && fact !== null ? fact.restores : null,
+    restoreReason: null,
   }));
 }
 

@@ -52,7 +52,7 @@ const event: fc.Arbitrary<MachineEvent> = fc.oneof(
   { weight: 1, arbitrary: fc.record({ type: fc.constant('peers-removed' as const), peers: fc.array(peer) }) },
   { weight: 1, arbitrary: fc.record({ type: fc.constant('pause' as const), reason, cause }) },
   { weight: 1, arbitrary: fc.constant({ type: 'resume' as const }) },
-  { weight: 1, arbitrary: fc.constant({ type: 'roll-back' as const, to: 0 }) },
+  { weight: 1, arbitrary: fc.constant({ type: 'roll-back' as const, to: 0, reason: '' }) },
   { weight: 1, arbitrary: fc.constant({ type: 'released' as const }) },
 );
 const step: fc.Arbitrary<Step> = fc.oneof(

@@ -13,6 +13,7 @@ const values = { learningRate: 1e-3, count: 8, minPeers: 2, maxSeconds: 60 };
 function setUp() {
   const changes = new Map<string, Uint8Array>();
   const kept: { sequence: number; digest: string }[] = [];
+  const changed: { digest: string; before: object | null }[] = [];
   let fetched = 0;
   const settings = new HeadSettings(
     { job: JOB, coordinator: coordinator.peerId },
@@ -22,6 +23,7 @@ function setUp() {
         return changes.get(digest) ?? null;
       },
       keep: ({ sequence, digest }) => kept.push({ sequence, digest }),
+      onChange: ({ digest, before }) => changed.push({ digest, before }),
     },
   );
   const sign = (sequence: number, previous: string | null, more: Partial<SettingsRecord> = {}): string => {
@@ -44,11 +46,11 @@ function setUp() {
     ...more,
   });
   const check = (of: Head) => settings.check(of, signal);
-  return { changes, kept, settings, sign, chain, head, check, fetched: () => fetched };
+  return { changes, kept, changed, settings, sign, chain, head, check, fetched: () => fetched };
 }
 
 test('a change is fetched and verified once', async () => {
-  const { chain, kept, head, check, fetched } = setUp();
+  const { chain, kept, changed, settings, head, check, fetched } = setUp();
   const [first] = chain(1) as [string];
   await check(head(null));
   expect(fetched()).toBe(0);
@@ -56,6 +58,18 @@ test('a change is fetched and verified once', async () => {
   await check(head(first));
   expect(fetched()).toBe(1);
   expect(kept).toEqual([{ sequence: 1, digest: first }]);
+  expect(changed).toEqual([{ digest: first, before: null }]);
+  expect(settings.newest).toMatchObject({ digest: first, before: null });
+});
+
+test('the settings before a change are those of the previous change', async () => {
+  const { sign, changed, settings, head, check } = setUp();
+  const first = sign(1, null, { values: { ...values, count: 6 } });
+  const second = sign(2, first, { reason: 'more data' });
+  expect(settings.newest).toBeNull();
+  await check(head(second));
+  expect(changed).toEqual([{ digest: second, before: { ...values, count: 6 } }]);
+  expect(settings.newest?.record.reason).toBe('more data');
 });
 
 test('a head with other values than its change, or with a change that is missing, is refused', async () => {

@@ -1,0 +1,35 @@
+import type { Manifest } from '../../protocol/manifest.ts';
+import { type ChangedSetting, changedSettings, firstSettings } from '../../protocol/settings.ts';
+import type { SwarmNodeDeps } from '../context.ts';
+import { HeadSettings, type KnownChange } from './head-settings.ts';
+import { request } from './requests.ts';
+
+/**
+ * Returns the check of the settings of a job. It fetches each change of the settings from the coordinator, keeps it in the
+ * database, and logs it with the reason that the operator gave.
+ */
+export function jobSettings(
+  deps: SwarmNodeDeps,
+  { job, coordinator, manifest }: { job: string; coordinator: string; manifest: Manifest },
+): HeadSettings {
+  return new HeadSettings(
+    { job, coordinator },
+    {
+      fetch: async (record, signal) =>
+        (await request(deps, coordinator, 'settings', { job, record }, signal)).settings,
+      keep: (change) => deps.store.kept.keepSettings(job, change),
+      onChange: (change) => {
+        const { fromRound, reason } = change.record;
+        deps.log.info({ fromRound, reason, changes: changesOf(change, manifest) }, 'settings-changed');
+      },
+    },
+  );
+}
+
+/** Returns the settings that a change has changed. */
+export function changesOf(
+  { before, record }: KnownChange,
+  manifest: Pick<Manifest, 'training' | 'rounds'>,
+): ChangedSetting[] {
+  return changedSettings(before ?? firstSettings(manifest), record.values);
+}
