@@ -14,7 +14,7 @@ import { type RoundReport, runChaos } from './chaos/run.ts';
 import { schedules } from './chaos/schedules.ts';
 import { scriptOptions, wholeNumber, wrongUsage } from './options.ts';
 
-/** Maximum share by which the held-out loss may exceed the held-out loss of a run without faults. */
+/** Maximum fraction by which the held-out loss may exceed the held-out loss of a run without faults. */
 const LOSS_TOLERANCE = 0.03;
 /** Number of checkpoints after which the losses of the runs with and without faults are compared. */
 const COMPARED_CHECKPOINTS = 12;

@@ -9,7 +9,7 @@ export const cliPage = fileURLToPath(new URL('../docs/cli.md', import.meta.url))
 
 const INTRODUCTION = `# Commands
 
-This page lists all commands and their options. \`node scripts/cli-docs.ts\` generates it from the commands, and a test
+This page lists all commands and their options. \`node scripts/cli-docs.ts\` generates it from the source, and a test
 compares the two. In a checkout of this repository, run the commands as \`npx lora-swarm …\`, which uses the Node.js that
 \`npm ci\` installed there.
 
@@ -33,7 +33,7 @@ All commands follow these rules:
   | \`NO_COLOR\` | if it is set to any text, the output has no colours |
 
 - The first Ctrl-C (or SIGTERM) stops a command within 5 seconds. In this time, the command finishes or gives up
-  its current work, and saves its state. A second Ctrl-C ends it at once.
+  its current work, and saves its state. A second Ctrl-C ends the command at once.
 - A daemon writes its log as JSON to \`<home>/logs/\`. It also prints warnings to stderr as plain lines, and with
   \`--json\` as JSON. With \`--log-level\`, stderr gets whole log entries, as text in a terminal and as JSON in a pipe.
 - No command overwrites an existing folder without \`--force\`.
@@ -52,7 +52,7 @@ function section(command: Command, parent: string): string[] {
   const children = command.commands;
   const args = command.registeredArguments.map(shown);
   if (children.length > 0) {
-    // A command with subcommands may also run by itself.
+    // A command with subcommands may also run without a subcommand.
     const own = command.options.length > 0 ? `\n${options(command)}\n` : '';
     return [
       `## ${name}\n\n${sentence(command)}\n${own}`,

@@ -1,7 +1,6 @@
 /**
- * Makes the data of examples/tasks: passages of Moby-Dick, and pairs of sentences and questions that the functions below
- * compose at random.
- * Run: node scripts/example-tasks.ts
+ * Makes the data of examples/tasks: passages of Moby-Dick, pairs of sentences, and questions. The functions below
+ * compose the sentences and questions at random. Run: node scripts/example-tasks.ts
  */
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -26,8 +25,8 @@ function write(name: string, rows: readonly object[]): void {
 }
 
 /**
- * Returns a passage from the end of each chapter. A passage consists of whole sentences with at least this
- * many words in total.
+ * Returns a passage from the end of each chapter. A passage consists of whole sentences with at least `words` words in
+ * total. Chapters without a suitable passage are left out, for example if the passage is too long.
  */
 function passages(words: number): string[] {
   const folder = dirname(mobyDick());

@@ -10,7 +10,7 @@ const named = new Map(
     ([name, schema]) => [z.toJSONSchema(schema).pattern, name],
   ),
 );
-/** The bound that Zod's JSON Schema gives to an integer that has no bound of its own. */
+/** Bound in Zod's JSON Schema for an integer whose Zod schema has no bound. */
 const UNBOUNDED = Number.MAX_SAFE_INTEGER;
 
 export function fieldTables(): string {

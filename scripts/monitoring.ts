@@ -6,7 +6,8 @@ import { ALERTS } from './monitoring/alerts.ts';
 import { dashboardJson } from './monitoring/dashboard.ts';
 import { coordinatorDashboard, nodeDashboard } from './monitoring/dashboards.ts';
 
-const NOTE = '# Made by scripts/monitoring.ts. Change scripts/monitoring/, and run it again.\n';
+const NOTE =
+  '# Made by scripts/monitoring.ts. To change it, edit scripts/monitoring/ and run the script again.\n';
 
 /** Returns the text of each file by its path below docs/monitoring. */
 export function monitoringFiles(): Record<string, string> {

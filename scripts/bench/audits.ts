@@ -42,8 +42,8 @@ interface Seen {
 }
 
 /**
- * Trains the interval of every update again from the round's adapter, as an audit does, and compares the result with
- * the update. All nodes train once, and their changes are compressed with each preset. The merges use the preset
+ * Trains the interval of every update again from the round's adapter, like an audit, and compares the result with the
+ * update. All nodes train once, and their changes are compressed with each preset. The merges use the preset
  * `balanced`.
  */
 export async function run(report: (row: BenchRow) => void, options: BenchOptions): Promise<void> {

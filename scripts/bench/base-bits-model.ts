@@ -14,8 +14,8 @@ const PIECE = 2 ** 20;
 const SPREAD = 0.035;
 
 /**
- * Writes a model folder with random weights in bf16. The tokenizer is a copy of that of models/nano. The benchmark
- * encodes no text, so any tokenizer would do.
+ * Writes a model folder with random weights in bf16. The tokenizer is a copy of the tokenizer of models/nano. Any other
+ * tokenizer would be suitable too, because the benchmark encodes no text.
  */
 export async function writeRandomModel(dir: string, model: keyof typeof MODELS): Promise<string> {
   const config = parseConfig(MODELS[model]);

@@ -26,9 +26,9 @@ const RUNS = [
 ];
 
 /**
- * Runs honest swarms of four nodes without a gate, and compares the held-out losses of each checkpoint with those of its
- * parent and those of the best checkpoint so far. The limits of the gate must lie above the greatest increases that this
- * benchmark measures.
+ * Runs honest swarms of four nodes without a gate, and compares the held-out losses of each checkpoint with the losses
+ * of its parent and of the best checkpoint so far. The limits of the gate must lie above the greatest increases that
+ * this benchmark measures.
  */
 export async function run(report: (row: BenchRow) => void, options: BenchOptions): Promise<void> {
   const folder = await mkdtemp(join(tmpdir(), 'swarm-bench-gate-'));

@@ -17,9 +17,8 @@ export interface Variant {
   /** Decay of the error feedback. */
   readonly decay: number;
   /**
-   * Minimum of the number by which the merge divides the weighted sum of a coordinate, as a share of the
-   * weight of all nodes. With 0, this number is the weight of the nodes that sent a value for the coordinate.
-   * With 1, it is the weight of all nodes.
+   * The merge divides the weighted sum of a coordinate by the weight of the nodes that sent a value for it, but at
+   * least by this fraction of the weight of all nodes. With 1, it always divides by the weight of all nodes.
    */
   readonly floor: number;
 }

@@ -140,7 +140,7 @@ function addFacts(server: FastifyInstance, size: { peers: number; rounds: number
       reply.hijack();
       reply.raw.writeHead(200, { 'content-type': 'application/x-ndjson' });
       for (const event of matching) reply.raw.write(`${JSON.stringify(event)}\n`);
-      // The stream stays open, as that of a running job does.
+      // The stream stays open, like the stream of a running job.
     },
   );
 }

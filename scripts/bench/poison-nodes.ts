@@ -28,7 +28,7 @@ export interface NodeTrainersDeps {
   readonly clock: VirtualClock;
   /** Returns the number of the newest round. */
   readonly round: () => number;
-  /** Returns the rows that a node trains on instead of those that it was assigned. */
+  /** Returns the rows on which a node trains instead of its assigned rows. */
   readonly rowsFor: (rows: readonly Row[], reader: string) => readonly Row[];
 }
 
@@ -50,7 +50,7 @@ export class NodeTrainers {
   /**
    * Returns the trainer of one node.
    * @param clock clock of the node's process
-   * @param node `attack`: null for an honest node. `slowness`: time for a step, as a multiple of that of a fast node
+   * @param node `attack`: null for an honest node. `slowness`: time for a step, as a multiple of a fast node's time
    */
   trainerOf(
     peer: string,

@@ -23,11 +23,11 @@ const ROUNDS = 5;
 /** Number of rounds of a run whose attackers are honest in the first five rounds. */
 const LATE_START_ROUNDS = 10;
 const GATE_ROWS = 32;
-/** Maximum increase of the final loss, as a share of the final loss of the clean run. */
+/** Maximum increase of the final loss, as a fraction of the final loss of the clean run. */
 const LOSS_TARGET = 0.01;
 /** Target: maximum number of merges until an attacker's updates have no weight. */
 const WEIGHTLESS_TARGET = 3;
-/** Maximum number of rows that scoring and audits work on, as a share of the rows that the nodes train on. */
+/** Maximum number of rows that scoring and audits process, as a fraction of the rows that the nodes train on. */
 const WORK_TARGET = 0.1;
 /**
  * Attacks whose attackers may keep their weight. The attack `times N` multiplies an honest update by N, and

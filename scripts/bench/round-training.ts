@@ -24,7 +24,9 @@ export const BATCH = 4;
 
 export interface RoundSettings {
   readonly preset: Preset;
-  /** Whether each node gets rows of its own part of the book only. Otherwise, the rows of all nodes are drawn evenly. */
+  /**
+   * Whether each node gets only rows of its own part of the book. Otherwise, the rows of all nodes are drawn evenly.
+   */
   readonly split: boolean;
   readonly rounds: number;
   readonly seed: number;

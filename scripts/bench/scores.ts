@@ -25,8 +25,8 @@ const RANDOM_ROWS = 8;
 /** Numbers of rows of the author's interval. Each update is scored once with each of these numbers. */
 const OWN_ROWS = [8, 32];
 /**
- * Target for scores, as a share of the median score of the honest nodes. Honest nodes should reach this
- * target, and attackers should stay below it.
+ * Target for scores, as a fraction of the median score of the honest nodes. Honest nodes should reach this target, and
+ * attackers should stay below it.
  */
 const LINE = 0.4;
 /**
@@ -73,9 +73,9 @@ const SPLITS: Readonly<Record<string, string>> = {
 };
 
 /**
- * Scores the updates of honest nodes and of one node for each attack, as the coordinator does. Only the honest updates
- * are merged, so the adapter improves from round to round. Effect and gain are divided by the median of the honest nodes
- * in the round.
+ * Scores the updates of honest nodes and of one node for each attack, in the same way as the coordinator. The adapter
+ * improves from round to round, because only the honest updates are merged. Effect and gain are divided by the median
+ * of the honest nodes in the round.
  */
 export async function run(report: (row: BenchRow) => void, options: BenchOptions): Promise<void> {
   const { quick = false, choices = {}, shapes = quick ? ['balanced'] : Object.keys(SETTINGS) } = options;

@@ -53,8 +53,8 @@ const ONE_THREAD = 'one-thread';
 
 /**
  * Measures the speed and memory of generating text, and compares them with llama.cpp. The contestants take turns. The
- * fastest run of each measurement counts, because other programs can only add time. The speeds of decoding include the
- * computation of short prompts, for all contestants alike.
+ * fastest run of each measurement counts, because other programs can only add time. For all contestants, the speeds of
+ * decoding include the computation of short prompts.
  */
 export async function run(report: (row: BenchRow) => void, options: BenchOptions): Promise<void> {
   const folder = await mkdtemp(join(tmpdir(), 'bench-serve-'));

@@ -25,7 +25,7 @@ export interface Size {
    */
   rounds: number;
   /**
-   * Number of times that the swarm and the trainers run. Their order changes from time to time, so that other
+   * Number of times that the swarm and the trainers run. Every second time, they run in reverse order, so that other
    * load on the machine affects all of them equally.
    */
   repeats: number;
@@ -128,8 +128,8 @@ export async function measureTrainer(
       return trainer.train({ adapter, rows: taken, steps, signal });
     };
     const warm = await train(initialMatrices(trainer.layout, 1), 2);
-    // The trainer is a child of this process, in the same process group, so the group's time includes that of
-    // the trainer.
+    // The trainer is a child of this process and in the same process group. The time of the group therefore includes
+    // the time of the trainer.
     const processor = () => groupCpuMilliseconds([processGroup()]);
     const startedAt = performance.now();
     const before = processor();

@@ -23,10 +23,10 @@ const FULL: Size = { localSteps: 48, rounds: 3, repeats: 3 };
 const QUICK: Size = { localSteps: 12, rounds: 2, repeats: 1 };
 
 /**
- * Compares the training speed of a swarm with that of one trainer process, on the same tokens, in alternation. The trainer
- * has as many threads as all nodes together. The swarm is a coordinator and nodes on loopback, with exchange, merge and
- * gate. Run it on an idle machine, because speeds are by wall clock. A busy machine shares its cores among processes,
- * and the swarm has more processes than the trainer.
+ * Compares the training speed of a swarm with the speed of one trainer process on the same tokens. The two take turns.
+ * The trainer has as many threads as all nodes together. The swarm is a coordinator and nodes on loopback, with
+ * exchange, merge and gate. Run the benchmark on an idle machine, because it measures time by the wall clock. A busy
+ * machine shares its cores among processes, and the swarm has more processes than the trainer.
  */
 export async function run(report: (row: BenchRow) => void, options: BenchOptions): Promise<void> {
   const size = options.quick ? QUICK : FULL;
@@ -78,7 +78,8 @@ export async function run(report: (row: BenchRow) => void, options: BenchOptions
     value: median(swarm.map((one) => 100 * one.between!)),
     unit: '% of the time',
     ...fact,
-    reference: 'exchange, merge, gate and next head; the slowest node of a round counts as training',
+    reference:
+      'exchange, merge, gate and next head; the training of a round lasts until its slowest node ends',
   });
   for (const threads of trainers) {
     const single = found.get(trainerName(threads))!;

@@ -81,7 +81,7 @@ export const SHAPES: ReadonlyMap<string, BenchShape> = new Map<string, BenchShap
 export const DEFAULT_SHAPE = '135m-128';
 export const ROWS = 4;
 export const RANK = 16;
-/** Share of supervised tokens in instruction data. */
+/** Fraction of tokens that are supervised in typical instruction data. */
 export const SUPERVISED_SHARE = 0.3;
 
 export interface Setup {
@@ -101,7 +101,7 @@ export function architectureOf(config: ModelConfig): Architecture {
   return FAMILIES[config.family] as unknown as Architecture;
 }
 
-/** Returns the target modules: every linear layer except the head, as PEFT's all-linear. */
+/** Returns the target modules: every linear layer except the head, as with PEFT's `all-linear`. */
 export function adaptedModules(config: ModelConfig) {
   const architecture = architectureOf(config);
   return architecture.linearModules(config).filter(({ name }) => name !== architecture.head);

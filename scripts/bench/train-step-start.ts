@@ -1,8 +1,9 @@
 /**
  * Measures the time to start a trainer and take its first step. Runs in a separate process, from which the trainer
- * inherits its environment. Reads the setup (JSON) from the first line of standard input. For every further line it starts
- * a trainer process on a model folder with these weights, takes one step, and answers with a line of JSON: {milliseconds,
- * cpuMilliseconds, loss, peakBytes}. The first answer includes hashing and converting the base, which happens only once.
+ * inherits its environment. Reads the setup (JSON) from the first line of standard input. For every further line it
+ * starts a trainer process on a model folder with these weights, takes one step, and answers with a line of JSON:
+ * {milliseconds, cpuMilliseconds, loss, peakBytes}. The time of the first answer includes hashing and converting the
+ * base, which happens only once.
  *
  * Usage: node train-step-start.ts FOLDER
  */

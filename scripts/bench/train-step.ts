@@ -38,19 +38,18 @@ const CHECKPOINTING_LENGTH = 1024;
 const START_SHAPE = '135m-128';
 
 /**
- * Measures the forward and backward pass of a LoRA step with four rows of random tokens and random weights,
- * for every requested shape. Our engine runs in three modes: plain, with 30 % of the tokens supervised, and
- * with gradient checkpointing. Our engine is compared with the same step in PyTorch (train_step.py) in
- * float32 and bfloat16. The contestants take turns, so that other load affects all alike. The fastest step
- * counts, because other load can only add time. All use the same number of threads. The loss of our engine
- * must equal that of PyTorch in float32.
+ * Measures the forward and backward pass of a LoRA step with four rows of random tokens and random weights, for every
+ * requested shape. Our engine runs in three modes: plain, with 30 % of the tokens supervised, and with gradient
+ * checkpointing. Our engine is compared with the same step in PyTorch (train_step.py) in float32 and bfloat16. The
+ * contestants take turns, so that other load affects all of them equally. The fastest step counts, because other load
+ * can only add time. All use the same number of threads. The loss of our engine must equal PyTorch's loss in float32.
  */
 export async function run(report: (row: BenchRow) => void, options: BenchOptions): Promise<void> {
   const python = options.python ?? 'python3';
   const versions = await versionsOf(python);
   if (versions === null)
     options.log(
-      `${python} lacks torch or numpy, so there is no comparison with PyTorch; --python names another Python`,
+      `no comparison with PyTorch, because ${python} lacks torch or numpy; choose another Python with --python`,
     );
   for (const name of options.shapes ?? [DEFAULT_SHAPE]) {
     const shape = SHAPES.get(name);

@@ -37,7 +37,7 @@ const BALLAST = 'ballast';
 
 const delay = (random: SeededRandom): Promise<void> => sleep(random.between(0, DELAY_MS));
 
-/** Kills a share of the nodes at different moments. The nodes start again after the round. */
+/** Kills a fraction of the nodes, each after a random delay. The nodes start again after the round. */
 export const killNodes =
   (share: number): Fault =>
   async ({ swarm, random }) => {
@@ -71,7 +71,10 @@ export const killCoordinator =
     return `killed coordinator (${died})`;
   };
 
-/** Drops all bytes between coordinator and nodes, or those of every second connection, without closing a connection. */
+/**
+ * For `ms` milliseconds, drops all bytes between coordinator and nodes, or only the bytes of every second connection.
+ * The connections stay open during this time.
+ */
 export const partition =
   (kind: 'cut' | 'half', ms: number): Fault =>
   async ({ swarm, random }) => {
@@ -92,7 +95,7 @@ export const slowLink =
     return `${bytesPerSecond / 1024} KiB/s for ${ms / 1000} s`;
   };
 
-/** Stops processes without ending them, as a laptop that sleeps does. */
+/** Stops processes without ending them, as if their machine slept. */
 export const stopProcesses =
   (who: 'coordinator' | 'nodes', ms: number): Fault =>
   async ({ swarm, random }) => {

@@ -75,7 +75,7 @@ export async function runChaos(
       'rounds.count': Math.max(options.checkpoints, checkpointsOf(swarm) + CALM_CHECKPOINTS),
     });
     const finished = await swarm.until(() => swarm.finished, 2 * PROGRESS_MS);
-    if (!finished) all.push('the job did not end by itself');
+    if (!finished) all.push('the job did not end in time');
     // Gives the nodes time to settle their last updates.
     await swarm.until(async () => await settled(swarm), finished ? PATIENCE_MS / 3 : 0);
     await swarm.stop();

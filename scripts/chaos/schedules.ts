@@ -4,7 +4,7 @@ import * as faults from './faults.ts';
 
 /** Number of times that `coordinatorKills` kills the coordinator in a round. */
 const KILLS = 3;
-/** Share of the nodes that are killed in a round. */
+/** Fraction of the nodes that are killed in a round. */
 const KILLED = 0.3;
 
 /** Returns the faults of one round. All random choices follow from the seed. */

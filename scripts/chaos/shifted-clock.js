@@ -1,4 +1,4 @@
-/** Shifts the wall clock of a process, as a wrong clock of its machine would. Loaded with `--import`. */
+/** Shifts the clock of a process, as if the clock of its machine were wrong. Loaded with `--import`. */
 import { readFileSync, watchFile } from 'node:fs';
 
 const file = process.env.CHAOS_CLOCK_FILE;

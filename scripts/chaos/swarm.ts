@@ -114,7 +114,10 @@ export class ChaosSwarm {
     return this.events.some(({ type }) => type === 'finished');
   }
 
-  /** Reads all events again, because the new events of a restored coordinator begin with an earlier number. */
+  /**
+   * Reads all events again. A restored coordinator numbers its new events from an earlier number, which an older event
+   * had already.
+   */
   replayEvents(): void {
     this.#after = 0;
   }

@@ -9,6 +9,6 @@ export interface FuzzDecoder {
   decode(bytes: Uint8Array): unknown;
   /** Whether the encoding is CBOR, so that single values of it can be replaced. @default false */
   readonly cbor?: boolean;
-  /** CPU time that any input may take, whatever its size, in microseconds. @default 0 */
+  /** CPU time that every input may take in addition to the time for its size, in microseconds. @default 0 */
   readonly fixedMicroseconds?: number;
 }

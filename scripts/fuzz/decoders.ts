@@ -59,8 +59,8 @@ function values(random: SeededRandom): Float32Array[] {
 }
 
 /**
- * Signed messages. A stranger can sign any body with a key of its own, so the bodies are fuzzed too, as well as
- * the envelopes.
+ * Bodies of signed messages. They are fuzzed in addition to the envelopes, because a stranger can sign any body with
+ * its own key.
  */
 const bodies = (Object.keys(messageSchemas) as MessageKind[]).map((kind) =>
   cbor(`body:${kind}`, messageSchemas[kind], messageBytes[kind]),

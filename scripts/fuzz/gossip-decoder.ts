@@ -52,7 +52,7 @@ export const gossipDecoder: FuzzDecoder = {
     try {
       return RPC.decode(bytes, { limits: GOSSIP_LIMITS });
     } catch (error) {
-      // gossipsub drops an RPC that it cannot decode, whatever the error is.
+      // If gossipsub cannot decode an RPC, it drops the RPC after any kind of error.
       throw new SwarmError('GOSSIP_MALFORMED', messageOf(error), {});
     }
   },

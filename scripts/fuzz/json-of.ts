@@ -1,9 +1,8 @@
 import * as dagCbor from '@ipld/dag-cbor';
 
 /**
- * Returns the JSON text of an input of the fuzz test. If the input is CBOR, encodes its value as JSON.
- * Examples are CBOR, because the fuzz test can replace whole values in CBOR. Any other input is the text
- * itself.
+ * Returns the JSON text of an input of the fuzz test. If the input is CBOR, encodes its value as JSON. Otherwise,
+ * returns the input as text. Examples are CBOR, because the fuzz test can replace whole values in CBOR.
  */
 export function jsonOf(bytes: Uint8Array): string {
   try {

@@ -38,7 +38,7 @@ function processPanels(selector: string): readonly Panel[] {
     },
     {
       title: 'Refused requests and connections',
-      description: 'What peers asked for beyond their share, per second. Single peaks are normal.',
+      description: 'Per second: what got no place in a queue, or lost its place. Single peaks are normal.',
       kind: 'timeseries',
       unit: 'none',
       queries: [
@@ -93,7 +93,7 @@ export const coordinatorDashboard: Dashboard = {
   panels: [
     {
       title: 'Held-out loss',
-      description: 'Loss of the newest checkpoint, in nats per token, beside that of the base.',
+      description: 'Loss of the newest checkpoint and loss of the base, in nats per token.',
       kind: 'timeseries',
       unit: 'none',
       queries: [
@@ -103,7 +103,7 @@ export const coordinatorDashboard: Dashboard = {
     },
     {
       title: 'Rounds done',
-      description: 'Share of the planned rounds.',
+      description: 'Percentage of the planned rounds.',
       kind: 'stat',
       unit: 'percentunit',
       queries: [{ expr: 'swarm_round{job=~"$job"} / swarm_rounds{job=~"$job"}', legend: '{{job}}' }],
@@ -119,7 +119,7 @@ export const coordinatorDashboard: Dashboard = {
     perHour(
       {
         title: 'Rounds by outcome',
-        description: 'Rounds per hour. Rounds without a checkpoint are work lost.',
+        description: 'Rounds per hour. The work of a round without a checkpoint is lost.',
       },
       { metric: 'swarm_rounds_total', choice: 'job', reason: 'outcome' },
     ),

@@ -2,14 +2,14 @@
  * Trains byte-level byte-pair encoding: Sennrich et al. 2016 (arXiv 1508.07909), on bytes as in GPT-2.
  *
  * A merge visits only the words that contain its pair, and updates the counts of their pairs. Ten megabytes of text
- * therefore take only seconds. If two pairs are equally frequent, the one with the smaller ids is merged, so the result
- * depends only on the text.
+ * therefore take only seconds. If two pairs are equally frequent, the pair with the smaller ids is merged first. The
+ * result therefore depends only on the text.
  */
 import { SwarmError } from '../../common/errors.ts';
 
 /**
- * Splits a text into words before merging, as GPT-2 does. The `ByteLevel` pre-tokenizer of tokenizer.json
- * splits in the same way.
+ * Splits a text into words before merging, with the expression of GPT-2. The `ByteLevel` pre-tokenizer of
+ * tokenizer.json splits in the same way.
  */
 const PRE_TOKEN = /'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+/gu;
 

@@ -1,8 +1,9 @@
 /**
  * Writes a trained BPE as `tokenizer.json` and `tokenizer_config.json`, for @huggingface/tokenizers and transformers.
  *
- * Special tokens: encoding puts `<|begin_of_text|>` (id 0) before a text, as Llama 3 does, and nothing after it. The packer
- * puts `<|end_of_text|>` (id 1) at the end of each document. It ends generation and is also the padding token.
+ * Special tokens: as in Llama 3, encoding puts `<|begin_of_text|>` (id 0) before a text, and nothing after the text.
+ * The packer puts `<|end_of_text|>` (id 1) at the end of each document. This token ends generation and is also the
+ * padding token.
  */
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';

@@ -79,7 +79,7 @@ export async function logitsOf(
 /** Largest absolute differences from PEFT. */
 export interface AdapterParity {
   logits: number;
-  /** Largest difference of a loss from PEFT's. The losses are those before each optimiser step. */
+  /** Largest difference of a loss from PEFT's loss. Each loss is computed before an optimiser step. */
   losses: number;
   /** Largest difference of the first step's gradient from PEFT's, by tensor. */
   gradients: Map<string, number>;

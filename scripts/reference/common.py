@@ -64,7 +64,7 @@ def loss_of(logits: torch.Tensor, rows) -> torch.Tensor:
 
 
 def check_packing(model, rows, starts_of_rows, logits) -> None:
-    """Checks that packed logits equal those of each document alone, computed without mask and positions."""
+    """Checks that packed logits equal the logits of each document alone, computed without mask and positions."""
     length = len(rows[0]["ids"])
     for r, row in enumerate(rows):
         starts = starts_of_rows[r] + [length]

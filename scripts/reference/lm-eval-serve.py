@@ -1,4 +1,4 @@
-"""Runs lm-evaluation-harness against `lora-swarm serve` (local-completions), and compares its results with those of
+"""Runs lm-evaluation-harness against `lora-swarm serve` (local-completions), and compares its results with the results of
 `lora-swarm evaluate --tasks` on the same task files. Prints a table, and fails if a metric differs by more than a millionth.
 Needs lm_eval[api]==0.4.13, transformers==5.24.0 and datasets==5.2.0.
 

@@ -4,8 +4,8 @@ Usage: make_tokenizers.py DIR
 
 Writes strings.json.gz, and NAME.json.gz for each tokenizer. NAME.json.gz holds tokenizer.json and tokenizer_config.json,
 the full ids of some strings, and for every string the first four bytes of two SHA-256 digests. One is the digest of the
-ids (as text with commas, special tokens added). The other is that of two decodings, joined by NUL: with the special tokens
-kept, and with them left out.
+ids, as text with commas. The ids include the special tokens. The other is the digest of two decoded texts, joined by NUL:
+the first has the special tokens, and the second does not.
 """
 
 import base64

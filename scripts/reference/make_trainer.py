@@ -2,8 +2,8 @@
 
 Trains the adapter of test/fixtures/llama-tiny-untied on its base for six steps. A step accumulates gradients over two
 micro-batches of two rows. Rows differ in length. The run uses a linear schedule, weight decay, label smoothing and
-clipped gradients. Writes
-<folder>/trainer.json (settings, rows, and the log of each step) and <folder>/trainer.safetensors (the trained adapter).
+clipped gradients. Writes <folder>/trainer.json (settings, rows, and the log of each step) and
+<folder>/trainer.safetensors (the trained adapter).
 """
 
 import json

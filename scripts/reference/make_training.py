@@ -2,7 +2,7 @@
 
 Writes <folder>/training.json:
   schedules       learning rate of every step of transformers' schedulers
-  warmup          TrainingArguments.get_warmup_steps: warm-up steps for a share
+  warmup          TrainingArguments.get_warmup_steps: warm-up steps for a fraction of all steps
   labelSmoothing  LabelSmoother: loss and d loss / d logits, fp32
   neftune         bound and standard deviation of the noise of neftune_post_forward_hook
   groups          per adapter tensor: LoRA+ rate ratio (PEFT), weight decay (Trainer)
