@@ -115,7 +115,7 @@ it('commands take a job from its file to an adapter', { timeout: 240_000 }, asyn
   expect(published.json).toMatchObject({ name: 'tale', round: 2, version: 'told:v1' });
   const told = await run('adapter', 'list', '--registry', 'pulled-versions', '--json');
   expect(told.json.versions).toMatchObject([{ label: 'told:v1', manifest: { job: { round: 2 } } }]);
-  // A personal invite counts a machine once, however often it downloads.
+  // A personal invite counts each machine only once, even if the machine downloads several times.
   const personal = await ask('invite', 'create', 'tale', '--json');
   await writeFile(join(folder, 'invite'), `${personal.json.text}\n`);
   for (const dir of ['first', 'second']) {
@@ -181,7 +181,7 @@ it('commands take a job from its file to an adapter', { timeout: 240_000 }, asyn
   expect((await run('adapter', 'unshare', 'tale')).status).toBe(0);
   expect((await run('adapter', 'unshare', 'tale')).status).toBe(4);
 
-  // A server follows the job, and then goes on without its coordinator.
+  // A server follows the job, and then continues without the coordinator.
   const args = ['--model', join(folder, 'base'), '--follow', 'tale', '--home', home, '--port', '0', '--json'];
   const server = await new Daemon('server', ['serve', ...args, '--threads', '1']).ready();
   const { url } = await server.line('ready', ({ event }) => event === 'ready');

@@ -143,7 +143,7 @@ test('a job is created from files, survives a restart, and is not created twice'
   expect(await blobs(), 'nothing is left of these').toEqual(needed);
 
   const before = (await (await ask(home, '/v1/jobs/times')).json()) as JobDetail;
-  // The dry run's figures are those of the real job.
+  // The dry run has the same figures as the real job.
   const cacheDir = join(folder, 'cache');
   const options = { cacheDir, signal: new AbortController().signal, onProgress: () => {} };
   const check = await checkJob(parseJobSpec(spec), options, { clock: systemClock });

@@ -63,7 +63,7 @@ it('a hostile peer is refused with a reason code for each attack, and does not c
   const heart = setInterval(() => void hostile.beat(), 1_000);
   onTestFinished(() => clearInterval(heart));
   for (const name of honestNodes) swarm.node(name);
-  // Meanwhile, a stranger floods the coordinator with messages of unknown keys.
+  // Meanwhile, a stranger sends the coordinator a flood of messages that are signed with unknown keys.
   const flooding = flood(swarm.invite, FLOOD);
 
   type Attack = { name: string; bytes: (update: Update, head: Head) => Uint8Array; code: ReceiptCode };
@@ -109,9 +109,10 @@ it('a hostile peer is refused with a reason code for each attack, and does not c
     },
   ];
 
-  // In each round, the peer makes four attacks, and then sends a well-formed update of a thousand times the magnitude. After
-  // a rate limit, it continues in the next round in which it has an assignment. Its strikes suspend it, so this may not be
-  // the next round of the job. The attack with two updates of one round comes last, because it gets the peer banned.
+  // In each round, the peer makes four attacks, and then sends a well-formed update of a thousand times the magnitude.
+  // After a rate limit, it continues in the next round in which it has an assignment. Because its strikes suspend it,
+  // this may be a later round than the next round of the job. The attack with two updates of one round comes last,
+  // because it gets the peer banned.
   let round = 0;
   let before = 0;
   const scaled: number[] = [];

@@ -60,9 +60,9 @@ it('a person joins with an invite that no other machine can use, and is removed 
       round: number;
     };
   };
-  // The invite is for one machine: that of bob's node.
+  // The invite is for one machine, and bob's node uses it.
   expect(await pull('while-it-runs')).toMatchObject({ name: 'tale' });
-  // The invite itself gives the adapter too, because the home is that of the node that has used it.
+  // The invite itself gives the adapter too, because the command uses the home of the node that has used the invite.
   const args = ['checkpoint', 'pull', '--invite-file', file, join(swarm.folder, 'by-invite')];
   const pullByInvite = (home: string) =>
     promisify(execFile)(process.execPath, [swarmFile, ...args], {
@@ -99,7 +99,7 @@ it('a person joins with an invite that no other machine can use, and is removed 
     .slice(removal + 1)
     .filter((event) => 'peer' in event && event.peer === adaId && event.type !== 'audited');
   expect(later.map(({ type }) => type)).toEqual([]);
-  // What the daemons and their trainers write is private, as are the homes.
+  // The homes are private, and also everything that the daemons and their trainers write.
   for (const home of [swarm.home, swarm.homeOf('bob')]) {
     for (const name of ['.', ...(await readdir(home, { recursive: true }))]) {
       const found = await stat(join(home, name)).catch(() => null);

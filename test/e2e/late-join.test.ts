@@ -4,8 +4,8 @@ import { TestSwarm } from './swarm.ts';
 it('a node that joins in round 4 of 8 contributes by round 6', async () => {
   const swarm = await TestSwarm.create();
   await (await swarm.coordinator()).ready();
-  // 3,000 steps take longer than the start of a node, on a machine of any speed. With quorum 1 a round waits for all its
-  // nodes, so a slow one is not left behind.
+  // 3,000 steps take longer than the start of a node, on a machine of any speed. With quorum 1, a round waits for all
+  // its nodes, even for a slow one.
   await swarm.createJob({ rounds: { count: 8, localSteps: 3000, quorum: 1, maxSeconds: 600 } });
   for (const name of ['otter', 'heron']) swarm.node(name);
   const opens = (round: number) =>

@@ -31,7 +31,8 @@ it('a node pauses between two steps, goes on, and stops after its round', async 
     'the coordinator knows',
     (event) => event.type === 'peer-held' && event.reason === 'paused',
   );
-  // A step that ran when the order came may end after the order. Without the pause, many steps would end between two looks.
+  // A step that was running when the order came may end after the order. Without the pause, many steps would end
+  // between two looks.
   const looks: string[] = [];
   await wait('the node stands still within its round', ({ state, round, step, steps }) => {
     looks.push(`${round} ${step}`);

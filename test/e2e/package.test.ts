@@ -93,7 +93,7 @@ beforeAll(async () => {
   expect(installed.status, installed.err).toBe(0);
   // Node.js does not strip types from files inside node_modules, so the examples run outside of it.
   await cp(join(app, 'node_modules', 'lora-swarm', 'examples'), join(app, 'examples'), { recursive: true });
-  // As examples/README.md says.
+  // examples/README.md contains this command.
   expect((await npm(app, 'pkg', 'set', 'type=module')).status).toBe(0);
 }, PATIENCE_MS);
 
@@ -111,7 +111,7 @@ it('npx lora-swarm demo trains a model', async () => {
 it('a coordinator of the package serves the web page with its modules', async () => {
   const home = join(folder, 'page');
   const options = ['--home', home, '--listen', '/ip4/127.0.0.1/tcp/0', '--no-mdns', '--json'];
-  // Without npx, which would not pass on the signal below.
+  // Do not use npx here, because it would not pass on the signal below.
   const script = join('node_modules', 'lora-swarm', 'cli', 'swarm.js');
   const coordinator = program('node', script, 'coordinator', ...options);
   const ready = new Promise<string>((resolve) => {

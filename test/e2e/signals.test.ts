@@ -51,7 +51,7 @@ describe.skipIf(!HAS_SIGNALS)('signals', () => {
     );
     child.kill('SIGINT');
     await once(child.stderr, 'data');
-    // Half a second after the first one, another one counts (see StopRequests).
+    // Half a second after the first signal, another signal counts (see StopRequests).
     const again = setInterval(() => child.kill('SIGINT'), 50);
     onTestFinished(() => clearInterval(again));
     expect(await code()).toBe(130);

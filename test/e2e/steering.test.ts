@@ -70,7 +70,7 @@ test('a copy of a job needs no file of the operator, and its checkpoints are eva
     expect(data.tokens).toBeLessThanOrEqual(tokens + 'more'.length + 1);
     // An interrupted command can be repeated.
     expect((await sweepJobs(coordinator, sweep)).sweep).toEqual(started);
-    // B is zero at the start, so the untrained adapter changes nothing, whatever its rank is.
+    // B is zero at the start. An untrained adapter of any rank therefore changes nothing.
     expect(wide!.baseLoss).toBeCloseTo(job!.baseLoss!, 6);
   } finally {
     await coordinator.stop();

@@ -273,7 +273,8 @@ test('a peer without an invite receives nothing of a job, its nodes and its blob
   expect(control).toEqual(
     expect.arrayContaining([`job ${JOB_NAME}`, `peer ${dialled.peer}`, `base ${base.digest}`]),
   );
-  // A node serves it too, once it proves that it has the job key. No other peer can use its proof.
+  // A node serves the member too, after the member has proved that it has the job key. No other peer can use this
+  // proof.
   await member.node.dial(multiaddr(addresses.get(dialled.peer)!));
   const proof = proveMembership(job, keys, {
     requester: member.node.peerId.toString(),

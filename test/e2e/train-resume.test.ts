@@ -43,7 +43,7 @@ function swarm(args: readonly string[], onLine: (line: Line, child: ChildProcess
   });
 }
 
-// Every feature that draws random numbers or counts steps.
+// Settings with every feature that draws random numbers or counts steps.
 const SETTINGS = `
 base: model
 data: { train: texts, heldOut: held-out.txt }
@@ -87,7 +87,7 @@ describe('a killed run', { timeout: 180_000 }, () => {
         if (event === 'step' && step === target) child.kill('SIGKILL');
       });
       expect(run.status).toBeNull();
-      // The checkpoint has the settings. Before the first checkpoint the file is needed.
+      // The checkpoint contains the settings. Before the first checkpoint, the settings file is needed.
       args = target < 5 ? [...args, '--resume'] : ['--resume', '--output', 'killed'];
     }
     const end = await swarm(args);

@@ -33,7 +33,7 @@ test('a volunteer verifies what a neighbour and the own node hold, after the coo
   const ofOtter = ['--home', swarm.homeOf('otter')];
   const ofHeron = ['--home', swarm.homeOf('heron')];
 
-  // The neighbour answers, because the home of the own node has the job key.
+  // The neighbour answers, because the home of the user's own node has the job key.
   const { code, report } = await verify(await addressOf(heron), ...ofOtter);
   expect([code, report], JSON.stringify(report)).toMatchObject([
     0,
@@ -46,14 +46,14 @@ test('a volunteer verifies what a neighbour and the own node hold, after the coo
     expect.stringContaining('JOB_NOT_READABLE'),
   ]);
 
-  // The own node: while it runs, and after it has stopped.
+  // Verifies the user's own node while it runs, and after it has stopped.
   const own = await verify(...ofHeron);
   expect([own.code, own.report]).toMatchObject([0, { ok: true, held: report.held }]);
   await heron.kill();
   const stopped = await verify(swarm.job.slice(0, 12), ...ofHeron);
   expect([stopped.code, stopped.report]).toMatchObject([0, { ok: true, held: report.held }]);
 
-  // One changed bit of the weights, and then also of an older checkpoint.
+  // Changes one bit of the weights, and then also one bit of an older checkpoint.
   const { round, digest } = report.held.weights!;
   const path = join(swarm.homeOf('heron'), 'blobs', digest.slice(0, 2), digest);
   const weights = await readFile(path);

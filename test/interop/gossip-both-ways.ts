@@ -64,7 +64,7 @@ export function testGossipBothWays(
     const theirs = foreign.digests('published');
     expect(theirs).toHaveLength(MESSAGES);
 
-    // Each message arrives, and arrives once.
+    // Each message arrives exactly once.
     const theyHeard = (): string[] => foreign.digests('heard').filter((digest) => published.includes(digest));
     await eventually(() => {
       expect(heard.toSorted()).toEqual(theirs.toSorted());

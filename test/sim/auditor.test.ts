@@ -19,7 +19,7 @@ async function played(behaviours: readonly Behaviour[], options: WorldOptions = 
   const swarm = new ToySwarm(behaviours, {
     train,
     gradient: blind,
-    // The gate must pass every merge, whatever the nodes send.
+    // The gate must pass every merge, even merges of harmful updates.
     losses: () => [{ lossSum: 8, tokens: 8 }],
     ...options,
     rounds: { count: ROUNDS, localSteps: MIN_STEPS, ...options.rounds },

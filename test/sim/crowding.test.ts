@@ -166,7 +166,7 @@ describe.runIf(process.platform === 'linux')(
         const ref = { digest: sha256(bytes), size: bytes.length };
         await coordinator.network.fetchBlob(ref, { holders: [node.peer], signal: patiently() });
       };
-      // The first fetch uses the burst up.
+      // The first fetch uses the whole burst.
       await fetch(blobs[0]!);
       const digest = sha256(blobs[0]!);
       let pulled = 0;

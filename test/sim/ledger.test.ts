@@ -280,7 +280,7 @@ describe('strikes under a personal invite', () => {
       world.run.ledger.standings.who(attacker.id).person,
     );
     await untilRound(world, 9);
-    // It waits for the end of the suspension.
+    // The node waits for the end of the suspension.
     expect(assigned(world, second.id)[0]).toBe(8);
   });
 

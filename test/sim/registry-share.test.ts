@@ -77,7 +77,7 @@ describe('a shared version', () => {
     const daemon = async (listen: string) => {
       const shared = new SharedVersions({ home: here.home }, { clock: systemClock, ...deps, self });
       const host = await startHost({ home, identity, listen: [listen], other: shared });
-      // The daemon serves no blob of its own to strangers.
+      // The daemon serves none of its own blobs to strangers.
       host.network.serveBlobs(() => false);
       await shared.look();
       const stop = async (): Promise<void> => {

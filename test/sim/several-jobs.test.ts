@@ -124,6 +124,6 @@ test('a node that shares its trainer gets fewer steps in each job, and delivers 
     }
   }
   const mean = (counts: readonly number[]): number => counts.reduce((sum, n) => sum + n, 0) / counts.length;
-  // Its updates have fewer tokens, because its coordinators measure a lower speed.
+  // The updates of the shared node have fewer tokens, because its coordinators measure a lower speed.
   expect(mean(tokens.shared)).toBeLessThan(0.9 * mean(tokens.alone));
 });

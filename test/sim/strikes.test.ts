@@ -109,7 +109,7 @@ for (const seed of [1, 2]) {
     const during = world.assigned(attacker.peer).filter((round) => round > last && round <= until);
     expect(during).toEqual([]);
 
-    // It comes back under a new key of the same invite, and the coordinator is killed again and again.
+    // The attacker returns with a new key of the same invite, and the coordinator is killed repeatedly.
     const second = world.node(12, 50, { invite, blunders: 1 });
     second.start();
     for (let round = 12; round <= 60; round += 8) {
@@ -120,7 +120,8 @@ for (const seed of [1, 2]) {
     }
     const banned = world.events().filter(({ type }) => type === 'banned');
     expect(banned).toMatchObject([{ cause: 'strikes' }]);
-    // The two nodes of one person together get no more rounds than one node would, a few rounds without clear scores apart.
+    // The two nodes of one person together get no more rounds than one node, except for a few rounds without clear
+    // scores.
     const rounds = new Set([...world.assigned(attacker.peer), ...world.assigned(second.peer)]);
     expect(rounds.size).toBeLessThanOrEqual(12);
     for (const node of [attacker, second]) {

@@ -228,7 +228,7 @@ export class VirtualCoordinator {
     );
     this.#coordinator = coordinator;
     coordinator.start();
-    // The operator creates the job again after each crash; creating the same job again changes nothing.
+    // The operator creates the job again after each crash. This has no effect on a job that exists already.
     coordinator.create(this.#prepared()).catch((error: unknown) => {
       if (process.alive) throw error;
     });

@@ -101,7 +101,7 @@ export class Witness {
       // A change of the payload alone changes no evidence.
       if (evidence !== sha256(keepEvidence(original))) this.#damaged.add(evidence);
     } catch {
-      // These bytes are no message any more, so they cannot be recorded as an update.
+      // The coordinator cannot record these bytes as an update, because they are no longer a message.
     }
   }
 

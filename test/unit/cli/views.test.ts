@@ -680,7 +680,7 @@ describe('a node', () => {
       meaning: 'worse with it',
       outcome: 'restored' as const,
     };
-    // Printed once, when the outcome is known.
+    // The line is printed once, when the outcome is known.
     expect(lines.next({ ...after, updates: [{ ...undone, outcome: null }] })).toEqual([]);
     const [printed, ...others] = lines.next({ ...after, updates: [undone] });
     expect(others).toEqual([]);

@@ -42,7 +42,8 @@ describe('a round', () => {
     const parent = decodeAdapter(world.disk.files.get(head.checkpoint.adapter.digest)!, layout);
     const stepped = applyDelta(layout, parent, world.disk.files.get(next.checkpoint.delta!.digest)!);
     expect(sha256(encodeAdapter(layout, stepped, manifest.base.digest))).toBe(next.checkpoint.adapter.digest);
-    // From a head, a peer can follow the parents back: the body is the blob with the named digest.
+    // A peer can start at a head and follow the parents, because the body of each checkpoint is the blob with the named
+    // digest.
     expect(world.disk.files.has(next.checkpoint.digest)).toBe(true);
     expect(world.store.events.after(world.toy.job, 0, 100).map(({ type }) => type)).toEqual([
       'job-created',
@@ -209,7 +210,7 @@ describe('a round', () => {
       await world.until(() => world.run.record.checkpoint.checkpoint.round === head.round, 'the checkpoint');
       evaluations.push(world.evaluations - before);
     }
-    // The parent and the merge; the merge alone; both again, with the fallback.
+    // First the parent and the merge, then the merge alone, and then both again with the fallback.
     expect(evaluations).toEqual([2, 1, 2]);
     const events = world.store.events.after(world.toy.job, 0, 100);
     expect(events.filter(({ type }) => type === 'evaluation-lighter')).toHaveLength(1);

@@ -82,7 +82,7 @@ describe('a coordinator that is killed', async () => {
     for (const nth of [1, 2, 3]) {
       test(`at "${at}", time ${nth}, ends with the same bytes`, async () => {
         const { chain, kills } = await runJob({ at, nth });
-        // In two rounds each step of a round is passed twice.
+        // The job passes each step once in each of its two rounds.
         if (nth <= ROUNDS) expect(kills, 'it was killed').toBe(1);
         expect(chain).toEqual(control.chain);
       });
@@ -105,7 +105,7 @@ describe('a restarted coordinator', () => {
     expect(world.run.driver.state.phase).toBe('collecting');
     expect(world.run.driver.state.current?.delivered).toEqual([peers[0]!.id]);
     expect(await peers[0]!.head()).toEqual(before);
-    // It was away for longer than the deadline. The other nodes still get time to deliver.
+    // The coordinator was away for longer than the deadline. The other nodes still get time to deliver.
     expect((await peers[1]!.submit(peers[1]!.seal(peers[1]!.update(before)))).code).toBe('accepted');
     await world.until(() => world.run.record.checkpoint.checkpoint.round === 1, 'the first checkpoint');
     const after = await peers[0]!.head();

@@ -57,7 +57,7 @@ it('a resumed run uses its devices, or the ones named now', async () => {
   const two = 'onnx-cpu,onnx-cpu';
   expect(await resumed('--steps', '2')).toEqual([2, two, two]);
   expect(await resumed('--steps', '3', '--engine', 'onnx-cpu')).toEqual([3, 'onnx-cpu', 'onnx-cpu']);
-  // The devices are those of the last start, not of the first.
+  // The run uses the devices of the last start, not of the first start.
   expect(await resumed('--steps', '4')).toEqual([4, 'onnx-cpu', 'onnx-cpu']);
   expect(await resumed('--steps', '5', '--engine', two)).toEqual([5, two, two]);
   // A config file counts like a flag.

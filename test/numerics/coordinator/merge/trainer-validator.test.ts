@@ -215,7 +215,7 @@ describe('after a device failure', () => {
     const killed = validator();
     expectClose(await evaluate(killed), expected);
     expect(told).toEqual([expect.stringMatching(/\b2 rows\b.*\bonnx-cpu\b.*\bSIGKILL\b.*\bone row\b/)]);
-    // One row was too much as well, so no lighter setting is left. The next evaluation does not start with two rows.
+    // One row was too much too, and no lighter setting is left. The next evaluation does not start with two rows.
     await expect(evaluate(killed)).rejects.toMatchObject({ code: 'TRAINER_DIED' });
     expectClose(await evaluate(killed), expected);
     expect(told).toHaveLength(1);

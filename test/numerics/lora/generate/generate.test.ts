@@ -31,7 +31,7 @@ describe('generating text', () => {
     const again = await generate(bundle, { prompt: 'it was', maxTokens: 12, seed: 9 });
     expect(again).toEqual(once);
     expect(once.ids.length).toBeGreaterThan(0);
-    // The first token does not depend on how many follow: no position sees what comes after it.
+    // The first token does not depend on the number of tokens that follow, because no position sees later positions.
     const short = await generate(bundle, { prompt: 'it was', maxTokens: 1 });
     expect(short.ids).toEqual(once.ids.slice(0, 1));
   });

@@ -105,7 +105,7 @@ describe('continuing sequences together', () => {
       prompts.map((tokens) => continued(scheduler, tokens, { ...request, onToken })),
     );
     expect(both.map(({ ids }) => ids)).toEqual(expected);
-    // Both run, then one alone, and the other goes on when it has ended.
+    // Both run at first. Then one runs alone, and the other continues after its end.
     expect(counts).toContain(2);
     expect(counts.filter((count) => count === 1).length).toBeGreaterThan(40);
     await nano.decoder.dispose();

@@ -373,7 +373,7 @@ describe('the trainer of a node', () => {
       expect(manifest.training).toMatchObject({ batchSize: 2, microBatch: 2 });
       await trainer.prepare(manifest, { signal: live() });
       expect(trainer.note).toMatch(/\b1\b.*\b2 rows\b/);
-      // Only the trainer that hands the helper its part notices that the helper has died.
+      // Only the trainer that gives the helper its part of the work notices that the helper has died.
       const helpers = await childrenOf(trainer.pid!);
       expect(helpers).toHaveLength(1);
       process.kill(helpers[0]!, 'SIGKILL');

@@ -82,7 +82,7 @@ describe('the HTML report', () => {
     expect(bare).not.toContain('NaN');
     for (const html of [page(), bare]) {
       const open: string[] = [];
-      // Text contains no "<", because it is escaped.
+      // The text contains no "<", because "<" is escaped.
       for (const [, slash, name] of html.matchAll(/<(\/?)([a-z0-9]+)[^>]*>/g)) {
         if (name === 'meta') continue;
         if (slash === '') open.push(name!);

@@ -43,7 +43,7 @@ it('uninstall keeps the invites of the node, which may have joined other jobs be
   const folder = await temporaryFolder();
   const { home } = await install(folder, { SWARM_INVITE: ADDRESS });
   const { context, out } = fakeContext({ environment: { HOME: folder, SWARM_HOME: home } });
-  // No systemctl is found, so the test does not stop a service of the machine.
+  // With this PATH, no systemctl is found. The test therefore cannot stop a service of the machine.
   vi.stubEnv('PATH', folder);
   onTestFinished(() => void vi.unstubAllEnvs());
   await createProgram(context).parseAsync(['service', 'uninstall', 'node', '--json'], { from: 'user' });

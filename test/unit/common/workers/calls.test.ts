@@ -174,7 +174,7 @@ it('a child process passes on whole lines of its error output, also the last one
   onTestFinished(() => child.kill());
   for (const text of ['one\r', '\ntw', 'o\n\nthr', 'ee\nfour']) {
     await child.call('complain', text);
-    // The next text arrives as data of its own.
+    // The next text arrives in a separate `data` event.
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
   expect(lines).toEqual(['one', 'two', 'three']);

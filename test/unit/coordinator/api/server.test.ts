@@ -211,7 +211,7 @@ describe('the API', () => {
     await world.start();
     const peer = new ScriptedPeer(1, world);
     await peer.join('secret');
-    // By now the node knows its engine.
+    // Meanwhile, the node has chosen its engine.
     await peer.heartbeat('awaiting', { engine: 'onnx-cpu' });
     await peer.submit(Uint8Array.of(1, 2, 3));
     const { call } = await api(world);
@@ -284,7 +284,7 @@ describe('the API', () => {
     const { token, job } = decodeInvite(created.text);
     expect(job).toBe(world.toy.job);
     const peer = new ScriptedPeer(1, world);
-    // The host of the API has taken the place of the coordinator's, so the request does not go over the network.
+    // The host of the API has replaced the coordinator's host. The request therefore does not go over the network.
     const node = { name: 'p', agent: 'test', engine: 'none', sentAt: world.clock.now() };
     world.run.members.join(peer.id, { ...node, invite: token });
     const defaults = await json<CreatedInvite>(post('/v1/jobs/toy/invites', {}));
@@ -365,7 +365,7 @@ describe('the API', () => {
     expect(resumed.phase).toBe('training');
     const stopped = await json<JobSummary>(post('/v1/jobs/toy/stop', {}));
     expect(stopped.phase).toBe('finished');
-    // The stop cut round 2 off, which leaves the number of rounds as it was.
+    // The stop ended round 2 early. This does not change the number of rounds of the job.
     const { message: head } = verifyMessage('head', world.store.jobs.head(world.toy.job)!);
     const { count } = world.toy.manifest.rounds;
     expect(stopped).toMatchObject({
@@ -449,7 +449,7 @@ describe('the API', () => {
       await peers[1]!.heartbeat('training', { round: 1, step: 7, steps: 500 });
       await world.pass(2_000);
     }
-    // The API gets a host of its own, to which heartbeats would go instead.
+    // The API gets a separate host, which would receive the heartbeats.
     const { call } = await api(world);
     const { peers: views } = await json<{ peers: PeerView[] }>(call('/v1/peers'));
     const health = new Map(views.map(({ peer, health }) => [peer, health.level]));

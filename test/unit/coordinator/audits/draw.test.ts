@@ -45,7 +45,8 @@ describe('the draw of audits', () => {
   });
 
   test('no round of a small swarm is safe: each round since the last audit is chosen as often', () => {
-    // With AUDIT_SHARE, two nodes can afford an audit after every 25th round. The chosen rounds must be spread over all of these.
+    // With AUDIT_SHARE, two nodes can afford an audit after every 25th round. The chosen rounds must be spread over all
+    // of these rounds.
     const ages: number[] = [];
     let held: DrawnUpdate | null = null;
     let credit = 0;

@@ -11,7 +11,7 @@ describe('the verdict of an audit', () => {
     // An update that is this close is honest, even if a node that has lost its moments made it.
     expect(passes({ closeness: 0.97, balance: 0.2 }, of)).toBe(true);
     expect(passes({ closeness: Number.NaN, balance: 1 }, of)).toBe(false);
-    // The lines differ between presets.
+    // The limits differ between presets.
     expect(passes({ closeness: 0.6, balance: 1.6 }, { ...of, preset: 'dense' })).toBe(true);
     // The lowest balance of an honest update with the preset tiny, and of half of the steps with the preset dense.
     expect(passes({ closeness: 0.93, balance: 0.42 }, { ...of, preset: 'tiny' })).toBe(true);

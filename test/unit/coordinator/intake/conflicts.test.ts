@@ -27,7 +27,7 @@ describe('two different updates of a round by one node', () => {
     expect((await liar.submit(liar.seal(first))).code).toBe('accepted');
     expect((await liar.submit(liar.seal(second))).code).toBe('conflicting');
 
-    // Receipts and events say so, for both.
+    // Receipts and events report the conflict, for both updates.
     expect(await liar.receipt(first.payload.digest)).toMatchObject({
       code: 'conflicting',
       round: head.round,
@@ -60,7 +60,7 @@ describe('two different updates of a round by one node', () => {
   test('are the same for gossip and requests, and for two that arrive while the first is being checked', async () => {
     const { world, head, liar, honest, first, second, job } = await conflict();
     const payload = liar.payload(0.05, head.preset);
-    // The node announces the first payload and never serves it.
+    // The node announces the first payload, but never serves it.
     liar.blobs.get = () => new Promise(() => {});
     const announced = {
       ...first,

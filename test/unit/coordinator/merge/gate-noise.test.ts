@@ -102,7 +102,7 @@ test.each(Object.entries(NOISE))(
     for (const bad of ['removed', 'refused', 'rolled-back']) {
       expect(verdicts[bad] ?? 0, bad).toBeLessThanOrEqual(noise.few);
     }
-    // So many refusals in a row would pause the job.
+    // REFUSALS_IN_A_ROW refusals in a row pause the job.
     expect(worstRun).toBeLessThan(REFUSALS_IN_A_ROW - 1);
   },
 );

@@ -269,7 +269,7 @@ describe('passGate', () => {
   });
 
   test('goes on after a merge has passed if the next one is better by more than noise', async () => {
-    // Without one of the attackers, the honest nodes make up for the other.
+    // Without one of the attackers, the honest nodes outweigh the other attacker.
     const sources = [-0.5, -0.5, -0.5, -0.5, 1.2, 1.1].map((harm) => ({ harm }));
     const { result } = await run(sources);
     expect(harmsLeftOut(result)).toEqual([1.1, 1.2]);
@@ -337,7 +337,7 @@ describe('passGate', () => {
   });
 
   test('removes no person whose removal helps no more than chance', async () => {
-    // Without the last one, the merge would pass, but the others differ from it only by noise.
+    // Without the last update, the merge would pass. But the other updates differ from this update only by noise.
     const noisy = [{ harm: 0.024 }, { harm: 0.025 }, { harm: 0.026 }, { harm: 0.03 }];
     const { result } = await run(noisy);
     expect(result).toMatchObject({ accepted: false });
@@ -348,7 +348,8 @@ describe('passGate', () => {
   test('refuses the round when nothing passes', async () => {
     const { result, merges } = await run([{ harm: 3 }, { harm: 4 }, { harm: 5 }]);
     expect(result).toMatchObject({ accepted: false, isDrifted: false });
-    // All three, at half the rate, without each one, the best of these at half the rate, all at a quarter of the rate.
+    // The merges in order: all three updates, all at half the rate, all without each update in turn, the best of these
+    // merges at half the rate, and all at a quarter of the rate.
     expect(merges).toHaveLength(1 + 1 + 3 + 1 + 1);
   });
 

@@ -268,7 +268,7 @@ describe('a revoked invite', () => {
       if (isRestarted) {
         await restart(world);
       }
-      // Neither its own token, nor none, nor the shared one admits the key.
+      // The key is not admitted with its own token, without a token, or with the shared token.
       for (const shown of [token, null, 'shared token']) {
         expect(await refusal(a.join(shown))).toBe('INVITE_REVOKED');
       }

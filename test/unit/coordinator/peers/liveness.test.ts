@@ -45,7 +45,7 @@ describe('liveness', () => {
     expect(world.run.members.liveness.size).toBe(1);
     await peer.heartbeat('awaiting');
     expect(Object.keys(world.run.driver.state.present)).toEqual([peer.id]);
-    // Between rounds it syncs again and stays ready.
+    // Between rounds, the node syncs again and stays ready.
     await peer.heartbeat('syncing');
     expect(Object.keys(world.run.driver.state.present)).toEqual([peer.id]);
   });
@@ -60,7 +60,7 @@ describe('liveness', () => {
     await held.heartbeat('awaiting', { hold });
     const present = (): string[] => Object.keys(world.run.driver.state.present);
     expect(present()).toEqual([other.id]);
-    // The open round does not wait for it, and does not count it as a node that left either.
+    // The open round does not wait for this node. It also does not count the node as one that left.
     expect(world.run.driver.state.current).toMatchObject({ held: [held.id], left: [] });
     const events = () =>
       world.store.events.after(world.toy.job, 0, 100).filter(({ type }) => type === 'peer-held');
@@ -176,7 +176,7 @@ describe('a clock set by an hour', () => {
     const { peers, head } = await training(world, 2);
     const [here, gone] = peers as [ScriptedPeer, ScriptedPeer];
     world.wrongMs = -HOUR_MS;
-    // The clocks of the nodes are set back, too, as on machines with the same time server.
+    // The clocks of the nodes are set back too, as if their machines had the same time server.
     const beat = () => here.heartbeat('training', { issuedAt: world.clock.now() - HOUR_MS });
     for (let i = 0; i < 8; i++) {
       await world.pass(2_000);

@@ -32,7 +32,7 @@ describe('a change of settings', () => {
     const { settings } = await peer.ask('settings', { job: world.toy.job, record: changes[0]!.digest });
     expect(verifyMessage('settings', settings!).message.values.learningRate).toBe(1e-4);
 
-    // An audit repeats each round with the learning rate of that round.
+    // An audit repeats each round with the learning rate that the round had.
     const scheduleOf = async (round: number) => {
       const audit = { round, peer: peer.id } as StoredAudit;
       return (await world.settle(readRepetition(audit, world.run.context))).position.schedule;

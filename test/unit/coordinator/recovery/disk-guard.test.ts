@@ -55,7 +55,7 @@ it('does not continue a job that its operator has paused while the disk was full
   await guard.look();
   await world.until(() => state().phase === 'paused', 'the pause');
   expect(pausedItself(state())).toBe(true);
-  // The job continues by itself, so webhooks and `job wait` do not call the operator.
+  // Webhooks and `job wait` do not call the operator, because the job continues automatically.
   expect(needsOperator(state())).toBe(false);
   world.run.operate({ type: 'pause', reason: 'lunch' });
   expect(state()).toMatchObject({ phase: 'paused', reason: 'lunch', pauseCause: 'operator' });

@@ -59,7 +59,7 @@ it('asks a peer for its head only if it claims a later one, and again only after
   note(peer);
   expect(asked).toEqual([peer]);
   await world.clock.run(() => false, 10_100);
-  // It did not answer, so it was asked a second time.
+  // The peer did not answer, so it was asked a second time.
   expect(asked).toEqual([peer, peer]);
   note(peer);
   expect(asked).toEqual([peer, peer, peer]);

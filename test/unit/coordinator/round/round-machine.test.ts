@@ -196,7 +196,7 @@ describe('training and collecting', () => {
     machine.feed({ type: 'merged' }).feed({ type: 'committed' });
     for (const peer of crowd) machine.update(peer, { ms: 1 });
     expect(machine.state.phase).toBe('collecting');
-    // The crowd is no quorum, so only the deadline could end the round.
+    // The crowd does not count for the quorum. Only the deadline could end the round now.
     expect(dueAt(machine.state, machine.now)).toBe(machine.state.current!.openedAt + 24_000);
     for (const peer of honest) machine.update(peer, { ms: 9_000 });
     expect(machine.effects[0]).toMatchObject({ type: 'close', round: 2, cause: 'complete' });

@@ -77,12 +77,13 @@ describe('Store', () => {
     expect(() => store.updates.insert(JOB.job, { ...update, digest: 'e' })).toThrow(
       expect.objectContaining({ errcode: SQLITE_CONSTRAINT_PRIMARYKEY }),
     );
-    // It is merged once.
+    // The late update is merged once.
     store.updates.select(JOB.job, 1, 0, 10);
     store.updates.select(JOB.job, 2, 0, 10);
     expect(store.updates.selected(JOB.job, 1)).toHaveLength(1);
     expect(store.updates.selected(JOB.job, 2)).toEqual([]);
-    // At most as many as a checkpoint can name, the round's own before late ones. The rest waits for the next merge.
+    // A merge selects at most as many updates as a checkpoint can name, and updates of its own round before late
+    // updates. The other updates wait for the next merge.
     for (const [round, peer] of [
       [3, 'late'],
       [4, 'a'],

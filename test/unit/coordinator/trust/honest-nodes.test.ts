@@ -54,7 +54,7 @@ test('if effects are noise and gains are clear, few shares are too low for a wei
   ]) {
     const nodes = play({ ...MEASURED, noise, gainOverEffect: 20 }, [], 30).flat();
     const shares = nodes.flatMap(({ scored }) => scored.slice(4));
-    // Without the allowance for the noise of effects, it was 0.17 and 0.24.
+    // Without the allowance for the noise of effects, this fraction was 0.17 and 0.24.
     expect(shares.filter((share) => share < BELIEF_LINE).length / shares.length).toBeLessThan(most);
     expect(nodes.filter(({ suspended }) => suspended.length > 0)).toEqual([]);
   }
@@ -67,7 +67,7 @@ test('in a swarm of three whose intervals are larger than its data, no honest no
   ).flat();
   expect(nodes.filter(({ suspended }) => suspended.length > 0)).toEqual([]);
   expect(nodes.filter(({ strikes }) => strikes.length > 0)).toEqual([]);
-  // With one standard error instead of three of the median, it was 0.55.
+  // With an allowance of one standard error of the median instead of three, this mean was 0.55.
   expect(mean(nodes.map(({ beliefs }) => Math.min(...beliefs.slice(3))))).toBeGreaterThan(0.6);
 });
 

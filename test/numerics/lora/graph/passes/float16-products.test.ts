@@ -30,7 +30,8 @@ test.each(FAMILY_FIXTURES)(
     const expected = graph.nodes.filter(isOfBlock).map(({ inputs }) => weights.get(inputs[1]!));
     const marked = half.nodes.filter(isMarked).map(({ inputs }) => halfWeights.get(inputs[1]!));
     expect(marked).toEqual(expected);
-    // One forward product, and one backward unless no trained tensor lies below.
+    // Each weight has at most two products: one in the forward pass, and one in the backward pass if a trained tensor
+    // lies below it.
     for (const weight of new Set(marked))
       expect(marked.filter((other) => other === weight).length).toBeLessThan(3);
     expect(marked.length).toBeGreaterThan(new Set(marked).size);

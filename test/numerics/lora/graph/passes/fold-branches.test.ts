@@ -21,7 +21,7 @@ let engine: Engine;
 
 beforeAll(async () => {
   cacheDir = await mkdtemp(join(tmpdir(), 'merge-test-'));
-  // The WebGPU engine does not rewrite graphs itself.
+  // This engine, the WebGPU engine on the processor, does not rewrite graphs itself.
   engine = await tfjsOnCpu();
 });
 

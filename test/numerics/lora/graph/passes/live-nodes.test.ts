@@ -29,7 +29,7 @@ describe('a graph without its dead nodes', () => {
     const step = await fixtureStep(fixture);
     const { graph, feeds } = stepOf({ ...step, supervised: countSupervised(step.rows) });
     const weights = await prepareWeights(step.model, cacheDir);
-    // A graph of live nodes only: it must contain every tensor that they read.
+    // The new graph has only live nodes. It must contain every tensor that these nodes read.
     const lean = rewriteGraph(graph, (node, copy) => copy.add(node));
     expect(lean.nodes.length).toBeLessThan(graph.nodes.length);
     const [found] = await runOnEach([engine], lean, feeds, weights);

@@ -91,8 +91,8 @@ describe('a step for some rows of the logits', () => {
       operation === 'softmax' && x!.shape.length > 2;
     const last = nodes.findLastIndex(isAttention);
     const products = nodes.slice(last).filter(({ operation }) => operation === 'gemm');
-    // The products after the softmax are the projection of attention's output and those of the MLP and the head. The
-    // products of attention that need all rows come before the softmax.
+    // The products after the softmax are the projection of attention's output and the products of the MLP and the head.
+    // The products of attention that need all rows come before the softmax.
     expect(products.length).toBeGreaterThanOrEqual(4);
     expect(new Set(products.map(({ outputs }) => outputs[0]!.shape[0]))).toEqual(new Set([supervised]));
   });

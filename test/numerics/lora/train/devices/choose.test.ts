@@ -123,7 +123,7 @@ describe('the engine', () => {
       ),
     });
     expect(new Set(asked)).toEqual(new Set(['onnx-cuda', 'onnx-webgpu']));
-    // Each precision has a record of its own.
+    // Each precision has its own record.
     expect(await choose(on(), deps)).toMatchObject({ engine: 'tfjs' });
   });
 

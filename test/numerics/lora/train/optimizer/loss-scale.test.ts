@@ -150,7 +150,7 @@ describe('a trainer in float16', () => {
     expect(scales[0]).toBe(2 ** 24);
     expect(scales.length).toBeGreaterThan(8);
     expect(scales.at(-1)).toBeLessThan(2 ** 24);
-    // Powers of two round nothing.
+    // Scaling by powers of two causes no rounding.
     expect(scaled.parameters()).toEqual(usual.parameters());
     for (const [i, values] of scaled.parameters().entries()) {
       expect(maxDifference(values, plain.parameters()[i]!)).toBeLessThan(1e-3);

@@ -81,7 +81,7 @@ describe('the trainer process', () => {
     trainer.pause(false);
     const paused = await training;
     expect(paused.adapter).toEqual(plain.adapter);
-    // All time before the order to go on was either before the training or in its pause.
+    // All time before the order to continue was either before the training or in its pause.
     expect(1000 * paused.seconds).toBeLessThanOrEqual(performance.now() - began - PAUSE_MS + CLOCK_MS);
   });
 
