@@ -34,11 +34,16 @@ export function printWrapped(
   const columns = terminalColumns({ stdout });
   printLines(
     { stdout },
-    [...lines].flatMap((line) => broken(line, { columns, indent })),
+    [...lines].flatMap((line) => brokenLine(line, { columns, indent })),
   );
 }
 
-function broken(line: string, { columns, indent }: { columns: number; indent: number }): string[] {
+/**
+ * Breaks a line that is too long at spaces.
+ * @param options.columns maximum length of a line
+ * @param options.indent number of spaces before the continuation of the line
+ */
+export function brokenLine(line: string, { columns, indent }: { columns: number; indent: number }): string[] {
   if (line.length <= columns) return [line];
   const before = line.lastIndexOf(' ', columns);
   const after = line.indexOf(' ', columns);
@@ -48,7 +53,7 @@ function broken(line: string, { columns, indent }: { columns: number; indent: nu
   const at = isLong ? after : before;
   if (at < 0) return [line];
   const rest = `${' '.repeat(indent)}${line.slice(at).trimStart()}`;
-  return [line.slice(0, at).trimEnd(), ...broken(rest, { columns, indent })];
+  return [line.slice(0, at).trimEnd(), ...brokenLine(rest, { columns, indent })];
 }
 
 /** Prints lines with colours to stdout. The caller must have sanitised every untrusted text in the lines. */
@@ -72,7 +77,7 @@ export function printNote({ stderr }: Pick<Context, 'stderr'>, text: string): vo
  */
 export function printFailure({ stderr }: Pick<Context, 'stderr'>, failure: Failure): void {
   const [message, ...advice] = failureLines(failure);
-  const lines = broken(message!, { columns: columnsOf(stderr), indent: 'lora-swarm: '.length });
+  const lines = brokenLine(message!, { columns: columnsOf(stderr), indent: 'lora-swarm: '.length });
   stderr.write(`${[...lines, ...advice].join('\n')}\n`);
 }
 

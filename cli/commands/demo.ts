@@ -8,6 +8,7 @@ import type { DemoEvent } from '../demo/events.ts';
 import { DemoView } from '../demo/view.ts';
 import { integer, jsonOption } from '../options/common.ts';
 import { ProgressLine, printJson, printLines, printWrapped } from '../print.ts';
+import { wrappedCommand } from '../wrapped-command.ts';
 
 interface DemoFlags {
   nodes: number;
@@ -85,19 +86,7 @@ function nextLines(context: Context, adapter: string): string[] {
     'next',
     ...commands.flatMap(([effect, command]) => [
       `  # ${effect}`,
-      ...wrappedCommand(`${SWARM} ${command}`, columns).map((line) => `  ${line}`),
+      ...wrappedCommand(`${SWARM} ${command}`, columns && columns - 2).map((line) => `  ${line}`),
     ]),
   ];
-}
-
-/**
- * Breaks a command that is wider than the terminal before each of its options. The lines end with "\", so that a shell
- * runs the copied lines as one command. On Windows, the command stays on one line, because the shells of Windows have
- * no common character that continues a line.
- */
-function wrappedCommand(command: string, columns: number | undefined): string[] {
-  if (columns === undefined || command.length + 2 <= columns || process.platform === 'win32')
-    return [command];
-  const parts = command.split(/ (?=--)/);
-  return parts.map((part, i) => `${i === 0 ? '' : '  '}${part}${i === parts.length - 1 ? '' : ' \\'}`);
 }

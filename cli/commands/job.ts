@@ -1,9 +1,9 @@
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
-import { phaseText, table } from '../../common/text.ts';
+import { table } from '../../common/text.ts';
 import { resolveCache } from '../../common/user-folders.ts';
 import type { JobSpec } from '../../lora/finetune/settings/job-spec.ts';
-import { ordersText, shortOrdersText } from '../../monitor/pending-orders.ts';
+import { ordersText } from '../../monitor/pending-orders.ts';
 import { registryFolder } from '../adapter/with-registry.ts';
 import { SWARM } from '../command-name.ts';
 import type { Context } from '../context.ts';
@@ -21,6 +21,7 @@ import {
   historyLines,
   jobLines,
   orderText,
+  phaseCell,
   progressText,
   STATUS_INDENT,
 } from '../views/status.ts';
@@ -181,7 +182,7 @@ async function list(context: Context, options: CommonOptions): Promise<void> {
           ...jobs.map((j) => [
             j.name,
             j.job.slice(0, 12),
-            j.after === null ? `${phaseText(j)}${shortOrdersText(j)}` : `queued after ${j.after.name}`,
+            phaseCell(j),
             String(j.priority),
             progressText(j).replace('round ', ''),
             String(j.peers),
@@ -213,9 +214,11 @@ async function act(
   options: CommonOptions & { reason?: string },
 ): Promise<void> {
   const api = await coordinatorApi(context, options);
-  const summary = await api.act(await chooseJob(api, id), action, options.reason ?? '');
+  const job = await chooseJob(api, id);
+  const before = await api.job(job);
+  const summary = await api.act(job, action, options.reason ?? '');
   if (options.json) printJson(context, { schemaVersion: 1, ...summary });
-  else printLines(context, [orderText(summary, action)]);
+  else printLines(context, [orderText(summary, action, before)]);
 }
 
 async function rollBack(

@@ -6,8 +6,9 @@ import { decodeInvite } from '../../protocol/invite.ts';
 import type { Context } from '../context.ts';
 import { type Daemon, runningDaemons } from '../daemon/running.ts';
 import { cliError } from '../error-codes.ts';
-import { printJson, printLines } from '../print.ts';
+import { printJson, printWrapped } from '../print.ts';
 import { addressLines, reachText } from '../views/reach.ts';
+import { STATUS_INDENT } from '../views/status.ts';
 import { clockText, type DaemonFinding, daemonFindings, findingLines } from './daemon-findings.ts';
 
 /** A daemon of this machine, and the findings about it. */
@@ -36,7 +37,7 @@ export async function doctorSwarm(
   for (const daemon of await runningDaemons(context, home)) reports.push(await examine(daemon, context));
   const errors = reports.flatMap(({ findings }) => findings.filter(({ level }) => level === 'error'));
   if (json && errors.length === 0) printJson(context, { schemaVersion: 1, daemons: reports });
-  else if (!json) printLines(context, reports.flatMap(reportLines));
+  else if (!json) printWrapped(context, reports.flatMap(reportLines), STATUS_INDENT);
   if (errors.length === 0) return;
   // With --json this error is the only object that is printed, so it contains the reports.
   const { message, next } = errors[0]!;

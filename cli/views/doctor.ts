@@ -5,23 +5,32 @@ import type { Precision } from '../../lora/engines/precision.ts';
 import type { BaseBits } from '../../lora/models/base/base-bits.ts';
 import type { Formats } from '../../lora/train/devices/compare-engines.ts';
 import { SWARM, withCommandName } from '../command-name.ts';
+import { brokenLine } from '../print.ts';
+import { wrappedAdvice, wrappedCommand } from '../wrapped-command.ts';
 
 /** Limit for an engine's own error text, which may contain a long path. */
 const REASON = { maxCharacters: 600 };
 
-/** Formats a diagnosis of this machine. @param columns maximum length of a line of the table */
-export function doctorLines(diagnosis: Diagnosis, columns?: number): string[] {
+/** Number of spaces before the continuation of a line that begins with a label. */
+const LABEL = 11;
+
+/** Formats a diagnosis of this machine. @param columns maximum length of a line */
+export function doctorLines(diagnosis: Diagnosis, columns = Number.POSITIVE_INFINITY): string[] {
+  const wrapped = (line: string, indent = LABEL): string[] => brokenLine(line, { columns, indent });
   const { machine, threads, baseBits, measured, engines, base, problems } = diagnosis;
   const { instructions } = machine;
   const known = instructions === null ? '' : `; ${instructions.join(', ') || 'no vector instructions'}`;
   const missing = engines.filter(({ speed }) => speed === null);
   return [
     `machine    ${machine.platform}, Node.js ${machine.node}`,
-    `processor  ${safeText(machine.processor)}, ${countOf(machine.threads, 'thread')}${known}`,
+    ...wrapped(`processor  ${safeText(machine.processor)}, ${countOf(machine.threads, 'thread')}${known}`),
     `memory     ${formatBytes(machine.memory)}, ${formatBytes(machine.availableMemory)} available`,
     '',
-    `measured with ${countOf(threads, 'thread')}: matrix products of ${measured.tokens} × ${measured.width} by ` +
-      `${measured.width} × ${3 * measured.width}`,
+    ...wrapped(
+      `measured with ${countOf(threads, 'thread')}: matrix products of ${measured.tokens} × ${measured.width} by ` +
+        `${measured.width} × ${3 * measured.width}`,
+      2,
+    ),
     ...table(
       [
         ['engine', ...(base === null ? [] : ['training']), 'matrix products', 'memory speed', 'overhead'],
@@ -31,26 +40,30 @@ export function doctorLines(diagnosis: Diagnosis, columns?: number): string[] {
     ),
     ...(missing.length === 0 ? [] : ['']),
     ...missing.flatMap(({ engine, reason, needs }) => [
-      `${engine}: ${safeText(reason ?? '', REASON)}`,
-      ...(needs === null ? [] : [`  ${safeText(needs, REASON)}`]),
+      ...wrapped(`${engine}: ${safeText(reason ?? '', REASON)}`, 2),
+      ...(needs === null ? [] : wrappedAdvice(safeText(needs, REASON), { indent: 2, columns })),
     ]),
     ...(base === null
-      ? ['', 'add --model MODEL to predict the memory and speed of training a base model']
+      ? ['', ...wrapped('add --model MODEL to predict the memory and speed of training a base model', 2)]
       : [
           '',
-          `base       ${safeText(base.model)}, ${formatCount(base.parameters)} parameters; training with ` +
-            `${countOf(base.rows, 'row')} of ${base.sequenceLength} tokens needs ${formatBytes(base.memory)} on the processor${checkpointingNote(base, baseBits)}`,
+          ...wrapped(
+            `base       ${safeText(base.model)}, ${formatCount(base.parameters)} parameters; training with ` +
+              `${countOf(base.rows, 'row')} of ${base.sequenceLength} tokens needs ${formatBytes(base.memory)} on the processor${checkpointingNote(base, baseBits)}`,
+          ),
           ...(base.chosen === null
             ? []
-            : [
+            : wrapped(
                 `auto       --engine auto (the default) chooses ${base.chosen.engine}: ${base.chosen.reason}`,
-              ]),
-          ...(problems.length === 0 ? ['', `next: ${trainCommand(base, diagnosis)}`] : []),
+              )),
+          ...(problems.length === 0
+            ? ['', ...wrappedCommand(`next: ${trainCommand(base, diagnosis)}`, columns)]
+            : []),
           ...(baseBits === 32
-            ? ['add --base-bits 8 or 4 to see memory and speed of a base with fewer bits']
+            ? wrapped('add --base-bits 8 or 4 to see memory and speed of a base with fewer bits', 2)
             : []),
         ]),
-    ...problems.map((problem) => `problem    ${withCommandName(problem)}`),
+    ...problems.flatMap((problem) => wrapped(`problem    ${withCommandName(problem)}`)),
   ];
 }
 

@@ -11,7 +11,7 @@ import {
   safeText,
 } from '../../common/text.ts';
 import type { CoordinatorStatus, JobDetail, JobSummary } from '../../index.ts';
-import { ordersText } from '../../monitor/pending-orders.ts';
+import { ordersText, shortOrdersText } from '../../monitor/pending-orders.ts';
 import { SWARM } from '../command-name.ts';
 import { reachLines } from './reach.ts';
 
@@ -44,14 +44,28 @@ export function progressText(job: JobSummary): string {
   return phase === 'finished' ? `${roundsDone} of ${rounds} checkpoints` : roundText(round, job);
 }
 
+/** Returns the phase of a job for a table, and what holds the job or waits for the end of its round. */
+export function phaseCell(job: JobSummary): string {
+  if (job.after !== null) return `queued after ${job.after.name}`;
+  return `${phaseText(job)}${job.isHeld ? ', held' : ''}${shortOrdersText(job)}`;
+}
+
 /**
  * Returns the effect of an operator's order on a job. A round that is being merged or committed ends before a pause or a
  * stop takes effect.
  * @param job the job after the order
+ * @param before the job before the order. @default it had no pending orders
  */
-export function orderText(job: JobSummary, action: 'pause' | 'resume' | 'stop'): string {
+export function orderText(
+  job: JobSummary,
+  action: 'pause' | 'resume' | 'stop',
+  before: Pick<JobSummary, 'pendingOrders'> = { pendingOrders: [] },
+): string {
   const pending = ordersText(job);
   if (pending !== '') return `job ${job.name} ${pending}`;
+  const hadPause = before.pendingOrders.some((order) => order.action === 'pause');
+  if (action === 'resume' && hadPause)
+    return `job ${job.name} no longer pauses after round ${job.round}; it is ${phaseText(job)}`;
   const why = job.reason === '' || action === 'resume' ? '' : `: ${safeText(job.reason)}`;
   return `job ${job.name} is ${phaseText(job)}${why}`;
 }

@@ -54,6 +54,11 @@ export interface JobSummary {
   rolledBack: { round: number; to: number } | null;
   tokensPerSecond: number;
   reason: string;
+  /**
+   * Whether the job does not go on yet after a restart of the coordinator, because its nodes may know a later head.
+   * `reason` has the details.
+   */
+  isHeld: boolean;
   /** Orders that take effect when the round in progress has ended, in the order of their effect. */
   pendingOrders: PendingOrder[];
   /** Wherever the coordinator chooses between jobs, a job with a higher priority comes first. */

@@ -63,13 +63,12 @@ export class Views {
     const { digest, checkpoint, ordinal } = record.checkpoint;
     const { metrics, round } = checkpoint;
     const awaited = awaitedBy(run, this.#coordinator.jobs());
-    const heldReason =
-      run.driver.isHeld && state.phase !== 'paused' && state.phase !== 'queued'
-        ? context.isBehind()
-          ? 'the coordinator was restored from an old backup, and fetches the newer records from its nodes'
-          : 'waits until its nodes have reported the newest head that they know'
-        : null;
-    const reason = awaited === null ? (heldReason ?? state.reason) : queuedReason(awaited);
+    const isHeld = run.driver.isHeld && state.phase !== 'paused' && state.phase !== 'queued';
+    const heldReason = context.isBehind()
+      ? 'the coordinator was restored from an old backup, and fetches the newer records from its nodes'
+      : 'waits until its nodes have reported the newest head that they know';
+    const ownReason = isHeld ? heldReason : state.reason;
+    const reason = awaited === null ? ownReason : queuedReason(awaited);
     const history = this.#history(context.job);
     return {
       job: context.job,
@@ -86,6 +85,7 @@ export class Views {
       ...history,
       tokensPerSecond: metrics.seconds > 0 ? metrics.tokens / metrics.seconds : 0,
       reason,
+      isHeld,
       pendingOrders: pendingOrders(state),
       priority: context.place.priority,
       newestChange: settingsChanges(run).at(-1) ?? null,

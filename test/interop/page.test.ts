@@ -68,6 +68,7 @@ it('shows a job to its operator, who pauses and resumes it', async (browser) => 
       // Every row of the checkpoints is one line high, and the button in it is 36 pixels high.
       const height = 'Math.max(...[...document.querySelectorAll("tbody tr")].map((row) => row.offsetHeight))';
       if (heading === 'Checkpoints') expect(await page.evaluate<number>(height)).toBeLessThan(60);
+      expect(await page.evaluate<number>('document.querySelectorAll("dialog").length')).toBe(0);
       await screenshot(page, `${view.split('/').at(-1)}-${width}`);
     }
     await show(page, '#/jobs/tale', 'Invite');
@@ -75,7 +76,9 @@ it('shows a job to its operator, who pauses and resumes it', async (browser) => 
     await page.waitForSelector('dialog[open]');
     await expectReadable(page, width, 'an open dialog');
     await page.keyboard.press('Escape');
-    await page.waitForSelector('dialog[open]', { state: 'hidden' });
+    await page.waitForSelector('dialog', { state: 'hidden' });
+    // The button of the dialog has the focus again.
+    expect(await page.evaluate<string>('document.activeElement.textContent')).toBe('Stop');
     // The token is in the tab's storage, and no longer in the address.
     expect(await page.evaluate<string>('location.href')).not.toContain('token');
     expect(errors).toEqual([]);

@@ -25,13 +25,13 @@ export const SYSTEM_FEATURES: Readonly<Record<string, SystemFeature>> = {
     pattern: /\bprocess\.(platform|arch)\b/,
     about: 'a branch for one system is code that Linux never runs',
     files: {
-      'cli/commands/demo.ts': 'Windows: long commands stay on one line',
       'cli/commands/service.ts':
         'chooses the service manager; on other systems, the command says that there is none',
       'cli/install/newer-node.js': 'Windows: node.exe, and a shell that starts npm',
       'lora/doctor/machine.ts':
         'sysctl on macOS, /proc/cpuinfo elsewhere; without either the instructions are unknown',
       'cli/daemon/helper-process.ts': 'Windows: asks by a message to stop, kills without a process group',
+      'cli/wrapped-command.ts': 'Windows: long commands stay on one line',
       'cli/signals.ts': 'Windows: Ctrl-Break drains as well',
       'cli/daemon/open-file.ts':
         'open on macOS, rundll32 on Windows; a failure is reported with the way without it',

@@ -19,54 +19,62 @@ interface ConfirmProps {
 }
 
 /** A button whose action happens only after the user has confirmed it in a dialog. */
-export function Confirm({ label, effect, inputLabel, danger = false, act, onDone }: ConfirmProps) {
-  const dialog = useRef<HTMLDialogElement>(null);
+export function Confirm(props: ConfirmProps) {
   const [open, setOpen] = useState(false);
+  const { label, danger = false } = props;
+  // The dialog exists only while it is open, because a table has up to 100 of these buttons.
+  return html`<button type="button" class=${danger ? 'danger' : ''} onClick=${() => setOpen(true)}>${label}</button>
+    ${open && html`<${Dialog} ...${props} onClose=${() => setOpen(false)} />`}`;
+}
+
+function Dialog({
+  label,
+  effect,
+  inputLabel,
+  danger = false,
+  act,
+  onDone,
+  onClose,
+}: ConfirmProps & { onClose(): void }) {
+  const dialog = useRef<HTMLDialogElement>(null);
   const [text, setText] = useState('');
   const [busy, setBusy] = useState(false);
   const [error, setError] = useState<ApiError | null>(null);
-  useEffect(() => {
-    if (open) dialog.current?.showModal();
-    else dialog.current?.close();
-  }, [open]);
+  useEffect(() => dialog.current!.showModal(), []);
+  // Closing the dialog, and not only removing it, gives the focus back to the button.
+  const close = (): void => dialog.current?.close();
   const run = async (event: SubmitEvent): Promise<void> => {
     event.preventDefault();
     setBusy(true);
     setError(null);
     try {
       await act(text);
-      setOpen(false);
-      setText('');
+      close();
       onDone();
     } catch (failure) {
       setError(failure as ApiError);
-    } finally {
       setBusy(false);
     }
   };
-  return html`<button type="button" class=${danger ? 'danger' : ''} onClick=${() => setOpen(true)}>${label}</button>
-    <dialog ref=${dialog} onClose=${() => setOpen(false)} aria-label=${label}>
+  return html`<dialog ref=${dialog} onClose=${onClose} aria-label=${label}>
+    <form onSubmit=${run}>
+      <h2>${label}?</h2>
+      <p>${effect}</p>
       ${
-        open &&
-        html`<form onSubmit=${run}>
-          <h2>${label}?</h2>
-          <p>${effect}</p>
-          ${
-            inputLabel &&
-            html`<label
-              >${inputLabel}
-              <input
-                value=${text}
-                maxlength="200"
-                onInput=${(event: InputEvent) => setText((event.target as HTMLInputElement).value)}
-            /></label>`
-          }
-          <${Failure} error=${error} />
-          <div class="buttons">
-            <button type="button" onClick=${() => setOpen(false)}>Cancel</button>
-            <button type="submit" class=${danger ? 'danger' : 'main'} disabled=${busy}>${label}</button>
-          </div>
-        </form>`
+        inputLabel &&
+        html`<label
+          >${inputLabel}
+          <input
+            value=${text}
+            maxlength="200"
+            onInput=${(event: InputEvent) => setText((event.target as HTMLInputElement).value)}
+        /></label>`
       }
-    </dialog>`;
+      <${Failure} error=${error} />
+      <div class="buttons">
+        <button type="button" onClick=${close}>Cancel</button>
+        <button type="submit" class=${danger ? 'danger' : 'main'} disabled=${busy}>${label}</button>
+      </div>
+    </form>
+  </dialog>`;
 }

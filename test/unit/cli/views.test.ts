@@ -12,6 +12,7 @@ import {
   jobActivity,
   jobLines,
   orderText,
+  phaseCell,
   progressText,
 } from '../../../cli/views/status.ts';
 import { phaseText } from '../../../common/text.ts';
@@ -49,6 +50,7 @@ const job: JobSummary = {
   health: { level: 'green', reason: 'training', next: '' },
   best: { round: 2, heldOutLoss: 4.5 },
   rolledBack: null,
+  isHeld: false,
   needsOperator: false,
   priority: 0,
   after: null,
@@ -173,6 +175,21 @@ describe('the effect of an order', () => {
     expect(shortOrdersText({ pendingOrders: [rollBack, pause] })).toBe(', then rolled back, then paused');
     expect(ordersText({ ...pausing, pendingOrders: [rollBack] })).toMatch(/round 1 when round 3/);
     expect(ordersText(job)).toBe('');
+    expect(phaseCell(pausing)).toBe('validating, then paused');
+  });
+
+  it('that cancels a pause is named', () => {
+    const resumed = { ...pausing, pendingOrders: [] };
+    expect(orderText(resumed, 'resume', pausing)).toMatch(/no longer pauses after round 3\b.*validating/);
+    expect(orderText(resumed, 'resume', resumed)).toBe('job moby is validating');
+  });
+
+  it('waits while the job is held, which the table of jobs shows', () => {
+    expect(phaseCell({ ...job, isHeld: true })).toBe('training, held');
+    expect(phaseCell(job)).toBe('training');
+    expect(phaseCell({ ...job, phase: 'queued', after: { job: 'x', name: 'first' } })).toBe(
+      'queued after first',
+    );
   });
 
   it('comes at once without such a round', () => {

@@ -63,6 +63,7 @@ function summary(name: string, changes: Partial<JobSummary> = {}): JobSummary {
     after: null,
     newestChange: null,
     tasks: null,
+    isHeld: false,
     needsOperator: false,
     pendingOrders: [],
     health: { level: 'green', reason: 'training', next: '' },

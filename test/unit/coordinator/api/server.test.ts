@@ -397,6 +397,18 @@ describe('the API', () => {
     expect(pendingOrders(world.run.driver.state)).toEqual([]);
   });
 
+  test('says that a job is held after a restart of the coordinator', async () => {
+    const world = new World({ rounds: { minPeers: 1 }, awaitsNodes: true });
+    await training(world, 1);
+    expect(() => world.kill()).toThrow();
+    await world.start();
+    const { call } = await api(world);
+    const show = () => json<JobSummary>(call('/v1/jobs/toy'));
+    expect(await show()).toMatchObject({ phase: 'training', isHeld: true });
+    await world.until(() => !world.run.driver.isHeld, 'the end of the hold');
+    expect(await show()).toMatchObject({ isHeld: false });
+  });
+
   test('rolls back to a round or to the best checkpoint', async () => {
     const world = new World({ rounds: { minPeers: 2 } });
     await training(world, 2);
