@@ -360,7 +360,8 @@ export async function verifyReceipts(text: string, wanted?: WantedJob): Promise<
  * Opens the base and the data of a job, so that a verification can measure the held-out losses. Pass the result as
  * `losses` to {@link verifyBundle}, {@link verifySwarm} or {@link verifyOwnJob}, and close the result afterwards. With
  * the option `scores`, the result can also measure the scores of updates: pass its field `scores` as `scores`. The
- * verification throws BASE_DIFFERS, HELD_OUT_DIFFERS or ROWS_DIFFER if base or data are not those of the job.
+ * verification throws BASE_DIFFERS, HELD_OUT_DIFFERS or ROWS_DIFFER if base or data are not the base or data of the
+ * job.
  */
 export async function openHeldOut(options: HeldOutOptions): Promise<HeldOutLosses> {
   return (await import('./coordinator/merge/held-out-losses.ts')).HeldOutLosses.open(options);
@@ -380,10 +381,10 @@ export async function verifyOwnJob(
 }
 
 /**
- * Checks the record of a job over the network, as {@link verifyBundle} does. Works on any machine with an invite, or with
- * the address of the coordinator of an open job. If the address is that of a node, checks the part of the record that the
- * node keeps. This also works after the coordinator is gone, but it needs the digest of the job, or the home of a node of
- * this machine that is in the job.
+ * Checks the record of a job over the network, as {@link verifyBundle} does. Works on any machine with an invite, or
+ * with the address of the coordinator of an open job. If the address belongs to a node, checks the part of the record
+ * that the node keeps. This also works after the coordinator is gone, but it needs the digest of the job, or the home
+ * of a node of this machine that is in the job.
  *
  * @throws SwarmError INVITE_INVALID, NO_ADDRESS, CONNECT_FAILED, JOB_NOT_FOUND, CHECKPOINT_UNTRUSTED, RECORD_INCOMPLETE,
  *   ROUND_UNKNOWN

@@ -170,7 +170,9 @@ const SYSTEM_ERRORS: readonly { codes: readonly string[]; kind: ErrorKind; next?
   },
 ];
 
-/** Returns whether an error is that of a failed system call. @param codes the codes (errno) that count, such as `ENOENT` */
+/**
+ * Returns whether an error is from a failed system call. @param codes the codes (errno) that count, such as `ENOENT`
+ */
 export function isSystemError(error: unknown, ...codes: readonly string[]): boolean {
   return error instanceof Error && 'code' in error && codes.includes(String(error.code));
 }

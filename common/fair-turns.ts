@@ -62,7 +62,7 @@ export class FairTurns {
   /**
    * Waits for a turn. Returns a function that ends the turn. The caller must call this function. A peer has only one
    * place in a line. If a waiting peer makes a second claim, the second claim takes the place of the first, and the
-   * first claim gets null instead of a turn. A claim whose signal aborts leaves the line and gets null, too.
+   * first claim gets null instead of a turn. A claim whose signal aborts leaves the line and also gets null.
    */
   async take({ known, ...claim }: TurnClaim, signal?: AbortSignal): Promise<(() => void) | null> {
     if (signal?.aborted) return null;

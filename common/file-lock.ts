@@ -9,7 +9,7 @@ const LOCK_FILE = 'lock';
 const HOLDER_FILE = 'lock.pid';
 /**
  * The locks that this process holds. Without a reference to the database object of a lock, the garbage collector would
- * close the database and thereby release the lock.
+ * close the database. This would release the lock.
  */
 const held = new Set<DatabaseSync>();
 

@@ -30,7 +30,7 @@ export function specProblems(
       return issue.keys.map((key) => unknownKey([...issue.path, key].join('.'), key, keysOf(place)));
     }
     const name = field || 'the specification';
-    // Rules that this project adds to those of zod have messages of their own.
+    // Rules that this project adds to zod's rules have their own messages.
     if (issue.code === 'custom' || issue.code === 'invalid_format') {
       return [{ field, text: `${name} ${foundText(value, issue.path)}: it ${issue.message}` }];
     }

@@ -30,7 +30,7 @@ export interface CoordinatorDeps {
   readonly folders: CheckpointFolders;
   readonly clock: Clock;
   readonly log: Logger;
-  /** Returns random bytes that no peer can predict. @default those of node:crypto */
+  /** Returns random bytes that no peer can predict. @default random bytes of node:crypto */
   readonly randomBytes?: (count: number) => Uint8Array;
   /** Called after each step of failpoints.ts, so that tests can kill the coordinator there. @default does nothing */
   readonly failpoint?: Failpoint;
@@ -81,8 +81,8 @@ export interface RoundMeter {
  * - `half-rate`, `quarter-rate`: the merge passed with a half or a quarter of the outer rate
  * - `removed`: the merge passed without the updates of some persons
  * - `refused`: no variant of the merge passed
- * - `rolled-back`: the held-out loss is too far above that of the lowest checkpoint, so the coordinator
- *   rolls back to the lowest checkpoint
+ * - `rolled-back`: the held-out loss is too far above the loss of the lowest checkpoint, so the coordinator rolls back
+ *   to the lowest checkpoint
  */
 export type GateVerdict = 'passed' | 'half-rate' | 'quarter-rate' | 'removed' | 'refused' | 'rolled-back';
 

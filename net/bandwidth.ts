@@ -26,9 +26,9 @@ interface RateLimitDeps {
 const OWN: BandwidthClaimant = { rank: 'own', address: '', peer: '' };
 
 /**
- * A token bucket for one direction. Transfers of blobs wait until the bucket allows their bytes. Gossip, requests and all
- * other bytes do not wait, because they are few and urgent. They are also charged to the bucket, so the next blobs wait
- * longer. If several transfers wait, {@link ByteQueue} decides which of them goes on first.
+ * A token bucket for one direction. Transfers of blobs wait until the bucket allows their bytes. Gossip, requests and
+ * all other bytes do not wait, because they are few and urgent. They are also charged to the bucket, so the next blobs
+ * wait longer. If several transfers wait, {@link ByteQueue} decides which of them continues first.
  */
 export class RateLimit {
   readonly #deps: RateLimitDeps;

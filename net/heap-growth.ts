@@ -18,9 +18,9 @@ let observer: PerformanceObserver | undefined;
 
 /**
  * Makes V8 collect garbage earlier, so that the memory of a process stays near the size of its live objects.
- * Connections and calls of peers leave short-lived garbage, which V8 lets pile up. In a test, 512 peers made 4,096
- * calls at once, again and again. The live objects took 60 MB, but the process grew by 50 MB with each burst of calls,
- * to 430 MB when the test ended. With earlier collections, the process stays at about 320 MB
+ * Connections and calls of peers leave short-lived garbage, and V8 lets this garbage pile up. In a test, 512 peers
+ * repeatedly made 4,096 calls at once. The live objects took 60 MB, but the process grew by 50 MB with each burst of
+ * calls, to 430 MB when the test ended. With earlier collections, the process stays at about 320 MB
  * (docs/decisions/042-crowding.md).
  *
  * The setting affects the whole process. This function may be called at any time.

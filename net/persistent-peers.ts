@@ -75,7 +75,7 @@ export class PersistentPeers {
 
   /**
    * Keeps a connection to an address from now on.
-   * @param options.save whether to keep a connection to this address after a restart of the daemon, too
+   * @param options.save whether to keep a connection to this address also after a restart of the daemon
    */
   add(address: string, { save }: { save: boolean }): void {
     if (save) this.#save(address);

@@ -20,8 +20,8 @@ const QUEUES: Readonly<Record<SharedQueue, FairPermitsOptions>> = {
    */
   connections: { total: 2 * ROUND_PEERS + 256, reserved: 2 * ROUND_PEERS, withdraws: 'newest' },
   /**
-   * Inbound streams of all protocols, including those of libp2p. An honest peer uses about ten. An open stream that
-   * sends nothing takes 8 KB of the heap, so all of them take at most 70 MB.
+   * Inbound streams of all protocols, including the protocols of libp2p. An honest peer uses about ten. An open stream
+   * that sends nothing takes 8 KB of the heap, so all of them take at most 70 MB.
    */
   streams: { total: 8192, reserved: 6144, withdraws: 'newest' },
   /** Inbound calls, from the opening of their stream to the answer. Each may hold a request and an answer in memory. */

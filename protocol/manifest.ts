@@ -76,7 +76,7 @@ export const loraSchema = z
     dropout: z.number().min(0).lt(1).default(0),
     /** Saved modules, which are trained as a whole. The adapter contains their trained copies. @default [] */
     modulesToSave: moduleNames.max(64).default([]),
-    /** Trained biases: none, all of the model, or those of the adapted modules. @default "none" */
+    /** Trained biases: none, all biases of the model, or the biases of the adapted modules. @default "none" */
     bias: z.enum(['none', 'all', 'lora_only']).default('none'),
     /** Whether only B is trained, while A keeps its initial values. @default false */
     freezeA: z.boolean().default(false),
@@ -117,7 +117,7 @@ export const trainingSchema = z.strictObject({
   weightDecay: z.number().min(0).max(1).default(0),
   /** Groups with weight decay, except one-dimensional tensors of "saved" (norms, biases). @default A, B, saved */
   weightDecayGroups: z.array(decayGroupSchema).max(4).default(['A', 'B', 'saved']),
-  /** LoRA+: ratio of the learning rate of B (and of one-dimensional tensors) to that of A. @default 1 */
+  /** LoRA+: learning rate of B (and of one-dimensional tensors), divided by the learning rate of A. @default 1 */
   loraPlusRatio: z.number().positive().max(1000).default(1),
   /** NEFTune: uniform noise on embeddings, up to alpha / √(tokens per row · width), in training only. @default 0 */
   neftuneAlpha: z.number().min(0).max(1000).default(0),

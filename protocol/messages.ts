@@ -174,8 +174,8 @@ export const heartbeatSchema = z.strictObject({
   bytesSent: index,
   bytesReceived: index,
   /**
-   * Reason why the node takes no work for now. The coordinator assigns the node no rows meanwhile. Absent if the node
-   * takes work.
+   * Reason why the node takes no work for now. During this time, the coordinator assigns no rows to the node. Absent if
+   * the node takes work.
    */
   hold: z.strictObject({ reason: z.enum(holdReasons), detail: labelSchema }).optional(),
   /** Random id of the node's process. Two processes that use one key at the same time have different ids. */

@@ -16,7 +16,7 @@ export const receiptMeanings = {
   duplicate: 'a copy of an update of another node; only the author of an update may send it',
   conflicting:
     'the node signed two different updates for this round; both are kept as proof, and neither counts',
-  'bad-signature': 'the signature is not that of the author',
+  'bad-signature': 'the author did not make the signature',
   malformed: 'the message is not strict CBOR, or one of its fields is wrong',
   'too-large':
     'the message or its payload is larger than allowed; the maximum size of a payload depends on the preset',

@@ -163,8 +163,8 @@ function rawPublicKey(key: KeyObject): Uint8Array {
 }
 
 /**
- * Concatenates parts into an array with memory of its own. `Buffer.concat` would put a short result into memory that
- * other buffers use too.
+ * Concatenates parts into an array with its own memory. `Buffer.concat` would put a short result into memory that other
+ * buffers use too.
  */
 export function joined(...parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
   const bytes = new Uint8Array(parts.reduce((sum, { byteLength }) => sum + byteLength, 0));

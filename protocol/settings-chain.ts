@@ -73,7 +73,7 @@ export function verifyOneSettings(
 }
 
 /**
- * Checks that the settings in a head are those of the change that the head names.
+ * Checks that a head has the values of the change of the settings that it names.
  * @param change the verified change with this digest
  * @throws SwarmError SETTINGS_MISMATCH
  */

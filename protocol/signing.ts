@@ -85,7 +85,7 @@ export function verifyMessage<K extends MessageKind>(kind: K, bytes: Uint8Array)
     envelope.signature,
   );
   if (!valid) {
-    throw protocolError('SIGNATURE_INVALID', `the signature of a ${kind} is not that of ${envelope.author}`, {
+    throw protocolError('SIGNATURE_INVALID', `${envelope.author} did not make the signature of a ${kind}`, {
       kind,
       author: envelope.author,
     });

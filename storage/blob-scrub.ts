@@ -31,7 +31,7 @@ interface BlobScrubDeps {
   readonly signal: AbortSignal;
 }
 
-/** Reads all blobs again and again at low priority, to find damage before a blob is needed. */
+/** Reads all blobs repeatedly at low priority, to find damage before a blob is needed. */
 export class BlobScrub {
   readonly #options: BlobScrubOptions;
   readonly #deps: BlobScrubDeps;

@@ -11,8 +11,8 @@ import type { Release } from './running-hash.ts';
 export interface PartialBlobOptions {
   digest: string;
   /**
-   * Name of the group of holders that supply the bytes. Each origin has a partial blob of its own. @default the partial
-   * blob of all fetches without an origin
+   * Name of the group of holders that supply the bytes. Each origin has its own partial blob. @default the partial blob
+   * of all fetches without an origin
    */
   origin?: string;
   /** Size of the whole blob in bytes. */

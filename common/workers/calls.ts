@@ -117,7 +117,7 @@ export class Calls<M extends Methods> {
     for (const id of this.#pending.keys()) this.#send({ type: 'abort', id });
   }
 
-  /** Asks the callee to pause all running and later calls where they can pause, or to go on with them. */
+  /** Asks the callee to pause all running and later calls where they can pause, or to continue them. */
   pause(isPaused: boolean): void {
     this.#send({ type: 'pause', isPaused });
   }

@@ -40,7 +40,7 @@ export interface SweepJobView {
   /** Number of the halving that stopped the job; null if no halving has stopped it. */
   outAt: number | null;
   /**
-   * Reason why the job is paused, if the sweep waits for the job; otherwise null. The sweep goes on when the operator
+   * Reason why the job is paused, if the sweep waits for the job; otherwise null. The sweep continues when the operator
    * resumes or stops the job. A job that is stopped leaves the sweep.
    */
   pauseReason: string | null;

@@ -201,7 +201,7 @@ function baseBitsOf({ compute }: Pick<CheckRequest, 'compute'>): BaseBits {
   return compute.baseBits ?? 32;
 }
 
-/** Returns whether the answers of a scorer are close enough to those of the coordinator. */
+/** Returns whether the answers of a scorer are close enough to the answers of the coordinator. */
 export function isRight({ documents, difference, otherChoices }: SpotCheck, baseBits: BaseBits): boolean {
   return difference <= TOLERANCE[baseBits] && otherChoices <= OTHER_CHOICES_SHARE * documents;
 }

@@ -115,7 +115,7 @@ const CHECKS: readonly Check[] = [
     if (age >= 0 && age <= STALE_ROUNDS && facts.round) return null;
     return refuse(
       'wrong-round',
-      `the update is for round ${update.round}, but the next merge is that of round ${mergeRound}`,
+      `the update is for round ${update.round}, but the next merge is for round ${mergeRound}`,
     );
   },
   // This check comes before the checks of the content, because any two different updates for one round prove a misdeed.

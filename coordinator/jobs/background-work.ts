@@ -17,9 +17,9 @@ const OCCASIONS: readonly JobEvent['type'][] = [
 ];
 
 /**
- * Runs background work on checkpoints while the rounds of the jobs go on. Only one piece of work runs at a time,
- * because each piece loads the base in a process of its own. The sources of work take turns, so that a source that
- * always has work does not hold up the other sources.
+ * Runs background work on checkpoints while the rounds of the jobs continue. Only one piece of work runs at a time,
+ * because each piece loads the base in a separate process. The sources of work take turns, so that a source that always
+ * has work does not hold up the other sources.
  */
 export class BackgroundWork {
   readonly #sources: WorkSource[];
@@ -57,7 +57,7 @@ export class BackgroundWork {
       for (let work = this.#next(); work !== null; work = this.#next()) await work(signal);
     } catch (error) {
       // The work can fail, for example because the disk is full or because the job was started again meanwhile. The
-      // rounds go on, and the work is tried again at the next event of OCCASIONS.
+      // rounds continue, and the work is tried again at the next event of OCCASIONS.
       if (!signal.aborted) this.#log.error({ error }, 'background-work-failed');
     }
   }

@@ -27,7 +27,7 @@ const TRAIN = 'data.train';
 /** The settings of a copy of a job. */
 export interface CloneSettings {
   readonly spec: JobSpec;
-  /** Whether the training files of the copy differ from those of the job. */
+  /** Whether the training files of the copy differ from the training files of the job. */
   readonly hasNewData: boolean;
 }
 

@@ -25,9 +25,9 @@ export interface CheckpointLossesDeps {
 }
 
 /**
- * Held-out losses with which the gate compares merges: those of the newest checkpoint, of the lowest checkpoint, and of
- * a candidate that may become the next checkpoint. After a restart, they are measured again, because the device may have
- * changed.
+ * Held-out losses with which the gate compares merges: the losses of the newest checkpoint, of the lowest checkpoint,
+ * and of a candidate that may become the next checkpoint. After a restart, they are measured again, because the device
+ * may have changed.
  */
 export class CheckpointLosses {
   readonly #context: RunContext;

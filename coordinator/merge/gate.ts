@@ -29,7 +29,7 @@ export interface Person<Source> {
   readonly sources: readonly Source[];
   /** Weight of the person's updates in the merge. */
   readonly weight: number;
-  /** Whether the scores of the person's updates are far below those of the other persons. */
+  /** Whether the scores of the person's updates are far below the scores of the other persons' updates. */
   readonly isSuspect: boolean;
 }
 
@@ -190,7 +190,7 @@ class Attempts<Source, Merged> {
 
   /**
    * Tries merges without the first person, then without the first two, three, five and so on. After a merge has passed,
-   * goes on as long as the removal of the next persons lowers the loss. If the search ended at the first merge that
+   * continues as long as the removal of the next persons lowers the loss. If the search ended at the first merge that
    * passes, attackers would stay in the merge whenever the honest updates outweigh their harm.
    * @param first the attempt without the first person; null if it has not been made
    * @returns the best attempt; null if there was none

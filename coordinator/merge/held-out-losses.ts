@@ -85,8 +85,8 @@ export class HeldOutLosses implements LossMeter {
 
   /**
    * Returns the mean held-out loss of an adapter in nats per token; null if the rows have no supervised token.
-   * @throws SwarmError BASE_DIFFERS or HELD_OUT_DIFFERS if base or data are not those of the job; errors of base, data
-   * and trainer
+   * @throws SwarmError BASE_DIFFERS or HELD_OUT_DIFFERS if base or data are not the base or data of the job; errors of
+   * base, data and trainer
    */
   async measure(
     measured: MeasuredJob,

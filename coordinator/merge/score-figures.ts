@@ -10,8 +10,8 @@ import type { Batch, Measurer, Sent } from './measurer.ts';
 
 /**
  * Time limit of a round's scoring, as a fraction of the round's duration. The limit is needed because the nodes wait
- * for the next round meanwhile. The time to prepare the computation does not count. A slow coordinator uses fewer rows
- * per update. Updates that have not been scored when the time is over get no score.
+ * for the next round during this time. The time to prepare the computation does not count. A slow coordinator uses
+ * fewer rows per update. Updates that have not been scored when the time is over get no score.
  */
 export const TIME_SHARE = 0.5;
 /** Lower bound of the time limit for scoring, in milliseconds. */

@@ -62,9 +62,9 @@ export interface SignOfLife {
 }
 
 /**
- * Finds identities that two processes use at the same time, for example on two machines with a copied home. Each process
- * has a random id. If an earlier process is heard again and again after a later process began, both run. After a
- * restart, only the later process is heard.
+ * Finds identities that two processes use at the same time, for example on two machines with a copied home. Each
+ * process has a random id. If an earlier process still sends messages repeatedly after a later process has begun, both
+ * run. After a restart, only the later process is heard.
  */
 export class IdentityRuns {
   readonly #clock: Clock;

@@ -24,8 +24,8 @@ export const ADMITTED_PEERS = 4096;
 
 /**
  * Limit on stored changes of one member's description. The name, version or engine of a node can change when its owner
- * restarts the node. Each stored change is a write to disk, so changes above the limit are not stored. The node takes
- * part nevertheless.
+ * restarts the node. Each stored change is a write to disk, so changes above the limit are not stored. The node still
+ * takes part.
  */
 export const DESCRIPTIONS: Quota = { calls: 4, perMs: 10 * 60_000 };
 

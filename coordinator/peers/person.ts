@@ -9,7 +9,7 @@ const INVITED = 'invite:';
 /**
  * Returns the person who answers for a node: `invite:ID` if the node joined with a personal invite, else its peer id.
  * All nodes that joined with the same personal invite are one person. A node that joined with the shared invite is a
- * person of its own, because the shared invite does not say who uses it.
+ * separate person, because the shared invite does not say who uses it.
  */
 export function personOf({ peer, invite }: Pick<StoredPeer, 'peer' | 'invite'>): string {
   return invite === null ? peer : INVITED + invite;

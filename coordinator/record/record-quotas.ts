@@ -18,8 +18,8 @@ const STRANGERS_RECORDS: FairQuotaOptions = { calls: 60, perMs: 10_000, ...TURNS
 /**
  * Limit on the calls of the method `record` by all members of a job together. A call counts only if its answer is not
  * in memory. The members share one limit, because one person can join an open job with any number of nodes. Each job
- * has a quota of its own, so the members of an open job do not use up the quota of another job. The answers for one job
- * take at most 13 % of the coordinator's thread.
+ * has its own quota, so the members of an open job do not use up the quota of another job. The answers for one job take
+ * at most 13 % of the coordinator's thread.
  */
 const MEMBERS_RECORDS: FairQuotaOptions = { calls: 120, perMs: 10_000, ...TURNS };
 

@@ -76,7 +76,7 @@ export class Retention {
     }
     const last = round - Math.max(retention.rounds, STALE_ROUNDS + 1);
     blobs.release(job, 'update', 0, last);
-    // The next merge needs the newest checkpoint's residual, however old that checkpoint is.
+    // The next merge needs the residual of the newest checkpoint, even if this checkpoint is old.
     blobs.release(job, 'step', 0, Math.min(last, newest - 1));
     outbox.afterwards(() => void this.clean());
   }

@@ -185,7 +185,7 @@ export class RoundDriver {
   }
 
   /**
-   * Runs `write` in a transaction. A failed write ends the process. If the process went on, it would send messages
+   * Runs `write` in a transaction. A failed write ends the process. If the process continued, it would send messages
    * about a state that is not in the store, and after a restart the coordinator would contradict these messages.
    */
   #commit(write: () => void): void {

@@ -25,7 +25,8 @@ import { missingRemovals, restoreRemovals } from './lost-removals.ts';
  * - Each accepted update that the coordinator has lost, and that no checkpoint contains, gets the receipt `null-round`.
  *   Its author therefore adds it back to its error feedback. Such an update can also belong to a round before the lost
  *   rounds, because it may have been late.
- * - The changes of the settings are those of the recovered head, because nodes refuse a head without them.
+ * - The job gets the changes of the settings that the recovered head names, because nodes refuse a head without these
+ *   changes.
  * - Orders of the operator that have taken effect in the lost rounds do not take effect again.
  * - Invites that were revoked after the backup are revoked again, and bans are imposed again. The job key changes.
  * - The term grows by one. Updates that were made for the lost rounds have the old term, so no merge can contain them again.

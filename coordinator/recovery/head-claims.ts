@@ -11,11 +11,11 @@ import { verified } from './lost-records.ts';
 const PROOF_MS = 5_000;
 /** Number of times that a peer is asked for its head until it answers, because a request or an answer can be lost. */
 const TRIES = 2;
-/** Minimum time between two requests to one peer, because a peer can claim a later head again and again. */
+/** Minimum time between two requests to one peer, because a peer can claim a later head repeatedly. */
 const RETRY_MS = 10_000;
 /**
- * Maximum time for which claims delay a job. Without this limit, one person could stop a job by joining with new nodes
- * again and again.
+ * Maximum time for which claims delay a job. Without this limit, one person could stop a job by repeatedly joining with
+ * new nodes.
  */
 const SETTLE_MS = 30_000;
 /** Maximum number of requests at the same time for each job, so that the members of one job cannot delay other jobs. */

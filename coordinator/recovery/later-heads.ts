@@ -168,8 +168,8 @@ export class LaterHeads {
       if (best.start.digest === best.head.checkpoint.digest) break;
       after = best.head.checkpoint.round - 1;
     }
-    // The database may have rounds of its own that are not part of the lost history, for example because the coordinator
-    // worked with other nodes after the restore. The last common checkpoint is then older than the rounds asked for above.
+    // The database may have rounds that are not part of the lost history, for example because the coordinator worked
+    // with other nodes after the restore. The last common checkpoint is then older than the rounds asked for above.
     let isLonger = true;
     for (let asked = 0; asked < members.length && isLonger; asked += ASKED_NODES) {
       const [best] = lost;

@@ -141,7 +141,10 @@ export function lostRecords(
   return [...starts].filter((digest) => checkpoints.has(digest) || find(digest) !== null).map(from);
 }
 
-/** Returns whether a coordinator has signed `a` after `b`. In a later term, the rounds go on from the last round. */
+/**
+ * Returns whether a coordinator has signed `a` after `b`. A later term continues from the last round of the term
+ * before.
+ */
 function isLater(a: Checkpoint, b: Checkpoint): boolean {
   return a.term === b.term ? a.round > b.round : a.term > b.term;
 }

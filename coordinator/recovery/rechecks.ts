@@ -48,7 +48,8 @@ export class Rechecks {
 
   /**
    * Answers whether a blob is whole. Waits for a check for ANSWER_MS at most, and returns `checking` after that. The
-   * check goes on. A peer waits for one blob at a time. A later call for another blob replaces the earlier call.
+   * check itself continues. A peer waits for one blob at a time. A later call for another blob replaces the earlier
+   * call.
    * @param options.mayStart whether this peer may cause a check. If not, only an earlier result is returned
    */
   async state(

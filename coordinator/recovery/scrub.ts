@@ -18,8 +18,8 @@ interface Deps {
 }
 
 /**
- * Finds damaged blobs before they are needed, and repairs them. At the start, checks the newest adapter of each open job
- * and the sizes of its base files and data. After that, reads all blobs of all jobs again and again at low priority.
+ * Finds damaged blobs before they are needed, and repairs them. At the start, checks the newest adapter of each open
+ * job and the sizes of its base files and data. After that, reads all blobs of all jobs repeatedly at low priority.
  */
 export class Scrub {
   readonly #deps: Deps;

@@ -15,9 +15,9 @@ export interface Round {
   /** Assigned nodes that left or lost their work before they delivered an update. */
   readonly left: readonly string[];
   /**
-   * Assigned nodes that took a hold before they delivered an update, which means that they take no work for now. Each of
-   * these nodes counts as absent until the end of the round, even if its hold has ended. Otherwise, the node could make
-   * the round wait again and again.
+   * Assigned nodes that took a hold before they delivered an update, which means that they take no work for now. Each
+   * of these nodes counts as absent until the end of the round, even if its hold has ended. Otherwise, the node could
+   * make the round wait repeatedly.
    */
   readonly held: readonly string[];
   /**

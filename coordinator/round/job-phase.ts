@@ -56,7 +56,7 @@ export function orderReason({ reason }: RollBackOrder): string {
  * @param to round of the checkpoint
  */
 export function restoredText(to: number, why: string): string {
-  return `goes on from the checkpoint of round ${to}${why === '' ? '' : ` (${why})`}`;
+  return `continues from the checkpoint of round ${to}${why === '' ? '' : ` (${why})`}`;
 }
 
 /** Returns the orders that take effect when the round in progress has ended, in the order of their effect. */

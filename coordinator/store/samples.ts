@@ -66,7 +66,7 @@ export class SampleTable {
 
   /**
    * Adds a result, and deletes the oldest results of the job.
-   * @param kept the round whose result is not deleted, however old it is; null for none
+   * @param kept the round whose result is not deleted even if the result is old; null for none
    */
   add(job: string, { texts, ...result }: SampleResult, kept: number | null): void {
     insertInto(this.#db, 'samples', { job, ...result, texts: texts && JSON.stringify(texts) });

@@ -1,7 +1,7 @@
 import type { Database } from '../../storage/database.ts';
 import { fromRow, insertInto, updateRows } from './fields.ts';
 
-/** A sweep: again and again, the coordinator stops the half of its jobs with the higher held-out losses. */
+/** A sweep: the coordinator repeatedly stops the half of its jobs with the higher held-out losses. */
 export interface StoredSweep {
   readonly name: string;
   /** Number of checkpoints after which the first half of the jobs is stopped. It doubles with each halving. */

@@ -101,7 +101,7 @@ export class UpdateTable {
 
   /**
    * Selects the updates that a closing round merges: its own updates, and late updates of the rounds from `oldest` on
-   * that no merge has taken. If there are more than `limit` updates, selects those of the newest rounds.
+   * that no merge has taken. If there are more than `limit` updates, selects the updates of the newest rounds.
    */
   select(job: string, round: number, oldest: number, limit: number): void {
     this.#db.run(

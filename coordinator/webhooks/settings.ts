@@ -12,7 +12,7 @@ import { WEBHOOK_EVENTS, type WebhookEvent } from './news.ts';
 
 /** File in the home with the webhooks of a coordinator. */
 export const WEBHOOKS_FILE = 'webhooks.yaml';
-/** File in the home with the secret that signs the messages of webhooks without a secret of their own. */
+/** File in the home with the secret that signs the messages of webhooks that do not have their own secret. */
 export const SECRET_FILE = 'webhook-secret';
 /** Maximum number of webhooks of a coordinator. It bounds the space of their queues in the database. */
 const MAX_WEBHOOKS = 16;

@@ -196,8 +196,8 @@ export class GossipGate {
     // after the end of the turn, so that other peers do not wait too.
     if (control !== undefined) await this.#handle(from, { subscriptions: [], messages: [], control });
     this.#countsOf(via).unwanted += unwanted;
-    // RPCs without a wanted message and subscriptions cost time, too, so they count as unwanted messages. An honest
-    // peer sends only a few such RPCs per second, and sends its subscriptions once.
+    // RPCs without a wanted message count as unwanted messages, and so do subscriptions, because both cost time. An
+    // honest peer sends only a few such RPCs per second, and sends its subscriptions once.
     const idle = (unwanted === messages.length ? 1 : 0) + rest.subscriptions.length;
     await this.#slowDown(via, unwanted + idle, claim);
   }

@@ -21,7 +21,7 @@ interface FrameHeader {
   readonly streamID: number;
   readonly length: number;
 }
-/** A yamux muxer with those of its methods that its published type leaves out. */
+/** A yamux muxer, with the methods that its published type leaves out. */
 interface YamuxConnection extends StreamMuxer {
   handleFrame(frame: { readonly header: FrameHeader }): void;
   sendFrame(header: FrameHeader): void;

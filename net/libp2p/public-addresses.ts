@@ -1,8 +1,8 @@
 /**
  * Announces the public listen addresses. Written for libp2p 3.3.11. Since libp2p/js-libp2p#2867, libp2p does not
  * announce a public address before AutoNAT confirms it. AutoNAT v2 needs four verifiers in different networks, which
- * small swarms do not have. If libp2p had a setting to trust the addresses of its own interfaces, this file would not
- * be needed.
+ * small swarms do not have. If libp2p had a setting to trust the addresses of this machine's interfaces, this file
+ * would not be needed.
  */
 
 import type { Listener, TypedEventTarget } from '@libp2p/interface';

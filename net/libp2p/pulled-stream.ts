@@ -31,7 +31,7 @@ interface YamuxStream {
 
 /**
  * The readable side of a stream that is paused while its reader is busy. It has no `addEventListener`, because `pipe`
- * would otherwise read the stream through a queue of its own.
+ * would otherwise read the stream through its own queue.
  */
 export class PulledStream {
   readonly #stream: Stream;

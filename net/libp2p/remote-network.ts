@@ -26,7 +26,9 @@ export function networkOf(address: Multiaddr): string {
   return components.some(({ code }) => code === CODE_P2P_CIRCUIT) ? `relay ${network}` : network;
 }
 
-/** Returns the IP address of a remote address; null for a relayed connection, because its address is that of the relay. */
+/**
+ * Returns the IP address of a remote address; null for a relayed connection, because its address belongs to the relay.
+ */
 export function ipOf(address: Multiaddr): string | null {
   const components = address.getComponents();
   const ip = components.find(({ name }) => name === 'ip4' || name === 'ip6')?.value;

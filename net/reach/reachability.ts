@@ -13,7 +13,9 @@ const FIRST_MS = 10_000;
 const CHECK_MS = 10 * 60_000;
 /** Pause after a check in which no peer answered. */
 const RETRY_MS = 30_000;
-/** Number of peers whose answers make up a check. Several answers show a peer that lies or has problems of its own. */
+/**
+ * Number of peers whose answers make up a check. Several answers show whether one of the peers lies or has a problem.
+ */
 const ANSWERS = 3;
 /** Maximum number of peers that one check asks. Peers refuse if this host is not a member of their jobs. */
 const ASKED = 8;

@@ -34,7 +34,7 @@ const ADVICE = new Map([
   ['BANNED', 'ask the operator of the job for a pardon'],
   [
     'DUPLICATE_IDENTITY',
-    'start this machine with a home of its own (--home), or delete the file "identity" in its copied home',
+    'start this machine with its own home (--home), or delete the file "identity" in its copied home',
   ],
   ['INTERNAL', 'ask the operator of the other peer to read its log'],
   ['INVITE_EXPIRED', ASK_FOR_INVITE],

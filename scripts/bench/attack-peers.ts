@@ -142,9 +142,7 @@ class Attackers {
     }
   }
 
-  /**
-   * Sends the same frames again and again as gossip, on one connection per address, as fast as the target accepts them.
-   */
+  /** Sends the same frames repeatedly as gossip, on one connection per address, as fast as the target accepts them. */
   async #flood(frames: readonly Uint8Array[]): Promise<void> {
     const peer = peerIdFromString(this.#target.peer);
     for (let i = 0; i < this.#addresses; i++) {
@@ -216,7 +214,7 @@ class Attackers {
     void round();
   }
 
-  /** Calls every method with many identities at the same moment, again and again. */
+  /** Repeatedly calls every method with many identities at the same moment. */
   async #burst(): Promise<void> {
     const nodes: Libp2p[] = [];
     for (let i = 0; i < BURST_IDENTITIES; i++) nodes.push(await this.#connect());
@@ -265,8 +263,8 @@ function drained(stream: EventTarget): Promise<void> {
 }
 
 if (import.meta.main) {
-  // Real attackers have machines of their own. With a normal priority, these attackers would take processor time from
-  // the coordinator and from the honest peers, which share this machine with them.
+  // Real attackers have their own machines. With a normal priority, these attackers would take processor time from the
+  // coordinator and from the honest peers, which share this machine with them.
   setPriority(19);
   const [kind, addresses, target] = process.argv.slice(2);
   process.on('disconnect', () => process.exit());

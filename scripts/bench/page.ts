@@ -12,7 +12,10 @@ export const about = 'speed of the web page with 1,000 peers and 10,000 rounds (
 
 const PEERS = 1_000;
 const ROUNDS = 10_000;
-/** Time for which the frames of a view are counted, in milliseconds. The page asks for new facts every 2 s meanwhile. */
+/**
+ * Time for which the frames of a view are counted, in milliseconds. During this time, the page asks for new facts every
+ * 2 s.
+ */
 const WATCH_MS = 6_000;
 /** Maximum time between two frames that users do not notice as a pause, in milliseconds. */
 const PAUSE_MS = 100;
