@@ -14,7 +14,7 @@ import type { ModelShape } from '../models/targets.ts';
 export interface ServedModule {
   readonly in: number;
   readonly out: number;
-  /** A [rank, in]. The rank is that of the adapter; components that the module lacks are zero. */
+  /** A [rank, in]. The rank is the rank of the adapter; components that the module lacks are zero. */
   readonly a: Float32Array;
   /** scale · Bᵀ [rank, out], with the same rank. */
   readonly b: Float32Array;
@@ -114,7 +114,7 @@ export function withAdapterStack(graph: Graph, base: ParameterSource, modules: M
   };
 }
 
-/** What a stack needs of an adapter. */
+/** The parts of an adapter that a stack needs. */
 type StackedAdapter = Pick<ServedAdapter, 'id' | 'modules' | 'rank'>;
 
 /** The adapter of a stack for runs of the base alone. A matrix product needs at least one component; this one is zero. */
