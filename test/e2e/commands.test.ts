@@ -5,6 +5,7 @@ import { readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect, it } from 'vitest';
+import { eventuallyHolds } from '../utils/eventually.ts';
 import { makeTinyModel, TINY_TEXT } from '../utils/tiny-model.ts';
 import { Daemon, TestSwarm } from './swarm.ts';
 
@@ -141,7 +142,9 @@ it('commands take a job from its file to an adapter', { timeout: 240_000 }, asyn
   // Anyone can verify the job: the operator, a stranger with a file, and a reader with an invite.
   expect((await ask('verify', '--json')).json).toMatchObject({ ok: true, recomputed: 2, problems: [] });
   const log = join(folder, 'otter', 'logs', 'node.log');
-  await expect.poll(() => readFile(log, 'utf8'), { timeout: 60_000 }).toContain('witness-verified');
+  await eventuallyHolds(async () => expect(await readFile(log, 'utf8')).toContain('witness-verified'), {
+    timeout: 60_000,
+  });
   expect(await readFile(log, 'utf8')).not.toMatch(/witness-(failed|found-problem)/);
   const bundled = await ask('job', 'bundle', 'tale', 'tale.bundle', '--json');
   expect(bundled.status, bundled.err).toBe(0);
@@ -172,7 +175,7 @@ it('commands take a job from its file to an adapter', { timeout: 240_000 }, asyn
   const kept = await ask('adapter', 'share', 'tale', '--keep', '--json');
   expect(kept.status, kept.err).toBe(0);
   const fetched = () => run('adapter', 'pull', kept.json.ticket, '--registry', 'elsewhere', '--json');
-  await expect.poll(async () => (await fetched()).status, { timeout: 30_000 }).toBe(0);
+  await eventuallyHolds(async () => expect((await fetched()).status).toBe(0), { timeout: 30_000 });
   expect(
     (await run('adapter', 'list', 'tale', '--registry', 'elsewhere', '--json')).json.versions,
   ).toMatchObject([{ digest: kept.json.digest }]);

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { expect, it, onTestFinished } from 'vitest';
+import { eventuallyHolds } from '../utils/eventually.ts';
 import { temporaryFolder } from '../utils/folder.ts';
 
 const SWARM = fileURLToPath(new URL('../../cli/swarm.js', import.meta.url));
@@ -117,7 +118,7 @@ it('leaves no process when it is interrupted in a round', {
   if (PROC !== null) expect(processesOf(cwd).length).toBeGreaterThanOrEqual(4);
   demo.process.kill('SIGINT');
   expect((await demo.exited)[0]).toBe(130);
-  await expect.poll(() => processesOf(cwd), { timeout: 10_000 }).toEqual([]);
+  await eventuallyHolds(async () => expect(await processesOf(cwd)).toEqual([]), { timeout: 10_000 });
 });
 
 it('leaves no process when it is killed in a round', {
@@ -127,7 +128,7 @@ it('leaves no process when it is killed in a round', {
   await demo.line((line) => line.type === 'round-opened');
   demo.process.kill('SIGKILL');
   await demo.exited;
-  await expect.poll(() => processesOf(cwd), { timeout: 15_000 }).toEqual([]);
+  await eventuallyHolds(async () => expect(await processesOf(cwd)).toEqual([]), { timeout: 15_000 });
 });
 
 it('shows the last lines of a process that does not start', { timeout: PATIENCE_MS }, async () => {

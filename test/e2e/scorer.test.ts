@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { expect, it } from 'vitest';
 import type { CreatedInvite } from '../../coordinator/api/types.ts';
+import { eventuallyHolds } from '../utils/eventually.ts';
 import { Daemon, swarmFile, TestSwarm } from './swarm.ts';
 
 const MINIMAL_PAIRS = fileURLToPath(new URL('../../examples/tasks/minimal-pairs.yaml', import.meta.url));
@@ -34,6 +35,8 @@ it('a node of the operator scores a round and evaluates a checkpoint, and a witn
     (await swarm.until('the node computes scores', (event) => isBy(event, 'scored'))).at(-1);
   expect(scored).toMatchObject({ type: 'scored', unscored: 0 });
   const log = (): Promise<string> => readFile(join(swarm.homeOf('otter'), 'logs', 'node.log'), 'utf8');
-  await expect.poll(log, { timeout: 120_000 }).toMatch(/"scores":\{"effects":2,"gains":2/);
+  await eventuallyHolds(async () => expect(await log()).toMatch(/"scores":\{"effects":2,"gains":2/), {
+    timeout: 120_000,
+  });
   expect(await log()).not.toMatch(/witness-(failed|found-problem|scores-unmeasured)/);
 });

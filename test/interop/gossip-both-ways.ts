@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { setTimeout as pause } from 'node:timers/promises';
 import { expect, test } from 'vitest';
 import { jobTopic } from '../../protocol/topics.ts';
-import { eventually } from '../utils/eventually.ts';
+import { eventually, eventuallyHolds } from '../utils/eventually.ts';
 import { startHost } from '../utils/hosts.ts';
 import { ForeignPeer, type Prepared } from './foreign-peer.ts';
 
@@ -66,10 +66,9 @@ export function testGossipBothWays(
 
     // Each message arrives exactly once.
     const theyHeard = (): string[] => foreign.digests('heard').filter((digest) => published.includes(digest));
-    await eventually(() => {
+    await eventuallyHolds(() => {
       expect(heard.toSorted()).toEqual(theirs.toSorted());
       expect(theyHeard().toSorted()).toEqual(published.toSorted());
-      return true;
     });
     expect(foreign.reports.filter(({ event }) => event === 'disconnected')).toEqual([]);
   });

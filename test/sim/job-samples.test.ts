@@ -7,6 +7,7 @@ import type { SampleRequest, Samples } from '../../lora/evaluate/process/message
 import { silentLogger } from '../../monitor/log.ts';
 import { ScriptedPeer } from '../unit/coordinator/scripted-peer.ts';
 import { World } from '../unit/coordinator/world.ts';
+import { eventuallyHolds } from '../utils/eventually.ts';
 import { noFolders } from '../utils/virtual/no-folders.ts';
 
 const SAMPLES: JobSamples = {
@@ -60,7 +61,7 @@ test('only the newest due checkpoint of a running job is sampled', async () => {
   const world = await played(5, 9);
   const asked: [number, boolean][] = [];
   sampler(world, continued(asked)).start();
-  await expect.poll(() => world.store.samples.rounds(world.toy.job)).toEqual([4]);
+  await eventuallyHolds(() => expect(world.store.samples.rounds(world.toy.job)).toEqual([4]));
   expect(asked).toEqual([[4, true]]);
   expect(world.store.samples.newest(world.toy.job)).toMatchObject({
     round: 4,
@@ -77,7 +78,9 @@ test('a finished job is sampled at its last and its best checkpoint, and the bas
   const best = world.store.rounds.lowestLoss(job)!.round;
   const asked: [number, boolean][] = [];
   sampler(world, continued(asked)).start();
-  await expect.poll(() => world.store.samples.rounds(job)).toEqual([...new Set([best, 2, 3])].sort());
+  await eventuallyHolds(() =>
+    expect(world.store.samples.rounds(job)).toEqual([...new Set([best, 2, 3])].sort()),
+  );
   expect(asked[0]).toEqual([3, true]);
   expect(asked.slice(1).every(([, withBase]) => !withBase)).toBe(true);
   expect(world.store.samples.result(job, 2)!.texts![1]!.before).toBe('base 1');
@@ -97,7 +100,7 @@ test('a failure has a reason and is not tried again', async () => {
     } as unknown as SampleRequest);
   });
   work.start();
-  await expect.poll(() => world.store.samples.rounds(job)).toContain(2);
+  await eventuallyHolds(() => expect(world.store.samples.rounds(job)).toContain(2));
   expect(world.store.samples.result(job, 3)).toMatchObject({ texts: null, reason: 'no memory' });
   const failed = world.store.events.after(job, 0, 100).filter(({ type }) => type === 'samples-failed');
   expect(failed).toMatchObject([{ round: 3, reason: 'no memory' }]);
@@ -126,8 +129,8 @@ test('an error while the result is stored ends nothing, and the next occasion tr
     throw new Error('the disk is full');
   };
   source.start();
-  await expect.poll(() => failures).toBe(1);
+  await eventuallyHolds(() => expect(failures).toBe(1));
   expect(samples.rounds(world.toy.job)).toEqual([]);
   source.start();
-  await expect.poll(() => samples.rounds(world.toy.job)).toContain(3);
+  await eventuallyHolds(() => expect(samples.rounds(world.toy.job)).toContain(3));
 });

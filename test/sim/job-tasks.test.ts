@@ -11,6 +11,7 @@ import type { JobTasks } from '../../coordinator/store/store.ts';
 import { silentLogger } from '../../monitor/log.ts';
 import { ScriptedPeer } from '../unit/coordinator/scripted-peer.ts';
 import { COORDINATOR, World } from '../unit/coordinator/world.ts';
+import { eventually, eventuallyHolds } from '../utils/eventually.ts';
 import { temporaryFolder } from '../utils/folder.ts';
 import { openTestRegistry, smallPeftFolder } from '../utils/registry.ts';
 import { noFolders } from '../utils/virtual/no-folders.ts';
@@ -71,7 +72,7 @@ describe('the checkpoints of a job with tasks', () => {
     const world = await played(5);
     const { started, asked } = evaluator(world, (round) => [0.1, 0, 0.7, 0, 0.3, 0.7][round]!);
     started.start();
-    await expect.poll(() => rounds(world)).toEqual([0, 2, 4, 5]);
+    await eventuallyHolds(() => expect(rounds(world)).toEqual([0, 2, 4, 5]));
     expect(asked).toEqual([0, 2, 4, 5]);
     const events = eventsOf(world, 'tasks-evaluated');
     expect(events.map((event) => 'isBest' in event && event.isBest)).toEqual([true, true, false, true]);
@@ -92,10 +93,10 @@ describe('the checkpoints of a job with tasks', () => {
     await world.until(() => newest() >= 2, 'the second checkpoint');
     const { started } = evaluator(world, (round) => round);
     started.start();
-    await expect.poll(() => rounds(world)).toEqual([0]);
+    await eventuallyHolds(() => expect(rounds(world)).toEqual([0]));
     // The checkpoints of rounds 1 and 2 still have their weights. They are evaluated too.
     world.run.change({ tasksEvery: 1 }, { reason: '' });
-    await expect.poll(() => rounds(world)).toEqual([0, 1, 2]);
+    await eventuallyHolds(() => expect(rounds(world)).toEqual([0, 1, 2]));
     await started.stop();
     expect(() => world.kill()).toThrow();
     await world.start();
@@ -111,7 +112,7 @@ describe('the checkpoints of a job with tasks', () => {
     await world.until(hasThree, 'the third checkpoint');
     const { started, isDone } = evaluator(world, (round) => (round === 1 ? 0.9 : 0.1));
     started.start();
-    await expect.poll(isDone).toBe(true);
+    await eventually(isDone);
     // The held-out loss of round 3 is lower.
     expect(world.store.rounds.lowestLoss(job)?.round).toBe(3);
     expect(checkpointTasks(job, world.store, { from: 0, to: 9 }).best).toBe(1);
@@ -133,7 +134,7 @@ describe('the checkpoints of a job with tasks', () => {
     const { round } = world.store.rounds.newestRollBack(job)!;
     const { started, isDone } = evaluator(world, (at) => (at < round ? at : 0.5));
     started.start();
-    await expect.poll(isDone).toBe(true);
+    await eventually(isDone);
     expect(bestCheckpoint(job, world.store)?.round ?? round).toBeGreaterThanOrEqual(round);
     expect(rounds(world)).toContain(3);
   });
@@ -149,14 +150,14 @@ describe('the checkpoints of a job with tasks', () => {
     await world.until(finished, 'the end');
     expect(rounds(world)).toEqual([]);
     first.resolve(0);
-    await expect.poll(() => rounds(world)).toEqual([0, 1, 2, 3, 4]);
+    await eventuallyHolds(() => expect(rounds(world)).toEqual([0, 1, 2, 3, 4]));
   });
 
   test('have a reason if they could not be evaluated, and are not tried again', async () => {
     const world = await played(2);
     const { started, asked } = evaluator(world, (round) => (round === 0 ? new Error('no such file') : 1));
     started.start();
-    await expect.poll(() => rounds(world)).toEqual([0, 2]);
+    await eventuallyHolds(() => expect(rounds(world)).toEqual([0, 2]));
     expect(eventsOf(world, 'tasks-failed')).toMatchObject([{ round: 0, reason: 'no such file' }]);
     started.start();
     await started.stop();
@@ -168,13 +169,13 @@ describe('the checkpoints of a job with tasks', () => {
     const never = Promise.withResolvers<number>();
     const before = evaluator(world, () => never.promise);
     before.started.start();
-    await expect.poll(() => before.asked).toEqual([0]);
+    await eventuallyHolds(() => expect(before.asked).toEqual([0]));
     const stopped = before.started.stop();
     never.resolve(1);
     await stopped;
     expect(rounds(world)).toEqual([]);
     evaluator(world, () => 1).started.start();
-    await expect.poll(() => rounds(world)).toEqual([0, 2]);
+    await eventuallyHolds(() => expect(rounds(world)).toEqual([0, 2]));
   });
 });
 

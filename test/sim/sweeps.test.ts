@@ -9,6 +9,7 @@ import { silentLogger } from '../../monitor/log.ts';
 import { ScriptedPeer } from '../unit/coordinator/scripted-peer.ts';
 import { COORDINATOR, World } from '../unit/coordinator/world.ts';
 import { withCode } from '../utils/codes.ts';
+import { eventuallyHolds } from '../utils/eventually.ts';
 import { openTestRegistry, smallPeftFolder } from '../utils/registry.ts';
 
 /** How much a round of each job lowers the loss. */
@@ -68,10 +69,10 @@ describe('a sweep', () => {
   test('stops the half with the higher losses again and again, until one job has won', async () => {
     const { world, run } = await startSweep();
     await train(world, NAMES, 1);
-    await expect.poll(() => run('slowest').driver.state.phase).toBe('finished');
+    await eventuallyHolds(() => expect(run('slowest').driver.state.phase).toBe('finished'));
     expect(run('slow').driver.state.phase).toBe('finished');
     await train(world, ['toy', 'fast'], 2);
-    await expect.poll(() => run('toy').driver.state.phase).toBe('finished');
+    await eventuallyHolds(() => expect(run('toy').driver.state.phase).toBe('finished'));
 
     expect(run('fast').driver.state.phase).not.toBe('finished');
     const [view] = sweepViews(world);
@@ -108,12 +109,12 @@ describe('a sweep', () => {
     world.coordinator.onEvent((event) => publisher.observe(event));
     onTestFinished(() => publisher.stop());
     await train(world, NAMES, 1);
-    await expect.poll(() => run('slowest').driver.state.phase).toBe('finished');
+    await eventuallyHolds(() => expect(run('slowest').driver.state.phase).toBe('finished'));
     await train(world, ['toy', 'fast'], 2);
-    await expect.poll(() => run('toy').driver.state.phase).toBe('finished');
+    await eventuallyHolds(() => expect(run('toy').driver.state.phase).toBe('finished'));
     expect(registry.versions('race')).toEqual([]);
     await train(world, ['fast'], 6);
-    await expect.poll(() => registry.versions('race')).toHaveLength(1);
+    await eventuallyHolds(() => expect(registry.versions('race')).toHaveLength(1));
     const { job } = run('fast').context;
     const best = bestCheckpoint(job, world.store)!;
     const { manifest } = registry.resolve('race:winner');
@@ -125,7 +126,7 @@ describe('a sweep', () => {
     const { world, run } = await startSweep();
     await train(world, ['toy', 'slow', 'slowest'], 1);
     run('fast').operate({ type: 'pause', reason: 'the disk is full' });
-    await expect.poll(() => run('fast').driver.state.phase).toBe('paused');
+    await eventuallyHolds(() => expect(run('fast').driver.state.phase).toBe('paused'));
     const pauses = () =>
       sweepViews(world)[0]!.jobs.flatMap(({ name, pauseReason }) =>
         pauseReason === null ? [] : [[name, pauseReason]],
@@ -133,7 +134,7 @@ describe('a sweep', () => {
     expect(pauses()).toEqual([['fast', 'the disk is full']]);
     expect(phases(world)).not.toContain('slowest finished');
     run('fast').operate({ type: 'stop', reason: '' });
-    await expect.poll(() => run('slowest').driver.state.phase).toBe('finished');
+    await eventuallyHolds(() => expect(run('slowest').driver.state.phase).toBe('finished'));
     expect(pauses()).toEqual([]);
     expect(run('toy').driver.state.phase).not.toBe('finished');
   });
@@ -141,7 +142,9 @@ describe('a sweep', () => {
   test('fails without a winner if no job has a loss, also after a restart', async () => {
     const { world, run } = await startSweep();
     for (const name of NAMES) run(name).operate({ type: 'stop', reason: '' });
-    await expect.poll(() => sweepViews(world)[0]!.error).toMatchObject({ code: 'SWEEP_UNMEASURED' });
+    await eventuallyHolds(() =>
+      expect(sweepViews(world)[0]!.error).toMatchObject({ code: 'SWEEP_UNMEASURED' }),
+    );
     expect(sweepViews(world)[0]!.winner).toBeNull();
     const failures = () =>
       NAMES.flatMap((name) => world.store.events.after(run(name).context.job, 0, 200)).filter(
@@ -164,7 +167,7 @@ describe('a sweep', () => {
     await world.pass(100);
     expect(phases(world)).not.toContain('slowest finished');
     await train(world, ['fast'], 3);
-    await expect.poll(() => run('slowest').driver.state.phase).toBe('finished');
+    await eventuallyHolds(() => expect(run('slowest').driver.state.phase).toBe('finished'));
     const { job } = run('fast').context;
     const newest = world.store.rounds.newestCheckpoints(job, 1)[0]!;
     const entry = world.store.sweeps.entries('race').find((one) => one.job === job)!;
@@ -176,7 +179,7 @@ describe('a sweep', () => {
     await train(world, ['toy', 'slow', 'slowest'], 1);
     expect(phases(world)).not.toContain('slowest finished');
     run('fast').operate({ type: 'stop', reason: '' });
-    await expect.poll(() => run('slowest').driver.state.phase).toBe('finished');
+    await eventuallyHolds(() => expect(run('slowest').driver.state.phase).toBe('finished'));
     expect(
       sweepViews(world)[0]!
         .jobs.filter(({ outAt }) => outAt === 1)
@@ -208,7 +211,7 @@ describe('a sweep', () => {
     expect(phases(world)).not.toContain('slowest finished');
     Object.assign(context, { isBehind: () => false });
     sweeps.observe({ type: 'caught-up', job: context.job } as JobEvent);
-    await expect.poll(() => run('slowest').driver.state.phase).toBe('finished');
+    await eventuallyHolds(() => expect(run('slowest').driver.state.phase).toBe('finished'));
   });
 
   test('stops a job that is being started again at the next occasion', async () => {
@@ -226,7 +229,7 @@ describe('a sweep', () => {
     expect(phases(world)).toEqual(['toy waiting', 'slow waiting', 'fast waiting', 'slowest finished']);
     Object.assign(context, { signal });
     sweeps.observe({ type: 'caught-up', job: context.job } as JobEvent);
-    await expect.poll(() => run('slow').driver.state.phase).toBe('finished');
+    await eventuallyHolds(() => expect(run('slow').driver.state.phase).toBe('finished'));
   });
 
   test('is refused if its jobs cannot be compared, and is the same if it is started again', async () => {

@@ -30,3 +30,17 @@ export async function eventually<T>(
   }
   throw failure;
 }
+
+/**
+ * Calls `check` until it throws nothing, such as an assertion that comes true.
+ * @throws what the last call threw
+ */
+export async function eventuallyHolds(
+  check: () => void | Promise<void>,
+  options: EventuallyOptions = {},
+): Promise<void> {
+  await eventually(async () => {
+    await check();
+    return true;
+  }, options);
+}

@@ -6,6 +6,7 @@ import { pathToFileURL } from 'node:url';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { HelperProcess } from '../../../../cli/daemon/helper-process.ts';
 import { fakeContext } from '../../../utils/cli-context.ts';
+import { eventually } from '../../../utils/eventually.ts';
 import { HAS_SIGNALS } from '../../../utils/platform.ts';
 
 const signal = new AbortController().signal;
@@ -66,7 +67,7 @@ describe('a helper process', () => {
     expect(alive(Number(pid))).toBe(true);
     helper.kill();
     await helper.exited;
-    await expect.poll(() => alive(Number(pid))).toBe(false);
+    await eventually(() => !alive(Number(pid)));
   });
 
   it('drains when its parent is killed', async () => {
@@ -94,6 +95,6 @@ describe('a helper process', () => {
     expect(killed).toBe(HAS_SIGNALS ? 'SIGKILL' : null);
     const pid = Number(stdout);
     expect(pid).toBeGreaterThan(0);
-    await expect.poll(() => alive(pid), { timeout: 10_000 }).toBe(false);
+    await eventually(() => !alive(pid));
   });
 });

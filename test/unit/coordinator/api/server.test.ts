@@ -29,6 +29,7 @@ import { silentLogger } from '../../../../monitor/log.ts';
 import { SLOW_SECONDS } from '../../../../monitor/peer-health.ts';
 import { decodeInvite } from '../../../../protocol/invite.ts';
 import { verifyMessage } from '../../../../protocol/signing.ts';
+import { eventuallyHolds } from '../../../utils/eventually.ts';
 import { MemoryBlobs } from '../../../utils/virtual/memory-blobs.ts';
 import { noFolders } from '../../../utils/virtual/no-folders.ts';
 import { ScriptedPeer, training } from '../scripted-peer.ts';
@@ -564,6 +565,6 @@ describe('the API', () => {
   test('answers a shutdown before it begins', async () => {
     const { post, shutdowns } = await api(await new World().start());
     expect((await post('/v1/shutdown', {})).status).toBe(200);
-    await expect.poll(shutdowns).toBe(1);
+    await eventuallyHolds(() => expect(shutdowns()).toBe(1));
   });
 });

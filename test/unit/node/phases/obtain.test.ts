@@ -7,6 +7,7 @@ import { NodeStore } from '../../../../node/store/node-store.ts';
 import { sha256 } from '../../../../protocol/cbor.ts';
 import { BLOB_RANGE_BYTES } from '../../../../protocol/limits.ts';
 import { FileBlobStore } from '../../../../storage/blob-store.ts';
+import { eventuallyHolds } from '../../../utils/eventually.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
 import { VirtualClock } from '../../../utils/virtual/virtual-clock.ts';
 
@@ -106,7 +107,7 @@ it('a fetch stops when the traffic of the month is used up, and goes on after th
     signal.throwIfAborted();
   });
   const fetched = obtain(contexts[0]!, ref, { signal: live });
-  await vi.waitFor(() => expect(served).toBe(3));
+  await eventuallyHolds(() => expect(served).toBe(3));
   pauses.set({ reason: 'traffic', text: 'used up', until: 1 });
   await new Promise(setImmediate);
   expect([served, ranges()]).toEqual([3, 2]);
