@@ -3,6 +3,7 @@ import { readdir, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { expect, it } from 'vitest';
+import { exitCodes } from '../../cli/exit-codes.ts';
 import type { CreatedInvite, InviteView } from '../../coordinator/api/types.ts';
 import { Daemon, swarmFile, TestSwarm, within } from './swarm.ts';
 
@@ -68,7 +69,7 @@ it('a person joins with an invite that no other machine can use, and is removed 
     promisify(execFile)(process.execPath, [swarmFile, ...args], {
       env: { ...process.env, SWARM_HOME: swarm.homeOf(home) },
     });
-  await expect(pullByInvite('eve')).rejects.toThrow('another machine has used the invite');
+  await expect(pullByInvite('eve')).rejects.toMatchObject({ code: exitCodes.refused });
   expect((await pullByInvite('bob')).stdout).toContain('of job tale');
 
   const revoked = await run<InviteView>(swarm, 'invite', 'revoke', 'ada');

@@ -234,8 +234,6 @@ describe('admission', () => {
     const [with_, without] = [new ScriptedPeer(1, world), new ScriptedPeer(2, world)];
     expect(await refusal(without.join())).toBe('NOT_ADMITTED');
     expect(await refusal(without.join('Secret'))).toBe('NOT_ADMITTED');
-    await expect(without.join()).rejects.toThrow('this job needs an invite');
-    await expect(without.join('Secret')).rejects.toThrow('does not know this invite');
     await with_.join('secret');
     // A member needs no token to join again.
     await with_.join();

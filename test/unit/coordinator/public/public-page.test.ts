@@ -11,6 +11,7 @@ import {
 import { listenerOf, type PublicPageOptions } from '../../../../coordinator/public/settings.ts';
 import { silentLogger } from '../../../../monitor/log.ts';
 import { verifyReceipts } from '../../../../verify/receipts.ts';
+import { withCode } from '../../../utils/codes.ts';
 import { MemoryBlobs } from '../../../utils/virtual/memory-blobs.ts';
 import { training } from '../scripted-peer.ts';
 import { COORDINATOR, World, type WorldOptions } from '../world.ts';
@@ -83,12 +84,12 @@ describe('the public page', () => {
     expect(verifyReceipts(body, { job })).toEqual({ ...report, updates: 1, rounds: [1, 1] });
     const file = JSON.parse(body) as { receipts: string[] };
     const changed = { ...file, peer: peers[1]!.id };
-    expect(() => verifyReceipts(JSON.stringify(changed))).toThrow(/receipt 1 is of node/);
+    expect(() => verifyReceipts(JSON.stringify(changed))).toThrow(withCode('VERIFY_RECEIPT', { receipt: 1 }));
     const twice = { ...file, receipts: [file.receipts[0], file.receipts[0]] };
-    expect(() => verifyReceipts(JSON.stringify(twice))).toThrow(/receipt 2 repeats the update/);
+    expect(() => verifyReceipts(JSON.stringify(twice))).toThrow(withCode('VERIFY_RECEIPT', { receipt: 2 }));
     const forged = { ...file, receipts: [file.receipts[0]!.replace(/.{8}$/, 'AAAAAAA=')] };
-    expect(() => verifyReceipts(JSON.stringify(forged))).toThrow(/receipt 1 is not valid/);
-    expect(() => verifyReceipts('{}')).toThrow(/no receipts/);
+    expect(() => verifyReceipts(JSON.stringify(forged))).toThrow(withCode('VERIFY_RECEIPT', { receipt: 1 }));
+    expect(() => verifyReceipts('{}')).toThrow(withCode('RECEIPTS_MALFORMED'));
     expect((await server.inject(`/jobs/${stored.name}/receipts/nobody.json`)).statusCode).toBe(404);
   });
 

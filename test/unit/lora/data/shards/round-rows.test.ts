@@ -2,6 +2,7 @@ import { expect, it } from 'vitest';
 import { permutation, permutationKey } from '../../../../../lora/data/permutation.ts';
 import { placesInRound, readRows, shardsOf } from '../../../../../lora/data/shards/round-rows.ts';
 import { sha256 } from '../../../../../protocol/cbor.ts';
+import { withCode } from '../../../../utils/codes.ts';
 import { signerOf } from '../../../../utils/signers.ts';
 import { toyJob, toyRows } from '../../../../utils/virtual/toy-job.ts';
 
@@ -34,5 +35,5 @@ it('a shard with other rows than the manifest says is refused', async () => {
   const claimed = { ...data, shards: data.shards.map((shard) => ({ ...shard, rows: shard.rows + 1 })) };
   await expect(readRows(claimed, places, { read, signal })).rejects.toMatchObject({ code: 'DATA_MISMATCH' });
   const fewer = { ...data, shards: [] };
-  expect(() => placesInRound(fewer, key, [0])).toThrow(/shards have 0 rows/);
+  expect(() => placesInRound(fewer, key, [0])).toThrow(withCode('DATA_MISMATCH', { rows: 0 }));
 });

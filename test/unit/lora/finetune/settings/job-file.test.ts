@@ -72,7 +72,7 @@ describe('a job file', () => {
     });
     await expect(readJobFile(import.meta.dirname)).rejects.toMatchObject({
       code: 'JOB_FILE_MISSING',
-      message: expect.stringContaining('it is a folder'),
+      values: { path: import.meta.dirname },
     });
   });
 
