@@ -32,16 +32,17 @@ export function processRegistry(source: ProcessSource): { registry: Registry; st
   new Gauge({
     name: 'swarm_event_loop_lag_seconds',
     help: 'Delay of the event loop since the last scrape: median, 99th percentile and maximum.',
-    labelNames: ['quantile'] as const,
+    // Prometheus reserves the label `quantile` for summaries.
+    labelNames: ['statistic'] as const,
     registers,
     collect() {
       // The histogram holds the times between two runs of the sampling timer. The part of such a time above the
       // sampling period is the lag.
       const lag = (ns: number) =>
         Number.isFinite(ns) ? Math.max(0, ns / NANOSECONDS - LOOP_SAMPLE_MS / 1000) : 0;
-      this.set({ quantile: '0.5' }, lag(loop.percentile(50)));
-      this.set({ quantile: '0.99' }, lag(loop.percentile(99)));
-      this.set({ quantile: '1' }, lag(loop.max));
+      this.set({ statistic: 'median' }, lag(loop.percentile(50)));
+      this.set({ statistic: 'p99' }, lag(loop.percentile(99)));
+      this.set({ statistic: 'max' }, lag(loop.max));
       loop.reset();
     },
   });

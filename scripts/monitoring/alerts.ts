@@ -75,7 +75,7 @@ export const ALERTS: readonly Alert[] = [
   },
   {
     alert: 'SwarmEventLoopLag',
-    expr: 'swarm_event_loop_lag_seconds{quantile="0.99"} > 0.5',
+    expr: 'swarm_event_loop_lag_seconds{statistic="p99"} > 0.5',
     for: '5m',
     labels: { severity: 'warning' },
     annotations: {

@@ -32,9 +32,7 @@ function processPanels(selector: string): readonly Panel[] {
       description: 'How late timers run. Above 0.1 s, the daemon answers its peers too slowly.',
       kind: 'timeseries',
       unit: 's',
-      queries: [
-        { expr: `swarm_event_loop_lag_seconds${selector}`, legend: '{{instance}} quantile {{quantile}}' },
-      ],
+      queries: [{ expr: `swarm_event_loop_lag_seconds${selector}`, legend: '{{instance}} {{statistic}}' }],
     },
     {
       title: 'Refused requests and connections',

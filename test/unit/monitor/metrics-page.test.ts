@@ -82,3 +82,12 @@ it('only the names of counters end in _total', () => {
   const entries = [...sections.values()].flat();
   expect(entries.filter(({ name, type }) => name.endsWith('_total') !== (type === 'counter'))).toEqual([]);
 });
+
+it('times and sizes are in base units, and no label is reserved for histograms and summaries', () => {
+  const entries = [...sections.values()].flat();
+  const units = /(milli|micro|nano)seconds|minutes|hours|(kilo|mega|giga)bytes|kib|mib|_ms\b/;
+  const reserved = (label: string): boolean => ['le', 'quantile'].includes(label) || label.startsWith('__');
+  expect(entries.filter(({ name, labels }) => units.test(name) || labels.some(reserved))).toEqual([]);
+  const times = entries.filter(({ type }) => type === 'histogram');
+  expect(times.filter(({ name }) => !name.endsWith('_seconds'))).toEqual([]);
+});
