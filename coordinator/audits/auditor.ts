@@ -1,7 +1,7 @@
 import { sleep } from '../../common/deadline.ts';
 import { messageOf } from '../../common/errors.ts';
 import { freshOptimizer } from '../../lora/train/optimizer/optimizer-state.ts';
-import { likeness } from '../../lora/update/closeness.ts';
+import { auditFigures } from '../../lora/update/closeness.ts';
 import type { EvaluateOptions, RunContext, StepsMade } from '../context.ts';
 import { loadUpdate } from '../merge/arithmetic.ts';
 import type { JobState } from '../round/state.ts';
@@ -201,7 +201,7 @@ export class Auditor {
     this.#work = null;
     if (!this.#isOpen(audit)) return;
     const { parent, position } = repetition;
-    const found = likeness(sent, { before: parent, middle, after: state.adapter });
+    const found = auditFigures(sent, { before: parent, middle, after: state.adapter });
     const passed = passes(found, { preset: update.preset, isFirst: position.before === 0 });
     const rows = this.#rowsSpent(audit);
     const verdict = passed ? 'passed' : 'failed';

@@ -1,5 +1,5 @@
 /** Judges an audit. Decision 049 has the measurements behind the numbers. */
-import type { Likeness } from '../../lora/update/closeness.ts';
+import type { AuditFigures } from '../../lora/update/closeness.ts';
 import type { Preset } from '../../lora/update/index.ts';
 
 interface Lines {
@@ -50,7 +50,7 @@ export const MIN_STEPS = 6;
  *   because the warm-up of the learning rate distorts the balance if earlier updates of the author were lost.
  */
 export function passes(
-  { closeness, balance }: Likeness,
+  { closeness, balance }: AuditFigures,
   { preset, isFirst }: { preset: Preset; isFirst: boolean },
 ): boolean {
   const lines = AUDIT_LINES[preset];

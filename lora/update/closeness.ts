@@ -18,7 +18,7 @@ export interface RepeatedSteps {
   readonly after: Adapter;
 }
 
-export interface Likeness {
+export interface AuditFigures {
   /**
    * Cosine of the angle between the update and the change that the repeated training made, over the values that the
    * update contains; from −1 to 1.
@@ -37,7 +37,7 @@ export interface Likeness {
  * half of the repeated steps are compared separately.
  * @throws UPDATE_SHAPE if an adapter and the update differ in their number of tensors
  */
-export function likeness(update: SparseUpdate, { before, middle, after }: RepeatedSteps): Likeness {
+export function auditFigures(update: SparseUpdate, { before, middle, after }: RepeatedSteps): AuditFigures {
   for (const { length } of [before, middle, after]) {
     if (length === update.tensors.length) continue;
     const message = `the repetition has ${length} tensors and the update ${update.tensors.length}`;

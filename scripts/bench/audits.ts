@@ -5,7 +5,7 @@ import { AUDIT_LINES, passes } from '../../coordinator/audits/verdict.ts';
 import type { Row } from '../../lora/data/row.ts';
 import { freshOptimizer } from '../../lora/train/optimizer/optimizer-state.ts';
 import type { Trainer } from '../../lora/train/trainer.ts';
-import { likeness, type RepeatedSteps } from '../../lora/update/closeness.ts';
+import { auditFigures, type RepeatedSteps } from '../../lora/update/closeness.ts';
 import { decodeUpdate, ErrorFeedback, type Preset } from '../../lora/update/index.ts';
 import type { BenchOptions, BenchRow } from '../bench.ts';
 import { ATTACKS, type Attack, SEPARATOR } from './attackers.ts';
@@ -100,7 +100,7 @@ async function measure(
         for (const [p, preset] of PRESETS.entries()) {
           const feedback = feedbacks[p]![i]!;
           feedback.add(delta);
-          const found = likeness(decodeUpdate(feedback.compress(preset), nodes.layout, preset), repeated);
+          const found = auditFigures(decodeUpdate(feedback.compress(preset), nodes.layout, preset), repeated);
           // First updates are counted separately, because they contain no error feedback of earlier rounds. The
           // repetition never contains any, so it is more similar to a first update than to a later one.
           const key = `${preset}, ${who}${round === 1 ? ', first update' : ''}`;

@@ -17,7 +17,7 @@ import { trainingConfigSchema } from '../../../../lora/train/config.ts';
 import type { AdamWState } from '../../../../lora/train/optimizer/adamw.ts';
 import { freshOptimizer } from '../../../../lora/train/optimizer/optimizer-state.ts';
 import { Trainer } from '../../../../lora/train/trainer.ts';
-import { likeness, type RepeatedSteps } from '../../../../lora/update/closeness.ts';
+import { auditFigures, type RepeatedSteps } from '../../../../lora/update/closeness.ts';
 import { decodeUpdate, ErrorFeedback, outerStep } from '../../../../lora/update/index.ts';
 import { ATTACKS, type Delta } from '../../../../scripts/bench/attackers.ts';
 import { pick } from '../../../../scripts/bench/round-training.ts';
@@ -128,7 +128,7 @@ test('audits tell honest work from other work, whatever the base bits and the pr
       if (restores) feedback.restore(sent);
       feedback.add(delta);
       const update = decodeUpdate(feedback.compress(preset), layout, preset);
-      const found = likeness(update, repeated[node]!);
+      const found = auditFigures(update, repeated[node]!);
       const verdict = passes(found, { preset, isFirst: false });
       const what = `${preset}, ${name}: closeness ${found.closeness}, balance ${found.balance}`;
       expect.soft(verdict, what).toBe(name.startsWith('honest'));

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { likeness, type RepeatedSteps } from '../../../../lora/update/closeness.ts';
+import { auditFigures, type RepeatedSteps } from '../../../../lora/update/closeness.ts';
 import type { SparseUpdate } from '../../../../lora/update/index.ts';
 import { withCode } from '../../../utils/codes.ts';
 
@@ -19,7 +19,7 @@ const steps = (first: readonly number[], second: readonly number[]): RepeatedSte
 const SIZE = 16;
 const values = fc.array(fc.double({ min: -1, max: 1, noNaN: true }), { minLength: SIZE, maxLength: SIZE });
 
-describe('likeness of an update and a repetition', () => {
+describe('the figures of an update and a repetition', () => {
   test('a multiple of the repetition has closeness 1 and balance 1, whatever its size', () => {
     fc.assert(
       fc.property(values, fc.double({ min: 0.01, max: 100, noNaN: true }), (all, factor) => {
@@ -27,7 +27,7 @@ describe('likeness of an update and a repetition', () => {
         const first = all.map((value, i) => (i % 2 === 0 ? value + 2 : 0));
         const second = all.map((value, i) => (i % 2 === 1 ? value - 2 : 0));
         const sum = first.map((value, i) => factor * (value + second[i]!));
-        const { closeness, balance } = likeness(dense(sum), steps(first, second));
+        const { closeness, balance } = auditFigures(dense(sum), steps(first, second));
         expect(closeness).toBeCloseTo(1, 4);
         expect(balance).toBeCloseTo(1, 3);
       }),
@@ -37,25 +37,27 @@ describe('likeness of an update and a repetition', () => {
   test('an update of the first half alone has balance 0, and one of the second half alone has no bound', () => {
     const first = Array.from({ length: SIZE }, (_, i) => Math.sin(i));
     const second = Array.from({ length: SIZE }, (_, i) => Math.cos(3 * i));
-    expect(likeness(dense(first), steps(first, second)).balance).toBeCloseTo(0, 5);
-    expect(likeness(dense(second), steps(first, second)).balance).toBeGreaterThan(1e4);
+    expect(auditFigures(dense(first), steps(first, second)).balance).toBeCloseTo(0, 5);
+    expect(auditFigures(dense(second), steps(first, second)).balance).toBeGreaterThan(1e4);
   });
 
   test('only the values that a sparse update contains count', () => {
     const repeated = steps([1, 2, 3, 4], [1, -2, 3, 40]);
     const tensors = [{ indices: Uint32Array.of(0, 2), values: Float32Array.of(2, 6) }];
-    expect(likeness({ preset: 'tiny', tensors }, repeated).closeness).toBeCloseTo(1, 6);
+    expect(auditFigures({ preset: 'tiny', tensors }, repeated).closeness).toBeCloseTo(1, 6);
   });
 
   test('zeros are close to nothing, and a flipped update is opposite', () => {
     const some = Array.from({ length: SIZE }, (_, i) => Math.sin(i + 1));
     const none = new Array<number>(SIZE).fill(0);
-    expect(likeness(dense(none), steps(some, none))).toEqual({ closeness: 0, balance: 0 });
+    expect(auditFigures(dense(none), steps(some, none))).toEqual({ closeness: 0, balance: 0 });
     const flipped = some.map((value) => -value);
-    expect(likeness(dense(flipped), steps(some, none)).closeness).toBeCloseTo(-1, 6);
+    expect(auditFigures(dense(flipped), steps(some, none)).closeness).toBeCloseTo(-1, 6);
   });
 
   test('a repetition of other tensors is refused', () => {
-    expect(() => likeness(dense([1]), { ...steps([1], [1]), before: [] })).toThrow(withCode('UPDATE_SHAPE'));
+    expect(() => auditFigures(dense([1]), { ...steps([1], [1]), before: [] })).toThrow(
+      withCode('UPDATE_SHAPE'),
+    );
   });
 });
