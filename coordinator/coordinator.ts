@@ -100,7 +100,7 @@ export class Coordinator {
     const rechecks = new Rechecks({
       scrub: this.#scrub,
       clock,
-      networkOf: (peer) => network.networkOf(peer),
+      network,
       signal: this.#stopping.signal,
     });
     const runs = this.#runs;

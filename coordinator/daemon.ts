@@ -242,9 +242,8 @@ export async function startCoordinator(
         clock,
         log,
         signal: stopping.signal,
-        createJob: (...options) => creation.create(...options),
-        cloneJob: (...options) => creation.clone(...options),
-        createSweep: (sweep) => sweeps.create(sweep),
+        creation,
+        sweeps,
         tags: new CheckpointTags(
           { registry: options.registry ?? null },
           { store, folders, clock, signer: identity.signer },

@@ -115,8 +115,8 @@ export function workMeter(metrics: JobMetrics, registry: Registry): CoordinatorM
       auditSeconds(name, seconds);
       auditShare.set({ job: name }, share);
     },
-    refusal: (name, code) => refusals(name, code),
-    join: (name, code) => joins(name, code),
-    unrecorded: (name, what) => unrecorded(name, what),
+    refusal: refusals,
+    join: joins,
+    unrecorded,
   };
 }

@@ -1,6 +1,5 @@
 import { withDeadline } from '../common/deadline.ts';
 import { isSwarmError, type SwarmError } from '../common/errors.ts';
-import type { BlobProof } from '../protocol/job-key.ts';
 import type { Manifest } from '../protocol/manifest.ts';
 import { isShutOut, keptReceipt } from './contact/requests.ts';
 import { UpdateReceipts } from './contact/update-receipts.ts';
@@ -38,12 +37,10 @@ export class SwarmNode implements SiblingJob {
   readonly addresses: readonly string[];
   readonly #options: SwarmNodeOptions;
   readonly #deps: SwarmNodeDeps;
-  readonly #membership: JobMembership;
+  readonly membership: JobMembership;
   readonly #runner: MachineRunner;
   readonly #tasks: Tasks;
   readonly #receipts: UpdateReceipts;
-  /** Fetches a blob of the job again, after the blob was damaged and deleted. */
-  readonly replace = (digest: string): void => this.#membership.replace(digest);
   #stopListening = (): void => {};
   #stopWatchingPauses = (): void => {};
   #shutOut: SwarmError | null = null;
@@ -61,7 +58,7 @@ export class SwarmNode implements SiblingJob {
       },
       deps,
     );
-    this.#membership = new JobMembership(options, {
+    this.membership = new JobMembership(options, {
       node: this.#deps,
       runner: this.#runner,
       tasks: this.#tasks,
@@ -70,24 +67,24 @@ export class SwarmNode implements SiblingJob {
       dispatch: (event) => this.#runner.dispatch(event),
       life: this.#tasks.life,
       // A strike may have changed the node's standing. The node joins again, because the answer contains the standing.
-      onStrike: () => this.#tasks.run('poll', () => this.#membership.poll(true)),
+      onStrike: () => this.#tasks.run('poll', () => this.membership.poll(true)),
       endsWith: (error) => this.#endsWith(error),
     });
   }
 
   view(): SwarmNodeView {
-    const { context = null, progress = NO_PROGRESS, download = null } = this.#membership.worker ?? {};
+    const { context = null, progress = NO_PROGRESS, download = null } = this.membership.worker ?? {};
     const { busyWith, weight, usedSeconds } = this.#deps.trainer;
     return {
       state: this.#runner.state,
       shutOut: this.#shutOut,
-      standing: this.#membership.standing,
+      standing: this.membership.standing,
       context,
       jobName: context?.manifest.name ?? this.#options.knownName ?? null,
       progress,
       download,
       busyWith,
-      hold: this.#membership.hold,
+      hold: this.membership.hold,
       weight,
       trainerSeconds: usedSeconds,
       followsJobs: this.#options.job === null,
@@ -96,19 +93,19 @@ export class SwarmNode implements SiblingJob {
 
   get job(): string | null {
     if (this.#shutOut !== null) return null;
-    return this.#membership.worker?.context.job ?? this.#options.job;
+    return this.membership.worker?.context.job ?? this.#options.job;
   }
 
   get fittingManifest(): Manifest | null {
-    return this.#membership.worker?.fits && !this.isDone ? this.#membership.worker.context.manifest : null;
+    return this.membership.worker?.fits && !this.isDone ? this.membership.worker.context.manifest : null;
   }
 
   claims(claim: JobClaim): boolean {
-    return this.#shutOut === null && this.#membership.claims(claim);
+    return this.#shutOut === null && this.membership.claims(claim);
   }
 
   names(claim: JobClaim): boolean {
-    return this.#shutOut === null && this.#membership.names(claim);
+    return this.#shutOut === null && this.membership.names(claim);
   }
 
   get isDone(): boolean {
@@ -120,24 +117,14 @@ export class SwarmNode implements SiblingJob {
     const { phase, head, pending } = this.#runner.state;
     const isTraining = phase === 'training' && this.#deps.trainer.hasTurn;
     return {
-      isTraining: isTraining || (this.#membership.worker?.hasResult ?? false),
+      isTraining: isTraining || (this.membership.worker?.hasResult ?? false),
       awaitsReceipt: pending.some(({ round, code }) => code === null && round === head?.round),
     };
   }
 
   /** Peer id of the job's coordinator; null before the node has joined the job. */
   get coordinator(): string | null {
-    return this.#membership.worker?.context.coordinator ?? null;
-  }
-
-  /** Returns whether the invite has an address of this peer. */
-  isCoordinator(peer: string): boolean {
-    return this.#membership.isCoordinator(peer);
-  }
-
-  /** Returns the digests of the jobs of the invite that a peer may read. */
-  readableJobs(peer: string, proof: BlobProof | null): string[] {
-    return this.#membership.readableJobs(peer, proof);
+    return this.membership.worker?.context.coordinator ?? null;
   }
 
   /**
@@ -145,24 +132,24 @@ export class SwarmNode implements SiblingJob {
    * @throws SwarmError RECEIPT_MISMATCH, and errors of signatures
    */
   takeReceipt(receipt: Uint8Array): void {
-    const context = this.#membership.worker?.context;
+    const context = this.membership.worker?.context;
     if (context) this.#receipts.take(context, keptReceipt(receipt, context), null);
   }
 
   /** The node's work in its job. Read it only after the node has joined a job. */
   get worker(): JobWorker {
-    return this.#membership.worker!;
+    return this.membership.worker!;
   }
 
   start(): void {
     const { network, trainer, pauses } = this.#deps;
     for (const address of this.#options.addresses) network.addPersistentPeer(address);
     this.#stopListening = network.onPeer(({ type, peer }) => {
-      if (type === 'connect' && this.isCoordinator(peer)) this.#runner.dispatch({ type: 'connected' });
+      if (type === 'connect' && this.membership.isCoordinator(peer))
+        this.#runner.dispatch({ type: 'connected' });
     });
     trainer.onWait = () => this.#onWait();
-    this.#stopWatchingPauses =
-      pauses?.onChange(() => this.#membership.beatSoon()) ?? this.#stopWatchingPauses;
+    this.#stopWatchingPauses = pauses?.onChange(() => this.membership.beatSoon()) ?? this.#stopWatchingPauses;
     this.#runner.dispatch({ type: 'start' });
   }
 
@@ -178,8 +165,8 @@ export class SwarmNode implements SiblingJob {
     );
     this.#runner.end();
     this.#tasks.end();
-    this.#membership.stopWatching();
-    this.#membership.endContact();
+    this.membership.stopWatching();
+    this.membership.endContact();
     this.#stopListening();
     this.#stopWatchingPauses();
   }
@@ -188,12 +175,12 @@ export class SwarmNode implements SiblingJob {
   #onWait(): void {
     const { busyWith } = this.#deps.trainer;
     if (busyWith !== null) this.#deps.log.info({ busyWith }, 'trainer-busy');
-    this.#membership.beatSoon();
+    this.membership.beatSoon();
   }
 
   #onChange(state: NodeState, before: NodeState): void {
-    if (state.phase !== before.phase) this.#membership.beatSoon();
-    this.#membership.noteHead(state, before);
+    if (state.phase !== before.phase) this.membership.beatSoon();
+    this.membership.noteHead(state, before);
     if (state.phase !== before.phase || state.reason !== before.reason) {
       const { phase, reason, head } = state;
       this.#deps.log.debug({ phase, reason, round: head?.round ?? 0 }, 'state-changed');
@@ -207,8 +194,8 @@ export class SwarmNode implements SiblingJob {
     // While the job is done, each poll of the head still changes the state. These changes must not postpone the next
     // check for a new job.
     if (isDone(state) === isDone(before)) return;
-    this.#membership.stopWatching();
-    if (this.#options.job === null && isDone(state)) this.#membership.watchNextJob();
+    this.membership.stopWatching();
+    if (this.#options.job === null && isDone(state)) this.membership.watchNextJob();
   }
 
   #perform(effect: NodeEffect): void {
@@ -221,28 +208,28 @@ export class SwarmNode implements SiblingJob {
         tasks.runMain((signal) => this.#runMain(effect, signal));
         break;
       case 'abort':
-        this.#membership.worker?.discardResult();
+        this.membership.worker?.discardResult();
         tasks.abortMain();
         break;
       case 'publish':
-        tasks.run('publish', () => publishUpdate(this.#membership.worker!.ready, effect.round));
+        tasks.run('publish', () => publishUpdate(this.membership.worker!.ready, effect.round));
         break;
       case 'ask':
       case 'submit':
-        tasks.run(effect.type, () => this.#receipts.ask(this.#membership.worker!.context, effect));
+        tasks.run(effect.type, () => this.#receipts.ask(this.membership.worker!.context, effect));
         break;
       case 'settle':
-        tasks.run('settle', () => settleUpdate(this.#membership.worker!.ready, effect));
+        tasks.run('settle', () => settleUpdate(this.membership.worker!.ready, effect));
         break;
       case 'poll':
         tasks.run('poll', () =>
-          this.#membership.poll(effect.rejoin).catch((error: unknown) => {
+          this.membership.poll(effect.rejoin).catch((error: unknown) => {
             if (!this.#endsWith(error)) throw error;
           }),
         );
         break;
       case 'leave':
-        tasks.run('leave', () => this.#membership.leave());
+        tasks.run('leave', () => this.membership.leave());
         break;
     }
   }
@@ -254,12 +241,12 @@ export class SwarmNode implements SiblingJob {
       event = await this.#resultOf(effect, signal);
     } catch (error) {
       if (signal.aborted || this.#endsWith(error)) return;
-      this.#membership.noteFailure(effect.type, error);
+      this.membership.noteFailure(effect.type, error);
       log.warn(errorFields(error), `${effect.type}-failed`);
       if ('work' in effect) meter.roundLost(isSwarmError(error) ? error.code : 'unknown');
       event = failureEvent(effect, reasonOf(error), random());
     }
-    if (event.type === 'joined') this.#membership.setHold(null);
+    if (event.type === 'joined') this.membership.setHold(null);
     // The database already contains a built update, so send it even if the effect was aborted meanwhile.
     if (!signal.aborted || event.type === 'update-built') this.#runner.dispatch(event);
   }
@@ -267,17 +254,17 @@ export class SwarmNode implements SiblingJob {
   #resultOf(effect: MainEffect, signal: AbortSignal): Promise<NodeEvent> {
     switch (effect.type) {
       case 'join':
-        return this.#membership.join(signal);
+        return this.membership.join(signal);
       case 'sync':
-        return this.#membership.worker!.sync(effect.head, signal);
+        return this.membership.worker!.sync(effect.head, signal);
       case 'train':
-        return this.#membership.worker!.train(
+        return this.membership.worker!.train(
           effect.work,
           dueInMs(this.#runner.state.head!, this.#deps.clock.now()),
           signal,
         );
       case 'build-update':
-        return this.#membership.worker!.buildUpdate(effect.work, signal);
+        return this.membership.worker!.buildUpdate(effect.work, signal);
     }
   }
 
@@ -291,7 +278,7 @@ export class SwarmNode implements SiblingJob {
       this.#deps.log.error(errorFields(error), 'shut-out');
       // If the refusal cannot end, the invite never works again, so remove it from the home.
       if (!ENDING_REFUSALS.includes(error.values.code)) this.#deps.knownJobs?.forget(this.#options);
-      this.#membership.endContact();
+      this.membership.endContact();
       this.#runner.dispatch({ type: 'shut-out', reason: reasonOf(error) });
       this.#deps.onShutOut();
     }

@@ -64,13 +64,13 @@ const checkpointsSchema = z.object({
 const samplesSchema = z.object({ round: z.coerce.number().int().nonnegative().optional() });
 
 export function jobRoutes(server: FastifyInstance, deps: ApiDeps): void {
-  const { coordinator, views, store } = deps;
+  const { coordinator, creation, views, store } = deps;
   type ById = { Params: { id: string } };
   server.get('/v1/jobs', async () => ({ jobs: views.jobs() }));
   server.post('/v1/jobs', async ({ body, query }, reply) => {
     const spec = parseJobSpec(body);
     const place = checked(placeSchema, query, 'query');
-    return streamJob(spec.name, (write, signal) => deps.createJob(spec, place, write, signal), reply, deps);
+    return streamJob(spec.name, (write, signal) => creation.create(spec, place, write, signal), reply, deps);
   });
   server.post('/v1/jobs/check', async ({ body }, reply) => {
     const spec = parseJobSpec(body);
@@ -79,7 +79,12 @@ export function jobRoutes(server: FastifyInstance, deps: ApiDeps): void {
   server.post<ById>('/v1/jobs/:id/clone', async ({ params, body }, reply) => {
     const { job, stored } = coordinator.find(params.id).context;
     const options = checked(cloneSchema, body ?? undefined, 'body');
-    return streamJob(stored.name, (write, signal) => deps.cloneJob(job, options, write, signal), reply, deps);
+    return streamJob(
+      stored.name,
+      (write, signal) => creation.clone(job, options, write, signal),
+      reply,
+      deps,
+    );
   });
   server.get<ById>('/v1/jobs/:id', async ({ params }) => views.detail(coordinator.find(params.id)));
   for (const type of ['pause', 'resume', 'stop'] as const) {

@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { nameSchema } from '../../protocol/ids.ts';
 import { JOBS_PER_COORDINATOR } from '../../protocol/limits.ts';
 import type { Coordinator } from '../coordinator.ts';
-import type { NewSweep } from '../jobs/sweeps.ts';
+import type { Sweeps } from '../jobs/sweeps.ts';
 import type { Store } from '../store/store.ts';
 import { checked } from './checked.ts';
 import { sweepViews, VARIANT_CHARACTERS } from './sweep-views.ts';
@@ -11,8 +11,7 @@ import { sweepViews, VARIANT_CHARACTERS } from './sweep-views.ts';
 interface SweepRouteDeps {
   readonly coordinator: Coordinator;
   readonly store: Store;
-  /** Records and starts a sweep. */
-  createSweep(sweep: NewSweep): void;
+  readonly sweeps: Pick<Sweeps, 'create'>;
 }
 
 const sweepSchema = z.strictObject({
@@ -28,7 +27,7 @@ export function sweepRoutes(server: FastifyInstance, deps: SweepRouteDeps): void
   server.get('/v1/sweeps', async () => ({ sweeps: sweepViews(deps) }));
   server.post('/v1/sweeps', async ({ body }) => {
     const sweep = checked(sweepSchema, body ?? undefined, 'sweep');
-    deps.createSweep(sweep);
+    deps.sweeps.create(sweep);
     return sweepViews(deps).find(({ name }) => name === sweep.name);
   });
 }

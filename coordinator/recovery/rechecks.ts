@@ -1,6 +1,7 @@
 import type { Clock } from '../../common/clock.ts';
 import { sleep } from '../../common/deadline.ts';
 import { FairTurns } from '../../common/fair-turns.ts';
+import type { SwarmNetwork } from '../../net/network.ts';
 import type { Scrub } from './scrub.ts';
 
 /** Maximum time that the request of a peer waits for the check of a blob. */
@@ -26,8 +27,7 @@ type Result = 'whole' | 'damaged';
 interface RechecksDeps {
   readonly scrub: Pick<Scrub, 'check'>;
   readonly clock: Clock;
-  /** Returns the network address of a peer. */
-  readonly networkOf: (peer: string) => string;
+  readonly network: Pick<SwarmNetwork, 'networkOf'>;
   readonly signal: AbortSignal;
 }
 
@@ -72,8 +72,8 @@ export class Rechecks {
   }
 
   async #check(digest: string, peer: string): Promise<Result | 'checking'> {
-    const { scrub, clock, networkOf, signal } = this.#deps;
-    const end = await this.#turns.take({ address: networkOf(peer), peer, known: true }, signal);
+    const { scrub, clock, network, signal } = this.#deps;
+    const end = await this.#turns.take({ address: network.networkOf(peer), peer, known: true }, signal);
     if (end === null) return 'checking';
     try {
       // Look for a known result again. While this call waited, the blob may have been checked for another

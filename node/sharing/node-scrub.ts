@@ -3,6 +3,7 @@ import { sleep } from '../../common/deadline.ts';
 import type { Logger } from '../../common/logger.ts';
 import { BlobScrub, slowly } from '../../storage/blob-scrub.ts';
 import type { BlobStore } from '../../storage/blobs.ts';
+import type { JobMembership } from '../job-membership.ts';
 import type { NodeStore } from '../store/node-store.ts';
 import type { SwarmNode } from '../swarm-node.ts';
 import type { NodeTrainer } from '../trainer/trainer.ts';
@@ -19,7 +20,9 @@ interface NodeScrubDeps {
   readonly clock: Clock;
   readonly log: Logger;
   /** The jobs of the node. */
-  readonly nodes: readonly Pick<SwarmNode, 'job' | 'view' | 'replace'>[];
+  readonly nodes: readonly (Pick<SwarmNode, 'job' | 'view'> & {
+    readonly membership: Pick<JobMembership, 'replace'>;
+  })[];
 }
 
 /**
@@ -63,7 +66,7 @@ export class NodeScrub {
     if (damaged.size > 0) await trainer.keepBases(new Set(others));
     store.origins.forget(digest);
     await blobs.delete(digest);
-    for (const node of nodes) node.replace(digest);
+    for (const node of nodes) node.membership.replace(digest);
   }
 
   /** Returns the digests of the bases that have a file with this digest. */

@@ -88,11 +88,11 @@ export class SwarmNodes {
       this.all.some((node) => namesMember({ head: node.view().state.head, peer })),
     );
     const readableJobs = (peer: string, proof: BlobProof | null): Set<string> =>
-      new Set(this.all.flatMap((node) => node.readableJobs(peer, proof)));
+      new Set(this.all.flatMap((node) => node.membership.readableJobs(peer, proof)));
     network.serveBlobs((peer, digest, proof) => {
       if (pauses !== undefined && servesNoFiles(pauses)) return false;
       if (this.#evaluations.mayFetch(peer, digest)) return true;
-      const coordinator = this.all.some((node) => node.isCoordinator(peer)) ? peer : null;
+      const coordinator = this.all.some((node) => node.membership.isCoordinator(peer)) ? peer : null;
       const readable = readableJobs(peer, proof);
       return mayFetch(digest, { origins: store.origins, coordinator, readable });
     });

@@ -114,7 +114,7 @@ function unreachableOf(
   node: SwarmNode,
   network: NodeDeps['network'],
 ): NodeActivity['coordinator']['unreachable'] {
-  if (network.peers().some(({ peer }) => node.isCoordinator(peer))) return null;
+  if (network.peers().some(({ peer }) => node.membership.isCoordinator(peer))) return null;
   const failed = network.unreachablePeers().filter(({ address }) => node.addresses.includes(address));
   const [next] = failed.sort((a, b) => a.retryInMs - b.retryInMs);
   if (next === undefined) return null;

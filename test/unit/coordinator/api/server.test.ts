@@ -70,15 +70,17 @@ async function api(
       registry: metrics.registry,
       log: silentLogger,
       signal: stopping.signal,
-      createJob: createJob ?? (async () => {}),
-      createSweep: (sweep) => new Sweeps({ ...deps, log: silentLogger }).create(sweep),
+      creation: {
+        create: createJob ?? (async () => {}),
+        clone: async (job, options, onLine) =>
+          onLine({ event: 'created', job, name: JSON.stringify(options), invite: 'i' }),
+      },
+      sweeps: new Sweeps({ ...deps, log: silentLogger }),
       tags: new CheckpointTags({ registry: null }, { ...deps, signer: COORDINATOR }),
       webhooks: new Webhooks(
         { targets: [] },
         { ...deps, log: silentLogger, post: async () => 200, version: 'test' },
       ),
-      cloneJob: async (job, options, onLine) =>
-        onLine({ event: 'created', job, name: JSON.stringify(options), invite: 'i' }),
       checkJob: async ({ name }, onLine) => onLine({ event: 'checked', check: `of ${name}` as never }),
       shutdown: () => shutdowns++,
     },

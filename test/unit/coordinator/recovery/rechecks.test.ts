@@ -23,7 +23,7 @@ beforeEach(() => {
       },
     },
     clock,
-    networkOf: (peer) => `address of ${peer.split(' ')[0]}`,
+    network: { networkOf: (peer) => `address of ${peer.split(' ')[0]}` },
     signal: new AbortController().signal,
   });
 });

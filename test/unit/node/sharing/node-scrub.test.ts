@@ -39,7 +39,7 @@ async function scrubbed(damaged: string) {
       {
         job,
         view: () => ({ context: { manifest } }) as SwarmNodeView,
-        replace: (digest) => void done.push(`replace ${digest}`),
+        membership: { replace: (digest) => void done.push(`replace ${digest}`) },
       },
     ],
   });
