@@ -202,7 +202,7 @@ export async function mergeModel(options: MergeModelOptions): Promise<void> {
 
 /**
  * Writes a model, or an adapter alone, as a GGUF file for llama.cpp, Ollama and related programs. Writes a Modelfile
- * for Ollama beside a model.
+ * for Ollama next to a model.
  *
  * @throws SwarmError USAGE, MODEL_*, HUB_*, ADAPTER_*, LORA_*, OUTPUT_EXISTS, GGUF_*
  */

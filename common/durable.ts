@@ -1,5 +1,5 @@
 /**
- * Replaces files atomically: writes a file beside the target, fsyncs it, renames it to the target, and fsyncs
+ * Replaces files atomically: writes a file in the folder of the target, fsyncs it, renames it to the target, and fsyncs
  * the folder.
  */
 

@@ -17,8 +17,8 @@ const REMEMBERED_KEYS = 4096;
  * of recent calls is empty again.
  *
  * When there are too many keys, the limiter forgets the keys that have used the least of their quotas. A key that has
- * used up its quota therefore stays limited while callers make up new keys, because the new keys have used less of
- * their quotas.
+ * used up its quota therefore stays limited while callers invent new keys, because the new keys have used less of their
+ * quotas.
  */
 export class RateLimiter {
   readonly #clock: Clock;

@@ -1,6 +1,6 @@
 /**
- * Paths of the user's folders. They come from environment variables of this program, else from the XDG base directory
- * specification.
+ * Paths of the user's folders. They come from environment variables of this program, or otherwise from the XDG base
+ * directory specification.
  */
 import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';

@@ -190,7 +190,7 @@ export interface CheckpointFolders {
   write(checkpoint: CheckpointToWrite): Promise<void>;
   path(job: string, round: number): string;
   /**
-   * Writes the signed manifest of a job beside its folders, as the proof that the database has recorded the job. Does
+   * Writes the signed manifest of a job next to its folders, as the proof that the database has recorded the job. Does
    * nothing if the file exists.
    */
   recordJob(name: string, manifest: Uint8Array): Promise<void>;

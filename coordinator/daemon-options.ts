@@ -40,12 +40,12 @@ export interface CoordinatorDaemonOptions {
   readonly registry?: string | null;
   /** Folder of a registry whose shared versions the coordinator serves; null for none. @default null */
   readonly sharedRegistry?: string | null;
-  /** Receivers of webhooks, besides those in the file `webhooks.yaml` of the home. @default none */
+  /** Receivers of webhooks, in addition to the receivers in the file `webhooks.yaml` of the home. @default none */
   readonly webhooks?: readonly WebhookSetting[];
   /** A public page about jobs, which needs no token. @default none */
   readonly publicPage?: PublicPageOptions | undefined;
   /**
-   * Whether to start although the database is missing, or older than the files beside it. If true, the daemon
+   * Whether to start although the database is missing, or older than the other files in the home. If true, the daemon
    * moves these files into a folder `set-aside-TIME` of the home. @default false
    */
   readonly startAnew?: boolean;

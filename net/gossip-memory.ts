@@ -32,7 +32,7 @@ export class GossipMemory {
 
   /**
    * Returns an object that claims and releases memory for the RPCs of one stream.
-   * @param onWithdrawn called when the stream has to give up its incomplete RPC
+   * @param onWithdrawn called when the stream must discard its incomplete RPC
    */
   of(claimant: Claimant, onWithdrawn: () => void): IncompleteRpc {
     return new IncompleteRpc(claimant, onWithdrawn, this.#deps);

@@ -178,7 +178,7 @@ export interface SubscribeOptions {
  */
 export type MayFetch = (peer: string, digest: string, proof: BlobProof | null) => boolean;
 
-/** Blobs of another store that a host serves besides its own. */
+/** Blobs of another store that a host serves in addition to its own blobs. */
 export interface OtherBlobs extends Pick<ResumableBlobs, 'reader'> {
   /** Returns whether a peer may fetch a blob of this store. */
   mayFetch: MayFetch;

@@ -179,7 +179,7 @@ export const acceptanceSchema = z.strictObject({
   /**
    * Maximum increase of the held-out loss with which a merge passes, as a share of the loss. A larger increase also
    * passes if it is at most two standard errors, and at most 2.5 times this value or 0.005, whichever is more. All
-   * other limits of the gate are multiples of this value as well (docs/workflow.md). @default 0.002
+   * other limits of the gate are also multiples of this value (docs/workflow.md). @default 0.002
    */
   tolerance: z.number().min(0).max(1).default(0.002),
   /** Held-out rows that the gate evaluates in each round; 0 means all. @default 64 */

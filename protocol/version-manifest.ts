@@ -100,7 +100,7 @@ export const versionManifestSchema = z.strictObject({
   /** Digests of the packed training and held-out data. */
   data: z.array(z.strictObject({ name: label, digest: digestSchema })).max(VERSION_DATA),
   settings: versionSettingsSchema,
-  /** Metrics that were known when the version was added. A registry stores later metrics beside the manifest. */
+  /** Metrics that were known when the version was added. A registry stores later metrics outside the manifest. */
   metrics: versionMetricsSchema,
   /**
    * Held-out losses of the training that made the version, oldest first; absent if fewer than two are known. `at` counts

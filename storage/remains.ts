@@ -10,7 +10,7 @@ import { storageError } from './errors.ts';
 /** Folders of a home whose files have records in the database. */
 const FOLDERS = ['blobs', 'checkpoints'] as const;
 
-/** Advice for a home whose database is missing, or older than the files beside the database. */
+/** Advice for a home whose database is missing, or older than the other files of the home. */
 export const RESTORE_OR_START_ANEW =
   'restore the whole home from its newest backup, or start with "--start-anew", which moves these files aside';
 

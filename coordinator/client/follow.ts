@@ -5,7 +5,7 @@ import type { JobEvent } from '../api/types.ts';
 import { ApiClient, type CoordinatorAddress } from './api-client.ts';
 
 /**
- * Time in milliseconds after which we give up on an unreachable coordinator. A restart after a crash or an upgrade is
+ * Time in milliseconds after which we stop trying to reach a coordinator. A restart after a crash or an upgrade is
  * faster.
  */
 const MAX_AWAY_MS = 60_000;

@@ -19,7 +19,10 @@ const GONE_MS = 45_000;
  * weights. The conversion takes several minutes and reports no progress.
  */
 const IDLE_MS = 15 * 60_000;
-/** Maximum time of an evaluation, in milliseconds, so that a slow scorer does not hold up later checkpoints all day. */
+/**
+ * Maximum time of an evaluation, in milliseconds, so that a slow scorer does not delay later checkpoints for a whole
+ * day.
+ */
 const TOTAL_MS = 6 * 3_600_000;
 
 export interface AskedEvaluation {

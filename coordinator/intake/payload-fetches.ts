@@ -54,8 +54,8 @@ export interface PayloadFetchesDeps {
 }
 
 /**
- * Fetches announced payloads from their authors. A fetch may take any time as long as bytes arrive. But if
- * another author waits for a place, a fetch that is slower than MIN_FETCH_RATE has to give up its place.
+ * Fetches announced payloads from their authors. A fetch may take any time as long as bytes arrive. But if another
+ * author waits for a place, a fetch that is slower than MIN_FETCH_RATE loses its place.
  */
 export class PayloadFetches {
   readonly #deps: PayloadFetchesDeps;

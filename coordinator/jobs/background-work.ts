@@ -19,7 +19,7 @@ const OCCASIONS: readonly JobEvent['type'][] = [
 /**
  * Runs background work on checkpoints while the rounds of the jobs continue. Only one piece of work runs at a time,
  * because each piece loads the base in a separate process. The sources of work take turns, so that a source that always
- * has work does not hold up the other sources.
+ * has work does not block the other sources.
  */
 export class BackgroundWork {
   readonly #sources: WorkSource[];

@@ -8,7 +8,7 @@ import type { Store, StoredCheckpoint } from '../store/store.ts';
 
 export interface PublishStoredOptions {
   readonly reason: string;
-  /** Tags besides `latest` to move to the version. */
+  /** Tags to move to the version, in addition to `latest`. */
   readonly tags: readonly string[];
   /** Name of the adapter. @default the name of the job */
   readonly name?: string;

@@ -39,9 +39,9 @@ const OCCASIONS: readonly JobEvent['type'][] = [
  * checkpoints doubles. This is repeated until one job is left. Each halving is recorded before jobs are stopped, so the
  * sweep continues after a restart.
  *
- * A paused job holds up the sweep until its operator resumes or stops the job. The sweep also waits while a remaining
- * job catches up after the restore of an old backup. A stopped job leaves the sweep at the next halving. If no
- * remaining job has a held-out loss at a halving, the sweep fails and has no winner.
+ * A paused job delays the sweep until its operator resumes or stops the job. The sweep also waits while a remaining job
+ * catches up after the restore of an old backup. A stopped job leaves the sweep at the next halving. If no remaining
+ * job has a held-out loss at a halving, the sweep fails and has no winner.
  */
 export class Sweeps {
   readonly #deps: SweepsDeps;

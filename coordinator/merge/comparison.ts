@@ -58,8 +58,8 @@ export interface Change {
   /** Standard error of `worsening`; 0 for a single row. */
   readonly standardError: number;
   /**
-   * Average increase in loss of the worst rows. The worst rows are the fraction WORST_SHARE of all rows,
-   * namely those whose loss increased most.
+   * Average increase in loss of the worst rows. The worst rows are the rows whose loss increased most. Their number is
+   * the fraction WORST_SHARE of all rows.
    */
   readonly worstRows: number;
 }

@@ -175,7 +175,7 @@ export class IdentityRuns {
     return later.get(run)?.isProven ? 'later' : 'alone';
   }
 
-  /** Returns whether this sign of life of the earliest process proves that a later process runs beside it. */
+  /** Returns whether this sign of life of the earliest process proves that a later process runs at the same time. */
   #prove(runs: Runs, now: number): boolean {
     let isNews = false;
     for (const later of runs.later.values()) {

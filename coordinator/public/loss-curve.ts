@@ -4,7 +4,7 @@ import type { PublicJob } from './public-job.ts';
 
 /** Size of the drawing in its own units. The style sheet stretches the drawing to the width of the page. */
 const [WIDTH, HEIGHT] = [600, 200];
-/** Number of values in the table beside the curve. */
+/** Number of values in the table next to the curve. */
 const TABLE_ROWS = 20;
 
 /** Draws the held-out loss over the rounds, and lists the newest values in a table. */

@@ -18,9 +18,9 @@ interface NewerFolder {
 }
 
 /**
- * Checks that the database is as new as the checkpoint folders beside it. A database that was restored alone
- * from an old backup has fewer checkpoints than the folders. With such a database, the coordinator would make
- * a second checkpoint for rounds that already have one.
+ * Checks that the database is as new as the checkpoint folders in the home. A database that was restored alone from an
+ * old backup has fewer checkpoints than the folders. With such a database, the coordinator would make a second
+ * checkpoint for rounds that already have one.
  *
  * A database can also lack a whole job, for example if one bit of its write-ahead log was flipped before the
  * log was copied into the database. SQLite ignores such a log from the damaged place on, and gives no error.

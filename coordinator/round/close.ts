@@ -181,8 +181,8 @@ function tooFew(count: number, least: number, because: string): string {
 
 /**
  * Returns whether enough nodes have delivered: the sum of their earned beliefs must be at least `quorum` times the sum
- * over all assigned nodes. New identities have no earned belief, so a crowd of them that never delivers cannot hold up
- * a round until its deadline. If no assigned node that is present has earned belief, all assigned nodes count equally.
+ * over all assigned nodes. New identities have no earned belief, so a crowd of them that never delivers cannot delay a
+ * round until its deadline. If no assigned node that is present has earned belief, all assigned nodes count equally.
  */
 function hasQuorum({ assigned, delivered }: Round, present: Timing['present'], quorum: number): boolean {
   const earnedBy = (peer: string): number =>

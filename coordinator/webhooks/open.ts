@@ -5,7 +5,7 @@ import { Webhooks, type WebhooksDeps } from './webhooks.ts';
 
 interface OpenOptions {
   readonly home: string;
-  /** Webhooks besides those in the settings file of the home. */
+  /** Webhooks in addition to the webhooks in the settings file of the home. */
   readonly given: readonly WebhookSetting[];
   readonly version: string;
 }

@@ -26,7 +26,7 @@ interface ReferenceRow {
   readonly labels: number[];
 }
 
-/** Reference values that make_families.py or make_llama_tiny.py wrote beside a model. */
+/** Reference values that make_families.py or make_llama_tiny.py wrote into the folder of a model. */
 interface ReferenceFile {
   readonly rows: Readonly<Record<string, ReferenceRow[]>>;
   /** Losses, each before an optimiser step. */

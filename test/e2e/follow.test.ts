@@ -13,7 +13,7 @@ it('a server follows a job with only its invite', { timeout: 120_000 }, async ()
 
   const model = join(folder, 'model');
   const options = ['--follow', '-', '--model', model, '--port', '0', '--threads', '1', '--json'];
-  // The server has folders of its own, as on another machine.
+  // The server has its own folders, as on another machine.
   const environment = { XDG_CACHE_HOME: join(folder, 'cache'), XDG_DATA_HOME: join(folder, 'data') };
   const server = new Daemon('server', ['serve', ...options], environment, `${swarm.invite}\n`);
   const { url } = await server.line('ready', ({ event }) => event === 'ready');

@@ -100,7 +100,7 @@ const runModule = (source: string, env: NodeJS.ProcessEnv = process.env) =>
 
 describe('code that depends on the system', () => {
   it('is in the table, with its guard', () => {
-    // The page runs in browsers, where paths are those of URLs and the user's language decides how dates look.
+    // The page runs in browsers. There, paths are paths of URLs, and the user's language decides how dates look.
     const sources = sourcesIn(SHIPPED, ['.ts', '.js']).filter(({ path }) => !path.startsWith('monitor/web/'));
     expect(sources.length).toBeGreaterThan(300);
     expect(tableOffences(sources)).toEqual([]);

@@ -396,7 +396,7 @@ test('refuses a job that needs more than the owner lends, and fetches nothing', 
   await at.until(() => at.coordinator.joins === 2);
   expect(at.codes('join-failed')[0]).toBe('POLICY_BASE');
   expect(at.node.swarmNode.view().state.reason).toContain('--max-base');
-  // The operator sees the reason, too.
+  // The operator also sees the reason.
   expect(at.node.swarmNode.view().hold).toMatchObject({
     reason: 'base',
     detail: expect.stringContaining('GiB'),

@@ -86,7 +86,7 @@ it('a ticket stays valid when the version is shared again, and ends with the sha
   await registry.remove('demo:v1');
   await shared.look();
   expect(mayFetch(shared, again, digest)).toBe(false);
-  // A version that is added again is not shared by itself.
+  // A version that is added again is not shared automatically.
   await addSmall(registry, 'demo', 1);
   await shared.look();
   expect(mayFetch(shared, again, digest)).toBe(false);

@@ -192,7 +192,7 @@ describe('POST /v1/completions', () => {
       max_tokens: 3,
     });
     expect([status, code]).toEqual([400, 'context_length_exceeded']);
-    // Without a limit of its own, a request takes what is left.
+    // A request without a limit takes the rest of the context.
     const { usage } = await ask('/v1/completions', {
       model: 'nano',
       prompt: Array.from({ length: 30 }, () => 5),

@@ -58,7 +58,7 @@ test('a job verified over the network has the same checks as one verified from a
   expect(report.problems).toEqual([]);
   expect(report).toMatchObject({ ok: true, recomputed: 3 });
   expect(calls.filter((method) => method === 'record')).toHaveLength(4);
-  // The requests are the same whatever the verification finds, so that they tell the coordinator nothing.
+  // The requests are the same for all results of the verification, so that they tell the coordinator nothing.
   const wrong = await opened(swarm, { fetch: async () => null });
   await verifyRecord(wrong.record);
   expect(wrong.calls).toEqual(calls);

@@ -81,7 +81,7 @@ describe('the trainer of a node', () => {
 
   test('gives the same adapter for a round in slices as for the whole round', async () => {
     const { trainer, task } = bench;
-    // The noise of a slice must continue that of the slice before.
+    // The noise of a slice must continue the noise of the slice before.
     const manifest = { ...bench.manifest, training: { ...bench.manifest.training, neftuneAlpha: 5 } };
     await trainer.prepare(manifest, { signal: live() });
     const whole = { ...task(4), position: { start: 8, perStep: 2 } };

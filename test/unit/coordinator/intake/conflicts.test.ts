@@ -50,7 +50,7 @@ describe('two different updates of a round by one node', () => {
     expect(verifyMessage('update', proof!.first)).toMatchObject({ author: liar.id, message: first });
     expect(verifyMessage('update', proof!.second)).toMatchObject({ author: liar.id, message: second });
 
-    // The round goes on without the node, and does not wait for it.
+    // The round continues without the node, and does not wait for it.
     await deliver(honest, head);
     await world.until(() => world.run.record.checkpoint.checkpoint.round === 1, 'the checkpoint');
     const { contributors } = world.run.record.checkpoint.checkpoint;

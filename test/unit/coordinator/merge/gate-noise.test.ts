@@ -43,7 +43,7 @@ test.each(Object.entries(NOISE))(
     const random = new SeededRandom(1);
     let run = 0;
     let worstRun = 0;
-    // The change of a deviation is larger than its noise, because training pulls the deviation back as well.
+    // The change of a deviation is larger than its noise, because training also reduces the deviation.
     const scale = Math.sqrt((PERSONS * (1 + MEMORY)) / 2);
     const difficulty = Array.from({ length: ROWS }, () => 4.5 * (1 + 0.1 * normal(random)));
     const lossesOf = ({ progress, mean, rows }: State): RowLoss[] => {

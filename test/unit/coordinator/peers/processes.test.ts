@@ -39,7 +39,7 @@ test('the second process with one key does not join, is refused for good, and th
   const { duplicateSince } = await peer.ask('head', { job, run: FIRST });
   expect(duplicateSince).toBe((events()[0] as { since: number }).since);
   expect(await peer.ask('head', { job, run: FIRST })).not.toHaveProperty('duplicateSince');
-  // The refused process leaves. The first one goes on.
+  // The refused process leaves. The first process continues.
   await peer.ask('leave', { job, reason: 'stopped', run: SECOND });
   expect(isPresent()).toBe(true);
   await peer.ask('leave', { job, reason: 'stopped', run: FIRST });

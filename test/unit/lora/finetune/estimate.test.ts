@@ -61,7 +61,7 @@ describe('a dry run', () => {
     // The estimate may be too low: a quarter stays in reserve.
     expect(refusal({ needed: 7 * GB })).toMatchObject({ needed: 7 * GB });
     expect(refusal({ cache: 11 * GB })).toMatchObject({ needed: 11 * GB, available: 10 * GB });
-    // A GPU has memory of its own, but uses the same disk.
+    // A GPU has its own memory, but uses the same disk.
     expect(refusal({ needed: 9 * GB, onProcessor: false })).toBeNull();
     expect(refusal({ needed: 9 * GB, onProcessor: false, cache: 11 * GB })).toMatchObject({
       needed: 11 * GB,

@@ -151,7 +151,7 @@ test('no turn begins while the node is paused, also for a job that waited for it
   const waiting = b.prepare(jobOf('b'), { signal: live });
   await pass(1);
   pauses.set({ reason: 'paused', text: '', until: null });
-  // The trainer itself pauses the running round. Here, the round goes on to its end.
+  // A real trainer would pause the running round. Here, the round continues to its end.
   await pass(10 * ROUND_MS);
   await training;
   expect(calls).toEqual(['prepare a', 'train']);

@@ -144,7 +144,7 @@ test('a coordinator that names the job of another coordinator does not lock the 
   await pass(60_000);
   expect(first.speeds.at(-1)).toBe(0);
   expect(new Set(second.speeds)).toEqual(new Set([0]));
-  // Its next offer, a job of its own, is taken.
+  // The node takes its next offer, which is another job.
   second.listed = toys[1].job;
   await second.open(1, [node.peer]);
   await until(() => second.updates.length === 1);

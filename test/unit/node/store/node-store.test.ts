@@ -102,7 +102,7 @@ test('deletes files of finished jobs first, then of the jobs unused longest, unt
     jobFiles.surplus({ active: new Set(active), finished: new Set(finished) }, maxBytes).sort();
   expect(surplus(1000)).toEqual(['c']);
   expect(surplus(20)).toEqual(['a', 'c']);
-  // The current job stays, whatever its size: checkPolicy has compared it with the owner's limit.
+  // The current job always stays, because checkPolicy has already compared its size with the owner's limit.
   expect(surplus(5)).toEqual(['a', 'b', 'c']);
   // All jobs that the node trains now stay, and the files of a job that has just finished stay if there is space.
   expect(surplus(5, ['a', 'd'])).toEqual(['b', 'c']);

@@ -383,7 +383,7 @@ test('the jobs of a node together use no more disk space than the owner lends', 
   await look(kept);
   const fetched = new Set(calls.filter((call) => kept.blobs.has(call)));
   const size = [...fetched].reduce((sum, digest) => sum + kept.blobs.get(digest)!.byteLength, 0);
-  // Each job alone has enough space, also if it goes on after a pause. Both jobs together need four times the size.
+  // Each job alone has enough space, also if it continues after a pause. Both jobs together need four times the size.
   const others = { [SLOW.peerId]: slow };
   const { witness, failed, verifications, gates, pauses } = await witnessOf({ others, spare: 3 * size });
   let left = 3;

@@ -55,7 +55,7 @@ test('if effects do not stand out from their noise, and gains do, the share foll
   const shares = sharesOf(noise)!;
   expect(shares[2]).toBeGreaterThan(0.75);
   expect(shares.slice(3)).toEqual([1, 0.5, expect.closeTo(0.1)]);
-  // An update of which the effect is as far below zero as that of a harmful one has the share 0.
+  // An update has the share 0 if its effect is as far below zero as the effect of a harmful update.
   expect(sharesOf([late(0), late(0), late(0), late(-2)])).toEqual([1, 1, 1, 0]);
   // The median effect may be below zero by chance, but not clearly.
   expect(sharesOf([late(-0.5), late(-0.5), late(-0.5)])).toEqual([1, 1, 1]);

@@ -165,7 +165,7 @@ test('the scores of a null round are part of the record, and a changed share in 
   const lie = { ...job, records: [...job.records.slice(0, -1), { ...last, nullFigures }] };
   const found = await verify(lie);
   expect(new Set(found.problems.map(({ code }) => code))).toEqual(new Set(['VERIFY_FIGURES']));
-  // The scores of the null round have wrong shares, and those of the next merge use others.
+  // The scores of the null round have wrong shares, and the scores of the next merge use other shares.
   expect(found.problems.map(({ values }) => values.merge)).toContain(2);
 });
 
