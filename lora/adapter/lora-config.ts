@@ -2,7 +2,7 @@ import type { z } from 'zod';
 import { loraSchema } from '../../protocol/manifest.ts';
 import { adapterError } from './errors.ts';
 
-/** LoRA settings, named as in PEFT. protocol/manifest.ts describes every field. */
+/** LoRA settings. protocol/manifest.ts describes every field, and docs/training.md has PEFT's names of them. */
 export type LoraConfig = z.output<typeof loraSchema>;
 
 /**

@@ -17,8 +17,8 @@ export interface PairedDifference {
 const Z95 = 1.959963984540054;
 const RESAMPLES = 2000;
 /**
- * Largest number of documents on which exactly one model is right, for which McNemar's exact test is used. If there are
- * more of them, a normal test is used.
+ * McNemar's exact test is used if exactly one model is right on at most this many documents, and otherwise a normal
+ * test.
  */
 const MAX_EXACT = 1000;
 
