@@ -9,7 +9,7 @@ export function registerCompletion(program: Command, context: Context): void {
   program
     .command('completion')
     .description(
-      'print a script with which a shell completes commands, options, jobs, peers, adapters and tags',
+      'print a script with which a shell completes commands, options, and values such as jobs, peers, rounds, adapters and settings',
     )
     .addArgument(new Argument('<shell>', 'the shell').choices(SHELLS))
     .addOption(jsonOption())
@@ -19,7 +19,7 @@ export function registerCompletion(program: Command, context: Context): void {
         import('../completion/suggest.ts'),
       ]);
       const printed = printedBy(() => script(shell, program.name(), program.name())).join('\n');
-      const text = shell === 'bash' ? withColons(printed) : printed;
+      const text = shell === 'bash' ? withWordBreaks(printed) : printed;
       if (json) printJson(context, { schemaVersion: 1, shell, script: text });
       else context.stdout.write(`${text}\n`);
     });
@@ -35,17 +35,23 @@ export function registerCompletion(program: Command, context: Context): void {
         import('../completion/suggest.ts'),
         import('../completion/values.ts'),
       ]);
-      const suggestions = await suggest(program, words, (kind) => valuesOf(context, kind));
+      const suggestions = await suggest(program, words, (kind) => valuesOf(context, kind, words));
       if (json) printJson(context, { schemaVersion: 1, ...suggestions });
       else context.stdout.write(`${suggestionText(suggestions)}\n`);
     });
 }
 
 /**
- * Lets bash complete values with a colon, such as `demo:best`. bash starts a new word after a colon, so the
- * function of bash-completion must remove the part before it from each suggestion. The script of @bomb.sh/tab
- * 0.0.22 does not call this function.
+ * Lets bash complete values with a colon or an equals sign, such as `demo:best` and `polite=on`. bash starts a new word
+ * after these characters, so the part before them is removed from each suggestion: by a function of bash-completion for the
+ * colon, and by the second line for the equals sign. The script of @bomb.sh/tab 0.0.22 does neither.
  */
-function withColons(script: string): string {
-  return script.replace(/^( *)COMPREPLY=.*completions\[\*\].*$/m, '$&\n$1__ltrim_colon_completions "$cur"');
+function withWordBreaks(script: string): string {
+  const added = [
+    '__ltrim_colon_completions "$cur"',
+    `if [[ "$cur" == *=* && "$COMP_WORDBREAKS" == *=* ]]; then COMPREPLY=("\${COMPREPLY[@]#"\${cur%"\${cur##*=}"}"}"); fi`,
+  ];
+  return script.replace(/^( *)COMPREPLY=.*completions\[\*\].*$/m, (line, indent: string) =>
+    [line, ...added.map((text) => `${indent}${text}`)].join('\n'),
+  );
 }

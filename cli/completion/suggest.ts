@@ -1,9 +1,18 @@
 /** Suggestions for the words of a command line, from the definitions of the commands and from values of this machine. */
 import { RootCommand, ShellCompDirective, type Command as TabCommand } from '@bomb.sh/tab';
 import type { Argument, Command, Option } from 'commander';
+import { FIXED_VALUES } from './fixed-values.ts';
 
 /** Kinds of values that this machine knows. */
-export type ValueKind = 'jobs' | 'joined-jobs' | 'peers' | 'adapters' | 'tags';
+export type ValueKind =
+  | 'jobs'
+  | 'joined-jobs'
+  | 'peers'
+  | 'adapters'
+  | 'tags'
+  | 'invites'
+  | 'rounds'
+  | 'rounds-or-best';
 
 /** A value, and a description that shells show beside it. */
 export type Value = readonly [value: string, description: string];
@@ -23,12 +32,17 @@ const KINDS: Readonly<Record<string, ValueKind>> = {
   '--adapter': 'tags',
   '--from': 'tags',
   name: 'adapters',
+  invite: 'invites',
+  '--round': 'rounds-or-best',
+  '--to': 'rounds-or-best',
 };
 
 /** Kinds that differ from KINDS, by the name of the command. */
 const KINDS_OF_COMMANDS: Readonly<Record<string, Readonly<Record<string, ValueKind>>>> = {
   // The command `checkpoint pull` takes a job that the node of this machine has joined.
   pull: { job: 'joined-jobs' },
+  // The command `events replay` shows the state after any round.
+  replay: { '--round': 'rounds' },
 };
 
 /**
@@ -36,7 +50,7 @@ const KINDS_OF_COMMANDS: Readonly<Record<string, Readonly<Record<string, ValueKi
  * names, and the script for bash expands suggestions. Otherwise, a name such as `$(command)` would run the
  * command.
  */
-const SAFE_VALUE = /^[\w.][\w.:@/+-]*$/;
+const SAFE_VALUE = /^[\w.][\w.:=@/+-]*$/;
 
 export interface Suggestions {
   readonly values: readonly Value[];
@@ -70,9 +84,13 @@ export async function suggest(
 
 /** Returns suggestions in the form that the scripts of @bomb.sh/tab read. */
 export function suggestionText({ values, files }: Suggestions): string {
+  // The user goes on typing after `KEY=`.
+  const noSpace = values.some(([value]) => value.endsWith('='))
+    ? ShellCompDirective.ShellCompDirectiveNoSpace
+    : 0;
   const directive = files
     ? ShellCompDirective.ShellCompDirectiveDefault
-    : ShellCompDirective.ShellCompDirectiveNoFileComp;
+    : ShellCompDirective.ShellCompDirectiveNoFileComp | noSpace;
   return [...values.map(([value, description]) => `${value}\t${description}`), `:${directive}`].join('\n');
 }
 
@@ -86,11 +104,18 @@ function run(
   for (const [name, command] of nested(program, '')) {
     describe(root.command(name, command.description()), command, valuesOf);
   }
-  const lines = printedBy(() => root.parse([...words]));
-  const values = lines.slice(0, -1).map((line): Value => {
-    const [value, description = ''] = line.split('\t');
-    return [value!, description];
-  });
+  const last = words.at(-1) ?? '';
+  // @bomb.sh/tab takes every word with an equals sign for an option with its value.
+  const isSetting = last.includes('=') && !last.startsWith('-');
+  const parsed = isSetting ? [...words.slice(0, -1), ''] : [...words];
+  const lines = printedBy(() => root.parse(parsed));
+  const values = lines
+    .slice(0, -1)
+    .map((line): Value => {
+      const [value, description = ''] = line.split('\t');
+      return [value!, description];
+    })
+    .filter(([value]) => !isSetting || value.startsWith(last));
   return { values, files: values.length === 0 && !words.at(-1)?.startsWith('-') };
 }
 
@@ -112,29 +137,36 @@ function describe(tab: TabCommand, command: Command, valuesOf: (kind: ValueKind)
     // Without a handler, the package assumes that an option has no value.
     if (!option.required && !option.optional) tab.option(name, option.description, short!);
     else
-      tab.option(name, option.description, handler(option, kindOf(command, option.long!), valuesOf), short);
+      tab.option(
+        name,
+        option.description,
+        handler(option, valuesFor(command, option.long!, valuesOf)),
+        short,
+      );
   }
   for (const argument of command.registeredArguments) {
     tab.argument(
       argument.name(),
-      handler(argument, kindOf(command, argument.name()), valuesOf),
+      handler(argument, valuesFor(command, argument.name(), valuesOf)),
       argument.variadic,
     );
   }
 }
 
-function kindOf(command: Command, name: string): ValueKind | undefined {
-  return KINDS_OF_COMMANDS[command.name()]?.[name] ?? KINDS[name];
+/** Returns the known values of an argument or option. Those that depend on the machine are loaded when they are needed. */
+function valuesFor(
+  command: Command,
+  name: string,
+  valuesOf: (kind: ValueKind) => readonly Value[],
+): () => readonly Value[] {
+  const kind = KINDS_OF_COMMANDS[command.name()]?.[name] ?? KINDS[name];
+  if (kind === undefined) return () => FIXED_VALUES[name] ?? [];
+  return () => valuesOf(kind).filter(([value]) => SAFE_VALUE.test(value));
 }
 
-function handler(
-  { argChoices }: Option | Argument,
-  kind: ValueKind | undefined,
-  valuesOf: (kind: ValueKind) => readonly Value[],
-) {
+function handler({ argChoices }: Option | Argument, known: () => readonly Value[]) {
   return (complete: (value: string, description: string) => void): void => {
-    const known = kind === undefined ? [] : valuesOf(kind).filter(([value]) => SAFE_VALUE.test(value));
-    const values = argChoices?.map((choice): Value => [choice, '']) ?? known;
+    const values = argChoices?.map((choice): Value => [choice, '']) ?? known();
     for (const [value, description] of values) complete(value, description);
   };
 }

@@ -1,4 +1,5 @@
 import { existsSync } from 'node:fs';
+import { formatLoss, safeText } from '../../common/text.ts';
 import { resolveHomes } from '../../common/user-folders.ts';
 import { readJoinedJobs } from '../../node/store/known-jobs.ts';
 import { shortPeer } from '../../protocol/ids.ts';
@@ -13,11 +14,18 @@ import type { Value, ValueKind } from './suggest.ts';
  */
 const VALUES_MS = 2_000;
 
-/** Returns the values that the shell completes for an argument. Returns none if the coordinator does not answer. */
-export async function valuesOf(context: Context, kind: ValueKind): Promise<readonly Value[]> {
+/**
+ * Returns the values that the shell completes for an argument. Returns none if the coordinator does not answer.
+ * @param words the words of the command line, which may name the job that the values belong to
+ */
+export async function valuesOf(
+  context: Context,
+  kind: ValueKind,
+  words: readonly string[],
+): Promise<readonly Value[]> {
   const signal = AbortSignal.any([context.signal, AbortSignal.timeout(VALUES_MS)]);
   try {
-    return await LOADERS[kind]({ ...context, signal });
+    return await LOADERS[kind]({ ...context, signal }, words);
   } catch {
     // Errors are ignored, because a message would appear in the middle of the command line that the user is
     // typing.
@@ -25,7 +33,9 @@ export async function valuesOf(context: Context, kind: ValueKind): Promise<reado
   }
 }
 
-const LOADERS: Readonly<Record<ValueKind, (context: Context) => Promise<readonly Value[]>>> = {
+type Loader = (context: Context, words: readonly string[]) => Promise<readonly Value[]>;
+
+const LOADERS: Readonly<Record<ValueKind, Loader>> = {
   jobs: async (context) =>
     (await (await coordinatorApi(context, {})).jobs()).map(({ name, phase }) => [name, phase]),
   'joined-jobs': async ({ environment, cwd }) => {
@@ -35,6 +45,23 @@ const LOADERS: Readonly<Record<ValueKind, (context: Context) => Promise<readonly
   },
   peers: async (context) =>
     (await (await coordinatorApi(context, {})).peers()).map(({ name, peer }) => [name, shortPeer(peer)]),
+  invites: async (context) => {
+    const api = await coordinatorApi(context, {});
+    const jobs = await api.jobs();
+    const all = await Promise.all(jobs.map(async (job) => ({ job, invites: await api.invites(job.job) })));
+    return all.flatMap(({ job, invites }) =>
+      invites
+        .filter(({ state }) => state !== 'revoked')
+        .map(
+          ({ id, name }): Value => [id, `${name === null ? '' : `${safeText(name)}, `}invite of ${job.name}`],
+        ),
+    );
+  },
+  rounds,
+  'rounds-or-best': async (context, words) => [
+    ['best', 'the best checkpoint'],
+    ...(await rounds(context, words)),
+  ],
   adapters: (context) =>
     fromRegistry(context, (registry) => registry.names().map((name): Value => [name, 'adapter'])),
   tags: (context) =>
@@ -47,6 +74,22 @@ const LOADERS: Readonly<Record<ValueKind, (context: Context) => Promise<readonly
         ]),
     ),
 };
+
+/** Maximum number of newest rounds that are suggested. */
+const SHOWN_ROUNDS = 50;
+
+/** Returns the rounds of the newest checkpoints of the job that a word names, or of the coordinator's only job. */
+async function rounds(context: Context, words: readonly string[]): Promise<Value[]> {
+  const api = await coordinatorApi(context, {});
+  const jobs = await api.jobs();
+  const named = jobs.find(({ name }) => words.includes(name)) ?? (jobs.length === 1 ? jobs[0] : undefined);
+  if (named === undefined) return [];
+  const checkpoints = await api.checkpoints(named.job, { enough: SHOWN_ROUNDS });
+  return checkpoints.map(({ round, checkpoint }) => [
+    String(round),
+    `held-out loss ${formatLoss(checkpoint.metrics.heldOutLoss)}`,
+  ]);
+}
 
 /** Reads the registry. A registry that does not exist is not created. */
 async function fromRegistry(

@@ -203,8 +203,8 @@ export class ApiClient {
   }
 
   /** Lists the checkpoints of a job, newest first. */
-  checkpoints(id: string): Promise<CheckpointView[]> {
-    return listCheckpoints(this.#connection, id);
+  checkpoints(id: string, options?: { enough?: number }): Promise<CheckpointView[]> {
+    return listCheckpoints(this.#connection, id, options);
   }
 
   /** Returns the checkpoint of a round. @throws SwarmError CHECKPOINT_UNKNOWN */

@@ -25,6 +25,15 @@ const VALUES: Record<ValueKind, Value[]> = {
     ['demo', 'adapter'],
     ['demo:best', 'version 2'],
   ],
+  invites: [
+    ['shared', 'invite of moby'],
+    ['x7Qk', 'Ann, invite of moby'],
+  ],
+  rounds: [['12', 'held-out loss 2.9130']],
+  'rounds-or-best': [
+    ['best', 'the best checkpoint'],
+    ['12', 'held-out loss 2.9130'],
+  ],
 };
 
 async function valuesFor(line: string): Promise<string[]> {
@@ -48,6 +57,21 @@ it.each([
   ['generate --adapter ', ['demo', 'demo:best']],
   ['service install c', ['coordinator']],
   ['completion f', ['fish']],
+  ['node config pol', ['polite=on', 'polite=off', 'polite=default']],
+  ['node config polite=o', ['polite=on', 'polite=off']],
+  ['node config hours=22:00-07:00 max-up', ['max-upload=', 'max-upload=default']],
+  ['job set moby r', ['rounds.count=', 'rounds.minPeers=', 'rounds.maxSeconds=']],
+  ['job set moby rounds.count=9 pr', ['priority=']],
+  ['train --engine onnx-c', ['onnx-cpu', 'onnx-cuda']],
+  ['generate --engine a', ['auto']],
+  ['node --base-bits ', ['32', '8', '4']],
+  ['chat --template ', ['chatml', 'plain']],
+  ['node --log-level ', ['debug', 'info', 'warn', 'error']],
+  ['invite revoke ', ['shared', 'x7Qk']],
+  ['checkpoint export moby out --round ', ['best', '12']],
+  ['job rollback moby --to b', ['best']],
+  ['events replay moby --round ', ['12']],
+  ['job wait moby --until ', ['finished', 'round=']],
   ['status --che', ['--check']],
 ])('completes "%s"', async (line, expected) => {
   expect(await valuesFor(line)).toEqual(expected);
@@ -106,3 +130,27 @@ it.each(['bash', 'zsh', 'fish', 'powershell'])('the script for %s calls "complet
     stderr: '',
   });
 });
+
+it('no space follows a suggestion that ends with an equals sign', async () => {
+  const directive = async (...words: string[]) =>
+    (await output(['complete', '--', ...words])).split(':').at(-1);
+  expect(await directive('job', 'set', 'moby', 'prio')).toBe('6\n');
+  expect(await directive('node', 'config', 'polite=o')).toBe('4\n');
+});
+
+it.skipIf(process.platform === 'win32')(
+  'in bash, the part before an equals sign is not repeated',
+  async () => {
+    const script = await output(['completion', 'bash']);
+    const [, complete] = /complete -F (\S+) lora-swarm/.exec(script) ?? [];
+    const test = `
+    _get_comp_words_by_ref() { words=(lora-swarm node config polite=o); cur=polite=o; cword=3; }
+    __ltrim_colon_completions() { :; }
+    compopt() { :; }
+    lora-swarm() { printf 'polite=on\\tx\\npolite=off\\tx\\n:4\\n'; }
+    ${complete}
+    echo "\${COMPREPLY[@]}"`;
+    const { stdout, stderr } = spawnSync('bash', ['-c', `${script}\n${test}`], { encoding: 'utf8' });
+    expect({ stdout, stderr }).toEqual({ stdout: 'on off\n', stderr: '' });
+  },
+);
