@@ -13,7 +13,7 @@ export interface Levels {
 }
 
 /**
- * Reads a text such as "info" or "info,net=debug,trainer=warn".
+ * Reads a text such as "info" or "info,net=debug,trainer=warn". pino has a level for each logger, but no levels by module.
  * @throws SwarmError LOG_LEVEL for an unknown level or module
  */
 export function parseLevels(text: string, fallback: LogLevel): Levels {

@@ -122,7 +122,6 @@ export const SYSTEM_FEATURES: Readonly<Record<string, SystemFeature>> = {
       'common/workers/entry.ts': 'a handler of Ctrl-C, which Windows delivers to all processes of a console',
       'lora/data/render/template-runner.ts': KILL,
       'lora/train/devices/fallback.ts': 'Windows: exit codes as well',
-      'lora/train/devices/probe.ts': KILL,
       'lora/generate/generator.ts': KILL,
       'lora/train/process/supervisor.ts': KILL,
     },

@@ -1,4 +1,5 @@
 /** Tries or measures an engine in a separate process. */
+import { messageOf } from '../../../common/errors.ts';
 import { ChildCalls } from '../../../common/workers/child-process.ts';
 import { entryOf } from '../../../common/workers/entry.ts';
 import { graphProcessEnvironment } from '../../engines/allocator.ts';
@@ -74,38 +75,24 @@ async function ask<N extends keyof ProbeMethods>(
   signal: AbortSignal,
 ): Promise<ProbeMethods[N]['reply']> {
   signal.throwIfAborted();
-  let late = false;
   const child = new ChildCalls<ProbeMethods>(entryOf(import.meta, './probe-process'), {
     env: graphProcessEnvironment(),
     ended: ({ code, signal, cause }) =>
-      cause ??
-      new Error(
-        late
-          ? `the probe took more than ${DEADLINE_MS / 1000} seconds`
-          : `the probe's process ended with ${signal ?? `code ${code}`}`,
-      ),
+      cause ?? new Error(`the probe's process ended with ${signal ?? `code ${code}`}`),
   });
-  const timer = setTimeout(() => {
-    late = true;
-    child.process.kill('SIGKILL');
-  }, DEADLINE_MS);
-  const abort = () => child.process.kill('SIGKILL');
-  signal.addEventListener('abort', abort, { once: true });
+  const late = AbortSignal.timeout(DEADLINE_MS);
+  let result: ProbeMethods[N]['reply'];
   try {
-    const result = await child.call(method, request).catch((error: Error): ProbeFailure => {
-      signal.throwIfAborted();
-      return { reason: error.message, needs: null, software: false };
-    });
-    if (!('reason' in result)) return result;
-    // End the process first, because its standard error is complete only then.
-    await child.kill();
-    return { ...result, reason: missingLibrary((await child.closed).stderr) ?? result.reason };
-  } finally {
-    clearTimeout(timer);
-    signal.removeEventListener('abort', abort);
-    // Some drivers crash while they are unloaded, so the process is killed without unloading them.
-    await child.kill();
+    // Kills the process afterwards, because some drivers crash while they are unloaded.
+    result = await child.callOnce(method, request, { signal: AbortSignal.any([signal, late]) });
+  } catch (error) {
+    signal.throwIfAborted();
+    const reason = late.aborted ? `the probe took more than ${DEADLINE_MS / 1000} seconds` : messageOf(error);
+    return { reason, needs: null, software: false };
   }
+  if (!('reason' in result)) return result;
+  // The process has ended, so its standard error is complete.
+  return { ...result, reason: missingLibrary((await child.closed).stderr) ?? result.reason };
 }
 
 /**
