@@ -15,10 +15,10 @@ import {
 } from '../lora/evaluate/process/task-process.ts';
 import { layOutBase } from '../lora/models/base/base-folder.ts';
 import { parseOneDevice } from '../lora/train/compute.ts';
-import { createCoordinatorMetrics } from '../monitor/coordinator-metrics.ts';
 import { Health } from '../monitor/health.ts';
-import { silentLogger } from '../monitor/log.ts';
-import { NetworkMetrics } from '../monitor/network-metrics.ts';
+import { silentLogger } from '../monitor/logs/log.ts';
+import { createCoordinatorMetrics } from '../monitor/metrics/coordinator-metrics.ts';
+import { NetworkMetrics } from '../monitor/metrics/network-metrics.ts';
 import { privateAddressesWarning } from '../net/addresses.ts';
 import { createHost } from '../net/host.ts';
 import { loadIdentity } from '../net/identity.ts';

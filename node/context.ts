@@ -3,7 +3,7 @@ import type { Clock } from '../common/clock.ts';
 import type { Logger } from '../common/logger.ts';
 import type { AdapterLayout } from '../lora/adapter/layout.ts';
 import type { Trainers } from '../lora/train/memory/trainers.ts';
-import type { NodeMetrics } from '../monitor/node-metrics.ts';
+import type { NodeMetrics } from '../monitor/metrics/node-metrics.ts';
 import type { SwarmNetwork } from '../net/network.ts';
 import type { BlobProof } from '../protocol/job-key.ts';
 import type { Manifest } from '../protocol/manifest.ts';

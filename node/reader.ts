@@ -1,7 +1,7 @@
 import type { Clock } from '../common/clock.ts';
 import { packageVersion } from '../common/package.ts';
 import { resolveHomes } from '../common/user-folders.ts';
-import { silentLogger } from '../monitor/log.ts';
+import { silentLogger } from '../monitor/logs/log.ts';
 import { createHost } from '../net/host.ts';
 import { loadIdentity } from '../net/identity.ts';
 import type { SwarmNetwork } from '../net/network.ts';

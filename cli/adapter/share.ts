@@ -71,7 +71,7 @@ export function registerShare(adapter: Command, context: Context): void {
 async function share(context: Context, reference: string, flags: ShareFlags): Promise<void> {
   const [{ shareVersion }, { silentLogger }] = await Promise.all([
     import('../../registry/share.ts'),
-    import('../../monitor/log.ts'),
+    import('../../monitor/logs/log.ts'),
   ]);
   const { signal } = context;
   await withRegistry(context, flags, async (registry) => {
@@ -107,7 +107,7 @@ export async function fetchShared(
 ) {
   const [{ fetchVersion }, { silentLogger }] = await Promise.all([
     import('../../registry/share.ts'),
-    import('../../monitor/log.ts'),
+    import('../../monitor/logs/log.ts'),
   ]);
   const progress = new ProgressLine(context);
   const onProgress = ({ bytes, total }: { bytes: number; total: number }): void =>

@@ -1,6 +1,6 @@
 import { type Command, Option } from 'commander';
 import { resolveHomes } from '../../common/user-folders.ts';
-import { type LogLevel, logLevels } from '../../monitor/log-levels.ts';
+import { type LogLevel, logLevels } from '../../monitor/logs/log-levels.ts';
 import type { Context } from '../context.ts';
 import { entryFormat, matches, PeerValues } from '../logs/log-entry.ts';
 import {

@@ -1,8 +1,8 @@
 import { join } from 'node:path';
 import type { Logger } from '../../index.ts';
-import { createLogger, type LineSink, type LogOutput } from '../../monitor/log.ts';
-import { LogFile } from '../../monitor/log-file.ts';
-import { parseLevels } from '../../monitor/log-levels.ts';
+import { createLogger, type LineSink, type LogOutput } from '../../monitor/logs/log.ts';
+import { LogFile } from '../../monitor/logs/log-file.ts';
+import { parseLevels } from '../../monitor/logs/log-levels.ts';
 import type { Role } from '../../storage/daemon-home.ts';
 import type { Context } from '../context.ts';
 import { WarningLines } from './warning-lines.ts';

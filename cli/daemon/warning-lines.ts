@@ -1,4 +1,4 @@
-import type { LineSink } from '../../monitor/log.ts';
+import type { LineSink } from '../../monitor/logs/log.ts';
 import type { Role } from '../../storage/daemon-home.ts';
 import { timeOfDay } from '../print.ts';
 import { warningText } from './warning-text.ts';

@@ -1,7 +1,7 @@
 import { safeJson, safeText } from '../../common/text.ts';
-import { safeFields } from '../../monitor/log-fields.ts';
-import { prettyFormat } from '../../monitor/log-format.ts';
-import { type LogLevel, logLevels } from '../../monitor/log-levels.ts';
+import { safeFields } from '../../monitor/logs/log-fields.ts';
+import { prettyFormat } from '../../monitor/logs/log-format.ts';
+import { type LogLevel, logLevels } from '../../monitor/logs/log-levels.ts';
 
 /** One line of a log file. */
 export interface LogEntry {

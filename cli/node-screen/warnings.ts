@@ -1,4 +1,4 @@
-import type { LineSink } from '../../monitor/log.ts';
+import type { LineSink } from '../../monitor/logs/log.ts';
 import { type WarningText, warningText } from '../daemon/warning-text.ts';
 
 /** A warning that was logged, and that the screen of a node shows. */

@@ -10,7 +10,7 @@ import type { JobSpec } from '../../lora/finetune/settings/job-spec.ts';
 import { describeBase } from '../../lora/models/base/base-identity.ts';
 import { openBase } from '../../lora/models/base/base-model.ts';
 import { type ComputeInput, parseCompute } from '../../lora/train/compute.ts';
-import { silentLogger } from '../../monitor/log.ts';
+import { silentLogger } from '../../monitor/logs/log.ts';
 import { sha256 } from '../../protocol/cbor.ts';
 import type { LossMeter, MeasuredJob } from '../../verify/checks/losses.ts';
 import type { ScoreMeter } from '../../verify/checks/scores.ts';

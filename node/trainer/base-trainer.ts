@@ -10,7 +10,7 @@ import type { MemoryEstimate } from '../../lora/train/memory/estimate.ts';
 import type { ProcessUse } from '../../lora/train/process/messages.ts';
 import { TrainerProcess } from '../../lora/train/process/supervisor.ts';
 import type { TrainProgress } from '../../lora/train/trainer.ts';
-import type { NodeMetrics } from '../../monitor/node-metrics.ts';
+import type { NodeMetrics } from '../../monitor/metrics/node-metrics.ts';
 import type { FileBlobs } from '../../storage/blobs.ts';
 import { nodeError } from '../errors.ts';
 import { backoffMs } from '../machine/times.ts';

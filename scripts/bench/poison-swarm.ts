@@ -7,7 +7,7 @@ import type { Row } from '../../lora/data/row.ts';
 import { SeededRandom } from '../../lora/data/seeded-random.ts';
 import type { RowLoss } from '../../lora/train/step.ts';
 import type { LossGradient } from '../../lora/update/score.ts';
-import { silentLogger } from '../../monitor/log.ts';
+import { silentLogger } from '../../monitor/logs/log.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
 import { COORDINATOR, VirtualCoordinator } from '../../test/sim/virtual-coordinator.ts';
 import { signerOf } from '../../test/utils/signers.ts';

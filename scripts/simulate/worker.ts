@@ -5,7 +5,7 @@ import type { SimulationOptions } from '../../test/sim/simulated-swarm.ts';
 
 // A dynamic import, so that all modules see the functions that the module above has replaced.
 const { SimulatedSwarm } = await import('../../test/sim/simulated-swarm.ts');
-const { silentLogger } = await import('../../monitor/log.ts');
+const { silentLogger } = await import('../../monitor/logs/log.ts');
 const { DatabasePool } = await import('../../test/utils/virtual/database-pool.ts');
 
 const databases = new DatabasePool();

@@ -10,7 +10,7 @@ import type { CoordinatorDaemonOptions, RunningCoordinator } from '../../coordin
 import { checkJob } from '../../coordinator/jobs/check-job.ts';
 import type { WebhookTest } from '../../coordinator/webhooks/webhooks.ts';
 import { type JobSpecInput, parseJobSpec } from '../../lora/finetune/settings/job-spec.ts';
-import { silentLogger } from '../../monitor/log.ts';
+import { silentLogger } from '../../monitor/logs/log.ts';
 import { decodeInvite } from '../../protocol/invite.ts';
 import type { DaemonFile } from '../../storage/daemon-home.ts';
 import { temporaryFolder } from '../utils/folder.ts';

@@ -17,7 +17,7 @@ import { expect, onTestFinished, test } from 'vitest';
 import type { CreateJobLine, JobDetail, PeerView } from '../../coordinator/api/types.ts';
 import { ApiClient } from '../../coordinator/client/api-client.ts';
 import { startCoordinator } from '../../coordinator/daemon.ts';
-import { silentLogger } from '../../monitor/log.ts';
+import { silentLogger } from '../../monitor/logs/log.ts';
 import { FrameStream } from '../../net/frames.ts';
 import { gossipService } from '../../net/gossip-service.ts';
 import { startNode } from '../../node/daemon.ts';

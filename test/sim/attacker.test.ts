@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { decodeAdapter } from '../../lora/adapter/codec.ts';
-import { silentLogger } from '../../monitor/log.ts';
+import { silentLogger } from '../../monitor/logs/log.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
 import { distance } from '../utils/virtual/fake-trainer.ts';
 import { SeededRandom } from '../utils/virtual/seeded-random.ts';

@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { expect } from 'vitest';
-import { silentLogger } from '../../monitor/log.ts';
+import { silentLogger } from '../../monitor/logs/log.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
 import { temporaryFolder } from '../utils/folder.ts';
 import { SeededRandom } from '../utils/virtual/seeded-random.ts';

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { PRESENCES } from '../../coordinator/peers/presence.ts';
-import { silentLogger } from '../../monitor/log.ts';
+import { silentLogger } from '../../monitor/logs/log.ts';
 import { Crowd } from './crowd.ts';
 import { SimulatedSwarm } from './simulated-swarm.ts';
 

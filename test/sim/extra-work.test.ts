@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { silentLogger } from '../../monitor/log.ts';
+import { silentLogger } from '../../monitor/logs/log.ts';
 import { roundsSchema, trainingSchema } from '../../protocol/manifest.ts';
 import { AUDIT_SHARE, EXTRA_SHARE, LOSS_COST } from '../../verify/scores/extra-work.ts';
 import { SeededRandom } from '../utils/virtual/seeded-random.ts';

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { SwarmError } from '../../common/errors.ts';
-import { silentLogger } from '../../monitor/log.ts';
+import { silentLogger } from '../../monitor/logs/log.ts';
 import { SeededRandom } from '../utils/virtual/seeded-random.ts';
 import { toyJob } from '../utils/virtual/toy-job.ts';
 import { VirtualClock } from '../utils/virtual/virtual-clock.ts';

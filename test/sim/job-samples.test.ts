@@ -4,7 +4,7 @@ import { Sampler } from '../../coordinator/samples/sampler.ts';
 import { KEPT_RESULTS } from '../../coordinator/store/samples.ts';
 import type { JobSamples } from '../../coordinator/store/store.ts';
 import type { SampleRequest, Samples } from '../../lora/evaluate/process/messages.ts';
-import { silentLogger } from '../../monitor/log.ts';
+import { silentLogger } from '../../monitor/logs/log.ts';
 import { ScriptedPeer } from '../unit/coordinator/scripted-peer.ts';
 import { World } from '../unit/coordinator/world.ts';
 import { eventuallyHolds } from '../utils/eventually.ts';

@@ -8,7 +8,7 @@ import { CheckpointTags } from '../../coordinator/jobs/checkpoint-tags.ts';
 import { JobPublisher } from '../../coordinator/jobs/job-publisher.ts';
 import { TaskEvaluator } from '../../coordinator/jobs/task-evaluator.ts';
 import type { JobTasks } from '../../coordinator/store/store.ts';
-import { silentLogger } from '../../monitor/log.ts';
+import { silentLogger } from '../../monitor/logs/log.ts';
 import { ScriptedPeer } from '../unit/coordinator/scripted-peer.ts';
 import { COORDINATOR, World } from '../unit/coordinator/world.ts';
 import { eventually, eventuallyHolds } from '../utils/eventually.ts';

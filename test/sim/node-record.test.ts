@@ -1,6 +1,6 @@
 import { beforeAll, describe, expect, test } from 'vitest';
 import { isSwarmError } from '../../common/errors.ts';
-import { silentLogger } from '../../monitor/log.ts';
+import { silentLogger } from '../../monitor/logs/log.ts';
 import { OwnJobs } from '../../node/record/own-jobs.ts';
 import { readNode } from '../../node/record/read-node.ts';
 import { proveMembership } from '../../protocol/job-key.ts';

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import type { Validator } from '../../coordinator/context.ts';
 import { DRIFT_LIMIT } from '../../coordinator/merge/comparison.ts';
 import type { RowLoss } from '../../lora/train/step.ts';
-import { silentLogger } from '../../monitor/log.ts';
+import { silentLogger } from '../../monitor/logs/log.ts';
 import type { TrainedRound } from '../../node/trainer/trainer.ts';
 import { FakeTrainer } from '../utils/virtual/fake-trainer.ts';
 import { SeededRandom } from '../utils/virtual/seeded-random.ts';

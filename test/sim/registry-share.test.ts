@@ -1,7 +1,7 @@
 import { readdir } from 'node:fs/promises';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { systemClock } from '../../common/system-clock.ts';
-import { silentLogger } from '../../monitor/log.ts';
+import { silentLogger } from '../../monitor/logs/log.ts';
 import { loadIdentity } from '../../net/identity.ts';
 import { decodeTicket, encodeTicket } from '../../protocol/ticket.ts';
 import { Registry } from '../../registry/registry.ts';

@@ -3,7 +3,7 @@ import { sleep } from '../../common/deadline.ts';
 import { ScorerEvaluation } from '../../coordinator/evaluation/scorer-evaluation.ts';
 import { BackgroundWork } from '../../coordinator/jobs/background-work.ts';
 import { TaskEvaluator } from '../../coordinator/jobs/task-evaluator.ts';
-import { silentLogger } from '../../monitor/log.ts';
+import { silentLogger } from '../../monitor/logs/log.ts';
 import { nodeError } from '../../node/errors.ts';
 import type { QuestionAnswerer } from '../../node/evaluation/answerer.ts';
 import type { ScoreTrainer } from '../../node/trainer/trainer.ts';

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { silentLogger } from '../../monitor/log.ts';
+import { silentLogger } from '../../monitor/logs/log.ts';
 import type { ScoreTrainer } from '../../node/trainer/trainer.ts';
 import type { Role } from '../../protocol/member-status.ts';
 import { gradientOn, lossOn } from '../utils/virtual/fake-trainer.ts';

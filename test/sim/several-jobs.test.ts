@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { silentLogger } from '../../monitor/log.ts';
+import { silentLogger } from '../../monitor/logs/log.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
 import { signerOf } from '../utils/signers.ts';
 import { SeededRandom } from '../utils/virtual/seeded-random.ts';

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { silentLogger } from '../../monitor/log.ts';
+import { silentLogger } from '../../monitor/logs/log.ts';
 import { SimulatedSwarm } from './simulated-swarm.ts';
 
 /** Seeds of every test run. To run one of them: `npx vitest run test/sim -t 'seed 17:'`. */

@@ -5,7 +5,7 @@ import type { JobRun } from '../../coordinator/job-run.ts';
 import { JobPublisher } from '../../coordinator/jobs/job-publisher.ts';
 import { Sweeps } from '../../coordinator/jobs/sweeps.ts';
 import type { JobEvent } from '../../monitor/job-events.ts';
-import { silentLogger } from '../../monitor/log.ts';
+import { silentLogger } from '../../monitor/logs/log.ts';
 import { ScriptedPeer } from '../unit/coordinator/scripted-peer.ts';
 import { COORDINATOR, World } from '../unit/coordinator/world.ts';
 import { withCode } from '../utils/codes.ts';

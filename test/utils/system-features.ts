@@ -71,7 +71,7 @@ export const SYSTEM_FEATURES: Readonly<Record<string, SystemFeature>> = {
       'common/folders.ts': MODE,
       'coordinator/webhooks/settings.ts': MODE,
       'storage/api-token.ts': MODE,
-      'monitor/log-file.ts': MODE,
+      'monitor/logs/log-file.ts': MODE,
       'net/identity.ts': MODE,
       'net/persistent-peers.ts': MODE,
       'cli/daemon/run.ts': MODE,
@@ -201,7 +201,7 @@ export const SYSTEM_FEATURES: Readonly<Record<string, SystemFeature>> = {
       'cli/install/newer-node.js':
         'a folder that no other process has opened; a failure prints the advice of swarm.js',
       'common/durable.ts': 'Windows: tries again for two seconds',
-      'monitor/log-file.ts':
+      'monitor/logs/log-file.ts':
         'a log that cannot be rotated drops lines until it can; the other outputs have them',
     },
   },
@@ -224,7 +224,7 @@ export const SYSTEM_FEATURES: Readonly<Record<string, SystemFeature>> = {
     about: 'on Windows they cannot be truncated: truncate by path (github.com/nodejs/node/issues/3177)',
     files: {
       'lora/models/hub/transfer.ts': 'truncated by path',
-      'monitor/log-file.ts': 'never truncated',
+      'monitor/logs/log-file.ts': 'never truncated',
       'storage/database.ts': 'never truncated',
     },
   },

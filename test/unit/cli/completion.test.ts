@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { expect, it, onTestFinished } from 'vitest';
 import { suggest, type Value, type ValueKind } from '../../../cli/completion/suggest.ts';
 import { createProgram } from '../../../cli/program.ts';
-import { silentLogger } from '../../../monitor/log.ts';
+import { silentLogger } from '../../../monitor/logs/log.ts';
 import { KnownJobs } from '../../../node/store/known-jobs.ts';
 import { fakeContext } from '../../utils/cli-context.ts';
 

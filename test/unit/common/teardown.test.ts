@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest';
 import { Teardown } from '../../../common/teardown.ts';
-import { silentLogger } from '../../../monitor/log.ts';
+import { silentLogger } from '../../../monitor/logs/log.ts';
 import { VirtualClock } from '../../utils/virtual/virtual-clock.ts';
 
 function setUp() {

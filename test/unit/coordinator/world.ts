@@ -6,7 +6,7 @@ import type { PreparedJob } from '../../../coordinator/record/new-job.ts';
 import { Store } from '../../../coordinator/store/store.ts';
 import type { Row } from '../../../lora/data/row.ts';
 import type { RowLoss } from '../../../lora/train/step.ts';
-import { silentLogger } from '../../../monitor/log.ts';
+import { silentLogger } from '../../../monitor/logs/log.ts';
 import { sha256 } from '../../../protocol/cbor.ts';
 import type { Manifest } from '../../../protocol/manifest.ts';
 import { signerOf } from '../../utils/signers.ts';

@@ -25,8 +25,8 @@ import { hasSoftwareDriver } from '../../../lora/train/devices/software-driver.t
 import { trainError } from '../../../lora/train/errors.ts';
 import { availableMemory } from '../../../lora/train/memory/available-memory.ts';
 import { parseVmStat } from '../../../lora/train/memory/mac-memory.ts';
-import { silentLogger } from '../../../monitor/log.ts';
-import { LogFile } from '../../../monitor/log-file.ts';
+import { silentLogger } from '../../../monitor/logs/log.ts';
+import { LogFile } from '../../../monitor/logs/log-file.ts';
 import { loadIdentity } from '../../../net/identity.ts';
 import { sha256 } from '../../../protocol/cbor.ts';
 import { digestSchema, nameSchema } from '../../../protocol/ids.ts';

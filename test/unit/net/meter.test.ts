@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { expect, it } from 'vitest';
 import { SwarmError } from '../../../common/errors.ts';
-import { NetworkMetrics } from '../../../monitor/network-metrics.ts';
+import { NetworkMetrics } from '../../../monitor/metrics/network-metrics.ts';
 import type { BlobRange, GossipRecord, NetworkMeter, Refusal, RpcCall } from '../../../net/meter.ts';
 import { sha256 } from '../../../protocol/cbor.ts';
 import { jobTopic } from '../../../protocol/topics.ts';

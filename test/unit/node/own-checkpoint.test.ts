@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { readFile, rm } from 'node:fs/promises';
 import { expect, it } from 'vitest';
 import { SwarmError } from '../../../common/errors.ts';
-import { silentLogger } from '../../../monitor/log.ts';
+import { silentLogger } from '../../../monitor/logs/log.ts';
 import type { FetchBlobOptions } from '../../../net/network.ts';
 import { fetchOwnCheckpoint, joinedJob, joinedWith, removePulled } from '../../../node/own-checkpoint.ts';
 import { KnownJobs } from '../../../node/store/known-jobs.ts';

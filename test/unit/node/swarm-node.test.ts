@@ -5,7 +5,7 @@ import { ONE_TRAINER, type Trainers } from '../../../lora/train/memory/trainers.
 import { decodeUpdate } from '../../../lora/update/codec.ts';
 import { ErrorFeedback } from '../../../lora/update/feedback.ts';
 import { applyDelta, encodeDelta } from '../../../lora/update/outer.ts';
-import { silentLogger } from '../../../monitor/log.ts';
+import { silentLogger } from '../../../monitor/logs/log.ts';
 import { defaultPolicy, demandOf } from '../../../node/limits/policy.ts';
 import type { NodeStatus } from '../../../node/status/api-types.ts';
 import { nodeStatus } from '../../../node/status/node-status.ts';

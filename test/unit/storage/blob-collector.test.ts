@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { silentLogger } from '../../../monitor/log.ts';
+import { silentLogger } from '../../../monitor/logs/log.ts';
 import { NodeStore } from '../../../node/store/node-store.ts';
 import { sha256 } from '../../../protocol/cbor.ts';
 import { BlobCollector, type UnusedBlobs } from '../../../storage/blob-collector.ts';

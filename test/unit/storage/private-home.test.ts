@@ -2,7 +2,7 @@ import { chmod, mkdir, stat, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import type { Logger } from '../../../common/logger.ts';
-import { silentLogger } from '../../../monitor/log.ts';
+import { silentLogger } from '../../../monitor/logs/log.ts';
 import { makeHomePrivate } from '../../../storage/private-home.ts';
 import { temporaryFolder } from '../../utils/folder.ts';
 import { expectMode, pretendPlatform } from '../../utils/platform.ts';

@@ -1,7 +1,7 @@
 import { mkdir, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
-import { silentLogger } from '../../../monitor/log.ts';
+import { silentLogger } from '../../../monitor/logs/log.ts';
 import { requireDatabase, requireIdentity } from '../../../storage/remains.ts';
 import { withCode } from '../../utils/codes.ts';
 import { temporaryFolder } from '../../utils/folder.ts';

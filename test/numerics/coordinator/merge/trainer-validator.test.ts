@@ -12,7 +12,7 @@ import { parseCompute } from '../../../../lora/train/compute.ts';
 import { freshOptimizer } from '../../../../lora/train/optimizer/optimizer-state.ts';
 import { TrainerProcess } from '../../../../lora/train/process/supervisor.ts';
 import { zeros } from '../../../../lora/update/layout.ts';
-import { silentLogger } from '../../../../monitor/log.ts';
+import { silentLogger } from '../../../../monitor/logs/log.ts';
 import { encodeCbor } from '../../../../protocol/cbor.ts';
 import type { Manifest } from '../../../../protocol/manifest.ts';
 import { measureGoneGpu, type TinyBase, tinyBase } from '../../../utils/tiny-base.ts';

@@ -9,7 +9,7 @@ import {
   startPublicServer,
 } from '../../../../coordinator/public/server.ts';
 import { listenerOf, type PublicPageOptions } from '../../../../coordinator/public/settings.ts';
-import { silentLogger } from '../../../../monitor/log.ts';
+import { silentLogger } from '../../../../monitor/logs/log.ts';
 import { verifyReceipts } from '../../../../verify/receipts.ts';
 import { withCode } from '../../../utils/codes.ts';
 import { MemoryBlobs } from '../../../utils/virtual/memory-blobs.ts';

@@ -8,7 +8,7 @@ import {
   RESUME_FROM_BYTES,
 } from '../../../../coordinator/recovery/disk-guard.ts';
 import { needsOperator, pausedItself } from '../../../../coordinator/round/job-phase.ts';
-import { silentLogger } from '../../../../monitor/log.ts';
+import { silentLogger } from '../../../../monitor/logs/log.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
 import { training } from '../scripted-peer.ts';
 import { World } from '../world.ts';

@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest';
 import type { CoordinatorDeps } from '../../../../coordinator/context.ts';
 import { HeadClaims, type ProvenHead } from '../../../../coordinator/recovery/head-claims.ts';
-import { silentLogger } from '../../../../monitor/log.ts';
+import { silentLogger } from '../../../../monitor/logs/log.ts';
 import { signMessage, verifyMessage } from '../../../../protocol/signing.ts';
 import { signerOf } from '../../../utils/signers.ts';
 import { training } from '../scripted-peer.ts';

@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest';
 import type { CoordinatorDeps } from '../../../../coordinator/context.ts';
 import { LaterHeads } from '../../../../coordinator/recovery/later-heads.ts';
-import { silentLogger } from '../../../../monitor/log.ts';
+import { silentLogger } from '../../../../monitor/logs/log.ts';
 import { signMessage, verifyMessage } from '../../../../protocol/signing.ts';
 import { withCode } from '../../../utils/codes.ts';
 import { noFolders } from '../../../utils/virtual/no-folders.ts';

@@ -5,7 +5,7 @@ import { FileCheckpointFolders } from '../../../../coordinator/record/checkpoint
 import { markJob } from '../../../../coordinator/record/new-job.ts';
 import { requireNewestStore } from '../../../../coordinator/recovery/newer-folders.ts';
 import { Store } from '../../../../coordinator/store/store.ts';
-import { silentLogger } from '../../../../monitor/log.ts';
+import { silentLogger } from '../../../../monitor/logs/log.ts';
 import { withCode } from '../../../utils/codes.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
 import { ScriptedPeer } from '../scripted-peer.ts';

@@ -3,7 +3,7 @@ import { expect, test } from 'vitest';
 import type { BlobRepair } from '../../../../coordinator/recovery/blob-repair.ts';
 import { Scrub } from '../../../../coordinator/recovery/scrub.ts';
 import type { Store } from '../../../../coordinator/store/store.ts';
-import { silentLogger } from '../../../../monitor/log.ts';
+import { silentLogger } from '../../../../monitor/logs/log.ts';
 import type { BlobStore } from '../../../../storage/blobs.ts';
 import { ManualClock } from '../../../utils/manual-clock.ts';
 

@@ -4,7 +4,7 @@ import {
   PAUSE_BELOW_BYTES,
   RESUME_FROM_BYTES,
 } from '../../../../coordinator/recovery/disk-guard.ts';
-import { silentLogger } from '../../../../monitor/log.ts';
+import { silentLogger } from '../../../../monitor/logs/log.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
 import { training } from '../scripted-peer.ts';
 import { World } from '../world.ts';

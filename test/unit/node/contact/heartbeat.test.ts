@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { silentLogger } from '../../../../monitor/log.ts';
+import { silentLogger } from '../../../../monitor/logs/log.ts';
 import { startHeartbeat } from '../../../../node/contact/heartbeat.ts';
 import { JobKeys } from '../../../../node/contact/job-keys.ts';
 import type { SwarmNodeDeps } from '../../../../node/context.ts';

@@ -1,5 +1,5 @@
 import { expect, onTestFinished, test } from 'vitest';
-import { silentLogger } from '../../../../monitor/log.ts';
+import { silentLogger } from '../../../../monitor/logs/log.ts';
 import type { ReadyContext } from '../../../../node/context.ts';
 import type { QuestionAnswerer } from '../../../../node/evaluation/answerer.ts';
 import { ABANDONED_MS, EvaluationService } from '../../../../node/evaluation/evaluation-service.ts';

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { silentLogger } from '../../../../monitor/log.ts';
+import { silentLogger } from '../../../../monitor/logs/log.ts';
 import { signerOf } from '../../../utils/signers.ts';
 import { SeededRandom } from '../../../utils/virtual/seeded-random.ts';
 import { toyJob } from '../../../utils/virtual/toy-job.ts';

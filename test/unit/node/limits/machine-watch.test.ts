@@ -1,5 +1,5 @@
 import { beforeEach, expect, it } from 'vitest';
-import { silentLogger } from '../../../../monitor/log.ts';
+import { silentLogger } from '../../../../monitor/logs/log.ts';
 import type { KeptLimits } from '../../../../node/limits/limits.ts';
 import type { MachineReading } from '../../../../node/limits/machine/probe.ts';
 import { MachineWatch, type MachineWatchDeps } from '../../../../node/limits/machine-watch.ts';

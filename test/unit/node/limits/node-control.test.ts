@@ -1,7 +1,7 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeEach, expect, it } from 'vitest';
-import { silentLogger } from '../../../../monitor/log.ts';
+import { silentLogger } from '../../../../monitor/logs/log.ts';
 import { LimitsFile } from '../../../../node/limits/limits.ts';
 import { type DrainedWork, NodeControl } from '../../../../node/limits/node-control.ts';
 import { Pauses } from '../../../../node/limits/pauses.ts';

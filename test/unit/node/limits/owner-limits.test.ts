@@ -1,5 +1,5 @@
 import { beforeEach, expect, it } from 'vitest';
-import { silentLogger } from '../../../../monitor/log.ts';
+import { silentLogger } from '../../../../monitor/logs/log.ts';
 import type { Rates } from '../../../../net/bandwidth.ts';
 import { LimitsFile } from '../../../../node/limits/limits.ts';
 import { OwnerLimits, type OwnerLimitsOptions } from '../../../../node/limits/owner-limits.ts';

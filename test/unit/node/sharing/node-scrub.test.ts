@@ -1,6 +1,6 @@
 import { setImmediate } from 'node:timers/promises';
 import { expect, test } from 'vitest';
-import { silentLogger } from '../../../../monitor/log.ts';
+import { silentLogger } from '../../../../monitor/logs/log.ts';
 import { NodeScrub } from '../../../../node/sharing/node-scrub.ts';
 import type { SwarmNodeView } from '../../../../node/status/swarm-node-view.ts';
 import { NodeStore } from '../../../../node/store/node-store.ts';

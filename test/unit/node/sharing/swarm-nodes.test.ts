@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { silentLogger } from '../../../../monitor/log.ts';
+import { silentLogger } from '../../../../monitor/logs/log.ts';
 import { reportedState } from '../../../../node/contact/reported-state.ts';
 import type { SwarmNodeOptions } from '../../../../node/context.ts';
 import { defaultPolicy } from '../../../../node/limits/policy.ts';

@@ -1,7 +1,7 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
-import { silentLogger } from '../../../../monitor/log.ts';
+import { silentLogger } from '../../../../monitor/logs/log.ts';
 import { MachineUse } from '../../../../node/status/machine-use.ts';
 import { NodeStore } from '../../../../node/store/node-store.ts';
 import { folderBytes } from '../../../../storage/folder-size.ts';

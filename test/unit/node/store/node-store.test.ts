@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { beforeEach, expect, test } from 'vitest';
-import { silentLogger } from '../../../../monitor/log.ts';
+import { silentLogger } from '../../../../monitor/logs/log.ts';
 import { NodeStore } from '../../../../node/store/node-store.ts';
 import { MIGRATIONS } from '../../../../node/store/schema.ts';
 import { sha256 } from '../../../../protocol/cbor.ts';

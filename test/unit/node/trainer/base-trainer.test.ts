@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest';
 import type { ComputeOnDevices } from '../../../../lora/train/compute.ts';
 import type { MemoryEstimate } from '../../../../lora/train/memory/estimate.ts';
-import { silentLogger } from '../../../../monitor/log.ts';
+import { silentLogger } from '../../../../monitor/logs/log.ts';
 import { BaseTrainer, type BaseTrainerDeps } from '../../../../node/trainer/base-trainer.ts';
 import type { JobToTrain } from '../../../../node/trainer/job-to-train.ts';
 import { ManualClock } from '../../../utils/manual-clock.ts';

@@ -1,5 +1,5 @@
 import { beforeAll, expect, test } from 'vitest';
-import { silentLogger } from '../../../../monitor/log.ts';
+import { silentLogger } from '../../../../monitor/logs/log.ts';
 import { nodeError } from '../../../../node/errors.ts';
 import { ScoreTasks, type ScoreTasksDeps } from '../../../../node/witness/score-tasks.ts';
 import { memoryObstacle } from '../../../../node/witness/score-trainer.ts';

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import { beforeAll, expect, test } from 'vitest';
 import { systemClock } from '../../../../common/system-clock.ts';
-import { silentLogger } from '../../../../monitor/log.ts';
+import { silentLogger } from '../../../../monitor/logs/log.ts';
 import type { SwarmNetwork } from '../../../../net/network.ts';
 import type { PhaseContext } from '../../../../node/context.ts';
 import { Pauses } from '../../../../node/limits/pauses.ts';

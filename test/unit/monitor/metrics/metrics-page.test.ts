@@ -2,12 +2,12 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Registry } from '@prometheus-io/client';
 import { beforeAll, expect, it, onTestFinished } from 'vitest';
-import { createCoordinatorMetrics } from '../../../monitor/coordinator-metrics.ts';
-import { NetworkMetrics } from '../../../monitor/network-metrics.ts';
-import { createNodeMetrics } from '../../../monitor/node-metrics.ts';
-import { createServeMetrics } from '../../../monitor/serve-metrics.ts';
+import { createCoordinatorMetrics } from '../../../../monitor/metrics/coordinator-metrics.ts';
+import { NetworkMetrics } from '../../../../monitor/metrics/network-metrics.ts';
+import { createNodeMetrics } from '../../../../monitor/metrics/node-metrics.ts';
+import { createServeMetrics } from '../../../../monitor/metrics/serve-metrics.ts';
 
-const PAGE = join(import.meta.dirname, '../../../docs/metrics.md');
+const PAGE = join(import.meta.dirname, '../../../../docs/metrics.md');
 
 interface Entry {
   name: string;

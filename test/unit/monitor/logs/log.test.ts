@@ -2,14 +2,14 @@ import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { SwarmError } from '../../../common/errors.ts';
-import { monitorError } from '../../../monitor/errors.ts';
-import { createLogger } from '../../../monitor/log.ts';
-import { LogFile } from '../../../monitor/log-file.ts';
-import { logModules, parseLevels } from '../../../monitor/log-levels.ts';
-import { REPEAT_WINDOW_MS } from '../../../monitor/repeated-warnings.ts';
-import { withCode } from '../../utils/codes.ts';
-import { SHIPPED, sourcesIn } from '../../utils/sources.ts';
+import { SwarmError } from '../../../../common/errors.ts';
+import { monitorError } from '../../../../monitor/errors.ts';
+import { createLogger } from '../../../../monitor/logs/log.ts';
+import { LogFile } from '../../../../monitor/logs/log-file.ts';
+import { logModules, parseLevels } from '../../../../monitor/logs/log-levels.ts';
+import { REPEAT_WINDOW_MS } from '../../../../monitor/logs/repeated-warnings.ts';
+import { withCode } from '../../../utils/codes.ts';
+import { SHIPPED, sourcesIn } from '../../../utils/sources.ts';
 
 function capture(format: 'json' | 'pretty', levels = 'debug') {
   const lines: string[] = [];

@@ -1,6 +1,6 @@
 import { Registry } from '@prometheus-io/client';
 import { expect, it } from 'vitest';
-import { NetworkMetrics } from '../../../monitor/network-metrics.ts';
+import { NetworkMetrics } from '../../../../monitor/metrics/network-metrics.ts';
 
 function setUp() {
   const registry = new Registry();

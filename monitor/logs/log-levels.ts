@@ -1,4 +1,4 @@
-import { monitorError } from './errors.ts';
+import { monitorError } from '../errors.ts';
 
 export const logLevels = ['debug', 'info', 'warn', 'error'] as const;
 export type LogLevel = (typeof logLevels)[number];

@@ -1,5 +1,5 @@
-import { isSwarmError } from '../common/errors.ts';
-import { safeText } from '../common/text.ts';
+import { isSwarmError } from '../../common/errors.ts';
+import { safeText } from '../../common/text.ts';
 
 /** Number of levels of a nested structure that a log line shows. Deeper levels are cut off. */
 const DEPTH = 4;

@@ -1,5 +1,5 @@
 import { Counter, Gauge, Histogram, type Registry } from '@prometheus-io/client';
-import type { ReceiptCode } from '../protocol/receipts.ts';
+import type { ReceiptCode } from '../../protocol/receipts.ts';
 import { type ProcessSource, processRegistry } from './process-metrics.ts';
 
 /** Bucket bounds in seconds. A round takes from seconds (demo) to an hour (large models). */

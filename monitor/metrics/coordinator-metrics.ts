@@ -1,6 +1,6 @@
 import { Gauge, type Registry } from '@prometheus-io/client';
+import type { JobEvent } from '../job-events.ts';
 import { eventMetrics } from './event-metrics.ts';
-import type { JobEvent } from './job-events.ts';
 import { JobMetrics } from './job-metrics.ts';
 import { type ProcessSource, processRegistry } from './process-metrics.ts';
 import { type CoordinatorMeter, workMeter } from './work-meter.ts';
