@@ -6,9 +6,15 @@ import { printNote } from '../print.ts';
 /** Number of bad records that get a line each. The summary counts all bad records. */
 const NAMED_ROWS = 10;
 
-/** Returns a callback that prints the first bad records to stderr. */
-export function printedRows(context: Pick<Context, 'stderr'>): (row: BadRow) => void {
-  return firstRows((row) => printNote(context, badRowText(row)));
+/** Returns a callback that prints the first bad records to stderr. @param progress a line on the terminal to erase before */
+export function printedRows(
+  context: Pick<Context, 'stderr'>,
+  progress?: { clear(): void },
+): (row: BadRow) => void {
+  return firstRows((row) => {
+    progress?.clear();
+    printNote(context, badRowText(row));
+  });
 }
 
 /** Returns a callback that passes only the first NAMED_ROWS records to `onRow`. */

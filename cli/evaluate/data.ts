@@ -7,7 +7,7 @@ import type { Context } from '../context.ts';
 import { badRowSummary, printedRows } from '../data/bad-rows.ts';
 import { type DataFlags, dataSettings } from '../options/data.ts';
 import { type ModelFlags, openModelBundle } from '../options/model.ts';
-import { printJson, printLines, printNote } from '../print.ts';
+import { ProgressLine, printJson, printLines, printNote } from '../print.ts';
 import { otherModel } from './other-model.ts';
 
 export interface DataEvaluationFlags extends ModelFlags, DataFlags {
@@ -24,15 +24,17 @@ export async function evaluateData(context: Context, options: DataEvaluationFlag
   const bundle = await openModelBundle(context, options);
   const against = await otherModel(context, options, bundle);
   await warnOfTemplates(context, options, { bundle, against });
+  const progress = new ProgressLine(context);
   const result = await measure(bundle, {
     data: options.data.map((path) => resolve(cwd, path)),
     settings: dataSettings(options, cwd),
     limit: options.limit,
     against,
-    onBadRow: printedRows(context),
+    onBadRow: printedRows(context, progress),
     now: clock.now(),
+    onProgress: ({ tokens }) => progress.update(`${formatCount(tokens)} tokens measured`),
     signal,
-  });
+  }).finally(() => progress.clear());
   if (options.json) printJson(context, { schemaVersion: 1, ...result });
   else printLines(context, resultLines(result, options.against));
 }
