@@ -3,16 +3,7 @@ import { REACH_PORTS } from './limits.ts';
 
 const portSchema = z.int().min(1).max(65_535);
 
-/**
- * Result of one dial:
- * `reached`    the caller answered, and proved its identity
- * `refused`    the machine at the address refused the connection
- * `timeout`    no answer arrived in time, as behind a firewall or a router that forwards no port
- * `unroutable` there is no route to the address
- * `other-peer` another peer answered
- * `hung-up`    the connection was closed before the handshake was complete
- * `failed`     the dial failed for another reason
- */
+/** All results of a dial. The type ReachResult explains them. */
 export const reachResults = [
   'reached',
   'refused',
@@ -22,6 +13,16 @@ export const reachResults = [
   'hung-up',
   'failed',
 ] as const;
+/**
+ * Result of one dial:
+ * - `reached`: the caller answered, and proved its identity
+ * - `refused`: the machine at the address refused the connection
+ * - `timeout`: no answer arrived in time, for example because of a firewall or a router that forwards no port
+ * - `unroutable`: there is no route to the address
+ * - `other-peer`: another peer answered
+ * - `hung-up`: the connection was closed before the handshake was complete
+ * - `failed`: the dial failed for another reason
+ */
 export type ReachResult = (typeof reachResults)[number];
 
 export const reachRequestSchema = z.strictObject({ ports: z.array(portSchema).min(1).max(REACH_PORTS) });
