@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { writeDurably } from '../common/durable.ts';
-import type { SwarmError } from '../common/errors.ts';
+import { isSwarmError, type SwarmError } from '../common/errors.ts';
 import { nullIfMissing } from '../common/file-system.ts';
 import { makeFolder } from '../common/folders.ts';
 import { storageError } from './errors.ts';
@@ -89,6 +89,11 @@ export function notRunning(home: string, role: Role, cause?: unknown): SwarmErro
       cause,
     },
   );
+}
+
+/** Returns whether an error says that no daemon runs, or that it ended before it had answered. */
+export function isDaemonAway(error: unknown): boolean {
+  return isSwarmError(error, 'DAEMON_NOT_RUNNING') || isSwarmError(error, 'DAEMON_GONE');
 }
 
 function daemonFile(home: string, role: Role): string {

@@ -6,6 +6,7 @@ export const storageError = defineErrors({
   BLOB_MISSING: 'notFound',
   BLOB_SIZE: 'failed',
   BLOB_TRUNCATED: 'failed',
+  DAEMON_GONE: 'notRunning',
   DAEMON_NOT_RUNNING: 'notRunning',
   FILE_CHANGED: {
     kind: 'failed',

@@ -1,9 +1,9 @@
 import { type Command, Option } from 'commander';
 import { formatDuration } from '../../common/text.ts';
 import { resolveHomes } from '../../common/user-folders.ts';
-import { type ApiClient, isSwarmError, type KeptLimits, type NodeStatus } from '../../index.ts';
+import type { ApiClient, KeptLimits, NodeStatus } from '../../index.ts';
 import { NODE_LIMITS } from '../../monitor/node-limits.ts';
-import { claimHome } from '../../storage/daemon-home.ts';
+import { claimHome, isDaemonAway } from '../../storage/daemon-home.ts';
 import type { Context } from '../context.ts';
 import { pollUntilAborted } from '../daemon/run.ts';
 import { runningNode } from '../daemon/running-node.ts';
@@ -73,7 +73,7 @@ async function drain(context: Context, options: ControlOptions): Promise<void> {
   const stopped = new AbortController();
   await pollUntilAborted(AbortSignal.any([stopped.signal, context.signal]), async () => {
     await api.status().catch((error: unknown) => {
-      if (!isSwarmError(error, 'DAEMON_NOT_RUNNING')) throw error;
+      if (!isDaemonAway(error)) throw error;
       stopped.abort();
     });
   });

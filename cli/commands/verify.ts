@@ -14,7 +14,7 @@ import type {
 } from '../../index.ts';
 import { digestSchema, peerIdSchema } from '../../protocol/ids.ts';
 import { looksLikeInvite } from '../../protocol/invite.ts';
-import { homeRole } from '../../storage/daemon-home.ts';
+import { homeRole, isDaemonAway } from '../../storage/daemon-home.ts';
 import { verifyError } from '../../verify/errors.ts';
 import { RECEIPTS_FILE_BYTES } from '../../verify/receipts.ts';
 import type { Context } from '../context.ts';
@@ -154,13 +154,13 @@ async function verifyOwn(
   flags: VerifyFlags,
   options: VerifyOptions,
 ): Promise<VerifyReport> {
-  const { isSwarmError, verifyOwnJob, verifyOwnNode } = await import('../../index.ts');
+  const { verifyOwnJob, verifyOwnNode } = await import('../../index.ts');
   const { node: home } = resolveHomes(flags.home, context.environment, context.cwd);
   let api: ApiClient;
   try {
     api = await coordinatorApi(context, flags);
   } catch (error) {
-    if (!isSwarmError(error, 'DAEMON_NOT_RUNNING') || homeRole(home) !== 'node') throw error;
+    if (!isDaemonAway(error) || homeRole(home) !== 'node') throw error;
     return verifyOwnNode({ home, job }, options);
   }
   return verifyOwnJob(api, await chooseJob(api, job), options);

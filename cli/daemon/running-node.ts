@@ -1,5 +1,5 @@
-import { type ApiClient, isSwarmError } from '../../index.ts';
-import { readDaemonFile } from '../../storage/daemon-home.ts';
+import type { ApiClient } from '../../index.ts';
+import { isDaemonAway, readDaemonFile } from '../../storage/daemon-home.ts';
 import type { Context } from '../context.ts';
 
 /** Returns the API of the node that runs in a home; null if no node runs there. */
@@ -14,7 +14,7 @@ export async function runningNode(
     await api.status();
     return api;
   } catch (error) {
-    if (isSwarmError(error, 'DAEMON_NOT_RUNNING')) return null;
+    if (isDaemonAway(error)) return null;
     throw error;
   }
 }

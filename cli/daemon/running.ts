@@ -4,11 +4,10 @@ import {
   type ApiClient,
   type CoordinatorStatus,
   connect,
-  isSwarmError,
   type NodeStatus,
   type SwarmError,
 } from '../../index.ts';
-import { homeRole, notRunning, type Role, readDaemonFile } from '../../storage/daemon-home.ts';
+import { homeRole, isDaemonAway, notRunning, type Role, readDaemonFile } from '../../storage/daemon-home.ts';
 import { storageError } from '../../storage/errors.ts';
 import type { Context } from '../context.ts';
 
@@ -40,7 +39,7 @@ export async function runningDaemons(context: Context, home: string | undefined)
         answer: await api.status<CoordinatorStatus | NodeStatus>(),
       });
     } catch (error) {
-      if (!isSwarmError(error, 'DAEMON_NOT_RUNNING')) throw error;
+      if (!isDaemonAway(error)) throw error;
     }
   }
   if (found.length === 0) throw noneRunning(homes);

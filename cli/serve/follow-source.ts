@@ -6,6 +6,7 @@ import {
   isSwarmError,
   type ServedVersion,
 } from '../../index.ts';
+import { isDaemonAway } from '../../storage/daemon-home.ts';
 
 /**
  * Milliseconds for which the newest checkpoint is served without asking the coordinator again. A round takes longer, so
@@ -74,5 +75,5 @@ function versionOf({ round, kept, digest, path }: CheckpointView): ServedVersion
 }
 
 function isAway(error: unknown): boolean {
-  return isSwarmError(error, 'DAEMON_NOT_RUNNING') || isSwarmError(error, 'DAEMON_TIMEOUT');
+  return isDaemonAway(error) || isSwarmError(error, 'DAEMON_TIMEOUT');
 }

@@ -1,3 +1,4 @@
+import type { SwarmError } from '../../common/errors.ts';
 import { notRunning, type Role } from '../../storage/daemon-home.ts';
 import { storageError } from '../../storage/errors.ts';
 import { coordinatorError } from '../errors.ts';
@@ -75,7 +76,7 @@ export class ApiConnection {
     return AbortSignal.any([this.signal, AbortSignal.timeout(ANSWER_MS)]);
   }
 
-  /** @throws SwarmError with the code of the daemon's error; DAEMON_NOT_RUNNING, DAEMON_TIMEOUT */
+  /** @throws SwarmError with the code of the daemon's error; DAEMON_NOT_RUNNING, DAEMON_GONE, DAEMON_TIMEOUT */
   async #send(method: string, path: string, signal: AbortSignal, body?: object): Promise<HttpResponse> {
     const response = await this.#call(method, path, signal, body);
     if (response.status < 400) return response;
@@ -89,17 +90,12 @@ export class ApiConnection {
     if (body !== undefined) headers['content-type'] = 'application/json';
     try {
       const text = body === undefined ? {} : { body: JSON.stringify(body) };
-      return await request(new URL(path, this.url), { method, headers, signal, ...text });
+      const response = await request(new URL(path, this.url), { method, headers, signal, ...text });
+      return { ...response, body: this.#guarded(response.body, { method, path }, signal) };
     } catch (error) {
       this.signal.throwIfAborted();
-      if (signal.aborted) {
-        throw coordinatorError(
-          'DAEMON_TIMEOUT',
-          `the ${this.#role} at ${this.url} did not answer within ${ANSWER_MS / 1000} s`,
-          { url: this.url, path },
-          { cause: error },
-        );
-      }
+      if (signal.aborted) throw this.#timeout(path, error);
+      if (isBrokenOff(error)) throw this.#gone({ method, path }, false, error);
       // A daemon writes its URL into a file of its home. After a kill, the file stays, so it does not prove that the
       // daemon runs.
       if (this.#home !== null) throw notRunning(this.#home, this.#role, error);
@@ -114,6 +110,46 @@ export class ApiConnection {
       );
     }
   }
+
+  /** Yields the bytes of an answer. @throws SwarmError DAEMON_GONE, DAEMON_TIMEOUT */
+  async *#guarded(body: AsyncIterable<Uint8Array>, call: Call, signal: AbortSignal) {
+    try {
+      yield* body;
+    } catch (error) {
+      this.signal.throwIfAborted();
+      if (signal.aborted) throw isTimeout(signal.reason) ? this.#timeout(call.path, error) : error;
+      throw this.#gone(call, true, error);
+    }
+  }
+
+  #timeout(path: string, cause: unknown): SwarmError {
+    const message = `the ${this.#role} at ${this.url} did not answer within ${ANSWER_MS / 1000} s`;
+    return coordinatorError('DAEMON_TIMEOUT', message, { url: this.url, path }, { cause });
+  }
+
+  #gone({ method, path }: Call, began: boolean, cause: unknown): SwarmError {
+    const when = began ? 'before its answer was complete' : 'before it answered';
+    const message = `the ${this.#role} at ${this.url} ended, or broke off the connection, ${when} (${method} ${path})`;
+    const home = this.#home === null ? '' : ` --home ${this.#home}`;
+    const start = this.#role === 'coordinator' ? 'lora-swarm coordinator' : 'lora-swarm node -';
+    const check = `, and check with "lora-swarm status${home}" whether the order has taken effect`;
+    const next = `read the log of the ${this.#role}; if it does not run any more, start it again with "${start}${home}"${method === 'GET' ? '' : check}`;
+    return storageError('DAEMON_GONE', message, { url: this.url, path, began }, { next, cause });
+  }
+}
+
+interface Call {
+  readonly method: string;
+  readonly path: string;
+}
+
+/** Returns whether a daemon that had accepted a connection closed it. */
+function isBrokenOff(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && (error.code === 'ECONNRESET' || error.code === 'EPIPE');
+}
+
+function isTimeout(reason: unknown): boolean {
+  return reason instanceof Error && reason.name === 'TimeoutError';
 }
 
 async function parsed<T>({ body }: HttpResponse): Promise<T> {

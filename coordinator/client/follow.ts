@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { withAbortReason } from '../../common/abort-reason.ts';
 import { isSwarmError } from '../../common/errors.ts';
+import { isDaemonAway } from '../../storage/daemon-home.ts';
 import type { JobEvent } from '../api/types.ts';
 import { ApiClient, type CoordinatorAddress } from './api-client.ts';
 
@@ -49,9 +50,8 @@ export async function* followEvents(
     } catch (error) {
       signal.throwIfAborted();
       if (isAnswer(error)) throw error;
-      // An error that is not a SwarmError means that the stream broke after the coordinator had answered, so the
-      // wait starts again.
-      if (!isSwarmError(error)) awaySince = null;
+      // The wait starts again if the stream broke after the coordinator had answered.
+      if (!isSwarmError(error) || error.values.began === true) awaySince = null;
       else {
         awaySince ??= now();
         if (now() - awaySince > MAX_AWAY_MS) throw error;
@@ -105,5 +105,5 @@ async function askWithRetries<T>(
 
 /** Returns whether the error is an answer of the coordinator. Repeating the request would give the same answer. */
 function isAnswer(error: unknown): boolean {
-  return isSwarmError(error) && error.code !== 'DAEMON_NOT_RUNNING' && error.code !== 'DAEMON_TIMEOUT';
+  return isSwarmError(error) && !isDaemonAway(error) && error.code !== 'DAEMON_TIMEOUT';
 }

@@ -96,6 +96,25 @@ describe('the API client', () => {
     await expect(api.status()).rejects.toMatchObject({ code: 'DAEMON_NOT_RUNNING' });
   });
 
+  it.each([
+    { when: 'before it answers', part: '' },
+    { when: 'in the middle of an answer', part: '{"job":' },
+  ])('says that the daemon ended $when', async ({ part }) => {
+    const { client, home } = await daemon((request, response) => {
+      if (part === '') request.socket.destroy();
+      else response.write(part, () => response.socket?.destroy());
+    });
+    const api = await client();
+    await expect(api.act('j', 'stop', '')).rejects.toMatchObject({
+      code: 'DAEMON_GONE',
+      kind: 'notRunning',
+      values: { url: api.url, path: '/v1/jobs/j/stop', began: part !== '' },
+      next: expect.stringContaining(`lora-swarm status --home ${home}`),
+    });
+    const events = api.events('j', { follow: true });
+    await expect(events.next()).rejects.toMatchObject({ code: 'DAEMON_GONE' });
+  });
+
   it('names the role that owns the home when it is another one', async () => {
     const home = mkdtempSync(join(tmpdir(), 'swarm-home-'));
     writeFileSync(join(home, 'node.sqlite'), '');
