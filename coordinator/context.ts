@@ -245,6 +245,10 @@ export interface RunContext {
    * yet.
    */
   isBehind(): boolean;
+  /** Whether the job is behind, and stops as soon as it has caught up. */
+  isStopping(): boolean;
+  /** Stops a job that is behind: as soon as it has caught up, or else after a minute. */
+  stopBehind(reason: string): void;
   /** Called with each event after it has become durable. */
   onEvent(event: JobEvent): void;
   readonly enforcement: BanEnforcement;

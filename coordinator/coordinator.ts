@@ -97,14 +97,10 @@ export class Coordinator {
     for (const stored of this.#deps.store.jobs.all()) this.#add(stored);
     const { network, store, clock } = this.#deps;
     const laterHeads = this.#laterHeads;
-    const rechecks = new Rechecks({
-      scrub: this.#scrub,
-      clock,
-      network,
-      signal: this.#stopping.signal,
-    });
+    const { signal } = this.#stopping;
+    const rechecks = new Rechecks({ scrub: this.#scrub, clock, network, signal });
     const runs = this.#runs;
-    const keptRemovals = new KeptRemovals({ ...this.#deps, runs, signal: this.#stopping.signal });
+    const keptRemovals = new KeptRemovals({ ...this.#deps, runs, signal });
     const newcomers = this.#newcomers;
     const holds = this.#holds;
     const requests = { network, store, clock, runs, newcomers, laterHeads, holds, keptRemovals, rechecks };
@@ -283,6 +279,8 @@ export class Coordinator {
       audits: this.#audits,
       signal: AbortSignal.any([this.#stopping.signal, life.signal]),
       isBehind: () => this.#laterHeads.isBehind(stored.job),
+      isStopping: () => this.#laterHeads.isStopping(stored.job),
+      stopBehind: (reason) => this.#laterHeads.stop(this.#runs.get(stored.job)!, reason),
       onEvent: (event) => this.#announce(event, stored.name),
       enforcement: {
         changeKeys: ({ job, ...who }) => {

@@ -238,13 +238,21 @@ export class JobRun {
     });
   }
 
-  /** Carries out an operator's command. A command ends the hold of the job. @throws SwarmError JOB_BEHIND, JOB_OVER, JOB_QUEUED */
+  /**
+   * Carries out an operator's command. A command ends the hold of the job. A job that is behind its nodes takes only the
+   * command to stop, which takes effect later.
+   * @throws SwarmError JOB_BEHIND, JOB_OVER, JOB_QUEUED
+   */
   operate(order: OperatorOrder): void {
     const { phase } = this.driver.state;
     const event: MachineEvent = order.type === 'pause' ? { ...order, cause: 'operator' } : order;
     if (event.type !== 'stop' || isOver(this.driver.state)) this.#requireRunning();
     if (phase === 'queued' && event.type !== 'stop' && event.type !== 'resume') {
       throw coordinatorError('JOB_QUEUED', `job ${this.context.stored.name} is queued and has not begun`);
+    }
+    if (event.type === 'stop' && this.context.isBehind()) {
+      this.context.stopBehind(event.reason);
+      return;
     }
     this.#endHold();
     if (phase === 'queued' && event.type === 'resume') {

@@ -120,6 +120,8 @@ export function catchUp(
   // The recovered head does not say who paused the job, so the cause of a pause is unknown.
   store.jobs.setPauseCause(job, null);
   cancelOrders(lost, context);
+  // A queued job signs no further head, so this job had left the queue.
+  if (context.place.after !== null) context.place.leaveQueue();
   const last = store.rounds.checkpointOf(job, lost.start.digest)!;
   const { message: checkpoint } = verifyMessage('checkpoint', last.envelope);
   const current = { digest: last.digest, checkpoint, ordinal, residual: last.residual };

@@ -4,17 +4,15 @@ import type { JobEvent } from '../../monitor/job-events.ts';
 import { encodeCbor } from '../../protocol/cbor.ts';
 import { isNewer } from '../../protocol/head-order.ts';
 import type { Head } from '../../protocol/messages.ts';
-import { callTimeoutMs, type RpcResponse } from '../../protocol/rpc.ts';
-import { verifyMessage } from '../../protocol/signing.ts';
 import type { CoordinatorDeps } from '../context.ts';
+import { coordinatorError } from '../errors.ts';
 import type { JobRun } from '../job-run.ts';
 import { isOver } from '../round/job-phase.ts';
 import { catchUp } from './catch-up.ts';
 import { HeadClaims, type ProvenHead } from './head-claims.ts';
-import { type LostRecords, lostRecords } from './lost-records.ts';
+import type { LostRecords } from './lost-records.ts';
+import { isWhole, recall, recordsIn } from './recall.ts';
 
-/** Number of nodes that the coordinator asks at the same time for the records that it has lost. */
-const ASKED_NODES = 16;
 /**
  * Time for which the coordinator waits for further nodes before it asks the connected nodes for lost records. With more
  * nodes, it is more likely to find the newest head.
@@ -27,8 +25,10 @@ const GATHER_MS = 2_000;
 const PATIENCE_MS = 10_000;
 /** Maximum time to fetch the newest adapter. */
 const FETCH_MS = 10 * 60_000;
-
-type Answer = RpcResponse<'recall'>;
+/** Time that a recovery has after the operator has ordered the job to stop. After it, the job stops without lost records. */
+const STOP_MS = 60_000;
+/** Maximum number of answers with later heads that are kept for each job. The limit bounds the memory. */
+const KEPT_PROOFS = 64;
 
 interface Deps extends Pick<CoordinatorDeps, 'network' | 'blobs' | 'folders' | 'store' | 'clock' | 'log'> {
   readonly signal: AbortSignal;
@@ -48,10 +48,12 @@ interface Deps extends Pick<CoordinatorDeps, 'network' | 'blobs' | 'folders' | '
 export class LaterHeads {
   readonly #deps: Deps;
   readonly claims: HeadClaims;
-  /** The newest recovery of each job. */
-  readonly #running = new Map<string, Promise<void>>();
-  /** For each job with a proven later head that is not adopted yet: the answers with such heads, by peer. */
-  readonly #behind = new Map<string, Map<string, Answer>>();
+  /** The running recovery of each job. */
+  readonly #running = new Map<string, { readonly done: Promise<void>; readonly limit: AbortController }>();
+  /** For each job with a proven later head that is not adopted yet: the newest of these heads, by peer. */
+  readonly #behind = new Map<string, Map<string, ProvenHead>>();
+  /** The reasons of the operator's orders to stop jobs that are behind. */
+  readonly #stops = new Map<string, string>();
 
   constructor(deps: Deps) {
     this.#deps = deps;
@@ -63,23 +65,44 @@ export class LaterHeads {
     return this.#behind.has(job);
   }
 
+  /** Whether the operator has ordered to stop a job that is behind, and the job has not stopped yet. */
+  isStopping(job: string): boolean {
+    return this.#stops.has(job);
+  }
+
+  /**
+   * Stops a job that is behind as soon as it has caught up. If it does not catch up within STOP_MS, it stops without the
+   * records that are still missing.
+   */
+  stop(run: JobRun, reason: string): void {
+    const { clock } = this.#deps;
+    const { job } = run.context;
+    this.#stops.set(job, reason);
+    if (!this.#running.has(job)) this.#start(run, this.#behind.get(job)!.keys().next().value!);
+    const { limit } = this.#running.get(job)!;
+    clock.after(STOP_MS, () =>
+      limit.abort(coordinatorError('STOPPED', 'the operator stops the job', { job })),
+    );
+  }
+
   /** Resolves when no recovery of the job is running, and each member that was asked for its head has had time to answer. */
   async settled(job: string): Promise<void> {
     await this.claims.settled(job);
-    await this.#running.get(job);
+    await this.#running.get(job)?.done;
   }
 
   /** Resolves when no request for a head and no recovery attempt is running. */
   async idle(): Promise<void> {
     await this.claims.idle();
-    await Promise.all(this.#running.values());
+    await Promise.all([...this.#running.values()].map(({ done }) => done));
   }
 
-  #onProven({ job, peer, head, answer }: ProvenHead): void {
-    const { log, signal, runs } = this.#deps;
+  #onProven(proven: ProvenHead): void {
+    const { job, peer, head } = proven;
+    const { log, runs } = this.#deps;
     const behind = this.#behind.get(job);
     if (behind !== undefined && this.#running.has(job)) {
-      behind.set(peer, answer);
+      keep(proven, behind);
       return;
     }
     const run = runs.get(job)!;
@@ -90,19 +113,50 @@ export class LaterHeads {
       return;
     }
     // From now on, the job must sign no other head until it has adopted the later one.
-    this.#behind.set(job, (behind ?? new Map<string, Answer>()).set(peer, answer));
+    this.#behind.set(job, keep(proven, behind ?? new Map<string, ProvenHead>()));
     const { term, sequence } = head;
     log.warn({ job, peer, head: { term, sequence } }, 'later-head-proven');
-    const recovery = this.#recover(run, peer)
+    this.#start(run, peer);
+  }
+
+  #start(run: JobRun, peer: string): void {
+    const { log, signal } = this.#deps;
+    const { job } = run.context;
+    const limit = new AbortController();
+    const done = this.#recover(run, peer, AbortSignal.any([signal, limit.signal]))
       .catch((error: unknown) => {
         if (!signal.aborted) log.error({ job, error }, 'not-caught-up');
       })
+      .then(() => this.#endOrdered(job, peer))
+      .catch((error: unknown) => {
+        if (!signal.aborted) log.error({ job, error }, 'not-stopped');
+      })
       .finally(() => this.#running.delete(job));
-    this.#running.set(job, recovery);
+    this.#running.set(job, { done, limit });
   }
 
-  async #recover({ context: { job }, driver }: JobRun, from: string): Promise<void> {
-    const { clock, log, signal, runs, restart } = this.#deps;
+  /** Stops the job if the operator has ordered this. If it is still behind, it first continues from its own checkpoint. */
+  async #endOrdered(job: string, from: string): Promise<void> {
+    const { signal, runs, restart } = this.#deps;
+    const reason = this.#stops.get(job);
+    if (reason === undefined || signal.aborted) return;
+    const behind = this.#behind.get(job);
+    if (behind !== undefined) {
+      const run = runs.get(job)!;
+      const answers = [...behind.values()].map(({ answer }) => answer);
+      const own = recordsIn(answers, run, this.#deps).find(
+        ({ start }) => start.digest === run.record.checkpoint.digest,
+      )!;
+      await restart(job, () => catchUp(own, { from, held: new Set() }, run.context));
+      this.#behind.delete(job);
+    }
+    this.#stops.delete(job);
+    const run = runs.get(job)!;
+    if (!isOver(run.driver.state)) run.operate({ type: 'stop', reason });
+  }
+
+  async #recover({ context: { job }, driver }: JobRun, from: string, signal: AbortSignal): Promise<void> {
+    const { clock, log, runs, restart } = this.#deps;
     // The restart ends a merge in progress, so that the job signs nothing more.
     if (!driver.isHeld && !isOver(driver.state)) await restart(job, null);
     const until = clock.monotonic() + PATIENCE_MS;
@@ -111,19 +165,26 @@ export class LaterHeads {
       const run = runs.get(job)!;
       const members = this.#connected(run);
       isLast = clock.monotonic() >= until || !this.#mayCome(run, members);
-      for (const lost of await this.#recall(run, members)) {
-        const isWhole = lost.start.digest === lost.head.checkpoint.digest;
-        if ((isWhole || isLast) && (await this.#restore(job, lost, from, members))) return;
+      const proofs = [...this.#behind.get(job)!.values()].map(({ answer }) => answer);
+      for (const lost of await recall(run, { proofs, members }, { ...this.#deps, signal })) {
+        if ((isWhole(lost) || isLast) && (await this.#restore(job, lost, { from, members, signal }))) return;
       }
     }
     log.error({ job }, 'no-adapter-available');
   }
 
-  /** Returns the connected members, and before them the peers that have proven a later head. */
+  /**
+   * Returns the connected members. Peers that have proven a later head come first. Addresses take turns, so that the members
+   * at one address do not delay the others.
+   */
   #connected({ context: { job }, members }: JobRun): string[] {
-    const connected = this.#deps.network.peers().map(({ peer }) => peer);
+    const { network } = this.#deps;
+    const connected = network.peers().map(({ peer }) => peer);
     const proven = this.#behind.get(job)!.keys();
-    return [...new Set([...proven, ...connected.filter((peer) => members.list.has(peer))])];
+    const all = [...new Set([...proven, ...connected.filter((peer) => members.list.has(peer))])];
+    const atAddress = Map.groupBy(all, (peer) => network.networkOf(peer));
+    const turn = new Map([...atAddress.values()].flatMap((peers) => peers.map((peer, i) => [peer, i])));
+    return all.sort((a, b) => turn.get(a)! - turn.get(b)!);
   }
 
   /**
@@ -136,71 +197,6 @@ export class LaterHeads {
       .some(
         ({ peer, role, saidGoodbye }) => role !== 'observer' && !saidGoodbye && !connected.includes(peer),
       );
-  }
-
-  /** Asks members for the lost records. Asks further members until one of them has the checkpoint of the newest head. */
-  async #recall(run: JobRun, members: readonly string[]): Promise<LostRecords[]> {
-    const { network, store, log } = this.#deps;
-    const { job } = run.context;
-    const { digest: newest, checkpoint, ordinal } = run.record.checkpoint;
-    const rows = store.rounds.checkpointOf(job, newest)!.ordinal;
-    const known = {
-      self: network.signer.peerId,
-      job,
-      head: run.record.heads.newest.head,
-      newest,
-      settings: store.jobs.settings(job),
-      find: (digest: string) => {
-        const row = store.rounds.checkpointOf(job, digest);
-        if (row === null) return null;
-        const { message } = verifyMessage('checkpoint', row.envelope);
-        return { checkpoint: message, ordinal: ordinal - (rows - row.ordinal) };
-      },
-    };
-    const answers = [...this.#behind.get(job)!.values()];
-    let lost = lostRecords(answers, known);
-    let after = Math.max(0, checkpoint.round - 1);
-    for (let asked = 0; asked < members.length; asked += ASKED_NODES) {
-      answers.push(...(await this.#ask(job, members.slice(asked, asked + ASKED_NODES), after)));
-      lost = lostRecords(answers, known);
-      const [best] = lost;
-      if (best === undefined) continue;
-      if (best.start.digest === best.head.checkpoint.digest) break;
-      after = best.head.checkpoint.round - 1;
-    }
-    // The database may have rounds that are not part of the lost history, for example because the coordinator worked
-    // with other nodes after the restore. The last common checkpoint is then older than the rounds asked for above.
-    let isLonger = true;
-    for (let asked = 0; asked < members.length && isLonger; asked += ASKED_NODES) {
-      const [best] = lost;
-      if (best === undefined || !mayBeLonger(best, checkpoint.round)) break;
-      answers.push(...(await this.#ask(job, members.slice(asked, asked + ASKED_NODES), 0)));
-      lost = lostRecords(answers, known);
-      isLonger = lost[0]!.checkpoints.length > best.checkpoints.length;
-    }
-    log.info(
-      { job, asked: members.length, answers: answers.length, start: lost[0]?.start.round },
-      'records-recalled',
-    );
-    return lost;
-  }
-
-  async #ask(job: string, members: readonly string[], after: number): Promise<Answer[]> {
-    const { network, clock, signal, log } = this.#deps;
-    const all = members.map(async (peer): Promise<Answer[]> => {
-      try {
-        const limits = { clock, ms: callTimeoutMs('recall'), signal, what: 'the request "recall"' };
-        const answer = await withDeadline(limits, (inner) =>
-          network.request(peer, 'recall', { job, after }, { signal: inner }),
-        );
-        return [answer];
-      } catch (error) {
-        signal.throwIfAborted();
-        log.debug({ job, peer, error }, 'recall-failed');
-        return [];
-      }
-    });
-    return (await Promise.all(all)).flat();
   }
 
   /** Pauses a job, because another copy of this coordinator has taken the job over. */
@@ -216,8 +212,12 @@ export class LaterHeads {
    * Continues from a checkpoint. Returns false if no holder has the adapter of the checkpoint, or if the records cannot be
    * added to the database.
    */
-  async #restore(job: string, lost: LostRecords, from: string, holders: readonly string[]): Promise<boolean> {
-    const { network, blobs, folders, clock, log, signal, runs, restart } = this.#deps;
+  async #restore(
+    job: string,
+    lost: LostRecords,
+    { from, members: holders, signal }: { from: string; members: readonly string[]; signal: AbortSignal },
+  ): Promise<boolean> {
+    const { network, blobs, folders, clock, log, runs, restart } = this.#deps;
     // Look up the run again, because a failed attempt replaces it.
     const { context } = runs.get(job)!;
     const { manifest, layout, collector } = context;
@@ -254,11 +254,11 @@ export class LaterHeads {
   }
 }
 
-/**
- * Returns whether checkpoints of rounds before the newest round of the database may be missing from the recovered chain.
- * @param round the newest round of the database that has a checkpoint
- */
-function mayBeLonger({ head, start, ancestor }: LostRecords, round: number): boolean {
-  const isWhole = start.digest === head.checkpoint.digest;
-  return ancestor === null || (!isWhole && head.checkpoint.round <= round);
+/** Adds a proof. If there are too many, drops the one with the oldest head. */
+function keep(proven: ProvenHead, behind: Map<string, ProvenHead>): Map<string, ProvenHead> {
+  behind.set(proven.peer, proven);
+  if (behind.size <= KEPT_PROOFS) return behind;
+  const oldest = [...behind.values()].reduce((a, b) => (isNewer(a.head, b.head) ? b : a));
+  behind.delete(oldest.peer);
+  return behind;
 }

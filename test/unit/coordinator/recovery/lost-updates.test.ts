@@ -1,4 +1,5 @@
 import { expect, it } from 'vitest';
+import { QueuePlace } from '../../../../coordinator/record/queue-place.ts';
 import { catchUp } from '../../../../coordinator/recovery/catch-up.ts';
 import type { StoredReceipt } from '../../../../coordinator/store/store.ts';
 import { signMessage, verifyMessage } from '../../../../protocol/signing.ts';
@@ -83,4 +84,28 @@ it('tells authors of lost late updates that no round will merge them', async () 
   expect(fate(merged)?.fate).toBe('merged');
   expect([selected, stored].map(fate)).toEqual(Array(2).fill({ fate: 'open', mergeRound: null }));
   expect(fate(accepted)).toBeNull();
+});
+
+it('opens a queued job whose lost heads show that it had left the queue', async () => {
+  const swarm = new ToySwarm(['honest', 'honest'], { rounds: { count: 8 } });
+  await swarm.play(await swarm.start(), 1);
+  const { run, store, toy } = swarm.world;
+  const { job } = toy;
+  const { digest: newest, envelope, round } = store.rounds.newestCheckpoints(job, 1)[0]!;
+  const { adapter } = verifyMessage('checkpoint', envelope).message;
+  const own = verifyMessage('head', store.jobs.head(job)!).message;
+  const records = {
+    head: { ...own, sequence: own.sequence + 1 },
+    start: { digest: newest, round, ordinal: 1, adapter },
+    checkpoints: [],
+    ancestor: newest,
+    settings: [],
+    receipts: [],
+    removals: null,
+  };
+  store.jobs.setPlace(job, { priority: 3, afterJob: 'another job' });
+  const { name } = run.context.stored;
+  const place = new QueuePlace(store.jobs.byName(name)!, { store });
+  catchUp(records, { from: 'peer', held: new Set() }, { ...run.context, place });
+  expect(store.jobs.byName(name)).toMatchObject({ priority: 3, afterJob: null });
 });

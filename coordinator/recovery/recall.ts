@@ -1,0 +1,140 @@
+import { withDeadline } from '../../common/deadline.ts';
+import { isNewer } from '../../protocol/head-order.ts';
+import { callTimeoutMs, type RpcResponse } from '../../protocol/rpc.ts';
+import { verifyMessage } from '../../protocol/signing.ts';
+import type { CoordinatorDeps } from '../context.ts';
+import type { JobRun } from '../job-run.ts';
+import { type LostRecords, lostRecords } from './lost-records.ts';
+
+/** Number of nodes that the coordinator asks at the same time for the records that it has lost. */
+const ASKED_NODES = 16;
+/**
+ * Time without a new record after which the coordinator asks no further members. With this limit, members that do not
+ * answer cannot delay a recovery for hours.
+ */
+const IDLE_MS = 2 * 60_000;
+
+type Answer = RpcResponse<'recall'>;
+
+interface Deps extends Pick<CoordinatorDeps, 'network' | 'store' | 'clock' | 'log'> {
+  readonly signal: AbortSignal;
+}
+
+/** Returns the lost records that follow from answers of nodes, the latest start first. */
+export function recordsIn(
+  answers: readonly Answer[],
+  run: JobRun,
+  { network, store }: Pick<Deps, 'network' | 'store'>,
+): LostRecords[] {
+  const { job } = run.context;
+  const { digest: newest, ordinal } = run.record.checkpoint;
+  const rows = store.rounds.checkpointOf(job, newest)!.ordinal;
+  return lostRecords(answers, {
+    self: network.signer.peerId,
+    job,
+    head: run.record.heads.newest.head,
+    newest,
+    settings: store.jobs.settings(job),
+    find: (digest) => {
+      const row = store.rounds.checkpointOf(job, digest);
+      if (row === null) return null;
+      const { message } = verifyMessage('checkpoint', row.envelope);
+      return { checkpoint: message, ordinal: ordinal - (rows - row.ordinal) };
+    },
+  });
+}
+
+/**
+ * Asks members for the records that the coordinator has lost. Asks further members until one of them has the checkpoint of
+ * the newest head, or until IDLE_MS pass without a new record.
+ * @param proofs answers with later heads
+ * @param members members to ask, in order
+ * @returns the records, the latest start first
+ */
+export async function recall(
+  run: JobRun,
+  { proofs, members }: { proofs: readonly Answer[]; members: readonly string[] },
+  deps: Deps,
+): Promise<LostRecords[]> {
+  const { clock, log } = deps;
+  const { job } = run.context;
+  const { round } = run.record.checkpoint.checkpoint;
+  const answers = [...proofs];
+  let lost = recordsIn(answers, run, deps);
+  let until = clock.monotonic() + IDLE_MS;
+  const hasTime = (): boolean => clock.monotonic() < until;
+  const askNext = async (asked: number, after: number): Promise<void> => {
+    answers.push(...(await ask(job, members.slice(asked, asked + ASKED_NODES), after, deps)));
+    const before = lost[0];
+    lost = recordsIn(answers, run, deps);
+    if (lost[0] !== undefined && (before === undefined || addsTo(before, lost[0])))
+      until = clock.monotonic() + IDLE_MS;
+  };
+  let after = Math.max(0, round - 1);
+  for (let asked = 0; asked < members.length && hasTime(); asked += ASKED_NODES) {
+    await askNext(asked, after);
+    const [best] = lost;
+    if (best === undefined) continue;
+    if (isWhole(best)) break;
+    after = best.head.checkpoint.round - 1;
+  }
+  // The database may have rounds that are not part of the lost history, for example because the coordinator worked with
+  // other nodes after the restore. The last common checkpoint is then older than the rounds asked for above.
+  let isLonger = true;
+  for (let asked = 0; asked < members.length && isLonger && hasTime(); asked += ASKED_NODES) {
+    const [best] = lost;
+    if (best === undefined || !mayBeLonger(best, round)) break;
+    await askNext(asked, 0);
+    isLonger = lost[0]!.checkpoints.length > best.checkpoints.length;
+  }
+  log.info(
+    { job, members: members.length, answers: answers.length, start: lost[0]?.start.round },
+    'records-recalled',
+  );
+  return lost;
+}
+
+async function ask(
+  job: string,
+  members: readonly string[],
+  after: number,
+  { network, clock, signal, log }: Deps,
+): Promise<Answer[]> {
+  const all = members.map(async (peer): Promise<Answer[]> => {
+    try {
+      const limits = { clock, ms: callTimeoutMs('recall'), signal, what: 'the request "recall"' };
+      const answer = await withDeadline(limits, (inner) =>
+        network.request(peer, 'recall', { job, after }, { signal: inner }),
+      );
+      return [answer];
+    } catch (error) {
+      signal.throwIfAborted();
+      log.debug({ job, peer, error }, 'recall-failed');
+      return [];
+    }
+  });
+  return (await Promise.all(all)).flat();
+}
+
+/** Returns whether the records begin with the checkpoint of the newest head. */
+export function isWhole({ head, start }: LostRecords): boolean {
+  return start.digest === head.checkpoint.digest;
+}
+
+/** Returns whether `after` has a later head, a later start or more checkpoints than `before`. */
+function addsTo(before: LostRecords, after: LostRecords): boolean {
+  return (
+    isNewer(after.head, before.head) ||
+    after.start.digest !== before.start.digest ||
+    after.checkpoints.length > before.checkpoints.length
+  );
+}
+
+/**
+ * Returns whether checkpoints of rounds before the newest round of the database may be missing from the recovered chain.
+ * @param round the newest round of the database that has a checkpoint
+ */
+function mayBeLonger(records: LostRecords, round: number): boolean {
+  const { head, ancestor } = records;
+  return ancestor === null || (!isWhole(records) && head.checkpoint.round <= round);
+}
