@@ -1,6 +1,4 @@
-import { open } from 'node:fs/promises';
-import { isSystemError } from '../common/errors.ts';
-import { readFully } from './blob-files.ts';
+import { openBlob, readFully } from './blob-files.ts';
 
 /** An open blob. */
 export interface BlobReader {
@@ -17,13 +15,17 @@ export interface BlobReader {
 export class BlobReaders {
   readonly #states = new Map<string, Set<{ isOld: boolean }>>();
 
-  /** Opens the blob in this file; null if the file is absent. */
+  /** Opens the blob in this file; null if the file is absent, or if this process may not open it. */
   async open(path: string): Promise<BlobReader | null> {
     const state = { isOld: false };
     // Register the state before the file is opened, so that no replacement goes unnoticed.
     this.#states.set(path, (this.#states.get(path) ?? new Set()).add(state));
     try {
-      const file = await open(path, 'r');
+      const file = await openBlob(path);
+      if (file === null) {
+        this.#forget(path, state);
+        return null;
+      }
       const { size } = await file.stat();
       return {
         size,
@@ -38,7 +40,6 @@ export class BlobReaders {
       };
     } catch (error) {
       this.#forget(path, state);
-      if (isSystemError(error, 'ENOENT')) return null;
       throw error;
     }
   }

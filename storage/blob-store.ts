@@ -4,11 +4,11 @@ import { join } from 'node:path';
 import type { Clock } from '../common/clock.ts';
 import { commonError } from '../common/common-errors.ts';
 import { renameDurably, syncFolder, writeError } from '../common/durable.ts';
-import { isSystemError, type SwarmError } from '../common/errors.ts';
+import { isSwarmError, isSystemError, type SwarmError } from '../common/errors.ts';
 import { freeBytesOf } from '../common/file-system.ts';
 import { sha256 } from '../protocol/cbor.ts';
 import { digestSchema } from '../protocol/ids.ts';
-import { hashFile, removeOlder } from './blob-files.ts';
+import { canRead, hashFile, openBlob, removeOlder } from './blob-files.ts';
 import { type BlobReader, BlobReaders } from './blob-readers.ts';
 import type { FileBlobs } from './blobs.ts';
 import { storageError } from './errors.ts';
@@ -114,7 +114,9 @@ export class FileBlobStore implements ResumableBlobs {
 
   async size(digest: string): Promise<number | null> {
     try {
-      return (await stat(this.path(digest))).size;
+      const { size } = await stat(this.path(digest));
+      // A file that this process may not open counts as absent, so that it is fetched again.
+      return (await canRead(this.path(digest))) ? size : null;
     } catch (error) {
       if (isSystemError(error, 'ENOENT')) return null;
       throw error;
@@ -179,14 +181,14 @@ export class FileBlobStore implements ResumableBlobs {
     digest: string,
     { signal, pause }: { signal: AbortSignal; pause?: () => Promise<void> },
   ): Promise<'whole' | 'missing' | 'damaged'> {
-    const file = await open(this.path(digest), 'r').catch((error: unknown) => {
-      if (isSystemError(error, 'ENOENT')) return null;
-      throw error;
-    });
+    const file = await openBlob(this.path(digest));
     if (file === null) return 'missing';
     try {
       const found = await hashFile(file, signal, pause);
       return found.digest === digest ? 'whole' : 'damaged';
+    } catch (error) {
+      if (isSwarmError(error, 'BLOB_TRUNCATED')) return 'damaged';
+      throw error;
     } finally {
       await file.close();
     }

@@ -2,6 +2,10 @@ import { defineErrors, REPORT } from '../common/errors.ts';
 
 export const verifyError = defineErrors({
   BASE_DIFFERS: { kind: 'refused', next: 'name the folder of the base of this job with --model' },
+  BUNDLE_BLOB_DAMAGED: {
+    kind: 'failed',
+    next: 'connect a node that has the file and try again, or write the bundle with "--no-blobs"',
+  },
   BUNDLE_MALFORMED: {
     kind: 'failed',
     next: 'get the file again; it is incomplete, damaged, or not a bundle of a job',

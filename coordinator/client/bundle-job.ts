@@ -29,7 +29,8 @@ export interface WrittenBundle {
 
 /**
  * Writes the bundle of a job to a file, atomically.
- * @throws SwarmError OUTPUT_EXISTS, JOB_UNKNOWN, DAEMON_NOT_RUNNING, BUNDLE_MALFORMED, STORE_FULL, WRITE_FAILED
+ * @throws SwarmError OUTPUT_EXISTS, JOB_UNKNOWN, DAEMON_NOT_RUNNING, DAEMON_GONE, BUNDLE_BLOB_DAMAGED, BUNDLE_MALFORMED,
+ *   STORE_FULL, WRITE_FAILED
  */
 export async function bundleJob(
   where: CoordinatorAddress | ApiClient,

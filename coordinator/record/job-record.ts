@@ -1,8 +1,11 @@
 import type { Checkpoint } from '../../protocol/messages.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
-import type { BundleSource } from '../../verify/bundle/encode.ts';
+import type { Repairs } from '../../storage/lost-blobs.ts';
+import { type BundleSource, blobsIn } from '../../verify/bundle/encode.ts';
+import { verifyError } from '../../verify/errors.ts';
 import { nullRounds, type UpdateProof } from '../../verify/record.ts';
 import { signedFigures } from '../audits/figures.ts';
+import type { CoordinatorDeps } from '../context.ts';
 import type { JobRun } from '../job-run.ts';
 
 /**
@@ -18,6 +21,30 @@ export function proofsOf(
     const stored = deps.store.updates.find(job, round, peer);
     return stored && { evidence: stored.evidence, receipt: receipts.find(peer, update) };
   });
+}
+
+/**
+ * Reads all blobs of a job that a bundle would have, and repairs those that are damaged, or missing although the job still
+ * needs them.
+ * @throws SwarmError BUNDLE_BLOB_DAMAGED if a blob cannot be repaired; MESSAGE_*, SIGNATURE_INVALID
+ */
+export async function repairBundled(
+  source: BundleSource,
+  {
+    blobs,
+    store,
+    repair,
+    signal,
+  }: Pick<CoordinatorDeps, 'store' | 'blobs'> & { repair: Repairs; signal: AbortSignal },
+): Promise<void> {
+  for (const { digest, use, round } of blobsIn(source)) {
+    if (!store.blobs.needs(digest)) continue;
+    if ((await blobs.check(digest, { signal })) === 'whole' || (await repair.repair(digest))) continue;
+    // The residual of a merge exists only at the coordinator, and verification can do without it.
+    if (use === 'residual') continue;
+    const message = `the ${use} of round ${round} (blob ${digest}) is damaged or missing, and no connected node has it`;
+    throw verifyError('BUNDLE_BLOB_DAMAGED', message, { digest, use, round });
+  }
 }
 
 /** Returns the whole record of a job, for a bundle. @param options.withBlobs whether the bundle has the blobs too */

@@ -11,8 +11,10 @@ import type { JobRun } from '../job-run.ts';
 import type { Store } from '../store/store.ts';
 import { type BlobPurpose, purposeOf } from './blob-purpose.ts';
 
-/** Maximum number of nodes that are asked for one blob. */
+/** Number of nodes that are asked for one blob at the same time. */
 const HOLDERS = 8;
+/** Codes of a fetch after which other nodes are asked. */
+const FAILED: readonly string[] = ['BLOB_UNAVAILABLE', 'BLOB_CORRUPT', 'BLOB_SIZE'];
 /** Maximum time to fetch an adapter, a delta, a shard or a payload. */
 const FETCH_MS = 5 * 60_000;
 /** Maximum time to fetch a base file, which can have many gigabytes. */
@@ -126,12 +128,20 @@ export class BlobRepair {
     const { network, clock, signal } = this.#deps;
     if (size === null) return false;
     const members = network.peers().flatMap(({ peer }) => (run.members.list.has(peer) ? peer : []));
-    const holders = members.sort((a, b) => Number(b === author) - Number(a === author)).slice(0, HOLDERS);
-    if (holders.length === 0) return false;
+    members.sort((a, b) => Number(b === author) - Number(a === author));
+    if (members.length === 0) return false;
     const ms = what === 'base' ? FETCH_BASE_MS : FETCH_MS;
-    await withDeadline({ clock, ms, signal, what: `a copy of ${what}` }, (inner) =>
-      network.fetchBlob({ digest, size }, { holders, again: true, signal: inner }),
-    );
+    await withDeadline({ clock, ms, signal, what: `a copy of ${what}` }, async (inner) => {
+      for (let at = 0; ; at += HOLDERS) {
+        const holders = members.slice(at, at + HOLDERS);
+        try {
+          return await network.fetchBlob({ digest, size }, { holders, again: true, signal: inner });
+        } catch (error) {
+          const isLast = at + HOLDERS >= members.length;
+          if (isLast || !isSwarmError(error) || !FAILED.includes(error.code)) throw error;
+        }
+      }
+    });
     return true;
   }
 

@@ -20,6 +20,17 @@ export interface BundleSource {
   readonly blobs: BundledBlobs | null;
 }
 
+/** Returns the blobs of a bundle that a source must have, each one once. @throws SwarmError MESSAGE_*, SIGNATURE_INVALID */
+export function* blobsIn(source: Pick<BundleSource, 'checkpoints'>): Generator<UsedBlob, void, undefined> {
+  const seen = new Set<string>();
+  for (const record of source.checkpoints()) {
+    for (const blob of blobsOf(record)) {
+      if (!seen.has(blob.digest)) yield blob;
+      seen.add(blob.digest);
+    }
+  }
+}
+
 /** Reads the blobs of a bundle. A blob that does not exist is left out of the bundle. */
 export interface BundledBlobs {
   /** Returns the size of a blob in bytes; null if it does not exist. */

@@ -1,11 +1,12 @@
 import { randomBytes } from 'node:crypto';
-import { mkdir, readdir, readFile, stat, utimes, writeFile } from 'node:fs/promises';
+import { chmod, type FileHandle, mkdir, readdir, readFile, stat, utimes, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { systemClock } from '../../../common/system-clock.ts';
 import { sha256 } from '../../../protocol/cbor.ts';
 import { BLOB_RANGE_BYTES } from '../../../protocol/limits.ts';
+import { hashFile, readFully } from '../../../storage/blob-files.ts';
 import { FileBlobStore } from '../../../storage/blob-store.ts';
 import { withCode } from '../../utils/codes.ts';
 import { temporaryFolder } from '../../utils/folder.ts';
@@ -264,5 +265,38 @@ describe('PartialBlob', () => {
     expect(partial.complete).toBe(true);
     await partial.finish();
     expect(await blobs.size(sha256(new Uint8Array()))).toBe(0);
+  });
+});
+
+/** Returns whether this process may not open a file without rights. Root may open every file. */
+async function isRefused(): Promise<boolean> {
+  const path = join(await temporaryFolder(), 'file');
+  await writeFile(path, 'x', { mode: 0 });
+  return (await readFile(path).catch(() => null)) === null;
+}
+
+describe('a blob that cannot be read', () => {
+  it('gets back the rights of its owner', async ({ skip }) => {
+    skip(!(await isRefused()), 'this process may open every file');
+    const { blobs } = await openStore();
+    const digest = await blobs.put(Buffer.from('bytes'));
+    for (const use of ['size', 'get', 'check'] as const) {
+      await chmod(blobs.path(digest), 0);
+      const found = {
+        size: () => blobs.size(digest),
+        get: async () => Buffer.from(await blobs.get(digest, { maxBytes: 5 })).toString(),
+        check: () => blobs.check(digest, { signal }),
+      };
+      expect(await found[use]()).toBe({ size: 5, get: 'bytes', check: 'whole' }[use]);
+    }
+  });
+
+  it('is damaged if the disk cannot read it', async () => {
+    const fails = async (): Promise<never> => {
+      throw Object.assign(new Error('EIO: i/o error, read'), { code: 'EIO' });
+    };
+    const file = { read: fails, readv: fails } as unknown as FileHandle;
+    await expect(readFully(file, 0, [new Uint8Array(1)])).rejects.toMatchObject({ code: 'BLOB_TRUNCATED' });
+    await expect(hashFile(file, signal)).rejects.toMatchObject({ code: 'BLOB_TRUNCATED' });
   });
 });

@@ -1,6 +1,8 @@
 import { describe, expect, it } from 'vitest';
+import { bundleSource, repairBundled } from '../../../../coordinator/record/job-record.ts';
 import { sha256 } from '../../../../protocol/cbor.ts';
 import { verifyMessage } from '../../../../protocol/signing.ts';
+import { MemoryBlobs } from '../../../utils/virtual/memory-blobs.ts';
 import { ScriptedPeer } from '../scripted-peer.ts';
 import { World } from '../world.ts';
 
@@ -110,4 +112,47 @@ it('repairs the first checkpoint only from a node, because it has no parent', as
   peer.disk.files.set(digest, whole);
   await world.pass(61_000);
   expect(await world.settle(world.coordinator.repair.repair(digest))).toBe(true);
+});
+
+it('asks further members if the first eight do not have a blob', async () => {
+  const { world, end } = await trained();
+  await end();
+  const others = Array.from({ length: 11 }, (_, i) => new ScriptedPeer(i + 2, world));
+  for (const other of others) await other.ask('head', { job: world.toy.job });
+  const members = new Set(others.map(({ id }) => id));
+  Object.assign(world.run.members.list, { has: (peer: string) => members.has(peer) });
+  const [shard] = world.toy.manifest.data.shards;
+  others.at(-1)!.disk.files.set(shard!.digest, world.disk.files.get(shard!.digest)!);
+  damage(world, shard!.digest);
+  expect(await world.settle(world.coordinator.repair.repair(shard!.digest))).toBe(true);
+});
+
+describe('the blobs of a bundle', () => {
+  const repaired = (world: World) => {
+    const { run, store, disk, clock, random, coordinator } = world;
+    const blobs = new MemoryBlobs({ disk, clock, random, isAlive: () => true });
+    const source = bundleSource(run, { withBlobs: true });
+    const { repair } = coordinator;
+    const { signal } = new AbortController();
+    return world.settle(repairBundled(source, { blobs, store, repair, signal }));
+  };
+
+  it('are repaired before the bundle is written', async () => {
+    const { world, digests, end } = await trained();
+    await end();
+    const { adapter, delta, residual } = digests();
+    const whole = world.disk.files.get(adapter)!;
+    damage(world, adapter);
+    world.disk.files.delete(residual!);
+    await repaired(world);
+    expect(world.disk.files.get(adapter)).toEqual(whole);
+    // Without the delta, and without a holder, the adapter cannot be computed.
+    for (const digest of [adapter, delta]) damage(world, digest);
+    await world.pass(61_000);
+    await expect(repaired(world)).rejects.toMatchObject({
+      code: 'BUNDLE_BLOB_DAMAGED',
+      values: { digest: adapter, use: 'adapter', round: 4 },
+      next: expect.stringContaining('--no-blobs'),
+    });
+  });
 });
