@@ -86,7 +86,19 @@ async function checkedBlob(layout: string, { digest, size }: Descriptor): Promis
 }
 
 async function readJson<S extends z.ZodType>(layout: string, path: string, schema: S): Promise<z.infer<S>> {
-  const bytes = await readSmall(join(layout, path), layout);
+  return parseOci(await readSmall(join(layout, path), layout), schema, { layout, path });
+}
+
+/**
+ * Parses a JSON file of a layout.
+ * @param where names of the layout and the file, for errors
+ * @throws SwarmError OCI_INVALID
+ */
+export function parseOci<S extends z.ZodType>(
+  bytes: Uint8Array,
+  schema: S,
+  { layout, path }: { layout: string; path: string },
+): z.infer<S> {
   try {
     return schema.parse(JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes)));
   } catch (cause) {

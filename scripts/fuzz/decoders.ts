@@ -24,9 +24,12 @@ import { signerOf } from '../../test/utils/signers.ts';
 import { SeededRandom } from '../../test/utils/virtual/seeded-random.ts';
 import { DAG_CBOR, decodeSectionHead, sectionHead } from '../../verify/bundle/car.ts';
 import { RECORD_BYTES, ROOT_BYTES, recordSchema, rootSchema } from '../../verify/bundle/format.ts';
+import { verifyReceipts } from '../../verify/receipts.ts';
+import { bodyDecoders } from './body-decoders.ts';
 import type { FuzzDecoder } from './decoder.ts';
 import { fileDecoders } from './file-decoders.ts';
 import { gossipDecoder } from './gossip-decoder.ts';
+import { jsonText } from './json-of.ts';
 import { sampleOf } from './sample.ts';
 
 const signer = signerOf(3);
@@ -199,6 +202,8 @@ export const decoders: readonly FuzzDecoder[] = [
   },
   gossipDecoder,
   ...fileDecoders,
+  ...bodyDecoders,
+  jsonText('receipts', [receiptsFile()], (text) => verifyReceipts(text)),
 ];
 
 /**
@@ -219,6 +224,33 @@ function line(
       const encoding = bytes.length % 8 === 7 ? 'latin1' : 'base64url';
       return decode(prefix + Buffer.from(bytes).toString(encoding));
     },
+  };
+}
+
+/** Returns a file with a receipt of a node, as the public page of a coordinator offers it. */
+function receiptsFile(): object {
+  const random = new SeededRandom(1);
+  const base64 = (bytes: Uint8Array): string => Buffer.from(bytes).toString('base64');
+  const manifest = {
+    ...(sampleOf(messageSchemas.manifest, random) as Messages['manifest']),
+    coordinator: signer.peerId,
+  };
+  const envelope = signMessage('manifest', manifest, signer);
+  const { digest: job } = verifyMessage('manifest', envelope);
+  const receipt = {
+    ...(sampleOf(messageSchemas.receipt, random) as Messages['receipt']),
+    job,
+    code: 'accepted',
+  } as const;
+  return {
+    schemaVersion: 2,
+    type: 'lora-swarm-receipts',
+    job,
+    name: manifest.name,
+    coordinator: signer.peerId,
+    manifest: base64(envelope),
+    peer: receipt.peer,
+    receipts: [base64(signMessage('receipt', receipt, signer))],
   };
 }
 

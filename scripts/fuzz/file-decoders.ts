@@ -7,11 +7,10 @@ import { tokenizerOf } from '../../lora/data/tokenizer.ts';
 import { llama } from '../../lora/models/families/llama.ts';
 import { NeedMoreBytes } from '../../lora/models/gguf/cursor.ts';
 import { parseGguf } from '../../lora/models/gguf/reader.ts';
-import { parseJsonObject } from '../../lora/models/json.ts';
-import { encodeCbor } from '../../protocol/cbor.ts';
 import type { SeededRandom } from '../../test/utils/virtual/seeded-random.ts';
 import type { FuzzDecoder } from './decoder.ts';
-import { jsonOf } from './json-of.ts';
+import { json } from './json-of.ts';
+import { modelDecoders } from './model-decoders.ts';
 
 const CONFIG = {
   architectures: ['LlamaForCausalLM'],
@@ -51,7 +50,7 @@ const ADAPTER_CONFIG = {
   init_lora_weights: true,
 };
 
-const TOKENIZER = {
+export const TOKENIZER = {
   version: '1.0',
   added_tokens: [
     {
@@ -84,23 +83,6 @@ const TOKENIZER = {
 };
 
 const MODEL = { config: llama.parseConfig(CONFIG), architecture: llama };
-
-/**
- * Makes a decoder of JSON files. Its inputs are CBOR, in which the fuzzer can replace whole values. The decoder
- * converts an input to JSON first.
- */
-function json(
-  name: string,
-  example: unknown,
-  decode: (value: Record<string, unknown>) => unknown,
-): FuzzDecoder {
-  return {
-    name,
-    cbor: true,
-    example: () => encodeCbor(example),
-    decode: (bytes) => decode(parseJsonObject(jsonOf(bytes), name)),
-  };
-}
 
 /** Returns the header of a GGUF file with one tensor. */
 function ggufHeader(random: SeededRandom): Uint8Array {
@@ -144,11 +126,6 @@ const TENSOR_BYTES = 256;
 
 export const fileDecoders: readonly FuzzDecoder[] = [
   {
-    name: 'base:config',
-    example: () => Buffer.from(JSON.stringify(CONFIG)),
-    decode: (bytes) => llama.parseConfig(parseJsonObject(Buffer.from(bytes).toString('utf8'), 'config.json')),
-  },
-  {
     name: 'base:gguf',
     example: ggufHeader,
     decode(bytes) {
@@ -166,6 +143,7 @@ export const fileDecoders: readonly FuzzDecoder[] = [
     // Each config is compared with all modules of the base, which takes this time even for a short config.
     fixedMicroseconds: 5000,
   },
+  ...modelDecoders,
   json('tokenizer', TOKENIZER, (value) => {
     const tokenizer = tokenizerOf(value, {}, { file: 'tokenizer.json' });
     return tokenizer.decode(tokenizer.encode('abc <s> cab'));

@@ -1,4 +1,7 @@
 import * as dagCbor from '@ipld/dag-cbor';
+import { parseJsonObject } from '../../lora/models/json.ts';
+import { encodeCbor } from '../../protocol/cbor.ts';
+import type { FuzzDecoder } from './decoder.ts';
 
 /**
  * Returns the JSON text of an input of the fuzz test. If the input is CBOR, encodes its value as JSON. Otherwise,
@@ -12,4 +15,31 @@ export function jsonOf(bytes: Uint8Array): string {
     // The bytes are not CBOR.
     return Buffer.from(bytes).toString('utf8');
   }
+}
+
+/**
+ * Makes a decoder of JSON files. Its inputs are CBOR, in which the fuzzer can replace whole values. The decoder
+ * converts an input to JSON first.
+ * @param example valid content, from which each input is made
+ */
+export function json(
+  name: string,
+  example: unknown,
+  decode: (value: Record<string, unknown>) => unknown,
+): FuzzDecoder {
+  return jsonText(name, [example], (text) => decode(parseJsonObject(text, name)));
+}
+
+/** Makes a decoder of JSON, like `json`, that gets the text. */
+export function jsonText(
+  name: string,
+  examples: readonly unknown[],
+  decode: (text: string) => unknown,
+): FuzzDecoder {
+  return {
+    name,
+    cbor: true,
+    example: (random) => encodeCbor(random.pick(examples)),
+    decode: (bytes) => decode(jsonOf(bytes)),
+  };
 }

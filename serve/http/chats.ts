@@ -11,7 +11,7 @@ import { choiceRequest, MAX_TOP_LOGPROBS, optional, parseBody, sharedFields } fr
 import { finite } from './logprobs.ts';
 import { messagesSchema, promptIds } from './messages.ts';
 
-const chatSchema = z.looseObject({
+export const chatSchema = z.looseObject({
   ...sharedFields,
   messages: messagesSchema,
   max_tokens: z.int().min(1).nullish(),

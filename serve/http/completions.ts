@@ -14,7 +14,7 @@ import { type Prompt, promptsOf } from './prompts.ts';
 /** Default of `max_tokens`, as in OpenAI's API. */
 const MAX_TOKENS = 16;
 
-const completionSchema = z.looseObject({
+export const completionSchema = z.looseObject({
   ...sharedFields,
   /** `promptsOf` checks the prompt. */
   prompt: z.unknown(),

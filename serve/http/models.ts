@@ -5,7 +5,7 @@ import type { ModelEntry } from '../models/catalog.ts';
 import type { RouteContext } from './context.ts';
 import { parseBody } from './fields.ts';
 
-const nameSchema = z.looseObject({
+export const nameSchema = z.looseObject({
   lora_name: z.string().min(1).max(512),
   lora_path: z.unknown().optional(),
 });

@@ -7,7 +7,7 @@ import { checkCharacters, optional, parseBody } from './fields.ts';
 import { messagesSchema, promptIds } from './messages.ts';
 import { checkIds, MAX_DECODED_IDS } from './token-ids.ts';
 
-const tokenizeSchema = z.looseObject({
+export const tokenizeSchema = z.looseObject({
   /** Model whose chat template renders `messages`. */
   model: optional(z.string(), BASE_ALIAS),
   prompt: z.string().optional(),
@@ -15,7 +15,7 @@ const tokenizeSchema = z.looseObject({
   add_special_tokens: optional(z.boolean(), true),
 });
 /** The schema accepts any `tokens`, because `checkIds` checks them later. */
-const detokenizeSchema = z.looseObject({ tokens: z.unknown() });
+export const detokenizeSchema = z.looseObject({ tokens: z.unknown() });
 
 /** Facts about the tokenizer, in the form of vLLM's `/tokenizer_info`. */
 export interface TokenizerInfo {

@@ -59,7 +59,12 @@ export async function openTensors(dir: string, files: ReadonlySet<string>): Prom
  * @throws SwarmError MODEL_INDEX, MODEL_FILE_MISSING, MODEL_JSON
  */
 export async function readWeightMap(path: string): Promise<Map<string, string>> {
-  const { weight_map: weightMap } = await readJsonObject(path);
+  return weightMapOf(await readJsonObject(path), path);
+}
+
+/** Returns the shard of each tensor. @param path name of the file, for errors @throws SwarmError MODEL_INDEX */
+export function weightMapOf(index: Readonly<Record<string, unknown>>, path: string): Map<string, string> {
+  const { weight_map: weightMap } = index;
   if (typeof weightMap !== 'object' || weightMap === null || Array.isArray(weightMap))
     throw modelError('MODEL_INDEX', `${path} has no weight_map`, { file: path });
   const entries = Object.entries(weightMap as Record<string, unknown>);
