@@ -1,23 +1,25 @@
 /**
  * Runs a swarm of real processes with faults, and checks afterwards that nothing was lost or counted twice.
  *
- *   npm run chaos [-- --schedule NAME] [--seed N] [--rounds R] [--nodes K] [--steps S] [--folder F] [--no-baseline]
+ *   npm run chaos [-- --schedule NAME] [--seed N] [--rounds R] [--nodes K] [--steps S] [--only KIND]
+ *     [--folder F] [--no-baseline]
  *
- * The seed decides the faults. Prints one line per round. After the last round, runs the same job without faults and
- * compares the held-out losses. The option --no-baseline skips this second run. After a problem, the script keeps all
- * homes and exits with 1.
+ * The seed decides the faults. Prints one line per round. After the last round, runs the same job without faults until it
+ * has trained as many tokens, and compares the held-out losses of the newest checkpoints. The option --no-baseline skips this
+ * second run. The schedules walk-coordinator and walk-nodes end by themselves, and print a table. The option --only chooses
+ * the kinds of files in this table. After a problem, the script keeps all homes and exits with 1.
  */
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { compareLosses } from './chaos/compare.ts';
 import { type RoundReport, runChaos } from './chaos/run.ts';
 import { schedules } from './chaos/schedules.ts';
+import { walkTable } from './chaos/walk.ts';
 import { scriptOptions, wholeNumber, wrongUsage } from './options.ts';
 
 /** Maximum fraction by which the held-out loss may exceed the held-out loss of a run without faults. */
 const LOSS_TOLERANCE = 0.03;
-/** Number of checkpoints after which the losses of the runs with and without faults are compared. */
-const COMPARED_CHECKPOINTS = 12;
 
 const INTERRUPTED_EXIT_CODE = 130;
 
@@ -25,9 +27,10 @@ const { values } = scriptOptions(import.meta.filename, {
   options: {
     schedule: { type: 'string', default: 'mixed' },
     seed: { type: 'string', default: '1' },
-    rounds: { type: 'string', default: '20' },
+    rounds: { type: 'string' },
     nodes: { type: 'string', default: '12' },
     steps: { type: 'string', default: '12' },
+    only: { type: 'string', default: '' },
     folder: { type: 'string' },
     'no-baseline': { type: 'boolean', default: false },
   },
@@ -37,11 +40,14 @@ if (!Object.hasOwn(schedules, values.schedule)) {
     `no schedule is called "${values.schedule}"; the schedules are ${Object.keys(schedules).join(', ')}`,
   );
 }
+/** Number of rounds of a schedule that does not end by itself. */
+const ROUNDS = '20';
+const isWalk = values.schedule.startsWith('walk');
 const number = (option: 'seed' | 'rounds' | 'nodes' | 'steps', min = 1) =>
-  wholeNumber(option, values[option], min);
+  wholeNumber(option, values[option] ?? ROUNDS, min);
 const swarm = {
   seed: number('seed', 0),
-  rounds: number('rounds', 0),
+  rounds: isWalk && values.rounds === undefined ? Infinity : number('rounds', 0),
   nodes: number('nodes'),
   localSteps: number('steps'),
 };
@@ -49,7 +55,8 @@ const folder = values.folder ?? (await mkdtemp(join(tmpdir(), 'lora-swarm-chaos-
 const options = {
   ...swarm,
   schedule: values.schedule,
-  checkpoints: COMPARED_CHECKPOINTS,
+  only: values.only,
+  tokens: 0,
 };
 
 function line({ round, faults, ended, updates, loss, seconds, problems }: RoundReport): string {
@@ -76,17 +83,23 @@ const result = await runChaos({ ...options, folder: join(folder, 'chaos') }, (ro
 const problems = [...result.problems];
 if (!values['no-baseline'] && result.finished) {
   const calm = await runChaos(
-    { ...options, schedule: 'calm', rounds: 0, folder: join(folder, 'calm') },
+    {
+      ...options,
+      schedule: 'calm',
+      rounds: 0,
+      tokens: result.points.at(-1)!.tokens,
+      folder: join(folder, 'calm'),
+    },
     () => {},
   );
-  const [loss, expected] = [result, calm].map(({ losses }) => losses[COMPARED_CHECKPOINTS]!);
-  const excess = loss! / expected! - 1;
+  const { tokens, checkpoints, loss, expected, excess } = compareLosses(result.points, calm.points);
   const percent = `${(100 * excess).toFixed(1)} %`;
   console.log(
-    `loss after ${COMPARED_CHECKPOINTS} checkpoints: ${loss!.toFixed(4)}, without faults ${expected!.toFixed(4)} (${percent})`,
+    `loss after ${tokens} tokens in ${checkpoints[0]} checkpoints: ${loss.toFixed(4)}, without faults ${expected.toFixed(4)} in ${checkpoints[1]} (${percent})`,
   );
   if (excess > LOSS_TOLERANCE) problems.push(`the loss is ${percent} higher than without faults`);
 }
+if (result.walked.size > 0) console.log(walkTable(result.walked).join('\n'));
 const { checkpoints, merged, undone } = result;
 const seconds = ((performance.now() - start) / 1000).toFixed(0);
 console.log(

@@ -1,4 +1,4 @@
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
@@ -11,6 +11,17 @@ const CLOCK = new URL('shifted-clock.js', import.meta.url).href;
 const STDERR_CHARACTERS = 4000;
 /** Exit code of a bug, from docs/exit-codes.md. */
 const INTERNAL_EXIT_CODE = 70;
+
+/**
+ * Command that takes the right of root away from a daemon to open every file. Empty if this user is not root, and null if the
+ * command does not work here.
+ */
+export const UNPRIVILEGED = ((): readonly string[] | null => {
+  if (process.getuid?.() !== 0) return [];
+  const rights = '-dac_override,-dac_read_search';
+  const command = ['setpriv', `--bounding-set=${rights}`, `--inh-caps=${rights}`];
+  return spawnSync(command[0]!, [...command.slice(1), 'true']).status === 0 ? command : null;
+})();
 
 /** Running processes. This program kills them when it exits, even if it is interrupted. */
 const running = new Set<ChildProcess>();
@@ -39,7 +50,8 @@ export class Daemon {
 
   /** @param clockFile file with the number of milliseconds by which the clock of the process is wrong */
   constructor(args: readonly string[], { clockFile, ...environment }: Record<string, string>) {
-    this.#process = spawn(process.execPath, [COMMAND, ...args], {
+    const [program, ...rest] = [...(UNPRIVILEGED ?? []), process.execPath, COMMAND, ...args];
+    this.#process = spawn(program!, rest, {
       cwd: ROOT,
       env: {
         ...process.env,

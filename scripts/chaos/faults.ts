@@ -1,25 +1,15 @@
 import { execFileSync } from 'node:child_process';
 import { mkdirSync } from 'node:fs';
-import { cp, open, readdir, rm, stat, unlink, writeFile } from 'node:fs/promises';
+import { cp, open, rm, stat, unlink, writeFile } from 'node:fs/promises';
+import { networkInterfaces } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { messageOf } from '../../common/errors.ts';
 import type { failpoints } from '../../coordinator/failpoints.ts';
 import type { SeededRandom } from '../../test/utils/virtual/seeded-random.ts';
 import { damageFile } from './damage.ts';
-import { type ChaosSwarm, type Machine, PATIENCE_MS, wipe } from './swarm.ts';
-
-/** A fault that a schedule injects. Returns a description. */
-export type Fault = (context: FaultContext) => Promise<string>;
-
-export interface FaultContext {
-  readonly swarm: ChaosSwarm;
-  readonly random: SeededRandom;
-  /** Nodes whose homes were damaged, restored or deleted. */
-  readonly changedHomes: Set<string>;
-  /** Records a problem: the swarm handled a fault wrongly. */
-  problem(text: string): void;
-}
+import type { Fault, FaultContext } from './fault.ts';
+import { type Machine, PATIENCE_MS, wipe } from './swarm.ts';
 
 /**
  * Maximum wait for the coordinator to reach the failpoint that kills it. After this time, the coordinator is killed
@@ -34,6 +24,7 @@ const DELAY_MS = 2500;
  */
 const DISK_MIB = 256;
 const BALLAST = 'ballast';
+const LOOPBACK = 'lo';
 
 const delay = (random: SeededRandom): Promise<void> => sleep(random.between(0, DELAY_MS));
 
@@ -93,6 +84,25 @@ export const slowLink =
     await sleep(ms);
     swarm.link.set({ kind: 'open' });
     return `${bytesPerSecond / 1024} KiB/s for ${ms / 1000} s`;
+  };
+
+/**
+ * Limits the bandwidth of all connections of this machine with a token bucket of Linux, which drops packets when its queue is
+ * full. Does this only in a network namespace without other interfaces.
+ * @param rate bandwidth as `tc` writes it
+ */
+export const shapeLink =
+  (rate: string, ms: number): Fault =>
+  async () => {
+    if (!Object.keys(networkInterfaces()).every((name) => name === LOOPBACK))
+      return 'skipped: not in a network namespace of its own';
+    // A packet must fit into the bucket.
+    execFileSync('ip', ['link', 'set', LOOPBACK, 'mtu', '1500']);
+    const bucket = ['tbf', 'rate', rate, 'burst', '32kb', 'latency', '400ms'];
+    execFileSync('tc', ['qdisc', 'replace', 'dev', LOOPBACK, 'root', ...bucket]);
+    await sleep(ms);
+    execFileSync('tc', ['qdisc', 'del', 'dev', LOOPBACK, 'root']);
+    return `tbf of ${rate} for ${ms / 1000} s`;
   };
 
 /** Stops processes without ending them, as if their machine slept. */
@@ -201,15 +211,15 @@ export const damageCoordinator: Fault = async ({ swarm, random, problem }) => {
   let outcome = 'runs';
   if (ready === null) problem(`coordinator: not ready ${PATIENCE_MS / 1000} s after ${what}`);
   else if (!ready) outcome = `refuses with ${daemon.ending?.code ?? 'nothing'}`;
-  else if (!(await progresses(swarm))) {
-    problem(`coordinator: no checkpoint after ${what} (${await reasonOf(swarm)})`);
+  else if (!(await swarm.progresses())) {
+    problem(`coordinator: no checkpoint after ${what} (${await swarm.reason()})`);
     outcome = 'stands still';
   }
   if (daemon.problem() !== null) problem(`coordinator after ${what}: ${daemon.problem()}`);
   if (outcome !== 'runs' || !ready) {
     outcome += ', copy restored';
     await coordinator.kill();
-    await emptied(coordinator.home);
+    await wipe(coordinator);
     await cp(copy, coordinator.home, { recursive: true });
     swarm.replayEvents();
     await coordinator.start().ready;
@@ -226,7 +236,7 @@ export const restoreCoordinator: Fault = async ({ swarm, problem }) => {
   const isFirst = !(await exists(backup));
   if (isFirst) await cp(coordinator.home, backup, { recursive: true });
   else {
-    await emptied(coordinator.home);
+    await wipe(coordinator);
     await cp(backup, coordinator.home, { recursive: true });
     await rm(backup, { recursive: true });
     swarm.replayEvents();
@@ -249,24 +259,6 @@ async function restarted(node: Machine, { changedHomes, problem }: FaultContext)
   return `refuses with ${daemon.ending.code}, home deleted`;
 }
 
-/** Returns whether the job makes a checkpoint or ends within PATIENCE_MS. */
-function progresses(swarm: ChaosSwarm): Promise<boolean> {
-  const from = swarm.events.length;
-  const made = (): boolean =>
-    swarm.finished || swarm.events.slice(from).some(({ type }) => type === 'checkpoint');
-  return swarm.until(made, PATIENCE_MS);
-}
-
-/** Returns the phase of the job and the reason for this phase. */
-async function reasonOf(swarm: ChaosSwarm): Promise<string> {
-  try {
-    const { phase, reason } = await (await swarm.api()).job(swarm.job);
-    return `${phase}: ${reason}`;
-  } catch (error) {
-    return messageOf(error);
-  }
-}
-
 async function exists(path: string): Promise<boolean> {
   try {
     await stat(path);
@@ -275,11 +267,6 @@ async function exists(path: string): Promise<boolean> {
     // stat fails for a path that does not exist.
     return false;
   }
-}
-
-/** Deletes the content of a folder, which may be the root of a disk. */
-export async function emptied(folder: string): Promise<void> {
-  for (const name of await readdir(folder)) await rm(join(folder, name), { recursive: true });
 }
 
 function shuffled<T>(items: readonly T[], random: SeededRandom): T[] {

@@ -4,6 +4,7 @@ import { LOST } from '../../coordinator/recovery/catch-up.ts';
 import type { Checkpoint } from '../../protocol/messages.ts';
 import { counts, type ReceiptCode } from '../../protocol/receipts.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
+import type { Point } from './compare.ts';
 
 /** Results of the check of a stopped swarm. */
 export interface History {
@@ -13,8 +14,8 @@ export interface History {
   readonly merged: number;
   /** Number of accepted updates whose newest receipt says that they do not count. */
   readonly undone: number;
-  /** Held-out loss of each checkpoint, oldest first. */
-  readonly losses: readonly (number | null)[];
+  /** The checkpoints, oldest first. */
+  readonly points: readonly Point[];
 }
 
 /** Query for the newest receipt of each update, one row per update. */
@@ -72,8 +73,16 @@ export function checkHistory(home: string, job: string, nodes: readonly string[]
     checkpoints: checkpoints.length,
     merged: merged.size,
     undone: receipts.filter(({ code }) => !counts(code)).length,
-    losses: checkpoints.map(({ message }) => message.metrics.heldOutLoss),
+    points: pointsOf(checkpoints.map(({ message }) => message)),
   };
+}
+
+function pointsOf(checkpoints: readonly Checkpoint[]): Point[] {
+  let tokens = 0;
+  return checkpoints.map(({ metrics }) => {
+    tokens += metrics.tokens;
+    return { tokens, loss: metrics.heldOutLoss };
+  });
 }
 
 function collectMerged(checkpoint: Checkpoint, merged: Map<string, number>, problems: string[]): void {

@@ -3,10 +3,12 @@ import type { JobEvent } from '../../coordinator/api/types.ts';
 import { ApiClient } from '../../coordinator/client/api-client.ts';
 import type { NodeStatus } from '../../node/status/api-types.ts';
 import { SeededRandom } from '../../test/utils/virtual/seeded-random.ts';
-import { type FaultContext, mountDisks, unmountDisks } from './faults.ts';
+import type { FaultContext, WalkResults } from './fault.ts';
+import { mountDisks, unmountDisks } from './faults.ts';
 import { checkHistory, type History } from './history.ts';
 import { schedules } from './schedules.ts';
 import { ChaosSwarm, PATIENCE_MS, wipe } from './swarm.ts';
+import { WALKED } from './walk.ts';
 
 /** Maximum time in milliseconds in which the job must make progress after faults. */
 const PROGRESS_MS = 150_000;
@@ -24,8 +26,10 @@ export interface ChaosOptions {
   readonly localSteps: number;
   /** Empty folder for all homes. */
   readonly folder: string;
-  /** Minimum number of checkpoints that the job makes. */
-  readonly checkpoints: number;
+  /** A walk takes only kinds of files whose name contains this text. @default all */
+  readonly only?: string;
+  /** Minimum number of tokens that the job trains. */
+  readonly tokens: number;
 }
 
 /** Facts about one round. The report shows them in one line. */
@@ -41,6 +45,7 @@ export interface RoundReport {
 }
 
 export interface ChaosResult extends History {
+  readonly walked: WalkResults;
   readonly finished: boolean;
 }
 
@@ -60,19 +65,23 @@ export async function runChaos(
   const swarm = await ChaosSwarm.start(options);
   const all: string[] = [];
   const changedHomes = new Set<string>();
+  const walked: WalkResults = new Map();
   try {
     for (let round = 1; round <= options.rounds && !swarm.finished; round++) {
       await swarm.until(() => isFullRound(swarm), REJOIN_MS);
       const problems: string[] = [];
       const problem = (text: string): void => void problems.push(text);
-      const context: FaultContext = { swarm, random, changedHomes, problem };
-      report(await runRound(round, schedule(round, random), context, problems));
+      const { only = '' } = options;
+      const context: FaultContext = { swarm, random, changedHomes, walked, only, problem };
+      const done = await runRound(round, schedule(round, random), context, problems);
+      report(done);
       all.push(...problems.map((text) => `round ${round}: ${text}`));
-      if (problems.some((text) => text.startsWith(STANDSTILL))) break;
+      if (problems.some((text) => text.startsWith(STANDSTILL)) || done.faults.includes(WALKED)) break;
     }
+    if (!(await trained(swarm, options.tokens))) all.push(`${STANDSTILL}: no further checkpoint`);
     await swarm.answers();
     await (await swarm.api({ limitMs: PATIENCE_MS })).changeSettings(swarm.job, {
-      'rounds.count': Math.max(options.checkpoints, checkpointsOf(swarm) + CALM_CHECKPOINTS),
+      'rounds.count': checkpointsOf(swarm).length + CALM_CHECKPOINTS,
     });
     const finished = await swarm.until(() => swarm.finished, 2 * PROGRESS_MS);
     if (!finished) all.push('the job did not end in time');
@@ -81,7 +90,7 @@ export async function runChaos(
     await swarm.stop();
     const kept = swarm.nodes.filter(({ name }) => !changedHomes.has(name)).map(({ home }) => home);
     const history = checkHistory(swarm.coordinator.home, swarm.job, kept);
-    return { ...history, finished, problems: [...all, ...history.problems] };
+    return { ...history, finished, walked, problems: [...all, ...history.problems] };
   } finally {
     await swarm.stop();
     if (hasDisks) await unmountDisks(small);
@@ -90,8 +99,17 @@ export async function runChaos(
 
 const STANDSTILL = 'standstill';
 
-function checkpointsOf({ events }: ChaosSwarm): number {
-  return events.filter(({ type }) => type === 'checkpoint').length;
+function checkpointsOf({ events }: ChaosSwarm): Extract<JobEvent, { type: 'checkpoint' }>[] {
+  return events.filter((event) => event.type === 'checkpoint');
+}
+
+/** Waits until the merged updates of a job have this number of tokens. @returns false if the job makes no progress */
+async function trained(swarm: ChaosSwarm, tokens: number): Promise<boolean> {
+  for (;;) {
+    const made = checkpointsOf(swarm);
+    if (made.reduce((sum, checkpoint) => sum + checkpoint.tokens, 0) >= tokens) return true;
+    if (!(await swarm.until(() => checkpointsOf(swarm).length > made.length, PROGRESS_MS))) return false;
+  }
 }
 
 async function runRound(

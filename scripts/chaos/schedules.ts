@@ -1,6 +1,8 @@
 import { failpoints } from '../../coordinator/failpoints.ts';
 import type { SeededRandom } from '../../test/utils/virtual/seeded-random.ts';
+import type { Fault } from './fault.ts';
 import * as faults from './faults.ts';
+import { walkCoordinator, walkNodes } from './walk.ts';
 
 /** Number of times that `coordinatorKills` kills the coordinator in a round. */
 const KILLS = 3;
@@ -8,17 +10,17 @@ const KILLS = 3;
 const KILLED = 0.3;
 
 /** Returns the faults of one round. All random choices follow from the seed. */
-type Schedule = (round: number, random: SeededRandom) => faults.Fault[];
+type Schedule = (round: number, random: SeededRandom) => Fault[];
 
 /** Kills the coordinator at each failpoint in turn. One kill at a random moment follows the last failpoint. */
-function coordinatorKills(round: number): faults.Fault[] {
+function coordinatorKills(round: number): Fault[] {
   return Array.from({ length: KILLS }, (_, i) => {
     const points = [...failpoints, 'any'] as const;
     return faults.killCoordinator(points[(KILLS * (round - 1) + i) % points.length]!);
   });
 }
 
-const machineFaults: faults.Fault[] = [
+const machineFaults: Fault[] = [
   faults.fillDisk('node', 12_000),
   faults.stopProcesses('nodes', 15_000),
   faults.jumpClock('node', 300_000, 15_000),
@@ -30,7 +32,7 @@ const machineFaults: faults.Fault[] = [
   faults.jumpClock('coordinator', -600_000, 10_000),
 ];
 
-const linkFaults: faults.Fault[] = [
+const linkFaults: Fault[] = [
   faults.partition('half', 10_000),
   faults.slowLink(16 * 1024, 20_000),
   faults.partition('cut', 10_000),
@@ -38,9 +40,13 @@ const linkFaults: faults.Fault[] = [
   faults.partition('cut', 40_000),
 ];
 
-const inTurn = (list: readonly faults.Fault[], round: number): faults.Fault[] => [
-  list[(round - 1) % list.length]!,
+const shapedLinks: Fault[] = [
+  faults.shapeLink('1mbit', 20_000),
+  faults.shapeLink('256kbit', 20_000),
+  faults.shapeLink('64kbit', 20_000),
 ];
+
+const inTurn = (list: readonly Fault[], round: number): Fault[] => [list[(round - 1) % list.length]!];
 
 /** The schedules by name. */
 export const schedules: Readonly<Record<string, Schedule>> = {
@@ -49,9 +55,15 @@ export const schedules: Readonly<Record<string, Schedule>> = {
   coordinator: (round) => coordinatorKills(round),
   both: (round) => [faults.killNodes(KILLED), ...coordinatorKills(round)],
   links: (round) => inTurn(linkFaults, round),
+  /** Needs a network namespace: unshare -n sh -c 'ip link set lo up && npm run chaos -- --schedule shaped'. */
+  shaped: (round) => inTurn(shapedLinks, round),
   machines: (round) => inTurn(machineFaults, round),
   'node-damage': (round) => (round % 3 === 0 ? [faults.restoreNode] : [faults.damageNode]),
   'coordinator-damage': () => [faults.damageCoordinator],
+  /** Every kind of file of a coordinator, damaged in every way. Ends by itself. */
+  'walk-coordinator': () => [walkCoordinator],
+  /** The same for the nodes. */
+  'walk-nodes': () => [walkNodes],
   'old-backup': (round) => (round % 3 === 1 ? [faults.restoreCoordinator] : []),
   /** A short schedule for `npm test`. */
   short: (round, random) =>

@@ -1,6 +1,7 @@
 import { mkdir, readdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { messageOf } from '../../common/errors.ts';
 import type { JobEvent } from '../../coordinator/api/types.ts';
 import { ApiClient } from '../../coordinator/client/api-client.ts';
 import { makeTinyModel, TINY_TEXT } from '../../test/utils/tiny-model.ts';
@@ -171,6 +172,24 @@ export class ChaosSwarm {
     return this.until(ask, PATIENCE_MS);
   }
 
+  /** Returns whether the job makes a checkpoint or ends within PATIENCE_MS. */
+  progresses(): Promise<boolean> {
+    const from = this.events.length;
+    const made = (): boolean =>
+      this.finished || this.events.slice(from).some(({ type }) => type === 'checkpoint');
+    return this.until(made, PATIENCE_MS);
+  }
+
+  /** Returns the phase of the job and the reason for this phase. */
+  async reason(): Promise<string> {
+    try {
+      const { phase, reason } = await (await this.api()).job(this.job);
+      return `${phase}: ${reason}`;
+    } catch (error) {
+      return messageOf(error);
+    }
+  }
+
   async stop(): Promise<void> {
     this.#done.abort();
     for (const machine of this.machines) {
@@ -228,10 +247,13 @@ export class ChaosSwarm {
   }
 }
 
-/** Empties the home of a node, as its owner would after damage that the node cannot repair. The node gets a new key. */
-export async function wipe(node: Machine): Promise<void> {
+/**
+ * Empties a home. The owner of a node does so after damage that the node cannot repair, and the node gets a new key. An operator
+ * does so before the restore of a copy.
+ */
+export async function wipe({ home }: Machine): Promise<void> {
   // The home may be the root of a disk, so only its content is deleted.
-  for (const name of await readdir(node.home)) await rm(join(node.home, name), { recursive: true });
+  for (const name of await readdir(home)) await rm(join(home, name), { recursive: true });
 }
 
 function jsonl(from: number, count: number): string {

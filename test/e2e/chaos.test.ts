@@ -14,7 +14,7 @@ it(`seed ${SEED}: a job survives kills, a partition, stopped processes and a dam
     rounds: 3,
     nodes: 3,
     localSteps: 12,
-    checkpoints: 0,
+    tokens: 0,
     folder,
   };
   const { finished, problems, merged } = await runChaos(options, (round) => rounds.push(round));

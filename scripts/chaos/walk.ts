@@ -1,0 +1,181 @@
+import { chmod, cp, readFile, rm, stat } from 'node:fs/promises';
+import { basename } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { sha256 } from '../../protocol/cbor.ts';
+import { readDaemonFile } from '../../storage/daemon-home.ts';
+import { UNPRIVILEGED } from './daemon.ts';
+import { DAMAGES, type Damage, damagePath, filesOf } from './damage.ts';
+import type { Fault, FaultContext, WalkResults } from './fault.ts';
+import { type Machine, PATIENCE_MS, wipe } from './swarm.ts';
+
+/** A kind of file, a kind of damage, and the file that gets it. */
+interface Cell {
+  readonly kind: string;
+  readonly damage: Damage;
+  readonly path: string;
+}
+
+/** Description of a call that found no pair of kinds left. */
+export const WALKED = 'the walk is complete';
+
+/**
+ * Damages the newest file of one kind in one way in the home of the coordinator. Each call takes the next pair of kinds. If
+ * the coordinator does not start, its operator restores a copy of the home from before the damage.
+ */
+export const walkCoordinator: Fault = async (context) => {
+  const { swarm, walked, problem } = context;
+  const { coordinator } = swarm;
+  await coordinator.kill();
+  const cell = await nextCell(coordinator, context);
+  if (cell === null) {
+    await coordinator.start().ready;
+    return WALKED;
+  }
+  const copy = `${coordinator.home}.copy`;
+  await cp(coordinator.home, copy, { recursive: true });
+  const description = `${cell.damage} ${cell.kind}`;
+  if (!(await damaged(coordinator, cell, context))) {
+    note(walked, cell, 'no other content');
+    await coordinator.start().ready;
+    return `${description}: no other content`;
+  }
+  const from = swarm.events.length;
+  const daemon = coordinator.start();
+  const ready = await Promise.race([daemon.ready, sleep(PATIENCE_MS, null)]);
+  let outcome = 'runs';
+  if (ready === null) {
+    outcome = 'is not ready';
+    problem(`coordinator: not ready ${PATIENCE_MS / 1000} s after ${description}`);
+  } else if (!ready) outcome = daemon.ending?.code ?? 'no code';
+  else if (!(await swarm.progresses())) {
+    outcome = 'stands still';
+    problem(`coordinator: no checkpoint after ${description} (${await swarm.reason()})`);
+  }
+  if (daemon.problem() !== null) problem(`coordinator after ${description}: ${daemon.problem()}`);
+  if (outcome === 'runs') {
+    if (swarm.events.slice(from).some(({ type }) => type === 'caught-up')) outcome += ', caught up';
+    outcome += await stateOf(cell.path);
+    await readableAgain(cell.path);
+  } else {
+    await coordinator.kill();
+    await wipe(coordinator);
+    await cp(copy, coordinator.home, { recursive: true });
+    swarm.replayEvents();
+    await coordinator.start().ready;
+  }
+  await rm(copy, { recursive: true });
+  note(walked, cell, outcome);
+  return `${description}: ${outcome}`;
+};
+
+/** Damages a file of each node but the first, as `walkCoordinator` does. Each node gets the next pair of kinds. */
+export const walkNodes: Fault = async (context) => {
+  const nodes = context.swarm.nodes.slice(1);
+  await Promise.all(nodes.map((node) => node.kill()));
+  const taken: { node: Machine; cell: Cell }[] = [];
+  for (const node of nodes) {
+    const cell = await nextCell(node, context);
+    if (cell === null) continue;
+    // Reserve the cell, so that the next node takes another one.
+    note(context.walked, cell, '');
+    taken.push({ node, cell });
+  }
+  const outcomes = await Promise.all(taken.map(({ node, cell }) => walkNode(node, cell, context)));
+  await context.swarm.startNodes(nodes);
+  return outcomes.length === 0 ? WALKED : outcomes.join('; ');
+};
+
+async function walkNode(node: Machine, cell: Cell, context: FaultContext): Promise<string> {
+  const { swarm, walked, changedHomes, problem } = context;
+  const description = `${cell.damage} ${cell.kind}`;
+  if (!(await damaged(node, cell, context))) {
+    note(walked, cell, 'no other content');
+    return `${description}: no other content`;
+  }
+  changedHomes.add(node.name);
+  const from = swarm.events.length;
+  const daemon = node.start();
+  await Promise.race([daemon.ready, sleep(PATIENCE_MS)]);
+  let outcome = 'runs';
+  if (daemon.ending !== null) {
+    outcome = daemon.ending.code ?? 'no code';
+    if (daemon.problem() !== null) problem(`${node.name} after ${description}: ${daemon.problem()}`);
+    await wipe(node);
+  } else if (!(await delivers(node, from, swarm))) {
+    outcome = 'delivers nothing';
+    problem(`${node.name}: no accepted update after ${description}`);
+    await node.kill();
+    await wipe(node);
+  } else {
+    outcome += await stateOf(cell.path);
+    await readableAgain(cell.path);
+  }
+  note(walked, cell, outcome);
+  return `${description}: ${outcome}`;
+}
+
+/** Returns whether the coordinator accepts an update of a node within PATIENCE_MS. */
+async function delivers(node: Machine, from: number, swarm: FaultContext['swarm']): Promise<boolean> {
+  const peer = (await readDaemonFile(node.home, 'node'))?.peerId;
+  return swarm.until(
+    () =>
+      swarm.events
+        .slice(from)
+        .some((event) => event.type === 'update' && event.peer === peer && event.code === 'accepted'),
+    PATIENCE_MS,
+  );
+}
+
+/** Returns the next pair of kinds that this home can have; null if none is left. The first call makes the earlier copy. */
+async function nextCell(machine: Machine, { walked, only }: FaultContext): Promise<Cell | null> {
+  if (!(await exists(olderCopy(machine)))) await cp(machine.home, olderCopy(machine), { recursive: true });
+  for (const [kind, [path]] of [...(await filesOf(machine.home))].sort(([a], [b]) => (a < b ? -1 : 1))) {
+    for (const damage of DAMAGES) {
+      if (walked.get(kind)?.has(damage) || !kind.includes(only)) continue;
+      // Without this program, root can open every file.
+      if (damage === 'unreadable' && UNPRIVILEGED === null) continue;
+      return { kind, damage, path: path! };
+    }
+  }
+  return null;
+}
+
+/** Damages the file of a cell. @returns false if the kind has no other content for the damage `older` */
+async function damaged(machine: Machine, { kind, damage, path }: Cell, { random }: FaultContext) {
+  const others = (await filesOf(machine.home)).get(kind)!.slice(1);
+  const older = { home: machine.home, copy: olderCopy(machine), others };
+  return damagePath(path, damage, { random, older });
+}
+
+const olderCopy = ({ home }: Machine): string => `${home}.older`;
+
+function note(walked: WalkResults, { kind, damage }: Cell, outcome: string): void {
+  walked.set(kind, (walked.get(kind) ?? new Map<Damage, string>()).set(damage, outcome));
+}
+
+/** Says what became of a damaged blob. Returns an empty text for other files, which have no digest to compare with. */
+async function stateOf(path: string): Promise<string> {
+  if (!/^[0-9a-f]{64}$/.test(basename(path))) return '';
+  if (!(await exists(path))) return ', deleted';
+  const isReadable = ((await stat(path)).mode & 0o400) !== 0;
+  return isReadable && sha256(await readFile(path)) === basename(path) ? ', repaired' : ', not needed yet';
+}
+
+/** Gives the owner the rights back, as the operator would. */
+async function readableAgain(path: string): Promise<void> {
+  if (await exists(path)) await chmod(path, 0o600);
+}
+
+/** Returns the results as a table in Markdown. */
+export function walkTable(walked: WalkResults): string[] {
+  const rows = [...walked].map(([kind, outcomes]) => [
+    kind,
+    ...DAMAGES.map((one) => outcomes.get(one) ?? '-'),
+  ]);
+  const head = ['file', ...DAMAGES];
+  return [head, head.map(() => '---'), ...rows].map((row) => `| ${row.join(' | ')} |`);
+}
+
+async function exists(path: string): Promise<boolean> {
+  return (await stat(path).catch(() => null)) !== null;
+}
