@@ -4,7 +4,7 @@ import { BUILT_IN_TEMPLATES } from '../../lora/data/render/built-in.ts';
 import { ENGINE_NAMES } from '../../lora/engines/names.ts';
 import { PRECISIONS } from '../../lora/engines/precision.ts';
 import { BASE_BITS } from '../../lora/models/base/base-bits.ts';
-import { logLevels } from '../../monitor/log-levels.ts';
+import { logLevels } from '../../monitor/logs/log-levels.ts';
 import { NODE_LIMITS } from '../../monitor/node-limits.ts';
 
 /** A value, and a description that shells show beside it. */

@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest';
 import type { CoordinatorDeps } from '../../../../coordinator/context.ts';
 import { recall } from '../../../../coordinator/recovery/recall.ts';
-import { silentLogger } from '../../../../monitor/log.ts';
+import { silentLogger } from '../../../../monitor/logs/log.ts';
 import { training } from '../scripted-peer.ts';
 import { COORDINATOR, World } from '../world.ts';
 
