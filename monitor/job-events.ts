@@ -211,7 +211,7 @@ export type JobEventBody =
   | { type: 'audit-dropped'; round: number; peer: string; reason: string }
   | { type: 'null-round'; round: number; reason: string }
   /** The coordinator's device failed during an evaluation. The evaluation restarts with a fallback. */
-  | { type: 'evaluation-lighter'; reason: string }
+  | { type: 'evaluation-fallback'; reason: string }
   /** A blob on the coordinator's disk is damaged or missing. `name` is the name of a base file, or a text with the round. */
   | { type: 'blob-damaged'; what: DamagedWhat; name: string; digest: string }
   /** The coordinator has the whole blob again: computed from other blobs (`rebuilt`), or from a node (`fetched`). */

@@ -140,7 +140,7 @@ export class TrainReport implements FinetuneListener {
   }
 
   onFallback(fallback: Fallback): void {
-    if (this.#options.json) this.#tell('lighter', fallbackValues(fallback), () => []);
+    if (this.#options.json) this.#tell('fallback', fallbackValues(fallback), () => []);
     else this.#note(fallback.reason);
   }
 

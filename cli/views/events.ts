@@ -113,7 +113,7 @@ export class EventLines {
         this.#roundsDone = event.roundsDone;
         this.#last = event.heldOutLoss ?? this.#last;
         return `! the database of the coordinator was old. It ended with round ${event.before}, but nodes had a later head, so the job continues after round ${event.round} (term ${event.term}; ${countOf(event.checkpoints, 'checkpoint')} restored from nodes, ${event.missing} lost)`;
-      case 'evaluation-lighter':
+      case 'evaluation-fallback':
         return `! evaluation ${safeText(event.reason)}`;
       case 'paused':
         return `paused${detail(event.reason)}`;

@@ -59,7 +59,7 @@ export class TrainerValidator implements Validator {
   readonly #processes = new Map<string, SharedTrainer>();
   /** Emits `ended` after each computation. */
   readonly #turns = new EventEmitter().setMaxListeners(0);
-  /** Settings of each job: the settings for its base or, after its device has failed, lighter settings. */
+  /** Settings of each job: the settings for its base or, after its device has failed, a fallback. */
   readonly #loads = new Map<string, Promise<Workload>>();
   /** Held-out data of jobs that the store does not contain yet. */
   readonly #unrecorded = new Map<string, Uint8Array>();

@@ -50,7 +50,7 @@ export class RoundDriver {
     this.#receipts = deps.receipts;
     this.#ledger = deps.ledger;
     const onFallback = (reason: string): void =>
-      this.transact((outbox) => outbox.event({ type: 'evaluation-lighter', reason }));
+      this.transact((outbox) => outbox.event({ type: 'evaluation-fallback', reason }));
     this.#merge = new RoundMerge({
       context: deps.context,
       scorers: deps.scorers,

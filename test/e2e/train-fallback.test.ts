@@ -59,7 +59,7 @@ test('a killed trainer restarts with a fallback from the newest checkpoint', asy
   expect(straight.status).toBe(0);
   const { status, lines } = await train('killed', [2, 2, 6]);
   expect(status).toBe(0);
-  const fallbacks = lines.filter(({ event }) => event === 'lighter');
+  const fallbacks = lines.filter(({ event }) => event === 'fallback');
   expect(fallbacks).toMatchObject([
     { microBatch: 8, checkpointing: true, because: expect.stringContaining('SIGKILL') },
     { microBatch: 4, checkpointing: true, because: expect.stringContaining('4 rows') },

@@ -1,4 +1,4 @@
-/** The lighter setting that a trainer restarts with after its device failed: less memory, or another engine. */
+/** The fallback with which a trainer restarts after its device failed: settings that need less memory, or another engine. */
 import { isSwarmError, type SwarmError } from '../../../common/errors.ts';
 import { deviceName } from '../../engines/names.ts';
 import type { Compute, ResolvedCompute } from '../compute.ts';
@@ -17,7 +17,7 @@ export interface Fallback extends Workload {
 }
 
 /**
- * Errors that a device can cause, so that lighter settings or another device may help. Other errors would
+ * Errors that a device can cause, so that a fallback may help. Other errors would
  * occur again.
  */
 const DEVICE_ERRORS = new Set(['TRAINER_DIED', 'ENGINE_COMPILE', 'ENGINE_RUN']);
@@ -42,7 +42,7 @@ const MEMORY_EXIT_CODES = new Set([134, 0xc0000409, 3, 0xc0000017, 0xc000012d]);
  * settings stay the same, because a new process is enough.
  * @param asked settings that the user requested
  * @param now settings of the failed trainer
- * @returns null when no lighter settings are left, or when the device did not cause the error
+ * @returns null when no fallback is left, or when the device did not cause the error
  */
 export function fallbackFor(
   asked: { compute: Compute; microBatch: number },

@@ -43,7 +43,7 @@ const GROUPS: readonly { title: string; types: readonly JobEvent['type'][] }[] =
       'finished',
       'scoring-failed',
       'scorer-failed',
-      'evaluation-lighter',
+      'evaluation-fallback',
       'caught-up',
       'clock-set',
       'blob-damaged',

@@ -439,7 +439,7 @@ describe("a job's events", () => {
       lines.line(event({ type: 'peer-joined', peer: PEER, name: EVIL, engine: EVIL })),
       lines.line(event({ type: 'peer-lost', peer: PEER, name: EVIL, reason: 'silent' })),
       lines.line(event({ type: 'null-round', round: 1, reason: EVIL })),
-      lines.line(event({ type: 'evaluation-lighter', reason: EVIL })),
+      lines.line(event({ type: 'evaluation-fallback', reason: EVIL })),
       lines.line(event({ type: 'scoring-failed', round: 1, reason: EVIL })),
       lines.line(event({ type: 'paused', reason: EVIL })),
       lines.line(event({ type: 'tasks-changed', key: 'tasks.every', before: 5, after: 2, reason: EVIL })),

@@ -213,7 +213,7 @@ describe('a round', () => {
     // First the parent and the merge, then the merge alone, and then both again with the fallback.
     expect(evaluations).toEqual([2, 1, 2]);
     const events = world.store.events.after(world.toy.job, 0, 100);
-    expect(events.filter(({ type }) => type === 'evaluation-lighter')).toHaveLength(1);
+    expect(events.filter(({ type }) => type === 'evaluation-fallback')).toHaveLength(1);
   });
 
   test('is merged again when its evaluation fails', async () => {
