@@ -4,7 +4,8 @@
  * The import starts nothing and loads neither an engine nor the network. Each function loads the modules that it needs
  * when it is called. Long-running functions accept an `AbortSignal`. When the signal aborts, they throw its reason. An
  * error that a callback throws ends the call. The call then throws this error, or an error that has it as its `cause`.
- * All other errors are of class {@link SwarmError}, and have a `code` by which programs can tell them apart.
+ * All other errors are of class {@link SwarmError}, and have a `code` by which programs can tell them apart. Some functions
+ * also throw errors of system calls, and say so.
  */
 import type { AbortOptions } from './common/abort-reason.ts';
 import { requireNode } from './common/node-version.ts';
