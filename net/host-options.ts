@@ -32,7 +32,7 @@ export interface HostOptions {
 export interface HostDeps {
   identity: Identity;
   blobs: ResumableBlobs;
-  /** Blobs of another store that the host serves too. @default none */
+  /** Blobs of another store that the host also serves. @default none */
   other?: OtherBlobs;
   log: Logger;
   clock: Clock;

@@ -14,8 +14,8 @@ export interface SwarmNetwork {
   /** Returns our announced addresses, each ending in /p2p/<peer id>. */
   addresses(): string[];
   /**
-   * Lists our announced addresses with the newest result of another peer that dialled them, and the other addresses at
-   * which peers see this host. Without the option `checksReach` of the host, no address has a result.
+   * Lists our announced addresses, each with the result of a dial by another peer, and the other addresses at which
+   * peers see this host. Without the option `checksReach` of the host, no address has a result.
    */
   reachability(): AddressReach[];
   /** Lists the peers with an open connection. */
@@ -108,7 +108,10 @@ export interface AddressReach {
   readonly announced: boolean;
   /** Which machines could connect to the address if nothing blocks it. */
   readonly reach: Reach;
-  /** The newest dial by a peer that is farthest away; null if no peer has dialled the address in the last hour. */
+  /**
+   * The dial by the most distant peer. Among equally distant peers, a successful dial comes first, and then the newest
+   * dial. null if no peer has dialled the address in the last hour.
+   */
   readonly check: AddressCheck | null;
 }
 

@@ -6,7 +6,7 @@ const count = z.int().positive();
 export const contributionSchema = z.strictObject({
   /** Round of the checkpoint up to which the figures count. */
   round: count,
-  /** Place of the node if all contributors are sorted by their tokens. The node with the most tokens has the place 1. */
+  /** Place of the node if all contributors are sorted by their tokens. The node with the most tokens has place 1. */
   place: count,
   /** Number of nodes whose updates were merged. */
   contributors: count,

@@ -100,8 +100,8 @@ export const BLOB_IDLE_TIMEOUT_MS = 10_000;
 /** Maximum time to establish a connection. A failed attempt is repeated later. */
 export const DIAL_TIMEOUT_MS = 5_000;
 /**
- * Maximum number of ports in a request `reach`. A machine has one port, or two if its router forwards another port. An
- * answer causes so few dials that the request is useless for a search for open ports.
+ * Maximum number of ports in a request `reach`. A machine has one port, or two if its router forwards another port. A
+ * request causes so few dials that it is useless for a search for open ports.
  */
 export const REACH_PORTS = 4;
 /** Time between two heartbeats of a node. */

@@ -1,11 +1,11 @@
-/** The options of the scripts in this folder. A script exits with 2 if it is called in a wrong way. */
+/** The options of the scripts in this folder. A script exits with 2 if its options are wrong. */
 import { readFileSync } from 'node:fs';
 import { type ParseArgsConfig, parseArgs } from 'node:util';
 
 const WRONG_USAGE = 2;
 
 /**
- * Returns the options of a script, as `parseArgs` does. With --help, prints the comment at the top of the script, and ends
+ * Parses the options of a script with `parseArgs`. With --help, prints the comment at the top of the script, and ends
  * the process. Ends the process after a wrong option.
  * @param file path of the script
  */

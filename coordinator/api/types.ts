@@ -55,8 +55,8 @@ export interface JobSummary {
   tokensPerSecond: number;
   reason: string;
   /**
-   * Whether the job does not go on yet after a restart of the coordinator, because its nodes may know a later head.
-   * `reason` has the details.
+   * Whether the job is held: the coordinator was restarted, and the job does not continue yet, because its nodes may
+   * know a later head. `reason` has the details.
    */
   isHeld: boolean;
   /** Orders that take effect when the round in progress has ended, in the order of their effect. */

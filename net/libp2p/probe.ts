@@ -1,7 +1,7 @@
 /**
- * Checks that a peer answers at an address. Written for libp2p 3.3.11. A second connection to a connected peer
- * (`dial` with `force`) would be visible to all protocols, so calls and gossip could use it, and would fail when it is
- * closed. If libp2p could connect without registering the connection, this file would not be needed.
+ * Checks that a peer answers at an address. Written for libp2p 3.3.11. A second connection to a connected peer (`dial`
+ * with `force`) would be visible to all protocols. Calls and gossip could use this connection, and would fail when it
+ * is closed. If libp2p could connect without registering the connection, this file would not be needed.
  */
 
 import type {

@@ -26,9 +26,9 @@ export interface DialBackDeps {
 }
 
 /**
- * Answers requests `reach`: dials the caller, so that it learns whether other peers can connect to it. The only address
- * that is ever dialled is the IP address from which the caller is connected, and a caller that does not answer there with
- * its own key gets no more than the reason. So the request is useless against third parties.
+ * Answers requests `reach`: dials the caller, so that it learns whether other peers can connect to it. The host dials
+ * only the IP address from which the caller is connected. If the caller does not answer there with its own key, it
+ * learns only the reason. The request is therefore useless against other machines.
  */
 export class DialBack {
   readonly #deps: DialBackDeps;

@@ -9,7 +9,7 @@ import type { AddressCheck, AddressReach, PeerConnection, Reach } from '../netwo
 
 /** Time from the start to the first check. By then a node has joined its job, so its coordinator answers it. */
 const FIRST_MS = 10_000;
-/** Interval of the checks. Addresses, routers and firewalls change seldom. */
+/** Interval of the checks. Addresses, routers and firewalls rarely change. */
 const CHECK_MS = 10 * 60_000;
 /** Pause after a check in which no peer answered. */
 const RETRY_MS = 30_000;
@@ -208,8 +208,8 @@ export class Reachability {
 }
 
 /**
- * Returns the check that says most: by the peer that is farthest away. Among peers of one distance, one that
- * reached the address counts more than one that did not, because a dial can fail for many reasons.
+ * Returns the most informative check. A check by a more distant peer comes first. At the same distance, a success comes
+ * before a failure, because a dial can fail for many reasons.
  */
 function best(checks: readonly AddressCheck[]): AddressCheck | null {
   const rank = ({ from, result }: AddressCheck): number =>
