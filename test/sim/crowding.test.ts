@@ -86,7 +86,7 @@ async function crowdCalls(target: Awaited<ReturnType<typeof startTarget>>, from:
 }
 
 async function expectServed(host: TestHost, target: TestHost): Promise<void> {
-  await join(host, target);
+  await join(host, target, PATIENCE_MS);
   const call = host.network.request(target.peer, 'head', { job }, { signal: patiently() });
   expect(await call).toEqual({ head: null, keys: testKeys() });
 }
@@ -117,7 +117,7 @@ describe.runIf(process.platform === 'linux').each([1, 16])(
       for (let i = 0; i < 640; i++) hold(attackers(addresses)[i % addresses]!);
       await soonOrLater(() => (target.refusals.get('handshakes full') ?? 0) > 0);
       const honest = await newHosts(10);
-      for (const host of honest) await join(host, target);
+      for (const host of honest) await join(host, target, PATIENCE_MS);
       expect(target.network.peers().length).toBe(10);
     });
 
@@ -143,7 +143,7 @@ describe.runIf(process.platform === 'linux').each([1, 16])(
       await soonOrLater(() => (target.refusals.get('ranges full') ?? 0) > 0);
       const honest = await newHosts(3);
       for (const host of honest) {
-        await join(host, target);
+        await join(host, target, PATIENCE_MS);
         await host.network.fetchBlob(ref, { holders: [target.peer], signal: patiently() });
       }
     });
@@ -247,7 +247,7 @@ describe('attackers on the address of honest peers', { timeout: PATIENCE_MS }, (
     target.network.reserveFor((peer) => known.some((host) => host.peer === peer));
     await crowdCalls(target, ['127.0.0.1']);
     const calls = known.map(async (host) => {
-      await join(host, target);
+      await join(host, target, PATIENCE_MS);
       const call = () => host.network.request(target.peer, 'head', { job }, { signal: patiently() });
       await Promise.all(Array.from({ length: 5 }, call));
     });

@@ -109,9 +109,9 @@ export function rawGossip(node: Libp2p<{ pubsub: object }>): Gossip {
 export const soon = (): AbortSignal => AbortSignal.timeout(20_000);
 
 /** Connects one host to another; resolves when both list the connection. */
-export async function join(host: TestHost, to: TestHost): Promise<void> {
-  await host.network.connect(to.network.addresses()[0]!, { signal: soon() });
-  await eventually(() => to.network.peers().some(({ peer }) => peer === host.peer));
+export async function join(host: TestHost, to: TestHost, timeout = 20_000): Promise<void> {
+  await host.network.connect(to.network.addresses()[0]!, { signal: AbortSignal.timeout(timeout) });
+  await eventually(() => to.network.peers().some(({ peer }) => peer === host.peer), { timeout });
 }
 
 /** Opens a stream from a raw node to a host. */
