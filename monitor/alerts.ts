@@ -3,7 +3,7 @@ import type { HealthMark } from './health-marks.ts';
 /** A job or peer that is not healthy, with the reason and what the operator can do. */
 export interface Alert<P> extends HealthMark {
   readonly level: 'red' | 'yellow';
-  /** Name of the job. */
+  /** Name of the job; empty for a peer that is a member of no job. */
   readonly job: string;
   /** The peer; null if the alert is about the job itself. */
   readonly peer: P | null;
@@ -26,4 +26,9 @@ export function alertsOf<P extends { readonly jobName: string; readonly health: 
       group.filter((one) => one.level === level).map((one) => ({ ...one, level })),
     ),
   );
+}
+
+/** Returns the end of a text about a peer that names its job; empty for a peer that is a member of no job. */
+export function inJob(job: string): string {
+  return job === '' ? '' : ` in ${job}`;
 }

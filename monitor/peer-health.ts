@@ -47,8 +47,9 @@ const PEER_RULES: readonly HealthRule<PeerFacts>[] = [
     level: 'red',
     rule: 'lost: no heartbeat for 10 s',
     next: 'check whether its machine is on and has a network. "lora-swarm doctor" on the machine finds the cause',
-    applies: ({ state, lastSeenSeconds }) =>
-      state === 'lost' ? `no heartbeat for ${formatDuration(lastSeenSeconds)}` : null,
+    // A node with a wrong clock sends heartbeats, but they are refused.
+    applies: ({ state, lastSeenSeconds, hold }) =>
+      state === 'lost' && hold === null ? `no heartbeat for ${formatDuration(lastSeenSeconds)}` : null,
   },
   {
     level: 'red',

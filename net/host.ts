@@ -17,6 +17,7 @@ import { limitHeapGrowth } from './heap-growth.ts';
 import type { HostDeps, HostOptions } from './host-options.ts';
 import { createNode, type HostServices } from './libp2p/create.ts';
 import { Watchdog } from './libp2p/gossip-watchdog.ts';
+import { OtherVersions } from './libp2p/other-versions.ts';
 import { streamsOf } from './libp2p/streams.ts';
 import { Traffic } from './libp2p/traffic.ts';
 import { type NetworkMeter, noMeter } from './meter.ts';
@@ -25,6 +26,7 @@ import type {
   FetchBlobOptions,
   GossipHandler,
   MayFetch,
+  OtherVersion,
   PeerConnection,
   RpcHandler,
   SubscribeOptions,
@@ -85,6 +87,7 @@ class Host implements SwarmNetwork {
   readonly #blobServer: BlobServer;
   readonly #blobFetcher: BlobFetcher;
   readonly #persistent: PersistentPeers;
+  readonly #otherVersions: OtherVersions;
   readonly #reachability: Reachability;
   readonly #watchdog: Watchdog;
   readonly #bandwidth: Bandwidth;
@@ -96,6 +99,7 @@ class Host implements SwarmNetwork {
     this.#deps = deps;
     this.#node = node;
     this.signer = deps.identity.signer;
+    this.#otherVersions = new OtherVersions(node);
     const streams = streamsOf(node);
     const bandwidth = new Bandwidth({ clock, traffic: () => this.traffic() });
     this.#bandwidth = bandwidth;
@@ -195,6 +199,10 @@ class Host implements SwarmNetwork {
 
   networkOf(peer: string): string {
     return this.#connections.networkOf(peer);
+  }
+
+  otherVersions(): OtherVersion[] {
+    return this.#otherVersions.list();
   }
 
   addPersistentPeer(address: string): void {

@@ -25,6 +25,8 @@ export interface SwarmNetwork {
    * peers with one network address get one fair share. Returns the peer id if the peer is not connected.
    */
   networkOf(peer: string): string;
+  /** Lists the connected peers that make requests in another version of the protocol only, so their requests fail. */
+  otherVersions(): OtherVersion[];
   /**
    * Saves an address, and stays connected to the peer at this address, also after restarts.
    * @throws SwarmError CONNECT_FAILED if the address is malformed
@@ -135,6 +137,13 @@ export interface UnreachablePeer {
   readonly reason: string;
   /** Milliseconds until the next attempt to connect. */
   readonly retryInMs: number;
+}
+
+/** A connected peer that makes requests in another version of the protocol only. */
+export interface OtherVersion {
+  readonly peer: string;
+  /** Name and version of its program, such as "lora-swarm/0.1.0", as the peer says; empty if it says nothing. */
+  readonly agent: string;
 }
 
 export interface PeerConnection {

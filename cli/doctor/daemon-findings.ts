@@ -2,6 +2,7 @@
 
 import { countOf, formatBytes, safeText } from '../../common/text.ts';
 import type { AddressReach, CoordinatorStatus, NodeStatus, PeerView } from '../../index.ts';
+import { inJob } from '../../monitor/alerts.ts';
 import type { CoordinatorClock } from '../../node/status/api-types.ts';
 import { shortPeer } from '../../protocol/ids.ts';
 import { CLOCK_SKEW_MS } from '../../protocol/limits.ts';
@@ -82,7 +83,7 @@ function* coordinatorFindings(
   for (const peer of peers) {
     const { health, jobName } = peer;
     if (health.level === 'green' || health.level === 'grey') continue;
-    const message = `node ${nodeName(peer)} in job ${jobName}: ${health.reason}`;
+    const message = `node ${nodeName(peer)}${inJob(jobName)}: ${health.reason}`;
     yield finding('warning', message, `${SWARM} peers --why ${peer.peer}`);
   }
 }

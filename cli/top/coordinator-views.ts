@@ -10,7 +10,7 @@ import {
   table,
 } from '../../common/text.ts';
 import type { HealthLevel, JobDetail, JobEvent, JobSummary, PeerView } from '../../index.ts';
-import { alertsOf } from '../../monitor/alerts.ts';
+import { alertsOf, inJob } from '../../monitor/alerts.ts';
 import { ordersText, shortOrdersText } from '../../monitor/pending-orders.ts';
 import { bar } from '../node-screen/columns.ts';
 import { timeOfDay } from '../print.ts';
@@ -61,7 +61,7 @@ export function overviewLines(facts: CoordinatorFacts, width: number): ViewLines
 
 /** Returns a table of the nodes of the chosen job; nodes that need attention come first. */
 export function peersLines({ job, peers }: CoordinatorFacts): ViewLines {
-  const own = peers.filter((peer) => peer.job === job?.job);
+  const own = peers.filter((peer) => peer.job === job?.job || peer.job === '');
   const order: readonly HealthLevel[] = ['red', 'yellow', 'green', 'grey'];
   const sorted = own.toSorted((a, b) => order.indexOf(a.health.level) - order.indexOf(b.health.level));
   const rows = table([
@@ -117,7 +117,7 @@ const DAY_MS = 86_400_000;
 /** Returns a line for each job and node that is not healthy, the worst first. */
 function alertLines({ status, peers }: Pick<CoordinatorFacts, 'status' | 'peers'>): FrameLine[] {
   return alertsOf(status.jobs, peers).map(({ level, job, peer, reason }) => {
-    const subject = peer === null ? `job ${job}` : `${nodeName(peer)} in ${job}`;
+    const subject = peer === null ? `job ${job}` : `${nodeName(peer)}${inJob(job)}`;
     return { text: `  ${SHAPES[level]} ${subject}: ${safeText(reason)}`, tone: TONES[level] };
   });
 }

@@ -60,7 +60,7 @@ function peerFacts(peer: PeerView) {
     node: nodeName(peer),
     job: peer.jobName,
     state: [
-      peer.hold === null || gone ? peer.state : `no work (${peer.hold.reason})`,
+      peer.hold === null || peer.state === 'left' ? peer.state : `no work (${peer.hold.reason})`,
       ...(peer.role === 'contributor' ? [] : [peer.role]),
       ...(gone || peer.connected ? [] : ['not connected']),
     ].join(', '),
@@ -81,7 +81,7 @@ function peerFacts(peer: PeerView) {
 export function presentLines(peers: readonly PeerView[]): string[] {
   return peers.map(({ jobName, state, health, rttMs, lastSeenSeconds, hold }) =>
     [
-      `now in job ${jobName}: ${state}`,
+      `now${jobName === '' ? '' : ` in job ${jobName}`}: ${state}`,
       `${health.level} (${safeText(health.reason)})`,
       ...(hold === null || hold.detail === '' ? [] : [safeText(hold.detail)]),
       rttMs === null ? 'round trip unknown' : `round trip ${Math.round(rttMs)} ms`,

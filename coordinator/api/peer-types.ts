@@ -7,14 +7,16 @@ import type { ReceiptCode } from '../../protocol/receipts.ts';
 
 /** Answers of the control API about nodes: their state, receipts, scores, strikes and bans. */
 
-/** A node of a job: its state, and the outcome of its updates. */
+/** A node of a job, or a node that cannot join: its state, and the outcome of its updates. */
 export interface PeerView {
   peer: string;
   name: string;
   /** The person who answers for the node: `invite:ID` if it joined with a personal invite, else its peer id. */
   person: string;
   role: Role;
+  /** Digest of the job; empty for a node of another version that is a member of no job. */
   job: string;
+  /** Name of the job; empty as `job` is. */
   jobName: string;
   address: string | null;
   connected: boolean;

@@ -1,6 +1,7 @@
 import type { Clock } from '../../common/clock.ts';
 import type { StrikeKind } from '../../monitor/job-events.ts';
 import { peerHealth } from '../../monitor/peer-health.ts';
+import type { OtherVersion, PeerConnection } from '../../net/network.ts';
 import { holdMeanings } from '../../protocol/holds.ts';
 import { counts, receiptMeanings } from '../../protocol/receipts.ts';
 import type { CoordinatorDeps } from '../context.ts';
@@ -12,6 +13,7 @@ import { isOpen, isOver } from '../round/job-phase.ts';
 import type { JobState } from '../round/state.ts';
 import type { StoredBan } from '../store/store.ts';
 import type { BanView, PeerReceipts, PeerScore, PeerStrike, PeerView } from './types.ts';
+import { nodeOf, versionHold, waitingView } from './waiting-view.ts';
 
 /** Kinds of misdeeds in words. */
 const MISDEEDS: Readonly<Record<StrikeKind, string>> = {
@@ -46,67 +48,97 @@ export class PeerViews {
     this.#deps = deps;
   }
 
-  /** Returns all members of all jobs. */
+  /**
+   * Returns all members of all jobs, nodes that cannot join a job because of their clocks, and connected nodes of other
+   * versions. A node of another version that is a member of no job is listed without a job.
+   */
   peers(): PeerView[] {
-    const { network, clock } = this.#deps;
+    const { network } = this.#deps;
     const connections = new Map(network.peers().map((connection) => [connection.peer, connection]));
-    return this.#coordinator.jobs().flatMap(({ context, driver, members, receipts, ledger }) => {
-      const awaited = awaitedPeers(driver.state, clock);
-      return members.list.all().map((entry): PeerView => {
-        const connection = connections.get(entry.peer);
-        const present = members.liveness.get(entry.peer);
-        const heartbeat = present?.heartbeat ?? null;
-        const held = present?.hold ?? null;
-        const { accepted, refused, last } = receipts.tally(entry.peer);
-        const seenAt = members.liveness.seenAt(entry.peer) ?? entry.joinedAt;
-        const state = present ? (heartbeat?.state ?? 'joining') : entry.saidGoodbye ? 'left' : 'lost';
-        const standing = ledger.standings.ofMember(entry);
-        const rttMs = connection?.rttMs ?? null;
-        const lastSeenSeconds = Math.max(0, (clock.now() - seenAt) / 1000);
-        const stillSeconds = present ? (clock.monotonic() - present.progressAt) / 1000 : lastSeenSeconds;
-        const refusal = last && !counts(last.code) ? receiptMeanings[last.code] : null;
-        return {
-          peer: entry.peer,
-          name: entry.name,
-          person: personOf(entry),
-          role: entry.role,
-          job: context.job,
-          jobName: context.stored.name,
-          address: connection?.address ?? null,
-          connected: connection !== undefined,
+    const others = new Map(network.otherVersions().map((other) => [other.peer, other]));
+    const runs = this.#coordinator.jobs();
+    const views = runs.flatMap((run) => {
+      const { context, members } = run;
+      const place = { job: context.job, jobName: context.stored.name };
+      const isStranger = ({ peer }: { peer: string }): boolean => !members.list.has(peer);
+      return [
+        ...this.#members(run, connections, others),
+        ...members.refused
+          .all()
+          .filter(isStranger)
+          .map((node) => waitingView(node, place, connections)),
+      ];
+    });
+    const strangers = [...others.values()].filter(
+      ({ peer }) => !runs.some(({ members }) => members.list.has(peer)),
+    );
+    const nowhere = { job: '', jobName: '' };
+    return [...views, ...strangers.map((other) => waitingView(nodeOf(other), nowhere, connections))];
+  }
+
+  #members(
+    { context, driver, members, receipts, ledger }: JobRun,
+    connections: ReadonlyMap<string, PeerConnection>,
+    others: ReadonlyMap<string, OtherVersion>,
+  ): PeerView[] {
+    const { clock } = this.#deps;
+    const awaited = awaitedPeers(driver.state, clock);
+    return members.list.all().map((entry): PeerView => {
+      const connection = connections.get(entry.peer);
+      const present = members.liveness.get(entry.peer);
+      const heartbeat = present?.heartbeat ?? null;
+      const other = others.get(entry.peer);
+      const held =
+        present?.hold ?? members.refused.get(entry.peer)?.hold ?? (other && versionHold(other)) ?? null;
+      const { accepted, refused, last } = receipts.tally(entry.peer);
+      const seenAt = members.liveness.seenAt(entry.peer) ?? entry.joinedAt;
+      const state = present ? (heartbeat?.state ?? 'joining') : entry.saidGoodbye ? 'left' : 'lost';
+      const standing = ledger.standings.ofMember(entry);
+      const rttMs = connection?.rttMs ?? null;
+      const lastSeenSeconds = Math.max(0, (clock.now() - seenAt) / 1000);
+      const stillSeconds = present ? (clock.monotonic() - present.progressAt) / 1000 : lastSeenSeconds;
+      const refusal = last && !counts(last.code) ? receiptMeanings[last.code] : null;
+      return {
+        peer: entry.peer,
+        name: entry.name,
+        person: personOf(entry),
+        role: entry.role,
+        job: context.job,
+        jobName: context.stored.name,
+        address: connection?.address ?? null,
+        connected: connection !== undefined,
+        state,
+        hold: held,
+        round: heartbeat?.round ?? 0,
+        step: heartbeat?.step ?? 0,
+        steps: heartbeat?.steps ?? 0,
+        tokensPerSecond: heartbeat?.tokensPerSecond ?? entry.speed,
+        // The heartbeat has the newest engine. A node with engine `auto` knows its engine only after it has
+        // joined.
+        engine: heartbeat?.engine ?? entry.engine,
+        rttMs,
+        lastSeenSeconds,
+        stillSeconds,
+        health: peerHealth({
+          isJobOver: isOver(driver.state),
           state,
-          hold: held,
-          round: heartbeat?.round ?? 0,
-          step: heartbeat?.step ?? 0,
-          steps: heartbeat?.steps ?? 0,
-          tokensPerSecond: heartbeat?.tokensPerSecond ?? entry.speed,
-          // The heartbeat has the newest engine. A node with engine `auto` knows its engine only after it has
-          // joined.
-          engine: heartbeat?.engine ?? entry.engine,
-          rttMs,
-          lastSeenSeconds,
-          stillSeconds,
-          health: peerHealth({
-            isJobOver: isOver(driver.state),
-            state,
-            isDuplicate: members.processes.runs.duplicateSince(entry.peer) !== null,
-            hold: held && holdMeanings[held.reason],
-            standing,
-            stillSeconds,
-            awaitedSeconds: awaited.peers.has(entry.peer) ? awaited.seconds : null,
-            lastSeenSeconds,
-            rttMs,
-            refusal,
-          }),
-          accepted,
-          refused,
-          score: this.#scores(context.job, entry.peer, 1)[0] ?? null,
-          last: last && { round: last.round, code: last.code, detail: last.detail },
+          isDuplicate: members.processes.runs.duplicateSince(entry.peer) !== null,
+          hold: held && holdMeanings[held.reason],
           standing,
-          bytesSent: heartbeat?.bytesSent ?? 0,
-          bytesReceived: heartbeat?.bytesReceived ?? 0,
-        };
-      });
+          stillSeconds,
+          awaitedSeconds: awaited.peers.has(entry.peer) ? awaited.seconds : null,
+          lastSeenSeconds,
+          rttMs,
+          refusal,
+        }),
+        accepted,
+        refused,
+        score: this.#scores(context.job, entry.peer, 1)[0] ?? null,
+        last: last && { round: last.round, code: last.code, detail: last.detail },
+        standing,
+        bytesSent: heartbeat?.bytesSent ?? 0,
+        bytesReceived: heartbeat?.bytesReceived ?? 0,
+      };
     });
   }
 

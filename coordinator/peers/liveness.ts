@@ -5,6 +5,7 @@ import type { Heartbeat } from '../../protocol/messages.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
 import type { RunContext } from '../context.ts';
 import type { SignOfLife } from './identity-runs.ts';
+import { clockHold, type RefusedNodes } from './refused-nodes.ts';
 
 /**
  * Limit on the heartbeats of one node. In 10 s, a node sends five regular heartbeats (one every 2 s), and one more at
@@ -91,8 +92,7 @@ export class Liveness {
   readonly #left = new Set<string>();
   /** The sending time in the newest heartbeat of each member, present or absent. */
   readonly #issued = new Map<string, number>();
-  /** Members whose newest heartbeat was refused because of their clock. */
-  readonly #clockOff = new Set<string>();
+  readonly #refused: RefusedNodes;
   /** Limits how often the hold of each member ends (see HOLD_ENDS). */
   readonly #holdEnds: RateLimiter;
   /**
@@ -101,7 +101,14 @@ export class Liveness {
    */
   readonly #limiter: RateLimiter;
 
-  constructor(deps: { context: RunContext; isMember: (peer: string) => boolean; events: LivenessEvents }) {
+  constructor(deps: {
+    context: RunContext;
+    isMember: (peer: string) => boolean;
+    events: LivenessEvents;
+    /** Gets the members whose newest heartbeat was refused because of their clock. */
+    refused: RefusedNodes;
+  }) {
+    this.#refused = deps.refused;
     this.#context = deps.context;
     this.#isMember = deps.isMember;
     this.#events = deps.events;
@@ -161,7 +168,7 @@ export class Liveness {
     this.#gone.delete(peer);
     this.#left.delete(peer);
     this.#issued.delete(peer);
-    this.#clockOff.delete(peer);
+    this.#refused.forget(peer);
   }
 
   /** Receives a sealed heartbeat from the topic `peers`. Returns the verdict on the message for gossipsub. */
@@ -188,7 +195,7 @@ export class Liveness {
   dropSilent(): void {
     const oldest = this.#context.deps.clock.monotonic() - PEER_LOST_AFTER_MS;
     for (const [peer, { seenAt }] of this.#peers) {
-      if (seenAt < oldest) this.#drop(peer, this.#clockOff.has(peer) ? 'clock' : 'silent');
+      if (seenAt < oldest) this.#drop(peer, this.#refused.get(peer) === null ? 'silent' : 'clock');
     }
   }
 
@@ -232,10 +239,11 @@ export class Liveness {
     if (heartbeat.issuedAt <= last && last <= now + CLOCK_SKEW_MS) return false;
     if (!isOnTime) {
       deps.log.warn({ peer: author, skewMs, limitMs: CLOCK_SKEW_MS }, 'heartbeat-refused');
-      this.#clockOff.add(author);
+      const { name, engine } = heartbeat;
+      this.#refused.note(author, { name, engine, hold: clockHold(skewMs) });
       return false;
     }
-    this.#clockOff.delete(author);
+    this.#refused.forget(author);
     this.#issued.set(author, heartbeat.issuedAt);
     if (heartbeat.state === 'leaving') {
       this.leave(author);

@@ -1,4 +1,4 @@
-import { isSwarmError } from '../../common/errors.ts';
+import { isSwarmError, type SwarmError } from '../../common/errors.ts';
 import { type Quota, RateLimiter } from '../../common/rate-limiter.ts';
 import { CLOCK_SKEW_MS } from '../../protocol/limits.ts';
 import type { RunContext } from '../context.ts';
@@ -13,10 +13,11 @@ import { JOIN_REFUSALS } from './admission.ts';
 import { memberToEvict } from './eviction.ts';
 import type { Grant } from './invite-grant.ts';
 import { Invites } from './invites.ts';
-import type { Liveness } from './liveness.ts';
+import type { Hold, Liveness } from './liveness.ts';
 import { MemberList } from './member-list.ts';
 import { Presence } from './presence.ts';
 import { Processes } from './processes.ts';
+import { clockHold, RefusedNodes } from './refused-nodes.ts';
 import { Removals } from './removals.ts';
 
 /** Maximum number of members of a job. It limits the memory that strangers can make the coordinator use. */
@@ -46,6 +47,8 @@ export class Membership {
   readonly invites: Invites;
   readonly removals: Removals;
   readonly processes: Processes;
+  /** Nodes that cannot join because of their clocks, and members whose heartbeats are refused. */
+  readonly refused: RefusedNodes;
   readonly #context: RunContext;
   readonly #driver: RoundDriver;
   readonly #receipts: Receipts;
@@ -75,7 +78,9 @@ export class Membership {
     this.list = new MemberList(deps);
     this.invites = new Invites(deps);
     this.processes = new Processes({ ...deps, members: this.list });
-    this.#presence = new Presence({ ...deps, members: this.list, processes: this.processes });
+    this.refused = new RefusedNodes(deps.context.deps);
+    const { processes, refused } = this;
+    this.#presence = new Presence({ ...deps, members: this.list, processes, refused });
     this.liveness = this.#presence.liveness;
     const { invites, liveness } = this;
     this.removals = new Removals({ ...deps, members: this.list, invites, liveness });
@@ -97,9 +102,17 @@ export class Membership {
     return this.list.has(peer) ? 'member' : 'newcomer';
   }
 
-  #check(peer: string, { sentAt, invite }: JoinRequest): Grant {
-    checkClock(sentAt, this.#context.deps.clock.now());
-    return this.#admitted(peer, invite);
+  #check(peer: string, { sentAt, invite, name, engine }: JoinRequest): Grant {
+    // Check the invite first, so that the operator sees only nodes that may join when their clocks are right.
+    const grant = this.#admitted(peer, invite);
+    const offMs = sentAt - this.#context.deps.clock.now();
+    if (Math.abs(offMs) > CLOCK_SKEW_MS) {
+      const hold = clockHold(offMs);
+      this.#presence.noteRefusal(peer, { name, engine, hold });
+      throw clockOff(offMs, hold);
+    }
+    this.refused.forget(peer);
+    return grant;
   }
 
   #admitted(peer: string, token: string | null): Grant {
@@ -210,14 +223,10 @@ export class Membership {
   }
 }
 
-/** Checks a node's clock. @throws SwarmError CLOCK_OFF if the coordinator would refuse the node's heartbeats */
-function checkClock(sentAt: number, now: number): void {
-  const offMs = sentAt - now;
-  if (Math.abs(offMs) <= CLOCK_SKEW_MS) return;
-  const seconds = Math.round(Math.abs(offMs) / 1000);
-  throw coordinatorError(
+function clockOff(offMs: number, { detail }: Hold): SwarmError {
+  return coordinatorError(
     'CLOCK_OFF',
-    `the node's clock is ${seconds} s ${offMs > 0 ? 'ahead of' : 'behind'} the coordinator's clock; the maximum difference is ${CLOCK_SKEW_MS / 1000} s`,
+    `the node's clock is ${detail}; the maximum difference is ${CLOCK_SKEW_MS / 1000} s`,
     { offMs, limitMs: CLOCK_SKEW_MS },
   );
 }

@@ -3,11 +3,13 @@ import { ROUND_PEERS } from '../../protocol/limits.ts';
 import type { RunContext } from '../context.ts';
 import type { Receipts } from '../record/receipts.ts';
 import type { RoundDriver } from '../record/round-driver.ts';
+import { isOver } from '../round/job-phase.ts';
 import type { Ledger } from '../trust/ledger.ts';
 import { type Departure, type Hold, Liveness } from './liveness.ts';
 import type { MemberList } from './member-list.ts';
 import { presentPeer } from './present-peer.ts';
 import type { Processes } from './processes.ts';
+import type { RefusedNodes } from './refused-nodes.ts';
 
 /**
  * Limit on recorded arrivals and departures of one member. Each record is an event, and the store never deletes
@@ -33,6 +35,7 @@ interface PresenceDeps {
    */
   readonly onIdle: (peer: string, round: number) => void;
   readonly processes: Processes;
+  readonly refused: RefusedNodes;
 }
 
 /** Records when members come and go, and reports this to the job's state machine. */
@@ -47,11 +50,12 @@ export class Presence {
 
   constructor(deps: PresenceDeps) {
     this.#deps = deps;
-    const { context, members, driver, onIdle, processes } = deps;
+    const { context, members, driver, onIdle, processes, refused } = deps;
     this.#limiter = new RateLimiter(context.deps);
     this.liveness = new Liveness({
       context,
       isMember: (peer) => members.has(peer),
+      refused,
       events: {
         onPresent: (peer) => this.#arrived(peer),
         onReady: (peer) => this.#ready(peer),
@@ -106,6 +110,14 @@ export class Presence {
     driver.transact((outbox) => outbox.event({ type: 'peer-held', peer, name, reason, detail }));
   }
 
+  /** Notes that a node may not join because of its clock. Records the first of several refusals of the node. */
+  noteRefusal(peer: string, { name, engine, hold }: { name: string; engine: string; hold: Hold }): void {
+    const { driver, refused } = this.#deps;
+    const isNew = refused.note(peer, { name, engine, hold });
+    if (!isNew || isOver(driver.state) || !this.#mayRecord(peer)) return;
+    driver.transact((outbox) => outbox.event({ type: 'peer-held', peer, name, ...hold }));
+  }
+
   #gone(peer: string, reason: Departure): void {
     const { members, driver } = this.#deps;
     // A removed member is not in the list. `Removals` has already reported it to the state machine.
@@ -126,11 +138,13 @@ export class Presence {
    * unrecorded.
    */
   #mayRecord(peer: string): boolean {
-    const { context, receipts } = this.#deps;
+    const { context, receipts, members } = this.#deps;
     const { limiter, manifest, deps } = context;
     const isIdle = receipts.lastDelivery(peer) === null;
+    // A node that is not a member gets no quota of its own, because anyone can have any number of such nodes.
     const records =
-      this.#limiter.take(peer, PRESENCES) && (!isIdle || limiter.take('presences', IDLE_PRESENCES));
+      (!members.has(peer) || this.#limiter.take(peer, PRESENCES)) &&
+      (!isIdle || limiter.take('presences', IDLE_PRESENCES));
     if (!records) deps.meter.unrecorded(manifest.name, 'presence');
     return records;
   }

@@ -1,7 +1,7 @@
 import { html } from 'htm/preact';
 import { formatCount } from '../../../common/text.ts';
 import type { JobSummary, PeerView } from '../../../coordinator/api/types.ts';
-import { alertsOf } from '../../alerts.ts';
+import { alertsOf, inJob } from '../../alerts.ts';
 import { Mark } from '../parts/mark.ts';
 
 /** Maximum number of alerts that are shown. All other unhealthy peers are marked in the tables of peers. */
@@ -22,7 +22,7 @@ export function AlertsPart({ jobs, peers }: { jobs: readonly JobSummary[]; peers
             ${
               alert.peer === null
                 ? html`<a href="#/jobs/${encodeURIComponent(alert.job)}">${alert.job}</a>`
-                : html`<a href="#/peers/${encodeURIComponent(alert.peer.peer)}">${alert.peer.name}</a> in ${alert.job}`
+                : html`<a href="#/peers/${encodeURIComponent(alert.peer.peer)}">${alert.peer.name}</a>${inJob(alert.job)}`
             }: ${alert.reason}
             <p class="quiet">What to do: ${alert.next}.</p>
           </div>

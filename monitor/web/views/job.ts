@@ -52,7 +52,9 @@ export function JobView({ job: name, part, onChange }: JobViewProps) {
   needsHistory.current ||= part === '';
   const { events: history } = useEvents(name, needsHistory.current ? HISTORY : null, KEPT_HISTORY);
   const own = useMemo(
-    () => (peers.data?.peers ?? []).filter((peer) => peer.job === job?.job),
+    () =>
+      // A node of another version cannot say which job it wants to join, so each job shows it.
+      (peers.data?.peers ?? []).filter((peer) => peer.job === job?.job || peer.job === ''),
     [peers.data, job?.job],
   );
   if (job === null) return error ? html`<${Failure} error=${error} />` : html`<${Loading} what="the job" />`;

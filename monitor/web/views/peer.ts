@@ -106,8 +106,12 @@ export function PeerView({ peer }: { peer: string }) {
 
 function InJob({ view }: { view: Peer }) {
   return html`<section>
-    <h2>In <a href="#/jobs/${encodeURIComponent(view.jobName)}">${view.jobName}</a> <${Mark} health=${view.health} /></h2>
-    <p>${view.health.reason}</p>
+    <h2>${
+      view.jobName === ''
+        ? 'In no job'
+        : html`In <a href="#/jobs/${encodeURIComponent(view.jobName)}">${view.jobName}</a>`
+    } <${Mark} health=${view.health} /></h2>
+    <p>${view.health.reason}${view.hold !== null && view.hold.detail !== '' && ` (${view.hold.detail})`}</p>
     <dl class="facts">
       <dt>Role</dt>
       <dd>${view.role}</dd>

@@ -254,6 +254,19 @@ describe('peers', () => {
     bytesReceived: 0,
   };
 
+  it('that cannot join are shown with what they wait for', () => {
+    const clock = { reason: 'clock', detail: '2 min 0 s ahead' } as const;
+    const health = { level: 'yellow', reason: 'takes no work: the clock is wrong', next: '' } as const;
+    const lost = { ...peer, hold: clock, health };
+    const version = { reason: 'version', detail: 'it runs lora-swarm/9.0.0' } as const;
+    const other = { ...lost, state: 'joining', hold: version, job: '', jobName: '' } as const;
+    const lines = peerLines([lost, other]).join('\n');
+    expect(lines).toMatch(/no work \(version\).*\n.*no work \(clock\)/);
+    const present = presentLines([lost, other]);
+    expect(present[0]).toMatch(/^now in job moby: lost, .*2 min 0 s ahead/);
+    expect(present[1]).toMatch(/^now: joining, .*runs lora-swarm\/9\.0\.0/);
+  });
+
   it('have one line each, without control characters of their names', () => {
     const lines = peerLines([peer]);
     expect(lines).toHaveLength(2);

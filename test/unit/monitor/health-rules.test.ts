@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { alertsOf } from '../../../monitor/alerts.ts';
+import { alertsOf, inJob } from '../../../monitor/alerts.ts';
 import { HEALTH_RULES } from '../../../monitor/health-rules.ts';
 import {
   type JobFacts,
@@ -27,6 +27,20 @@ const peer: PeerFacts = {
   rttMs: 40,
   refusal: null,
 };
+it('a lost peer that the coordinator refuses because of its clock waits for its owner', () => {
+  const lost = { ...peer, state: 'lost' };
+  expect(peerHealth(lost)).toMatchObject({ level: 'red' });
+  const hold = 'the clock of the machine is wrong';
+  expect(peerHealth({ ...lost, hold })).toMatchObject({
+    level: 'yellow',
+    reason: expect.stringContaining(hold),
+  });
+});
+
+it('an alert about a peer without a job names no job', () => {
+  expect([inJob('moby'), inJob('')]).toEqual([' in moby', '']);
+});
+
 const job: JobFacts = {
   rounds: 4,
   roundsDone: 2,

@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import { multiaddr } from '@multiformats/multiaddr';
 import { encode } from 'it-length-prefixed';
 import { describe, expect, it } from 'vitest';
 import { z } from 'zod';
@@ -111,6 +112,20 @@ describe('requests', () => {
       code: 'PROTOCOL_VERSION',
       message: expect.stringContaining('update lora-swarm'),
     });
+  });
+
+  it('of a peer that speaks another version only cannot be read, so the host lists the peer while it is connected', async () => {
+    const host = await startHost();
+    const [older, foreign] = [await startRaw(), await startRaw()];
+    await older.handle('/lora-swarm/rpc/1', () => {});
+    const same = await startHost();
+    const address = host.network.addresses()[0]!;
+    for (const node of [older, foreign]) await node.dial(multiaddr(address));
+    await same.network.connect(address, { signal: soon() });
+    const peer = older.peerId.toString();
+    await eventually(() => expect(host.network.otherVersions()).toMatchObject([{ peer }]));
+    await older.stop();
+    await eventually(() => expect(host.network.otherVersions()).toEqual([]));
   });
 
   it('to a peer of another version throw PROTOCOL_VERSION', async () => {

@@ -4,6 +4,7 @@ import type {
   FetchBlobOptions,
   GossipHandler,
   MayFetch,
+  OtherVersion,
   PeerConnection,
   RpcHandler,
   SubscribeOptions,
@@ -141,6 +142,13 @@ export class VirtualHost implements SwarmNetwork {
       rttMs: 1,
       connectedAt,
     }));
+  }
+
+  /** Peers that the host takes for peers of another version. */
+  readonly others: OtherVersion[] = [];
+
+  otherVersions(): OtherVersion[] {
+    return this.others;
   }
 
   networkOf(peer: string): string {

@@ -1,0 +1,45 @@
+import { peerHealth } from '../../monitor/peer-health.ts';
+import type { OtherVersion, PeerConnection } from '../../net/network.ts';
+import { holdMeanings } from '../../protocol/holds.ts';
+import type { Hold } from '../peers/liveness.ts';
+import type { PeerView } from './types.ts';
+
+/** A node that cannot join a job until its owner changes something. */
+interface WaitingNode {
+  readonly peer: string;
+  readonly name: string;
+  readonly engine: string;
+  readonly hold: Hold;
+}
+
+/** Returns the hold of a node whose program has another version. */
+export function versionHold({ agent }: OtherVersion): Hold {
+  return { reason: 'version', detail: agent === '' ? '' : `it runs ${agent}` };
+}
+
+/** Returns a node of another version. The coordinator cannot read its requests, so its program is all that is known. */
+export function nodeOf(other: OtherVersion): WaitingNode {
+  const { peer, agent } = other;
+  return { peer, name: agent === '' ? 'other version' : agent, engine: '', hold: versionHold(other) };
+}
+
+/** Returns the view of a node that is not a member of a job, because it cannot join. */
+export function waitingView(
+  { peer, name, engine, hold }: WaitingNode,
+  place: { job: string; jobName: string },
+  connections: ReadonlyMap<string, PeerConnection>,
+): PeerView {
+  const connection = connections.get(peer);
+  const state = 'joining';
+  const standing = 'good';
+  const times = { lastSeenSeconds: 0, stillSeconds: 0, rttMs: connection?.rttMs ?? null };
+  const meaning = holdMeanings[hold.reason];
+  return {
+    ...{ peer, name, person: peer, role: 'contributor', ...place },
+    address: connection?.address ?? null,
+    connected: connection !== undefined,
+    ...{ state, hold, round: 0, step: 0, steps: 0, tokensPerSecond: 0, engine, ...times },
+    health: peerHealth({ state, hold: meaning, standing, awaitedSeconds: null, refusal: null, ...times }),
+    ...{ accepted: 0, refused: 0, last: null, standing, score: null, bytesSent: 0, bytesReceived: 0 },
+  };
+}

@@ -1,0 +1,34 @@
+import type { IdentifyResult, Libp2p } from '@libp2p/interface';
+import { RPC_PROTOCOL } from '../../protocol/rpc.ts';
+import type { OtherVersion } from '../network.ts';
+
+/** Beginning of the names of all versions of the protocol of requests. */
+const RPC_PREFIX = RPC_PROTOCOL.replace(/\d+$/, '');
+/** Maximum length of the name and version of a program, in characters. The peer sends any text. */
+const AGENT_CHARACTERS = 40;
+
+/** The connected peers that run a version of this program with another protocol of requests. */
+export class OtherVersions {
+  readonly #peers = new Map<string, OtherVersion>();
+
+  constructor(node: Pick<Libp2p, 'addEventListener' | 'getConnections'>) {
+    node.addEventListener('peer:identify', ({ detail }) => this.#identified(detail, node));
+    node.addEventListener('peer:disconnect', ({ detail }) => this.#peers.delete(detail.toString()));
+  }
+
+  list(): OtherVersion[] {
+    return [...this.#peers.values()];
+  }
+
+  #identified(
+    { peerId, protocols, agentVersion = '' }: IdentifyResult,
+    node: Pick<Libp2p, 'getConnections'>,
+  ): void {
+    const peer = peerId.toString();
+    const isOther =
+      protocols.some((name) => name.startsWith(RPC_PREFIX)) && !protocols.includes(RPC_PROTOCOL);
+    // The peer may have gone while it was identified, and would then stay in the list.
+    if (!isOther || node.getConnections(peerId).length === 0) this.#peers.delete(peer);
+    else this.#peers.set(peer, { peer, agent: agentVersion.slice(0, AGENT_CHARACTERS) });
+  }
+}
