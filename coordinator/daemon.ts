@@ -30,6 +30,7 @@ import { FileBlobStore } from '../storage/blob-store.ts';
 import { claimHome, writeDaemonFile } from '../storage/daemon-home.ts';
 import { makeHomePrivate } from '../storage/private-home.ts';
 import { requireDatabase, requireIdentity } from '../storage/remains.ts';
+import { repairingBlobs, withRepairs } from '../storage/repairing-blobs.ts';
 import { checkWritable } from '../storage/write-check.ts';
 import { addHealthChecks } from './api/health-checks.ts';
 import { startApi } from './api/server.ts';
@@ -95,10 +96,12 @@ export async function startCoordinator(
     const self = identity.signer.peerId;
     await requireNewestStore(home, { self, startAnew, now: startedAt }, { store, log });
     const pathOf = (digest: string): string => blobs.path(digest);
+    const baseFolder = (base: Manifest['base']): Promise<string> =>
+      withRepairs(repairingBlobs(blobs, coordinator.repair), () => layOutBase({ home, base, pathOf }));
     const validator = new TrainerValidator(
       { home, compute },
       {
-        baseFolder: (base) => layOutBase({ home, base, pathOf }),
+        baseFolder,
         heldOut: (job) => store.jobs.heldOut(job),
         ...{ log, clock },
       },
@@ -174,8 +177,6 @@ export async function startCoordinator(
     const views = new Views({ version, startedAt }, { coordinator, network, store, blobs, folders, clock });
     coordinator.onEvent((event, name) => metrics.observe(event, name));
     coordinator.onEvent((event, name) => logEvents(log, event, name));
-    const baseFolder = (base: Manifest['base']) =>
-      layOutBase({ home, base, pathOf: (digest) => blobs.path(digest) });
     const publisher = new JobPublisher(
       { registry: options.registry ?? null },
       { coordinator, store, folders, log, clock, signer: identity.signer, baseFolder },

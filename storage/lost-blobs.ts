@@ -8,7 +8,12 @@ export interface Repairs {
 }
 
 /** Codes of a blob that is missing or damaged in the store. */
-const LOST: ReadonlySet<string> = new Set(['BLOB_MISSING', 'BLOB_CORRUPT', 'BLOB_TRUNCATED']);
+const LOST: ReadonlySet<string> = new Set([
+  'BLOB_MISSING',
+  'BLOB_CORRUPT',
+  'BLOB_TRUNCATED',
+  'BASE_FILE_DAMAGED',
+]);
 
 /** Returns the digest of the lost blob, if an error says that a blob is missing or damaged; otherwise null. */
 export function lostBlob(error: unknown): string | null {

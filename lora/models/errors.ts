@@ -5,6 +5,10 @@ const GET_MODEL = 'get the model again';
 
 export const modelError = defineErrors({
   BASE_BITS: { kind: 'usage', next: 'choose another engine, or --base-bits 32' },
+  BASE_FILE_DAMAGED: {
+    kind: 'failed',
+    next: 'connect a peer that has the file, or restore it from a backup',
+  },
   BASE_DIGEST: { kind: 'failed', next: 'ask the operator of the coordinator to create the job again' },
   GGUF_ADAPTER: { kind: 'failed', next: 'export the merged model instead' },
   GGUF_CHANGED: { kind: 'failed', next: 'run the command again when no program writes to the file' },

@@ -18,6 +18,7 @@ import type { TrainerOptions } from '../../lora/train/process/messages.ts';
 import { encodeCbor, sha256 } from '../../protocol/cbor.ts';
 import type { Manifest } from '../../protocol/manifest.ts';
 import type { FileBlobs } from '../../storage/blobs.ts';
+import { lostBlob } from '../../storage/lost-blobs.ts';
 
 /** Settings of a job that follow from its manifest. */
 export interface JobToTrain extends Pick<TrainerOptions, 'modelDir' | 'cacheDir' | 'lora' | 'training'> {
@@ -33,7 +34,13 @@ export interface JobToTrain extends Pick<TrainerOptions, 'modelDir' | 'cacheDir'
  */
 export async function jobToTrain(manifest: Manifest, home: string, blobs: FileBlobs): Promise<JobToTrain> {
   const { base, lora } = manifest;
-  const modelDir = await layOutBase({ home, base, pathOf: (digest) => blobs.path(digest) });
+  const pathOf = (digest: string): string => blobs.path(digest);
+  const modelDir = await layOutBase({ home, base, pathOf }).catch(async (error: unknown) => {
+    // Delete a damaged file, so that the next attempt fetches it again.
+    const digest = lostBlob(error);
+    if (digest !== null) await blobs.delete(digest);
+    throw error;
+  });
   const settings = { modelDir, cacheDir: join(home, 'cache'), lora, training: jobTraining(manifest) };
   return { ...settings, purpose: sha256(encodeCbor(settings)), base: base.digest };
 }

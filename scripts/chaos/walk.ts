@@ -62,6 +62,7 @@ export const walkCoordinator: Fault = async (context) => {
     await cp(copy, coordinator.home, { recursive: true });
     swarm.replayEvents();
     await coordinator.start().ready;
+    if (outcome === 'stands still') await resumed(swarm);
   }
   await rm(copy, { recursive: true });
   note(walked, cell, outcome);
@@ -124,6 +125,13 @@ async function delivers(node: Machine, from: number, swarm: FaultContext['swarm'
         .some((event) => event.type === 'update' && event.peer === peer && event.code === 'accepted'),
     PATIENCE_MS,
   );
+}
+
+/** Resumes a job that has paused itself. A restored coordinator learns of this pause from the nodes. */
+async function resumed(swarm: FaultContext['swarm']): Promise<void> {
+  if (await swarm.progresses()) return;
+  const api = await swarm.api();
+  if ((await api.job(swarm.job)).phase === 'paused') await api.act(swarm.job, 'resume', '');
 }
 
 /** Returns the next pair of kinds that this home can have; null if none is left. The first call makes the earlier copy. */

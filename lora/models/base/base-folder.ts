@@ -1,6 +1,8 @@
-import { mkdir, rm, stat } from 'node:fs/promises';
+import { createHash } from 'node:crypto';
+import { mkdir, readFile, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { renameWithRetry } from '../../../common/durable.ts';
+import { isSystemError, type SwarmError } from '../../../common/errors.ts';
 import { linkOrCopy } from '../../../common/file-system.ts';
 import { modelError } from '../errors.ts';
 import { type BaseDescription, type BaseFile, baseDigest } from './base-identity.ts';
@@ -14,10 +16,18 @@ export interface BaseFolderOptions {
 }
 
 /**
+ * Maximum size of a file whose digest is checked each time, in bytes. Config and tokenizer are smaller. A scrub checks the
+ * weights, because reading them takes long.
+ */
+const CHECKED_BYTES = 64 * 2 ** 20;
+
+/**
  * Makes the Hugging Face folder of a base. Each file in the folder is a hard link to the stored file that `pathOf`
- * returns, or a copy of it on a disk without hard links. May be called again for the same base.
+ * returns, or a copy of it on a disk without hard links. May be called again for the same base. Makes the folder again if a
+ * stored file was replaced.
  * @returns the folder
- * @throws SwarmError BASE_DIGEST if the base's digest differs from the digest of its files
+ * @throws SwarmError BASE_DIGEST if the base's digest differs from the digest of its files; BASE_FILE_DAMAGED with the
+ *   digest of a stored file that is missing or damaged
  */
 export async function layOutBase({ home, base, pathOf }: BaseFolderOptions): Promise<string> {
   const digest = baseDigest(base.files);
@@ -29,21 +39,53 @@ export async function layOutBase({ home, base, pathOf }: BaseFolderOptions): Pro
     );
   }
   const target = join(home, 'bases', base.digest);
-  if (await isComplete(target, base.files)) return target;
+  if (await isComplete(target, base.files, pathOf)) return target;
   const work = `${target}.partial`;
   for (const folder of [work, target]) await rm(folder, { recursive: true, force: true });
   await mkdir(work, { recursive: true });
   // The names are untrusted, and some file systems treat two different names as the same. In this case linkOrCopy
   // refuses the second file.
-  for (const file of base.files) await linkOrCopy(pathOf(file.digest), join(work, file.path));
+  for (const file of base.files) {
+    const path = join(work, file.path);
+    await linkOrCopy(pathOf(file.digest), path).catch((error: unknown) => {
+      throw isSystemError(error, 'ENOENT') ? damaged(file) : error;
+    });
+    if (!(await isWhole(path, file))) throw damaged(file);
+  }
   await renameWithRetry(work, target);
   return target;
 }
 
-async function isComplete(folder: string, files: readonly BaseFile[]): Promise<boolean> {
-  for (const { path, size } of files) {
-    const found = await stat(join(folder, path)).catch(() => null);
-    if (found?.size !== size) return false;
+/** Returns whether a folder has all files, none of them is older than the stored file, and the small ones are whole. */
+async function isComplete(
+  folder: string,
+  files: readonly BaseFile[],
+  pathOf: (digest: string) => string,
+): Promise<boolean> {
+  for (const file of files) {
+    const path = join(folder, file.path);
+    const found = await stat(path).catch(() => null);
+    if (found === null || !(await isWhole(path, file))) return false;
+    // A stored file may be missing. The folder is then the only copy.
+    const stored = await stat(pathOf(file.digest)).catch(() => null);
+    if (stored !== null && stored.ino !== found.ino && stored.mtimeMs > found.mtimeMs) return false;
   }
   return true;
+}
+
+/** Returns whether a file has its size and, if it is small, its digest. */
+async function isWhole(path: string, { size, digest }: BaseFile): Promise<boolean> {
+  // A file that cannot be read counts as damaged.
+  const found = await stat(path).catch(() => null);
+  if (found?.size !== size) return false;
+  if (size > CHECKED_BYTES) return true;
+  const bytes = await readFile(path).catch(() => null);
+  return bytes !== null && createHash('sha256').update(bytes).digest('hex') === digest;
+}
+
+function damaged({ path, digest }: BaseFile): SwarmError {
+  return modelError('BASE_FILE_DAMAGED', `the file ${path} of the base is damaged or missing on the disk`, {
+    file: path,
+    digest,
+  });
 }

@@ -1,4 +1,4 @@
-import { mkdir, readFile, stat, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { layOutBase } from '../../../../../lora/models/base/base-folder.ts';
@@ -25,7 +25,12 @@ async function stored(...texts: string[]) {
     }));
     return layOutBase({ home, base: { digest: baseDigest(files), files }, pathOf });
   };
-  return { home, layOut, content: (i: number) => readFile(pathOf(digests[i]!), 'utf8') };
+  return {
+    home,
+    layOut,
+    pathAt: (i: number) => pathOf(digests[i]!),
+    content: (i: number) => readFile(pathOf(digests[i]!), 'utf8'),
+  };
 }
 
 describe('a base folder', () => {
@@ -36,6 +41,31 @@ describe('a base folder', () => {
     const { ino } = await stat(join(folder, 'model.safetensors'));
     expect(await layOut('config.json', 'model.safetensors')).toBe(folder);
     expect((await stat(join(folder, 'model.safetensors'))).ino).toBe(ino);
+  });
+
+  it('is made again if a stored file was replaced, and refused while a small file is damaged', async () => {
+    const { layOut, pathAt } = await stored('{}', 'weights');
+    const paths = ['config.json', 'model.safetensors'] as const;
+    const folder = await layOut(...paths);
+    // The file in the folder is a hard link, so this damages both.
+    await writeFile(pathAt(0), '[]');
+    await expect(layOut(...paths)).rejects.toMatchObject({
+      code: 'BASE_FILE_DAMAGED',
+      values: { file: 'config.json', digest: sha256(Buffer.from('{}')) },
+    });
+    await rm(pathAt(0));
+    await expect(layOut(...paths)).rejects.toMatchObject({ code: 'BASE_FILE_DAMAGED' });
+    await writeFile(pathAt(0), '{}');
+    expect(await layOut(...paths)).toBe(folder);
+    const { ino } = await stat(join(folder, 'config.json'));
+    await rm(pathAt(0));
+    await writeFile(pathAt(0), '{}');
+    await utimes(pathAt(0), Date.now() / 1000 + 100, Date.now() / 1000 + 100);
+    await layOut(...paths);
+    expect((await stat(join(folder, 'config.json'))).ino).not.toBe(ino);
+    // Without the stored file, the folder is the only copy.
+    await rm(pathAt(0));
+    expect(await layOut(...paths)).toBe(folder);
   });
 
   it('never writes through a link into the content of another digest', async () => {
