@@ -1,6 +1,7 @@
 import { isSwarmError, messageOf } from '../../common/errors.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
 import type { BlobScope } from '../../storage/blob-collector.ts';
+import { lostBlob } from '../../storage/lost-blobs.ts';
 import { Auditor } from '../audits/auditor.ts';
 import type { RunContext } from '../context.ts';
 import type { FailpointName } from '../failpoints.ts';
@@ -270,7 +271,8 @@ export class RoundDriver {
         deps.log.error({ job: manifest.name, round: this.#state.round, error }, 'merge-or-commit-failed');
         const reason = messageOf(error);
         const cause = isSwarmError(error, 'STORE_FULL') ? 'disk-full' : 'problem';
-        this.dispatch({ type: 'attempt-failed', reason, cause });
+        const mayRecover = lostBlob(error) !== null;
+        this.dispatch({ type: 'attempt-failed', reason, cause, mayRecover });
       });
       if (!signal.aborted) next();
     };

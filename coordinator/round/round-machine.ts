@@ -15,6 +15,9 @@ export const MERGE_ATTEMPTS = 3;
 /** Delay before the second attempt to merge or commit. The delay doubles with each further attempt. */
 export const RETRY_MS = 2_000;
 
+/** Maximum delay between two attempts. A missing blob is looked for again after this time (`BlobRepair`). */
+const MAX_RETRY_MS = 60_000;
+
 /** Events that change the state of a job during its hold (see `JobState.isHeld`). All other events are then ignored. */
 const DURING_HOLD: readonly MachineEvent['type'][] = [
   'peer-ready',
@@ -143,12 +146,13 @@ function release(state: JobState, now: number): Transition {
 
 function attemptFailed(
   state: JobState,
-  { reason, cause }: Extract<MachineEvent, { type: 'attempt-failed' }>,
+  { reason, cause, mayRecover = false }: Extract<MachineEvent, { type: 'attempt-failed' }>,
   now: number,
 ): Transition {
   if (state.phase !== 'validating' && state.phase !== 'committing') return stay(state);
   const attempts = state.attempts + 1;
-  if (attempts >= MERGE_ATTEMPTS) {
+  // An order of the operator must not wait until a missing blob is found.
+  if (attempts >= MERGE_ATTEMPTS && (!mayRecover || state.ending !== null)) {
     if (state.ending?.phase === 'finished') return discard(state, reason, false, now);
     // Keep the closed round, so that the job merges its updates again when the operator resumes the job.
     const kept: JobState = { ...state, attempts: 0, retryAt: null, ending: null };
@@ -157,5 +161,6 @@ function attemptFailed(
     const waiting = cause === 'disk-full' ? state.ending : null;
     return rest(kept, waiting ?? { phase: 'paused', reason, cause });
   }
-  return stay({ ...state, attempts, retryAt: now + RETRY_MS * 2 ** (attempts - 1) });
+  const delayMs = Math.min(MAX_RETRY_MS, RETRY_MS * 2 ** (attempts - 1));
+  return stay({ ...state, attempts, retryAt: now + delayMs, ...(mayRecover && { reason }) });
 }

@@ -123,7 +123,13 @@ export type MachineEvent =
   | { type: 'refused'; reason: string }
   | { type: 'committed' }
   /** Merging or committing failed, and the updates are not the cause. The coordinator tries again. */
-  | { type: 'attempt-failed'; reason: string; cause: Exclude<PauseCause, 'operator'> }
+  | {
+      type: 'attempt-failed';
+      reason: string;
+      cause: Exclude<PauseCause, 'operator'>;
+      /** Whether further attempts may succeed at any time, because a blob is missing that a node may bring. @default false */
+      mayRecover?: boolean;
+    }
   | { type: 'pause'; reason: string; cause: PauseCause }
   | { type: 'resume' }
   /** A queued job need not wait any longer: the job that it waited for has ended, or the operator resumed the queued job. */

@@ -367,6 +367,21 @@ describe('validating and committing', () => {
     expect(machine.effects).toEqual([{ type: 'merge', round: 1 }]);
   });
 
+  test('tries again at least once a minute while a blob is missing, until the operator stops the job', () => {
+    const lost = { type: 'attempt-failed', reason: 'lost', cause: 'problem', mayRecover: true } as const;
+    const machine = Machine.validating();
+    for (let attempt = 1; attempt <= 10; attempt++) {
+      machine.feed(lost);
+      expect(machine.state).toMatchObject({ phase: 'validating', reason: 'lost' });
+      const delayMs = dueAt(machine.state, machine.now)! - machine.now;
+      expect(delayMs).toBe(Math.min(60_000, 2_000 * 2 ** (attempt - 1)));
+      machine.tick(delayMs);
+      expect(machine.effects).toEqual([{ type: 'merge', round: 1 }]);
+    }
+    machine.feed({ type: 'stop', reason: 'enough' }).feed(lost);
+    expect(machine.state).toMatchObject({ phase: 'finished', reason: 'enough' });
+  });
+
   test('merges again after a failed commit', () => {
     const machine = Machine.validating()
       .feed({ type: 'merged' })
