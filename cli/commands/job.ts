@@ -2,12 +2,14 @@ import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import { table } from '../../common/text.ts';
 import { resolveCache } from '../../common/user-folders.ts';
+import { requireKept } from '../../coordinator/require-kept.ts';
 import type { JobSpec } from '../../lora/finetune/settings/job-spec.ts';
 import { ordersText } from '../../monitor/pending-orders.ts';
 import { registryFolder } from '../adapter/with-registry.ts';
 import { SWARM } from '../command-name.ts';
 import type { Context } from '../context.ts';
 import { chooseJob, coordinatorApi, JOB_ARGUMENT, JOB_HELP } from '../daemon/connect.ts';
+import { usageError } from '../errors.ts';
 import { writeBundle } from '../job/bundle.ts';
 import { printCreated, submitJob } from '../job/create.ts';
 import { writeJobReport } from '../job/report/write.ts';
@@ -41,6 +43,8 @@ interface CreateOptions extends CommonOptions {
   dryRun?: boolean;
   priority: number;
   after?: string;
+  from?: string;
+  round?: number | 'best';
 }
 
 export function registerJob(program: Command, context: Context): void {
@@ -56,6 +60,15 @@ export function registerJob(program: Command, context: Context): void {
     .option(
       '--dry-run',
       'only check the file, the base and the data, and print the job with all default settings and its sizes',
+    )
+    .option(
+      '--from <job>',
+      'start from a checkpoint of this job, which has the same base. To start from another adapter, write the key "start" into the file',
+    )
+    .option(
+      '--round <round>',
+      'with --from: round of the checkpoint, or "best" for the best checkpoint of the job (default: the newest checkpoint)',
+      roundOrBest,
     )
     .addOption(priorityOption().default(0))
     .addOption(afterOption())
@@ -133,7 +146,9 @@ async function create(context: Context, path: string, options: CreateOptions): P
     import('../../coordinator/client/job-start.ts'),
   ]);
   const { cwd, clock, signal, environment } = context;
-  const job = await readJobFile(resolve(cwd, path));
+  const file = await readJobFile(resolve(cwd, path));
+  const start = await startFolder(context, file.spec, options);
+  const job = { written: { ...file.written, start }, spec: { ...file.spec, start } };
   const base = await baseFolder(context, job.spec.base);
   const starting = { home: registryFolder(context), cacheDir: resolveCache(environment, cwd), signal };
   const { spec: read, written } = await startedJob(job.written, { ...job.spec, base }, starting);
@@ -151,6 +166,27 @@ async function create(context: Context, path: string, options: CreateOptions): P
   if (warning !== null) printWarning(context, warning);
   if (options.dryRun) await dryRun(context, spec, options);
   else await submit(context, spec, options);
+}
+
+/** Returns what the job starts from: the folder of the checkpoint that --from names, or what the job file names. */
+async function startFolder(
+  context: Context,
+  { start }: JobSpec,
+  { from, round, ...options }: CreateOptions,
+): Promise<string | null> {
+  if (from === undefined) {
+    if (round === undefined) return start;
+    throw usageError('--round needs --from', 'add --from JOB, or leave out --round');
+  }
+  if (start !== null) {
+    throw usageError(
+      `the job file already starts from ${start}`,
+      'leave out --from, or remove the key "start" from the job file',
+    );
+  }
+  const checkpoint = await (await coordinatorApi(context, options)).checkpoint(from, round ?? 'latest');
+  requireKept(checkpoint);
+  return checkpoint.path;
 }
 
 /** Checks a job without a coordinator. */

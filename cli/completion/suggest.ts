@@ -43,6 +43,8 @@ const KINDS_OF_COMMANDS: Readonly<Record<string, Readonly<Record<string, ValueKi
   pull: { job: 'joined-jobs' },
   // The command `events replay` shows the state after any round.
   replay: { '--round': 'rounds' },
+  // Elsewhere, --from names an adapter.
+  create: { '--from': 'jobs' },
 };
 
 /**

@@ -1,8 +1,8 @@
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
-import { parseJobSpec } from '../../lora/finetune/settings/job-spec.ts';
 import { nameSchema } from '../../protocol/ids.ts';
 import { DETAIL_CHARACTERS, MAX_PRIORITY } from '../../protocol/limits.ts';
+import { sentJob } from '../client/job-start.ts';
 import { parseChange } from '../job-changes.ts';
 import { checked } from './checked.ts';
 import { CHECKPOINTS_PER_ANSWER } from './checkpoint-views.ts';
@@ -68,12 +68,12 @@ export function jobRoutes(server: FastifyInstance, deps: ApiDeps): void {
   type ById = { Params: { id: string } };
   server.get('/v1/jobs', async () => ({ jobs: views.jobs() }));
   server.post('/v1/jobs', async ({ body, query }, reply) => {
-    const spec = parseJobSpec(body);
+    const spec = await sentJob(body);
     const place = checked(placeSchema, query, 'query');
     return streamJob(spec.name, (write, signal) => creation.create(spec, place, write, signal), reply, deps);
   });
   server.post('/v1/jobs/check', async ({ body }, reply) => {
-    const spec = parseJobSpec(body);
+    const spec = await sentJob(body);
     return streamJob(spec.name, (write, signal) => deps.checkJob(spec, write, signal), reply, deps);
   });
   server.post<ById>('/v1/jobs/:id/clone', async ({ params, body }, reply) => {

@@ -1,6 +1,7 @@
-import { readStart, startSettings } from '../../lora/adapter/start.ts';
+import { isAbsolute } from 'node:path';
+import { readStart, type StartAdapter, startSettings } from '../../lora/adapter/start.ts';
 import { type JobSpec, type JobSpecInput, parseJobSpec } from '../../lora/finetune/settings/job-spec.ts';
-import { openBase } from '../../lora/models/base/base-model.ts';
+import { type BaseModel, openBase } from '../../lora/models/base/base-model.ts';
 import { findStart } from '../../registry/find-start.ts';
 import type { OpenRegistryOptions } from '../../registry/open.ts';
 
@@ -19,15 +20,32 @@ export async function startedJob(
   if (spec.start === null) return { written, spec };
   const start = await findStart(spec.start, options);
   const model = await openBase(spec.base);
-  const own = await startSettings(start, model);
-  const data = written.data.template === undefined ? own.data : {};
-  const filled = {
-    ...written,
-    lora: { ...own.lora, ...written.lora },
-    data: { ...written.data, ...data },
-  };
+  const { filled, data } = await fillFromStart(written, start, model);
   const { lora } = parseJobSpec(filled);
   const { signal, cacheDir } = options;
   await readStart(start, model, lora, { signal, ...(cacheDir !== undefined && { cacheDir }) });
   return { written: filled, spec: { ...spec, lora, data: { ...spec.data, ...data }, start: start.folder } };
+}
+
+/**
+ * Completes the settings of a job that a client sent to the coordinator. A client that cannot read the adapter, such as the
+ * page, leaves out its LoRA settings and its chat template.
+ * @param written the job as the client sent it, with absolute paths
+ * @throws SwarmError JOB_SPEC; the errors of `openBase` and `readPeftFolder`
+ */
+export async function sentJob(written: unknown): Promise<JobSpec> {
+  const spec = parseJobSpec(written);
+  if (spec.start === null || !isAbsolute(spec.start)) return spec;
+  const start = { folder: spec.start };
+  return parseJobSpec(
+    (await fillFromStart(written as JobSpecInput, start, await openBase(spec.base))).filled,
+  );
+}
+
+/** Adds the settings of the start adapter that the job does not set. `data` are those of the section `data`. */
+async function fillFromStart(written: JobSpecInput, start: StartAdapter, model: BaseModel) {
+  const own = await startSettings(start, model);
+  const data = written.data.template === undefined ? own.data : {};
+  const filled = { ...written, lora: { ...own.lora, ...written.lora }, data: { ...written.data, ...data } };
+  return { filled, data };
 }

@@ -54,7 +54,7 @@ function viewOf(path: readonly string[], status: Status, refresh: () => void) {
   const [place, name, part] = path;
   if (place === 'health') return html`<${RulesView} />`;
   if (status.role === 'node') return html`<${NodeView} status=${status} onChange=${refresh} />`;
-  if (place === 'new') return html`<${LaunchView} />`;
+  if (place === 'new') return html`<${LaunchView} jobs=${status.jobs} />`;
   if (place === 'peers' && name) return html`<${PeerView} peer=${name} />`;
   if (place === 'jobs' && name)
     return html`<${JobView} job=${name} part=${part ?? ''} onChange=${refresh} />`;

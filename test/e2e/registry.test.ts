@@ -8,6 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { readPeftFolder } from '../../lora/adapter/peft.ts';
 import { openBase } from '../../lora/models/base/base-model.ts';
+import type { Manifest } from '../../protocol/manifest.ts';
 import type { VersionManifest } from '../../protocol/version-manifest.ts';
 import { smallPeftFolder } from '../utils/registry.ts';
 import { makeTinyModel, TINY_TEXT } from '../utils/tiny-model.ts';
@@ -146,6 +147,20 @@ describe('the registry', { timeout: 120_000 }, () => {
       label: 'further:v1',
       manifest: { parents: [{ digest: start.digest, method: 'job' }], job: { name: 'further', round: 0 } },
     });
+
+    // A checkpoint of a job can be the first adapter too. It is the adapter that the other job started from.
+    await writeFile(at('job.yaml'), (await readFile(at('job.yaml'), 'utf8')).replace(/^start.*\n/m, ''));
+    await writeFile(at('job.yaml'), (await readFile(at('job.yaml'), 'utf8')).replace('further', 'again'));
+    expect((await create('--round', 'best')).last).toMatchObject({ error: { code: 'USAGE' } });
+    const unknown = await create('--from', 'further', '--round', '7');
+    expect(unknown.last).toMatchObject({ error: { code: 'CHECKPOINT_UNKNOWN' } });
+    const again = await create('--from', 'further');
+    expect(again.status, again.stderr).toBe(0);
+    const initialOf = async (name: string) =>
+      ((await run('job', 'show', name, '--home', home, '--json')).last.manifest as Manifest).adapter.initial;
+    expect(await initialOf('again')).toEqual(await initialOf('further'));
+    await job('demo:v1', '{}');
+    expect((await create('--from', 'again')).last).toMatchObject({ error: { code: 'USAGE' } });
     await daemon.kill();
   });
 

@@ -169,10 +169,21 @@ it('shows a job to its operator, who pauses and resumes it', async (browser) => 
   await page.click('button:text-is("Check")');
   await page.waitForSelector('[role=alert]:has-text("data.template")');
   await page.fill('label:has-text("Chat template") input', 'plain');
+  await page.evaluate(`{
+    const select = document.querySelector('select');
+    select.value = 'tale latest';
+    select.dispatchEvent(new Event('change', { bubbles: true }));
+  }`);
   await page.click('button:text-is("Check")');
   await page.waitForSelector('dt:has-text("Held-out data")');
   await page.click('button:text-is("Create the job")');
   await page.waitForSelector('h1:has-text("talk")');
+  // The job has the LoRA settings of the checkpoint that it starts from, which the form does not set.
+  const jobs = await swarm.api();
+  const [tale, created] = await Promise.all(['tale', 'talk'].map((name) => jobs.job(name)));
+  const { rank, alpha } = tale!.manifest.lora;
+  expect(created!.manifest.lora).toMatchObject({ rank, alpha });
+  expect(created!.manifest.adapter.initial).not.toEqual(tale!.manifest.adapter.initial);
 
   await show(page, '#/jobs/tale/checkpoints', 'Checkpoints');
   await confirm(page, 'tbody tr:nth-child(3) button:text-is("Roll back")');

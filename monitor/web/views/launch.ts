@@ -1,8 +1,13 @@
 import { html } from 'htm/preact';
 import { useState } from 'preact/hooks';
 import { formatBytes, formatCount } from '../../../common/text.ts';
-import type { CheckJobLine, CreateJobLine } from '../../../coordinator/api/types.ts';
-import { ApiError, lines } from '../api.ts';
+import type {
+  CheckJobLine,
+  CheckpointView,
+  CreateJobLine,
+  JobSummary,
+} from '../../../coordinator/api/types.ts';
+import { ApiError, get, jobPath, lines } from '../api.ts';
 import { Failure } from '../parts/notice.ts';
 import { Progress } from '../parts/progress.ts';
 
@@ -49,8 +54,12 @@ const ADMISSIONS = [
 const OPEN_MEANING =
   'Everyone can read an open job: its base, data, checkpoints and updates, and the peer ids, losses and scores of its nodes.';
 
+/** Text of the form that explains a job that starts from a checkpoint. */
+const START_MEANING =
+  'The job needs the same base model, and takes the rank and the chat template of the checkpoint unless you set others.';
+
 /** A form that creates a job, and shows what the job will be before it is created. */
-export function LaunchView() {
+export function LaunchView({ jobs }: { jobs: readonly JobSummary[] }) {
   const [values, setValues] = useState<Record<string, string>>({ admission: 'invite' });
   const [more, setMore] = useState('');
   const [check, setCheck] = useState<Check | null>(null);
@@ -64,7 +73,7 @@ export function LaunchView() {
     setError(null);
     setRunning({ what, stage: 'the settings', done: 0, total: 1 });
     try {
-      const spec = specOf(values, more);
+      const spec = specOf({ ...values, start: await startOf(values.start) }, more);
       const path = what === 'check' ? '/v1/jobs/check' : '/v1/jobs';
       const never = new AbortController().signal;
       for await (const line of lines<CheckJobLine | CreateJobLine>(path, never, spec)) {
@@ -96,6 +105,17 @@ export function LaunchView() {
               onInput=${set(field.path)}
           /></label>`,
         )}
+        <label
+          >Start from
+          <select value=${values.start ?? ''} onChange=${set('start')}>
+            <option value="">a new adapter</option>
+            ${jobs.flatMap(({ name, best }) => [
+              html`<option value=${`${name} latest`}>the newest checkpoint of ${name}</option>`,
+              best && html`<option value=${`${name} best`}>the best checkpoint of ${name}</option>`,
+            ])}
+          </select></label
+        >
+        <div class="quiet" aria-live="polite">${values.start && START_MEANING}</div>
         <label
           >Who may join
           <select value=${values.admission} onChange=${set('admission')}>
@@ -179,10 +199,23 @@ function CheckFacts({ check }: { check: Check }) {
   </dl>`;
 }
 
+/** Returns the folder of the checkpoint that a choice of the form names; empty for a new adapter. @throws ApiError */
+async function startOf(choice = ''): Promise<string> {
+  const [job, round] = choice.split(' ');
+  if (!job) return '';
+  const checkpoint = await get<CheckpointView>(`${jobPath(job)}/checkpoints/${round}`);
+  if (checkpoint.kept) return checkpoint.path;
+  throw new ApiError({
+    code: 'CHECKPOINT_PRUNED',
+    message: `the weights of round ${checkpoint.round} of ${job} have been deleted`,
+    next: 'start from the newest checkpoint',
+  });
+}
+
 /** Returns the job file that the fields describe. @throws ApiError if the further settings are not a JSON object */
 function specOf(values: Record<string, string>, more: string): object {
   const spec: Record<string, unknown> = {};
-  for (const { path, ...field } of [...FIELDS, { path: 'admission' }]) {
+  for (const { path, ...field } of [...FIELDS, { path: 'admission' }, { path: 'start' }]) {
     const text = (values[path] ?? '').trim();
     if (text === '') continue;
     put(spec, path.split('.'), 'number' in field ? Number(text) : text);

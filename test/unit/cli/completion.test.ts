@@ -50,6 +50,7 @@ it.each([
   ['job set mo', ['moby']],
   ['checkpoint pull ', ['bolt']],
   ['job create job.yaml --after ', ['moby', 'tale']],
+  ['job create job.yaml --from ', ['moby', 'tale']],
   ['peers --why ', ['badger']],
   ['peers ban b', ['badger']],
   ['adapter list ', ['demo']],

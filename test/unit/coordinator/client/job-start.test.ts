@@ -1,7 +1,7 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
-import { startedJob } from '../../../../coordinator/client/job-start.ts';
+import { sentJob, startedJob } from '../../../../coordinator/client/job-start.ts';
 import { adapterLayout } from '../../../../lora/adapter/layout.ts';
 import { loraConfig } from '../../../../lora/adapter/lora-config.ts';
 import { writePeftFolder } from '../../../../lora/adapter/peft.ts';
@@ -28,5 +28,8 @@ it('a job takes the chat template of the adapter that it starts from, unless the
     const options = { signal: new AbortController().signal, cacheDir: join(folder, 'cache') };
     const { spec } = await startedJob(written, parseJobSpec(written), options);
     expect(spec).toMatchObject({ lora: { rank: 2, alpha: 3 }, data: { template: used } });
+    // The page sends a job without the settings of the adapter.
+    const sent = await sentJob(written);
+    expect(sent).toMatchObject({ start, lora: { rank: 2, alpha: 3 }, data: { template: used } });
   }
 });
