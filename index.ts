@@ -722,6 +722,7 @@ export type { Pause, PauseReason } from './node/limits/pauses.ts';
 export type { NodePolicy } from './node/limits/policy.ts';
 export type { Outcome } from './node/machine/pending-update.ts';
 export type {
+  CoordinatorRecord,
   NodeActivity,
   NodeCost,
   NodeJob,

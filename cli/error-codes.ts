@@ -19,6 +19,7 @@ export const cliError = defineErrors({
   SERVICE_NOT_FOUND: 'notFound',
   SERVICE_UNSUPPORTED: 'failed',
   UNHEALTHY: 'unhealthy',
+  UPDATE_NOT_FOUND: 'notFound',
   WAIT_TIMED_OUT: 'timeout',
   WEBHOOK_FAILED: 'failed',
   WEBHOOK_MISSING: 'notFound',

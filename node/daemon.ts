@@ -37,6 +37,7 @@ import { fetchOwnCheckpoint, removePulled } from './own-checkpoint.ts';
 import { peerName } from './peer-name.ts';
 import { SwarmNodes } from './sharing/swarm-nodes.ts';
 import { coordinatorClocks } from './status/coordinator-clocks.ts';
+import { coordinatorRecord } from './status/coordinator-record.ts';
 import { addNodeChecks } from './status/health-checks.ts';
 import { startNodeHttp } from './status/http.ts';
 import { MachineUse } from './status/machine-use.ts';
@@ -276,6 +277,7 @@ export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps
           return fetchOwnCheckpoint({ home, job }, deps, AbortSignal.any([stopping.signal, signal]));
         },
         clocks: () => coordinatorClocks(status().jobs, nodeDeps),
+        record: (subject) => coordinatorRecord(subject, status().jobs, nodeDeps),
       },
     );
     teardown.add(() => server.close());

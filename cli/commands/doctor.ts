@@ -25,6 +25,8 @@ interface DoctorFlags {
   precision: Precision;
   threads?: number;
   swarm?: boolean;
+  why?: string | true;
+  round?: number;
   home?: string;
   json?: boolean;
 }
@@ -47,10 +49,20 @@ export function registerDoctor(program: Command, context: Context): void {
       '--swarm',
       'instead of the engines, check the coordinator and the node that run on this machine; show the addresses in the invites, the free disk space, the versions, and why a node does not contribute',
     )
+    .option(
+      '--why [node]',
+      'instead of the engines, show in one timeline what the log of a node and the record of its coordinator say about its newest update that did not count; [node] is the name of the node, its peer id or the end of the peer id (default: the node of this machine)',
+    )
+    .option('--round <n>', 'with --why: the round of the update', integer(1))
     .addOption(homeOption())
     .addOption(jsonOption())
     .action(async (flags: DoctorFlags, command: Command) => {
       refuseUseless(flags, command);
+      const { why } = flags;
+      if (why !== undefined) {
+        const { doctorWhy } = await import('../doctor/why.ts');
+        return doctorWhy(context, { ...flags, why });
+      }
       if (!flags.swarm) return doctor(context, flags);
       const { doctorSwarm } = await import('../doctor/swarm.ts');
       return doctorSwarm(context, flags);
@@ -58,8 +70,12 @@ export function registerDoctor(program: Command, context: Context): void {
 }
 
 /** Refuses options that have no effect on the chosen check. @throws SwarmError USAGE */
-function refuseUseless({ swarm = false }: DoctorFlags, command: Command): void {
-  const useless = swarm ? ['model', 'threads', 'baseBits', 'precision'] : ['home'];
+function refuseUseless({ swarm = false, why }: DoctorFlags, command: Command): void {
+  const engine = ['model', 'threads', 'baseBits', 'precision'];
+  if (why !== undefined && swarm)
+    throw usageError('--swarm and --why are two checks', 'leave out one of them');
+  const check = swarm ? '--swarm' : why === undefined ? null : '--why';
+  const useless = check === null ? ['home', 'round'] : swarm ? [...engine, 'round'] : engine;
   const given = command.options.filter(
     (option) =>
       useless.includes(option.attributeName()) &&
@@ -68,10 +84,10 @@ function refuseUseless({ swarm = false }: DoctorFlags, command: Command): void {
   if (given.length === 0) return;
   const flags = given.map(({ long }) => long).join(' and ');
   throw usageError(
-    swarm ? `--swarm does not use ${flags}` : `only --swarm uses ${flags}`,
-    swarm
-      ? `leave out ${flags}, or leave out --swarm to check this machine`
-      : `add --swarm, or leave out ${flags}`,
+    check === null ? `only --swarm and --why use ${flags}` : `${check} does not use ${flags}`,
+    check === null
+      ? `add --swarm or --why, or leave out ${flags}`
+      : `leave out ${flags}, or leave out ${check} to check this machine`,
   );
 }
 

@@ -76,9 +76,10 @@ async function examine({ role, home, api, answer }: Daemon, { version }: Context
   };
 }
 
-async function clocksOf(api: Daemon['api']): Promise<CoordinatorClock[]> {
+/** Returns the clocks of a node's coordinators. */
+export async function clocksOf(api: Daemon['api']): Promise<CoordinatorClock[]> {
   try {
-    return (await api.clocks<CoordinatorClock>()).clocks;
+    return (await api.askNode<{ clocks: CoordinatorClock[] }>('clocks')).clocks;
   } catch (error) {
     // A node of an older version has no such route, so its clocks are unknown. The findings name its version.
     if (isSwarmError(error)) return [];

@@ -288,9 +288,9 @@ export class ApiClient {
     return this.#connection.getAny('/readyz');
   }
 
-  /** Returns the clocks of a node's coordinators. @internal for `lora-swarm doctor` */
-  clocks<T>(): Promise<{ clocks: T[] }> {
-    return this.#connection.get('/v1/clocks');
+  /** Asks a node for facts about itself and its coordinators. @internal for `lora-swarm doctor` */
+  askNode<T>(facts: 'clocks' | `record?${string}`): Promise<T> {
+    return this.#connection.get(`/v1/${facts}`);
   }
 
   /** Asks the daemon to stop. */

@@ -183,3 +183,21 @@ export interface CoordinatorClock {
    */
   roundTripMs: number;
 }
+
+/** What a coordinator's record says about an update of the node. */
+export interface CoordinatorRecord {
+  /** The newest receipt; null if the coordinator has none, or did not answer. */
+  receipt: { code: ReceiptCode; detail: string; at: number } | null;
+  /** The published score of the update; null if the update was not scored, or the coordinator did not answer. */
+  figures: {
+    /** Round of the merge that the update was scored for. */
+    merge: number;
+    /** Effect and gain in nats per token; null if they were not measured. */
+    effect: number | null;
+    gain: number | null;
+    share: number | null;
+    belief: number;
+    harmful: boolean;
+    audit: 'passed' | 'failed' | null;
+  } | null;
+}

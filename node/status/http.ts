@@ -9,7 +9,7 @@ import { addPageRoutes } from '../../monitor/page.ts';
 import type { FetchedCheckpoint } from '../checkpoint-pull.ts';
 import type { NodeControl } from '../limits/node-control.ts';
 import { addControlRoutes } from '../limits/routes.ts';
-import type { CoordinatorClock, NodeStatus } from './api-types.ts';
+import type { CoordinatorClock, CoordinatorRecord, NodeStatus } from './api-types.ts';
 
 export interface NodeHttpOptions {
   /** Port to listen on; 0 for any free port. */
@@ -24,10 +24,17 @@ export interface NodeHttpDeps {
   status: () => NodeStatus;
   /** Measures the clocks of the coordinators that the node is connected to. */
   clocks: () => Promise<CoordinatorClock[]>;
+  /** Asks a coordinator about an update of this node. */
+  record: (subject: { job: string; round: number }) => Promise<CoordinatorRecord | null>;
   control: NodeControl;
   /** Fetches the newest checkpoint of a job for the owner of the machine. The signal aborts when the client disconnects. */
   checkpoint: (job: string, signal: AbortSignal) => Promise<FetchedCheckpoint>;
 }
+
+const recordSchema = z.strictObject({
+  job: z.string().min(1).max(256),
+  round: z.coerce.number().int().positive(),
+});
 
 const checkpointSchema = z.strictObject({ job: z.string().min(1).max(256) });
 
@@ -48,6 +55,10 @@ export async function startNodeHttp(
     reply.header('cache-control', 'no-store').send(deps.status()),
   );
   server.get('/v1/clocks', async () => ({ clocks: await deps.clocks() }));
+  server.get('/v1/record', async ({ query }) => {
+    checkOptions(recordSchema, query);
+    return { record: await deps.record(recordSchema.parse(query)) };
+  });
   addControlRoutes(server, deps.control);
   server.post('/v1/checkpoint', (request, reply) => {
     checkOptions(checkpointSchema, request.body);

@@ -1,0 +1,171 @@
+import {
+  type ApiClient,
+  type CoordinatorRecord,
+  type CoordinatorStatus,
+  isSwarmError,
+  type JobEvent,
+  type NodeStatus,
+  type PeerReceipts,
+} from '../../index.ts';
+import { shortPeer } from '../../protocol/ids.ts';
+import { choosePeer } from '../commands/peers.ts';
+import type { Context } from '../context.ts';
+import { type Daemon, runningDaemons } from '../daemon/running.ts';
+import { cliError } from '../error-codes.ts';
+import { usageError } from '../errors.ts';
+import type { LogEntry } from '../logs/log-entry.ts';
+import { storedEntries, withLogs } from '../logs/read-logs.ts';
+import { printJson, printWrapped, timeOfDay } from '../print.ts';
+import { clocksOf } from './swarm.ts';
+import { chooseSubject, type Sources, type Subject, type TimelineEntry, timeline } from './timeline.ts';
+
+/** Number of the newest events of a job that are searched. A round of a large job has about a thousand events. */
+const EVENTS = 20_000;
+/** Spaces before the continuation of an entry: after its time and its source. */
+const INDENT = 27;
+
+interface WhyOptions {
+  home?: string;
+  /** Name or id of a node; true for the node of this machine. */
+  why: string | true;
+  round?: number;
+  json?: boolean;
+}
+
+/**
+ * Shows what a node and its coordinator recorded about one update of the node, in one timeline.
+ * @throws SwarmError DAEMON_NOT_RUNNING, PEER_NOT_FOUND, USAGE, UPDATE_NOT_FOUND
+ */
+export async function doctorWhy(context: Context, { home, why, round, json }: WhyOptions): Promise<void> {
+  const daemons = await runningDaemons(context, home);
+  const coordinator = daemons.find(({ role }) => role === 'coordinator') ?? null;
+  const local = daemons.find(({ role }) => role === 'node') ?? null;
+  const peer = await peerOf(why, { coordinator, local });
+  const node = local !== null && peerIdOf(local) === peer ? local : null;
+  const known = {
+    updates: node === null ? [] : (node.answer as NodeStatus).updates,
+    receipts: coordinator === null ? null : await coordinator.api.receipts(peer),
+  };
+  const subject = chooseSubject(known, namesOf(daemons), round);
+  if (subject === null) {
+    const which = round === undefined ? 'no update' : `no update of round ${round}`;
+    throw cliError(
+      'UPDATE_NOT_FOUND',
+      `the records on this machine have ${which} of node ${peer}`,
+      { peer, round: round ?? null },
+      { next: 'lora-swarm doctor --swarm shows why a node gets no work' },
+    );
+  }
+  const sources: Sources = {
+    ...{ peer, ...known },
+    log: node === null ? null : await logOf(node.home),
+    events: await eventsOf(subject, known.receipts, coordinator?.api),
+    ...(await remoteRecord(subject, known.receipts, node)),
+  };
+  const entries = timeline(subject, sources);
+  const notes = notesOf(subject, sources);
+  if (json) printJson(context, { schemaVersion: 1, peer, ...subject, entries, notes });
+  else {
+    const { jobName, round: number } = subject;
+    const title = `update of node ${shortPeer(peer)} in round ${number} of job ${jobName}`;
+    printWrapped(context, [title, ...entries.map(entryLine), ...notes], INDENT);
+  }
+}
+
+function entryLine({ at, source, text }: TimelineEntry): string {
+  const time = at === null ? '' : `${timeOfDay(at)}.${String(Math.floor(at) % 1000).padStart(3, '0')}`;
+  return `${time.padEnd(14)}${source.padEnd(INDENT - 14)}${text}`;
+}
+
+/** Says which part of the timeline is missing, and where it is. */
+function notesOf({ round }: Subject, { log, receipts, answer, offsetMs }: Sources): string[] {
+  return [
+    ...(log === null
+      ? [
+          `The log of the node is on its own machine. Its owner can run "lora-swarm doctor --why --round ${round}" there.`,
+        ]
+      : []),
+    ...(receipts === null && answer === null
+      ? ['The coordinator did not answer, so the timeline has only the records of the node.']
+      : []),
+    ...(Math.abs(offsetMs) >= 1
+      ? [
+          `Times are those of this machine. The clock of the coordinator differs by ${Math.round(offsetMs)} ms.`,
+        ]
+      : []),
+  ];
+}
+
+async function peerOf(
+  why: string | true,
+  { coordinator, local }: { coordinator: Daemon | null; local: Daemon | null },
+): Promise<string> {
+  if (why === true) {
+    if (local !== null) return peerIdOf(local);
+    throw usageError(
+      'no node runs on this machine, so --why needs the name of a node',
+      'add its name or peer id',
+    );
+  }
+  const own = local === null ? [] : [{ peer: peerIdOf(local), name: (local.answer as NodeStatus).name }];
+  const [peers, bans] =
+    coordinator === null ? [[], []] : await Promise.all([coordinator.api.peers(), coordinator.api.bans()]);
+  return choosePeer([...own, ...peers, ...bans], why);
+}
+
+function peerIdOf({ answer }: Daemon): string {
+  return answer.peerId;
+}
+
+/** Returns the names of the jobs of the daemons, by their digests. */
+function namesOf(daemons: readonly Daemon[]): ReadonlyMap<string, string> {
+  const names = daemons.flatMap(({ answer }): [string, string][] =>
+    answer.role === 'coordinator'
+      ? (answer as CoordinatorStatus).jobs.map(({ job, name }) => [job, name])
+      : (answer as NodeStatus).jobs.flatMap(({ job }) => (job === null ? [] : [[job.job, job.name]])),
+  );
+  return new Map(names);
+}
+
+async function logOf(home: string): Promise<LogEntry[]> {
+  const entries: LogEntry[] = [];
+  try {
+    await withLogs({ coordinator: home, node: home }, (logs) =>
+      storedEntries(logs, ({ entry }) => void entries.push(entry)),
+    );
+  } catch (error) {
+    // A node that the library started has no log file. Its own record is shown without the log.
+    if (!isSwarmError(error, 'LOG_NOT_FOUND')) throw error;
+  }
+  return entries;
+}
+
+async function eventsOf(
+  { job }: Subject,
+  receipts: PeerReceipts | null,
+  api: ApiClient | undefined,
+): Promise<JobEvent[]> {
+  const isHere = receipts?.receipts.some((one) => one.job === job) ?? false;
+  if (api === undefined || !isHere) return [];
+  const events: JobEvent[] = [];
+  for await (const event of api.events(job, { last: EVENTS, follow: false })) events.push(event);
+  return events;
+}
+
+/** Asks the coordinator through the node, if the coordinator of the job runs on another machine. */
+async function remoteRecord(
+  { job, round }: Subject,
+  receipts: PeerReceipts | null,
+  node: Daemon | null,
+): Promise<Pick<Sources, 'answer' | 'offsetMs'>> {
+  const isHere = receipts?.receipts.some((one) => one.job === job) ?? false;
+  if (node === null || isHere) return { answer: null, offsetMs: 0 };
+  const contact = (node.answer as NodeStatus).jobs.find((one) => one.job?.job === job)?.coordinator.peer;
+  const query = `record?job=${job}&round=${round}` as const;
+  const [{ record }, clocks] = await Promise.all([
+    node.api.askNode<{ record: CoordinatorRecord | null }>(query),
+    clocksOf(node.api),
+  ]);
+  const offsetMs = clocks.find(({ coordinator }) => coordinator === contact)?.offsetMs ?? 0;
+  return { answer: record, offsetMs };
+}
