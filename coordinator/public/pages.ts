@@ -2,7 +2,7 @@ import { countOf, formatCount, formatLoss, formatPercent, phaseText } from '../.
 import { shortPeer } from '../../protocol/ids.ts';
 import { type Html, html } from './html.ts';
 import { lossCurve } from './loss-curve.ts';
-import type { Contributor, Joining, PublicJob } from './public-job.ts';
+import type { ContributorRow, Joining, PublicJob } from './public-job.ts';
 
 /** Phases of a job in the words of the page. */
 const PHASES: Readonly<Record<PublicJob['phase'] | 'stopped', string>> = {
@@ -81,7 +81,7 @@ function joinText(joining: Joining, contact: string | null): Html {
     : html`<p>Only nodes that the operator has listed can join this job. ${ask}</p>`;
 }
 
-function contributorTable(name: string, contributors: readonly Contributor[], count: number): Html {
+function contributorTable(name: string, contributors: readonly ContributorRow[], count: number): Html {
   if (count === 0) return html`<p class="quiet">No update has been merged yet.</p>`;
   const more =
     count > contributors.length ? `, the first ${contributors.length} of ${formatCount(count)}` : '';

@@ -12,7 +12,7 @@ export const SHOWN_CONTRIBUTORS = 200;
 const CURVE_POINTS = 500;
 
 /** A node in the table of contributors. */
-export interface Contributor {
+export interface ContributorRow {
   readonly peer: string;
   /** Name that the node chose; null if the node is no longer a member of the job. */
   readonly name: string | null;
@@ -44,7 +44,7 @@ export interface PublicJob {
   /** Held-out losses, oldest first, at most {@link CURVE_POINTS}. */
   readonly curve: readonly { readonly round: number; readonly loss: number }[];
   /** The nodes with the most tokens, at most {@link SHOWN_CONTRIBUTORS}. */
-  readonly contributors: readonly Contributor[];
+  readonly contributors: readonly ContributorRow[];
   /** Number of all nodes that have contributed. */
   readonly contributorCount: number;
   readonly joining: Joining;

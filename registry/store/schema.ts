@@ -56,7 +56,7 @@ export const MIGRATIONS: readonly Migration[] = [
   ) STRICT;
   CREATE INDEX measurements_by_version ON measurements (name, number, id);
 
-  -- Where a base was last seen on this machine. Only a hint: whoever opens the folder checks its digest.
+  -- Where a base was last seen on this machine. This is only a hint, so code that opens the folder checks its digest.
   CREATE TABLE bases (
     digest TEXT PRIMARY KEY,
     path TEXT NOT NULL,

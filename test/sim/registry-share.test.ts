@@ -24,7 +24,7 @@ async function liveRegistry(): Promise<Registry> {
 }
 
 describe('a shared version', () => {
-  it('is fetched over libp2p with its ticket, and is the same version; nobody else gets its files', async () => {
+  it('is fetched over libp2p with its ticket, and is the same version; a peer without the ticket gets none of its files', async () => {
     const here = await liveRegistry();
     const version = await addSmall(here, 'demo', 1, { metrics: { heldOutLoss: 1 } });
     const shared = await shareVersion(here, version, { listen: [LOOPBACK] }, deps);

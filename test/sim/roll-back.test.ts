@@ -277,7 +277,7 @@ describe('an operator who rolls a job back', () => {
     expect(chainOf(busy).map(({ restores }) => restores)).toEqual([null, null, 0]);
   });
 
-  test('is told if there is no such checkpoint, or if it has lost its weights', async () => {
+  test('gets an error if there is no such checkpoint, or if its weights are deleted', async () => {
     const rounds = { count: 40, minPeers: 2, localSteps: 1 };
     const { world, finished } = await improving({ rounds, retention: { checkpoints: 1, rounds: 0 } });
     expect(() => world.run.rollBack(3_000)).toThrow(withCode('CHECKPOINT_UNKNOWN'));

@@ -4,7 +4,7 @@ import { type Signer, signerFromSeed } from '../../protocol/signing.ts';
 
 const SIGNED_PREFIX = Buffer.from('libp2p-pubsub:');
 
-/** Creates the signer of an identity that nobody knows. */
+/** Creates the signer of an identity that no peer knows. */
 export function strangerSigner(number: number): Signer {
   const seed = Buffer.alloc(32, 0x5a);
   seed.writeUInt32LE(number);

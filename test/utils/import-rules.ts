@@ -47,7 +47,7 @@ const USES_ENVIRONMENT = [
 /** Files outside scripts and test that may compute the argument of import(), because they look for an optional package. */
 const COMPUTED_IMPORTS = ['lora/engines/tfjs/packages.ts', 'cli/demo/data.ts'];
 
-/** Files whose functions must depend only on their arguments, so that anybody can compute the results again. */
+/** Files whose functions must depend only on their arguments, so that anyone can compute the results again. */
 const PURE = /^(protocol\/|lora\/graph\/|lora\/update\/|coordinator\/round\/|node\/machine\/)/;
 /** Globals that pure files may not use, except for the members in `may`. */
 const IMPURE: readonly { global: string; may?: readonly string[] }[] = [

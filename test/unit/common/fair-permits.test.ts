@@ -22,7 +22,7 @@ function setup(options: Partial<FairPermitsOptions> = {}) {
 }
 
 describe('free permits', () => {
-  it('go to whoever claims them, all to one address if no other wants any', () => {
+  it('all go to one address if no other address claims any', () => {
     const { takeMany, permits, refusals } = setup();
     expect(takeMany('a/x', 10)).toBe(6);
     expect(permits.size).toBe(6);

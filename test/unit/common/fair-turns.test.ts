@@ -20,7 +20,7 @@ function line(sliceMs = Infinity) {
 }
 
 describe('turns', () => {
-  it('come at once while nobody else has one', async () => {
+  it('come at once while no other peer has one', async () => {
     const { order, claim } = line();
     await claim('a', 'a1');
     await claim('a', 'a1');

@@ -57,7 +57,7 @@ it('code that uses members of libp2p without a published type lies in net/libp2p
   expect(unnamed.map(({ path }) => path)).toEqual([]);
 });
 
-it('the lock file names no registry, so that everybody can use their own', () => {
+it('the lock file names no registry, so that all users can use their own registry', () => {
   expect(readFileSync(join(ROOT, 'package-lock.json'), 'utf8')).not.toContain('"resolved"');
 });
 

@@ -361,7 +361,7 @@ test('abandons its work when its invite is revoked during a round', async () => 
   coordinator.refusal = 'INVITE_REVOKED';
   coordinator.admits = false;
   const beats = coordinator.states.length;
-  // The coordinator closes the connection. The node comes back, joins again and is told.
+  // The coordinator closes the connection. The node connects again, joins, and gets the refusal as the answer.
   coordinator.host.disconnect(node.peer);
   await at.until(() => node.swarmNode.view().shutOut !== null);
   const { joins } = coordinator;

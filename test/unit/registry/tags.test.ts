@@ -51,7 +51,7 @@ describe('tags', () => {
     await expect(registry.rollback('demo', 'best', 'x')).rejects.toThrow(withCode('TAG_UNKNOWN'));
   });
 
-  it('have a log that the database lets nobody change', async () => {
+  it('have a log whose entries the database does not let anyone change', async () => {
     const { registry, home } = await openTestRegistry();
     await addSmall(registry, 'demo', 1);
     const db = new Database({ path: `${home}/registry.sqlite`, migrations: MIGRATIONS });

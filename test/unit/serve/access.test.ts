@@ -32,7 +32,7 @@ it('knows the client of a request even after its connection has ended', () => {
 });
 
 describe('access to a server of models', () => {
-  it('needs one of the keys, if there are keys; only /health answers everybody', async () => {
+  it('needs one of the keys, if there are keys; only /health answers without a key', async () => {
     const { refused, send, served } = await testServer({ keys: ['first-key', 'second-key'] });
     for (const init of [
       undefined,

@@ -150,7 +150,7 @@ describe('scores of updates', () => {
     for (const weight of swarm.weights(4).slice(0, 3)) expect(weight).toBeGreaterThan(0);
   });
 
-  test('a failure of the device leaves the belief of earlier rounds, and is told', async () => {
+  test('a failure of the device leaves the belief of earlier rounds, and is recorded', async () => {
     let fails = false;
     const swarm = new ToySwarm(['honest', 'honest', 'flip'], {
       gradient: (adapter, rows) => {

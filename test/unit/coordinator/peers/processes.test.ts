@@ -24,7 +24,7 @@ async function setUp() {
   return { world, peer, job, join, events, isPresent };
 }
 
-test('the second process with one key does not join, is refused for good, and the first one is told', async () => {
+test('the second process with one key does not join, is refused for good, and the first one gets a notice', async () => {
   const { world, peer, job, join, events, isPresent } = await setUp();
   expect(await join(FIRST)).toBe(null);
   const answers: unknown[] = [];

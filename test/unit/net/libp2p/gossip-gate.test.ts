@@ -109,7 +109,7 @@ describe('a gossip message', () => {
     expect(invalid).toEqual(['forwarder', 'forwarder']);
   });
 
-  it('of a peer with a low score is dropped, whoever signed it', async () => {
+  it('of a peer with a low score is dropped, even if a member has signed it', async () => {
     const { receive, passed, dropped } = gate();
     await receive('outcast', [gossipMessage(topic, text('mine'), member)]);
     expect(passed).toEqual([]);

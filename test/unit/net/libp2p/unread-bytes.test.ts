@@ -33,7 +33,7 @@ function limited(total: number) {
 
 const unit = new Uint8Array(UNREAD_PERMIT_BYTES);
 
-it('counts the bytes that nobody has read, whoever should read them', () => {
+it('counts the unread bytes of all streams, no matter which code reads them', () => {
   const { permits, open } = limited(100);
   const stream = open('a');
   stream.onData(unit);

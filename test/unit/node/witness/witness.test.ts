@@ -278,7 +278,7 @@ test('a checkpoint whose parent is not the one that was verified before is a pro
   expect(found).toMatchObject([{ round: 3, code: 'VERIFY_CHAIN' }]);
 });
 
-test('a coordinator that gives only an older head is reported once, and not asked for ever', async () => {
+test('a coordinator that gives only an older head is reported once, and the node stops asking it', async () => {
   const { look, found, calls, heads } = await witnessOf();
   await look(upTo(kept, 3));
   heads[COORDINATOR.peerId] = upTo(kept, 3);
@@ -436,7 +436,7 @@ test('an adapter that is larger than the manifest allows is not fetched, and is 
   ]);
 });
 
-test('a coordinator that announces endless checkpoints is reported once, and not asked for ever', async () => {
+test('a coordinator that announces endless checkpoints is reported once, and the node stops asking it', async () => {
   const endless = forged(kept, {
     head: ({ checkpoint, ...head }) => ({
       round: Math.max(head.round, 9_000),
