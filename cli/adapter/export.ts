@@ -101,8 +101,11 @@ async function merge(
 ): Promise<void> {
   const { exportMerged } = await import('../../index.ts');
   const base = flags.model === undefined ? undefined : await baseFolder(context, flags.model);
-  await claimOutput(output, { force: false });
-  await writingModel(context, (shared) => exportMerged(registry, version, { ...shared, output, base }));
+  const { force = false } = flags;
+  await claimOutput(output, { force });
+  await writingModel(context, (shared) =>
+    exportMerged(registry, version, { ...shared, output, base, force }),
+  );
 }
 
 async function writeGguf(

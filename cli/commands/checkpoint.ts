@@ -224,8 +224,8 @@ async function convert(
 ): Promise<void> {
   const { exportGguf, mergeModel } = await import('../../index.ts');
   await writingModel(context, async (shared) => {
-    if (gguf === undefined) return mergeModel({ ...shared, ...files });
     // The caller has already refused an output folder that is not empty, so `force` skips a second check.
+    if (gguf === undefined) return mergeModel({ ...shared, ...files, force: true });
     await exportGguf({ ...shared, ...files, type: gguf, merge, force: true });
   });
 }

@@ -1,4 +1,4 @@
-import { copyFile, cp, mkdir, readdir, rm, rmdir } from 'node:fs/promises';
+import { copyFile, cp, mkdir, readdir, realpath, rm, rmdir } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { commonError } from '../../common/common-errors.ts';
 import { renameDurably, writeDurably } from '../../common/durable.ts';
@@ -17,10 +17,12 @@ import { type Change, changesByWeight, mergedValues } from './merged-weights.ts'
 import type { Adapter } from './peft.ts';
 
 /** Files that are copied besides config and tokenizer, because other programs read them from a model folder. */
-const COMPANIONS = ['added_tokens.json', 'merges.txt', 'vocab.json', 'tokenizer.model', 'LICENSE', 'NOTICE'];
+const COMPANIONS = ['added_tokens.json', 'merges.txt', 'vocab.json', 'tokenizer.model'];
+const LICENCES = ['LICENSE', 'NOTICE'];
 
 interface MergeOptions extends DescribeOptions {
   readonly template?: string | null;
+  readonly force?: boolean;
   readonly onProgress?: (done: number, total: number) => void;
 }
 
@@ -29,32 +31,33 @@ interface MergeOptions extends DescribeOptions {
  * becomes W + s·B A. With DoRA, W becomes m/‖W + s·BA‖ ⊙ (W + s·B A), with one norm for each row of the [out, in]
  * weight. Saved modules and trained biases replace the parameters of the base. Every tensor keeps its element type and
  * its file; config and tokenizer are copied. Weights are processed in blocks of a few MiB. The folder appears complete
- * or not at all.
+ * or not at all. With `force`, its files appear in a folder that may contain other files.
  *
- * @param outDir must not exist, or must be empty
+ * @param outDir must not exist, or must be empty, unless `force` is set
+ * @param options.force replaces the model in `outDir`; other files in the folder stay. @default false
  * @param options.onProgress called with the bytes of weights that have been written, and with their total number
  * @param options.template file of a chat template that replaces the base's templates. @default null, the base's templates
  * @throws SwarmError ADAPTER_BASE if the adapter was trained on another base, or does not fit this one
  * @throws SwarmError ADAPTER_TIED_HEAD if the embedding and output head are tied, and the adapter changes
  *   only one of them
  * @throws SwarmError ADAPTER_NOT_FINITE if a merged weight overflows its element type or is not a number
- * @throws SwarmError OUTPUT_EXISTS if `outDir` is not empty
+ * @throws SwarmError OUTPUT_EXISTS if `outDir` is not empty and `force` is not set
  */
 export async function mergeIntoBase(
   model: BaseModel,
   adapter: Adapter,
   outDir: string,
-  { template = null, onProgress = () => {}, ...options }: MergeOptions = {},
+  { template = null, force = false, onProgress = () => {}, ...options }: MergeOptions = {},
 ): Promise<void> {
   await checkBase(model, adapter, options);
   const changes = await changesByWeight(model, adapter, options.signal);
-  await refuseExisting(outDir);
+  await refuseExisting(outDir, { force, base: model.dir });
   const partial = join(dirname(outDir), `.${basename(outDir)}.${process.pid}.partial`);
   await rm(partial, { recursive: true, force: true });
   await mkdir(partial, { recursive: true });
   try {
     const present = await listFiles(model.dir);
-    for (const file of [...DESCRIBED_FILES, ...COMPANIONS]) {
+    for (const file of [...DESCRIBED_FILES, ...COMPANIONS, ...LICENCES]) {
       if (present.has(file)) await copyFile(join(model.dir, file), join(partial, file));
     }
     const templates = dirname(TOOL_TEMPLATE_FILE);
@@ -66,7 +69,7 @@ export async function mergeIntoBase(
       await cp(join(model.dir, templates), to, { recursive: true, dereference: true });
     }
     await writeWeights(model, changes, partial, { signal: options.signal, onProgress });
-    await renameDurably(partial, outDir);
+    await moveInto(partial, outDir);
   } catch (error) {
     await rm(partial, { recursive: true, force: true });
     throw error;
@@ -135,17 +138,39 @@ async function* mergedBlocks(
   }
 }
 
-async function refuseExisting(dir: string): Promise<void> {
-  const entries = await readdir(dir).catch(nullIfMissing);
-  if (entries === null) return;
-  if (entries.length > 0)
-    throw commonError(
-      'OUTPUT_EXISTS',
-      `${dir} exists and is not empty`,
-      { dir },
-      { next: 'choose another folder' },
-    );
+/** @throws SwarmError OUTPUT_EXISTS if the folder is the base's own, or has entries and `force` is not set */
+async function refuseExisting(dir: string, { force, base }: { force: boolean; base: string }): Promise<void> {
+  const entries = await entriesOf(dir);
+  if (entries.length === 0) return;
+  const isBase = (await realpath(dir)) === (await realpath(base));
+  if (force && !isBase) return;
+  const what = isBase ? 'is the folder of the base' : 'exists and is not empty';
+  throw commonError('OUTPUT_EXISTS', `${dir} ${what}`, { dir }, { next: 'choose another folder' });
+}
+
+/** Replaces the model in `outDir` by the complete model in `partial`. */
+async function moveInto(partial: string, outDir: string): Promise<void> {
+  // A file of the old model that stays could be read as a part of the new model.
+  const old = (await entriesOf(outDir)).filter(isModelEntry);
+  for (const entry of old) await rm(join(outDir, entry), { recursive: true });
+  if ((await entriesOf(outDir)).length > 0) {
+    for (const entry of await readdir(partial))
+      await renameDurably(join(partial, entry), join(outDir, entry));
+    await rmdir(partial);
+    return;
+  }
   // Remove the empty folder, because Windows cannot rename a folder onto an existing folder, even onto an
   // empty one.
-  await rmdir(dir);
+  await rm(outDir, { recursive: true, force: true });
+  await renameDurably(partial, outDir);
+}
+
+function isModelEntry(name: string): boolean {
+  const files = [...DESCRIBED_FILES, ...COMPANIONS, dirname(TOOL_TEMPLATE_FILE)];
+  return files.includes(name) || /^model(-\d+-of-\d+)?\.safetensors$/.test(name);
+}
+
+/** Returns the names in a folder; none if it does not exist. */
+async function entriesOf(dir: string): Promise<string[]> {
+  return (await readdir(dir).catch(nullIfMissing)) ?? [];
 }

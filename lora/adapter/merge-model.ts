@@ -15,8 +15,10 @@ export interface MergeModelOptions {
   readonly base: string;
   /** Folder of a PEFT adapter. */
   readonly adapter: string;
-  /** Folder to write the merged model to. The folder must be empty, or must not exist yet. */
+  /** Folder to write the merged model to. The folder must be empty, or must not exist yet, unless `force` is set. */
   readonly output: string;
+  /** Replaces a model in the output folder. Other files in the folder stay. @default false */
+  readonly force?: boolean;
   /** Folder where digests of bases are kept. @default SWARM_CACHE, else lora-swarm in the user's cache folder */
   readonly cacheDir?: string;
   /** Aborts the merge. @default never aborts */
@@ -41,6 +43,7 @@ export function mergeModel(options: MergeModelOptions): Promise<void> {
 
 async function merge({ adapter: adapterDir, output, ...options }: MergeModelOptions): Promise<void> {
   const { cacheDir = resolveCache(), signal = new AbortController().signal, onProgress, onWarning } = options;
+  const { force = false } = options;
   const model = await openBase(
     await findBase({ base: options.base, cacheDir, signal, onProgress: options.onDownload }),
   );
@@ -51,6 +54,7 @@ async function merge({ adapter: adapterDir, output, ...options }: MergeModelOpti
   await mergeIntoBase(model, adapter, output, {
     signal,
     cacheDir,
+    force,
     onProgress,
     template: await adapterTemplate(adapterDir),
   });

@@ -11,8 +11,10 @@ import { withFiles } from './export-folder.ts';
 
 /** Options of `exportMerged`: the folders to write to and to read from, and callbacks. */
 export interface ExportMergedOptions {
-  /** Folder to write the merged model to. The folder must be empty, or must not exist yet. */
+  /** Folder to write the merged model to. The folder must be empty, or must not exist yet, unless `force` is set. */
   readonly output: string;
+  /** Replaces a model in the output folder. Other files in the folder stay, except a model card. @default false */
+  readonly force?: boolean;
   /** Folder of the base. @default the folder where the base was last seen on this machine */
   readonly base?: string;
   /** Folder that caches the digests of bases. @default SWARM_CACHE, else lora-swarm in the user's cache folder */

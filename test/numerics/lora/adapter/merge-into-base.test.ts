@@ -136,3 +136,22 @@ test('overwrites nothing, and leaves nothing after a failure', async () => {
   await mergeIntoBase(model, adapter, empty);
   expect(await readdir(empty)).toContain('model.safetensors');
 });
+
+test('with force, replaces a model and keeps other files, but never replaces the base', async () => {
+  const { model, adapter } = await openReference('tied');
+  const parent = await temporaryFolder();
+  const [dir, base] = [join(parent, 'merged'), join(parent, 'base')];
+  await mkdir(join(dir, 'additional_chat_templates'), { recursive: true });
+  const stale = ['model-00001-of-00002.safetensors', 'model.safetensors.index.json', 'vocab.json'];
+  for (const file of [...stale, 'adapter_model.safetensors', 'mine']) await writeFile(join(dir, file), 'x');
+  await mergeIntoBase(model, adapter, dir, { force: true });
+  const written = await readdir(dir);
+  expect(written).toEqual(expect.arrayContaining(['adapter_model.safetensors', 'mine', 'model.safetensors']));
+  for (const file of [...stale, 'additional_chat_templates']) expect(written).not.toContain(file);
+  expect(await readdir(parent)).toEqual(['merged']);
+  const merged = await openBase(dir);
+
+  await mergeIntoBase(merged, adapter, base);
+  const own = mergeIntoBase(await openBase(base), adapter, base, { force: true });
+  await expect(own).rejects.toMatchObject({ code: 'OUTPUT_EXISTS', values: { dir: base } });
+});
