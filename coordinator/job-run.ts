@@ -221,10 +221,11 @@ export class JobRun {
   /** Checks that the job has not ended, and does not end with the current round. @throws SwarmError JOB_OVER */
   #requireRunning(): void {
     const { phase, round } = this.driver.state;
-    if (isOver(this.driver.state)) throw coordinatorError('JOB_OVER', `the job is ${phase}`, { phase });
-    if (isEnding(this.driver.state)) {
-      throw coordinatorError('JOB_OVER', `the job was stopped and ends with round ${round}`, { phase });
-    }
+    const { name } = this.context.stored;
+    if (!isOver(this.driver.state) && !isEnding(this.driver.state)) return;
+    const what = isOver(this.driver.state) ? `is ${phase}` : `was stopped and ends with round ${round}`;
+    const next = `make a copy of the job: "lora-swarm job clone ${name}"`;
+    throw coordinatorError('JOB_OVER', `job ${name} ${what}`, { job: name, phase }, { next });
   }
 
   /**

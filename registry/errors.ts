@@ -1,4 +1,4 @@
-import { defineErrors } from '../common/errors.ts';
+import { defineErrors, type SwarmError } from '../common/errors.ts';
 
 export const registryError = defineErrors({
   BASE_UNKNOWN: { kind: 'usage', next: 'name the base with --model' },
@@ -14,9 +14,9 @@ export const registryError = defineErrors({
     next: '"lora-swarm adapter share" lists the versions that daemons share',
   },
   RUN_MISSING: { kind: 'notFound', next: 'name the output folder of a run that has ended' },
-  ROLLBACK_EMPTY: { kind: 'failed', next: '"lora-swarm adapter tag NAME" shows the changes of the tags' },
+  ROLLBACK_EMPTY: 'failed',
   TAG_NAME: { kind: 'usage', next: 'choose another tag' },
-  TAG_UNKNOWN: { kind: 'notFound', next: '"lora-swarm adapter list NAME" shows the tags' },
+  TAG_UNKNOWN: 'notFound',
   TICKET_UNTRUSTED: { kind: 'failed', next: 'ask for a new ticket' },
   VERSION_DAMAGED: {
     kind: 'failed',
@@ -26,3 +26,10 @@ export const registryError = defineErrors({
   VERSION_TAGGED: { kind: 'conflict', next: 'move the tag first, or remove the version with --force' },
   VERSION_UNKNOWN: { kind: 'notFound', next: '"lora-swarm adapter list" shows the names and versions' },
 });
+
+/** Returns the error for a tag that an adapter does not have. */
+export function tagUnknown(name: string, tag: string): SwarmError {
+  const shown = tag.slice(0, 80);
+  const next = `"lora-swarm adapter list ${name}" shows the tags`;
+  return registryError('TAG_UNKNOWN', `${name} has no tag "${shown}"`, { name, tag: shown }, { next });
+}

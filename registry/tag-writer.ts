@@ -1,4 +1,4 @@
-import { registryError } from './errors.ts';
+import { registryError, tagUnknown } from './errors.ts';
 import { isTag, LATEST, labelOf } from './reference.ts';
 import { type TagChange, type TagTable, tagStack } from './store/tags.ts';
 import type { VersionTable } from './store/versions.ts';
@@ -45,7 +45,8 @@ export class TagWriter {
     );
     if (to === undefined) {
       const message = `${name}:${tag} has named no other version before ${labelOf({ name, number: from })}`;
-      throw registryError('ROLLBACK_EMPTY', message, { name, tag, version: from });
+      const next = `"lora-swarm adapter tag ${name}" shows the changes of the tags`;
+      throw registryError('ROLLBACK_EMPTY', message, { name, tag, version: from }, { next });
     }
     const change: TagChange = { tag, kind: 'rollback', from, to, ...move };
     this.#tags.append(name, change);
@@ -81,9 +82,6 @@ export class TagWriter {
   #current(name: string, tag: string): number {
     const number = this.#tags.current(name, tag);
     if (number !== null) return number;
-    throw registryError('TAG_UNKNOWN', `${name} has no tag "${tag.slice(0, 80)}"`, {
-      name,
-      tag: tag.slice(0, 80),
-    });
+    throw tagUnknown(name, tag);
   }
 }

@@ -1,5 +1,5 @@
 import { verifyMessage } from '../protocol/signing.ts';
-import { registryError } from './errors.ts';
+import { registryError, tagUnknown } from './errors.ts';
 import { labelOf, type VersionReference } from './reference.ts';
 import type { TagTable } from './store/tags.ts';
 import type { StoredVersion, VersionTable } from './store/versions.ts';
@@ -24,10 +24,7 @@ export class VersionLookup {
     else {
       number = this.#tags.current(name, reference.tag);
       if (number === null && this.#versions.ofName(name).some(({ removedAt }) => removedAt === null)) {
-        throw registryError('TAG_UNKNOWN', `${name} has no tag "${reference.tag}"`, {
-          name,
-          tag: reference.tag,
-        });
+        throw tagUnknown(name, reference.tag);
       }
     }
     const stored = number === null ? null : this.#versions.get(name, number);

@@ -15,7 +15,8 @@ export interface SourceOptions {
 
 /**
  * Returns the adapter of one `--adapter`: `NAME=DIR`, a PEFT folder, or a version in the registry.
- * @throws SwarmError USAGE for a text that is none of these; FOLDER_UNUSABLE and STORE_* if the registry cannot be opened
+ * @throws SwarmError USAGE for a text that is none of these; VERSION_UNKNOWN, TAG_UNKNOWN, VERSION_REMOVED; FOLDER_UNUSABLE
+ *   and STORE_* if the registry cannot be opened
  */
 export async function adapterSource(
   text: string,
@@ -24,7 +25,14 @@ export async function adapterSource(
 ): Promise<AdapterSource> {
   const [, name, path] = /^([^=/\\]+)=(.+)$/.exec(text) ?? [];
   const dir = resolve(cwd, path ?? text);
-  if (name !== undefined || (await isPeftFolder(dir))) {
+  const isFolder = await isPeftFolder(dir);
+  if (name !== undefined && !isFolder) {
+    throw usageError(
+      `--adapter "${text}": ${dir} is not a folder with a PEFT adapter`,
+      'check the path; the folder must contain adapter_config.json and adapter_model.safetensors',
+    );
+  }
+  if (isFolder) {
     const served = name ?? basename(dir);
     if (!nameSchema.safeParse(served).success) {
       throw usageError(`"${served}" cannot be the name of an adapter`, 'give it a name: --adapter NAME=DIR');
@@ -38,5 +46,8 @@ export async function adapterSource(
       'use NAME=DIR, or NAME, NAME:TAG, NAME:vN or NAME@DIGEST of "lora-swarm adapter list"',
     );
   }
-  return registrySource({ reference, base }, { registry: await registry() });
+  const opened = await registry();
+  // A version that is missing at the start is a mistake of the operator. Later, it is an unknown model of a client.
+  opened.resolve(reference);
+  return registrySource({ reference, base }, { registry: opened });
 }

@@ -48,7 +48,13 @@ export async function sweepJobs(
   const parsed = sweepSchema.safeParse(spec);
   if (!parsed.success) {
     const problems = specProblems(sweepSchema, spec, parsed.error.issues).map(({ text }) => text);
-    throw finetuneError('JOB_SPEC', `the sweep is wrong: ${problems.join('; ')}`, { field: '', problems });
+    const next = 'correct the sweep; docs/workflow.md has an example of its file';
+    throw finetuneError(
+      'JOB_SPEC',
+      `the sweep is wrong: ${problems.join('; ')}`,
+      { field: '', problems },
+      { next },
+    );
   }
   const { name, job, variants, jobs, rounds } = parsed.data;
   const { signal = new AbortController().signal } = options;

@@ -5,6 +5,7 @@ import { hubOrigin, isCommit } from '../models/hub/reference.ts';
 import { adapterError } from './errors.ts';
 import { adapterLayout } from './layout.ts';
 import type { Adapter } from './peft.ts';
+import { nextBase } from './peft-config.ts';
 
 /**
  * Checks that an adapter belongs to a base. An adapter written by this program holds the digest of its base. For any
@@ -33,15 +34,6 @@ export async function checkBase(
       { expected: adapter.baseDigest, found: digest },
       { next: nextBase(adapter) },
     );
-}
-
-/** Returns advice that names the adapter's base; undefined if the name is unknown. */
-function nextBase({
-  baseModelName,
-  revision,
-}: Pick<Adapter, 'baseModelName' | 'revision'>): string | undefined {
-  if (baseModelName === null) return undefined;
-  return `use the base that the adapter was trained on: ${baseModelName}${revision === null ? '' : `@${revision}`}`;
 }
 
 /**

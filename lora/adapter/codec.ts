@@ -79,12 +79,14 @@ export function decodeAdapter(bytes: Uint8Array, layout: TensorShapes): Float32A
 /**
  * Returns the entries of the layout's tensors, in the order of the layout.
  * @param file name of the file, for errors
+ * @param next advice if the tensors do not match. @default the advice of ADAPTER_TENSORS
  * @throws SwarmError ADAPTER_TENSORS, TENSORS_DTYPE if the file's tensors do not match the layout exactly
  */
 export function matchEntries(
   { entries }: SafetensorsHeader,
   layout: TensorShapes,
   file: string,
+  next?: string,
 ): SafetensorsEntry[] {
   const matched = layout.map(({ name, shape }) => {
     const entry = entries.get(name);
@@ -93,6 +95,7 @@ export function matchEntries(
         'ADAPTER_TENSORS',
         `${file}: ${name} is ${entry ? `[${entry.shape.join(', ')}]` : 'missing'}, expected [${shape.join(', ')}]`,
         { file, tensor: name, expected: shape, found: entry?.shape ?? null },
+        { next },
       );
     floatDtype(file, name, entry.dtype);
     return entry;
@@ -104,6 +107,7 @@ export function matchEntries(
       'ADAPTER_TENSORS',
       `${file}: ${extra} is not a tensor of this adapter (expected ${layout.length} tensors, found ${entries.size})`,
       { file, tensor: extra, expected: layout.length, found: entries.size },
+      { next },
     );
   }
   return matched;

@@ -149,6 +149,15 @@ export function parsePeftConfig(json: Record<string, unknown>, model: ModelShape
   };
 }
 
+/** Returns advice that names the adapter's base; undefined if the name is unknown. */
+export function nextBase({
+  baseModelName,
+  revision,
+}: Pick<PeftConfig, 'baseModelName' | 'revision'>): string | undefined {
+  if (baseModelName === null) return undefined;
+  return `use the base that the adapter was trained on: ${baseModelName}${revision === null ? '' : `@${revision}`}`;
+}
+
 function parseTargets(value: unknown, model: ModelShape): LoraConfig['targets'] {
   if (typeof value === 'string') return value;
   if (!isTexts(value)) throw malformed('target_modules', 'a string or a list of strings', value);

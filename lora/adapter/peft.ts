@@ -1,6 +1,7 @@
 import { mkdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { writeDurably } from '../../common/durable.ts';
+import { isSwarmError } from '../../common/errors.ts';
 import type { BaseModel } from '../models/base/base-model.ts';
 import { readJsonObject } from '../models/json.ts';
 import { readHeader, readTensor } from '../models/weights/safetensors.ts';
@@ -15,7 +16,7 @@ import {
 } from './codec.ts';
 import { type AdapterLayout, adapterLayout } from './layout.ts';
 import type { LoraConfig } from './lora-config.ts';
-import { encodePeftConfig, type PeftConfig, parsePeftConfig } from './peft-config.ts';
+import { encodePeftConfig, nextBase, type PeftConfig, parsePeftConfig } from './peft-config.ts';
 
 export const ADAPTER_CONFIG_FILE = 'adapter_config.json';
 export const ADAPTER_WEIGHTS_FILE = 'adapter_model.safetensors';
@@ -79,12 +80,11 @@ export async function writePeftFolder(dir: string, adapter: AdapterToWrite): Pro
  */
 export async function readPeftFolder(dir: string, model: BaseModel): Promise<Adapter> {
   const json = await readJsonObject(join(dir, ADAPTER_CONFIG_FILE), MAX_CONFIG_BYTES);
-  const config = parsePeftConfig(json, model);
-  const layout = adapterLayout(model, config.lora);
+  const { config, layout } = fitConfig(json, model, dir);
   const path = join(dir, ADAPTER_WEIGHTS_FILE);
   const read = await readHeader(path, MAX_ADAPTER_HEADER_BYTES);
   const header = await withoutBaseCopies(path, read, layout, model);
-  const entries = matchEntries(header, layout, path);
+  const entries = matchEntries(header, layout, path, nextBase(config));
   const tensors: Float32Array[] = [];
   for (const [i, { name }] of layout.entries()) {
     const values = await readTensor(path, entries[i]!);
@@ -92,4 +92,25 @@ export async function readPeftFolder(dir: string, model: BaseModel): Promise<Ada
     tensors.push(values);
   }
   return { ...config, layout, tensors, baseDigest: header.metadata[BASE_DIGEST_KEY] ?? null };
+}
+
+/**
+ * Parses the settings of an adapter, and lays out its tensors for this base.
+ * @throws SwarmError LORA_TARGETS if the base lacks modules that the adapter changes; the errors of `parsePeftConfig`
+ */
+function fitConfig(
+  json: Record<string, unknown>,
+  model: BaseModel,
+  dir: string,
+): { config: PeftConfig; layout: AdapterLayout } {
+  try {
+    const config = parsePeftConfig(json, model);
+    return { config, layout: adapterLayout(model, config.lora) };
+  } catch (error) {
+    if (!isSwarmError(error, 'LORA_TARGETS')) throw error;
+    const message = `the adapter in ${dir} does not fit the base in ${model.dir}: ${error.message}`;
+    const { base_model_name_or_path: name } = json;
+    const next = nextBase({ baseModelName: typeof name === 'string' ? name : null, revision: null });
+    throw error.with({ message, next });
+  }
 }

@@ -20,7 +20,12 @@ export const completionSchema = z.looseObject({
   prompt: z.unknown(),
   max_tokens: z.int().min(0).nullish(),
   echo: optional(z.boolean(), false),
-  logprobs: z.union([z.int().min(0).max(MAX_TOP_LOGPROBS), z.literal(false).transform(() => null)]).nullish(),
+  logprobs: z
+    .union(
+      [z.int().min(0).max(MAX_TOP_LOGPROBS), z.literal(false).transform(() => null)],
+      `expected a whole number from 0 to ${MAX_TOP_LOGPROBS}`,
+    )
+    .nullish(),
   /** Whether the tokenizer's special tokens are put before a prompt that is a text. */
   add_special_tokens: optional(z.boolean(), true),
 });

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { countOf } from '../../common/text.ts';
 import type { Choice } from '../answers/choice.ts';
 import { serveError } from '../errors.ts';
 
@@ -39,7 +40,10 @@ export const sharedFields = {
   model: z.string().min(1).max(512),
   n: optional(z.int().min(1).max(MAX_CHOICES), 1),
   stop: z
-    .union([stopSchema.transform((stop) => [stop]), z.array(stopSchema).max(MAX_STOPS)])
+    .union(
+      [stopSchema.transform((stop) => [stop]), z.array(stopSchema).max(MAX_STOPS)],
+      `expected a text of 1 to ${MAX_STOP_CHARACTERS} characters, or a list of at most ${MAX_STOPS} such texts`,
+    )
     .nullish()
     .transform((stop) => stop ?? []),
   temperature: optional(z.number().min(0).max(MAX_TEMPERATURE), 1),
@@ -194,6 +198,22 @@ export function parseBody<S extends z.ZodType>(schema: S, body: unknown): z.outp
   const [issue] = result.error.issues;
   const param = issue?.path.join('.') ?? '';
   const missing = issue?.path.length === 1 && !Object.hasOwn(body, issue.path[0]!);
-  const reason = missing ? 'it is missing' : (issue?.message ?? 'invalid');
+  const found = issue?.path.reduce<unknown>(
+    (value, key) => (value as Record<PropertyKey, unknown> | null)?.[key],
+    body,
+  );
+  const reason = missing ? 'it is missing' : `${issue?.message ?? 'invalid'}; found ${shown(found)}`;
   throw serveError('SERVE_REQUEST', `the parameter "${param}" is wrong: ${reason}`, { param });
+}
+
+/** Maximum number of characters of a wrong value that an error shows. */
+const MAX_SHOWN = 60;
+
+/** Describes a value of a request for an error. */
+function shown(value: unknown): string {
+  if (value === undefined) return 'nothing';
+  if (Array.isArray(value)) return `a list with ${countOf(value.length, 'item')}`;
+  if (typeof value === 'object' && value !== null) return 'an object';
+  if (typeof value !== 'string') return String(value);
+  return JSON.stringify(value.length > MAX_SHOWN ? `${value.slice(0, MAX_SHOWN)}…` : value);
 }

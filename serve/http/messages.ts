@@ -13,7 +13,7 @@ const messageSchema = z
   .looseObject({
     role: z.enum(['system', 'developer', 'user', 'assistant']),
     content: z
-      .union([z.string(), z.array(textPart)])
+      .union([z.string(), z.array(textPart)], 'expected a text, or a list of parts of the type text')
       .nullish()
       .transform((content) =>
         typeof content === 'string' ? content : (content ?? []).map(({ text }) => text).join(''),

@@ -39,6 +39,7 @@ export function modelRoutes(server: FastifyInstance, { catalog, generator }: Rou
         'SERVE_PARAMETER',
         'adapters are loaded by their name in the registry, not from a path of the client',
         { param: 'lora_path' },
+        { next: 'leave out lora_path' },
       );
     }
     await catalog.add(name);

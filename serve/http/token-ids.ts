@@ -8,6 +8,11 @@ export const MAX_IDS = 262_144;
  */
 export const MAX_DECODED_IDS = 65_536;
 
+/** What a parameter may be, besides a list of token ids. */
+const FORMS: Readonly<Record<string, string>> = {
+  prompt: 'a text, a list of texts, a list of token ids, or a list of such lists',
+};
+
 /**
  * Checks lists of token ids, and returns them. Stops at the first wrong id. A schema would describe every wrong id, and
  * a body can hold millions of them.
@@ -21,10 +26,10 @@ export function checkIds(
 ): number[][] {
   let count = 0;
   for (const list of lists) {
-    if (!Array.isArray(list))
-      throw serveError('SERVE_REQUEST', `the parameter "${param}" is wrong: it may contain only token ids`, {
-        param,
-      });
+    if (!Array.isArray(list)) {
+      const message = `the parameter "${param}" is wrong: expected ${FORMS[param] ?? 'a list of token ids'}`;
+      throw serveError('SERVE_REQUEST', message, { param });
+    }
     count += list.length;
   }
   if (count > limit) {
@@ -34,11 +39,8 @@ export function checkIds(
   for (const list of lists as unknown[][]) {
     for (const id of list) {
       if (typeof id !== 'number' || !Number.isInteger(id) || id < 0) {
-        throw serveError(
-          'SERVE_REQUEST',
-          `the parameter "${param}" is wrong: a token id must be a whole number, 0 or greater`,
-          { param },
-        );
+        const message = `the parameter "${param}" is wrong: a token id must be a whole number, 0 or greater`;
+        throw serveError('SERVE_REQUEST', message, { param });
       }
       if (id >= size) {
         throw serveError('SERVE_REQUEST', `the model has no token ${id}; it has ${size} tokens`, { param });

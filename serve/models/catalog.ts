@@ -121,7 +121,14 @@ export class Catalog {
     if (this.#sources.has(name)) return;
     const source = (await this.#deps.registry?.(name)) ?? null;
     if (source === null) {
-      throw serveError('MODEL_NOT_SERVED', `the registry has no adapter "${name}"`, { model: name });
+      const next =
+        '"lora-swarm adapter list" on the machine of the server shows the adapters of the registry';
+      throw serveError(
+        'MODEL_NOT_SERVED',
+        `the registry has no adapter "${name}"`,
+        { model: name },
+        { next },
+      );
     }
     this.#add(source);
   }

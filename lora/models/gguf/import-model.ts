@@ -98,7 +98,10 @@ async function removeAbandoned(parent: string): Promise<void> {
 
 function refuseOtherFiles(metadata: Metadata): void {
   const type = metadata.text('general.type', 'model');
-  if (type !== 'model') throw metadata.unsupported(`the type ${JSON.stringify(type)} instead of a model`);
+  if (type !== 'model') {
+    const next = 'use the GGUF file of a model; an adapter is used as a PEFT folder, with --adapter';
+    throw metadata.unsupported(`the type ${JSON.stringify(type)} instead of a model`, { next });
+  }
   if (metadata.number('split.count', 1) > 1) throw metadata.unsupported('only a part of a split model');
 }
 

@@ -77,11 +77,9 @@ export class Metadata {
   }
 
   /** Makes the error for a feature that cannot be read exactly. */
-  unsupported(what: string): SwarmError {
-    return modelError('GGUF_UNSUPPORTED', `${this.#file} has ${what}, which is not supported`, {
-      file: this.#file,
-      what,
-    });
+  unsupported(what: string, details: { next?: string } = {}): SwarmError {
+    const message = `${this.#file} has ${what}, which is not supported`;
+    return modelError('GGUF_UNSUPPORTED', message, { file: this.#file, what }, details);
   }
 }
 

@@ -18,7 +18,10 @@ describe('tags', () => {
     const back = await registry.rollback('demo', 'prod', 'v3 repeats itself');
     expect(back).toMatchObject({ kind: 'rollback', from: 3, to: 2, reason: 'v3 repeats itself' });
     expect((await registry.rollback('demo', 'prod', 'still')).to).toBe(1);
-    await expect(registry.rollback('demo', 'prod', 'again')).rejects.toThrow(withCode('ROLLBACK_EMPTY'));
+    await expect(registry.rollback('demo', 'prod', 'again')).rejects.toMatchObject({
+      code: 'ROLLBACK_EMPTY',
+      next: expect.stringContaining('adapter tag demo'),
+    });
     expect(registry.resolve('demo:prod').number).toBe(1);
     const log = registry.tagLog('demo', 'prod');
     expect(log.map(({ kind, from, to }) => [kind, from, to])).toEqual([

@@ -184,6 +184,28 @@ describe('POST /v1/completions', () => {
     expect((await ask('/v1/completions', { ...good, ...extra })).choices).toHaveLength(1);
   });
 
+  it('names the wrong value, what is expected, and what to do', async () => {
+    const { refused } = await testServer();
+    const cases: [object, string[]][] = [
+      [{ n: 99 }, ['99', '16']],
+      [{ temperature: 'hot' }, ['"hot"', 'number']],
+      [{ max_tokens: 'y'.repeat(500) }, [`"${'y'.repeat(60)}…"`]],
+      [{ stop: [1] }, ['list with 1 item', '1024 characters', 'at most 16']],
+      [{ logprobs: true }, ['true', 'from 0 to 20']],
+      [{ logprobs: {} }, ['an object']],
+      [{ prompt: { a: 1 } }, ['a list of texts', 'token ids']],
+      [{ best_of: 3 }, ['best_of', 'docs/serving.md']],
+    ];
+    for (const [change, facts] of cases) {
+      const { message } = await refused('/v1/completions', { model: 'nano', prompt: 'x', ...change });
+      for (const fact of facts) expect(message, JSON.stringify(change)).toContain(fact);
+    }
+    const nested = await refused('/v1/chat/completions', { model: 'nano', messages: [{ content: 1 }] });
+    expect(nested).toMatchObject({ status: 400, param: 'messages.0.role' });
+    expect(nested.message).toContain('nothing');
+    expect((await refused('/v1/nowhere')).message).toContain('docs/serving.md');
+  });
+
   it('refuses a prompt that does not fit with the code that clients know', async () => {
     const { refused, ask } = await testServer({ context: 32 });
     const { status, code, message } = await refused('/v1/completions', {

@@ -64,6 +64,12 @@ describe('adapters of lora-swarm serve', () => {
     await registry.tag('tale:v2', 'best', 'test');
     expect((await best.find(null))!.digest).toBe(second.digest);
     await expect(open('../nowhere')).rejects.toMatchObject({ code: 'USAGE' });
+    await expect(open('story=nowhere')).rejects.toMatchObject({ code: 'USAGE' });
+    await expect(open('nothing')).rejects.toMatchObject({ code: 'VERSION_UNKNOWN' });
+    await expect(open('tale:prod')).rejects.toMatchObject({
+      code: 'TAG_UNKNOWN',
+      next: expect.stringContaining('adapter list tale'),
+    });
 
     const other = { ...options, base: { digest: 'f'.repeat(64), dir: '/other' } };
     const foreign = await adapterSource('tale', other, { registry: async () => registry });

@@ -177,3 +177,20 @@ test('refuses a folder without config or weights', async () => {
     });
   }
 });
+
+test.each([
+  ['gpt2', 'LORA_TARGETS'],
+  ['qwen3', 'ADAPTER_TENSORS'],
+])('names the base of an adapter that does not fit the base %s', async (family, code) => {
+  const model = await openBase(MODEL);
+  const lora = loraConfig({ rank: 2, alpha: 4, targets: ['down_proj', 'q_proj'] });
+  const layout = adapterLayout(model, lora);
+  const dir = join(await temporaryFolder(), 'adapter');
+  const tensors = initialMatrices(layout, 5);
+  await writePeftFolder(dir, { layout, tensors, lora, baseModelName: 'someone/base', revision: null });
+  const other = await openBase(join(FIXTURES, 'families', family));
+  await expect(readPeftFolder(dir, other)).rejects.toMatchObject({
+    code,
+    next: expect.stringContaining('someone/base'),
+  });
+});

@@ -94,6 +94,11 @@ describe('refuses', () => {
     await expect(imported((own) => own.set(key, value))).rejects.toMatchObject({ code });
   });
 
+  test('an adapter, with the advice how to use one', async () => {
+    const refused = imported((own) => own.set('general.type', text('adapter')));
+    await expect(refused).rejects.toMatchObject({ next: expect.stringContaining('--adapter') });
+  });
+
   test('a missing, an additional and a misshaped tensor', async () => {
     const extra = { name: 'blk.0.attn_q.lora_a', shape: [4] };
     const keep = () => {};
