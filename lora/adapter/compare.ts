@@ -19,7 +19,7 @@ export interface ModuleComparison {
   readonly cosine: number | null;
   /**
    * Norm of the difference of the two adapters' changes, ‖ΔW₂ − ΔW₁‖. It is computed from the norms and the inner
-   * product, so a value below 10⁻⁷ of the norms is only a rounding error.
+   * product, so a value below 10⁻⁷ of the norms would be only a rounding error. It is 0 instead.
    */
   readonly difference: number;
 }
@@ -45,6 +45,9 @@ export async function compareAdapters(
   return compared;
 }
 
+/** Largest rounding error of a difference, as a fraction of the norms: about the root of the precision of float64. */
+const ROUNDING = 1e-7;
+
 function compareModules(
   name: string,
   first: ModuleMatrices | null,
@@ -54,6 +57,7 @@ function compareModules(
   const fits = first !== null && second !== null && first.in === second.in && first.out === second.out;
   const product = fits ? innerProduct(first, second) : 0;
   const bothChange = norm[0] > 0 && norm[1] > 0;
+  const difference = Math.sqrt(Math.max(0, norm[0] ** 2 + norm[1] ** 2 - 2 * product));
   return {
     name,
     rank: [first?.rank ?? null, second?.rank ?? null],
@@ -61,7 +65,7 @@ function compareModules(
     effectiveRank: [effectiveRank(first), effectiveRank(second)],
     // Rounding can make the quotient slightly larger than 1, so the quotient is limited.
     cosine: bothChange && fits ? Math.max(-1, Math.min(1, product / (norm[0] * norm[1]))) : null,
-    difference: Math.sqrt(Math.max(0, norm[0] ** 2 + norm[1] ** 2 - 2 * product)),
+    difference: difference < ROUNDING * Math.max(...norm) ? 0 : difference,
   };
 }
 

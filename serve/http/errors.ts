@@ -1,5 +1,6 @@
 import { type ErrorKind, isSwarmError, type SwarmError } from '../../common/errors.ts';
 import { serveError } from '../errors.ts';
+import { BODY_BYTES } from './fields.ts';
 
 /** An error in the form of OpenAI's API. Clients show `message`, and distinguish errors by `code`. */
 export interface OpenAiError {
@@ -53,13 +54,17 @@ const STATUS_OF_KIND: Partial<Record<ErrorKind, number>> = { usage: 400, notFoun
 /** Default of the header Retry-After in seconds, by HTTP status. Answers with other statuses have no such header. */
 const RETRY_SECONDS: Readonly<Record<number, number>> = { 429: 1, 503: 1 };
 
+const TOO_LARGE = `the body of the request is larger than ${BODY_BYTES / 2 ** 20} MiB; send less in one request`;
+
 /** Returns the answer to a request that failed. An unexpected error is not described, because it may name local paths. */
 export function errorAnswer(error: unknown): ErrorAnswer {
   if (isSwarmError(error)) return describe(error);
   // An error of Fastify that the request caused has a status below 500.
   if (error instanceof Error && 'statusCode' in error && typeof error.statusCode === 'number') {
     const { statusCode: status, message } = error;
-    if (status < 500) return answer(status, message, { code: 'invalid_request' });
+    // Fastify's own message lacks the limit.
+    const text = status === 413 ? TOO_LARGE : message;
+    if (status < 500) return answer(status, text, { code: 'invalid_request' });
   }
   return describe(serveError('SERVE_FAILED', 'the server failed to answer the request'));
 }

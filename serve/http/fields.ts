@@ -3,6 +3,12 @@ import { countOf } from '../../common/text.ts';
 import type { Choice } from '../answers/choice.ts';
 import { serveError } from '../errors.ts';
 
+/**
+ * Maximum size of a request's body in bytes. The largest allowed number of token ids takes 2 MiB. The rest is for
+ * fields that the server ignores.
+ */
+export const BODY_BYTES = 8 * 1024 * 1024;
+
 /** Maximum number of alternative tokens whose log-probabilities a request may ask for at each position. */
 export const MAX_TOP_LOGPROBS = 20;
 /** Maximum number of choices per prompt. */

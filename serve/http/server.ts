@@ -5,14 +5,9 @@ import { chatRoutes } from './chats.ts';
 import { completionRoutes } from './completions.ts';
 import { accountOf, type RouteContext, type ServedRequest } from './context.ts';
 import { errorAnswer } from './errors.ts';
+import { BODY_BYTES } from './fields.ts';
 import { modelRoutes } from './models.ts';
 import { type TokenizerInfo, tokenRoutes } from './tokens.ts';
-
-/**
- * Maximum size of a request's body in bytes. The largest allowed number of token ids takes 2 MiB. The rest is for
- * fields that the server ignores.
- */
-export const BODY_BYTES = 8 * 1024 * 1024;
 
 /**
  * Time in milliseconds in which a client must send its whole request. A connection of 0.6 Mbit/s can send 8 MiB in this

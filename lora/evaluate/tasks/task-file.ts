@@ -1,8 +1,8 @@
 /** Reads task files: YAML with the keys of lm-evaluation-harness's tasks. */
 import { readFile } from 'node:fs/promises';
-import { dirname, isAbsolute, resolve } from 'node:path';
+import { dirname, isAbsolute, join, resolve } from 'node:path';
 import { isMap, isScalar, LineCounter, parseDocument, visit } from 'yaml';
-import { fromSystem, type SwarmError } from '../../../common/errors.ts';
+import { fromSystem, isSystemError, type SwarmError } from '../../../common/errors.ts';
 import { evaluateError } from '../errors.ts';
 
 /** Maximum length of a task file, in characters. Files written by hand are far shorter. */
@@ -92,12 +92,15 @@ async function readEntries(path: string, seen: Set<string>): Promise<Map<string,
 
 async function readText(path: string): Promise<string> {
   const text = await readFile(path, 'utf8').catch((cause: NodeJS.ErrnoException) => {
-    const reason = cause.code === 'ENOENT' ? 'there is no such file' : cause.message;
+    const isMissing = isSystemError(cause, 'ENOENT');
+    const isFolder = isSystemError(cause, 'EISDIR');
+    const reason = isMissing ? 'there is no such file' : isFolder ? 'it is a folder' : cause.message;
+    const next = `name the task files in it: ${join(path, '*.yaml')}`;
     throw evaluateError(
       'TASK_FILE',
       `the task file ${path} cannot be read: ${reason}`,
       { file: path, reason },
-      { cause, kind: cause.code === 'ENOENT' ? 'notFound' : undefined, ...fromSystem(cause) },
+      { cause, ...(isFolder ? { next } : fromSystem(cause)) },
     );
   });
   if (text.length <= MAX_CHARACTERS) return text;

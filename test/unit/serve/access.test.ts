@@ -2,7 +2,7 @@ import { request as httpRequest } from 'node:http';
 import type { FastifyRequest } from 'fastify';
 import { describe, expect, it } from 'vitest';
 import { Access } from '../../../serve/http/access.ts';
-import { BODY_BYTES } from '../../../serve/http/server.ts';
+import { BODY_BYTES } from '../../../serve/http/fields.ts';
 import { startModelServer } from '../../../serve/model-server.ts';
 import { fakeGenerator } from '../../utils/fake-generator.ts';
 import { testServer } from './server.ts';
@@ -103,7 +103,8 @@ describe('access to a server of models', () => {
     expect((await post('{')).status).toBe(400);
     expect((await post('[]')).status).toBe(400);
     expect((await post('{}', 'text/plain')).status).toBe(415);
-    expect((await post(`{"prompt":"${'x'.repeat(BODY_BYTES)}"}`)).status).toBe(413);
+    const large = await post(`{"prompt":"${'x'.repeat(BODY_BYTES)}"}`);
+    expect(large).toMatchObject({ status: 413, message: expect.stringContaining('8 MiB') });
     const unknown = await refused('/v1/completions', { model: 'other', prompt: 'x' });
     expect(unknown).toMatchObject({
       status: 404,

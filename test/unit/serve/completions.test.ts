@@ -1,6 +1,5 @@
 import { describe, expect, it, vi } from 'vitest';
-import { MAX_CHARACTERS } from '../../../serve/http/fields.ts';
-import { BODY_BYTES } from '../../../serve/http/server.ts';
+import { BODY_BYTES, MAX_CHARACTERS } from '../../../serve/http/fields.ts';
 import { FAKE_LOGPROB, fakeScore } from '../../utils/fake-generator.ts';
 import { testServer } from './server.ts';
 

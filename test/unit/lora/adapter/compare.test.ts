@@ -60,6 +60,15 @@ describe('the comparison of adapters', () => {
     );
   });
 
+  it('gives 0 as the difference of equal changes', async () => {
+    await fc.assert(
+      fc.asyncProperty(moduleOf(5, 4), async (module) => {
+        const [compared] = await compareAdapters([module], [module]);
+        expect(compared!.difference).toBe(0);
+      }),
+    );
+  });
+
   it('gives the singular values of the product', () => {
     fc.assert(
       fc.property(moduleOf(5, 4), (module) => {

@@ -8,6 +8,7 @@ import { loadTasks, runTasks } from '../../../../../lora/evaluate/tasks/evaluate
 import { groupFigures } from '../../../../../lora/evaluate/tasks/group.ts';
 import { Task } from '../../../../../lora/evaluate/tasks/task.ts';
 import { TaskFile } from '../../../../../lora/evaluate/tasks/task-file.ts';
+import { temporaryFolder } from '../../../../utils/folder.ts';
 
 interface GroupCase {
   sizes: number[];
@@ -191,5 +192,13 @@ describe('a group', () => {
     const figures = groupFigures({ name: 'g', alias: 'g', version: 1, files: [], metrics }, tasks);
     expect(figures['acc,none']).toBeCloseTo(expected.value, 14);
     expect(figures['acc_stderr,none']).toBeCloseTo(expected.stderr, 14);
+  });
+});
+
+it('refuses a folder as a task file, and says how to name the files in it', async () => {
+  const folder = await temporaryFolder();
+  await expect(TaskFile.read(folder)).rejects.toMatchObject({
+    code: 'TASK_FILE',
+    next: expect.stringContaining(join(folder, '*.yaml')),
   });
 });
