@@ -95,8 +95,10 @@ function schemaAt(schema: JsonSchema, [step, ...rest]: readonly PropertyKey[]): 
   return null;
 }
 
+/** Returns the keys of a section, which may be one branch of a union, such as a section or null. */
 function keysOf(schema: JsonSchema | null): string[] {
-  return Object.keys(schema?.properties ?? {});
+  const branches = [schema, ...(schema?.anyOf ?? [])];
+  return branches.flatMap((branch) => Object.keys(branch?.properties ?? {}));
 }
 
 /** Describes the allowed values, such as "a whole number from 1 to 512". Returns "" if the schema does not say. */

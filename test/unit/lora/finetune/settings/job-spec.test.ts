@@ -33,6 +33,7 @@ describe('parseJobSpec', () => {
     [{ ...MINIMAL, training: { learning_rate: 1 } }, 'training.learning_rate', 'learningRate'],
     [{ ...MINIMAL, rounds: { localStep: 1 } }, 'rounds.localStep', 'localSteps'],
     [{ ...MINIMAL, lora: { ranks: 8 } }, 'lora.ranks', 'rank'],
+    [{ ...MINIMAL, tasks: { files: ['/t'], metrics: 'a' } }, 'tasks.metrics', 'metric'],
   ])('an unknown key is an error that says what was meant', (spec, key, meant) => {
     expect(problemsOf(spec)).toEqual([expect.stringMatching(`"${key}".*"${meant}"`)]);
   });
