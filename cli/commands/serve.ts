@@ -11,7 +11,15 @@ import { stderrLog } from '../daemon/log.ts';
 import { pollUntilAborted, STOP_DEADLINE_MS } from '../daemon/run.ts';
 import { BASE_MODEL } from '../models/base-model.ts';
 import { openCliGenerator } from '../models/generator.ts';
-import { baseBits, collect, ENGINE_THREADS, homeOption, integer, jsonOption } from '../options/common.ts';
+import {
+  baseBits,
+  collect,
+  ENGINE_THREADS,
+  homeOption,
+  integer,
+  jsonOption,
+  webOrigin,
+} from '../options/common.ts';
 import { printJson, printLines } from '../print.ts';
 import { type ApiKeyFlags, apiKeys } from '../serve/api-keys.ts';
 import { servedAdapters } from '../serve/served-adapters.ts';
@@ -76,7 +84,7 @@ export function registerServe(program: Command, context: Context): void {
     .option(
       '--cors <origin>',
       'origin of web pages that may use the server, such as https://chat.example; * allows all; repeatable (default: none)',
-      collect,
+      webOrigin,
     )
     .option(
       '--template <name>',

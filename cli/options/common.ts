@@ -80,6 +80,18 @@ export function collect(value: string, earlier: string[] | undefined): string[] 
   return [...(earlier ?? []), value];
 }
 
+/** Parses the origin of web pages, or `*`. The option may be repeated. */
+export function webOrigin(value: string, earlier: string[] | undefined): string[] {
+  const url = URL.parse(value);
+  const isWeb = url !== null && /^https?:$/.test(url.protocol);
+  // Browsers send an origin without a path, so any other text would never match.
+  if (value !== '*' && (!isWeb || url.origin !== value)) {
+    const example = isWeb ? url.origin : 'https://chat.example';
+    throw new InvalidArgumentError(`Use an origin such as ${example}, without a path, or "*".`);
+  }
+  return collect(value, earlier);
+}
+
 /** Parses a TCP address to listen on. The option may be repeated. */
 export const listenAddress = addresses(listenAddressSchema);
 

@@ -216,7 +216,7 @@ export function parseBody<S extends z.ZodType>(schema: S, body: unknown): z.outp
 const MAX_SHOWN = 60;
 
 /** Describes a value of a request for an error. */
-function shown(value: unknown): string {
+export function shown(value: unknown): string {
   if (value === undefined) return 'nothing';
   if (Array.isArray(value)) return `a list with ${countOf(value.length, 'item')}`;
   if (typeof value === 'object' && value !== null) return 'an object';

@@ -1,4 +1,5 @@
 import { serveError } from '../errors.ts';
+import { shown } from './fields.ts';
 
 /** Maximum number of token ids in all prompts of a request together: 256 prompts of 1,024 tokens. */
 export const MAX_IDS = 262_144;
@@ -39,7 +40,7 @@ export function checkIds(
   for (const list of lists as unknown[][]) {
     for (const id of list) {
       if (typeof id !== 'number' || !Number.isInteger(id) || id < 0) {
-        const message = `the parameter "${param}" is wrong: a token id must be a whole number, 0 or greater`;
+        const message = `the parameter "${param}" is wrong: a token id must be a whole number, 0 or greater; found ${shown(id)}`;
         throw serveError('SERVE_REQUEST', message, { param });
       }
       if (id >= size) {

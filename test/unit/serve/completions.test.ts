@@ -193,6 +193,7 @@ describe('POST /v1/completions', () => {
       [{ logprobs: true }, ['true', 'from 0 to 20']],
       [{ logprobs: {} }, ['an object']],
       [{ prompt: { a: 1 } }, ['a list of texts', 'token ids']],
+      [{ prompt: [1, 'x'] }, ['"x"']],
       [{ best_of: 3 }, ['best_of', 'docs/serving.md']],
     ];
     for (const [change, facts] of cases) {

@@ -1,8 +1,9 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { InvalidArgumentError } from 'commander';
 import { describe, expect, it } from 'vitest';
 import { choosePeer } from '../../../../cli/commands/peers.ts';
-import { integer, lifetime, number } from '../../../../cli/options/common.ts';
+import { integer, lifetime, number, webOrigin } from '../../../../cli/options/common.ts';
 import { keyValues } from '../../../../cli/options/key-values.ts';
 import { keysAtStart, limitLines, parseLimits } from '../../../../cli/options/limits.ts';
 import { parseTarget, parseTargets } from '../../../../cli/options/target.ts';
@@ -36,6 +37,16 @@ describe('homes', () => {
     expect(resolveHomes(undefined, { HOME: '/h' }, '/').reader).toBe('/h/.local/share/lora-swarm/reader');
     expect(resolveCache({ HOME: '/h' }, '/')).toBe('/h/.cache/lora-swarm');
     expect(resolveCache({ SWARM_CACHE: 'c', HOME: '/h' }, '/w')).toBe('/w/c');
+  });
+});
+
+describe('the origin of web pages', () => {
+  it('has a scheme, a host and perhaps a port, but no path', () => {
+    const good = ['https://chat.example', 'http://localhost:3000', '*'];
+    expect(good.reduce<string[]>((earlier, value) => webOrigin(value, earlier), [])).toEqual(good);
+    for (const value of ['chat.example', 'https://chat.example/', 'ftp://x', 'null', '']) {
+      expect(() => webOrigin(value, []), value).toThrow(InvalidArgumentError);
+    }
   });
 });
 
