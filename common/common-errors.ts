@@ -15,6 +15,10 @@ export const commonError = defineErrors({
     kind: 'refused',
     next: 'install a newer Node.js, for example with "npm install -g node@24"',
   },
+  LOCK_UNUSABLE: {
+    kind: 'refused',
+    next: 'check that no daemon uses the folder, and delete the file; it has no content of value',
+  },
   OUTPUT_EXISTS: 'conflict',
   STORE_FULL: { kind: 'failed', next: 'free disk space, then run the same command again' },
   USAGE: 'usage',

@@ -1,7 +1,7 @@
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { commonError } from './common-errors.ts';
-import { isSwarmError } from './errors.ts';
+import { isSwarmError, messageOf } from './errors.ts';
 import { DatabaseSync } from './sqlite.ts';
 
 const LOCK_FILE = 'lock';
@@ -19,18 +19,28 @@ const held = new Set<DatabaseSync>();
  * The lock is SQLite's exclusive file lock. The kernel releases it when its holder dies, even by SIGKILL. So a dead
  * process leaves no stale lock, and a later process with the same pid is not mistaken for the holder.
  * @returns a function that releases the lock; the end of the process releases it too
- * @throws SwarmError FOLDER_LOCKED with the pid of the process that holds it
+ * @throws SwarmError FOLDER_LOCKED with the pid of the process that holds it; LOCK_UNUSABLE if the file of the lock is
+ *   damaged, or may not be opened
  */
 export function lockFolder(folder: string): () => void {
   mkdirSync(folder, { recursive: true, mode: 0o700 });
   const holder = join(folder, HOLDER_FILE);
-  const lock = new DatabaseSync(join(folder, LOCK_FILE), { timeout: 0 });
+  const path = join(folder, LOCK_FILE);
+  let lock: DatabaseSync | null = null;
   try {
+    lock = new DatabaseSync(path, { timeout: 0 });
     // Without a journal there is no second file that a killed holder could leave behind.
     lock.exec('PRAGMA journal_mode = OFF; BEGIN EXCLUSIVE');
   } catch (cause) {
-    lock.close();
-    if (!isBusy(cause)) throw cause;
+    lock?.close();
+    if (!isBusy(cause)) {
+      throw commonError(
+        'LOCK_UNUSABLE',
+        `${path} cannot be locked: ${messageOf(cause)}`,
+        { path },
+        { cause },
+      );
+    }
     const pid = holderPid(holder);
     const message = `${folder} is in use by process ${pid ?? '(unknown)'}`;
     throw commonError('FOLDER_LOCKED', message, { folder, pid }, { cause });
@@ -46,7 +56,7 @@ export function lockFolder(folder: string): () => void {
 
 /**
  * Locks the home of a daemon, as {@link lockFolder} does.
- * @throws SwarmError HOME_LOCKED with the pid of the process that holds it
+ * @throws SwarmError HOME_LOCKED with the pid of the process that holds it; LOCK_UNUSABLE
  */
 export function lockHome(home: string): () => void {
   try {

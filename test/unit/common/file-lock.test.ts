@@ -1,10 +1,11 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { lockFolder, lockHome } from '../../../common/file-lock.ts';
+import { withCode } from '../../utils/codes.ts';
 
 let home: string;
 beforeEach(() => {
@@ -50,5 +51,13 @@ it('frees the lock of a killed process at once', async () => {
   );
   child.kill('SIGKILL');
   await once(child, 'exit');
+  lockHome(home)();
+});
+
+it('says which file cannot be locked', () => {
+  const path = join(home, 'lock');
+  writeFileSync(path, 'no database, but longer than a header'.repeat(20));
+  expect(() => lockHome(home)).toThrow(withCode('LOCK_UNUSABLE', { path }));
+  rmSync(path);
   lockHome(home)();
 });
