@@ -130,7 +130,7 @@ async function delivers(node: Machine, from: number, swarm: FaultContext['swarm'
 /** Resumes a job that has paused itself. A restored coordinator learns of this pause from the nodes. */
 async function resumed(swarm: FaultContext['swarm']): Promise<void> {
   if (await swarm.progresses()) return;
-  const api = await swarm.api();
+  const api = await swarm.api({ limitMs: PATIENCE_MS });
   if ((await api.job(swarm.job)).phase === 'paused') await api.act(swarm.job, 'resume', '');
 }
 
