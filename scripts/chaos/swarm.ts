@@ -88,6 +88,8 @@ export class ChaosSwarm {
       `/ip4/127.0.0.1/tcp/${port}`,
       '--announce',
       `/ip4/127.0.0.1/tcp/${link.port}`,
+      // The registry belongs to the user, and not to this run.
+      '--no-publish',
     ]);
     this.nodes = Array.from(
       { length: options.nodes },
