@@ -101,14 +101,13 @@ export class Daemon {
   }
 
   /**
-   * Describes the end of the process if it ended with a bug. Returns null while the process runs, if `kill` ended it,
-   * and if it ended with exit code 0 or an error code other than INTERNAL.
+   * Describes the end of the process if it ended with a bug, or in order although this program did not stop it. Returns
+   * null while the process runs, if `kill` ended it, and if it ended with an error code other than INTERNAL.
    */
   problem(): string | null {
     if (this.ending === null || this.killed) return null;
     const { exitCode, signal: by, code } = this.ending;
-    if (exitCode === 0 || (code !== null && code !== 'INTERNAL' && exitCode !== INTERNAL_EXIT_CODE))
-      return null;
+    if (code !== null && code !== 'INTERNAL' && exitCode !== INTERNAL_EXIT_CODE) return null;
     return `ended with ${by ?? exitCode} and ${code ?? 'no error code'}: ${this.#stderr.slice(-500)}`;
   }
 
