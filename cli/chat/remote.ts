@@ -9,6 +9,7 @@ export interface RemoteChatOptions {
   readonly model: string | null;
   /** API key to send; null to send none. */
   readonly key: string | null;
+  /** Maximum number of tokens of an answer. An answer never has more than half of the tokens that the model can hold. */
   readonly maxTokens: number;
   readonly sampling: { readonly temperature: number; readonly topP: number; readonly seed: number };
   readonly signal: AbortSignal;
@@ -19,6 +20,14 @@ export interface RemoteChat extends ChatPartner {
   readonly model: string;
 }
 
+interface ListedModel {
+  readonly id: string;
+  /** The base of an adapter. */
+  readonly parent?: string | null;
+  /** Maximum number of tokens of prompt and answer together. Not every server knows it. */
+  readonly max_model_len?: number | null;
+}
+
 interface Chunk {
   readonly choices?: readonly { readonly delta?: { readonly content?: string | null } }[];
   readonly error?: { readonly message?: string; readonly code?: string | null };
@@ -26,7 +35,7 @@ interface Chunk {
 
 /** Opens a chat with a server of OpenAI's API. @throws SwarmError SERVER_REFUSED, SERVER_UNREACHABLE */
 export async function openRemoteChat(options: RemoteChatOptions): Promise<RemoteChat> {
-  const { url, key, maxTokens, sampling } = options;
+  const { url, key, sampling } = options;
   const root = url.replace(/\/+$/, '').replace(/\/v1$/, '');
   const send = async (path: string, init: RequestInit, signal: AbortSignal): Promise<Response> => {
     const headers = { ...init.headers, ...(key !== null && { authorization: `Bearer ${key}` }) };
@@ -40,7 +49,10 @@ export async function openRemoteChat(options: RemoteChatOptions): Promise<Remote
     if (response.ok) return response;
     throw refusal(await response.text(), response.status);
   };
-  const model = options.model ?? (await firstModel(await send('/models', {}, options.signal)));
+  const listed = await listModels(await send('/models', {}, options.signal));
+  const model = options.model ?? firstModel(listed);
+  const context = listed.find(({ id }) => id === model)?.max_model_len ?? Number.POSITIVE_INFINITY;
+  const maxTokens = Math.min(options.maxTokens, Math.max(1, Math.floor(context / 2)));
   return {
     model,
     async answer(messages, { onText, signal }) {
@@ -69,8 +81,12 @@ export async function openRemoteChat(options: RemoteChatOptions): Promise<Remote
   };
 }
 
-async function firstModel(response: Response): Promise<string> {
-  const { data } = (await response.json()) as { data: { id: string; parent?: string | null }[] };
+async function listModels(response: Response): Promise<ListedModel[]> {
+  const { data } = (await response.json()) as { data: ListedModel[] };
+  return data;
+}
+
+function firstModel(data: readonly ListedModel[]): string {
   const model = data.find(({ parent }) => parent !== null && parent !== undefined) ?? data[0];
   if (model === undefined) throw refusal('the server has no model', 404);
   return model.id;

@@ -142,6 +142,9 @@ describe('the partner of a chat', () => {
     expect(partner.model).toBe('nano');
     expect(await ask(partner, [{ role: 'user', content: 'Hi' }])).toBe('Grüße 🐋');
     expect(generator.submitted[0]).toMatchObject({ maxTokens: 20, sampling: { seed: 5 } });
+    const patient = await openRemoteChat({ ...options, model: 'nano', maxTokens: 4096 });
+    await ask(patient, [{ role: 'user', content: 'Hi' }]);
+    expect(generator.submitted[1]).toMatchObject({ maxTokens: generator.context / 2 });
     const long = ask(partner, [{ role: 'user', content: 'word '.repeat(600) }]);
     await expect(long).rejects.toMatchObject({ code: 'CONTEXT_TOO_LONG' });
     await expect(openRemoteChat({ ...options, key: null })).rejects.toMatchObject({
