@@ -1,3 +1,4 @@
+import { isAbsolute, relative } from 'node:path';
 import { safeJson, safeText } from '../common/text.ts';
 import type { SwarmError } from '../index.ts';
 import { withCommandName } from './command-name.ts';
@@ -11,6 +12,12 @@ const NOTE_CHARACTERS = 2000;
 /** Prints lines to stdout. Sanitises them, because they can contain texts of models, data and peers. */
 export function printLines({ stdout }: Pick<Context, 'stdout'>, lines: Iterable<string>): void {
   for (const line of lines) stdout.write(`${safeText(line, { maxCharacters: Number.POSITIVE_INFINITY })}\n`);
+}
+
+/** Returns the path that a user would type for a file or folder: relative if it is inside the current folder. */
+export function shownPath({ cwd }: Pick<Context, 'cwd'>, path: string): string {
+  const short = relative(cwd, path);
+  return short.startsWith('..') || isAbsolute(short) ? path : short || '.';
 }
 
 /** Number of columns that a line of stdout may have; unlimited if stdout is not a terminal. */

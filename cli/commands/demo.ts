@@ -1,4 +1,3 @@
-import { relative } from 'node:path';
 import type { Command } from 'commander';
 import { safeText } from '../../common/text.ts';
 import { isSwarmError } from '../../index.ts';
@@ -7,7 +6,7 @@ import type { Context } from '../context.ts';
 import type { DemoEvent } from '../demo/events.ts';
 import { DemoView } from '../demo/view.ts';
 import { integer, jsonOption } from '../options/common.ts';
-import { ProgressLine, printJson, printLines, printWrapped } from '../print.ts';
+import { ProgressLine, printJson, printLines, printWrapped, shownPath } from '../print.ts';
 import { wrappedCommand } from '../wrapped-command.ts';
 
 interface DemoFlags {
@@ -47,8 +46,13 @@ async function demo(context: Context, { nodes, rounds, json }: DemoFlags): Promi
     }
     progress.clear();
     if (event.event === 'testing') progress.update('measuring the loss on chapters not used so far');
-    printWrapped(context, view.lines(event), INDENT);
-    if (event.event === 'summary') printLines(context, nextLines(context, event.adapter));
+    if (event.event !== 'summary') {
+      printWrapped(context, view.lines(event), INDENT);
+      return;
+    }
+    const adapter = shownPath(context, event.adapter);
+    printWrapped(context, view.lines({ ...event, adapter }), INDENT);
+    printLines(context, nextLines(context, adapter));
   };
   try {
     await runDemo(context, { nodes, rounds }, report);
@@ -64,10 +68,10 @@ async function demo(context: Context, { nodes, rounds, json }: DemoFlags): Promi
   }
 }
 
+/** @param adapter path of the adapter, as the user would type it */
 function nextLines(context: Context, adapter: string): string[] {
-  const here = (path: string): string => relative(context.cwd, path) || '.';
-  const folder = here(adapter).replace(/adapter$/, '');
-  const model = here(`${context.root}models/nano`);
+  const folder = adapter.replace(/adapter$/, '');
+  const model = shownPath(context, `${context.root}models/nano`);
   const commands = [
     ['continues a text', `generate --model ${model} --adapter ${folder}adapter --prompt "Call me"`],
     [

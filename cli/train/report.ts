@@ -29,7 +29,7 @@ import { SWARM, withCommandName } from '../command-name.ts';
 import type { Context } from '../context.ts';
 import { badRowSummary, badRowText, firstRows, tallyLines } from '../data/bad-rows.ts';
 import { measuringLine } from '../options/engine.ts';
-import { ProgressLine, printJson, printLines, printNote, terminalColumns } from '../print.ts';
+import { ProgressLine, printJson, printLines, printNote, shownPath, terminalColumns } from '../print.ts';
 import { presetLines } from '../views/preset.ts';
 
 export interface TrainReportOptions {
@@ -41,10 +41,10 @@ export interface TrainReportOptions {
 /** Prints the progress of a run, for people or as JSON. docs/training.md describes the events. */
 export class TrainReport implements FinetuneListener {
   readonly #options: TrainReportOptions;
-  readonly #context: Pick<Context, 'stdout' | 'stderr' | 'clock'>;
+  readonly #context: Pick<Context, 'stdout' | 'stderr' | 'clock' | 'cwd'>;
   readonly #progress: ProgressLine;
 
-  constructor(options: TrainReportOptions, context: Pick<Context, 'stdout' | 'stderr' | 'clock'>) {
+  constructor(options: TrainReportOptions, context: Pick<Context, 'stdout' | 'stderr' | 'clock' | 'cwd'>) {
     this.#options = options;
     this.#context = context;
     this.#progress = new ProgressLine(context);
@@ -158,7 +158,10 @@ export class TrainReport implements FinetuneListener {
     const tokensPerSecond = result.tokens / result.seconds;
     const adapter = this.#options.output;
     const all = { ...result, tokensPerSecond, adapter, version: version?.label ?? null };
-    this.#tell('trained', all, () => resultLines(all, base));
+    this.#tell('trained', all, () => {
+      const shown = adapter === null ? null : shownPath(this.#context, adapter);
+      return resultLines({ ...all, adapter: shown }, shownPath(this.#context, base));
+    });
   }
 
   end(): void {

