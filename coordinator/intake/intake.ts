@@ -13,7 +13,6 @@ import type { RoundDriver } from '../record/round-driver.ts';
 import type { RoundRecord } from '../record/round-record.ts';
 import { isOpen, isOver } from '../round/job-phase.ts';
 import type { StoredReceipt, StoredUpdate } from '../store/store.ts';
-import type { Ledger } from '../trust/ledger.ts';
 import { type Checking, updateKey } from './checking.ts';
 import { Conflicts } from './conflicts.ts';
 import {
@@ -26,7 +25,7 @@ import {
   readUpdate,
 } from './header-checks.ts';
 import { PayloadIntake } from './payload-intake.ts';
-import { type RefusedUpdate, UpdateRecorder } from './update-recorder.ts';
+import { type IntakeDeps, type RefusedUpdate, UpdateRecorder } from './update-recorder.ts';
 
 /**
  * Limit on messages with updates from one member. An honest node sends at most three messages per round: its update up
@@ -73,14 +72,7 @@ export class Intake {
   readonly #checking = new Map<string, Checking>();
   #waitingBytes = 0;
 
-  constructor(deps: {
-    context: RunContext;
-    driver: RoundDriver;
-    record: RoundRecord;
-    receipts: Receipts;
-    ledger: Ledger;
-    members: Membership;
-  }) {
+  constructor(deps: IntakeDeps) {
     this.#context = deps.context;
     this.#driver = deps.driver;
     this.#record = deps.record;

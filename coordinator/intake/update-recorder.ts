@@ -61,6 +61,16 @@ export interface RefusedUpdate {
   readonly update: Update | null;
 }
 
+/** The parts of a job that the intake uses. */
+export interface IntakeDeps {
+  readonly context: RunContext;
+  readonly driver: RoundDriver;
+  readonly record: RoundRecord;
+  readonly receipts: Receipts;
+  readonly ledger: Ledger;
+  readonly members: Membership;
+}
+
 /** Records accepted and refused updates, each with its receipt. */
 export class UpdateRecorder {
   readonly #context: RunContext;
@@ -73,14 +83,7 @@ export class UpdateRecorder {
   readonly #refusals = new Map<string, number>();
   #refusalsRound = 0;
 
-  constructor(deps: {
-    context: RunContext;
-    driver: RoundDriver;
-    record: RoundRecord;
-    receipts: Receipts;
-    ledger: Ledger;
-    members: Membership;
-  }) {
+  constructor(deps: IntakeDeps) {
     this.#context = deps.context;
     this.#driver = deps.driver;
     this.#record = deps.record;

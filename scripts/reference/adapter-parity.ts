@@ -15,6 +15,7 @@ import { readHeader, readTensor } from '../../lora/models/weights/safetensors.ts
 import { adaptedParameters } from '../../lora/train/adapted-model.ts';
 import { AdamW } from '../../lora/train/optimizer/adamw.ts';
 import { lossAndGradients, trainingGraph } from '../../lora/train/step.ts';
+import type { ReferenceSettings } from '../../test/utils/reference.ts';
 
 export const FIXTURES = join(import.meta.dirname, '../../test/fixtures');
 
@@ -27,15 +28,7 @@ export interface AdapterCase {
   /** Seeds of the dropout masks, one for each step. */
   seeds: number[];
   losses: number[];
-  settings: {
-    lr: number;
-    betas: [number, number];
-    eps: number;
-    weight_decay: number;
-    clipNorm: number;
-    batch: number;
-    length: number;
-  };
+  settings: ReferenceSettings;
   tensor(name: string): Promise<Float32Array>;
 }
 

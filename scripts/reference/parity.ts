@@ -16,6 +16,7 @@ import { prepareWeights } from '../../lora/models/weights/prepare-weights.ts';
 import { readHeader, readTensor } from '../../lora/models/weights/safetensors.ts';
 import { adaptedParameters } from '../../lora/train/adapted-model.ts';
 import { AdamW } from '../../lora/train/optimizer/adamw.ts';
+import type { ReferenceSettings } from '../../test/utils/reference.ts';
 import { trainableParameters } from '../pretrain/trainable-parameters.ts';
 
 interface ReferenceRow {
@@ -31,16 +32,7 @@ interface ReferenceFile {
   readonly rows: Readonly<Record<string, ReferenceRow[]>>;
   /** Losses, each before an optimiser step. */
   readonly losses: Readonly<Record<string, number[]>>;
-  readonly settings: {
-    lr: number;
-    betas: [number, number];
-    eps: number;
-    weight_decay: number;
-    clipNorm: number;
-    steps: number;
-    batch: number;
-    length: number;
-  };
+  readonly settings: ReferenceSettings & { readonly steps: number };
 }
 
 interface Reference extends ReferenceFile {

@@ -1,12 +1,12 @@
 /** Commands that need no swarm, as a user runs them: train, evaluate, generate, export a merged model. */
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, rmSync } from 'node:fs';
-import { mkdir, writeFile } from 'node:fs/promises';
+import { writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { makeTinyModel, TINY_TEXT } from '../utils/tiny-model.ts';
+import { makeTinyTraining } from '../utils/tiny-training.ts';
 
 const SWARM = fileURLToPath(new URL('../../cli/swarm.js', import.meta.url));
 const folder = mkdtempSync(join(tmpdir(), 'swarm-alone-'));
@@ -24,10 +24,7 @@ function swarm(...args: string[]) {
 }
 
 beforeAll(async () => {
-  await mkdir(at('texts'));
-  model = await makeTinyModel(at('model'));
-  await writeFile(at('texts/a.txt'), TINY_TEXT.repeat(4));
-  await writeFile(at('held-out.jsonl'), `${JSON.stringify({ text: TINY_TEXT })}\n`);
+  model = await makeTinyTraining(folder);
 });
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 

@@ -1,7 +1,7 @@
 /** The registry of adapters, as a user and several processes at once work with it. */
 import { spawn } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -11,7 +11,7 @@ import { openBase } from '../../lora/models/base/base-model.ts';
 import type { Manifest } from '../../protocol/manifest.ts';
 import type { VersionManifest } from '../../protocol/version-manifest.ts';
 import { smallPeftFolder } from '../utils/registry.ts';
-import { makeTinyModel, TINY_TEXT } from '../utils/tiny-model.ts';
+import { makeTinyTraining } from '../utils/tiny-training.ts';
 import { Daemon } from './swarm.ts';
 
 const SWARM = fileURLToPath(new URL('../../cli/swarm.js', import.meta.url));
@@ -57,10 +57,7 @@ async function run(...args: string[]): Promise<Run> {
 }
 
 beforeAll(async () => {
-  await mkdir(at('texts'));
-  model = await makeTinyModel(at('model'));
-  await writeFile(at('texts/a.txt'), TINY_TEXT.repeat(4));
-  await writeFile(at('held-out.jsonl'), `${JSON.stringify({ text: TINY_TEXT })}\n`);
+  model = await makeTinyTraining(folder);
 });
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 

@@ -37,6 +37,14 @@ interface Outcome {
   readonly events: readonly JobEvent[];
 }
 
+/** Plays a whole job with two nodes, over restarts of the coordinator. */
+async function play(world: World): Promise<void> {
+  await world.start();
+  const finished = (): boolean => world.alive && world.run?.driver.state.phase === 'finished';
+  for (const number of [1, 2]) await new ScriptedPeer(number, world).work(delta, finished);
+  await world.until(finished, 'the end of the job');
+}
+
 /** Runs a job whose loss drifts upwards. The coordinator is killed when it passes a step in a round for the first time. */
 async function runJob(kill: { at: FailpointName; round: number } | null): Promise<Outcome> {
   const world = new World({
@@ -52,10 +60,7 @@ async function runJob(kill: { at: FailpointName; round: number } | null): Promis
     world.clock.after(1_500, () => void world.start());
     world.kill();
   };
-  await world.start();
-  const finished = (): boolean => world.alive && world.run?.driver.state.phase === 'finished';
-  for (const number of [1, 2]) await new ScriptedPeer(number, world).work(delta, finished);
-  await world.until(finished, 'the end of the job');
+  await play(world);
   await world.pass(100);
   return { world, kills, events: world.store.events.after(world.toy.job, 0, 1_000) };
 }
@@ -165,10 +170,7 @@ test('a job whose best checkpoint has lost its weights goes on without it', asyn
     world.clock.after(1_500, () => void world.start());
     world.kill();
   };
-  await world.start();
-  const finished = (): boolean => world.alive && world.run?.driver.state.phase === 'finished';
-  for (const number of [1, 2]) await new ScriptedPeer(number, world).work(delta, finished);
-  await world.until(finished, 'the end of the job');
+  await play(world);
   expect(lost).toBe(true);
   expect(chainOf(world).map(({ restores }) => restores)).toEqual(
     Array.from({ length: ROUNDS + 1 }, () => null),

@@ -13,6 +13,17 @@ export interface ReferenceRow {
   labels: number[];
 }
 
+/** Settings of the training steps that a script of scripts/reference took with PyTorch. */
+export interface ReferenceSettings {
+  readonly lr: number;
+  readonly betas: [number, number];
+  readonly eps: number;
+  readonly weight_decay: number;
+  readonly clipNorm: number;
+  readonly batch: number;
+  readonly length: number;
+}
+
 export type ReferenceCase = 'plain' | 'packed';
 
 /** Contents of the file that scripts/reference/make_llama_tiny.py stored beside a tiny model. */
@@ -22,16 +33,7 @@ export interface Reference {
   adapter: Adapter;
   rows: Record<ReferenceCase, ReferenceRow[]>;
   losses: Record<ReferenceCase, number[]>;
-  settings: {
-    lr: number;
-    betas: [number, number];
-    eps: number;
-    weight_decay: number;
-    clipNorm: number;
-    steps: number;
-    batch: number;
-    length: number;
-  };
+  settings: ReferenceSettings & { readonly steps: number };
   tensor(name: string): Promise<Float32Array>;
 }
 

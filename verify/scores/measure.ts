@@ -21,14 +21,26 @@ export const SCORE_TOLERANCE = 0.1;
 
 /** Reads updates, and computes gradients and losses at the parent checkpoint of a merge. */
 export interface ScoreReader {
+  /** Reads the payload of an update and decodes it. It is called several times for each update. */
   load(update: Published): Promise<SparseUpdate>;
+  /** Returns the gradient of the mean loss at the parent checkpoint, on the rows at the given positions of a round. */
   gradient(positions: readonly number[], round: number): Promise<LossGradient>;
-  /** Without this function, exact effects are not measured. */
+  /**
+   * Returns the mean loss on the rows at the given positions of a round.
+   * @param sent the update to apply to the parent checkpoint before the loss is computed, and the factor of each of its
+   *   tensors (see `withUpdate` in lora/update/score.ts); null for none
+   * @default exact effects are not checked
+   */
   loss?(
     sent: { readonly update: SparseUpdate; readonly scale: Float32Array } | null,
     positions: readonly number[],
     round: number,
   ): Promise<number>;
+  /**
+   * Maximum difference between a published and a computed figure, as a fraction of a typical inner product of the
+   * round. The two values may differ because devices, engines and base bits round differently.
+   * @default 0.1
+   */
   readonly tolerance?: number;
 }
 

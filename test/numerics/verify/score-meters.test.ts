@@ -1,4 +1,3 @@
-import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeEach, expect, onTestFinished, test } from 'vitest';
 import { systemClock } from '../../../common/system-clock.ts';
@@ -7,7 +6,7 @@ import { HeldOutLosses } from '../../../coordinator/merge/held-out-losses.ts';
 import { StoredShards } from '../../../coordinator/merge/own-data-scores.ts';
 import { adapterLayout } from '../../../lora/adapter/layout.ts';
 import { loadTokenizer } from '../../../lora/data/tokenizer.ts';
-import { type JobSpec, parseJobSpec } from '../../../lora/finetune/settings/job-spec.ts';
+import type { JobSpec } from '../../../lora/finetune/settings/job-spec.ts';
 import type { BaseBits } from '../../../lora/models/base/base-bits.ts';
 import { describeBase } from '../../../lora/models/base/base-identity.ts';
 import { openBase } from '../../../lora/models/base/base-model.ts';
@@ -19,7 +18,7 @@ import { TrainerMeter } from '../../../verify/process/trainer-meter.ts';
 import { SCORE_TOLERANCE } from '../../../verify/scores/measure.ts';
 import { temporaryFolder } from '../../utils/folder.ts';
 import { signerOf } from '../../utils/signers.ts';
-import { makeTinyModel, TINY_TEXT } from '../../utils/tiny-model.ts';
+import { tinyJob } from '../../utils/tiny-job.ts';
 import { toyJob } from '../../utils/virtual/toy-job.ts';
 
 const { signal } = new AbortController();
@@ -33,12 +32,7 @@ let adapter: Float32Array[];
 
 beforeEach(async () => {
   folder = await temporaryFolder();
-  base = await makeTinyModel(join(folder, 'tiny'), { seed: 1 });
-  const file = join(folder, 'texts.jsonl');
-  const lines = Array.from({ length: 60 }, (_, i) => JSON.stringify({ text: `${i} ${TINY_TEXT}` }));
-  await writeFile(file, lines.join('\n'));
-  const training = { sequenceLength: 32, batchSize: 2, microBatch: 2 };
-  spec = parseJobSpec({ name: 'tiny', base, data: { train: [file], heldOut: 0.2 }, training });
+  ({ base, spec } = await tinyJob(folder));
   shards = new StoredShards(folder);
   const { data } = await packJobData(
     { spec, tokenizer: await loadTokenizer(base), signal, onProgress: () => {} },

@@ -1,4 +1,4 @@
-import { mkdir, readdir, utimes, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 import { systemClock } from '../../../../common/system-clock.ts';
@@ -7,7 +7,7 @@ import { HeldOutLosses } from '../../../../coordinator/merge/held-out-losses.ts'
 import { encodeAdapter } from '../../../../lora/adapter/codec.ts';
 import { adapterLayout } from '../../../../lora/adapter/layout.ts';
 import { loadTokenizer } from '../../../../lora/data/tokenizer.ts';
-import { parseJobSpec } from '../../../../lora/finetune/settings/job-spec.ts';
+import type { parseJobSpec } from '../../../../lora/finetune/settings/job-spec.ts';
 import { describeBase } from '../../../../lora/models/base/base-identity.ts';
 import { openBase } from '../../../../lora/models/base/base-model.ts';
 import type { ComputeInput } from '../../../../lora/train/compute.ts';
@@ -16,7 +16,8 @@ import { LOSS_TOLERANCE, type MeasuredJob } from '../../../../verify/checks/loss
 import { withCode } from '../../../utils/codes.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
 import { signerOf } from '../../../utils/signers.ts';
-import { makeTinyModel, TINY_TEXT } from '../../../utils/tiny-model.ts';
+import { tinyJob } from '../../../utils/tiny-job.ts';
+import { makeTinyModel } from '../../../utils/tiny-model.ts';
 import { toyJob } from '../../../utils/virtual/toy-job.ts';
 
 const { signal } = new AbortController();
@@ -28,12 +29,9 @@ let data: ReturnType<typeof parseJobSpec>['data'];
 
 beforeEach(async () => {
   folder = await temporaryFolder();
-  base = await makeTinyModel(join(folder, 'tiny'), { seed: 1 });
-  const file = join(folder, 'texts.jsonl');
-  const lines = Array.from({ length: 60 }, (_, i) => JSON.stringify({ text: `${i} ${TINY_TEXT}` }));
-  await writeFile(file, lines.join('\n'));
-  const training = { sequenceLength: 32, batchSize: 2, microBatch: 2 };
-  const spec = parseJobSpec({ name: 'tiny', base, data: { train: [file], heldOut: 0.2 }, training });
+  const job = await tinyJob(folder);
+  const { spec } = job;
+  base = job.base;
   ({ data } = spec);
   const packed = await packJobData(
     { spec, tokenizer: await loadTokenizer(base), signal, onProgress: () => {} },

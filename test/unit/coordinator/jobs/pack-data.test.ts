@@ -6,22 +6,13 @@ import { packJobData } from '../../../../coordinator/jobs/pack-data.ts';
 import { repackTrainingData } from '../../../../coordinator/jobs/repack-data.ts';
 import { decodeHeldOut, gateRows } from '../../../../coordinator/merge/held-out.ts';
 import { decodeRows, SHARD_BYTES } from '../../../../lora/data/shards/shard-codec.ts';
-import type { TextTokenizer } from '../../../../lora/data/tokenizer.ts';
 import { type JobSpecInput, parseJobSpec } from '../../../../lora/finetune/settings/job-spec.ts';
 import { sha256 } from '../../../../protocol/cbor.ts';
 import { FileBlobStore } from '../../../../storage/blob-store.ts';
+import { characterTokenizer } from '../../../utils/character-tokenizer.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
 
-/** One token per character. */
-const characters: TextTokenizer = {
-  vocabSize: 256,
-  bosId: null,
-  eosId: 0,
-  prefix: [],
-  suffix: [],
-  encode: (text) => [...text].map((character) => character.charCodeAt(0)),
-  decode: (ids) => String.fromCharCode(...ids),
-};
+const characters = characterTokenizer(256);
 
 async function pack(data: JobSpecInput['data'], sequenceLength = 16, seed = 0) {
   const blobs = await FileBlobStore.open({ home: await temporaryFolder() }, { clock: systemClock });

@@ -10,7 +10,7 @@ import { RowReport } from '../../../../lora/data/row-report.ts';
 import { dataSettingsSchema } from '../../../../lora/data/settings.ts';
 import { cutShards } from '../../../../lora/data/shards/cut-shards.ts';
 import { StoredRows } from '../../../../lora/data/stored-rows.ts';
-import type { TextTokenizer } from '../../../../lora/data/tokenizer.ts';
+import { characterTokenizer } from '../../../utils/character-tokenizer.ts';
 import { withCode } from '../../../utils/codes.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
 import { textRenderer } from '../../../utils/text-renderer.ts';
@@ -19,16 +19,7 @@ const DAY_MS = 24 * 60 * 60 * 1000;
 // The current time, because it is compared with file times that the system sets.
 const NOW = Date.now();
 
-/** One token per character. */
-const tokenizer: TextTokenizer = {
-  vocabSize: 70_000,
-  bosId: null,
-  eosId: 0,
-  prefix: [],
-  suffix: [],
-  encode: (text) => [...text].map((character) => character.charCodeAt(0)),
-  decode: (ids) => String.fromCharCode(...ids),
-};
+const tokenizer = characterTokenizer(70_000);
 
 interface World extends PackFilesOptions {
   paths: string[];
