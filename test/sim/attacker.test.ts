@@ -1,13 +1,10 @@
 import { expect, test } from 'vitest';
 import { decodeAdapter } from '../../lora/adapter/codec.ts';
-import { silentLogger } from '../../monitor/logs/log.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
+import { virtualEnvironment } from '../utils/virtual/environment.ts';
 import { distance } from '../utils/virtual/fake-trainer.ts';
-import { SeededRandom } from '../utils/virtual/seeded-random.ts';
 import { toyJob, toyLayout } from '../utils/virtual/toy-job.ts';
-import { VirtualClock } from '../utils/virtual/virtual-clock.ts';
-import { VirtualNetwork } from '../utils/virtual/virtual-network.ts';
-import { type VirtualEnvironment, VirtualNode } from '../utils/virtual/virtual-node.ts';
+import { VirtualNode } from '../utils/virtual/virtual-node.ts';
 import { COORDINATOR, VirtualCoordinator } from './virtual-coordinator.ts';
 
 const NODES = 5;
@@ -15,13 +12,11 @@ const ROUNDS = 6;
 
 /** Runs a job without faults. The last `attackers` nodes train away from the optimum, three times as far. */
 async function runJob(seed: number, attackers: number) {
-  const random = new SeededRandom(seed);
-  const clock = new VirtualClock(1_700_000_000_000);
-  const network = new VirtualNetwork({ delayMs: [1, 20], loss: 0, duplicates: 0 }, { clock, random });
+  const environment = virtualEnvironment(seed);
+  const { clock } = environment;
   const rounds = { count: ROUNDS, minPeers: NODES, quorum: 1, maxSeconds: 30, preset: 'dense' } as const;
   // With few parameters, or with rows that occur twice, scores are so noisy that honest nodes lose steps by chance.
   const toy = toyJob(COORDINATOR, { layout: toyLayout(256), rows: 240, rounds });
-  const environment: VirtualEnvironment = { clock, network, random, log: silentLogger };
   const coordinator = new VirtualCoordinator({ toy, retention: { checkpoints: 0, rounds: 8 } }, environment);
   const nodes = Array.from(
     { length: NODES },

@@ -1,12 +1,9 @@
 import { expect, test } from 'vitest';
-import { silentLogger } from '../../monitor/logs/log.ts';
 import { AUDIT_SHARE } from '../../verify/scores/extra-work.ts';
+import { virtualEnvironment } from '../utils/virtual/environment.ts';
 import { FakeTrainer } from '../utils/virtual/fake-trainer.ts';
-import { SeededRandom } from '../utils/virtual/seeded-random.ts';
 import { toyJob } from '../utils/virtual/toy-job.ts';
-import { VirtualClock } from '../utils/virtual/virtual-clock.ts';
-import { VirtualNetwork } from '../utils/virtual/virtual-network.ts';
-import { type VirtualEnvironment, VirtualNode } from '../utils/virtual/virtual-node.ts';
+import { VirtualNode } from '../utils/virtual/virtual-node.ts';
 import { COORDINATOR, VirtualCoordinator } from './virtual-coordinator.ts';
 
 const NODES = 5;
@@ -27,9 +24,8 @@ class Repeater extends FakeTrainer {
 
 for (const seed of [1, 2]) {
   test(`seed ${seed}: nodes that train on one batch of their rows are found, at 2 % of the work`, async () => {
-    const random = new SeededRandom(seed);
-    const clock = new VirtualClock(1_700_000_000_000);
-    const network = new VirtualNetwork({ delayMs: [1, 20], loss: 0, duplicates: 0 }, { clock, random });
+    const environment = virtualEnvironment(seed);
+    const { clock, random } = environment;
     const rounds = {
       count: ROUNDS,
       localSteps: LOCAL_STEPS,
@@ -40,7 +36,6 @@ for (const seed of [1, 2]) {
       errorFeedbackDecay: 0.5,
     } as const;
     const toy = toyJob(COORDINATOR, { rows: 512, rounds });
-    const environment: VirtualEnvironment = { clock, network, random, log: silentLogger };
     const coordinator = new VirtualCoordinator(
       { toy, retention: { checkpoints: 1, rounds: 0 } },
       environment,

@@ -3,10 +3,8 @@ import { expect } from 'vitest';
 import { silentLogger } from '../../monitor/logs/log.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
 import { temporaryFolder } from '../utils/folder.ts';
-import { SeededRandom } from '../utils/virtual/seeded-random.ts';
+import { virtualEnvironment } from '../utils/virtual/environment.ts';
 import { toyJob } from '../utils/virtual/toy-job.ts';
-import { VirtualClock } from '../utils/virtual/virtual-clock.ts';
-import { VirtualNetwork } from '../utils/virtual/virtual-network.ts';
 import { VirtualNode } from '../utils/virtual/virtual-node.ts';
 import { COORDINATOR, VirtualCoordinator } from './virtual-coordinator.ts';
 
@@ -15,9 +13,7 @@ export const DEADLINE_MS = 10 * 60_000;
 
 /** A coordinator with three nodes. Its database is a file. */
 export async function swarm(seed: number, { rounds = ROUNDS, minPeers = 2 } = {}) {
-  const random = new SeededRandom(seed);
-  const clock = new VirtualClock(1_700_000_000_000);
-  const network = new VirtualNetwork({ delayMs: [1, 50], loss: 0, duplicates: 0 }, { clock, random });
+  const { clock, network, random } = virtualEnvironment(seed, { delayMs: [1, 50] });
   const environment = { clock, network, random, log: silentLogger };
   const toy = toyJob(COORDINATOR, { rounds: { count: rounds, minPeers, maxSeconds: 60, localSteps: 4 } });
   const storePath = join(await temporaryFolder(), 'coordinator.sqlite');

@@ -1,18 +1,14 @@
 import { expect, test, vi } from 'vitest';
 import { silentLogger } from '../../monitor/logs/log.ts';
 import { sha256 } from '../../protocol/cbor.ts';
-import { SeededRandom } from '../utils/virtual/seeded-random.ts';
+import { virtualEnvironment } from '../utils/virtual/environment.ts';
 import { toyJob } from '../utils/virtual/toy-job.ts';
-import { VirtualClock } from '../utils/virtual/virtual-clock.ts';
-import { VirtualNetwork } from '../utils/virtual/virtual-network.ts';
 import { VirtualNode } from '../utils/virtual/virtual-node.ts';
 import { COORDINATOR, VirtualCoordinator } from './virtual-coordinator.ts';
 
 /** A coordinator with one node that has trained a round, and a second node that has not started. */
 async function swarm({ rounds = 6 } = {}) {
-  const random = new SeededRandom(1);
-  const clock = new VirtualClock(1_700_000_000_000);
-  const network = new VirtualNetwork({ delayMs: [1, 50], loss: 0, duplicates: 0 }, { clock, random });
+  const { clock, network, random } = virtualEnvironment(1, { delayMs: [1, 50] });
   const environment = { clock, network, random, log: silentLogger };
   const toy = toyJob(COORDINATOR, { rounds: { count: rounds, minPeers: 1, maxSeconds: 60, localSteps: 4 } });
   const coordinator = new VirtualCoordinator({ toy, retention: { checkpoints: 2, rounds: 3 } }, environment);

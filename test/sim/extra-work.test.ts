@@ -1,12 +1,9 @@
 import { expect, test } from 'vitest';
-import { silentLogger } from '../../monitor/logs/log.ts';
 import { roundsSchema, trainingSchema } from '../../protocol/manifest.ts';
 import { AUDIT_SHARE, EXTRA_SHARE, LOSS_COST } from '../../verify/scores/extra-work.ts';
-import { SeededRandom } from '../utils/virtual/seeded-random.ts';
+import { virtualEnvironment } from '../utils/virtual/environment.ts';
 import { SEQUENCE_LENGTH, toyJob } from '../utils/virtual/toy-job.ts';
-import { VirtualClock } from '../utils/virtual/virtual-clock.ts';
-import { VirtualNetwork } from '../utils/virtual/virtual-network.ts';
-import { type VirtualEnvironment, VirtualNode } from '../utils/virtual/virtual-node.ts';
+import { VirtualNode } from '../utils/virtual/virtual-node.ts';
 import { COORDINATOR, type RowWork, VirtualCoordinator } from './virtual-coordinator.ts';
 
 const MS_PER_STEP = 50;
@@ -22,15 +19,13 @@ interface Swarm {
 
 /** Runs `count` rounds of a job with the default settings. Returns its extra work as shares of the rows that the nodes trained on. */
 async function extraWork({ nodes, attackers, slowest, count }: Swarm) {
-  const random = new SeededRandom(1);
-  const clock = new VirtualClock(1_700_000_000_000);
-  const network = new VirtualNetwork({ delayMs: [1, 20], loss: 0, duplicates: 0 }, { clock, random });
+  const environment = virtualEnvironment();
+  const { clock } = environment;
   const toy = toyJob(COORDINATOR, {
     rows: 2048,
     training: trainingSchema.parse({ sequenceLength: SEQUENCE_LENGTH }),
     rounds: roundsSchema.parse({ minPeers: nodes - attackers, count }),
   });
-  const environment: VirtualEnvironment = { clock, network, random, log: silentLogger };
   const rows: Record<RowWork, number> = { gradient: 0, loss: 0, training: 0 };
   const retention = { checkpoints: 1, rounds: 0 };
   const onRows = (work: RowWork, some: number): void => {

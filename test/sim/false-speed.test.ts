@@ -1,11 +1,8 @@
 import { describe, expect, test } from 'vitest';
-import { silentLogger } from '../../monitor/logs/log.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
-import { SeededRandom } from '../utils/virtual/seeded-random.ts';
+import { virtualEnvironment } from '../utils/virtual/environment.ts';
 import { toyJob } from '../utils/virtual/toy-job.ts';
-import { VirtualClock } from '../utils/virtual/virtual-clock.ts';
-import { VirtualNetwork } from '../utils/virtual/virtual-network.ts';
-import { type VirtualEnvironment, VirtualNode } from '../utils/virtual/virtual-node.ts';
+import { VirtualNode } from '../utils/virtual/virtual-node.ts';
 import { COORDINATOR, VirtualCoordinator } from './virtual-coordinator.ts';
 
 const NODES = 4;
@@ -15,9 +12,8 @@ const LOCAL_STEPS = 18;
 
 /** Runs a job in which all nodes train at one speed, but the last one delivers at once and sends harmful updates. */
 async function runJob(seed: number, liar: { msPerStep: number; blunders: number }) {
-  const random = new SeededRandom(seed);
-  const clock = new VirtualClock(1_700_000_000_000);
-  const network = new VirtualNetwork({ delayMs: [1, 20], loss: 0, duplicates: 0 }, { clock, random });
+  const environment = virtualEnvironment(seed);
+  const { clock } = environment;
   const rounds = {
     count: ROUNDS,
     localSteps: LOCAL_STEPS,
@@ -27,7 +23,6 @@ async function runJob(seed: number, liar: { msPerStep: number; blunders: number 
     preset: 'dense',
   } as const;
   const toy = toyJob(COORDINATOR, { rows: 512, rounds });
-  const environment: VirtualEnvironment = { clock, network, random, log: silentLogger };
   const coordinator = new VirtualCoordinator({ toy, retention: { checkpoints: 0, rounds: 8 } }, environment);
   const nodes = Array.from({ length: NODES }, (_, i) => {
     const isLiar = i === NODES - 1;

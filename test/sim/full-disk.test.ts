@@ -1,10 +1,8 @@
 import { expect, test } from 'vitest';
 import { SwarmError } from '../../common/errors.ts';
 import { silentLogger } from '../../monitor/logs/log.ts';
-import { SeededRandom } from '../utils/virtual/seeded-random.ts';
+import { virtualEnvironment } from '../utils/virtual/environment.ts';
 import { toyJob } from '../utils/virtual/toy-job.ts';
-import { VirtualClock } from '../utils/virtual/virtual-clock.ts';
-import { VirtualNetwork } from '../utils/virtual/virtual-network.ts';
 import { VirtualNode } from '../utils/virtual/virtual-node.ts';
 import { COORDINATOR, VirtualCoordinator } from './virtual-coordinator.ts';
 
@@ -12,9 +10,7 @@ import { COORDINATOR, VirtualCoordinator } from './virtual-coordinator.ts';
 const ROUND_MS = 12_000;
 
 test('a node with a full disk says so at once, the round goes on without it, and it comes back', async () => {
-  const random = new SeededRandom(1);
-  const clock = new VirtualClock(1_700_000_000_000);
-  const network = new VirtualNetwork({ delayMs: [1, 50], loss: 0, duplicates: 0 }, { clock, random });
+  const { clock, network, random } = virtualEnvironment(1, { delayMs: [1, 50] });
   const environment = { clock, network, random, log: silentLogger };
   const rounds = { count: 12, minPeers: 2, maxSeconds: 120, localSteps: 4, quorum: 1 };
   const toy = toyJob(COORDINATOR, { rounds });

@@ -8,7 +8,6 @@ import { silentLogger } from '../../monitor/logs/log.ts';
 import { ScriptedPeer } from '../unit/coordinator/scripted-peer.ts';
 import { World } from '../unit/coordinator/world.ts';
 import { eventuallyHolds } from '../utils/eventually.ts';
-import { noFolders } from '../utils/virtual/no-folders.ts';
 
 const SAMPLES: JobSamples = {
   prompts: [
@@ -34,12 +33,7 @@ function sampler(world: World, sample: (round: number, request: SampleRequest) =
   const source = new Sampler(
     { cacheDir: 'cache', compute: {} },
     {
-      coordinator: world.coordinator,
-      store: world.store,
-      folders: noFolders,
-      clock: world.clock.process(() => true),
-      log: silentLogger,
-      baseFolder: async () => 'base',
+      ...world.checkpointWork(),
       sample: (request) => sample(Number(request.adapter.split('/').at(-1)), request),
     },
   );

@@ -14,7 +14,6 @@ import { COORDINATOR, World } from '../unit/coordinator/world.ts';
 import { eventually, eventuallyHolds } from '../utils/eventually.ts';
 import { temporaryFolder } from '../utils/folder.ts';
 import { openTestRegistry, smallPeftFolder } from '../utils/registry.ts';
-import { noFolders } from '../utils/virtual/no-folders.ts';
 
 const FIGURE = 'words.acc,none';
 const TASKS: JobTasks = {
@@ -40,12 +39,7 @@ function evaluator(world: World, valueAt: (round: number) => number | Error | Pr
   const source = new TaskEvaluator(
     { cacheDir: 'cache', compute: {} },
     {
-      coordinator: world.coordinator,
-      store: world.store,
-      folders: noFolders,
-      clock: world.clock.process(() => true),
-      log: silentLogger,
-      baseFolder: async () => 'base',
+      ...world.checkpointWork(),
       evaluate: async ({ adapter, tasks, limit }) => {
         expect([tasks, limit]).toEqual([TASKS.files, TASKS.limit]);
         const round = Number(adapter.split('/').at(-1));

@@ -9,11 +9,10 @@ import { signMessage, verifyMessage } from '../../protocol/signing.ts';
 import { NODE_REASONS, openNodeRecord } from '../../verify/node-record.ts';
 import { type VerifyOptions, type VerifyReport, verifyRecord } from '../../verify/verify-job.ts';
 import { signerOf } from '../utils/signers.ts';
+import { virtualEnvironment } from '../utils/virtual/environment.ts';
 import { MemoryBlobs, MemoryDisk } from '../utils/virtual/memory-blobs.ts';
-import { SeededRandom } from '../utils/virtual/seeded-random.ts';
 import { toyJob } from '../utils/virtual/toy-job.ts';
-import { VirtualClock } from '../utils/virtual/virtual-clock.ts';
-import { addressOf, type VirtualHost, VirtualNetwork } from '../utils/virtual/virtual-network.ts';
+import { addressOf, type VirtualHost } from '../utils/virtual/virtual-network.ts';
 import { VirtualNode } from '../utils/virtual/virtual-node.ts';
 import { COORDINATOR, VirtualCoordinator, type VirtualCoordinatorOptions } from './virtual-coordinator.ts';
 
@@ -23,9 +22,7 @@ const LIAR = signerOf(60);
 
 /** Plays a job with two nodes, kills the coordinator for good, and starts the nodes again. */
 async function orphans(options: Pick<VirtualCoordinatorOptions, 'admission'> = {}) {
-  const random = new SeededRandom(14);
-  const clock = new VirtualClock(1_700_000_000_000);
-  const network = new VirtualNetwork({ delayMs: [1, 20], loss: 0, duplicates: 0 }, { clock, random });
+  const { clock, network, random } = virtualEnvironment(14);
   const environment = { clock, network, random, log: silentLogger };
   const rounds = { count: ROUNDS, minPeers: 2, maxSeconds: 60, localSteps: 4 };
   const toy = toyJob(COORDINATOR, { rounds, namesCoordinator: true });

@@ -2,14 +2,12 @@ import { describe, expect, test } from 'vitest';
 import type { Validator } from '../../coordinator/context.ts';
 import { DRIFT_LIMIT } from '../../coordinator/merge/comparison.ts';
 import type { RowLoss } from '../../lora/train/step.ts';
-import { silentLogger } from '../../monitor/logs/log.ts';
 import type { TrainedRound } from '../../node/trainer/trainer.ts';
+import { virtualEnvironment } from '../utils/virtual/environment.ts';
 import { FakeTrainer } from '../utils/virtual/fake-trainer.ts';
-import { SeededRandom } from '../utils/virtual/seeded-random.ts';
+import type { SeededRandom } from '../utils/virtual/seeded-random.ts';
 import { toyJob, toyLayout } from '../utils/virtual/toy-job.ts';
-import { VirtualClock } from '../utils/virtual/virtual-clock.ts';
-import { VirtualNetwork } from '../utils/virtual/virtual-network.ts';
-import { type VirtualEnvironment, VirtualNode } from '../utils/virtual/virtual-node.ts';
+import { VirtualNode } from '../utils/virtual/virtual-node.ts';
 import { COORDINATOR, VirtualCoordinator } from './virtual-coordinator.ts';
 
 const ROUNDS = 14;
@@ -62,12 +60,10 @@ class SwarmTrainer extends FakeTrainer {
 
 /** Runs a job whose updates are not scored, so that only the gate protects it. */
 async function runJob({ honest, attackers, gain, harm, seed }: Swarm) {
-  const random = new SeededRandom(seed);
-  const clock = new VirtualClock(1_700_000_000_000);
-  const network = new VirtualNetwork({ delayMs: [1, 20], loss: 0, duplicates: 0 }, { clock, random });
+  const environment = virtualEnvironment(seed);
+  const { clock, random } = environment;
   const rounds = { count: ROUNDS, minPeers: honest, quorum: 1, maxSeconds: 30, preset: 'dense' } as const;
   const toy = toyJob(COORDINATOR, { layout: LAYOUT, rows: 512, rounds });
-  const environment: VirtualEnvironment = { clock, network, random, log: silentLogger };
   const meanOf = (tensor: Float32Array): number =>
     tensor.reduce((sum, value) => sum + value - INITIAL, 0) / tensor.length;
   const evaluate = ([first, second]: readonly Float32Array[]): RowLoss[] => {

@@ -8,13 +8,12 @@ import { nodeError } from '../../node/errors.ts';
 import type { QuestionAnswerer } from '../../node/evaluation/answerer.ts';
 import type { ScoreTrainer } from '../../node/trainer/trainer.ts';
 import type { Role } from '../../protocol/member-status.ts';
+import { virtualEnvironment } from '../utils/virtual/environment.ts';
 import { gradientOn, lossOn } from '../utils/virtual/fake-trainer.ts';
 import { noFolders } from '../utils/virtual/no-folders.ts';
-import { SeededRandom } from '../utils/virtual/seeded-random.ts';
 import { SEQUENCE_LENGTH, toyJob } from '../utils/virtual/toy-job.ts';
-import { VirtualClock } from '../utils/virtual/virtual-clock.ts';
-import { VirtualNetwork } from '../utils/virtual/virtual-network.ts';
-import { type VirtualEnvironment, VirtualNode } from '../utils/virtual/virtual-node.ts';
+import type { VirtualClock } from '../utils/virtual/virtual-clock.ts';
+import { VirtualNode } from '../utils/virtual/virtual-node.ts';
 import { COORDINATOR, VirtualCoordinator } from './virtual-coordinator.ts';
 
 const FIGURE = 'words.acc,none';
@@ -41,12 +40,10 @@ const honest: Answer =
 
 /** Runs a job with tasks whose checkpoints a node offers to evaluate. */
 async function runJob({ answer, role = 'operator' }: { answer: Answer; role?: Role }) {
-  const random = new SeededRandom(1);
-  const clock = new VirtualClock(1_700_000_000_000);
-  const network = new VirtualNetwork({ delayMs: [1, 20], loss: 0, duplicates: 0 }, { clock, random });
+  const environment = virtualEnvironment();
+  const { clock } = environment;
   const rounds = { count: ROUNDS, minPeers: 1, quorum: 1, maxSeconds: 120, localSteps: 40 } as const;
   const toy = toyJob(COORDINATOR, { rows: 2048, rounds });
-  const environment: VirtualEnvironment = { clock, network, random, log: silentLogger };
   const options = { toy, retention: { checkpoints: 0, rounds: 8 }, audits: false };
   const coordinator = new VirtualCoordinator(options, environment);
   coordinator.start();

@@ -1,13 +1,10 @@
 import { expect, test } from 'vitest';
-import { silentLogger } from '../../monitor/logs/log.ts';
 import type { ScoreTrainer } from '../../node/trainer/trainer.ts';
 import type { Role } from '../../protocol/member-status.ts';
+import { virtualEnvironment } from '../utils/virtual/environment.ts';
 import { gradientOn, lossOn } from '../utils/virtual/fake-trainer.ts';
-import { SeededRandom } from '../utils/virtual/seeded-random.ts';
 import { SEQUENCE_LENGTH, toyJob, toyLayout } from '../utils/virtual/toy-job.ts';
-import { VirtualClock } from '../utils/virtual/virtual-clock.ts';
-import { VirtualNetwork } from '../utils/virtual/virtual-network.ts';
-import { type VirtualEnvironment, VirtualNode } from '../utils/virtual/virtual-node.ts';
+import { VirtualNode } from '../utils/virtual/virtual-node.ts';
 import { COORDINATOR, VirtualCoordinator } from './virtual-coordinator.ts';
 
 const NODES = 5;
@@ -36,14 +33,12 @@ async function runJob({
   role: Role;
   isSlow?: boolean;
 }) {
-  const random = new SeededRandom(1);
-  const clock = new VirtualClock(1_700_000_000_000);
-  const network = new VirtualNetwork({ delayMs: [1, 20], loss: 0, duplicates: 0 }, { clock, random });
+  const environment = virtualEnvironment();
+  const { clock } = environment;
   const rounds = { count: ROUNDS, minPeers: NODES, quorum: 1, maxSeconds: 120, preset: 'dense' } as const;
   // With few parameters, scores are noisy.
   const layout = toyLayout(256);
   const toy = toyJob(COORDINATOR, { layout, rows: 2048, rounds: { ...rounds, localSteps: 40 } });
-  const environment: VirtualEnvironment = { clock, network, random, log: silentLogger };
   const own = { gradient: 0, loss: 0, training: 0 };
   const coordinator = new VirtualCoordinator(
     {

@@ -2,10 +2,11 @@ import { expect, test } from 'vitest';
 import { silentLogger } from '../../monitor/logs/log.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
 import { signerOf } from '../utils/signers.ts';
-import { SeededRandom } from '../utils/virtual/seeded-random.ts';
+import { virtualEnvironment } from '../utils/virtual/environment.ts';
+import type { SeededRandom } from '../utils/virtual/seeded-random.ts';
 import { type ToyJob, toyJob } from '../utils/virtual/toy-job.ts';
-import { VirtualClock } from '../utils/virtual/virtual-clock.ts';
-import { addressOf, VirtualNetwork } from '../utils/virtual/virtual-network.ts';
+import type { VirtualClock } from '../utils/virtual/virtual-clock.ts';
+import { addressOf } from '../utils/virtual/virtual-network.ts';
 import { type VirtualEnvironment, VirtualNode } from '../utils/virtual/virtual-node.ts';
 import { VirtualCoordinator } from './virtual-coordinator.ts';
 
@@ -27,9 +28,7 @@ interface Swarms {
 
 /** Two coordinators with one job each, and a node that takes part in both jobs, with a weight for each. */
 function twoSwarms(seed: number, weights: readonly [number, number] = [1, 1]): Swarms {
-  const random = new SeededRandom(seed);
-  const clock = new VirtualClock(1_700_000_000_000);
-  const network = new VirtualNetwork({ delayMs: [1, 50], loss: 0, duplicates: 0 }, { clock, random });
+  const { clock, network, random } = virtualEnvironment(seed, { delayMs: [1, 50] });
   const environment: VirtualEnvironment = { clock, network, random, log: silentLogger };
   const toys = SIGNERS.map((signer, i) =>
     toyJob(signer, { rounds: { count: ROUNDS, minPeers: 1, maxSeconds: 60 + i, localSteps: 12 } }),

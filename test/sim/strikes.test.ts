@@ -1,10 +1,7 @@
 import { expect, test } from 'vitest';
-import { silentLogger } from '../../monitor/logs/log.ts';
-import { SeededRandom } from '../utils/virtual/seeded-random.ts';
+import { virtualEnvironment } from '../utils/virtual/environment.ts';
 import { toyJob, toyLayout } from '../utils/virtual/toy-job.ts';
-import { VirtualClock } from '../utils/virtual/virtual-clock.ts';
-import { VirtualNetwork } from '../utils/virtual/virtual-network.ts';
-import { type VirtualEnvironment, VirtualNode } from '../utils/virtual/virtual-node.ts';
+import { VirtualNode } from '../utils/virtual/virtual-node.ts';
 import { COORDINATOR, VirtualCoordinator } from './virtual-coordinator.ts';
 
 /** Milliseconds per step of the honest nodes: the slowest needs six times as long as the fastest. */
@@ -17,13 +14,11 @@ const HOUR_MS = 3_600_000;
  *   scores are noise from then on.
  */
 function swarm(seed: number, { outerRate }: { outerRate: number }) {
-  const random = new SeededRandom(seed);
-  const clock = new VirtualClock(1_700_000_000_000);
-  const network = new VirtualNetwork({ delayMs: [1, 50], loss: 0.01, duplicates: 0.05 }, { clock, random });
+  const environment = virtualEnvironment(seed, { delayMs: [1, 50], loss: 0.01, duplicates: 0.05 });
+  const { clock } = environment;
   const rounds = { count: 100, localSteps: 6, minPeers: 3, quorum: 0.8, maxSeconds: 30, outerRate } as const;
   // With few parameters, or with rows that occur twice, scores are so noisy that some of them strike honest nodes.
   const toy = toyJob(COORDINATOR, { layout: toyLayout(128), rows: 240, rounds });
-  const environment: VirtualEnvironment = { clock, network, random, log: silentLogger };
   const retention = { checkpoints: 1, rounds: 0 };
   const coordinator = new VirtualCoordinator({ toy, retention }, environment);
   const node = (number: number, msPerStep: number, { invite = null, blunders = 0 } = {} as NodeSetup) =>

@@ -86,6 +86,18 @@ export class World {
   #process = { alive: false };
   #current: Coordinator | null = null;
 
+  /** What work on checkpoints (samples, tasks) needs from the coordinator. */
+  checkpointWork() {
+    return {
+      coordinator: this.coordinator,
+      store: this.store,
+      folders: noFolders,
+      clock: this.clock.process(() => true),
+      log: silentLogger,
+      baseFolder: async () => 'base',
+    };
+  }
+
   constructor(options: WorldOptions = {}) {
     this.#options = options;
     const toy = toyJob(COORDINATOR, options);

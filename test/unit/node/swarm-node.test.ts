@@ -7,20 +7,16 @@ import { ErrorFeedback } from '../../../lora/update/feedback.ts';
 import { applyDelta, encodeDelta } from '../../../lora/update/outer.ts';
 import { silentLogger } from '../../../monitor/logs/log.ts';
 import { defaultPolicy, demandOf } from '../../../node/limits/policy.ts';
-import type { NodeStatus } from '../../../node/status/api-types.ts';
-import { nodeStatus } from '../../../node/status/node-status.ts';
 import { sha256 } from '../../../protocol/cbor.ts';
 import { INLINE_UPDATE_BYTES } from '../../../protocol/limits.ts';
 import type { Head } from '../../../protocol/messages.ts';
 import { jobTopic } from '../../../protocol/topics.ts';
 import { encryptedHead } from '../../utils/job-keys.ts';
-import { NO_COST } from '../../utils/node-status.ts';
 import { signerOf } from '../../utils/signers.ts';
+import { virtualEnvironment } from '../../utils/virtual/environment.ts';
 import { MemoryBlobs, MemoryDisk } from '../../utils/virtual/memory-blobs.ts';
-import { SeededRandom } from '../../utils/virtual/seeded-random.ts';
 import { type ToyJobOptions, toyJob, toyLayout } from '../../utils/virtual/toy-job.ts';
-import { VirtualClock } from '../../utils/virtual/virtual-clock.ts';
-import { addressOf, VirtualNetwork } from '../../utils/virtual/virtual-network.ts';
+import { addressOf } from '../../utils/virtual/virtual-network.ts';
 import {
   type VirtualEnvironment,
   VirtualNode,
@@ -33,9 +29,7 @@ const LONG_MS = 120_000;
 
 /** Sets up one node and a scripted coordinator on a virtual network. */
 function setUp(toyOptions: ToyJobOptions = {}, nodeOptions: Partial<VirtualNodeOptions> = {}) {
-  const random = new SeededRandom(1);
-  const clock = new VirtualClock(1_000_000);
-  const network = new VirtualNetwork({ delayMs: [1, 20], loss: 0, duplicates: 0 }, { clock, random });
+  const { clock, network, random } = virtualEnvironment(1, { start: 1_000_000 });
   const infos: { action: string; fields: object }[] = [];
   const failures: { action: string; code: unknown }[] = [];
   const log: Logger = {
@@ -77,12 +71,6 @@ let at: ReturnType<typeof setUp>;
 beforeEach(() => {
   at = setUp();
 });
-
-/** Returns the status of a node that has joined its job. */
-function statusOf({ nodes, swarmNode }: VirtualNode): NodeStatus {
-  const { deps } = swarmNode.view().context!;
-  return nodeStatus({ nodes, name: 'node-1', deps, version: 'test', startedAt: 0, cost: () => NO_COST });
-}
 
 /** Returns a checkpoint that a delta makes from the initial adapter. */
 function nextCheckpoint(
@@ -264,10 +252,10 @@ test('logs and shows the reason that a head gives, while the job is paused and w
   node.start();
   await at.until(() => at.phase() === 'awaiting');
   await coordinator.open(1, [], { phase: 'paused', reason: 'lunch' });
-  await at.until(() => statusOf(node).job?.reason === 'lunch');
+  await at.until(() => node.status().job?.reason === 'lunch');
   const reason = 'goes on from the checkpoint of round 0 (it repeats itself)';
   await coordinator.open(2, [node.peer], { reason });
-  await at.until(() => statusOf(node).job?.reason === reason);
+  await at.until(() => node.status().job?.reason === reason);
   expect(at.infos('head-reason')).toEqual([
     { phase: 'waiting', round: 1, reason: 'the job needs 2 nodes' },
     { phase: 'paused', round: 1, reason: 'lunch' },
@@ -297,7 +285,7 @@ test('says that it is an observer, and waits without work', async () => {
   await coordinator.open(1, []);
   await at.until(() => at.phase() === 'awaiting');
   const waiting = { reason: expect.stringContaining('observer'), job: { role: 'observer' } };
-  expect(statusOf(node)).toMatchObject(waiting);
+  expect(node.status()).toMatchObject(waiting);
 });
 
 test('learns its standing after a harmful update, and says that it is suspended', async () => {
@@ -311,8 +299,8 @@ test('learns its standing after a harmful update, and says that it is suspended'
   await coordinator.open(2, [node.peer]);
   await at.until(() => node.swarmNode.view().standing?.kind === 'suspended');
   await coordinator.open(3, []);
-  await at.until(() => at.phase() === 'awaiting' && statusOf(node).round === 3);
-  expect(statusOf(node)).toMatchObject({
+  await at.until(() => at.phase() === 'awaiting' && node.status().round === 3);
+  expect(node.status()).toMatchObject({
     standing: { kind: 'suspended', strikes: 3 },
     reason: expect.stringMatching(/suspended up to round 5.*3 strikes/),
   });
@@ -780,7 +768,7 @@ describe('settings that the operator changed', () => {
     await coordinator.open(1, [], { phase: 'waiting' });
     node.start();
     await at.until(() => at.phase() === 'awaiting');
-    const job = () => statusOf(node).job;
+    const job = () => node.status().job;
     expect(job()?.newestChange).toBeNull();
     const change = { term: 1, sequence: 1, previous: null, fromRound: 1, values };
     const record = coordinator.changeSettings(change, 'the loss was noisy');

@@ -7,6 +7,8 @@ import type { QuestionAnswerer } from '../../../node/evaluation/answerer.ts';
 import { Pauses } from '../../../node/limits/pauses.ts';
 import { defaultPolicy } from '../../../node/limits/policy.ts';
 import { SwarmNodes } from '../../../node/sharing/swarm-nodes.ts';
+import type { NodeStatus } from '../../../node/status/api-types.ts';
+import { nodeStatus } from '../../../node/status/node-status.ts';
 import { NodeStore } from '../../../node/store/node-store.ts';
 import { MIGRATIONS } from '../../../node/store/schema.ts';
 import type { SwarmNode } from '../../../node/swarm-node.ts';
@@ -14,6 +16,7 @@ import type { NodeTrainer, ScoreTrainer } from '../../../node/trainer/trainer.ts
 import { RPC_TIMEOUT_MS } from '../../../protocol/limits.ts';
 import type { Signer } from '../../../protocol/signing.ts';
 import { Database } from '../../../storage/database.ts';
+import { NO_COST } from '../node-status.ts';
 import { signerOf } from '../signers.ts';
 import type { DatabasePool } from './database-pool.ts';
 import { FakeTrainer, type FakeTrainerOptions } from './fake-trainer.ts';
@@ -113,6 +116,13 @@ export class VirtualNode {
   /** The node's store, read from outside. */
   get store(): NodeStore {
     return new NodeStore(this.database);
+  }
+
+  /** The node's status, as its control API shows it. The node must know its first job. */
+  status(): NodeStatus {
+    const { deps } = this.swarmNode.view().context!;
+    const facts = { name: 'node-1', version: 'test', startedAt: 0, cost: () => NO_COST };
+    return nodeStatus({ nodes: this.nodes, deps, ...facts });
   }
 
   start(): void {

@@ -1,10 +1,9 @@
 import { expect, test } from 'vitest';
 import { silentLogger } from '../../../../monitor/logs/log.ts';
 import { signerOf } from '../../../utils/signers.ts';
-import { SeededRandom } from '../../../utils/virtual/seeded-random.ts';
+import { virtualEnvironment } from '../../../utils/virtual/environment.ts';
 import { toyJob } from '../../../utils/virtual/toy-job.ts';
-import { VirtualClock } from '../../../utils/virtual/virtual-clock.ts';
-import { addressOf, VirtualNetwork } from '../../../utils/virtual/virtual-network.ts';
+import { addressOf } from '../../../utils/virtual/virtual-network.ts';
 import { VirtualNode } from '../../../utils/virtual/virtual-node.ts';
 import { ScriptedCoordinator } from '../scripted-coordinator.ts';
 
@@ -12,9 +11,7 @@ const { signal } = new AbortController();
 
 /** Sets up a node that may evaluate for one coordinator, and trains for another one. */
 async function setUp() {
-  const random = new SeededRandom(1);
-  const clock = new VirtualClock(1_000_000);
-  const network = new VirtualNetwork({ delayMs: [1, 20], loss: 0, duplicates: 0 }, { clock, random });
+  const { clock, network, random } = virtualEnvironment(1, { start: 1_000_000 });
   const environment = { clock, network, random, log: silentLogger };
   const signers = [signerOf(200), signerOf(201)] as const;
   const [tasks, training] = signers.map((signer, i) => {

@@ -3,17 +3,14 @@ import { Pauses } from '../../../../node/limits/pauses.ts';
 import { answerReaders } from '../../../../node/record/answer-readers.ts';
 import { NodeStore } from '../../../../node/store/node-store.ts';
 import { signerOf } from '../../../utils/signers.ts';
+import { virtualEnvironment } from '../../../utils/virtual/environment.ts';
 import { MemoryBlobs, MemoryDisk } from '../../../utils/virtual/memory-blobs.ts';
-import { SeededRandom } from '../../../utils/virtual/seeded-random.ts';
-import { VirtualClock } from '../../../utils/virtual/virtual-clock.ts';
-import { addressOf, VirtualNetwork } from '../../../utils/virtual/virtual-network.ts';
+import { addressOf } from '../../../utils/virtual/virtual-network.ts';
 import { JOB } from '../heads.ts';
 
 /** A node with an open job, and hosts that ask it. */
 function setUp() {
-  const random = new SeededRandom(1);
-  const clock = new VirtualClock(1_000_000);
-  const network = new VirtualNetwork({ delayMs: [1, 2], loss: 0, duplicates: 0 }, { clock, random });
+  const { clock, network, random } = virtualEnvironment(1, { start: 1_000_000, delayMs: [1, 2] });
   const hostOf = (number: number, address = `address-${number}`) => {
     const blobs = new MemoryBlobs({ disk: new MemoryDisk(), clock, random, isAlive: () => true });
     const host = network.host({ signer: signerOf(number), blobs, isAlive: () => true });

@@ -3,14 +3,11 @@ import { silentLogger } from '../../../../monitor/logs/log.ts';
 import { reportedState } from '../../../../node/contact/reported-state.ts';
 import type { SwarmNodeOptions } from '../../../../node/context.ts';
 import { defaultPolicy } from '../../../../node/limits/policy.ts';
-import { nodeStatus } from '../../../../node/status/node-status.ts';
 import { withCode } from '../../../utils/codes.ts';
-import { NO_COST } from '../../../utils/node-status.ts';
 import { signerOf } from '../../../utils/signers.ts';
-import { SeededRandom } from '../../../utils/virtual/seeded-random.ts';
+import { virtualEnvironment } from '../../../utils/virtual/environment.ts';
 import { type ToyJob, toyJob } from '../../../utils/virtual/toy-job.ts';
-import { VirtualClock } from '../../../utils/virtual/virtual-clock.ts';
-import { addressOf, VirtualNetwork } from '../../../utils/virtual/virtual-network.ts';
+import { addressOf } from '../../../utils/virtual/virtual-network.ts';
 import { type VirtualEnvironment, VirtualNode } from '../../../utils/virtual/virtual-node.ts';
 import { ScriptedCoordinator } from '../scripted-coordinator.ts';
 
@@ -22,9 +19,7 @@ function setUp(
   more: Partial<SwarmNodeOptions> = {},
   { toys: given, options }: { toys?: readonly ToyJob[]; options?: Partial<SwarmNodeOptions> } = {},
 ) {
-  const random = new SeededRandom(1);
-  const clock = new VirtualClock(1_000_000);
-  const network = new VirtualNetwork({ delayMs: [1, 20], loss: 0, duplicates: 0 }, { clock, random });
+  const { clock, network, random } = virtualEnvironment(1, { start: 1_000_000 });
   const environment: VirtualEnvironment = { clock, network, random, log: silentLogger };
   const toys = (given ?? SIGNERS.map((signer, i) => toyJob(signer, { rounds: { count: 20 + i } }))) as [
     ToyJob,
@@ -44,17 +39,7 @@ function setUp(
     },
     environment,
   );
-  const status = () => {
-    const { deps } = node.swarmNode.view().context!;
-    return nodeStatus({
-      nodes: node.nodes,
-      name: 'node-1',
-      deps,
-      version: 'test',
-      startedAt: 0,
-      cost: () => NO_COST,
-    });
-  };
+  const status = () => node.status();
   const states = () =>
     node.nodes.all.map((one) => {
       const { state, busyWith } = one.view();
