@@ -13,6 +13,7 @@ import {
   printLines,
   printNote,
   printWrapped,
+  shownPath,
 } from '../../../cli/print.ts';
 import { TrainReport } from '../../../cli/train/report.ts';
 import { SwarmError } from '../../../common/errors.ts';
@@ -157,4 +158,12 @@ it('a message about a signal starts in column 1, after the progress line is eras
   });
   expect(stderr).toContain('round 1\r\u001b[Klora-swarm: ');
   expect(stderr.split('\n')).toHaveLength(2);
+});
+
+it('shows a path inside the current folder as a user would type it', () => {
+  const cwd = tmpdir();
+  expect(shownPath({ cwd }, join(cwd, 'models', 'nano'))).toBe(join('models', 'nano'));
+  expect(shownPath({ cwd }, cwd)).toBe('.');
+  const outside = join(cwd, '..', 'models');
+  expect(shownPath({ cwd }, outside)).toBe(outside);
 });
