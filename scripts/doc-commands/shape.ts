@@ -1,7 +1,11 @@
 /** Compares the output that a page shows with real output. Figures, digests and times may differ. */
 
+/** The end of a peer id, which begins with "…". */
+const PEER = /…[1-9A-HJ-NP-Za-km-z]{6,8}\b/g;
+
 /** What differs between two runs of a command, in the order in which it is replaced. */
 const VARIABLE: readonly (readonly [RegExp, string])[] = [
+  [PEER, '<id>'],
   // A checkout writes "npx lora-swarm" in its advice, and an installed package "lora-swarm".
   [/\bnpx (?=lora-swarm )/g, ''],
   // A text that a model has generated.
@@ -66,6 +70,9 @@ export function firstDifference(shown: readonly string[], real: readonly RealLin
 }
 
 function patternOf(line: string): RegExp {
-  const parts = line.split(/ *… */).map((part) => shapeOf(part).replaceAll(/[\\^$.*+?()[\]{}|]/g, '\\$&'));
+  const parts = line
+    .replaceAll(PEER, '<id>')
+    .split(/ *… */)
+    .map((part) => shapeOf(part).replaceAll(/[\\^$.*+?()[\]{}|]/g, '\\$&'));
   return new RegExp(`^${parts.join('.*')}$`);
 }

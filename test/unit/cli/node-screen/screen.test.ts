@@ -11,6 +11,7 @@ import { stoppedLines } from '../../../../cli/views/thanks.ts';
 import type { NodeStatus, NodeUpdate } from '../../../../node/status/api-types.ts';
 import { FakeTerminal } from '../../../utils/fake-terminal.ts';
 import { exampleStatus, JOB } from '../../../utils/node-status.ts';
+import { differenceFromPage } from '../../../utils/shown-in-page.ts';
 
 const EVIL = 'ot\u001b[2Jter\nnode: fine \u{1f4a3} 模型';
 const SIZE = { columns: 80, rows: 40 };
@@ -31,6 +32,14 @@ const update = (round: number, changes: Partial<NodeUpdate> = {}): NodeUpdate =>
 const contribution = { round: 20, place: 3, contributors: 12, tokens: 140, totalTokens: 1000 };
 const work = { accepted: 35, refused: 1, tokens: 1_200_000, seconds: 3660 };
 const totals = [{ job: JOB.job, name: 'moby', ...work, contribution }];
+
+const cost = {
+  cpuThreads: 2.94,
+  memoryBytes: 1.4e9,
+  diskBytes: 3.2e9,
+  bytesPerSecond: { sent: 12_000, received: 0 },
+  month: { month: '2026-11', sent: 1.2e9, received: 3.4e9 },
+};
 
 function state(status: Partial<NodeStatus> = {}, changes: Partial<ScreenState> = {}): ScreenState {
   return {
@@ -60,13 +69,6 @@ it('shows that the node stops after its round', () => {
 });
 
 it('shows what happens, progress with the time left, totals and costs', () => {
-  const cost = {
-    cpuThreads: 2.94,
-    memoryBytes: 1.4e9,
-    diskBytes: 3.2e9,
-    bytesPerSecond: { sent: 12_000, received: 0 },
-    month: { month: '2026-11', sent: 1.2e9, received: 3.4e9 },
-  };
   const other = { ...totals[0]!, job: 'ef'.repeat(32), accepted: 77, refused: 0 };
   const shown = text({ cost, totals: [...totals, other] });
   for (const part of ['brave-otter', '2 h 14 min', '62 %', '18 s', '1 h 12 min', '20 of 40', '2.9130']) {
@@ -79,6 +81,18 @@ it('shows what happens, progress with the time left, totals and costs', () => {
   expect(shown).toMatch(/112 rounds.* 2 jobs/);
   expect(shown).toMatch(/^place +3rd of 12 .*14 %/m);
   expect(shown).toMatch(/month 1\.2 GB.*3\.4 GB/);
+});
+
+it('looks like the screen in docs/contributing-a-machine.md', () => {
+  const meaning =
+    'the gate left out the updates of this person, because the held-out loss is lower without them';
+  const refused = update(20, { code: 'left-out', outcome: 'restored', meaning });
+  const news = [{ at: 0, text: 'round 20  84 kB  accepted, trained at 1,240 tokens/s' }];
+  const more = { accepted: 77, refused: 0, tokens: 2_900_000, seconds: 20_340 };
+  const other = { ...totals[0]!, ...more, job: 'ef'.repeat(32) };
+  const shown = state({ cost, totals: [...totals, other], updates: [refused] }, { news });
+  const lines = screenLines(shown, SIZE);
+  expect(differenceFromPage('docs/contributing-a-machine.md', 'node ', lines)).toBeNull();
 });
 
 it('says what was refused and why, and what it waits for', () => {

@@ -6,6 +6,7 @@ import { lossCurve } from '../../../../cli/top/loss-curve.ts';
 import { FIRST_CHOICE, shownJob, type TopState } from '../../../../cli/top/state.ts';
 import type { JobDetail, JobEvent, JobSummary, PeerView } from '../../../../index.ts';
 import { exampleStatus } from '../../../utils/node-status.ts';
+import { differenceFromPage } from '../../../utils/shown-in-page.ts';
 
 const SIZE = { columns: 80, rows: 24 };
 const JOB = 'ab'.repeat(32);
@@ -160,6 +161,24 @@ describe('a frame of lora-swarm top', () => {
         "first letter: [overview] peers rounds events   j next job   ↑↓ scroll   q quit",
       ]
     `);
+  });
+
+  it('looks like the frame in docs/monitoring.md', () => {
+    const { facts } = state();
+    if (facts.role !== 'coordinator') throw new Error('the state is not of a coordinator');
+    const traffic = { sent: 29_000_000, received: 43_000 };
+    const [brave, quiet, lively] = PEERS.map((one, i) => ({
+      ...one,
+      peer: `12D3KooW${'abc'[i]!.repeat(44)}`,
+    }));
+    const peers = [quiet!, { ...brave!, step: 5 }, lively!];
+    const updates = { round: 21, assigned: peers.map(({ peer: id }) => id), received: [lively!.peer] };
+    const job = { ...facts.job!, updates };
+    const [moby, poem] = facts.status.jobs;
+    const status = { ...facts.status, traffic, jobs: [moby!, { ...poem!, roundsDone: 40 }] };
+    const shown = state({}, { status, peers, job });
+    const lines = text(shown, { columns: 100, rows: 24 });
+    expect(differenceFromPage('docs/monitoring.md', 'coordinator …', lines)).toBeNull();
   });
 
   it.each(['overview', 'peers', 'rounds', 'events'] as const)('fits %s into every size', (view) => {
