@@ -25,8 +25,8 @@ const INTERRUPTED = 130;
 /** Programs that run until Ctrl-C, each with the output that shows that it has started. */
 const LONG_RUNNING: readonly (readonly [RegExp, RegExp])[] = [
   [/lora-swarm serve /, /^ready/m],
-  [/lora-swarm coordinator\b/, /Ctrl-C/],
-  [/lora-swarm node -/, /joined|training/],
+  [/lora-swarm coordinator\b/, /^ready/m],
+  [/lora-swarm node -/, /^ready/m],
   [/lora-swarm adapter share (?!.*--keep)\S/, /^ticket/m],
   [/lora-swarm job wait/, /./],
 ];
