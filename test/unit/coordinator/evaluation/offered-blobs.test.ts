@@ -7,7 +7,7 @@ import type { Store } from '../../../../coordinator/store/store.ts';
 const store = { blobs: { usesOf: () => [] } } as unknown as Store;
 
 function run(role: string, offered: OfferedBlobs): JobRun {
-  const members = { get: () => ({ role }) };
+  const members = { list: { get: () => ({ role }) } };
   return { context: { job: 'job' }, mayRead: () => true, members, offered } as unknown as JobRun;
 }
 
