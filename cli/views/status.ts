@@ -79,6 +79,7 @@ export function jobLines(job: JobSummary): string[] {
   return [
     `job         ${job.name}  ${job.job.slice(0, 12)}  ${progressText(job)}  ${phaseText(job)}${left}${why.join('')}`,
     `            held-out loss ${lossOf(job)}${bestOf(job)}, ${countOf(job.peers, 'node')}${speed}`,
+    ...waitingLines(job),
     ...(rolledBack === null
       ? []
       : [`            rolled back in round ${rolledBack.round} to the checkpoint of round ${rolledBack.to}`]),
@@ -94,6 +95,14 @@ export function jobLines(job: JobSummary): string[] {
           `            invite ${job.invite ?? `revoked; to create a personal invite, run ${SWARM} invite create ${job.name}`}`,
         ]),
   ];
+}
+
+/** Returns a line about the nodes that take no work for now or cannot join; no line if there are none. */
+function waitingLines({ waitingNodes }: JobSummary): string[] {
+  if (waitingNodes.length === 0) return [];
+  const total = waitingNodes.reduce((sum, { nodes }) => sum + nodes, 0);
+  const reasons = waitingNodes.map(({ reason, nodes }) => (nodes === 1 ? reason : `${nodes} ${reason}`));
+  return [`            no work for ${countOf(total, 'node')}: ${reasons.join(', ')} (${SWARM} peers)`];
 }
 
 /** Returns a line about what a job is doing or waiting for; null if it has ended. */

@@ -2,6 +2,7 @@ import type { HealthMark } from '../../monitor/health-marks.ts';
 import type { JobEvent } from '../../monitor/job-events.ts';
 import type { PendingOrder } from '../../monitor/pending-orders.ts';
 import type { AddressReach } from '../../net/network.ts';
+import type { HoldReason } from '../../protocol/holds.ts';
 import type { Manifest } from '../../protocol/manifest.ts';
 import type { Role } from '../../protocol/member-status.ts';
 import type { Checkpoint } from '../../protocol/messages.ts';
@@ -69,6 +70,8 @@ export interface JobSummary {
   newestChange: SettingsChange | null;
   /** The tasks on which checkpoints are evaluated; null if the job has none. */
   tasks: JobTasksView | null;
+  /** Numbers of nodes that take no work for now or cannot join, by the reason. */
+  waitingNodes: { reason: HoldReason; nodes: number }[];
   /** Whether the job paused itself (see `reason`) and continues only when its operator resumes it. */
   needsOperator: boolean;
   /** Level of the job's health, and the reason. monitor/health-rules.ts has the rules. */

@@ -1,4 +1,5 @@
 import { jobHealth } from '../../monitor/job-health.ts';
+import type { OtherVersion } from '../../net/network.ts';
 import { bestCheckpoint } from '../best-checkpoint.ts';
 import type { CoordinatorDeps } from '../context.ts';
 import type { Coordinator } from '../coordinator.ts';
@@ -11,6 +12,7 @@ import type { JobState } from '../round/state.ts';
 import { CheckpointViews } from './checkpoint-views.ts';
 import { jobTasks, settingsChanges } from './job-views.ts';
 import type { CoordinatorStatus, JobDetail, JobSummary, SamplesView } from './types.ts';
+import { waitingNodes } from './waiting-view.ts';
 
 export interface ViewOptions {
   readonly version: string;
@@ -92,6 +94,7 @@ export class Views {
       newestChange: settingsChanges(run).at(-1) ?? null,
       tasks: jobTasks(context.job, this.#deps.store),
       after: awaited && { job: awaited.context.job, name: awaited.context.stored.name },
+      waitingNodes: waitingNodes(run, this.#othersFor(run)),
       needsOperator: needsOperator(state),
       health: jobHealth({
         ...state,
@@ -109,6 +112,14 @@ export class Views {
           ? inviteTo({ job: context.job, token: members.invites.sharedToken }, this.#deps.network)
           : null,
     };
+  }
+
+  /** Returns the connected nodes of another version that are members of a job, or of no job. */
+  #othersFor({ members }: JobRun): OtherVersion[] {
+    const runs = this.#coordinator.jobs();
+    return this.#deps.network
+      .otherVersions()
+      .filter(({ peer }) => members.list.has(peer) || !runs.some((run) => run.members.list.has(peer)));
   }
 
   #history(job: string): Pick<JobSummary, 'best' | 'rolledBack'> {

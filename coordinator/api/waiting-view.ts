@@ -1,7 +1,9 @@
 import { peerHealth } from '../../monitor/peer-health.ts';
 import type { OtherVersion, PeerConnection } from '../../net/network.ts';
-import { holdMeanings } from '../../protocol/holds.ts';
+import { type HoldReason, holdMeanings } from '../../protocol/holds.ts';
+import type { JobRun } from '../job-run.ts';
 import type { Hold } from '../peers/liveness.ts';
+import { isOver } from '../round/job-phase.ts';
 import type { PeerView } from './types.ts';
 
 /** A node that cannot join a job until its owner changes something. */
@@ -42,4 +44,25 @@ export function waitingView(
     health: peerHealth({ state, hold: meaning, standing, awaitedSeconds: null, refusal: null, ...times }),
     ...{ accepted: 0, refused: 0, last: null, standing, score: null, bytesSent: 0, bytesReceived: 0 },
   };
+}
+
+/**
+ * Counts the nodes of a job that take no work for now or cannot join, by the reason.
+ * @param others connected nodes of another version that are members of the job, or of no job
+ */
+export function waitingNodes(
+  { driver, members }: JobRun,
+  others: readonly OtherVersion[],
+): { reason: HoldReason; nodes: number }[] {
+  if (isOver(driver.state)) return [];
+  const reasons = new Map<string, HoldReason>();
+  const waiting = [
+    ...others.map((other) => ({ peer: other.peer, hold: versionHold(other) })),
+    ...members.refused.all(),
+    ...members.liveness.held(),
+  ];
+  for (const { peer, hold } of waiting) reasons.set(peer, hold.reason);
+  const counts = new Map<HoldReason, number>();
+  for (const reason of reasons.values()) counts.set(reason, (counts.get(reason) ?? 0) + 1);
+  return [...counts].map(([reason, nodes]) => ({ reason, nodes }));
 }

@@ -125,6 +125,11 @@ export class Liveness {
     return this.#peers.get(peer) ?? null;
   }
 
+  /** Returns the present peers that take no work for now, with the reason of each. */
+  held(): { peer: string; hold: Hold }[] {
+    return [...this.#peers].flatMap(([peer, { hold }]) => (hold === null ? [] : [{ peer, hold }]));
+  }
+
   /** Marks a peer as present, because it was training when the coordinator stopped. */
   expect(peer: string): void {
     const now = this.#context.deps.clock.monotonic();

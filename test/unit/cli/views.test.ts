@@ -51,6 +51,7 @@ const job: JobSummary = {
   best: { round: 2, heldOutLoss: 4.5 },
   rolledBack: null,
   isHeld: false,
+  waitingNodes: [],
   needsOperator: false,
   priority: 0,
   after: null,
@@ -221,6 +222,16 @@ describe('the activity of a job', () => {
     expectSafe([jobActivity(detail({ phase: 'queued', reason: EVIL }))!]);
     expect(jobActivity(detail({ phase: 'finished' }))).toBeNull();
   });
+});
+
+it('the status of a job counts the nodes that take no work, by reason', () => {
+  expect(jobLines(job).join('\n')).not.toContain('no work');
+  const waitingNodes = [
+    { reason: 'clock', nodes: 1 },
+    { reason: 'disk', nodes: 2 },
+  ] as const;
+  const lines = jobLines({ ...job, waitingNodes: [...waitingNodes] });
+  expect(lines.join('\n')).toMatch(/no work for 3 nodes: clock, 2 disk/);
 });
 
 describe('peers', () => {

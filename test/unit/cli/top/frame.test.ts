@@ -65,6 +65,7 @@ function summary(name: string, changes: Partial<JobSummary> = {}): JobSummary {
     newestChange: null,
     tasks: null,
     isHeld: false,
+    waitingNodes: [],
     needsOperator: false,
     pendingOrders: [],
     health: { level: 'green', reason: 'training', next: '' },

@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
 import { PeerViews } from '../../../../coordinator/api/peer-views.ts';
+import { waitingNodes } from '../../../../coordinator/api/waiting-view.ts';
 import {
   clockHold,
   REFUSED_NODES,
@@ -65,11 +66,19 @@ test('the operator sees a node that cannot join because of its clock, until it j
   const hold = { reason: 'clock', detail: expect.stringMatching(/1 min 30 s ahead/) };
   const seen = { peer: peer.id, name: 'p', job: world.toy.job, state: 'joining', hold, health: byClock };
   expect(shown(world)).toMatchObject([seen]);
+  expect(waitingNodes(world.run, [])).toEqual([{ reason: 'clock', nodes: 1 }]);
   const held = world.store.events.after(world.toy.job, 0, 100).filter(({ type }) => type === 'peer-held');
   expect(held).toMatchObject([{ peer: peer.id, name: 'p', ...hold }]);
   world.wrongMs = 0;
   await peer.join();
   expect(shown(world)).toMatchObject([{ peer: peer.id, hold: null }]);
+  expect(waitingNodes(world.run, [])).toEqual([]);
+  await peer.heartbeat('awaiting', { hold: { reason: 'disk', detail: '' } });
+  const others = [{ peer: 'stranger', agent: '' }];
+  expect(waitingNodes(world.run, others)).toEqual([
+    { reason: 'version', nodes: 1 },
+    { reason: 'disk', nodes: 1 },
+  ]);
 });
 
 test('the operator does not see a node with a wrong clock that may not join anyway', async () => {
