@@ -12,8 +12,8 @@ import { DRAIN_MESSAGE } from '../signals.ts';
 /** The error about a failed process contains this number of lines from the end of the process's output. */
 const LAST_LINES = 12;
 /**
- * Milliseconds after which a helper process that does not stop is killed. The process has DRAIN_MS (5 s) to
- * stop. One more second allows for its exit.
+ * Milliseconds after which a helper process that still runs is killed. The process has DRAIN_MS (5 s) to end its work, and
+ * one more second to exit.
  */
 const STOP_MS = 6_000;
 

@@ -192,8 +192,8 @@ function lossesOf({ job, history }: CoordinatorFacts): number[] {
     event.type === 'checkpoint' && event.heldOutLoss !== null ? [event.heldOutLoss] : [],
   );
   const [first] = history;
-  // The history has no event for the checkpoint of the initial adapter, so that loss is `baseLoss`. It is
-  // left out if the history begins after round 1.
+  // The history has no event for the initial adapter, so its loss is taken from `baseLoss`. If the history begins after
+  // round 1, the next losses are missing, so this loss is left out, too.
   const isFromStart = first === undefined || ('round' in first && first.round === 1);
   return isFromStart && typeof job?.baseLoss === 'number' ? [job.baseLoss, ...losses] : losses;
 }

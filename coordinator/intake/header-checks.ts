@@ -167,7 +167,7 @@ const CHECKS: readonly Check[] = [
     if (declared > maximumBytes) {
       return refuse(
         'too-large',
-        `the update declares ${declared} bytes, but with the preset "${update.preset}" it has at most ${maximumBytes} in this job`,
+        `the update declares ${declared} bytes; with the preset "${update.preset}", the maximum in this job is ${maximumBytes} bytes`,
       );
     }
     const { inline } = update;

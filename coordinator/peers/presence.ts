@@ -110,7 +110,10 @@ export class Presence {
     driver.transact((outbox) => outbox.event({ type: 'peer-held', peer, name, reason, detail }));
   }
 
-  /** Notes that a node may not join because of its clock. Records the first of several refusals of the node. */
+  /**
+   * Remembers that a node was refused because its clock is wrong. Of several refusals of the node, only the first becomes an
+   * event.
+   */
   noteRefusal(peer: string, { name, engine, hold }: { name: string; engine: string; hold: Hold }): void {
     const { driver, refused } = this.#deps;
     const isNew = refused.note(peer, { name, engine, hold });

@@ -22,7 +22,10 @@ const SETTLE_MS = 30_000;
 const REQUESTS = 64;
 /** Maximum number of requests for one job at the same time to members with the same network address. */
 const REQUESTS_PER_ADDRESS = 8;
-/** Maximum number of remembered peers. The limit bounds the memory, because one person can have any number of members. */
+/**
+ * Maximum number of peers whose latest request is remembered. One person can have any number of members, so without a
+ * limit these peers could fill the memory.
+ */
 const REMEMBERED = 8192;
 
 /** A head that this coordinator has signed, and that a peer has sent in answer to the request `recall`. */

@@ -58,7 +58,7 @@ export interface NodeJobStatus extends NodeActivity {
   weight: number;
   /** Time for which the trainer has worked for this invite since the node started, in seconds. */
   trainerSeconds: number;
-  /** The refusal with which the coordinator has shut this node out; null while the node is not shut out. */
+  /** Why the coordinator has shut this node out; null while the node is not shut out. */
   shutOut: { code: string; message: string } | null;
 }
 

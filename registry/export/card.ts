@@ -45,7 +45,7 @@ export function versionCard(registry: Registry, version: AdapterVersion, form?: 
 export function modelCard(facts: CardFacts, form: ExportForm = 'adapter'): string {
   const { name, base, parents, job, data, settings, curve = [], version } = facts;
   const all = resultsOf(facts);
-  const origin = version === null ? '' : `, version \`${version.label}\` of a lora-swarm registry`;
+  const origin = version === null ? '' : `, version \`${version.label}\` in a lora-swarm registry`;
   const lines = [
     ...frontMatter(name, base.name, all, form),
     `# ${name}`,

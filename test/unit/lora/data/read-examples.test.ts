@@ -370,7 +370,7 @@ describe('files', () => {
       });
     }
     await expect(read(empty)).rejects.toMatchObject({ next: expect.stringContaining('this folder') });
-    // `save_to_disk` of datasets writes Arrow; the JSON file beside it is not data.
+    // `save_to_disk` in the Python package `datasets` writes Arrow files, and a JSON file that only describes the data.
     const saved = join(dir, 'saved');
     await mkdir(saved);
     await writeFile(join(saved, 'data-00000-of-00001.arrow'), 'ARROW1');

@@ -70,7 +70,10 @@ class ModelCoordinator {
     return code;
   }
 
-  /** Ends the round with a checkpoint that has all or none of the node's open updates, or as a null round. */
+  /**
+   * Ends the round. With `merge`, its checkpoint includes all updates of the node that have no outcome yet. With
+   * `leave-out`, it includes none of them. With `null`, the round is a null round. `last`: whether the job ends, too.
+   */
   close(how: 'merge' | 'leave-out' | 'null', last: boolean): void {
     this.included = [];
     for (const [update, receipt] of this.receipts) {
