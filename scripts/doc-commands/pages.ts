@@ -42,6 +42,8 @@ export const PAGES: Readonly<Record<string, PageSetup>> = {
         (name) =>
           `npx lora-swarm train --model models/nano --data rest.txt --steps 2 --rank 4 --sequence-length 128 --output ${name}`,
       ),
+      // `adapter share --keep` needs a daemon.
+      'npx lora-swarm coordinator --no-mdns',
     ],
     skipped: [[/adapter (push|pull ada)/, 'needs a network']],
     edits: [

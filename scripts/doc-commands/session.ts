@@ -159,7 +159,7 @@ export class Session {
 
   /** Returns the newest invite, or for `adapter pull` the newest ticket. */
   #secretFor(command: string): string {
-    const pattern = command.includes('adapter pull') ? /swarmv1\w+/g : /swarm1[\w-]+/g;
+    const pattern = command.includes('adapter pull') ? /swarmv1[\w-]+/g : /swarm1[\w-]+/g;
     return this.#seen.match(pattern)?.at(-1) ?? '';
   }
 

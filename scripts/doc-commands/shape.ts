@@ -15,6 +15,8 @@ const VARIABLE: readonly (readonly [RegExp, string])[] = [
   [/\b[0-9a-f]{8,}\b/g, '<digest>'],
   // The end of a peer id, as the last column of a table.
   [/ {2}[1-9A-HJ-NP-Za-km-z]{6}$/, '  <id>'],
+  // Which step is the best depends on the data.
+  [/ {2}best so far$| of the best adapter \(step \d+\)$/g, ''],
   [/\d[\d,.]*(?:e[-+]?\d+)?/g, '0'],
   [/\b0 (?:d|h|min) (?=0 (?:h|min|s)\b)/g, ''],
   [/\b0 [kMGT]?i?B\b/g, '0 B'],
