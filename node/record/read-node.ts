@@ -58,6 +58,7 @@ export async function readNode(
     throw untrusted(`the coordinator ${peer} answers as a node does, so it could hide receipts and scores`, {
       job,
       peer,
+      coordinator,
     });
   }
   if (answer.head === null) throw untrusted(`the node ${peer} has no head of the job`, { job, peer });
