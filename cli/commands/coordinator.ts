@@ -13,7 +13,7 @@ import { registryFolder, registryOption } from '../adapter/with-registry.ts';
 import { SWARM } from '../command-name.ts';
 import type { Context } from '../context.ts';
 import { daemonLog } from '../daemon/log.ts';
-import { keepFilesPrivate, pollUntilAborted, STOP_DEADLINE_MS } from '../daemon/run.ts';
+import { keepFilesPrivate, pollOwnDaemon, STOP_DEADLINE_MS } from '../daemon/run.ts';
 import { usageError } from '../errors.ts';
 import {
   announcedAddress,
@@ -204,7 +204,7 @@ interface ShowOptions {
 /** Prints the events of every job, also of jobs that are created later, until the signal aborts. */
 async function showJobs(context: Context, api: ApiClient, options: ShowOptions): Promise<void> {
   const followed = new Map<string, Promise<void>>();
-  await pollUntilAborted(options.signal, async () => {
+  await pollOwnDaemon(options.signal, async () => {
     const { jobs } = await api.status();
     for (const job of jobs) {
       if (!followed.has(job.job)) followed.set(job.job, showJob(context, api, job, options));

@@ -10,7 +10,7 @@ import { claimHome } from '../../storage/daemon-home.ts';
 import { registryFolder } from '../adapter/with-registry.ts';
 import type { Context } from '../context.ts';
 import { daemonLog, logFileOf } from '../daemon/log.ts';
-import { keepFilesPrivate, pollUntilAborted, STOP_DEADLINE_MS } from '../daemon/run.ts';
+import { keepFilesPrivate, pollOwnDaemon, STOP_DEADLINE_MS } from '../daemon/run.ts';
 import { stoppedNode } from '../daemon/stopped-node.ts';
 import { NodeScreen } from '../node-screen/screen.ts';
 import { ScreenWarnings } from '../node-screen/warnings.ts';
@@ -188,7 +188,7 @@ async function run(context: Context, target: readonly string[], options: NodeOpt
     const lines = new NodeLines({ homeFlag: homeFlag(context, home) });
     const nodeProgress = new NodeProgress();
     let last = '';
-    await pollUntilAborted(signal, async () => {
+    await pollOwnDaemon(signal, async () => {
       const now = await api.status<NodeStatus>();
       if (options.once && now.jobs.every(({ done, shutOut }) => done || shutOut !== null)) ended.abort();
       if (hasScreen) {

@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { isSwarmError } from '../../index.ts';
 import { DRAIN_MS } from '../signals.ts';
 
 /**
@@ -22,4 +23,16 @@ export async function pollUntilAborted(signal: AbortSignal, poll: () => Promise<
     await poll();
     await sleep(POLL_MS, undefined, { signal }).catch(() => {});
   }
+}
+
+/**
+ * Calls `poll` like {@link pollUntilAborted}, to show the state of the daemon in this process. Goes on after an answer that
+ * came too late, because the process was busy or suspended. Showing the state must not end the daemon.
+ */
+export function pollOwnDaemon(signal: AbortSignal, poll: () => Promise<void>): Promise<void> {
+  return pollUntilAborted(signal, () =>
+    poll().catch((error: unknown) => {
+      if (!isSwarmError(error, 'DAEMON_TIMEOUT')) throw error;
+    }),
+  );
 }
