@@ -2,7 +2,7 @@
  * Writes files derived from a base. Each file appears complete or not at all, even if several processes write it at
  * once.
  */
-import { type FileHandle, mkdir, stat } from 'node:fs/promises';
+import { access, constants, type FileHandle, mkdir, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { writeDurably } from '../../../common/durable.ts';
 
@@ -27,7 +27,7 @@ export class Layout {
 }
 
 /**
- * Calls `write` to fill a file of `size` bytes, unless `path` already has that size.
+ * Calls `write` to fill a file of `size` bytes, unless `path` already has that size and can be read.
  * @throws the errors of writeDurably
  */
 export async function writeOnce(
@@ -56,10 +56,13 @@ export async function writeAll(
   }
 }
 
+/** Returns the size of a file; null if this process cannot read it. */
 async function sizeOf(path: string): Promise<number | null> {
   try {
+    await access(path, constants.R_OK);
     return (await stat(path)).size;
   } catch {
+    // The file is missing or may not be read, so it is written again.
     return null;
   }
 }

@@ -10,6 +10,7 @@ import { hashFile, readFully } from '../../../storage/blob-files.ts';
 import { FileBlobStore } from '../../../storage/blob-store.ts';
 import { withCode } from '../../utils/codes.ts';
 import { temporaryFolder } from '../../utils/folder.ts';
+import { mayOpenEverything } from '../../utils/unreadable.ts';
 
 const signal = new AbortController().signal;
 
@@ -268,16 +269,9 @@ describe('PartialBlob', () => {
   });
 });
 
-/** Returns whether this process may not open a file without rights. Root may open every file. */
-async function isRefused(): Promise<boolean> {
-  const path = join(await temporaryFolder(), 'file');
-  await writeFile(path, 'x', { mode: 0 });
-  return (await readFile(path).catch(() => null)) === null;
-}
-
 describe('a blob that cannot be read', () => {
   it('gets back the rights of its owner', async ({ skip }) => {
-    skip(!(await isRefused()), 'this process may open every file');
+    skip(await mayOpenEverything(), 'this process may open every file');
     const { blobs } = await openStore();
     const digest = await blobs.put(Buffer.from('bytes'));
     for (const use of ['size', 'get', 'check'] as const) {
