@@ -160,8 +160,13 @@ async function verifyOwn(
   try {
     api = await coordinatorApi(context, flags);
   } catch (error) {
-    if (!isDaemonAway(error) || homeRole(home) !== 'node') throw error;
-    return verifyOwnNode({ home, job }, options);
+    if (!isDaemonAway(error)) throw error;
+    if (homeRole(home) === 'node') return verifyOwnNode({ home, job }, options);
+    if (job === undefined || !/[/\\]/.test(job)) throw error;
+    throw usageError(
+      `there is no file ${resolve(context.cwd, job)}`,
+      'check the path, or name a job of this machine',
+    );
   }
   return verifyOwnJob(api, await chooseJob(api, job), options);
 }

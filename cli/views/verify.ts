@@ -1,4 +1,4 @@
-import { safeText } from '../../common/text.ts';
+import { countOf, safeText } from '../../common/text.ts';
 import type { HeldPart, ReceiptsReport, VerifyReport } from '../../index.ts';
 
 /** Maximum number of problems that the text shows. The output of --json can have more. */
@@ -35,7 +35,7 @@ export function verifyLines({
       : []),
     ok
       ? 'result       no check found a problem'
-      : `result       ${problems.length} problems; the first is ${problems[0]!.code}`,
+      : `result       ${countOf(problems.length, 'problem')}; the first is ${problems[0]!.code}`,
   ];
 }
 

@@ -50,3 +50,11 @@ test('the report on what a node holds names its newest round, its chain and its 
   expect(text(null)).toMatch(/adapter +not checked/);
   expect(verifyLines(report).join('\n')).not.toContain('node');
 });
+
+test('a path without a file is not taken for the name of a job', async () => {
+  const home = await temporaryFolder();
+  const { context } = fakeContext({ environment: { SWARM_HOME: home } });
+  const missing = join(home, 'no-such.bundle');
+  const run = createProgram(context).parseAsync(['verify', missing], { from: 'user' });
+  await expect(run).rejects.toMatchObject({ code: 'USAGE', message: expect.stringContaining(missing) });
+});
