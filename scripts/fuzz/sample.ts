@@ -16,6 +16,8 @@ const TEXTS = [
   'a'.repeat(40),
   'q_proj',
   '12',
+  '192.0.2.1',
+  '2001:db8::1',
 ];
 /** Lengths of keys, proofs, signatures and payloads, in bytes. */
 const BYTE_LENGTHS = [0, 5, 32, 64, 300];
