@@ -174,7 +174,6 @@ export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps
     );
     teardown.add(() => trainer.stop());
     pauses.onChange(() => trainer.pause(pauses.current !== null));
-
     const use = new MachineUse(
       { home },
       { clock: systemClock, log, totals: store.totals, traffic: () => network.traffic(), trainer },
@@ -235,6 +234,7 @@ export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps
     const node = {
       network,
       work: () => nodes.all.map(({ work }) => work),
+      checkLimits: () => nodes.all.forEach((one) => void one.checkLimits()),
       stop: () => void stop(),
       traffic: () => {
         const { month, sent, received } = use.cost().month;

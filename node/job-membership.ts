@@ -239,7 +239,8 @@ export class JobMembership {
     const { state } = this.#runner;
     if (manifest.base.files.some((file) => file.digest === digest)) {
       // A node that is done trains no more, so it needs no base.
-      if (!isDone(state)) this.#runner.dispatch({ type: 'base-damaged' });
+      const reason = 'a file of the base was damaged on this disk';
+      if (!isDone(state)) this.#runner.dispatch({ type: 'prepare-again', reason });
       return;
     }
     const shard = manifest.data.shards.find((one) => one.digest === digest);

@@ -122,6 +122,12 @@ export class SwarmNode implements SiblingJob {
     };
   }
 
+  /** Ends the work on the job if it no longer fits the owner's limits, which have changed. */
+  checkLimits(): void {
+    if (this.isDone || !this.membership.worker?.noLongerFits()) return;
+    this.#runner.dispatch({ type: 'prepare-again', reason: 'the owner has lowered a limit' });
+  }
+
   /** Peer id of the job's coordinator; null before the node has joined the job. */
   get coordinator(): string | null {
     return this.membership.worker?.context.coordinator ?? null;

@@ -60,10 +60,17 @@ async function pause(context: Context, options: ControlOptions & { for?: number 
 
 async function resume(context: Context, options: ControlOptions): Promise<void> {
   const api = await nodeApi(context, options);
+  const { pause: before } = await api.status<NodeStatus>();
   await api.orderNode('resume', {});
   const { pause: left } = await api.status<NodeStatus>();
   if (options.json) printJson(context, { schemaVersion: 1, pause: left });
-  else printLines(context, [left === null ? 'resumed' : `resumed, but the node still waits: ${left.text}`]);
+  else printLines(context, [resumedLine(before, left)]);
+}
+
+/** Returns what the command `resume` prints. @param before, left the node's pause before and after the order */
+export function resumedLine(before: NodeStatus['pause'], left: NodeStatus['pause']): string {
+  const done = before?.reason === 'paused' ? 'resumed' : 'you had not paused this node';
+  return left === null ? done : `${done}, but the node still waits: ${left.text}`;
 }
 
 async function drain(context: Context, options: ControlOptions): Promise<void> {

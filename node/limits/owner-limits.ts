@@ -29,6 +29,8 @@ export type GivenLimits = Pick<KeptLimits, 'hours' | 'maxUpload' | 'maxDownload'
 /** The parts of a running node that `OwnerLimits` needs. */
 export interface LimitedNode extends Pick<NodeControlDeps, 'work' | 'stop'> {
   readonly network: Pick<SwarmNetwork, 'limitBandwidth'>;
+  /** Compares the jobs of the node with changed limits. */
+  readonly checkLimits: () => void;
   /** Returns the bytes that were sent and received this month. */
   readonly traffic: MachineWatchDeps['traffic'];
 }
@@ -60,6 +62,7 @@ export class OwnerLimits {
   readonly #file: LimitsFile;
   /** Limits from options at this start of the node that the owner has not changed since. */
   #given: KeptLimits;
+  #node: LimitedNode | null = null;
   #watch: MachineWatch | null = null;
   #control: NodeControl | null = null;
 
@@ -95,6 +98,7 @@ export class OwnerLimits {
     const { clock, log } = this.#deps;
     const { polite = false } = this.#options;
     const control = this.control(node);
+    this.#node = node;
     this.#watch = new MachineWatch({
       clock,
       log,
@@ -149,6 +153,7 @@ export class OwnerLimits {
       const value = changes[name];
       if (value !== undefined) this.policy[name] = value ?? defaults[name];
     }
+    if (POLICY.some((name) => name in changes)) this.#node?.checkLimits();
     const given = Object.entries(this.#given).filter(([name]) => !(name in changes));
     this.#given = Object.fromEntries(given);
     const { log } = this.#deps;

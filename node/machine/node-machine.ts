@@ -117,9 +117,9 @@ export function reduce(state: NodeState, event: NodeEvent, now: number): Transit
       const wait = Math.min(HEAD_SILENCE_MS, backoffMs(rejoinFailures, event.jitter));
       return stay({ ...state, rejoinFailures, pollAt: now + wait });
     }
-    case 'base-damaged':
+    case 'prepare-again':
       return {
-        state: { ...initialState(state.self), reason: 'a file of the base was damaged on this disk' },
+        state: { ...initialState(state.self), reason: event.reason },
         effects: [{ type: 'abort' }, { type: 'join' }],
       };
     case 'shut-out':

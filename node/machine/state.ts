@@ -68,8 +68,11 @@ export type NodeEvent =
   | { type: 'rejoin-failed'; jitter: number }
   /** A connection to the coordinator has opened. */
   | { type: 'connected' }
-  /** A file of the base is damaged. The node must fetch the file and prepare its trainer again. */
-  | { type: 'base-damaged' }
+  /**
+   * The node must join and prepare the job again, because a file of the base is damaged, or because the job no longer
+   * fits the limits of the machine's owner.
+   */
+  | { type: 'prepare-again'; reason: string }
   /** The coordinator has shut this node out, for example because its invite was revoked. */
   | { type: 'shut-out'; reason: string }
   | { type: 'tick' }

@@ -77,6 +77,19 @@ export class JobWorker {
     return { type: 'joined', head, history: { pending, lastRound } };
   }
 
+  /** Compares the job with changed limits of the owner. Returns true if the job fitted before and no longer fits. */
+  noLongerFits(): boolean {
+    if (!this.fits) return false;
+    try {
+      checkLimits(this.context);
+    } catch (error) {
+      // The next attempt to join fails with the same error, which then becomes the reason that the node shows.
+      this.context.deps.log.debug({ error }, 'job-no-longer-fits');
+      this.fits = false;
+    }
+    return !this.fits;
+  }
+
   async sync(head: Head, signal: AbortSignal): Promise<NodeEvent> {
     const held = await sync(this.ready, this.#held, head, signal);
     if (!signal.aborted) this.#held = held;

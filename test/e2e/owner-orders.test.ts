@@ -41,6 +41,14 @@ it('a node pauses between two steps, goes on, and stops after its round', async 
   });
 
   await api.orderNode('resume', {});
+  await wait('the node trains after the pause', ({ state, step }) => state === 'training' && step > 0);
+  await api.orderNode('limits', { maxDiskBytes: 1 });
+  await wait('the job no longer fits', ({ hold }) => hold?.reason === 'disk');
+  await swarm.until(
+    'the coordinator knows the limit',
+    (event) => event.type === 'peer-held' && event.reason === 'disk',
+  );
+  await api.orderNode('limits', { maxDiskBytes: null });
   // The order to drain must come while the node trains this round, so at least half of its steps must be left.
   const drained = await wait(
     'the node trains again',

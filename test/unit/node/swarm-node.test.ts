@@ -393,6 +393,29 @@ test('refuses a job that needs more than the owner lends, and fetches nothing', 
   expect(at.node.disk.files.size).toBe(0);
 });
 
+test('stops training when the owner lends less than the job needs, and goes on when the owner lends more', async () => {
+  const policy = { ...defaultPolicy };
+  at = setUp({}, { options: { policy } });
+  const { node, coordinator } = at;
+  await coordinator.open(1, [node.peer]);
+  node.start();
+  await at.until(() => at.phase() === 'training');
+  policy.maxDiskBytes = demandOf(at.toy.manifest).disk;
+  node.swarmNode.checkLimits();
+  expect(at.phase()).toBe('training');
+  policy.maxDiskBytes--;
+  node.swarmNode.checkLimits();
+  expect(at.phase()).toBe('joining');
+  await at.until(() => coordinator.holds.includes('disk'));
+  expect(at.codes('join-failed')[0]).toBe('POLICY_DISK');
+  expect(node.swarmNode.view().state.reason).toContain('--max-disk');
+  expect(node.swarmNode.work.isTraining).toBe(false);
+  expect(coordinator.updates).toEqual([]);
+  policy.maxDiskBytes++;
+  await at.until(() => coordinator.updates.length === 1);
+  expect(node.swarmNode.view().hold).toBeNull();
+});
+
 test('accepts a job with 4 base bits that needs too much memory with 32', async () => {
   const four = { ...ONE_TRAINER, baseBits: 4 } as const;
   const policy = { ...defaultPolicy, maxMemoryBytes: demandOf(at.toy.manifest, four).memory };

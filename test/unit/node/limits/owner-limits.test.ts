@@ -10,10 +10,12 @@ import { ManualClock } from '../../../utils/manual-clock.ts';
 
 let home: string;
 let rates: Rates | null;
+let checks: number;
 
 beforeEach(async () => {
   home = await temporaryFolder();
   rates = null;
+  checks = 0;
   const file = await LimitsFile.open(home);
   await file.change({ maxDiskBytes: 9, maxBaseBytes: 8, maxUpload: 200_000, hours: '00:00-00:00' });
 });
@@ -29,6 +31,9 @@ async function start(options: Partial<OwnerLimitsOptions>) {
     },
     work: () => [],
     stop: () => {},
+    checkLimits: () => {
+      checks++;
+    },
     traffic: () => ({ bytes: 0, month: '2026-11' }),
   };
   await owner.start(node);
@@ -50,6 +55,17 @@ it('limits of the start come before those of the home, until the owner changes t
   expect(owner.policy.maxDiskBytes).toBe(7);
   await eventually(() => rates?.upload === null);
   expect(owner.kept).toEqual({ maxDiskBytes: 7, maxDownload: 400_000, hours: '00:00-00:00' });
+  owner.stop();
+});
+
+it('compares the jobs with changed limits on what a job may need, after the change', async () => {
+  const { owner, control } = await start({});
+  await control.setLimits({ maxUpload: 300_000, polite: false });
+  expect(checks).toBe(0);
+  await control.setLimits({ maxDiskBytes: 7 });
+  expect(checks).toBe(1);
+  await control.setLimits({ maxMemoryBytes: null, maxBaseBytes: null });
+  expect(checks).toBe(2);
   owner.stop();
 });
 
