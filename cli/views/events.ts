@@ -96,7 +96,7 @@ export class EventLines {
       case 'pardoned':
         return `node ${shortPeer(event.peer)} is pardoned`;
       case 'shared-fault':
-        return `! round ${event.round}: ${event.faulty} of ${countOf(event.updates, 'update')} are harmful, are far too large or cannot be decoded; no node gets a strike, because the nodes probably share a fault`;
+        return `! round ${event.round}: ${event.faulty} of ${countOf(event.updates, 'update')} ${event.faulty === 1 ? 'is harmful, is far too large' : 'are harmful, are far too large'} or cannot be decoded; no node gets a strike, because the nodes probably share a fault`;
       case 'audited':
         return event.verdict === 'passed'
           ? null

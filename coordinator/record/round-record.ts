@@ -1,4 +1,5 @@
-import { ROUND_PEERS, STALE_ROUNDS } from '../../protocol/limits.ts';
+import { safeText } from '../../common/text.ts';
+import { DETAIL_CHARACTERS, ROUND_PEERS, STALE_ROUNDS } from '../../protocol/limits.ts';
 import type { ReceiptCode } from '../../protocol/receipts.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
 import { AuditRecord } from '../audits/audit-record.ts';
@@ -187,7 +188,7 @@ export class RoundRecord {
     // updates of earlier rounds wait for the next merge.
     const discarded = closed.length > 0 ? closed : own;
     this.#ledger.judgeUnmerged(round, discarded, outbox);
-    for (const update of discarded) this.#discardUpdate(update, 'null-round', outbox);
+    for (const update of discarded) this.#discardUpdate(update, 'null-round', outbox, reason);
     deps.store.rounds.setOutcome(job, round, tried ? 'refused' : 'short');
     outbox.event({ type: 'null-round', round, reason });
     this.retention.release(round, this.#checkpoint.checkpoint.round, outbox);
@@ -233,13 +234,20 @@ export class RoundRecord {
   /**
    * Records that an update is not merged. The author gets a receipt, and adds the update back to its error
    * feedback.
+   * @param cause text that tells the author why; an empty text if the code alone does
    */
-  #discardUpdate(update: StoredUpdate, reason: keyof typeof UNMERGED, outbox: Outbox): void {
+  #discardUpdate(
+    update: StoredUpdate,
+    reason: keyof typeof UNMERGED,
+    outbox: Outbox,
+    cause: string = UNMERGED[reason].detail,
+  ): void {
     const { job, stored, deps } = this.#context;
     const { round, peer, digest } = update;
-    const { fate, code, detail: why } = UNMERGED[reason];
-    const texts = [why, this.#ledger.standings.noteOn(update)];
-    const detail = texts.filter((text) => text !== '').join('; ');
+    const { fate, code } = UNMERGED[reason];
+    const texts = [cause, this.#ledger.standings.noteOn(update)];
+    const all = texts.filter((text) => text !== '').join('; ');
+    const detail = safeText(all, { maxCharacters: DETAIL_CHARACTERS });
     deps.store.updates.setFate(job, round, peer, fate);
     const issuedAt = deps.clock.now();
     outbox.receipt({ term: stored.term, round, peer, digest, code, detail, issuedAt });

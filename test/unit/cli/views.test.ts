@@ -449,7 +449,8 @@ describe("a job's events", () => {
     expect(lines.line(event({ ...banned, until: null }))).toMatch(/for good/);
     expect(lines.line(event({ type: 'pardoned', peer: PEER, strikes: 1, bans: 0 }))).toMatch(/pardoned/);
     const fault = { type: 'shared-fault', round: 4, faulty: 3, updates: 5 };
-    expect(lines.line(event(fault))).toMatch(/\b4\b.*3 of 5 updates/);
+    expect(lines.line(event(fault))).toMatch(/\b4\b.*3 of 5 updates are/);
+    expect(lines.line(event({ ...fault, faulty: 1, updates: 1 }))).toMatch(/1 of 1 update is .* is /);
   });
 
   it('give a line for a refused update, and none for an accepted one', () => {

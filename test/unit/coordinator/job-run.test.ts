@@ -191,7 +191,13 @@ describe('a round', () => {
       await world.pass(4_000);
     }
     await world.until(() => world.run.driver.state.round === 2, 'round 2');
-    expect((await peers[0]!.receipt(envelope.payload.digest))?.code).toBe('null-round');
+    const events = world.store.events.after(world.toy.job, 0, 100);
+    const { reason } = events.find(({ type }) => type === 'null-round') as unknown as { reason: string };
+    expect(reason).not.toBe('');
+    expect(await peers[0]!.receipt(envelope.payload.digest)).toMatchObject({
+      code: 'null-round',
+      detail: reason,
+    });
     const next = await peers[0]!.head();
     expect(next.checkpoint).toEqual(head.checkpoint);
     expect(next.sequence).toBeGreaterThan(head.sequence);
