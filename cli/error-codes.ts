@@ -5,6 +5,7 @@ export const cliError = defineErrors({
   DATA_PROBLEMS: 'failed',
   DEMO_OVER: 'failed',
   HELPER_FAILED: 'failed',
+  INVITE_FILE_NOT_FOUND: 'notFound',
   JOB_FAILED: 'failed',
   JOB_PAUSED: 'paused',
   LOG_NOT_FOUND: 'notFound',

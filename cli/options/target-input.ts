@@ -1,10 +1,12 @@
 import { createReadStream } from 'node:fs';
 import { resolve } from 'node:path';
 import { Option } from 'commander';
+import { isSystemError } from '../../common/errors.ts';
 import { type KnownJob, readKnownJobs } from '../../node/store/known-jobs.ts';
 import { INVITE_CHARACTERS } from '../../protocol/invite.ts';
 import { SWARM } from '../command-name.ts';
 import type { Context } from '../context.ts';
+import { cliError } from '../error-codes.ts';
 import { usageError } from '../errors.ts';
 import { printNote } from '../print.ts';
 import { parseTarget, parseTargets, type Target, type WeightedTarget } from './target.ts';
@@ -167,7 +169,13 @@ async function lineFromStdin({
 
 async function fromFile(path: string): Promise<string[]> {
   let text = '';
-  for await (const chunk of createReadStream(path, { encoding: 'utf8', end: TEXT_BYTES })) text += chunk;
+  try {
+    for await (const chunk of createReadStream(path, { encoding: 'utf8', end: TEXT_BYTES })) text += chunk;
+  } catch (error) {
+    if (!isSystemError(error, 'ENOENT', 'ENOTDIR')) throw error;
+    const next = 'check the path after --invite-file';
+    throw cliError('INVITE_FILE_NOT_FOUND', `there is no file ${path}`, { path }, { cause: error, next });
+  }
   return words(text, path);
 }
 

@@ -219,7 +219,10 @@ describe('an invite', () => {
     });
     await expect(readTarget(endless.context, ['-'], {})).rejects.toMatchObject({ code: 'USAGE' });
     await expect(readTarget(context, [], { inviteFile: 'missing' })).rejects.toMatchObject({
-      code: 'ENOENT',
+      code: 'INVITE_FILE_NOT_FOUND',
+      kind: 'notFound',
+      values: { path: join(cwd, 'missing') },
+      next: expect.stringContaining('--invite-file'),
     });
   });
 });
