@@ -7,7 +7,7 @@ import type { CoordinatorClock } from '../../node/status/api-types.ts';
 import { shortPeer } from '../../protocol/ids.ts';
 import { CLOCK_SKEW_MS } from '../../protocol/limits.ts';
 import { counts } from '../../protocol/receipts.ts';
-import { SWARM } from '../command-name.ts';
+import { SWARM, withCommandName } from '../command-name.ts';
 import { nodeName } from '../views/events.ts';
 import { failureText } from '../views/reach.ts';
 
@@ -57,7 +57,12 @@ function finding(level: FindingLevel, message: string, next: string | null = nul
 }
 
 function* commonFindings({ answer, failing, freeBytes, version }: DaemonFacts): Generator<DaemonFinding> {
-  for (const { check, reason } of failing) yield finding('error', `${check}: ${reason}`);
+  const isRefused = answer.role === 'node' && answer.jobs.every((one) => isHeld(one, answer));
+  for (const { check, reason } of failing) {
+    // The finding about each refused job says what to do. These checks would only repeat that the job is missing.
+    if (isRefused && (check === 'job' || check === 'coordinator')) continue;
+    yield finding('error', `${check}: ${reason}`);
+  }
   if (answer.version !== version) {
     yield finding(
       'warning',
@@ -118,25 +123,35 @@ export function clockText({ coordinator, offsetMs, roundTripMs }: CoordinatorClo
   return `the clock of coordinator ${shortPeer(coordinator)} is ${seconds(offsetMs)} ${offsetMs < 0 ? 'behind' : 'ahead of'} the clock of this machine (± ${seconds(roundTripMs / 2)})`;
 }
 
+/** Returns whether a node cannot join a job until its owner changes something, although the coordinator has answered. */
+function isHeld(
+  { state, hold, coordinator }: NodeStatus['jobs'][number],
+  { pause }: Pick<NodeStatus, 'pause'>,
+): boolean {
+  return (
+    state === 'joining' && hold !== null && hold.reason !== pause?.reason && coordinator.unreachable === null
+  );
+}
+
 /** Answers the question why a node does not contribute to a job. */
-function* activityFindings(
-  one: NodeStatus['jobs'][number],
-  { updates, pause }: NodeStatus,
-): Generator<DaemonFinding> {
+function* activityFindings(one: NodeStatus['jobs'][number], status: NodeStatus): Generator<DaemonFinding> {
+  const { updates, pause } = status;
   const { coordinator, job, state, reason, standing, shutOut, hold } = one;
   const name = job === null ? 'a job' : `job ${job.name}`;
   if (shutOut !== null) {
     yield finding('error', `${name}: the coordinator has shut this node out: ${shutOut.message}`);
     return;
   }
-  if (!coordinator.connected) {
+  if (isHeld(one, status)) {
+    yield finding('error', `${name}: this node cannot take part until you change this: ${reason}`);
+  } else if (!coordinator.connected) {
     yield finding(
       'error',
       `${name}: not connected to the coordinator at ${coordinator.addresses.join(', ')}`,
       'check that the coordinator is running, and that this machine can reach one of these addresses',
     );
   } else if (pause !== null && hold?.reason === pause.reason) {
-    yield finding('note', `${name}: this node is paused: ${pause.text}`);
+    yield finding('note', `${name}: this node is paused: ${withCommandName(pause.text)}`);
   } else if (state === 'joining' && reason !== '') {
     yield finding('error', `${name}: this node cannot join yet: ${reason}`);
   }

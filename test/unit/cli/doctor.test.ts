@@ -29,7 +29,8 @@ function nodeFindings(
   }: { updates?: object[]; pause?: object | null } & Partial<DaemonFacts> = {},
 ) {
   const activity = {
-    coordinator: { addresses: ['/ip4/10.0.0.1/tcp/4'], peer: 'p', connected: true },
+    coordinator: { addresses: ['/ip4/10.0.0.1/tcp/4'], peer: 'p', connected: true, unreachable: null },
+    hold: null,
     job: { job: 'ab', name: 'moby', role: 'contributor', phase: 'training', reason: '' },
     state: 'training',
     reason: '',
@@ -59,6 +60,24 @@ describe('lora-swarm doctor --swarm', () => {
     const off = [{ ...clocks[0]!, offsetMs: -60_001 }];
     expect(nodeFindings({}, { clocks: off })).toEqual([expect.stringMatching(/^warning .*60\.001 s behind/)]);
     expect(clockText({ ...clocks[0]!, offsetMs: 250 })).toMatch(/0\.250 s ahead.*0\.004 s/);
+  });
+
+  it('names only the clock if a coordinator has refused a node because of it', () => {
+    const coordinator = {
+      addresses: ['/ip4/10.0.0.1/tcp/4'],
+      peer: 'p',
+      connected: false,
+      unreachable: null,
+    };
+    const reason = 'the clock is 600 s ahead';
+    const refused = { coordinator, job: null, state: 'joining', reason, hold: { reason: 'clock' } };
+    const failing = ['job', 'coordinator'].map((check) => ({ check, reason: 'missing' }));
+    expect(nodeFindings(refused, { failing })).toEqual([expect.stringMatching(/^error .*600 s/)]);
+    const disk = { check: 'disk', reason: 'full' };
+    expect(nodeFindings(refused, { failing: [...failing, disk] })).toHaveLength(2);
+    const unreachable = { reason: 'refused', failures: 1, retrySeconds: 5 };
+    const away = { ...refused, coordinator: { ...coordinator, unreachable } };
+    expect(nodeFindings(away, { failing })).toHaveLength(3);
   });
 
   it('says why a node does not contribute', () => {
