@@ -1,4 +1,4 @@
-import { countOf } from '../../common/text.ts';
+import { countOf, safeText } from '../../common/text.ts';
 import { resolveHomes } from '../../common/user-folders.ts';
 import type { NodeStatus } from '../../index.ts';
 import { placeText, placeTexts, workText } from '../../monitor/node-work.ts';
@@ -65,11 +65,16 @@ export function stoppedLines(work: NodeWork | null): string[] {
   return [stopped, ...(work === null ? [] : farewell(work))];
 }
 
-function farewell({ totals }: NodeWork): string[] {
+function farewell({ totals, running }: NodeWork): string[] {
   if (totals.every(({ accepted }) => accepted === 0)) return [];
-  const contribution = totals.length === 1 ? totals[0]!.contribution : null;
+  const isOne = totals.length === 1;
+  const shown = totals.filter(({ job }) => isOne || running.includes(job));
   return [
     `contributed ${workText(totals)}, in ${countOf(totals.length, 'job')}; thank you`,
-    ...(contribution === null ? [] : [`place       ${placeText(contribution)}`]),
+    ...shown.flatMap(({ job, name, contribution }) => {
+      if (contribution === null) return [];
+      const label = isOne ? '' : `${safeText(name ?? job.slice(0, 12))}: `;
+      return [`place       ${label}${placeText(contribution)}`];
+    }),
   ];
 }

@@ -153,14 +153,17 @@ it('thanks at the end of a job, with the command that fetches the adapter', () =
   const lines = news.next(exampleStatus({ ...over, totals }));
   expect(lines.filter((line) => /thank you.*35 rounds|checkpoint pull/.test(line))).toHaveLength(2);
   expect(news.next(exampleStatus({ ...over, totals }))).toEqual([]);
-  expect(stoppedLines(exampleStatus({ totals }))).toEqual([
+  expect(stoppedLines({ ...exampleStatus({ totals }), running: [] })).toEqual([
     'stopped',
     expect.stringMatching(/35 rounds.*1 job/),
     expect.stringMatching(/3rd of 12 .*14 %/),
   ]);
-  expect(stoppedLines(exampleStatus())).toEqual(['stopped']);
+  const past = { ...totals[0]!, job: 'ef'.repeat(32), name: 'old' };
+  const both = { ...exampleStatus({ totals: [...totals, past] }), running: [totals[0]!.job] };
+  expect(stoppedLines(both).slice(2)).toEqual([expect.stringMatching(/^place .*: 3rd of 12 .*14 %/)]);
+  expect(stoppedLines({ ...exampleStatus(), running: [] })).toEqual(['stopped']);
   const waiting = exampleStatus({ updates: [update(4, { code: null, outcome: null })] });
-  expect(stoppedLines(waiting)).toEqual([expect.stringMatching(/^stopped .*saved/)]);
+  expect(stoppedLines({ ...waiting, running: [] })).toEqual([expect.stringMatching(/^stopped .*saved/)]);
 });
 
 it('thanks with the place of the node as soon as the coordinator has answered for the last checkpoint', () => {
