@@ -7,6 +7,17 @@ export const SWARM = import.meta.url.endsWith('.ts') ? 'npx lora-swarm' : 'lora-
  */
 const COMMAND_IN_TEXT = /(^|["'`(]|: )lora-swarm (?=[a-z])/g;
 
+/** Matches a command in quotation marks. */
+const QUOTED_COMMAND = /"lora-swarm ([^"]+)"/g;
+
+/**
+ * Rewrites the quoted commands in a text of a node to start with SWARM and to name the home of the node.
+ * @param homeFlag the result of `homeFlag` (see views/thanks.ts) for the node
+ */
+export function withHome(text: string, homeFlag: string): string {
+  return text.replace(QUOTED_COMMAND, (_, words: string) => `"${SWARM} ${words}${homeFlag}"`);
+}
+
 /** Rewrites each command in a piece of advice to start with SWARM. */
 export function withCommandName(advice: string): string {
   return advice.replace(COMMAND_IN_TEXT, `$1${SWARM} `);

@@ -4,12 +4,14 @@ import { resolveHomes } from '../../common/user-folders.ts';
 import type { ApiClient, KeptLimits, NodeStatus } from '../../index.ts';
 import { NODE_LIMITS } from '../../monitor/node-limits.ts';
 import { claimHome, isDaemonAway } from '../../storage/daemon-home.ts';
+import { SWARM, withHome } from '../command-name.ts';
 import type { Context } from '../context.ts';
 import { pollUntilAborted } from '../daemon/run.ts';
 import { runningNode } from '../daemon/running-node.ts';
 import { homeOption, jsonOption, pauseLength } from '../options/common.ts';
 import { keysAtStart, LIMIT_INDENT, limitLines, parseLimits } from '../options/limits.ts';
 import { printJson, printLines, printWrapped } from '../print.ts';
+import { homeFlag } from '../views/thanks.ts';
 
 interface ControlOptions {
   home?: string;
@@ -47,13 +49,19 @@ export function registerNodeControl(node: Command, context: Context): void {
     );
 }
 
+/** Returns the option `--home` that a further command for the same node needs. */
+function flagOf(context: Context, { home }: ControlOptions): string {
+  return homeFlag(context, resolveHomes(home, context.environment, context.cwd).node);
+}
+
 async function pause(context: Context, options: ControlOptions & { for?: number }): Promise<void> {
   const { for: forMs = Infinity, json } = options;
   const api = await nodeApi(context, options);
   await api.orderNode('pause', { forMs: forMs === Infinity ? null : forMs });
   if (json) printJson(context, { schemaVersion: 1, pause: (await api.status<NodeStatus>()).pause });
   else {
-    const end = forMs === Infinity ? 'until "lora-swarm node resume"' : `for ${formatDuration(forMs / 1000)}`;
+    const resume = `"${SWARM} node resume${flagOf(context, options)}"`;
+    const end = forMs === Infinity ? `until ${resume}` : `for ${formatDuration(forMs / 1000)}`;
     printLines(context, [`paused ${end}; the node tells its coordinators that it takes no work`]);
   }
 }
@@ -64,7 +72,10 @@ async function resume(context: Context, options: ControlOptions): Promise<void> 
   await api.orderNode('resume', {});
   const { pause: left } = await api.status<NodeStatus>();
   if (options.json) printJson(context, { schemaVersion: 1, pause: left });
-  else printLines(context, [resumedLine(before, left)]);
+  else
+    printLines(context, [
+      resumedLine(before, left && { ...left, text: withHome(left.text, flagOf(context, options)) }),
+    ]);
 }
 
 /** Returns what the command `resume` prints. @param before, left the node's pause before and after the order */

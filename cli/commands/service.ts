@@ -7,6 +7,7 @@ import { resolveCache, resolveHomes, resolveRegistry } from '../../common/user-f
 import { hubSettings } from '../../lora/models/hub/settings.ts';
 import { keepInvites, readKnownJobs } from '../../node/store/known-jobs.ts';
 import { claimHome, type Role } from '../../storage/daemon-home.ts';
+import { SWARM } from '../command-name.ts';
 import type { Context } from '../context.ts';
 import { cliError } from '../error-codes.ts';
 import { usageError } from '../errors.ts';
@@ -25,6 +26,7 @@ import {
 import { placesOf } from '../service/places.ts';
 import { runCall, showCall } from '../service/run-call.ts';
 import type { Service, ServiceId } from '../service/service.ts';
+import { homeFlag } from '../views/thanks.ts';
 
 interface ServiceOptions {
   home?: string;
@@ -67,11 +69,11 @@ export function registerService(program: Command, context: Context): void {
     .addOption(jsonOption())
     .action(async (role: Role, { home, json }: ServiceOptions) => {
       const id = idOf(context, role, home);
-      const file = await uninstallService(id, systemOf(context));
-      if (json) printJson(context, { schemaVersion: 1, role, file, kept: id.home });
+      const { file, home: kept } = await uninstallService(id, systemOf(context));
+      if (json) printJson(context, { schemaVersion: 1, role, file, kept });
       else {
         const invites = role === 'node' ? ', with the invites of this node' : '';
-        printLines(context, [`deleted     ${file}`, `kept        ${id.home}${invites}`]);
+        printLines(context, [`deleted     ${file}`, `kept        ${kept}${invites}`]);
       }
     });
   service
@@ -136,12 +138,13 @@ async function install(
   if (flags.json)
     printJson(context, { schemaVersion: 1, role, home, file, started: flags.start, commands: calls });
   else {
+    const flag = role === 'node' || flags.home !== undefined ? homeFlag(context, home) : '';
     printLines(context, [
       `written     ${file}`,
       `home        ${home}`,
       ...(flags.start ? ['started     it also starts at your next login'] : []),
       ...(flags.start ? [] : calls.map((call) => `next        ${call.join(' ')}`)),
-      `next        lora-swarm service status; lora-swarm service logs ${role}; lora-swarm status`,
+      `next        ${SWARM} service status${flag}; ${SWARM} service logs ${role}${flag}; ${SWARM} status${flag}`,
       ...(system.manager.advice === null ? [] : [`note        ${system.manager.advice}`]),
     ]);
   }

@@ -21,6 +21,7 @@ import { timeOfDay } from '../print.ts';
 import {
   clockTexts,
   DRAINING,
+  engineText,
   isOver,
   NOTE,
   type NodeForJob,
@@ -99,7 +100,7 @@ export function screenLines(state: ScreenState, { columns, rows }: ScreenSize): 
     ...lines('costs', costText(status)),
     ...lines('traffic', `${speedText(status)}; ${monthText(status)}`),
     ...jobs.flatMap((job) => refusalText(job)).flatMap((text) => lines('refused', text)),
-    ...(status.engineNote === null ? [] : lines('engine', `${status.engine}: ${status.engineNote}`, 2)),
+    ...(status.engineNote === null ? [] : lines('engine', engineText(status), 2)),
     ...warnings
       .slice(0, SHOWN_WARNINGS)
       .flatMap(({ text, count, at }) =>
@@ -129,7 +130,7 @@ type Lines = (label: string, text: string, limit?: number) => string[];
 
 function onlyJob(job: NodeForJob, state: ScreenState, lines: Lines): string[] {
   const { timeLeft, download } = state;
-  const { now, problem } = stateOf(job);
+  const { now, problem } = stateOf(job, state.homeFlag);
   const left = timeLeft[0] ?? { round: null, job: null };
   return [
     ...lines('now', job.shutOut === null ? (download ?? now) : now),
@@ -144,7 +145,7 @@ function onlyJob(job: NodeForJob, state: ScreenState, lines: Lines): string[] {
 
 function oneOfSeveral(job: NodeForJob, index: number, state: ScreenState, lines: Lines): string[] {
   const { weight, shutOut, trainerSeconds } = job;
-  const { now, problem } = stateOf(job);
+  const { now, problem } = stateOf(job, state.homeFlag);
   const left = state.timeLeft[index] ?? { round: null, job: null };
   const name = job.jobName ?? `job ${index + 1}`;
   const total = state.status.jobs.reduce((sum, one) => sum + one.trainerSeconds, 0);

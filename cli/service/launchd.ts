@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { MARK, RESTART_SECONDS, type ServiceId, type ServiceManager, STOP_SECONDS } from './service.ts';
-import { xmlText } from './xml.ts';
+import { textOfXml, xmlText } from './xml.ts';
 
 /** Launch agents of macOS. */
 export const launchd: ServiceManager = {
@@ -45,6 +45,10 @@ ${Object.entries(environment)
 </dict>
 </plist>
 `,
+  homeIn: (text) => {
+    const word = /<string>--home<\/string>\s*<string>([^<]*)<\/string>/.exec(text)?.[1];
+    return word === undefined ? null : textOfXml(word);
+  },
   start: (service, user) => [
     ['launchctl', 'bootstrap', `gui/${user.id}`, launchd.file(service, user)],
     ['launchctl', 'enable', `gui/${user.id}/${label(service.role)}`],

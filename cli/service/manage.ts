@@ -110,10 +110,13 @@ async function stopService(service: ServiceId, { manager, user, run, pause }: Se
 
 /**
  * Stops a service and deletes its file. The home of the daemon stays.
- * @returns path of the deleted file
+ * @returns path of the deleted file, and the home of the daemon
  * @throws SwarmError SERVICE_NOT_FOUND, SERVICE_EXISTS
  */
-export async function uninstallService(service: ServiceId, system: ServiceSystem): Promise<string> {
+export async function uninstallService(
+  service: ServiceId,
+  system: ServiceSystem,
+): Promise<{ file: string; home: string }> {
   const { manager, user, run } = system;
   const file = manager.file(service, user);
   const found = await textOf(file, manager);
@@ -129,7 +132,7 @@ export async function uninstallService(service: ServiceId, system: ServiceSystem
   await stopService(service, system);
   await rm(file);
   for (const call of manager.forget()) await run(call);
-  return file;
+  return { file, home: manager.homeIn(found) ?? service.home };
 }
 
 export interface ServiceState {

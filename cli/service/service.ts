@@ -35,6 +35,8 @@ export interface ServiceManager {
   file(service: ServiceId, user: User): string;
   /** Content of the file that describes the service. It contains {@link MARK}. */
   text(service: Service): string;
+  /** Reads the home of the daemon from a text of {@link ServiceManager.text}; null if the text does not name it. */
+  homeIn(text: string): string | null;
   /** Encoding of the file that describes the service. */
   readonly encoding: 'utf8' | 'utf16le';
   /** Calls that register the service, start it now, and start it at every login. */

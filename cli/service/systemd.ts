@@ -60,6 +60,10 @@ ReadWritePaths=${[home, ...writable].map((folder) => quotedValue(`-${folder}`)).
 [Install]
 WantedBy=default.target
 `,
+  homeIn: (text) => {
+    const word = /^ExecStart=.*? "--home" "((?:[^"\\]|\\.)*)"/m.exec(text)?.[1];
+    return word === undefined ? null : unquoted(word);
+  },
   start: ({ role }) => [
     ['systemctl', '--user', 'daemon-reload'],
     ['systemctl', '--user', 'enable', '--now', unit(role)],
@@ -89,6 +93,14 @@ function unit(role: 'coordinator' | 'node'): string {
  */
 function quoted(word: string): string {
   return quotedValue(word).replaceAll('$', '$$$$');
+}
+
+/** Reverses {@link quoted}. @param word the text between the quotation marks */
+function unquoted(word: string): string {
+  return word
+    .replaceAll('$$', () => '$')
+    .replaceAll('%%', '%')
+    .replace(/\\(.)/g, (_, character: string) => (character === 'n' ? '\n' : character));
 }
 
 /**

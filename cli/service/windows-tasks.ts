@@ -39,6 +39,8 @@ export const windowsTasks: ServiceManager = {
   </Actions>
 </Task>
 `,
+  // The file is in the home, so the home that was used to find the file is right.
+  homeIn: () => null,
   start: (service, user) => [
     // Without /F, schtasks asks before it replaces a task.
     ['schtasks', '/Create', '/F', '/TN', serviceName(service.role), '/XML', windowsTasks.file(service, user)],

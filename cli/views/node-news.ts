@@ -11,7 +11,17 @@ import {
 import { settingsText } from '../../monitor/node-work.ts';
 import { counts } from '../../protocol/receipts.ts';
 import { dateAndTime } from '../print.ts';
-import { because, engineText, labelOf, NOTE, type NodeForJob, perJob, stateOf, updateLine } from './node.ts';
+import {
+  because,
+  engineText,
+  labelOf,
+  NOTE,
+  type NodeForJob,
+  perJob,
+  shownPause,
+  stateOf,
+  updateLine,
+} from './node.ts';
 import { finalPlaceTexts, thanksTexts } from './thanks.ts';
 
 const GOES_ON = 'continues after the pause';
@@ -59,7 +69,7 @@ class JobLines {
     const before = this.#last;
     this.#last = status;
     if (status.shutOut !== null)
-      return (before?.shutOut ?? null) === null ? [safeText(stateOf(status).now, NOTE)] : [];
+      return (before?.shutOut ?? null) === null ? [safeText(stateOf(status, this.#homeFlag).now, NOTE)] : [];
     const lines: string[] = [];
     const { job, coordinator } = status;
     if (coordinator.connected !== (before?.coordinator.connected ?? false)) {
@@ -98,18 +108,19 @@ class JobLines {
         lines.push(`${updateLine(update)}${accepted ? speedOf(status) : ''}`);
       }
     }
-    const paused = pauseOf(status);
-    if (paused !== null && paused !== (before && pauseOf(before))) lines.push(paused);
-    if (paused === null && before && pauseOf(before) !== null) lines.push(GOES_ON);
+    const flag = this.#homeFlag;
+    const paused = pauseOf(status, flag);
+    if (paused !== null && paused !== (before && pauseOf(before, flag))) lines.push(paused);
+    if (paused === null && before && pauseOf(before, flag) !== null) lines.push(GOES_ON);
     if (status.draining && !before?.draining) lines.push(DRAINS);
     if (paused === null && cannotJoin(status) && status.reason !== before?.reason) {
-      const { problem } = stateOf(status);
+      const { problem } = stateOf(status, this.#homeFlag);
       if (problem !== null) lines.push(safeText(problemText(problem), NOTE));
     }
     if (status.state !== before?.state || status.round !== before?.round) {
       if (status.state === 'training') lines.push(`training round ${status.round}: ${status.steps} steps`);
       else if (paused === null && status.reason !== before?.reason && !isExplained(status))
-        lines.push(waitLine(status));
+        lines.push(waitLine(status, flag));
     }
     const change = job?.newestChange ?? null;
     if (before !== null && change !== null && change.digest !== before.job?.newestChange?.digest) {
@@ -137,14 +148,14 @@ class JobLines {
 }
 
 /** Returns why the whole node is paused; null if it is not. */
-function pauseOf(status: NodeForJob): string | null {
-  const text = pausedText(status, { pause: status.pause, date: dateAndTime });
+function pauseOf(status: NodeForJob, homeFlag: string): string | null {
+  const text = pausedText(status, { pause: shownPause(status.pause, homeFlag), date: dateAndTime });
   return text && safeText(text, NOTE);
 }
 
 /** Returns what a node does while it is not training, and why it waits. */
-function waitLine(status: NodeForJob): string {
-  const { now, problem } = stateOf(status);
+function waitLine(status: NodeForJob, homeFlag: string): string {
+  const { now, problem } = stateOf(status, homeFlag);
   return safeText(problem === null ? now : `${now}: ${problem.text}`, NOTE);
 }
 

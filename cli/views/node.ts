@@ -24,6 +24,7 @@ import {
   settingsText,
   totalsText,
 } from '../../monitor/node-work.ts';
+import { withCommandName, withHome } from '../command-name.ts';
 import { dateAndTime } from '../print.ts';
 import { DownloadPace } from './download-pace.ts';
 import { reachLines } from './reach.ts';
@@ -118,9 +119,17 @@ function stateLines(status: NodeForJob): string[] {
   ];
 }
 
-/** Returns the state of a node for one of its jobs in words. */
-export function stateOf({ pause, shutOut, ...facts }: NodeForJob): NodeState {
-  return describeNode(facts, { pause, shutOut, date: dateAndTime });
+/**
+ * Returns the state of a node for one of its jobs in words.
+ * @param homeFlag the result of `homeFlag` (see thanks.ts) for the node
+ */
+export function stateOf({ pause, shutOut, ...facts }: NodeForJob, homeFlag = ''): NodeState {
+  return describeNode(facts, { pause: shownPause(pause, homeFlag), shutOut, date: dateAndTime });
+}
+
+/** Returns a pause whose text names commands as the user of this program types them. */
+export function shownPause(pause: NodeStatus['pause'], homeFlag = ''): NodeStatus['pause'] {
+  return pause && { ...pause, text: withHome(pause.text, homeFlag) };
 }
 
 function updateLines({ updates, job }: NodeStatus): string[] {
@@ -140,8 +149,8 @@ export function clockTexts({ clockJump }: NodeStatus): string[] {
   return clockJump === null ? [] : [`! ${clockJumpText(clockJump)}`];
 }
 
-export function engineText({ engine, engineNote }: NodeStatus): string {
-  return engineNote === null ? engine : `${engine}: ${safeText(engineNote, NOTE)}`;
+export function engineText({ engine, engineNote }: Pick<NodeStatus, 'engine' | 'engineNote'>): string {
+  return engineNote === null ? engine : `${engine}: ${safeText(withCommandName(engineNote), NOTE)}`;
 }
 
 /** Returns a colon and the coordinator's reason for the phase of a job; an empty string if there is no reason. */

@@ -166,6 +166,18 @@ it('thanks at the end of a job, with the command that fetches the adapter', () =
   expect(stoppedLines({ ...waiting, running: [] })).toEqual([expect.stringMatching(/^stopped .*saved/)]);
 });
 
+it('names commands as the user types them, with the home of the node', () => {
+  const pause = { reason: 'paused' as const, text: '"lora-swarm node resume" ends it', until: null };
+  const hold = { reason: 'paused' as const, detail: '' };
+  const over = { state: 'awaiting' as const, pause, hold, engineNote: 'see "lora-swarm doctor"' };
+  expect(text(over)).toContain('"npx lora-swarm node resume --home /srv/node"');
+  expect(text(over)).toContain('"npx lora-swarm doctor"');
+  const news = new NodeLines({ homeFlag: ' --home /srv/node' });
+  expect(news.next(exampleStatus(over))).toContainEqual(
+    expect.stringContaining('"npx lora-swarm node resume --home /srv/node"'),
+  );
+});
+
 it('thanks with the place of the node as soon as the coordinator has answered for the last checkpoint', () => {
   const over = { job: { ...JOB, phase: 'finished' as const }, state: 'awaiting' as const, done: true };
   const older = [{ ...totals[0]!, contribution: { ...contribution, round: 19 } }];

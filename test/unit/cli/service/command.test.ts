@@ -51,6 +51,27 @@ it('uninstall keeps the invites of the node, which may have joined other jobs be
   expect(await readKnownJobs(home)).toHaveLength(1);
 });
 
+it('names the home of the service in its output, even if uninstall does not get it', async () => {
+  pretendPlatform('linux');
+  const folder = await temporaryFolder();
+  const home = join(folder, 'other');
+  const environment = { HOME: folder, SWARM_INVITE: ADDRESS };
+  const { context, out } = fakeContext({ environment });
+  const args = ['service', 'install', 'node', '--no-start', '--home', home];
+  await createProgram(context).parseAsync(args, { from: 'user' });
+  const next = out()
+    .split('\n')
+    .find((line) => line.includes('service logs'));
+  expect(next?.match(/npx lora-swarm /g)).toHaveLength(3);
+  expect(next).toMatch(/ status --home \S+other$/);
+  vi.stubEnv('PATH', folder);
+  onTestFinished(() => void vi.unstubAllEnvs());
+  const later = fakeContext({ environment: { HOME: folder } });
+  const uninstall = ['service', 'uninstall', 'node', '--json'];
+  await createProgram(later.context).parseAsync(uninstall, { from: 'user' });
+  expect(JSON.parse(later.out())).toMatchObject({ kept: home });
+});
+
 it('a coordinator finds its registry and caches again: the service gets the variables that decide where they lie', async () => {
   pretendPlatform('linux');
   const folder = await temporaryFolder();

@@ -17,6 +17,14 @@ const service: Service = {
 };
 const user = { folder: '/home/ada', config: '/home/ada/.config', id: 501 };
 
+it.each([systemd, launchd])('the home of a daemon can be read from its service file ($name)', (manager) => {
+  for (const home of ['/srv/node', '/home/ada/a & b', '/a "$1" $$ 50%% \\n\n<&lt;>']) {
+    const text = manager.text({ ...service, home, command: ['node', 'node', '--home', home, '--name', 'x'] });
+    expect(manager.homeIn(text)).toBe(home);
+  }
+  expect(manager.homeIn('')).toBeNull();
+});
+
 it('a unit of systemd quotes its words, restarts failures and limits what the daemon may do', () => {
   const lines = systemd.text(service).split('\n');
   expect(systemd.file(service, user)).toBe(join('/home/ada/.config', 'systemd/user/lora-swarm-node.service'));
