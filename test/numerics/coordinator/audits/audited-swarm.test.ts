@@ -33,7 +33,7 @@ const RUN: PoisonRun = {
   behaviour: 'plain',
   split: 'even',
   unequal: false,
-  seed: 18,
+  seed: 25,
   rounds: 30,
   steps: 8,
 };
