@@ -80,12 +80,16 @@ export function collect(value: string, earlier: string[] | undefined): string[] 
   return [...(earlier ?? []), value];
 }
 
-/** Parses the origin of web pages, or `*`. The option may be repeated. */
+/**
+ * Parses the origin of web pages, or `*`. The option may be repeated. Apps and browser extensions have origins with
+ * schemes of their own, such as `tauri://localhost`. The origin `null` is refused, because pages of any site can send it.
+ */
 export function webOrigin(value: string, earlier: string[] | undefined): string[] {
   const url = URL.parse(value);
   const isWeb = url !== null && /^https?:$/.test(url.protocol);
+  const isOrigin = isWeb ? url.origin === value : /^[a-z][a-z\d+.-]*:\/\/[^/?#\s]+$/.test(value);
   // Browsers send an origin without a path, so any other text would never match.
-  if (value !== '*' && (!isWeb || url.origin !== value)) {
+  if (value !== '*' && !isOrigin) {
     const example = isWeb ? url.origin : 'https://chat.example';
     throw new InvalidArgumentError(`Use an origin such as ${example}, without a path, or "*".`);
   }

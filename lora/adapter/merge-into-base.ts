@@ -52,7 +52,10 @@ export async function mergeIntoBase(
   await checkBase(model, adapter, options);
   const changes = await changesByWeight(model, adapter, options.signal);
   await refuseExisting(outDir, { force, base: model.dir });
-  const partial = join(dirname(outDir), `.${basename(outDir)}.${process.pid}.partial`);
+  const output = (await realpath(outDir).catch(nullIfMissing)) ?? outDir;
+  // A folder with other files may be on another disk than its parent. Files can be renamed only on one disk.
+  const isKept = (await entriesOf(output)).length > 0;
+  const partial = join(isKept ? output : dirname(output), `.${basename(output)}.${process.pid}.partial`);
   await rm(partial, { recursive: true, force: true });
   await mkdir(partial, { recursive: true });
   try {
@@ -69,7 +72,9 @@ export async function mergeIntoBase(
       await cp(join(model.dir, templates), to, { recursive: true, dereference: true });
     }
     await writeWeights(model, changes, partial, { signal: options.signal, onProgress });
-    await moveInto(partial, outDir);
+    // Another program may have written to the folder meanwhile.
+    await refuseExisting(outDir, { force, base: model.dir });
+    await (isKept ? replaceModel(partial, output) : renameFolder(partial, output));
   } catch (error) {
     await rm(partial, { recursive: true, force: true });
     throw error;
@@ -148,21 +153,26 @@ async function refuseExisting(dir: string, { force, base }: { force: boolean; ba
   throw commonError('OUTPUT_EXISTS', `${dir} ${what}`, { dir }, { next: 'choose another folder' });
 }
 
-/** Replaces the model in `outDir` by the complete model in `partial`. */
-async function moveInto(partial: string, outDir: string): Promise<void> {
-  // A file of the old model that stays could be read as a part of the new model.
-  const old = (await entriesOf(outDir)).filter(isModelEntry);
-  for (const entry of old) await rm(join(outDir, entry), { recursive: true });
-  if ((await entriesOf(outDir)).length > 0) {
-    for (const entry of await readdir(partial))
-      await renameDurably(join(partial, entry), join(outDir, entry));
-    await rmdir(partial);
-    return;
+/** Replaces the model in a folder by the complete model in `partial`. */
+async function replaceModel(partial: string, folder: string): Promise<void> {
+  const added = await readdir(partial);
+  for (const entry of added) {
+    // A file can be renamed onto a file, but not a folder onto a folder with files.
+    if (entry === dirname(TOOL_TEMPLATE_FILE))
+      await rm(join(folder, entry), { recursive: true, force: true });
+    await renameDurably(join(partial, entry), join(folder, entry));
   }
-  // Remove the empty folder, because Windows cannot rename a folder onto an existing folder, even onto an
-  // empty one.
-  await rm(outDir, { recursive: true, force: true });
-  await renameDurably(partial, outDir);
+  await rmdir(partial);
+  // A file of the old model that stays could be read as a part of the new model.
+  const stale = (await entriesOf(folder)).filter((entry) => isModelEntry(entry) && !added.includes(entry));
+  for (const entry of stale) await rm(join(folder, entry), { recursive: true });
+}
+
+/** Renames a folder to a path that does not exist, or that is an empty folder. */
+async function renameFolder(from: string, to: string): Promise<void> {
+  // Windows cannot rename a folder onto an existing folder, even onto an empty one.
+  await rmdir(to).catch(nullIfMissing);
+  await renameDurably(from, to);
 }
 
 function isModelEntry(name: string): boolean {

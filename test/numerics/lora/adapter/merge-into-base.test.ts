@@ -1,4 +1,5 @@
-import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { lstat, mkdir, readdir, readFile, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { initialMatrices } from '../../../../lora/adapter/initial.ts';
@@ -136,6 +137,35 @@ test('overwrites nothing, and leaves nothing after a failure', async () => {
   await mergeIntoBase(model, adapter, empty);
   expect(await readdir(empty)).toContain('model.safetensors');
 });
+
+test('does not overwrite a model that appears during the merge', async () => {
+  const { model, adapter } = await openReference('tied');
+  const parent = await temporaryFolder();
+  const dir = join(parent, 'merged');
+  const onProgress = (): void => {
+    mkdirSync(dir, { recursive: true });
+    writeFileSync(join(dir, 'model.safetensors'), 'x');
+  };
+  const late = mergeIntoBase(model, adapter, dir, { onProgress });
+  await expect(late).rejects.toMatchObject({ code: 'OUTPUT_EXISTS' });
+  expect(await readFile(join(dir, 'model.safetensors'), 'utf8')).toBe('x');
+  expect(await readdir(parent)).toEqual(['merged']);
+});
+
+test.skipIf(process.platform === 'win32')(
+  'writes into the folder that a link names, and keeps the link',
+  async () => {
+    const { model, adapter } = await openReference('tied');
+    const parent = await temporaryFolder();
+    const [dir, link] = [join(parent, 'merged'), join(parent, 'link')];
+    await mkdir(dir);
+    await symlink(dir, link);
+    await mergeIntoBase(model, adapter, link);
+    await mergeIntoBase(model, adapter, link, { force: true });
+    expect(await readdir(dir)).toContain('model.safetensors');
+    expect((await lstat(link)).isSymbolicLink()).toBe(true);
+  },
+);
 
 test('with force, replaces a model and keeps other files, but never replaces the base', async () => {
   const { model, adapter } = await openReference('tied');

@@ -42,9 +42,9 @@ describe('homes', () => {
 
 describe('the origin of web pages', () => {
   it('has a scheme, a host and perhaps a port, but no path', () => {
-    const good = ['https://chat.example', 'http://localhost:3000', '*'];
+    const good = ['https://chat.example', 'http://localhost:3000', 'tauri://localhost', '*'];
     expect(good.reduce<string[]>((earlier, value) => webOrigin(value, earlier), [])).toEqual(good);
-    for (const value of ['chat.example', 'https://chat.example/', 'ftp://x', 'null', '']) {
+    for (const value of ['chat.example', 'https://chat.example/', 'tauri://localhost/a', 'null', '']) {
       expect(() => webOrigin(value, []), value).toThrow(InvalidArgumentError);
     }
   });
