@@ -21,6 +21,9 @@ export interface BaseFolderOptions {
  */
 const CHECKED_BYTES = 64 * 2 ** 20;
 
+/** Folders that are being made. A job, an evaluation and a registry can need the same base at the same time. */
+const inProgress = new Map<string, Promise<string>>();
+
 /**
  * Makes the Hugging Face folder of a base. Each file in the folder is a hard link to the stored file that `pathOf`
  * returns, or a copy of it on a disk without hard links. May be called again for the same base. Makes the folder again if a
@@ -39,19 +42,33 @@ export async function layOutBase({ home, base, pathOf }: BaseFolderOptions): Pro
     );
   }
   const target = join(home, 'bases', base.digest);
-  if (await isComplete(target, base.files, pathOf)) return target;
+  const known = inProgress.get(target);
+  if (known !== undefined) return known;
+  const made = makeFolder(target, base.files, pathOf).finally(() => inProgress.delete(target));
+  inProgress.set(target, made);
+  return made;
+}
+
+async function makeFolder(
+  target: string,
+  files: readonly BaseFile[],
+  pathOf: (digest: string) => string,
+): Promise<string> {
+  if (await isComplete(target, files, pathOf)) return target;
   const work = `${target}.partial`;
-  for (const folder of [work, target]) await rm(folder, { recursive: true, force: true });
+  await rm(work, { recursive: true, force: true });
   await mkdir(work, { recursive: true });
   // The names are untrusted, and some file systems treat two different names as the same. In this case linkOrCopy
   // refuses the second file.
-  for (const file of base.files) {
+  for (const file of files) {
     const path = join(work, file.path);
     await linkOrCopy(pathOf(file.digest), path).catch((error: unknown) => {
       throw isSystemError(error, 'ENOENT') ? damaged(file) : error;
     });
     if (!(await isWhole(path, file))) throw damaged(file);
   }
+  // The old folder may be the only copy of a file, so it stays until the new folder is complete.
+  await rm(target, { recursive: true, force: true });
   await renameWithRetry(work, target);
   return target;
 }

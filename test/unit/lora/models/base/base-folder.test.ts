@@ -68,6 +68,25 @@ describe('a base folder', () => {
     expect(await layOut(...paths)).toBe(folder);
   });
 
+  it('is made once for callers that need it at the same time', async () => {
+    const { layOut } = await stored('{}', 'weights');
+    const folders = await Promise.all(
+      Array.from({ length: 8 }, () => layOut('config.json', 'model.safetensors')),
+    );
+    expect(new Set(folders).size).toBe(1);
+    expect(await readFile(join(folders[0]!, 'model.safetensors'), 'utf8')).toBe('weights');
+  });
+
+  it('keeps its files if it cannot be made again', async () => {
+    const { layOut, pathAt } = await stored('{}', 'weights');
+    const folder = await layOut('config.json', 'model.safetensors');
+    await rm(join(folder, 'config.json'));
+    await rm(pathAt(1));
+    const again = layOut('config.json', 'model.safetensors');
+    await expect(again).rejects.toMatchObject({ code: 'BASE_FILE_DAMAGED' });
+    expect(await readFile(join(folder, 'model.safetensors'), 'utf8')).toBe('weights');
+  });
+
   it('never writes through a link into the content of another digest', async () => {
     const { layOut, content } = await stored('the weights of another job', 'replacement of an attacker');
     await expect(layOut('model.safetensors', 'model.safetensors')).rejects.toMatchObject({ code: 'EEXIST' });
