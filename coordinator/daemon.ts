@@ -208,7 +208,8 @@ export async function startCoordinator(
     const needed = PAUSE_BELOW_BYTES;
     addHealthChecks(health, { coordinator, store, checkDisk: () => checkWritable(home, { needed }) });
 
-    const creation = new JobCreation({ home }, { coordinator, network, store, blobs, validator, clock, log });
+    const jobDeps = { coordinator, network, store, blobs, validator, baseFolder, clock, log };
+    const creation = new JobCreation({ home }, jobDeps);
 
     let finish = (): void => {};
     const stopped = new Promise<void>((resolve) => {

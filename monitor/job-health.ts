@@ -33,7 +33,7 @@ export interface JobFacts {
 }
 
 const MERGE_NEXT =
-  'this is normal with a large base or much held-out data. If it is unusual for the job, read the log with "lora-swarm logs" on the machine of the coordinator';
+  'this is normal with a large base or much held-out data. If a file is missing, connect a node that has it. If neither is true, read the log with "lora-swarm logs" on the machine of the coordinator';
 const SHORT_NEXT = 'see under "Peers" why nodes do not deliver, or invite more nodes';
 
 const JOB_RULES: readonly HealthRule<JobFacts>[] = [
@@ -132,8 +132,9 @@ function withReason(text: string, { reason }: JobFacts): string {
   return reason === '' ? text : `${text}: ${reason}`;
 }
 
-function slowMerge({ phase, mergeSeconds }: JobFacts, seconds: number): string | null {
-  return mergeSeconds >= seconds ? `${phase} for ${formatDuration(mergeSeconds)}` : null;
+function slowMerge(job: JobFacts, seconds: number): string | null {
+  const { phase, mergeSeconds } = job;
+  return mergeSeconds >= seconds ? withReason(`${phase} for ${formatDuration(mergeSeconds)}`, job) : null;
 }
 
 function tooFewUpdates({ shortRounds }: JobFacts, rounds: number): string | null {

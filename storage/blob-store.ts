@@ -203,6 +203,10 @@ export class FileBlobStore implements ResumableBlobs {
       const bytes = new Uint8Array(Math.max(0, Math.min(length, reader.size - offset)));
       await reader.readInto(offset, [bytes]);
       return bytes;
+    } catch (cause) {
+      if (!isSwarmError(cause, 'BLOB_TRUNCATED')) throw cause;
+      // A repair needs the digest, which the file handle does not know.
+      throw storageError('BLOB_TRUNCATED', cause.message, { ...cause.values, digest }, { cause });
     } finally {
       await reader.close();
     }

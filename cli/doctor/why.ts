@@ -5,7 +5,6 @@ import {
   isSwarmError,
   type JobEvent,
   type NodeStatus,
-  type PeerReceipts,
 } from '../../index.ts';
 import { shortPeer } from '../../protocol/ids.ts';
 import { choosePeer } from '../commands/peers.ts';
@@ -56,14 +55,15 @@ export async function doctorWhy(context: Context, { home, why, round, json }: Wh
       { next: 'lora-swarm doctor --swarm shows why a node gets no work' },
     );
   }
+  const isHere = known.receipts?.receipts.some(({ job }) => job === subject.job) ?? false;
   const sources: Sources = {
     ...{ peer, ...known },
     log: node === null ? null : await logOf(node.home),
-    events: await eventsOf(subject, known.receipts, coordinator?.api),
-    ...(await remoteRecord(subject, known.receipts, node)),
+    events: isHere ? await eventsOf(subject, coordinator!.api) : [],
+    ...(isHere || node === null ? { answer: null, offsetMs: 0 } : await remoteRecord(subject, node)),
   };
   const entries = timeline(subject, sources);
-  const notes = notesOf(subject, sources);
+  const notes = notesOf(subject, sources, isHere);
   if (json) printJson(context, { schemaVersion: 1, peer, ...subject, entries, notes });
   else {
     const { jobName, round: number } = subject;
@@ -78,14 +78,14 @@ function entryLine({ at, source, text }: TimelineEntry): string {
 }
 
 /** Says which part of the timeline is missing, and where it is. */
-function notesOf({ round }: Subject, { log, receipts, answer, offsetMs }: Sources): string[] {
+function notesOf({ round }: Subject, { log, answer, offsetMs }: Sources, isHere: boolean): string[] {
   return [
     ...(log === null
       ? [
           `The log of the node is on its own machine. Its owner can run "lora-swarm doctor --why --round ${round}" there.`,
         ]
       : []),
-    ...(receipts === null && answer === null
+    ...(!isHere && answer === null
       ? ['The coordinator did not answer, so the timeline has only the records of the node.']
       : []),
     ...(Math.abs(offsetMs) >= 1
@@ -140,32 +140,25 @@ async function logOf(home: string): Promise<LogEntry[]> {
   return entries;
 }
 
-async function eventsOf(
-  { job }: Subject,
-  receipts: PeerReceipts | null,
-  api: ApiClient | undefined,
-): Promise<JobEvent[]> {
-  const isHere = receipts?.receipts.some((one) => one.job === job) ?? false;
-  if (api === undefined || !isHere) return [];
+async function eventsOf({ job }: Subject, api: ApiClient): Promise<JobEvent[]> {
   const events: JobEvent[] = [];
   for await (const event of api.events(job, { last: EVENTS, follow: false })) events.push(event);
   return events;
 }
 
-/** Asks the coordinator through the node, if the coordinator of the job runs on another machine. */
+/** Asks a coordinator on another machine, through the node. */
 async function remoteRecord(
   { job, round }: Subject,
-  receipts: PeerReceipts | null,
-  node: Daemon | null,
+  node: Daemon,
 ): Promise<Pick<Sources, 'answer' | 'offsetMs'>> {
-  const isHere = receipts?.receipts.some((one) => one.job === job) ?? false;
-  if (node === null || isHere) return { answer: null, offsetMs: 0 };
   const contact = (node.answer as NodeStatus).jobs.find((one) => one.job?.job === job)?.coordinator.peer;
   const query = `record?job=${job}&round=${round}` as const;
-  const [{ record }, clocks] = await Promise.all([
-    node.api.askNode<{ record: CoordinatorRecord | null }>(query),
-    clocksOf(node.api),
-  ]);
+  const asked = node.api.askNode<{ record: CoordinatorRecord | null }>(query).catch((error: unknown) => {
+    // A node of an older version has no such route, and its coordinator may be away. What this machine has is shown.
+    if (!isSwarmError(error)) throw error;
+    return { record: null };
+  });
+  const [{ record }, clocks] = await Promise.all([asked, clocksOf(node.api)]);
   const offsetMs = clocks.find(({ coordinator }) => coordinator === contact)?.offsetMs ?? 0;
   return { answer: record, offsetMs };
 }

@@ -19,10 +19,12 @@ export function versionHold({ agent }: OtherVersion): Hold {
   return { reason: 'version', detail: agent === '' ? '' : `it runs ${agent}` };
 }
 
-/** Returns a node of another version. The coordinator cannot read its requests, so its program is all that is known. */
+/**
+ * Returns a node of another version. The coordinator cannot read its requests, so its program is all that is known. The node
+ * does not choose the name, because an operator could mistake it for another node.
+ */
 export function nodeOf(other: OtherVersion): WaitingNode {
-  const { peer, agent } = other;
-  return { peer, name: agent === '' ? 'other version' : agent, engine: '', hold: versionHold(other) };
+  return { peer: other.peer, name: 'other version', engine: '', hold: versionHold(other) };
 }
 
 /** Returns the view of a node that is not a member of a job, because it cannot join. */

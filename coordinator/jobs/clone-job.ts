@@ -3,7 +3,6 @@ import { initialAdapter } from '../../lora/adapter/initial.ts';
 import { adapterLayout, adapterSize } from '../../lora/adapter/layout.ts';
 import { loadTokenizer } from '../../lora/data/tokenizer.ts';
 import type { JobSpec } from '../../lora/finetune/settings/job-spec.ts';
-import { layOutBase } from '../../lora/models/base/base-folder.ts';
 import { openBase } from '../../lora/models/base/base-model.ts';
 import { encodeCbor, sha256 } from '../../protocol/cbor.ts';
 import { ADAPTER_BYTES } from '../../protocol/limits.ts';
@@ -34,7 +33,8 @@ export interface CloneOptions {
 }
 
 export interface CloneDeps extends Pick<CoordinatorDeps, 'store' | 'clock'> {
-  readonly home: string;
+  /** Returns the folder of a base, and repairs its files first if they are damaged. */
+  readonly baseFolder: (base: Manifest['base']) => Promise<string>;
   readonly blobs: FileBlobs;
   readonly validator: Pick<TrainerValidator, 'measure'>;
   /** Protects new blobs until the job is recorded. */
@@ -118,10 +118,10 @@ async function newData(
   { context }: JobRun,
   spec: JobSpec,
   heldOut: Uint8Array,
-  { home, blobs, scope, clock, onProgress, onData, signal }: CloneDeps,
+  { baseFolder, scope, clock, onProgress, onData, signal }: CloneDeps,
 ): Promise<Manifest['data']> {
   const { base, data: original } = context.manifest;
-  const dir = await layOutBase({ home, base, pathOf: (digest) => blobs.path(digest) });
+  const dir = await baseFolder(base);
   const packed = await repackTrainingData(
     {
       spec,
@@ -153,7 +153,7 @@ function changedTasks(tasks: JobTasks | null, { tasks: changed }: JobSpec): JobT
 async function firstAdapter(
   { context }: JobRun,
   { lora, seed }: JobSpec,
-  { home, blobs, scope, signal }: CloneDeps,
+  { baseFolder, blobs, scope, signal }: CloneDeps,
 ) {
   const { manifest, layout } = context;
   const { initial } = manifest.adapter;
@@ -166,7 +166,7 @@ async function firstAdapter(
     }
   }
   const { base } = manifest;
-  const model = await openBase(await layOutBase({ home, base, pathOf: (digest) => blobs.path(digest) }));
+  const model = await openBase(await baseFolder(base));
   const fresh = await initialAdapter(model, manifest.lora, manifest.seed, { signal });
   const before = encodeAdapter(layout, fresh, base.digest);
   if (sha256(before) !== initial.digest) {

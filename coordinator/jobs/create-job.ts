@@ -18,7 +18,7 @@ import type { TrainerValidator } from '../merge/trainer-validator.ts';
 import { contentOf, findSameJob, type PreparedJob } from '../record/new-job.ts';
 import { jobSamples, readPrompts } from '../samples/prompts.ts';
 import type { Admission } from '../store/store.ts';
-import { type CloneOptions, prepareClone } from './clone-job.ts';
+import { type CloneDeps, type CloneOptions, prepareClone } from './clone-job.ts';
 import { inviteTo, newToken } from './invite.ts';
 import { importBase, openJobBase } from './job-base.ts';
 import { describeJob } from './job-manifest.ts';
@@ -41,6 +41,7 @@ export interface JobCreationDeps extends Pick<CoordinatorDeps, 'network' | 'stor
   readonly coordinator: Coordinator;
   readonly blobs: FileBlobs;
   readonly validator: TrainerValidator;
+  readonly baseFolder: CloneDeps['baseFolder'];
 }
 
 /** The place of a new job among the jobs of a coordinator. */
@@ -91,7 +92,6 @@ export class JobCreation {
     const run = this.#deps.coordinator.find(job);
     const deps = {
       ...this.#deps,
-      home: this.#home,
       onProgress: progressLines(onLine),
       onData: ({ read, tally, heldOutPart }: Pick<JobData, 'read' | 'tally' | 'heldOutPart'>) =>
         onLine({ event: 'data', read, tally, heldOutPart }),

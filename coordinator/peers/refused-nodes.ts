@@ -1,3 +1,4 @@
+import { ByAddress } from '../../common/by-address.ts';
 import type { Clock } from '../../common/clock.ts';
 import { formatDuration } from '../../common/text.ts';
 import type { Heartbeat } from '../../protocol/messages.ts';
@@ -35,8 +36,7 @@ interface Deps {
  */
 export class RefusedNodes {
   readonly #deps: Deps;
-  /** The node that was refused last comes last. */
-  readonly #nodes = new Map<string, RefusedNode & { readonly address: string }>();
+  readonly #nodes = new ByAddress<RefusedNode>({ total: REFUSED_NODES, perAddress: REFUSED_PER_ADDRESS });
 
   constructor(deps: Deps) {
     this.#deps = deps;
@@ -46,12 +46,7 @@ export class RefusedNodes {
   note(peer: string, node: Omit<RefusedNode, 'peer' | 'at'>): boolean {
     const { clock, network } = this.#deps;
     const isNew = this.get(peer) === null;
-    const address = network.networkOf(peer);
-    this.#nodes.delete(peer);
-    const neighbours = [...this.#nodes.values()].filter((other) => other.address === address);
-    if (neighbours.length >= REFUSED_PER_ADDRESS) this.#nodes.delete(neighbours[0]!.peer);
-    else if (this.#nodes.size >= REFUSED_NODES) this.#nodes.delete([...this.#nodes.keys()][0]!);
-    this.#nodes.set(peer, { ...node, peer, address, at: clock.monotonic() });
+    this.#nodes.set(peer, network.networkOf(peer), { ...node, peer, at: clock.monotonic() });
     return isNew;
   }
 
@@ -68,7 +63,7 @@ export class RefusedNodes {
 
   /** Returns the nodes that were refused in the last SHOWN_MS. */
   all(): RefusedNode[] {
-    return [...this.#nodes.keys()].flatMap((peer) => this.get(peer) ?? []);
+    return this.#nodes.values().flatMap(({ peer }) => this.get(peer) ?? []);
   }
 }
 

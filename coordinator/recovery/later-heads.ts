@@ -180,11 +180,9 @@ export class LaterHeads {
   #connected({ context: { job }, members }: JobRun): string[] {
     const { network } = this.#deps;
     const connected = network.peers().map(({ peer }) => peer);
-    const proven = this.#behind.get(job)!.keys();
-    const all = [...new Set([...proven, ...connected.filter((peer) => members.list.has(peer))])];
-    const atAddress = Map.groupBy(all, (peer) => network.networkOf(peer));
-    const turn = new Map([...atAddress.values()].flatMap((peers) => peers.map((peer, i) => [peer, i])));
-    return all.sort((a, b) => turn.get(a)! - turn.get(b)!);
+    const proven = [...this.#behind.get(job)!.keys()];
+    const others = connected.filter((peer) => members.list.has(peer) && !proven.includes(peer));
+    return [proven, others].flatMap((peers) => inTurns(peers, (peer) => network.networkOf(peer)));
   }
 
   /**
@@ -261,4 +259,11 @@ function keep(proven: ProvenHead, behind: Map<string, ProvenHead>): Map<string, 
   const oldest = [...behind.values()].reduce((a, b) => (isNewer(a.head, b.head) ? b : a));
   behind.delete(oldest.peer);
   return behind;
+}
+
+/** Sorts peers so that their addresses take turns. The peers at one address keep their order. */
+function inTurns(peers: readonly string[], addressOf: (peer: string) => string): string[] {
+  const atAddress = Map.groupBy(peers, addressOf);
+  const turn = new Map([...atAddress.values()].flatMap((list) => list.map((peer, i) => [peer, i])));
+  return peers.toSorted((a, b) => turn.get(a)! - turn.get(b)!);
 }

@@ -14,7 +14,7 @@ import { rowBlocks } from './base-rows.ts';
 import { checkBase } from './check-base.ts';
 import { checkFinite } from './codec.ts';
 import { type Change, changesByWeight, mergedValues } from './merged-weights.ts';
-import type { Adapter } from './peft.ts';
+import { ADAPTER_CONFIG_FILE, type Adapter } from './peft.ts';
 
 /** Files that are copied besides config and tokenizer, because other programs read them from a model folder. */
 const COMPANIONS = ['added_tokens.json', 'merges.txt', 'vocab.json', 'tokenizer.model'];
@@ -34,14 +34,15 @@ interface MergeOptions extends DescribeOptions {
  * or not at all. With `force`, its files appear in a folder that may contain other files.
  *
  * @param outDir must not exist, or must be empty, unless `force` is set
- * @param options.force replaces the model in `outDir`; other files in the folder stay. @default false
+ * @param options.force replaces the model in `outDir`; other files in the folder, and its licence, stay. @default false
  * @param options.onProgress called with the bytes of weights that have been written, and with their total number
  * @param options.template file of a chat template that replaces the base's templates. @default null, the base's templates
  * @throws SwarmError ADAPTER_BASE if the adapter was trained on another base, or does not fit this one
  * @throws SwarmError ADAPTER_TIED_HEAD if the embedding and output head are tied, and the adapter changes
  *   only one of them
  * @throws SwarmError ADAPTER_NOT_FINITE if a merged weight overflows its element type or is not a number
- * @throws SwarmError OUTPUT_EXISTS if `outDir` is not empty and `force` is not set
+ * @throws SwarmError OUTPUT_EXISTS if `outDir` is not empty and `force` is not set, or if it is the folder of the base or of
+ *   an adapter
  */
 export async function mergeIntoBase(
   model: BaseModel,
@@ -143,26 +144,33 @@ async function* mergedBlocks(
   }
 }
 
-/** @throws SwarmError OUTPUT_EXISTS if the folder is the base's own, or has entries and `force` is not set */
+/** @throws SwarmError OUTPUT_EXISTS if the folder is the base's own or an adapter's, or has entries and `force` is not set */
 async function refuseExisting(dir: string, { force, base }: { force: boolean; base: string }): Promise<void> {
   const entries = await entriesOf(dir);
   if (entries.length === 0) return;
   const isBase = (await realpath(dir)) === (await realpath(base));
-  if (force && !isBase) return;
-  const what = isBase ? 'is the folder of the base' : 'exists and is not empty';
+  // Programs that read a model folder with such a file would apply the adapter to the merged model.
+  const isAdapter = entries.includes(ADAPTER_CONFIG_FILE);
+  if (force && !isBase && !isAdapter) return;
+  const what = isBase
+    ? 'is the folder of the base'
+    : isAdapter
+      ? 'is the folder of an adapter'
+      : 'exists and is not empty';
   throw commonError('OUTPUT_EXISTS', `${dir} ${what}`, { dir }, { next: 'choose another folder' });
 }
 
 /** Replaces the model in a folder by the complete model in `partial`. */
 async function replaceModel(partial: string, folder: string): Promise<void> {
   const added = await readdir(partial);
-  for (const entry of added) {
+  const kept = (await entriesOf(folder)).filter((entry) => LICENCES.includes(entry));
+  for (const entry of added.filter((name) => !kept.includes(name))) {
     // A file can be renamed onto a file, but not a folder onto a folder with files.
     if (entry === dirname(TOOL_TEMPLATE_FILE))
       await rm(join(folder, entry), { recursive: true, force: true });
     await renameDurably(join(partial, entry), join(folder, entry));
   }
-  await rmdir(partial);
+  await rm(partial, { recursive: true });
   // A file of the old model that stays could be read as a part of the new model.
   const stale = (await entriesOf(folder)).filter((entry) => isModelEntry(entry) && !added.includes(entry));
   for (const entry of stale) await rm(join(folder, entry), { recursive: true });

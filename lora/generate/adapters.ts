@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { adapterError } from '../adapter/errors.ts';
 import { adapterLayout } from '../adapter/layout.ts';
 import type { LoraConfig } from '../adapter/lora-config.ts';
 import { adapterPlan } from '../adapter/plan.ts';
@@ -37,7 +38,11 @@ export interface ServedAdapter {
   readonly rank: number;
 }
 
-/** Prepares an adapter for serving. @param tensors in layout order */
+/**
+ * Prepares an adapter for serving.
+ * @param tensors in layout order
+ * @throws SwarmError ADAPTER_NOT_FINITE if a value is so large that it could change the texts of other adapters
+ */
 export function servedAdapter(
   model: ModelShape,
   { lora, tensors }: { readonly lora: LoraConfig; readonly tensors: readonly Float32Array[] },
@@ -75,7 +80,26 @@ function servedModule(
   for (let r = 0; r < module.rank; r++) {
     for (let o = 0; o < out; o++) b[r * out + o] = module.scale * values[o * module.rank + r]!;
   }
+  checkStacked(a, matrixName(module, 'A'));
+  checkStacked(b, `scale · ${matrixName(module, 'B')}`);
   return { in: width, out, a, b };
+}
+
+/**
+ * Maximum size of a value in a stack. The mask multiplies the components of other adapters by zero, and infinity times zero
+ * is not a number. With this limit, no component becomes infinite, so an adapter cannot change the texts of others.
+ */
+const MAX_STACKED = 1e20;
+
+/** @throws SwarmError ADAPTER_NOT_FINITE if a value is too large for a stack, or not a number */
+function checkStacked(values: Float32Array, name: string): void {
+  const index = values.findIndex((value) => !(Math.abs(value) <= MAX_STACKED));
+  if (index === -1) return;
+  throw adapterError(
+    'ADAPTER_NOT_FINITE',
+    `${name} has the value ${values[index]} at index ${index}, but at most ${MAX_STACKED} can be computed`,
+    { tensor: name, index, found: String(values[index]) },
+  );
 }
 
 /** Returns the array, or a longer copy that ends with zeros. */

@@ -74,7 +74,7 @@ function* segments(header: Uint8Array, length: number): Generator<Uint8Array | n
   }
 }
 
-/** Placeholder for a frame in `prefixOf`. The encoder needs a frame to compute a prefix, but reads only its length. */
+/** A frame of zeros for `prefixOf`. The encoder needs a frame to compute a prefix, but reads only its length. */
 const FRAME = new Uint8Array(BLOB_FRAME_BYTES);
 
 const FULL_PREFIX = prefixOf(BLOB_FRAME_BYTES);

@@ -1,15 +1,20 @@
 import type { IdentifyResult, Libp2p } from '@libp2p/interface';
+import { ByAddress } from '../../common/by-address.ts';
 import { RPC_PROTOCOL } from '../../protocol/rpc.ts';
 import type { OtherVersion } from '../network.ts';
+import { networkOf } from './remote-network.ts';
 
 /** Beginning of the names of all versions of the protocol of requests. */
 const RPC_PREFIX = RPC_PROTOCOL.replace(/\d+$/, '');
 /** Maximum length of the name and version of a program, in characters. The peer sends any text. */
 const AGENT_CHARACTERS = 40;
 
+/** Limits of the list. A stranger can claim any version, with any number of identities. */
+export const LISTED_VERSIONS = { total: 256, perAddress: 32 };
+
 /** The connected peers that run a version of this program with another protocol of requests. */
 export class OtherVersions {
-  readonly #peers = new Map<string, OtherVersion>();
+  readonly #peers = new ByAddress<OtherVersion>(LISTED_VERSIONS);
 
   constructor(node: Pick<Libp2p, 'addEventListener' | 'getConnections'>) {
     node.addEventListener('peer:identify', ({ detail }) => this.#identified(detail, node));
@@ -17,7 +22,7 @@ export class OtherVersions {
   }
 
   list(): OtherVersion[] {
-    return [...this.#peers.values()];
+    return this.#peers.values();
   }
 
   #identified(
@@ -28,7 +33,12 @@ export class OtherVersions {
     const isOther =
       protocols.some((name) => name.startsWith(RPC_PREFIX)) && !protocols.includes(RPC_PROTOCOL);
     // The peer may have gone while it was identified, and would then stay in the list.
-    if (!isOther || node.getConnections(peerId).length === 0) this.#peers.delete(peer);
-    else this.#peers.set(peer, { peer, agent: agentVersion.slice(0, AGENT_CHARACTERS) });
+    const [connection] = node.getConnections(peerId);
+    if (!isOther || connection === undefined) {
+      this.#peers.delete(peer);
+      return;
+    }
+    const agent = agentVersion.slice(0, AGENT_CHARACTERS);
+    this.#peers.set(peer, networkOf(connection.remoteAddr), { peer, agent });
   }
 }

@@ -23,6 +23,8 @@ const ASKED = 8;
 const KEPT = 16;
 /** Time after which an answer no longer counts. */
 export const CHECK_LIFETIME_MS = 60 * 60_000;
+/** Maximum time between the answers of one check, in seconds. */
+const SAME_CHECK_S = 60;
 /** Maximum number of addresses that are listed although they are not announced. A peer can invent addresses. */
 const OBSERVED_ADDRESSES = 4;
 
@@ -208,12 +210,15 @@ export class Reachability {
 }
 
 /**
- * Returns the most informative check. A check by a more distant peer comes first. At the same distance, a success comes
- * before a failure, because a dial can fail for many reasons.
+ * Returns the most informative check. A check by a more distant peer comes first. Of the newest checks at one distance, a
+ * success comes before a failure, because a dial can fail for many reasons. An older success does not hide a new failure.
  */
 function best(checks: readonly AddressCheck[]): AddressCheck | null {
-  const rank = ({ from, result }: AddressCheck): number =>
-    2 * farthestFirst.indexOf(from) + (result === 'reached' ? 0 : 1);
-  const [first = null] = checks.toSorted((a, b) => rank(a) - rank(b) || a.secondsAgo - b.secondsAgo);
-  return first;
+  const distance = ({ from }: AddressCheck): number => farthestFirst.indexOf(from);
+  const [newest = null] = checks.toSorted((a, b) => distance(a) - distance(b) || a.secondsAgo - b.secondsAgo);
+  const success = checks.find(
+    ({ from, result, secondsAgo }) =>
+      from === newest!.from && result === 'reached' && secondsAgo - newest!.secondsAgo < SAME_CHECK_S,
+  );
+  return success ?? newest;
 }

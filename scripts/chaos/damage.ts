@@ -1,5 +1,6 @@
 import { chmod, readdir, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises';
 import { join, relative, sep } from 'node:path';
+import { nullIfMissing } from '../../common/file-system.ts';
 import type { SeededRandom } from '../../test/utils/virtual/seeded-random.ts';
 import { blobKinds } from './blob-kinds.ts';
 
@@ -82,7 +83,7 @@ async function olderBytes(path: string, { home, copy, others }: OlderFiles): Pro
   const sources = DIGEST.test(name) ? others : [join(copy, relative(home, path)), ...others];
   for (const source of sources) {
     // The earlier copy may lack the file.
-    const bytes = await readFile(source).catch(() => null);
+    const bytes = await readFile(source).catch(nullIfMissing);
     if (bytes !== null && !bytes.equals(own)) return bytes;
   }
   return null;

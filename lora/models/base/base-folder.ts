@@ -3,7 +3,7 @@ import { mkdir, readFile, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { renameWithRetry } from '../../../common/durable.ts';
 import { isSystemError, type SwarmError } from '../../../common/errors.ts';
-import { linkOrCopy } from '../../../common/file-system.ts';
+import { linkOrCopy, nullIfMissing } from '../../../common/file-system.ts';
 import { modelError } from '../errors.ts';
 import { type BaseDescription, type BaseFile, baseDigest } from './base-identity.ts';
 
@@ -81,10 +81,10 @@ async function isComplete(
 ): Promise<boolean> {
   for (const file of files) {
     const path = join(folder, file.path);
-    const found = await stat(path).catch(() => null);
+    const found = await stat(path).catch(nullIfMissing);
     if (found === null || !(await isWhole(path, file))) return false;
     // A stored file may be missing. The folder is then the only copy.
-    const stored = await stat(pathOf(file.digest)).catch(() => null);
+    const stored = await stat(pathOf(file.digest)).catch(nullIfMissing);
     if (stored !== null && stored.ino !== found.ino && stored.mtimeMs > found.mtimeMs) return false;
   }
   return true;
@@ -92,12 +92,17 @@ async function isComplete(
 
 /** Returns whether a file has its size and, if it is small, its digest. */
 async function isWhole(path: string, { size, digest }: BaseFile): Promise<boolean> {
-  // A file that cannot be read counts as damaged.
-  const found = await stat(path).catch(() => null);
+  const found = await stat(path).catch(nullIfMissing);
   if (found?.size !== size) return false;
   if (size > CHECKED_BYTES) return true;
-  const bytes = await readFile(path).catch(() => null);
+  const bytes = await readFile(path).catch(nullIfUnreadable);
   return bytes !== null && createHash('sha256').update(bytes).digest('hex') === digest;
+}
+
+/** Returns null if this process may not read a file, or the disk cannot read it. Such a file counts as damaged. */
+function nullIfUnreadable(error: unknown): null {
+  if (isSystemError(error, 'ENOENT', 'EACCES', 'EPERM', 'EIO')) return null;
+  throw error;
 }
 
 function damaged({ path, digest }: BaseFile): SwarmError {

@@ -8,6 +8,8 @@ import { sha256 } from '../../../protocol/cbor.ts';
 import { BLOB_RANGE_BYTES } from '../../../protocol/limits.ts';
 import { hashFile, readFully } from '../../../storage/blob-files.ts';
 import { FileBlobStore } from '../../../storage/blob-store.ts';
+import { storageError } from '../../../storage/errors.ts';
+import { lostBlob } from '../../../storage/lost-blobs.ts';
 import { withCode } from '../../utils/codes.ts';
 import { temporaryFolder } from '../../utils/folder.ts';
 import { mayOpenEverything } from '../../utils/unreadable.ts';
@@ -283,6 +285,23 @@ describe('a blob that cannot be read', () => {
       };
       expect(await found[use]()).toBe({ size: 5, get: 'bytes', check: 'whole' }[use]);
     }
+  });
+
+  it('is named by the error, so that it can be repaired', async () => {
+    const { blobs } = await openStore();
+    const digest = await blobs.put(Buffer.from('blob'));
+    const reader = (await blobs.reader(digest))!;
+    await reader.close();
+    blobs.reader = async () => ({
+      ...reader,
+      size: 4,
+      readInto: () => {
+        throw storageError('BLOB_TRUNCATED', 'the disk cannot read a part of a blob', {});
+      },
+      close: async () => {},
+    });
+    const error = await blobs.get(digest, { maxBytes: 4 }).catch((caught: unknown) => caught);
+    expect(lostBlob(error)).toBe(digest);
   });
 
   it('is damaged if the disk cannot read it', async () => {

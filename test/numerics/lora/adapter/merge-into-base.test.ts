@@ -173,13 +173,22 @@ test('with force, replaces a model and keeps other files, but never replaces the
   const [dir, base] = [join(parent, 'merged'), join(parent, 'base')];
   await mkdir(join(dir, 'additional_chat_templates'), { recursive: true });
   const stale = ['model-00001-of-00002.safetensors', 'model.safetensors.index.json', 'vocab.json'];
-  for (const file of [...stale, 'adapter_model.safetensors', 'mine']) await writeFile(join(dir, file), 'x');
+  for (const file of [...stale, 'adapter_model.safetensors', 'mine', 'LICENSE'])
+    await writeFile(join(dir, file), 'x');
   await mergeIntoBase(model, adapter, dir, { force: true });
   const written = await readdir(dir);
   expect(written).toEqual(expect.arrayContaining(['adapter_model.safetensors', 'mine', 'model.safetensors']));
   for (const file of [...stale, 'additional_chat_templates']) expect(written).not.toContain(file);
+  expect(await readFile(join(dir, 'LICENSE'), 'utf8')).toBe('x');
   expect(await readdir(parent)).toEqual(['merged']);
   const merged = await openBase(dir);
+
+  const exported = join(parent, 'exported');
+  await mkdir(exported);
+  await writeFile(join(exported, 'adapter_config.json'), '{}');
+  const mixed = mergeIntoBase(model, adapter, exported, { force: true });
+  await expect(mixed).rejects.toMatchObject({ code: 'OUTPUT_EXISTS', values: { dir: exported } });
+  expect(await readdir(exported)).toEqual(['adapter_config.json']);
 
   await mergeIntoBase(merged, adapter, base);
   const own = mergeIntoBase(await openBase(base), adapter, base, { force: true });

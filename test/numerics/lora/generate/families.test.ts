@@ -2,10 +2,12 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { readPeftFolder } from '../../../../lora/adapter/peft.ts';
 import { createEngine, type Engine } from '../../../../lora/engines/engine.ts';
 import { servedAdapter } from '../../../../lora/generate/adapters.ts';
 import { predictorFor } from '../../../../lora/generate/predictor.ts';
 import { mostLikely } from '../../../../lora/generate/sampling.ts';
+import { openBase } from '../../../../lora/models/base/base-model.ts';
 import { prepareWeights } from '../../../../lora/models/weights/prepare-weights.ts';
 import { openAdapterCase } from '../../../../scripts/reference/adapter-parity.ts';
 import { continued, GREEDY, openDecoder } from '../../../utils/generate.ts';
@@ -75,4 +77,15 @@ test.each(OWN_GRAPH)('%s: a cache gives the same logits as computing all tokens 
     context.push(mostLikely(expected));
   }
   await Promise.all([cached.dispose(), whole.dispose()]);
+});
+
+test('an adapter whose values could spoil the texts of other adapters is refused', async () => {
+  const model = await openBase(join(FIXTURES, 'llama-tiny-tied'));
+  const read = await readPeftFolder(join(FIXTURES, 'llama-tiny-tied', 'adapter'), model);
+  for (const value of [3e38, Number.NaN]) {
+    const tensors = read.tensors.map((values, i) => (i === 0 ? values.map(() => value) : values));
+    expect(() => servedAdapter(model, { ...read, tensors })).toThrowError(
+      expect.objectContaining({ code: 'ADAPTER_NOT_FINITE' }),
+    );
+  }
 });

@@ -119,7 +119,7 @@ test('the operator sees nodes of other versions, members of a job or not', async
   const held = (detail: string) => ({ hold: { reason: 'version', detail }, health });
   expect(shown(world, others)).toMatchObject([
     { peer: member.id, job: world.toy.job, ...held('it runs lora-swarm/0.1.0') },
-    { peer: 'stranger', name: 'lora-swarm/9.0.0', job: '', jobName: '', ...held('it runs lora-swarm/9.0.0') },
+    { peer: 'stranger', name: 'other version', job: '', jobName: '', ...held('it runs lora-swarm/9.0.0') },
     { peer: 'silent', job: '', ...held('') },
   ]);
 });

@@ -52,7 +52,7 @@ function setUp({
       lookup: async (name) => (name === 'swarm.example' ? ['8.8.8.8'] : Promise.reject(new Error('unknown'))),
     },
   );
-  return { reachability, clock, asked, answers };
+  return { reachability, clock, asked, answers, connections };
 }
 
 const says = (ip: string, results: Record<number, ReachResult>): Answer => ({
@@ -96,6 +96,21 @@ it('believes one peer on the internet that reached the address more than one tha
   });
   await reachability.check();
   expect(reachability.view()[1]!.check).toMatchObject({ result: 'reached', peer: 'honest' });
+});
+
+it('does not hide a new failure behind an older success of another peer', async () => {
+  const from: Record<string, string> = { first: '9.9.9.9', second: '9.9.9.10' };
+  const answers: Record<string, Answer | SwarmError> = {
+    first: says('8.8.4.4', { 4040: 'reached' }),
+    second: says('8.8.4.4', { 4040: 'refused' }),
+  };
+  const { reachability, clock, connections } = setUp({ from, answers });
+  const [second] = connections.splice(1, 1);
+  await reachability.check();
+  connections.splice(0, 1, second!);
+  clock.advance(10 * 60_000);
+  await reachability.check();
+  expect(reachability.view()[1]!.check).toMatchObject({ result: 'refused', peer: 'second' });
 });
 
 it('does not count a peer behind the same router as a peer on the internet', async () => {
