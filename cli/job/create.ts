@@ -98,19 +98,14 @@ export async function printCreated(
  * samples were cut or left out. The lines about the training data come before the lines about the held-out data.
  */
 export function dataLines({ read, tally, heldOutPart }: JobDataReport): string[] {
-  const trained = readLines(read);
-  const lines = [...trained, ...sampleLines(tally)];
+  const lines = [...readLines(read), ...sampleLines(tally)];
   if (heldOutPart === null) return lines;
-  // If the held-out samples are a share of the training files, a row that cannot be read is in both reports.
-  const isNew = (line: string): boolean => !trained.includes(line);
-  const heldOut = badRowLines(heldOutPart.read).some(isNew) ? readLines(heldOutPart.read).filter(isNew) : [];
-  return [
-    ...lines,
-    ...[...heldOut, ...sampleLines(heldOutPart.tally)].map((line) => `held-out data: ${line}`),
-  ];
+  const heldOut = [...readLines(heldOutPart.read), ...sampleLines(heldOutPart.tally)];
+  return [...lines, ...heldOut.map((line) => `held-out data: ${line}`)];
 }
 
-function readLines(read: JobDataReport['read']): string[] {
+function readLines(read: JobDataReport['read'] | null): string[] {
+  if (read === null) return [];
   const leftOut = badRowSummary(read);
   return [...(leftOut === null ? [] : [`left out ${leftOut}`]), ...badRowLines(read)];
 }

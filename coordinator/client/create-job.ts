@@ -27,8 +27,11 @@ export interface JobDataReport {
   read: RowSummary;
   /** Number of samples made from the usable records, and how these samples were packed. */
   tally: RowTally;
-  /** The same two fields for the held-out part of the data; null for a copy of a job, which keeps its held-out rows. */
-  heldOutPart: { read: RowSummary; tally: RowTally } | null;
+  /**
+   * The same two fields for the held-out part of the data; null for a copy of a job, which keeps its held-out rows.
+   * `read` is null if the held-out samples are a fraction of the training files.
+   */
+  heldOutPart: { read: RowSummary | null; tally: RowTally } | null;
 }
 
 /** Callbacks and signal for the creation of a job. */

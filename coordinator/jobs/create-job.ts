@@ -31,7 +31,8 @@ export type CreateJobLine =
   /**
    * `read`: number of records in the training files, and how many are unusable. `tally`: how the samples of the usable
    * records were packed. `heldOutPart`: the same two fields for the held-out part of the data; null for a copy of a job,
-   * which keeps the held-out rows of the job.
+   * which keeps the held-out rows of the job. Its `read` is null if the held-out samples are a fraction of the training
+   * files.
    */
   | { event: 'data'; read: RowSummary; tally: RowTally; heldOutPart: PartCounts | null }
   | { event: 'created'; job: string; name: string; invite: string }

@@ -52,12 +52,18 @@ export class DataReader {
    * Packs the examples of files that belong to a part.
    * @param wanted returns whether an example belongs to the part. It gets the index of the example in reading order
    * @param heldOut pieces of the held-out samples in packed rows. A sample is left out if all its pieces are in this set
+   * @param other report of another part of the same files, which was read completely. It has already counted the
+   *   records of the files. This part adds its examples that cannot be rendered to this report
    */
-  part(paths: Paths, wanted: (index: number) => boolean, heldOut?: PieceSet): DataPart {
+  part(
+    paths: Paths,
+    wanted: (index: number) => boolean,
+    { heldOut, other }: { heldOut?: PieceSet; other?: RowReport } = {},
+  ): DataPart {
     const { spec, signal } = this.#options;
     const { packing, truncation } = spec.data;
     const { sequenceLength } = spec.training;
-    const report = this.#report();
+    const report = other ?? this.#report();
     const tally = newTally();
     const packed = {
       sequenceLength,
@@ -68,7 +74,7 @@ export class DataReader {
       signal,
       ...(heldOut && { heldOut }),
     };
-    const examples = this.#chosen(paths, report, wanted);
+    const examples = this.#chosen(paths, other === undefined ? report : this.#report(), wanted);
     return { report, tally, rows: packExamples(examples, this.#renderer, packed) };
   }
 

@@ -17,8 +17,11 @@ import { DataReader, storeShards } from './data-parts.ts';
 
 /** Counts of one part of a job's data. */
 export interface PartCounts {
-  /** Number of records in the files of the part, and number of records that could not be read or rendered. */
-  readonly read: RowSummary;
+  /**
+   * Number of records in the files of the part, and number of records that could not be read or rendered. It is null if
+   * the held-out samples are a fraction of the training files, because the numbers of the training files include them.
+   */
+  readonly read: RowSummary | null;
   /** Counts of the samples that were packed, cut or left out. */
   readonly tally: RowTally;
 }
@@ -97,7 +100,10 @@ async function packRendered(
       limit: HELD_OUT_ROWS,
     });
   }
-  const training = reader.part(train, (index) => !chosen(index));
+  const training =
+    typeof heldOut === 'number'
+      ? reader.part(train, (index) => !chosen(index), { other: checked.report })
+      : reader.part(train, () => true);
   const { vocabSize } = tokenizer;
   const trained = await storeShards(training.rows, { sequenceLength, vocabSize }, { blobs });
   if (heldOutRows.length === 0 || trained.rows === 0) {
@@ -122,6 +128,9 @@ async function packRendered(
     heldOut: encoded,
     read: training.report.summary(),
     tally: training.tally,
-    heldOutPart: { read: checked.report.summary(), tally: checked.tally },
+    heldOutPart: {
+      read: typeof heldOut === 'number' ? null : checked.report.summary(),
+      tally: checked.tally,
+    },
   };
 }

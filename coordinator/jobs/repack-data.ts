@@ -49,7 +49,7 @@ export async function repackTrainingData(
     const reader = new DataReader(options, { renderer });
     total = await reader.count(train);
     const heldOutPieces = new PieceSet(decodeHeldOut(heldOut));
-    const { rows, report, tally } = reader.part(train, () => true, heldOutPieces);
+    const { rows, report, tally } = reader.part(train, () => true, { heldOut: heldOutPieces });
     const { sequenceLength } = original;
     const stored = await storeShards(rows, { sequenceLength, vocabSize: tokenizer.vocabSize }, { blobs });
     if (stored.rows === 0) {

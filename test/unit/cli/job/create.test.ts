@@ -18,18 +18,18 @@ it.each([
   if (lines === 1) expect(err()).toContain('lora-swarm doctor --swarm');
 });
 
-it('names the left-out samples of both parts of the data, and each unreadable row once', () => {
+it('names the left-out samples of both parts of the data, and the bad records of separate held-out files', () => {
   const bad = { origin: { file: 'f', row: 1 }, code: 'ROW_NOT_JSON', reason: 'no object' };
   const read = { rows: 9, bad: 1, reasons: [{ code: bad.code, count: 1, rows: [bad] }] };
   const untrained = [{ origin: { file: 'f', row: 5 }, reason: 'no answer' }];
-  const lines = dataLines({
-    read,
-    tally: { ...newTally(), samples: 6 },
-    heldOutPart: {
-      read: { ...read, rows: 10 },
-      tally: { ...newTally(), samples: 2, untrained: 1, untrainedRows: untrained },
-    },
-  });
+  const tally = { ...newTally(), samples: 2, untrained: 1, untrainedRows: untrained };
+  const linesWith = (heldOutRead: typeof read | null): string[] =>
+    dataLines({ read, tally: { ...newTally(), samples: 6 }, heldOutPart: { read: heldOutRead, tally } });
+  const other = { origin: { file: 'h', row: 1 }, code: 'ROW_NOT_JSON', reason: 'no object' };
+  const separate = linesWith({ ...read, reasons: [{ code: bad.code, count: 1, rows: [other] }] });
+  expect(separate.filter((line) => line.startsWith('held-out data: '))).toHaveLength(4);
+  expect(separate).toContainEqual(expect.stringMatching(/^held-out data: h:1: /));
+  const lines = linesWith(null);
   expect(lines.filter((line) => line.includes('f:1: '))).toHaveLength(1);
   expect(lines.filter((line) => line.startsWith('held-out data: '))).toHaveLength(2);
   expect(lines).toContainEqual(expect.stringMatching(/^held-out data: of 2 samples: 1 /));

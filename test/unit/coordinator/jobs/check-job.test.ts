@@ -3,6 +3,9 @@ import { join } from 'node:path';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { systemClock } from '../../../../common/system-clock.ts';
 import { checkJob, type JobCheck } from '../../../../coordinator/jobs/check-job.ts';
+import { inspect } from '../../../../lora/data/inspect/inspect.ts';
+import type { RowSummary } from '../../../../lora/data/row-report.ts';
+import { dataSettingsSchema } from '../../../../lora/data/settings.ts';
 import { type JobSpecInput, parseJobSpec } from '../../../../lora/finetune/settings/job-spec.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
 import { makeTinyModel, TINY_TEXT } from '../../../utils/tiny-model.ts';
@@ -93,6 +96,43 @@ describe('checkJob', () => {
     );
     expect(data.tally).toMatchObject({ samples: 12, truncated: 12 });
     expect(warnings).toMatchObject([{ next: expect.stringContaining(String(data.tally.longest - 1)) }]);
+  });
+
+  test('counts the same bad records as an inspection of the file', async () => {
+    const talk = (role: string) => ({
+      messages: [
+        { role, content: 'Who?' },
+        { role: 'assistant', content: TINY_TEXT },
+      ],
+    });
+    const path = join(folder, 'talks.jsonl');
+    const rows = Array.from({ length: 24 }, (_, i) => JSON.stringify(talk(i % 2 === 0 ? 'user' : 'customer')));
+    await writeFile(path, [...rows, 'no JSON'].join('\n'));
+    const settings = { template: 'plain', badRowShare: 1 };
+    const { data } = await check({ data: { train: path, heldOut: 0.5, ...settings } });
+    const inspection = await inspect({
+      modelDir: spec.base,
+      data: [path],
+      settings: dataSettingsSchema.parse(settings),
+      sequenceLength: 32,
+      now: 0,
+    });
+    const counts = ({ rows, bad, reasons }: RowSummary) => ({
+      rows,
+      bad,
+      reasons: reasons.map(({ code, count }) => [code, count]),
+    });
+    expect(counts(data.read)).toEqual({
+      rows: 25,
+      bad: 13,
+      reasons: [
+        ['ROW_ROLE', 12],
+        ['ROW_NOT_JSON', 1],
+      ],
+    });
+    expect(counts(data.read)).toEqual(counts(inspection.read));
+    expect(data.heldOut.read).toBeNull();
+    expect(data.tally.samples + data.heldOut.tally.samples).toBe(inspection.tally.samples);
   });
 
   test.each<[string, () => Promise<Partial<JobSpecInput>>]>([
