@@ -1,4 +1,4 @@
-import { Command } from 'commander';
+import type { Command } from 'commander';
 import { SWARM } from './command-name.ts';
 import { registerAdapter } from './commands/adapter.ts';
 import { registerChat } from './commands/chat.ts';
@@ -27,14 +27,14 @@ import { registerVerify } from './commands/verify.ts';
 import { registerVersion } from './commands/version.ts';
 import { registerWebhook } from './commands/webhook.ts';
 import type { Context } from './context.ts';
-import { usageError } from './errors.ts';
+import { ProgramCommand, unknownCommand } from './program-command.ts';
 
 /**
  * Builds the command line. Each file in commands/ declares the options of one command. Heavy modules (engine, libp2p) are
  * imported when a command runs, so that help and status appear at once.
  */
 export function createProgram(context: Context): Command {
-  const program = new Command('lora-swarm')
+  const program = new ProgramCommand('lora-swarm')
     .description('Fine-tune a LoRA adapter of a language model together with other machines, peer to peer.')
     .version(context.version, '-V, --version')
     .helpCommand(false)
@@ -103,14 +103,7 @@ function explain(program: Command, names: readonly string[]): void {
   let command = program;
   for (const name of names) {
     const found = command.commands.find((child) => child.name() === name);
-    if (found === undefined) {
-      const known = command.commands.map((child) => child.name()).join(', ');
-      const where = command === program ? '' : ` in "lora-swarm ${command.name()}"`;
-      throw usageError(
-        `there is no command "${name}"${where}`,
-        known === '' ? undefined : `use one of: ${known}`,
-      );
-    }
+    if (found === undefined) throw unknownCommand(command, name);
     command = found;
   }
   command.outputHelp();

@@ -3,6 +3,7 @@
  */
 import { z } from 'zod';
 import { commonError } from './common-errors.ts';
+import { nearest } from './nearest.ts';
 
 export interface Problem {
   /** Path of the field, joined by dots. It is empty if the problem is about the whole file. */
@@ -167,34 +168,4 @@ function range({ type, minimum, exclusiveMinimum, maximum, exclusiveMaximum }: J
   const high = most !== null ? `up to ${most}` : below !== null ? `below ${below}` : '';
   const bounds = [low, high].filter((text) => text !== '').join(' and ');
   return bounds === '' ? '' : ` ${bounds}`;
-}
-
-/** Returns the known key of which `key` is probably a misspelling; null if no known key is similar enough. */
-function nearest(key: string, known: readonly string[]): string | null {
-  const plain = (text: string): string => text.toLowerCase().replaceAll(/[^a-z0-9]/g, '');
-  let best: { name: string; edits: number } | null = null;
-  for (const name of known) {
-    const edits = distance(plain(key), plain(name));
-    if (!best || edits < best.edits) best = { name, edits };
-  }
-  return best && best.edits <= Math.max(1, Math.floor(best.name.length / 3)) ? best.name : null;
-}
-
-/**
- * Damerau–Levenshtein distance (optimal string alignment): insertions, deletions, replacements, swaps of neighbours.
- */
-function distance(a: string, b: string): number {
-  const rows = [Array.from({ length: b.length + 1 }, (_, j) => j)];
-  for (let i = 1; i <= a.length; i++) {
-    const above = rows[i - 1]!;
-    const row = [i];
-    for (let j = 1; j <= b.length; j++) {
-      const replaced = above[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1);
-      const swapped = i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1];
-      const swap = swapped ? rows[i - 2]![j - 2]! + 1 : Number.POSITIVE_INFINITY;
-      row.push(Math.min(replaced, above[j]! + 1, row[j - 1]! + 1, swap));
-    }
-    rows.push(row);
-  }
-  return rows[a.length]![b.length]!;
 }

@@ -59,7 +59,7 @@ export const coordinatorError = defineErrors({
   SAMPLES_SLOW: { kind: 'failed', next: 'use fewer prompts, or fewer tokens (samples.maxTokens)' },
   SEQUENCE_TOO_LONG: 'usage',
   SETTING_FIXED: 'usage',
-  SETTING_INVALID: 'usage',
+  SETTING_INVALID: { kind: 'usage', next: 'correct the setting, and run the command again' },
   SWEEP_INVALID: { kind: 'usage', next: 'correct the sweep, or choose another name' },
   SWEEP_UNMEASURED: {
     kind: 'failed',

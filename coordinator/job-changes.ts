@@ -1,5 +1,6 @@
 /** Defines which settings of a job may change while it runs, and why all others may not. */
 import { z } from 'zod';
+import { isSwarmError } from '../common/errors.ts';
 import { parseJobSpec } from '../lora/finetune/settings/job-spec.ts';
 import { setKeys } from '../lora/finetune/settings/set-keys.ts';
 import { MAX_PRIORITY } from '../protocol/limits.ts';
@@ -82,7 +83,7 @@ export function parseChange(
   { priority, ...changes }: Readonly<Record<string, unknown>>,
 ): JobChange {
   const hasTasks = Object.keys(changes).some((key) => key.split('.')[0] === 'tasks');
-  parseJobSpec(setKeys({ ...SKELETON, ...(hasTasks && TASKS_SKELETON) }, changes));
+  checkValues(setKeys({ ...SKELETON, ...(hasTasks && TASKS_SKELETON) }, changes));
   const change: Record<string, unknown> = {};
   for (const [key, value] of Object.entries(changes)) change[fieldOf(job, key)] = value;
   const { tasksEvery, ...settings } = change;
@@ -93,6 +94,18 @@ export function parseChange(
   };
 }
 
+/** @throws SwarmError JOB_SPEC, with advice about changes of a job instead of advice about job files */
+function checkValues(spec: object): void {
+  try {
+    parseJobSpec(spec);
+  } catch (error) {
+    if (!isSwarmError(error, 'JOB_SPEC')) throw error;
+    const { problems } = error.values as { problems: string[] };
+    const next = `correct the setting, such as rounds.count=20. These settings can change: ${CHANGEABLE_KEYS.join(', ')}`;
+    throw error.with({ message: `the job cannot be changed: ${problems.join('; ')}`, next });
+  }
+}
+
 function parsePriority(priority: unknown): number {
   const result = prioritySchema.safeParse(priority);
   if (!result.success) {
@@ -100,6 +113,7 @@ function parsePriority(priority: unknown): number {
       'SETTING_INVALID',
       `priority is ${JSON.stringify(priority)}; it must be a whole number from ${-MAX_PRIORITY} to ${MAX_PRIORITY}`,
       { key: 'priority' },
+      { next: 'write for example priority=10' },
     );
   }
   return result.data;

@@ -28,8 +28,10 @@ import {
 } from '../options/common.ts';
 import { enginesOption, givenCompute } from '../options/engine.ts';
 import { addLimitOptions, givenLimits, givenPolicy, type LimitOptions } from '../options/limit-flags.ts';
+import { looksLikeTarget } from '../options/target.ts';
 import { inviteFileOption, readTargets, TARGETS_HELP, type TargetOptions } from '../options/target-input.ts';
 import { ProgressLine, printJson, printLines, timeOfDay } from '../print.ts';
+import { similarCommands, unknownCommand } from '../program-command.ts';
 import { NodeProgress, weightText } from '../views/node.ts';
 import { NodeLines } from '../views/node-news.ts';
 import { addressLines } from '../views/reach.ts';
@@ -105,7 +107,12 @@ export function registerNode(program: Command, context: Context): void {
     .addOption(startAnewOption('the database in the home is missing'))
     .addOption(logLevelOption())
     .addOption(jsonOption())
-    .action((target: string[], options: NodeOptions) => run(context, target, options));
+    .action((target: string[], options: NodeOptions) => {
+      const [first] = target;
+      if (first !== undefined && !looksLikeTarget(first) && similarCommands(node, first).length > 0)
+        throw unknownCommand(node, first);
+      return run(context, target, options);
+    });
   registerNodeControl(node, context);
 }
 

@@ -5,7 +5,10 @@ export const finetuneError = defineErrors({
   DOES_NOT_FIT: 'failed',
   JOB_FILE_MISSING: { kind: 'notFound', next: 'check the path' },
   JOB_PATH_MISSING: 'notFound',
-  JOB_SPEC: 'usage',
+  JOB_SPEC: {
+    kind: 'usage',
+    next: 'correct these settings. "lora-swarm job create FILE --dry-run" checks a job file and prints all its settings',
+  },
   MEMORY_SHORT: 'failed',
   OUTPUT_BUSY: { kind: 'conflict', next: 'wait until it ends, stop it, or choose another folder' },
   PARTIAL_NOT_KEPT: 'failed',

@@ -61,11 +61,29 @@ describe('the command line', () => {
   });
 
   it('suggests the command that was probably meant', async () => {
-    const { error, err } = await parse('stauts');
-    expect(error).toBeInstanceOf(CommanderError);
-    expect(err).toMatch(/^lora-swarm: .*stauts/);
-    expect(err).toContain('status');
-    expect(err).toContain('next: ');
+    for (const [words, meant] of [
+      ['stauts', 'lora-swarm status'],
+      ['rollback', 'lora-swarm job rollback'],
+      ['job edit', 'lora-swarm job set'],
+      ['job pasue', 'lora-swarm job pause'],
+      ['job ban', 'lora-swarm peers ban'],
+      ['adapter delete', 'lora-swarm adapter rm'],
+      ['peers unban', 'lora-swarm peers pardon'],
+      ['node pasue', 'lora-swarm node pause'],
+      ['help job edit', 'lora-swarm job set'],
+    ] as const) {
+      const { error } = await parse(...words.split(' '));
+      expect(error, words).toMatchObject({ code: 'USAGE', next: expect.stringContaining(`"${meant}"`) });
+    }
+  });
+
+  it('lists the commands of a group if none is similar', async () => {
+    expect((await parse('invite', 'xyzzy')).error).toMatchObject({
+      code: 'USAGE',
+      next: expect.stringContaining('create, list, revoke'),
+    });
+    expect((await parse('xyzzy')).error).toMatchObject({ next: expect.stringContaining('lora-swarm help') });
+    expect((await parse('status', 'xyzzy')).error).toMatchObject({ code: 'USAGE' });
   });
 
   it('takes all the files that a shell expands a pattern to', async () => {

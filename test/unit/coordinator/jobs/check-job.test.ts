@@ -106,7 +106,9 @@ describe('checkJob', () => {
       ],
     });
     const path = join(folder, 'talks.jsonl');
-    const rows = Array.from({ length: 24 }, (_, i) => JSON.stringify(talk(i % 2 === 0 ? 'user' : 'customer')));
+    const rows = Array.from({ length: 24 }, (_, i) =>
+      JSON.stringify(talk(i % 2 === 0 ? 'user' : 'customer')),
+    );
     await writeFile(path, [...rows, 'no JSON'].join('\n'));
     const settings = { template: 'plain', badRowShare: 1 };
     const { data } = await check({ data: { train: path, heldOut: 0.5, ...settings } });

@@ -131,7 +131,9 @@ describe('a change of settings', () => {
       ['lora.rank', 8, 'SETTING_FIXED'],
       ['rounds.localSteps', 8, 'SETTING_FIXED'],
     ] as const) {
-      expect(() => parseChange('toy', { [key]: value }), key).toThrow(withCode(code));
+      const change = () => parseChange('toy', { [key]: value });
+      expect(change, key).toThrow(withCode(code));
+      expect(change, key).toThrow(expect.objectContaining({ next: expect.any(String) }));
     }
   });
 
