@@ -132,7 +132,9 @@ function eventEntries(
     const line = lines.line(event);
     const at = event.at - offsetMs;
     const about = 'peer' in event ? event.peer === peer : !('peer' in event);
-    const ofRound = 'round' in event ? event.round === round : null;
+    // A roll-back ends the round before it, and only the event of the roll-back has the reason of the operator.
+    const last = event.type === 'rolled-back' ? round + 1 : round;
+    const ofRound = 'round' in event ? event.round === round || event.round === last : null;
     const isNear = span !== null && ofRound === null && at >= span.from && at <= span.to;
     if (!about || (span === null ? ofRound !== true : !isNear)) return [];
     const text = line === null ? withFacts(event.type, event) : entryText(line);

@@ -1,3 +1,4 @@
+import { resolveHomes } from '../../common/user-folders.ts';
 import {
   type ApiClient,
   type CoordinatorRecord,
@@ -5,6 +6,7 @@ import {
   isSwarmError,
   type JobEvent,
   type NodeStatus,
+  type SwarmError,
 } from '../../index.ts';
 import { shortPeer } from '../../protocol/ids.ts';
 import { choosePeer } from '../commands/peers.ts';
@@ -32,30 +34,29 @@ interface WhyOptions {
 }
 
 /**
- * Shows what a node and its coordinator recorded about one update of the node, in one timeline.
+ * Shows what a node and its coordinator recorded about one update of the node, in one timeline. With `round`, it also
+ * shows a round in which the node made no update.
  * @throws SwarmError DAEMON_NOT_RUNNING, PEER_NOT_FOUND, USAGE, UPDATE_NOT_FOUND
  */
 export async function doctorWhy(context: Context, { home, why, round, json }: WhyOptions): Promise<void> {
   const daemons = await runningDaemons(context, home);
   const coordinator = daemons.find(({ role }) => role === 'coordinator') ?? null;
   const local = daemons.find(({ role }) => role === 'node') ?? null;
-  const peer = await peerOf(why, { coordinator, local });
+  const peer = await peerOf(why, { coordinator, local, home: homeOf(context, home) });
   const node = local !== null && peerIdOf(local) === peer ? local : null;
   const known = {
     updates: node === null ? [] : (node.answer as NodeStatus).updates,
     receipts: coordinator === null ? null : await coordinator.api.receipts(peer),
   };
-  const subject = chooseSubject(known, namesOf(daemons), round);
-  if (subject === null) {
-    const which = round === undefined ? 'no update' : `no update of round ${round}`;
-    throw cliError(
-      'UPDATE_NOT_FOUND',
-      `the records on this machine have ${which} of node ${peer}`,
-      { peer, round: round ?? null },
-      { next: 'lora-swarm doctor --swarm shows why a node gets no work' },
-    );
-  }
-  const isHere = known.receipts?.receipts.some(({ job }) => job === subject.job) ?? false;
+  const names = namesOf(daemons);
+  const ofUpdate = chooseSubject(known, names, round);
+  const subject =
+    ofUpdate ??
+    (round === undefined ? null : await withoutUpdate({ peer, round }, { coordinator, node }, names));
+  if (subject === null) throw notFound(peer, round, daemons);
+  const isHere =
+    (coordinator?.answer as CoordinatorStatus | undefined)?.jobs.some(({ job }) => job === subject.job) ??
+    false;
   const sources: Sources = {
     ...{ peer, ...known },
     log: node === null ? null : await logOf(node.home),
@@ -63,13 +64,48 @@ export async function doctorWhy(context: Context, { home, why, round, json }: Wh
     ...(isHere || node === null ? { answer: null, offsetMs: 0 } : await remoteRecord(subject, node)),
   };
   const entries = timeline(subject, sources);
-  const notes = notesOf(subject, sources, isHere);
-  if (json) printJson(context, { schemaVersion: 1, peer, ...subject, entries, notes });
+  if (entries.length === 0) throw notFound(peer, round, daemons);
+  const used = daemons.filter((one) => one === node || one === coordinator);
+  const homes = used.map(({ role, home: path }) => ({ role, home: path }));
+  const notes = notesOf(subject, sources, { isHere, homes });
+  if (json) printJson(context, { schemaVersion: 1, peer, ...subject, homes, entries, notes });
   else {
     const { jobName, round: number } = subject;
-    const title = `update of node ${shortPeer(peer)} in round ${number} of job ${jobName}`;
-    printWrapped(context, [title, ...entries.map(entryLine), ...notes], INDENT);
+    const what = ofUpdate === null ? 'no update' : 'update';
+    const title = `${what} of node ${shortPeer(peer)} in round ${number} of job ${jobName}`;
+    const from = `records of ${homes.map((one) => `the ${one.role} in ${one.home}`).join(' and ')}`;
+    printWrapped(context, [title, from, ...entries.map(entryLine), ...notes], INDENT);
   }
+}
+
+function homeOf({ environment, cwd }: Context, home: string | undefined): string {
+  return resolveHomes(home, environment, cwd).node;
+}
+
+function notFound(peer: string, round: number | undefined, daemons: readonly Daemon[]): SwarmError {
+  const which = round === undefined ? 'no update' : `no update of round ${round}`;
+  const homes = daemons.map(({ home }) => home);
+  return cliError(
+    'UPDATE_NOT_FOUND',
+    `the records in ${homes.join(' and ')} have ${which} of node ${peer}`,
+    { peer, round: round ?? null, homes },
+    { next: 'lora-swarm doctor --swarm shows why a node gets no work' },
+  );
+}
+
+/** Returns a round in which a node made no update; null if the job of the round is not clear. */
+async function withoutUpdate(
+  { peer, round }: { peer: string; round: number },
+  { coordinator, node }: { coordinator: Daemon | null; node: Daemon | null },
+  names: ReadonlyMap<string, string>,
+): Promise<Subject | null> {
+  const own = node === null ? [] : (node.answer as NodeStatus).jobs.map(({ job }) => job?.job);
+  const members = coordinator === null ? [] : await coordinator.api.peers();
+  const joined = members.filter((one) => one.peer === peer).map(({ job }) => job);
+  const [job, ...others] = new Set([...own, ...joined].filter((one) => one !== undefined && one !== ''));
+  return job === undefined || others.length > 0
+    ? null
+    : { job, jobName: names.get(job) ?? job.slice(0, 12), round };
 }
 
 function entryLine({ at, source, text }: TimelineEntry): string {
@@ -78,11 +114,15 @@ function entryLine({ at, source, text }: TimelineEntry): string {
 }
 
 /** Says which part of the timeline is missing, and where it is. */
-function notesOf({ round }: Subject, { log, answer, offsetMs }: Sources, isHere: boolean): string[] {
+function notesOf(
+  { round }: Subject,
+  { log, answer, offsetMs }: Sources,
+  { isHere, homes }: { isHere: boolean; homes: readonly { home: string }[] },
+): string[] {
   return [
     ...(log === null
       ? [
-          `The log of the node is on its own machine. Its owner can run "lora-swarm doctor --why --round ${round}" there.`,
+          `The log of the node is not in ${homes.map(({ home }) => home).join(' or ')}. To see it, run "lora-swarm doctor --why --round ${round}" on the machine of the node, with --home if the node has a home of its own.`,
         ]
       : []),
     ...(!isHere && answer === null
@@ -98,13 +138,13 @@ function notesOf({ round }: Subject, { log, answer, offsetMs }: Sources, isHere:
 
 async function peerOf(
   why: string | true,
-  { coordinator, local }: { coordinator: Daemon | null; local: Daemon | null },
+  { coordinator, local, home }: { coordinator: Daemon | null; local: Daemon | null; home: string },
 ): Promise<string> {
   if (why === true) {
     if (local !== null) return peerIdOf(local);
     throw usageError(
-      'no node runs on this machine, so --why needs the name of a node',
-      'add its name or peer id',
+      `no node runs in ${home}, so --why needs the name of a node`,
+      'add its name or peer id, or add --home with the home of a node that runs on this machine',
     );
   }
   const own = local === null ? [] : [{ peer: peerIdOf(local), name: (local.answer as NodeStatus).name }];

@@ -182,8 +182,13 @@ function jobText({ job }: NodeStatus, secondsLeft: number | null): string {
   if (isOver(job!)) return `${name} is ${phase}${why}${loss}`;
   const progress = progressText(roundsDone, rounds, phase === 'paused' ? null : secondsLeft);
   const paused = phase === 'paused' ? `, paused${why}` : '';
-  const restored = phase === 'training' && reason !== '' ? `; ${reason}` : '';
-  return `${progress}: ${roundsDone} of ${countOf(rounds, 'round')} of ${name} done${paused}${loss}${restored}`;
+  const restored = restoredOf({ job }).map((text) => `; ${text}`);
+  return `${progress}: ${roundsDone} of ${countOf(rounds, 'round')} of ${name} done${paused}${loss}${restored.join('')}`;
+}
+
+/** Returns from which checkpoint the job continues after a roll-back; no text if its newest checkpoint is a merge. */
+export function restoredOf({ job }: Pick<NodeStatus, 'job'>): string[] {
+  return job !== null && job.phase === 'training' && job.reason !== '' ? [safeText(job.reason, NOTE)] : [];
 }
 
 function standingOf({ standing }: NodeStatus): string[] {

@@ -2,7 +2,7 @@ import type { NodeStatus } from '../../index.ts';
 import type { Context } from '../context.ts';
 import { NodeProgress } from '../views/node.ts';
 import { NodeLines } from '../views/node-news.ts';
-import { jobsOf, screenLines, thanksOf } from './lines.ts';
+import { jobsOf, restoredOf, screenLines, thanksOf } from './lines.ts';
 import { LiveArea } from './live-area.ts';
 import { JobPace } from './pace.ts';
 import type { ScreenWarnings } from './warnings.ts';
@@ -51,11 +51,11 @@ export class NodeScreen {
     const { warnings, logFile, homeFlag } = this.#options;
     const now = clock.now();
     const jobs = jobsOf(status);
-    const thanks = jobs.flatMap((job) => thanksOf(job, { status, homeFlag }));
+    const shown = jobs.flatMap((job) => [...thanksOf(job, { status, homeFlag }), ...restoredOf(job)]);
     const news = this.#lines
       .next(status)
-      // Leaves out news that repeat the thanks, because the screen shows the thanks in separate lines.
-      .filter((text) => !thanks.some((own) => text.endsWith(own)))
+      // The lines of a job show the thanks and a roll-back, so news about them are left out.
+      .filter((text) => !shown.some((own) => text.endsWith(own)))
       .map((text) => ({ at: now, text }));
     this.#news = [...news.reverse(), ...this.#news].slice(0, NEWS);
     const progress = this.#progress.line(status, now);

@@ -46,9 +46,15 @@ export function isRollingBack({ rollBack, current }: JobState): boolean {
   return rollBack !== null && current !== null && current.assigned.length === 0;
 }
 
+/**
+ * Why a round ends as a null round when the operator rolls the job back, as a text for people. The roll-back follows at
+ * once, and has the reason that the operator gave.
+ */
+export const ROLLED_BACK = 'the operator rolled the job back';
+
 /** Returns why a job is rolled back on the order of its operator, as a text for people. */
 export function orderReason({ reason }: RollBackOrder): string {
-  return `the operator rolled the job back${reason === '' ? '' : `: ${reason}`}`;
+  return `${ROLLED_BACK}${reason === '' ? '' : `: ${reason}`}`;
 }
 
 /**

@@ -1,6 +1,6 @@
 /** Transitions for the orders of the operator: pause, stop, resume, roll-back, new settings. Also opens queued jobs. */
 
-import { isEnding, isRollingBack, orderReason } from './job-phase.ts';
+import { isEnding, isRollingBack, ROLLED_BACK } from './job-phase.ts';
 import {
   close,
   discard,
@@ -26,7 +26,7 @@ export function rollBack(state: JobState, order: RollBackOrder, now: number): Tr
   const { reason, pauseCause: cause } = state;
   const ending: Ending | null = cause === null ? null : { phase: 'paused', reason, cause };
   const next: JobState = { ...state, rollBack: order, ending, pauseCause: null };
-  return state.current ? discard(next, orderReason(order), false, now) : openRollBack(next, now);
+  return state.current ? discard(next, ROLLED_BACK, false, now) : openRollBack(next, now);
 }
 
 /** Opens a queued job. Even if enough nodes are present, the job waits a little for more nodes before a round opens. */

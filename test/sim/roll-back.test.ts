@@ -227,6 +227,8 @@ describe('an operator who rolls a job back', () => {
     const events = world.store.events.after(world.toy.job, 0, 1_000);
     const rolledBack = events.filter(({ type }) => type === 'rolled-back');
     expect(rolledBack).toMatchObject([{ to: 1, reason: expect.stringContaining('it repeats itself') }]);
+    const named = events.filter((event) => JSON.stringify(event).includes('it repeats itself'));
+    expect(named.map(({ type }) => type)).toEqual(['rolled-back']);
   });
 
   for (const at of failpoints) {

@@ -127,6 +127,19 @@ it('shows the answer of a coordinator on another machine at the time of this mac
   expect(entries.at(-1)!.text).toMatch(/effect 0\.0100, share 0\.250, belief 0\.50.*harmful.*audit failed/);
 });
 
+it('has the reason of the operator for a roll-back that ended the round', () => {
+  const events = [
+    { type: 'null-round', round: 2, reason: 'the operator rolled the job back' },
+    { type: 'rolled-back', round: 3, to: 1, heldOutLoss: 2, lossBefore: 3, reason: 'it repeats itself' },
+    { type: 'null-round', round: 3, reason: 'too few updates' },
+  ].map((event, i) => ({ sequence: i, at: START + i, job: JOB, ...event })) as unknown as JobEvent[];
+  const texts = timeline(SUBJECT, { ...NOTHING, events }).map(({ text }) => text);
+  expect(texts).toEqual([
+    expect.stringContaining('rolled the job back'),
+    expect.stringContaining('it repeats itself'),
+  ]);
+});
+
 it('shows texts of peers without control characters', () => {
   const events = [
     { sequence: 1, at: START, job: JOB, type: 'update', round: 2, peer: 'node', code: 'malformed' },

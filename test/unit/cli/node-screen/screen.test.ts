@@ -210,6 +210,13 @@ it('shows the reasons of the operator for a roll-back and for changed settings',
   );
   expect(news.next(exampleStatus({ job }))).toEqual(lines);
   expect(news.next(exampleStatus({ job }))).toEqual([]);
+  const terminal = new FakeTerminal(200, 40);
+  const clock = { now: () => 0, monotonic: () => 0, after: () => () => {} };
+  const options = { warnings: new ScreenWarnings(), logFile: '', homeFlag: '' };
+  const screen = new NodeScreen({ stderr: terminal, clock }, options);
+  screen.show(exampleStatus());
+  screen.show(exampleStatus({ job }));
+  expect(terminal.lines.filter((line) => line.includes('repeats itself'))).toHaveLength(1);
 });
 
 it('has lines for each of several jobs, with its share', () => {
