@@ -104,6 +104,21 @@ export function description(
 }
 
 /**
+ * Returns the list item of the base: where users get it, and its digest.
+ * @param base name and digest of the base; the name is null if the base has none
+ */
+export function baseItem({ name, digest }: { name: string | null; digest: string }): string {
+  const hub = name === null ? null : parseHubReference(name);
+  const what =
+    hub !== null
+      ? `[${hub.name}](https://huggingface.co/${hub.name}) on the Hugging Face hub`
+      : name === null
+        ? 'a model without a name'
+        : `\`${cardText(name)}\`, the name of its folder; it did not come from the Hugging Face hub`;
+  return `- base: ${what}; digest \`${digest}\``;
+}
+
+/**
  * Draws held-out losses as text, and lists them. Returns no lines if there are fewer than two losses.
  * @param unit the unit of `at`
  */

@@ -2,6 +2,7 @@ import type { VersionManifest } from '../../protocol/version-manifest.ts';
 import type { Registry } from '../registry.ts';
 import type { AdapterVersion } from '../version.ts';
 import {
+  baseItem,
   curveLines,
   description,
   type ExportForm,
@@ -52,7 +53,7 @@ export function modelCard(facts: CardFacts, form: ExportForm = 'adapter'): strin
     '',
     `${description(form, base)}${origin}.`,
     '',
-    `- base digest: \`${base.digest}\``,
+    baseItem(base),
     ...(version === null ? [] : [`- version digest: \`${version.digest}\`, signed by \`${version.author}\``]),
     ...(job === null ? [] : [`- job: \`${job.name}\`, round ${job.round}, \`${job.digest}\``]),
     ...parents.map(

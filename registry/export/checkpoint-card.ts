@@ -3,6 +3,7 @@ import type { Manifest } from '../../protocol/manifest.ts';
 import { flatSettings } from '../adapter-settings.ts';
 import { versionCurve } from '../version-curve.ts';
 import {
+  baseItem,
   curveLines,
   description,
   type ExportForm,
@@ -58,7 +59,7 @@ export function checkpointCard({
     '',
     `${description(form, { name: base.name, revision: base.revision ?? null })}, trained by a swarm: the checkpoint of round ${checkpoint.round} of a job of lora-swarm.`,
     '',
-    `- base digest: \`${base.digest}\``,
+    baseItem(base),
     `- job digest: \`${job}\``,
     `- checkpoint digest: \`${checkpoint.digest}\``,
     `- training data: ${data.rows} rows of ${data.sequenceLength} tokens, ${formatCount(data.tokens)} tokens in all, in ${countOf(data.shards.length, 'shard')} (${data.shards.map(({ digest }) => `\`${digest.slice(0, SHOWN_DIGITS)}…\``).join(', ')})`,

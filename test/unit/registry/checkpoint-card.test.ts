@@ -38,6 +38,16 @@ it('has the base, the data, the scores, the loss curve and the settings', () => 
   expect(text).toContain('| training.learningRate |');
 });
 
+it('names the base: its repository on the hub, or else its folder, and its digest', () => {
+  const { manifest } = toyJob(signerOf(1), {});
+  const named = (name: string) => card({ manifest: { ...manifest, base: { ...manifest.base, name } } });
+  const { digest } = manifest.base;
+  expect(named('org/tiny')).toMatch(new RegExp(`^- base: .*huggingface\\.co/org/tiny.*${digest}`, 'm'));
+  expect(named('org/tiny')).toMatch(/^base_model: org\/tiny$/m);
+  expect(named('nano')).toMatch(new RegExp(`^- base: \`nano\`.*${digest}`, 'm'));
+  expect(named('nano')).not.toMatch(/^base_model:/m);
+});
+
 it('has samples as text, whatever they contain', () => {
   const text = card({ samples: [{ prompt: 'Once', before: 'a | b\n<b>', after: 'upon' }] });
   expect(text).toContain('| Once | a \\| b &lt;b> | upon |');
