@@ -123,6 +123,7 @@ export class JobRun {
   /** Unsubscribes and cancels timers. The caller must abort the context's signal first. */
   async stop(): Promise<void> {
     for (const cleanup of this.#cleanups.splice(0)) cleanup();
+    this.members.recordLastSigns();
     await this.driver.stop();
   }
 

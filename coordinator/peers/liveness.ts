@@ -83,7 +83,10 @@ export class Liveness {
   readonly #isMember: (peer: string) => boolean;
   readonly #events: LivenessEvents;
   readonly #peers = new Map<string, LivePeer>();
-  /** Times of the last sign of life of absent peers, on the monotonic clock. */
+  /**
+   * Times of the last sign of life of absent peers, on the monotonic clock. After a restart of the coordinator, also of
+   * the expected peers from which no sign of life has arrived yet.
+   */
   readonly #gone = new Map<string, number>();
   /**
    * Absent peers that said goodbye. Their heartbeats do not count until they join again. Joining has a quota,
@@ -130,6 +133,12 @@ export class Liveness {
     return [...this.#peers].flatMap(([peer, { hold }]) => (hold === null ? [] : [{ peer, hold }]));
   }
 
+  /** Notes when a peer was last seen before the coordinator started, in ms since the epoch. */
+  recall(peer: string, seenAt: number): void {
+    const { clock } = this.#context.deps;
+    this.#gone.set(peer, clock.monotonic() - Math.max(0, clock.now() - seenAt));
+  }
+
   /** Marks a peer as present, because it was training when the coordinator stopped. */
   expect(peer: string): void {
     const now = this.#context.deps.clock.monotonic();
@@ -144,6 +153,7 @@ export class Liveness {
     const known = this.#peers.get(peer);
     const seenAt = this.#context.deps.clock.monotonic();
     this.#left.delete(peer);
+    this.#gone.delete(peer);
     this.#peers.set(peer, {
       heartbeat: known?.heartbeat ?? null,
       hold: known?.hold ?? null,
@@ -154,13 +164,11 @@ export class Liveness {
     if (!known) this.#events.onPresent(peer);
   }
 
-  /**
-   * Returns the time of a peer's last sign of life, in ms since the epoch; null if this process has not heard from it.
-   */
+  /** Returns the time of a peer's last sign of life, in ms since the epoch; null if it is not known. */
   seenAt(peer: string): number | null {
     const { clock } = this.#context.deps;
-    const at = this.#peers.get(peer)?.seenAt ?? this.#gone.get(peer);
-    return at === undefined ? null : clock.now() - (clock.monotonic() - at);
+    const at = this.#gone.get(peer) ?? this.#peers.get(peer)?.seenAt;
+    return at === undefined ? null : Math.round(clock.now() - (clock.monotonic() - at));
   }
 
   leave(peer: string): void {
@@ -208,7 +216,7 @@ export class Liveness {
     const known = this.#peers.get(peer);
     if (!known) return;
     this.#peers.delete(peer);
-    this.#gone.set(peer, known.seenAt);
+    if (!this.#gone.has(peer)) this.#gone.set(peer, known.seenAt);
     if (reason === 'left') this.#left.add(peer);
     this.#events.onGone(peer, reason);
   }
@@ -258,6 +266,7 @@ export class Liveness {
     const ready = hold === null && (READY.includes(heartbeat.state) || (known?.ready ?? false));
     const seenAt = deps.clock.monotonic();
     const progressAt = known && !hasProgress(known.heartbeat, heartbeat) ? known.progressAt : seenAt;
+    this.#gone.delete(author);
     this.#peers.set(author, { heartbeat, hold, seenAt, progressAt, ready });
     if (!known) this.#events.onPresent(author);
     if (hold?.reason !== known?.hold?.reason) this.#events.onHold(author, hold);

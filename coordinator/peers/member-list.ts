@@ -66,12 +66,13 @@ export class MemberList {
   }
 
   /**
-   * Records whether a member has said goodbye, so that `lora-swarm peers` shows it even after a restart of the
-   * coordinator.
+   * Records whether a member is present, when it was last seen and whether it has said goodbye, so that `lora-swarm peers`
+   * shows this even after a restart of the coordinator.
    */
-  recordGoodbye(peer: string, saidGoodbye: boolean): void {
-    if (this.#peers.get(peer)?.saidGoodbye === saidGoodbye) return;
-    this.#context.deps.store.peers.setGoodbye(this.#context.job, peer, saidGoodbye);
-    this.change(peer, { saidGoodbye });
+  recordPresence(peer: string, presence: Pick<StoredPeer, 'saidGoodbye' | 'seenAt'>): void {
+    const { saidGoodbye, seenAt } = this.#peers.get(peer) ?? {};
+    if (saidGoodbye === presence.saidGoodbye && seenAt === presence.seenAt) return;
+    this.#context.deps.store.peers.setPresence(this.#context.job, peer, presence);
+    this.change(peer, presence);
   }
 }

@@ -87,6 +87,11 @@ export class Membership {
     this.#descriptions = new RateLimiter(deps.context.deps);
   }
 
+  /** Records when the present members were last seen, because the coordinator stops. */
+  recordLastSigns(): void {
+    this.#presence.recordLastSigns();
+  }
+
   /** Remembers a member's measured speed in tokens per second. The caller must have stored the speed. */
   setSpeed(peer: string, speed: number): void {
     this.list.change(peer, { speed });
@@ -170,7 +175,7 @@ export class Membership {
     if (known && changed && !this.#descriptions.take(peer, DESCRIPTIONS)) {
       deps.meter.unrecorded(manifest.name, 'description');
     } else if (changed) {
-      const unknown = { joinedAt: deps.clock.now(), speed: 0, saidGoodbye: false };
+      const unknown = { joinedAt: deps.clock.now(), speed: 0, saidGoodbye: false, seenAt: null };
       const entry: StoredPeer = { peer, ...(known ?? unknown), ...told };
       this.list.set(entry);
       this.#driver.transact(() => {

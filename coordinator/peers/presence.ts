@@ -65,7 +65,32 @@ export class Presence {
         onGone: (peer, reason) => this.#gone(peer, reason),
       },
     });
-    for (const peer of Object.keys(driver.state.present)) this.liveness.expect(peer);
+    const { present } = driver.state;
+    // A member that was present when the coordinator ended was seen until then. If the process was killed, the time of
+    // its end is not stored, but it was not before the newest event.
+    const lastEventAt = context.deps.store.events.newestAt(context.job) ?? 0;
+    for (const { peer, joinedAt, seenAt } of members.all()) {
+      const isAbsent = seenAt !== null && !Object.hasOwn(present, peer);
+      this.liveness.recall(peer, isAbsent ? seenAt : Math.max(joinedAt, lastEventAt));
+    }
+    for (const peer of Object.keys(present)) this.liveness.expect(peer);
+  }
+
+  /** Records when the present members were last seen, because the coordinator stops. */
+  recordLastSigns(): void {
+    const { context, members } = this.#deps;
+    const { store, log } = context.deps;
+    try {
+      store.transaction(() => {
+        for (const { peer, saidGoodbye } of members.all()) {
+          if (this.liveness.get(peer) === null) continue;
+          members.recordPresence(peer, { saidGoodbye, seenAt: this.liveness.seenAt(peer) });
+        }
+      });
+    } catch (error) {
+      // The disk may be full. The next start then takes the time of the newest event.
+      log.warn({ job: context.job, error }, 'last-signs-not-stored');
+    }
   }
 
   /** Reports a changed role of a member to the state machine of the job. */
@@ -83,7 +108,7 @@ export class Presence {
       return;
     }
     driver.transact((outbox) => {
-      members.recordGoodbye(peer, false);
+      members.recordPresence(peer, { saidGoodbye: false, seenAt: null });
       outbox.event({ type: 'peer-joined', peer, name, engine });
     });
   }
@@ -130,7 +155,7 @@ export class Presence {
     const gone = reason === 'clock' ? 'silent' : reason;
     driver.dispatch({ type: 'peer-gone', peer, reason: gone }, (outbox) => {
       if (!records) return;
-      members.recordGoodbye(peer, reason === 'left');
+      members.recordPresence(peer, { saidGoodbye: reason === 'left', seenAt: this.liveness.seenAt(peer) });
       outbox.event({ type: 'peer-lost', peer, name: known.name, reason });
     });
     if (!records) members.change(peer, { saidGoodbye: reason === 'left' });

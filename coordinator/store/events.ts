@@ -40,6 +40,12 @@ export class EventTable {
     const row = this.#db.one('SELECT max(sequence) AS last FROM events WHERE job = ?', job);
     return (row?.last as number | null) ?? 0;
   }
+
+  /** Returns the time of the job's newest event; null if there is none. */
+  newestAt(job: string): number | null {
+    const row = this.#db.one('SELECT at FROM events WHERE job = ? ORDER BY sequence DESC LIMIT 1', job);
+    return row && (row.at as number);
+  }
 }
 
 function readEvent(row: Row): JobEvent {

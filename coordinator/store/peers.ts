@@ -12,6 +12,11 @@ export interface StoredPeer {
   readonly joinedAt: number;
   /** Whether an absent peer announced that it would leave. False if its heartbeats stopped without an announcement. */
   readonly saidGoodbye: boolean;
+  /**
+   * Time of the last sign of life of an absent peer. It is null if the peer is present, or was present when the
+   * coordinator ended.
+   */
+  readonly seenAt: number | null;
   /** Id of the personal invite with which the peer joined; null if it joined without one. See `personOf`. */
   readonly invite: string | null;
   readonly role: Role;
@@ -26,7 +31,7 @@ export class PeerTable {
   }
 
   /** Adds or updates a member. A known member keeps its speed and the time when it first joined. */
-  admit(job: string, peer: Omit<StoredPeer, 'speed' | 'saidGoodbye'>): void {
+  admit(job: string, peer: Omit<StoredPeer, 'speed' | 'saidGoodbye' | 'seenAt'>): void {
     this.#db.run(
       `INSERT INTO peers (job, peer, name, agent, engine, speed, joined_at, invite, role)
        VALUES (?, ?, ?, ?, ?, 0, ?, ?, ?)
@@ -43,8 +48,12 @@ export class PeerTable {
     );
   }
 
-  setGoodbye(job: string, peer: string, saidGoodbye: boolean): void {
-    updateRows(this.#db, 'peers', { job, peer }, { saidGoodbye: saidGoodbye ? 1 : 0 });
+  setPresence(
+    job: string,
+    peer: string,
+    { saidGoodbye, seenAt }: Pick<StoredPeer, 'saidGoodbye' | 'seenAt'>,
+  ): void {
+    updateRows(this.#db, 'peers', { job, peer }, { saidGoodbye: saidGoodbye ? 1 : 0, seenAt });
   }
 
   setSpeed(job: string, peer: string, speed: number): void {

@@ -15,7 +15,7 @@ import {
   SWEEPS,
   UPDATE_INDEXES,
 } from './job-tables.ts';
-import { GOODBYES, INVITES, PEER_ROLES, REMOVED_PEERS } from './peer-tables.ts';
+import { GOODBYES, INVITES, LAST_SIGNS, PEER_ROLES, REMOVED_PEERS } from './peer-tables.ts';
 import {
   AUDITS,
   BAD_PAYLOADS,
@@ -60,4 +60,5 @@ export const MIGRATIONS: readonly Migration[] = [
   REMOVED_PEERS,
   SCORE_SOURCES,
   ROLL_BACK_REASONS,
+  LAST_SIGNS,
 ];

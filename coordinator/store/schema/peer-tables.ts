@@ -52,3 +52,10 @@ export const INVITES = `
   ALTER TABLE jobs ADD COLUMN shared_revoked_at INTEGER;
   ALTER TABLE jobs ADD COLUMN shared_digest TEXT
   `;
+
+export const LAST_SIGNS = `
+  -- Time of the last sign of life of an absent peer. NULL: the peer is present, or was present when the coordinator ended.
+  ALTER TABLE peers ADD COLUMN seen_at INTEGER;
+  UPDATE peers SET seen_at = max(joined_at, coalesce(
+    (SELECT max(issued_at) FROM receipts WHERE receipts.job = peers.job AND receipts.peer = peers.peer), 0))
+  `;

@@ -135,6 +135,39 @@ describe('liveness', () => {
     expect(world.run.members.liveness.size).toBe(0);
   });
 
+  test('remembers over a restart when each node was last seen', async () => {
+    const world = new World();
+    const { peers } = await training(world, 3);
+    const [gone, there, killed] = peers as [ScriptedPeer, ScriptedPeer, ScriptedPeer];
+    /** Returns the seconds from the start of the test to the last sign of life of a node. */
+    const seenAt = ({ id }: ScriptedPeer): number => secondsTo(world.run.members.liveness.seenAt(id)!);
+    const start = world.clock.now();
+    const secondsTo = (at: number): number => Math.round((at - start) / 1000);
+    const beat = (all: readonly ScriptedPeer[]) => Promise.all(all.map((peer) => peer.heartbeat('training')));
+    await world.pass(60_000);
+    await beat([gone]);
+    const goneAt = secondsTo(world.clock.now());
+    await world.pass(60_000);
+    await beat([there, killed]);
+    const thereAt = secondsTo(world.clock.now());
+    expect(world.run.members.liveness.get(gone.id)).toBeNull();
+    await world.settle(world.coordinator.stop());
+    await world.pass(3_600_000);
+    await world.start();
+    expect([gone, there, killed].map(seenAt)).toEqual([goneAt, thereAt, thereAt]);
+    await world.pass(PEER_LOST_AFTER_MS + 4_000);
+    expect([gone, there].map(seenAt), 'after the wait for the expected nodes').toEqual([goneAt, thereAt]);
+
+    await killed.join();
+    await beat([killed]);
+    const joinedAt = secondsTo(world.clock.now());
+    expect(() => world.kill()).toThrow();
+    await world.pass(3_600_000);
+    await world.start();
+    expect([gone, there].map(seenAt)).toEqual([goneAt, thereAt]);
+    expect(seenAt(killed)).toBe(joinedAt);
+  });
+
   test('heartbeats of strangers, of other jobs, from the past and from wrong clocks are ignored', async () => {
     const world = new World();
     const { peers } = await training(world, 2);
