@@ -6,12 +6,37 @@ import type { Context, Output } from './context.ts';
 import { type Failure, failureLines } from './errors.ts';
 import { shownProgress } from './shown-progress.ts';
 
+/** A label at the beginning of a line, with the spaces before the text of the line. */
+const LABEL = /^ {0,4}\S+(?: \S+)? {2,}(?=\S)/;
+
+/** Maximum width of a label. Texts below a wider label would be too narrow. */
+const LABEL_COLUMNS = 16;
+
+/** Matches a command in quotation marks or after a colon. Users copy it as a whole, so its line does not break in it. */
+const COMMAND = /"(?:npx )?lora-swarm [^"]+"|(?<=: )(?:npx )?lora-swarm .+$/g;
+/** Stands for a space at which a line does not break. Sanitised texts do not contain this character. */
+const KEPT_SPACE = '\u0000';
+
 /** Maximum length of a note, in characters. Notes quote models, adapters and data, whose texts can have any length. */
 const NOTE_CHARACTERS = 2000;
 
-/** Prints lines to stdout. Sanitises them, because they can contain texts of models, data and peers. */
-export function printLines({ stdout }: Pick<Context, 'stdout'>, lines: Iterable<string>): void {
+/**
+ * Prints lines to stdout as they are, for example lines of YAML. Sanitises them, because they can contain texts of models,
+ * data and peers.
+ */
+export function printWhole({ stdout }: Pick<Context, 'stdout'>, lines: Iterable<string>): void {
   for (const line of lines) stdout.write(`${safeText(line, { maxCharacters: Number.POSITIVE_INFINITY })}\n`);
+}
+
+/**
+ * Prints lines to stdout, sanitised as in {@link printWhole}. In a terminal, lines that are too long break at spaces. The
+ * continuation of a line begins below the text after its label, or else after two spaces.
+ */
+export function printLines({ stdout }: Pick<Context, 'stdout'>, lines: Iterable<string>): void {
+  for (const line of lines) {
+    const label = LABEL.exec(line)?.[0].length ?? 0;
+    printWrapped({ stdout }, [line], label > 0 && label <= LABEL_COLUMNS ? label : 2);
+  }
 }
 
 /** Returns the path that a user would type for a file or folder: relative if it is inside the current folder. */
@@ -25,12 +50,13 @@ export function terminalColumns({ stdout }: Pick<Context, 'stdout'>): number {
   return columnsOf(stdout);
 }
 
-function columnsOf({ isTTY, columns }: Pick<Output, 'isTTY' | 'columns'>): number {
+/** Number of columns that a line of an output may have; unlimited if it is not a terminal. */
+export function columnsOf({ isTTY, columns }: Pick<Output, 'isTTY' | 'columns'>): number {
   return isTTY ? columns - 1 : Number.POSITIVE_INFINITY;
 }
 
 /**
- * Prints lines as {@link printLines} does. In a terminal, lines that are too long break at spaces.
+ * Prints lines as {@link printLines} does.
  * @param indent number of spaces before the continuation of a line
  */
 export function printWrapped(
@@ -39,18 +65,24 @@ export function printWrapped(
   indent: number,
 ): void {
   const columns = terminalColumns({ stdout });
-  printLines(
+  printWhole(
     { stdout },
     [...lines].flatMap((line) => brokenLine(line, { columns, indent })),
   );
 }
 
 /**
- * Breaks a line that is too long at spaces.
+ * Breaks a line that is too long at spaces, but not in a command (see COMMAND).
  * @param options.columns maximum length of a line
  * @param options.indent number of spaces before the continuation of the line
  */
-export function brokenLine(line: string, { columns, indent }: { columns: number; indent: number }): string[] {
+export function brokenLine(line: string, limits: { columns: number; indent: number }): string[] {
+  if (line.length <= limits.columns) return [line];
+  const kept = line.replace(COMMAND, (command) => command.replaceAll(' ', KEPT_SPACE));
+  return brokenAtSpaces(kept, limits).map((part) => part.replaceAll(KEPT_SPACE, ' '));
+}
+
+function brokenAtSpaces(line: string, { columns, indent }: { columns: number; indent: number }): string[] {
   if (line.length <= columns) return [line];
   const before = line.lastIndexOf(' ', columns);
   const after = line.indexOf(' ', columns);
@@ -60,7 +92,7 @@ export function brokenLine(line: string, { columns, indent }: { columns: number;
   const at = isLong ? after : before;
   if (at < 0) return [line];
   const rest = `${' '.repeat(indent)}${line.slice(at).trimStart()}`;
-  return [line.slice(0, at).trimEnd(), ...brokenLine(rest, { columns, indent })];
+  return [line.slice(0, at).trimEnd(), ...brokenAtSpaces(rest, { columns, indent })];
 }
 
 /** Prints lines with colours to stdout. The caller must have sanitised every untrusted text in the lines. */
@@ -73,19 +105,21 @@ export function printJson({ stdout }: Pick<Context, 'stdout'>, value: object): v
   stdout.write(`${safeJson(value)}\n`);
 }
 
-/** Prints a note to stderr, sanitised as in {@link printLines}. */
+/** Prints a note to stderr, sanitised as in {@link printWhole}. In a terminal, a long note breaks at spaces. */
 export function printNote({ stderr }: Pick<Context, 'stderr'>, text: string): void {
-  stderr.write(`lora-swarm: ${safeText(text, { maxCharacters: NOTE_CHARACTERS })}\n`);
+  const line = `lora-swarm: ${safeText(text, { maxCharacters: NOTE_CHARACTERS })}`;
+  stderr.write(`${brokenError(line, stderr).join('\n')}\n`);
 }
 
-/**
- * Prints an error and its advice to stderr. In a terminal, a long message breaks at spaces. The advice is not broken, so that a
- * command in it can be copied.
- */
+/** Prints an error and its advice to stderr. In a terminal, long lines break at spaces, but not in a command. */
 export function printFailure({ stderr }: Pick<Context, 'stderr'>, failure: Failure): void {
-  const [message, ...advice] = failureLines(failure);
-  const lines = brokenLine(message!, { columns: columnsOf(stderr), indent: 'lora-swarm: '.length });
-  stderr.write(`${[...lines, ...advice].join('\n')}\n`);
+  const lines = failureLines(failure).flatMap((line) => brokenError(line, stderr));
+  stderr.write(`${lines.join('\n')}\n`);
+}
+
+/** Breaks a line for stderr. The continuation begins below the text after "lora-swarm: " or "  next: ". */
+function brokenError(line: string, stderr: Output): string[] {
+  return brokenLine(line, { columns: columnsOf(stderr), indent: line.indexOf(': ') + 2 });
 }
 
 /** Prints a warning with its advice to stderr. */

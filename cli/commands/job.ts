@@ -16,7 +16,7 @@ import { writeJobReport } from '../job/report/write.ts';
 import { type WaitOptions, waitForJob } from '../job/wait.ts';
 import { baseFolder } from '../models/base-model.ts';
 import { homeOption, jsonOption, number, roundOrBest } from '../options/common.ts';
-import { printJson, printLines, printWarning, printWrapped, terminalColumns } from '../print.ts';
+import { printJson, printLines, printWarning, printWhole, printWrapped, terminalColumns } from '../print.ts';
 import { presetLines } from '../views/preset.ts';
 import {
   evaluationLines,
@@ -195,7 +195,7 @@ async function dryRun(context: Context, spec: JobSpec, { json }: CommonOptions):
   const check = await checkJobSpec(context, spec);
   for (const warning of check.warnings) printWarning(context, warning);
   if (json) printJson(context, { schemaVersion: 1, spec, check });
-  else printLines(context, [...(await yamlLines(spec)), ...checkLines(check)]);
+  else printWhole(context, [...(await yamlLines(spec)), ...checkLines(check)]);
 }
 
 async function submit(context: Context, spec: JobSpec, options: CreateOptions): Promise<void> {
@@ -239,7 +239,7 @@ async function show(context: Context, id: string | undefined, options: CommonOpt
     const createdAt = new Date(detail.manifest.createdAt).toISOString();
     const lines = [...jobLines(detail), ...evaluationLines(detail), ...historyLines(detail)];
     printWrapped(context, lines, STATUS_INDENT);
-    printLines(context, ['', ...(await yamlLines({ ...detail.manifest, createdAt }))]);
+    printWhole(context, ['', ...(await yamlLines({ ...detail.manifest, createdAt }))]);
   }
 }
 

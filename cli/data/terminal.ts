@@ -5,11 +5,16 @@ import type { LengthSummary } from '../../lora/data/inspect/lengths.ts';
 import { OVERLAP_TOKENS } from '../../lora/data/inspect/overlap.ts';
 import type { ShownToken } from '../../lora/data/inspect/token-texts.ts';
 import type { Output } from '../context.ts';
+import { brokenLine, columnsOf } from '../print.ts';
 import { paint, type Style } from './paint.ts';
 
 /** Maximum number of tokens of a sample that a terminal shows. The HTML report and --json show more. */
 const SHOWN_TOKENS = 400;
 const BAR_COLUMNS = 40;
+/** Width of the labels of the summary, in columns. */
+const LABEL = 14;
+/** Width of the mark before a finding, in columns. */
+const MARK = 6;
 
 export interface TerminalOptions {
   /** Whether to show one token per line. Otherwise, samples are shown as running text. */
@@ -24,9 +29,11 @@ export function inspectionLines(
 ): string[] {
   return [
     ...inspection.samples.flatMap((sample) => [...sampleLines(sample, { tokens }, output), '']),
-    ...summaryLines(inspection),
-    ...lengthLines(inspection.lengths),
-    ...repeatedLines(inspection),
+    ...[
+      ...summaryLines(inspection),
+      ...lengthLines(inspection.lengths),
+      ...repeatedLines(inspection),
+    ].flatMap((line) => brokenLine(line, { columns: columnsOf(output), indent: LABEL })),
     '',
     ...findingLines(inspection.findings, output),
   ];
@@ -181,9 +188,10 @@ function findingLines(findings: readonly Finding[], output: Output): string[] {
   if (findings.length === 0) return [paint(output, 'green', 'ok    no problems found')];
   return findings.flatMap(({ level, message, next }) => {
     const { mark, style } = MARKS[level];
-    return [
-      `${paint(output, style, mark.padEnd(5))} ${safeText(message, { maxCharacters: 1000 })}`,
-      ...(next === null ? [] : [`      ${safeText(next)}`]),
-    ];
+    const [first, ...others] = [
+      `${' '.repeat(MARK)}${safeText(message, { maxCharacters: 1000 })}`,
+      ...(next === null ? [] : [`${' '.repeat(MARK)}${safeText(next)}`]),
+    ].flatMap((line) => brokenLine(line, { columns: columnsOf(output), indent: MARK }));
+    return [`${paint(output, style, mark.padEnd(MARK - 1))} ${first!.slice(MARK)}`, ...others];
   });
 }

@@ -112,7 +112,7 @@ export class EventLines {
       case 'caught-up':
         this.#roundsDone = event.roundsDone;
         this.#last = event.heldOutLoss ?? this.#last;
-        return `! the database of the coordinator was old. It ended with round ${event.before}, but nodes had a later head, so the job continues after round ${event.round} (term ${event.term}; ${countOf(event.checkpoints, 'checkpoint')} restored from nodes, ${event.missing} lost)`;
+        return caughtUp(event);
       case 'evaluation-fallback':
         return `! evaluation ${safeText(event.reason)}`;
       case 'paused':
@@ -158,6 +158,24 @@ export class EventLines {
     const losses = lossBefore === null ? '' : `, before ${formatLoss(lossBefore)}`;
     return `round ${String(round).padStart(3)}  rolled back to round ${to}: held-out loss ${formatLoss(heldOutLoss)}${losses}${detail(reason)}`;
   }
+}
+
+function caughtUp({
+  before,
+  round,
+  term,
+  checkpoints,
+  missing,
+}: Extract<JobEvent, { type: 'caught-up' }>): string {
+  const from =
+    checkpoints === 0
+      ? ''
+      : `. Nodes had the signed records of ${countOf(checkpoints, 'missing checkpoint')}, and the weights of the newest one`;
+  const lost =
+    missing === 0
+      ? ''
+      : `. No node had ${countOf(missing, 'other checkpoint')}, so ${missing === 1 ? 'it is' : 'they are'} lost`;
+  return `! the database of the coordinator was old. It ended with round ${before}, but nodes had a later head, so the job continues after round ${round} (term ${term})${from}${lost}`;
 }
 
 /** Returns the name of a node, if it has one, and the end of its peer id. */

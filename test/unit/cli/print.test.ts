@@ -69,16 +69,23 @@ it('breaks long lines at spaces in a terminal, and leaves them whole elsewhere',
   expect(shown(true, `          invite ${invite.trim()}`)).toHaveLength(1);
 });
 
-it('breaks the message of an error at spaces, and keeps its advice whole', () => {
+it('breaks the message and the advice of an error at spaces, and keeps commands whole', () => {
   const { context, err } = fakeContext();
   const stderr = { ...context.stderr, isTTY: true, columns: 40 };
   const failure = failureOf(
-    new SwarmError('X', 'another machine has used this invite', {}, { next: `run ${'a '.repeat(30)}b` }),
+    new SwarmError(
+      'X',
+      'another machine has used this invite',
+      {},
+      { next: 'if you are its operator, look at "lora-swarm job list", or ask the operator for another one' },
+    ),
   );
   printFailure({ stderr }, failure);
-  const [first, second, advice] = err().split('\n');
-  expect([first, second]).toEqual(['lora-swarm: another machine has used', '            this invite']);
-  expect(advice).toBe(`  next: run ${'a '.repeat(30)}b`);
+  const lines = err().trimEnd().split('\n');
+  expect(lines.slice(0, 2)).toEqual(['lora-swarm: another machine has used', '            this invite']);
+  expect(lines.slice(2).every((line) => line.startsWith('  next: ') || /^ {8}\S/.test(line))).toBe(true);
+  expect(Math.max(...lines.map((line) => line.length))).toBeLessThan(40);
+  expect(lines).toContainEqual(expect.stringMatching(/"npx lora-swarm job list"/));
 });
 
 it('lines, notes and progress have no controls', () => {
@@ -166,4 +173,21 @@ it('shows a path inside the current folder as a user would type it', () => {
   expect(shownPath({ cwd }, cwd)).toBe('.');
   const outside = join(cwd, '..', 'models');
   expect(shownPath({ cwd }, outside)).toBe(outside);
+});
+
+it('puts the rest of a long line below the text after its label', () => {
+  const { context, out } = fakeContext();
+  const stdout = { ...context.stdout, isTTY: true, columns: 40 };
+  printLines({ stdout }, [
+    'ready       Ctrl-C stops the coordinator; the next start continues',
+    'a line without a label, but longer than the terminal is wide',
+  ]);
+  expect(out().split('\n')).toEqual([
+    'ready       Ctrl-C stops the',
+    '            coordinator; the next start',
+    '            continues',
+    'a line without a label, but longer than',
+    '  the terminal is wide',
+    '',
+  ]);
 });

@@ -7,7 +7,10 @@ import { temporaryFolder } from '../../../utils/folder.ts';
 
 function linesOf(role: Role, ...entries: readonly object[]): string[] {
   const lines: string[] = [];
-  const sink = new WarningLines({ role }, { write: (line) => lines.push(line) });
+  const sink = new WarningLines(
+    { role },
+    { ...fakeContext().context.stderr, write: (line) => lines.push(line) },
+  );
   for (const entry of entries) sink.write(JSON.stringify({ time: '2026-11-28T04:00:00.000Z', ...entry }));
   return lines;
 }
