@@ -45,6 +45,8 @@ export type RunChoices = Partial<
 };
 
 interface Bench {
+  /** Names that the option --shape can have. @default none */
+  readonly shapes?: readonly string[];
   run(report: (row: BenchRow) => void, options: BenchOptions): Promise<void>;
 }
 
@@ -63,6 +65,18 @@ function findBenches(): Map<string, string> {
     found.set(basename(file, '.ts'), /^export const about =\s+'(.+)';$/m.exec(text)?.[1] ?? '');
   }
   return found;
+}
+
+/** Ends the process if a benchmark does not have one of the shapes. */
+async function checkShapes(names: readonly string[], shapes: readonly string[]): Promise<void> {
+  if (names.length === 0) wrongUsage('--shape needs the name of a benchmark');
+  for (const name of names) {
+    const { shapes: known = [] } = (await import(`./bench/${name}.ts`)) as Bench;
+    const unknown = shapes.filter((shape) => !known.includes(shape));
+    if (unknown.length === 0) continue;
+    const which = known.length === 0 ? 'it has no shapes' : `its shapes are "${known.join('", "')}"`;
+    wrongUsage(`the benchmark ${name} has no shape "${unknown.join('", "')}"; ${which}`);
+  }
 }
 
 async function runAll(names: readonly string[], report: (row: BenchRow) => void, options: BenchOptions) {
@@ -150,6 +164,8 @@ if (list) {
   for (const [name, about] of known) console.log(`${name.padEnd(width)}  ${about}`);
   process.exit(0);
 }
+
+if (shape !== undefined) await checkShapes(positionals, shape);
 
 const rows: BenchRow[] = [];
 const report = (row: BenchRow) => {

@@ -14,6 +14,7 @@ export const name = 'attacks';
 export const about =
   'how well a coordinator serves honest peers while attackers fill its queues (8 minutes, Linux only)';
 
+export const shapes = attackKinds;
 const ROOT = join(import.meta.dirname, '../..');
 /**
  * Descriptions of the attacks. Each attack repeats a finding of a security audit in November 2026, and its description

@@ -16,6 +16,7 @@ export const name = 'audits';
 export const about =
   'how close updates are to the result of an audit, in several settings (1 to 2 minutes per setting)';
 
+export const shapes = Object.keys(SETTINGS);
 const PRESETS: readonly Preset[] = ['tiny', 'balanced', 'quality', 'dense'];
 const ROUNDS = 4;
 
@@ -47,17 +48,13 @@ interface Seen {
  * `balanced`.
  */
 export async function run(report: (row: BenchRow) => void, options: BenchOptions): Promise<void> {
-  const { quick = false, choices = {}, shapes = quick ? ['nano'] : Object.keys(SETTINGS) } = options;
+  const { quick = false, choices = {}, shapes: chosen = quick ? ['nano'] : Object.keys(SETTINGS) } = options;
   const members = choices.attack?.split(SEPARATOR) ?? (quick ? ['shuffled labels'] : DEFAULT_MEMBERS);
   const rounds = Number(choices.rounds ?? (quick ? 2 : ROUNDS));
   const folder = await mkdtemp(join(tmpdir(), 'swarm-bench-audits-'));
   try {
-    for (const label of shapes) {
-      const setting = SETTINGS[label];
-      if (!setting)
-        throw new Error(
-          `no setting is called ${label}; the settings are ${Object.keys(SETTINGS).join(', ')}`,
-        );
+    for (const label of chosen) {
+      const setting = SETTINGS[label]!;
       for (let seed = 1; seed <= Number(choices.seeds ?? 1); seed++) {
         const seen = await measure(setting, { members, rounds, seed, folder, log: options.log });
         for (const [key, found] of seen) report(rowOf(`${label}, seed ${seed}`, key, found));

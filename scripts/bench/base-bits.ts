@@ -39,6 +39,7 @@ const SHAPES: ReadonlyMap<string, Shape> = new Map<string, Shape>([
   // This shape only shows whether a step fits into memory.
   ['1b-128', { model: '1b', rowTokens: 128, contenders: [{ bits: 4, checkpointing: true }], steps: 1 }],
 ]);
+export const shapes = [...SHAPES.keys()];
 /** Maximum time in which a contestant must load or take one step, in milliseconds. */
 const STEP_DEADLINE_MS = 300_000;
 /** Minimum speed at 8 bits, relative to the speed at 32 bits. */
@@ -55,9 +56,7 @@ const BILLION_TARGET = 4;
  */
 export async function run(report: (row: BenchRow) => void, options: BenchOptions): Promise<void> {
   for (const name of options.shapes ?? [DEFAULT_SHAPE]) {
-    const shape = SHAPES.get(name);
-    if (shape === undefined)
-      throw new Error(`no shape is called ${name}; the shapes are ${[...SHAPES.keys()].join(', ')}`);
+    const shape = SHAPES.get(name)!;
     for (const row of await measure(name, shape, options)) report(row);
   }
 }

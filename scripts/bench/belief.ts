@@ -28,6 +28,7 @@ export const about =
 
 /** Presets that option --shape can choose. */
 const PRESETS = ['balanced', 'dense'] as const;
+export const shapes = PRESETS;
 const ROUNDS = 6;
 const INTERVAL = STEPS * BATCH;
 /** A node that trains honestly, but is so slow that it is assigned a third of the steps. */
@@ -44,13 +45,13 @@ const MEMBERS: Readonly<Record<string, Attack>> = {
  * round to round.
  */
 export async function run(report: (row: BenchRow) => void, options: BenchOptions): Promise<void> {
-  const { quick = false, choices = {}, shapes = quick ? ['balanced'] : PRESETS } = options;
+  const { quick = false, choices = {}, shapes: chosen = quick ? ['balanced'] : PRESETS } = options;
   const splits = choices.split?.split(',') ?? ['own-book', 'even'];
   const rounds = Number(choices.rounds ?? (quick ? 2 : ROUNDS));
   const folder = await mkdtemp(join(tmpdir(), 'swarm-bench-belief-'));
   const deps = await prepare(folder);
   try {
-    for (const preset of PRESETS.filter((one) => shapes.includes(one))) {
+    for (const preset of PRESETS.filter((one) => chosen.includes(one))) {
       for (const split of splits) {
         const settings = { preset, split: split !== 'even', rounds, seed: 1 };
         await measure(settings, deps, report, options.log);

@@ -25,6 +25,7 @@ const QUICK: JobsSize & { repeats: number } = { rounds: 2, localSteps: 6, repeat
 const PATIENCE_MS = 60 * 60_000;
 /** The parts of the benchmark, for --shape. */
 const PARTS = ['swarm', 'trainer'];
+export const shapes = PARTS;
 const MEBIBYTE = 2 ** 20;
 
 /**

@@ -65,6 +65,8 @@ const SETTINGS: Readonly<Record<string, Setting>> = {
   'random qwen3': { preset: 'balanced', family: 'qwen3' },
 };
 
+export const shapes = Object.keys(SETTINGS);
+
 /** Ways to split the data, which option --split can choose. */
 const SPLITS: Readonly<Record<string, string>> = {
   even: 'evenly drawn',
@@ -78,14 +80,18 @@ const SPLITS: Readonly<Record<string, string>> = {
  * of the honest nodes in the round.
  */
 export async function run(report: (row: BenchRow) => void, options: BenchOptions): Promise<void> {
-  const { quick = false, choices = {}, shapes = quick ? ['balanced'] : Object.keys(SETTINGS) } = options;
+  const {
+    quick = false,
+    choices = {},
+    shapes: chosen = quick ? ['balanced'] : Object.keys(SETTINGS),
+  } = options;
   const attacks = choices.attack?.split(SEPARATOR) ?? Object.keys(ATTACKS);
   const rounds = Number(choices.rounds ?? (quick ? 2 : 5));
   const folder = await mkdtemp(join(tmpdir(), 'swarm-bench-scores-'));
   const { trainer: ready, rows, heldOut } = await prepare(folder);
   await ready.dispose();
   try {
-    for (const label of shapes) {
+    for (const label of chosen) {
       const { preset, family, bits = 32, ...training } = SETTINGS[label]!;
       const base = family && (await writeRandomBase(join(folder, family), family));
       const model = { ...training, ...(base && { base }) };

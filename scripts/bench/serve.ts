@@ -50,6 +50,7 @@ const CACHE_TARGET = 30;
  * processor time less than wall time.
  */
 const ONE_THREAD = 'one-thread';
+export const shapes = [ONE_THREAD];
 
 /**
  * Measures the speed and memory of generating text, and compares them with llama.cpp. The contestants take turns. The
@@ -82,7 +83,10 @@ interface Setup {
   readonly log: (line: string) => void;
 }
 
-async function prepare(folder: string, { log, python, shapes, quick = false }: BenchOptions): Promise<Setup> {
+async function prepare(
+  folder: string,
+  { log, python, shapes: chosen, quick = false }: BenchOptions,
+): Promise<Setup> {
   const base = join(folder, 'model');
   const cacheDir = join(folder, 'cache');
   await mkdir(base);
@@ -105,7 +109,7 @@ async function prepare(folder: string, { log, python, shapes, quick = false }: B
   if (python !== undefined)
     gguf = (await exportGguf({ base, output: join(folder, 'gguf'), type: 'f32', cacheDir })).file;
   const turns = quick ? 1 : 4;
-  const threads = shapes?.includes(ONE_THREAD) ? 1 : availableParallelism();
+  const threads = chosen?.includes(ONE_THREAD) ? 1 : availableParallelism();
   return { base, cacheDir, adapters, gguf, python: python ?? '', turns, threads, log };
 }
 

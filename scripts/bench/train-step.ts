@@ -34,6 +34,7 @@ const TARGETS = {
  * Rows of at least this many tokens have targets for gradient checkpointing. Shorter rows have few activations to save.
  */
 const CHECKPOINTING_LENGTH = 1024;
+export const shapes = [...SHAPES.keys()];
 /** Shape for which the start of a trainer is measured. */
 const START_SHAPE = '135m-128';
 
@@ -52,9 +53,7 @@ export async function run(report: (row: BenchRow) => void, options: BenchOptions
       `no comparison with PyTorch, because ${python} lacks torch or numpy; choose another Python with --python`,
     );
   for (const name of options.shapes ?? [DEFAULT_SHAPE]) {
-    const shape = SHAPES.get(name);
-    if (shape === undefined)
-      throw new Error(`no shape is called ${name}; the shapes are ${[...SHAPES.keys()].join(', ')}`);
+    const shape = SHAPES.get(name)!;
     const reference = versions === null ? null : { python, versions };
     for (const row of await measure(name, shape, reference, options)) report(row);
   }

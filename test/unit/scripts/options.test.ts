@@ -33,6 +33,9 @@ it.each([
   [['--seeds', '1.5'], '1.5'],
   [['--rounds=-1'], '-1'],
   [['swarms'], 'swarms'],
+  [['belief', '--shape', 'round'], '"balanced", "dense"'],
+  [['codec', '--shape', 'round'], 'codec'],
+  [['--shape', 'balanced'], '--shape'],
 ])(
   'a script that is called with %j exits with 2 and one line that names the mistake',
   async (args, mistake) => {
