@@ -1,6 +1,6 @@
 /**
- * Norms, cosines and ranks of the changes ΔW = scale·B A of adapters. All are computed from r×r matrices, so the product
- * B A, which is as large as the weight, is never needed. Sums are in double precision.
+ * Norms, cosines and ranks of the changes ΔW = scale·B A of adapters. They are computed from r×r matrices, because the
+ * product B A is as large as the weight. Sums are in double precision.
  */
 import { type AbortOptions, nextTurn } from '../../common/abort-reason.ts';
 import type { ModuleMatrices } from './matrices.ts';
@@ -19,7 +19,7 @@ export interface ModuleComparison {
   readonly cosine: number | null;
   /**
    * Norm of the difference of the two adapters' changes, ‖ΔW₂ − ΔW₁‖. It is computed from the norms and the inner
-   * product, so a value below 10⁻⁷ of the norms would be only a rounding error. It is 0 instead.
+   * product. A value below 10⁻⁷ of the larger norm is only a rounding error, and is set to 0.
    */
   readonly difference: number;
 }
@@ -45,7 +45,10 @@ export async function compareAdapters(
   return compared;
 }
 
-/** Largest rounding error of a difference, as a fraction of the norms: about the root of the precision of float64. */
+/**
+ * Largest rounding error of a difference, as a fraction of the larger norm. It is about the square root of float64's
+ * relative precision, because the difference is the square root of a rounded number.
+ */
 const ROUNDING = 1e-7;
 
 function compareModules(
@@ -63,7 +66,7 @@ function compareModules(
     rank: [first?.rank ?? null, second?.rank ?? null],
     norm,
     effectiveRank: [effectiveRank(first), effectiveRank(second)],
-    // Rounding can make the quotient slightly larger than 1, so the quotient is limited.
+    // Rounding can make the quotient slightly larger than 1 or smaller than −1.
     cosine: bothChange && fits ? Math.max(-1, Math.min(1, product / (norm[0] * norm[1]))) : null,
     difference: difference < ROUNDING * Math.max(...norm) ? 0 : difference,
   };

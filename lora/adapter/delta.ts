@@ -13,7 +13,8 @@ export interface Delta {
  */
 export function deltaOf(module: AdaptedModule, a: Float32Array, b: Float32Array): Delta {
   const { rank, scale, conv1d } = module;
-  // A Conv1D weight has the shape [in, out], so its change is scale·Aᵀ Bᵀ, and `wide` is Bᵀ instead of A.
+  // `wide` is the right factor of the change, whose rows are as long as a row of the weight. It is A for scale·B A. A
+  // Conv1D weight has the shape [in, out], so its change is scale·Aᵀ Bᵀ, and `wide` is Bᵀ.
   const wide = conv1d ? transposed(b, module.out, rank) : a;
   const factorOf = conv1d
     ? (row: number, r: number) => a[r * module.in + row]!

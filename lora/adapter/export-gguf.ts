@@ -15,8 +15,9 @@ import { baseWarning, checkBase } from './check-base.ts';
 import { writeAdapterGguf, writeModelGguf } from './gguf-files.ts';
 import { readPeftFolder } from './peft.ts';
 
-/** Names of the file for a model (a base, or a merged model) and of the file for an adapter alone. */
+/** Name of the file that holds a base or a merged model. */
 const GGUF_MODEL_FILE = 'model.gguf';
+/** Name of the file that holds an adapter alone. */
 const GGUF_ADAPTER_FILE = 'adapter.gguf';
 /** Ollama's description of a model. `ollama create NAME -f Modelfile` reads it. */
 const MODELFILE = 'Modelfile';
@@ -46,8 +47,8 @@ export interface ExportGgufOptions {
   /** Called while a base on the hub is downloaded, or a GGUF file is converted. */
   readonly onDownload?: (progress: FetchProgress) => void;
   /**
-   * Called with a warning for each case in which llama.cpp gives other tokens than lora-swarm, and if the adapter may
-   * have been made for another base.
+   * Called with a warning for each known case in which llama.cpp's tokenizer gives other tokens than the model's own.
+   * Also called if the adapter may have been made for another base.
    */
   readonly onWarning?: (text: string) => void;
 }

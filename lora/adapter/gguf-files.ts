@@ -144,8 +144,8 @@ export async function writeAdapterGguf(
   if (adapter.lora.useDora) throw refused('magnitudes (DoRA)');
   if (copies.length > 0) throw refused(`a trained copy of ${copies[0]!.parameter}`);
   const values = new Map(adapter.layout.map(({ name }, i) => [name, adapter.tensors[i]!]));
-  // llama.cpp multiplies the product B A of each module by alpha / rank, and the file has one alpha for all modules. If a
-  // module has another scale, its B is multiplied by the ratio of the two.
+  // llama.cpp multiplies the product B A of each module by alpha / rank, and the file has one alpha for all modules. If
+  // the scale of a module is not alpha / rank, its B is multiplied by scale / (alpha / rank).
   const alpha = modules[0]!.scale * modules[0]!.rank;
   const tensors = modules.flatMap((module): GgufTensorToWrite[] => {
     if (module.embedding) throw refused('matrices of the embedding');

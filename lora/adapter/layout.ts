@@ -8,9 +8,12 @@ import { type AdapterPlan, adapterPlan } from './plan.ts';
 export type AdapterGroup = 'A' | 'B' | 'magnitude' | 'bias' | 'saved';
 
 /**
- * One tensor of an adapter: `….lora_A.weight` [r, in] or `….lora_B.weight` [out, r] (for an embedding `….lora_embedding_A`
- * [r, vocabulary] or `….lora_embedding_B` [width, r]), DoRA's `….lora_magnitude_vector` [out], a trained bias [out], or a
- * parameter of a saved module.
+ * One tensor of an adapter, which is one of these:
+ * - `….lora_A.weight` [r, in] or `….lora_B.weight` [out, r]
+ * - for an embedding, `….lora_embedding_A` [r, vocabulary] or `….lora_embedding_B` [width, r]
+ * - DoRA's `….lora_magnitude_vector` [out]
+ * - a trained bias [out]
+ * - a parameter of a saved module
  */
 export interface AdapterTensor {
   readonly name: string;

@@ -16,7 +16,7 @@ import { checkFinite } from './codec.ts';
 import { type Change, changesByWeight, mergedValues } from './merged-weights.ts';
 import { ADAPTER_CONFIG_FILE, type Adapter } from './peft.ts';
 
-/** Files that are copied besides config and tokenizer, because other programs read them from a model folder. */
+/** Files that are copied in addition to config and tokenizer, because other programs read them from a model folder. */
 const COMPANIONS = ['added_tokens.json', 'merges.txt', 'vocab.json', 'tokenizer.model'];
 const LICENCES = ['LICENSE', 'NOTICE'];
 
@@ -30,8 +30,8 @@ interface MergeOptions extends DescribeOptions {
  * Merges an adapter into its base and writes the merged model, an ordinary Hugging Face folder that needs no adapter. W
  * becomes W + s·B A. With DoRA, W becomes m/‖W + s·BA‖ ⊙ (W + s·B A), with one norm for each row of the [out, in]
  * weight. Saved modules and trained biases replace the parameters of the base. Every tensor keeps its element type and
- * its file; config and tokenizer are copied. Weights are processed in blocks of a few MiB. The folder appears complete
- * or not at all. With `force`, its files appear in a folder that may contain other files.
+ * its file; config and tokenizer are copied. Weights are processed in blocks of a few MiB. A new folder appears complete
+ * or not at all. If the folder already contains files, the complete files of the model are moved into it one by one.
  *
  * @param outDir must not exist, or must be empty, unless `force` is set
  * @param options.force replaces the model in `outDir`; other files in the folder, and its licence, stay. @default false
@@ -54,7 +54,8 @@ export async function mergeIntoBase(
   const changes = await changesByWeight(model, adapter, options.signal);
   await refuseExisting(outDir, { force, base: model.dir });
   const output = (await realpath(outDir).catch(nullIfMissing)) ?? outDir;
-  // A folder with other files may be on another disk than its parent. Files can be renamed only on one disk.
+  // The model is written to a temporary folder, and then renamed. Renaming works only within one disk, and a folder that
+  // already exists may be on another disk than its parent. The temporary folder is therefore inside such a folder.
   const isKept = (await entriesOf(output)).length > 0;
   const partial = join(isKept ? output : dirname(output), `.${basename(output)}.${process.pid}.partial`);
   await rm(partial, { recursive: true, force: true });
@@ -73,7 +74,7 @@ export async function mergeIntoBase(
       await cp(join(model.dir, templates), to, { recursive: true, dereference: true });
     }
     await writeWeights(model, changes, partial, { signal: options.signal, onProgress });
-    // Another program may have written to the folder meanwhile.
+    // Checks again, because another program may have written to the folder meanwhile.
     await refuseExisting(outDir, { force, base: model.dir });
     await (isKept ? replaceModel(partial, output) : renameFolder(partial, output));
   } catch (error) {
@@ -149,7 +150,7 @@ async function refuseExisting(dir: string, { force, base }: { force: boolean; ba
   const entries = await entriesOf(dir);
   if (entries.length === 0) return;
   const isBase = (await realpath(dir)) === (await realpath(base));
-  // Programs that read a model folder with such a file would apply the adapter to the merged model.
+  // A program that finds adapter_config.json beside a model would apply that adapter to the merged model.
   const isAdapter = entries.includes(ADAPTER_CONFIG_FILE);
   if (force && !isBase && !isAdapter) return;
   const what = isBase

@@ -21,7 +21,10 @@ export interface StartAdapter {
   readonly version?: string | null;
 }
 
-/** Settings of an adapter that training may change, because they change neither its tensors nor what they compute. */
+/**
+ * LoRA settings in which a run may differ from the adapter that it starts from. They change neither the shapes of the
+ * tensors nor what a trained adapter computes.
+ */
 const FREE: ReadonlySet<string> = new Set(['dropout', 'freezeA', 'initLoraWeights']);
 
 /**
@@ -43,7 +46,8 @@ export async function startSettings(
 
 /**
  * Reads the adapter to start from, and checks that it has the LoRA settings of the training run and belongs to its base.
- * @returns the adapter's values in layout order, and the digest of the file that this program writes for these values
+ * @returns `tensors`: the adapter's values in layout order; `digest`: the digest of the file that this program would
+ *   write for these values
  * @throws SwarmError ADAPTER_START (values: folder) if its LoRA settings differ from `lora`; ADAPTER_BASE and the
  *   errors of `readPeftFolder`
  */

@@ -30,8 +30,8 @@ const MEASURED = { tokens: 2048, width: 1024 };
 
 export interface EngineReport extends EngineProbe {
   /**
-   * Names the requested base bits or precision that the engine does not support, as a text (see `missingFormat`); null
-   * if the engine supports both.
+   * Text that says which of the requested base bits and precision the engine does not support (see `missingFormat`);
+   * null if the engine supports both.
    */
   readonly lacks: string | null;
   /** Predicted training speed in tokens per second; null without a base, or if the engine cannot train it. */

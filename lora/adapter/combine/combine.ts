@@ -27,7 +27,7 @@ export interface CombineOptions {
   readonly uniform: () => number;
 }
 
-/** An adapter whose modules all have the same rank, and the scale 1. */
+/** The result of a combination: matrices of the same rank for all modules. The scale of every module is 1. */
 export interface Combined {
   readonly rank: number;
   readonly modules: readonly ModuleMatrices[];
@@ -116,8 +116,9 @@ function combineTensors(
 }
 
 /**
- * Returns matrices whose product B A is exactly the sum of the changes. A has the rows of all A, and B the columns of all
- * B. For `svd`, the product is then approximated with a smaller rank.
+ * Returns matrices whose product B A is exactly the sum of all adapters' changes. For `cat`, A consists of the rows of
+ * all A matrices, and B of the columns of all B matrices. For `svd`, this exact product is approximated with a smaller
+ * rank.
  */
 function combineExactly(
   parts: readonly Part[],

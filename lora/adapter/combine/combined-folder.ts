@@ -9,7 +9,7 @@ import { type ModuleMatrices, readMatrices } from '../matrices.ts';
 import { ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE, MAX_CONFIG_BYTES, writePeftFolder } from '../peft.ts';
 import type { Combined } from './combine.ts';
 
-/** Parts of a PEFT folder that a combined adapter is made from. */
+/** What is read from a PEFT folder in order to combine its adapter with others. */
 export interface CombinableFolder {
   readonly modules: readonly ModuleMatrices[];
   /**
@@ -22,7 +22,7 @@ export interface CombinableFolder {
 }
 
 /**
- * Reads a PEFT folder that can be combined with others: one with LoRA matrices only.
+ * Reads a PEFT folder, so that its adapter can be combined with others. The adapter may have only LoRA matrices.
  * @throws SwarmError COMBINE_PARTS if the adapter also has magnitudes (DoRA), biases or saved modules; the
  *   errors of `readMatrices`
  */

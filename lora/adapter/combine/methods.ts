@@ -15,7 +15,7 @@ export const COMBINE_METHODS = [
  */
 export type CombineMethod = (typeof COMBINE_METHODS)[number];
 
-/** Methods that leave out values, and need a density. */
+/** Methods that keep only a share of the values. The share is the option `density`. */
 export const SPARSE_METHODS: readonly CombineMethod[] = [
   'magnitude_prune',
   'ties',

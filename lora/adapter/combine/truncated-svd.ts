@@ -3,7 +3,7 @@ import { symmetricEigen } from '../symmetric-eigen.ts';
 /** Singular values below this share of the largest are rounding errors of float32, and are left out. */
 const MIN_SINGULAR = 1e-7;
 
-/** A product B A of low rank. */
+/** The factors of a product B A of low rank. */
 export interface Factors {
   readonly rank: number;
   readonly in: number;
@@ -18,15 +18,15 @@ export interface Factors {
  * Returns the best approximation of B A with a smaller rank (Eckart and Young 1936): A has orthonormal rows, and B is
  * U·S, as PEFT writes it. If B A has a smaller rank than `rank`, the remaining rows and columns are 0.
  *
- * The product, which is as large as the weight, is not computed. With BᵀB = V Λ Vᵀ, the columns of B V Λ^-½ are
- * orthonormal, and the singular values of Λ^½ Vᵀ A, which has few rows, are those of B A.
+ * The product B A is as large as the weight, so it is not computed. With BᵀB = V Λ Vᵀ, the columns of B V Λ^-½ are
+ * orthonormal. Therefore Λ^½ Vᵀ A, a matrix of few rows, has the same singular values as B A.
  */
 export function truncatedSvd(factors: Factors, rank: number): { a: Float32Array; b: Float32Array } {
   const { rank: r, in: width, out } = factors;
   const left = symmetricEigen(gram(factors.b, r, out, { stride: r, step: 1 }), r);
   const largest = Math.max(0, ...left.values);
-  // Directions of B that are only rounding errors get the root 0, and are skipped below. With their own root,
-  // they would be divided by a number that is almost 0.
+  // An eigenvalue that is only a rounding error gets the root 0, and its direction is skipped below. Otherwise, that
+  // direction would be divided by a number that is almost 0.
   const roots = left.values.map((value) => (value > MIN_SINGULAR ** 2 * largest ? Math.sqrt(value) : 0));
   const middle = new Float64Array(r * width);
   for (let k = 0; k < r; k++)
