@@ -17,8 +17,8 @@ export interface Executable {
 }
 
 /**
- * A compiled graph whose sizes are known only when it runs (lora/graph/dynamic.ts). The caller can give the
- * memory for a result, even the memory of an input. The graph must not run twice at the same time.
+ * A compiled graph whose sizes are known only when it runs (lora/graph/dynamic.ts). The caller can choose the memory
+ * to which a result is written, and may choose the memory of an input. The graph must not run twice at the same time.
  */
 export interface DynamicExecutable {
   /**
@@ -36,7 +36,7 @@ export interface DynamicExecutable {
 
 export interface Engine {
   readonly name: EngineName;
-  /** Whether the engine computes on the processor; undefined if the engine cannot tell. Only tfjs can. */
+  /** Whether the engine computes on the processor. Only tfjs sets this field, because it may use a processor or a GPU. */
   readonly onProcessor?: boolean;
   /**
    * Compiles a graph for the device. `weights` may be null if the graph has no weights.

@@ -33,7 +33,7 @@ export function lowerCachedAttention(
     num_heads: heads,
     kv_num_heads: keyValueHeads,
     scale: { float: scale },
-    // The window includes the token itself, both in our graph and in onnxruntime since version 1.23.
+    // Needs no conversion, because our graph and onnxruntime (since 1.23) both count the token itself in the window.
     ...(window !== null && { local_window_size: window }),
     do_rotary: rotation.length > 0 ? 1 : 0,
   };

@@ -198,8 +198,9 @@ export const LOWERINGS: { readonly [K in Operation]: Lowering<K> } = {
 const THIN_DEPTH = 128;
 
 /**
- * Returns whether a matrix product with a small inner size, such as a LoRA branch, is added to a whole matrix. The
- * CPU's Gemm copies that matrix on one thread, then reads and writes it again; a separate addition runs on all threads.
+ * Returns whether a matrix product with a small inner size, such as a LoRA branch, is added to a whole matrix. On the
+ * CPU, a separate addition is then faster, because it runs on all threads. Gemm would copy the matrix on one thread, and
+ * then read and write it again.
  */
 function addsThinly({ attributes: { transposeA, beta }, inputs: [a, , addend] }: GraphNode<'gemm'>): boolean {
   return beta === 1 && rank(addend) === 2 && a!.shape[transposeA ? 0 : 1]! <= THIN_DEPTH;

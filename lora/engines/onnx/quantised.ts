@@ -64,9 +64,11 @@ export function lowerTiledProduct(
   );
 }
 
-/** Rows of an operand, each divided by its largest magnitude, and these magnitudes. */
+/** Names of the ONNX values that hold an operand with normalised rows. */
 export interface RoundedRows {
+  /** The rows, each divided by its largest magnitude. */
   readonly rows: string;
+  /** The largest magnitude of each row. */
   readonly largest: string;
 }
 

@@ -6,6 +6,6 @@
  */
 export function setTensorFlowEnvironment(threads: number): void {
   process.env.TF_NUM_INTRAOP_THREADS ??= `${threads}`;
-  // 1 hides information about the processor and keeps warnings, such as a missing CUDA library.
+  // Level 1 hides messages about the processor, and shows warnings, for example that a CUDA library is missing.
   process.env.TF_CPP_MIN_LOG_LEVEL ??= '1';
 }

@@ -133,8 +133,8 @@ interface ScaledProduct {
 }
 
 /**
- * Computes alpha · op(a) · op(b). alpha scales the smallest of the three matrices, which in a LoRA branch is a narrow
- * operand.
+ * Computes alpha · op(a) · op(b). To save time, multiplies the smallest of the three matrices by alpha: a, b or the
+ * product. In a LoRA branch, the smallest one is a narrow operand.
  */
 function scaledProduct(tf: TensorFlow, a: Value, b: Value, attributes: ScaledProduct): Value {
   const { transposeA, transposeB, alpha } = attributes;

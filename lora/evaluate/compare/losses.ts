@@ -19,15 +19,15 @@ export interface LossComparison {
 
 /**
  * Compares two models example by example.
- * @param model summed loss and number of supervised tokens of each example. An example without a supervised token has
- *   no entry in this list and in `against`
- * @param against summed loss and number of supervised tokens of each example with the other model
+ * @param model summed loss and number of supervised tokens of each example. The list has a hole at the index of an
+ *   example without a supervised token
+ * @param against the same figures of the other model. The list has the same holes
  */
 export function compareLosses(
   model: readonly (readonly [number, number])[],
   against: readonly (readonly [number, number])[],
 ): LossComparison {
-  // An example without a supervised token leaves a hole in the list. `filter` removes the holes.
+  // `filter` skips the holes.
   const [values, others] = [model.filter(() => true), against.filter(() => true)];
   const tokens = others.reduce((sum, [, count]) => sum + count, 0);
   const { difference, low, high, p } = ratioDifference(others, values);

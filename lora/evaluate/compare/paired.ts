@@ -13,18 +13,19 @@ export interface PairedDifference {
   readonly p: number;
 }
 
-/** Half of the width of a 95 % interval of a normal distribution, in standard errors. */
+/** Half the width of a normal distribution's 95 % confidence interval, in standard errors. */
 const Z95 = 1.959963984540054;
 const RESAMPLES = 2000;
 /**
- * McNemar's exact test is used if exactly one model is right on at most this many documents, and otherwise a normal
- * test.
+ * Maximum number of documents with different values for which McNemar's exact test is used. With more such documents, a
+ * normal test is used.
  */
 const MAX_EXACT = 1000;
 
 /**
  * Returns the mean difference, with the 95 % confidence interval of a normal distribution. The p-value comes from
- * McNemar's exact test if all values are 0 or 1 and at most MAX_EXACT differ. Otherwise it comes from a normal test.
+ * McNemar's exact test if all values are 0 or 1 and at most MAX_EXACT documents have different values. Otherwise it
+ * comes from a normal test.
  */
 export function meanDifference(first: readonly number[], second: readonly number[]): PairedDifference {
   const differences = Float64Array.from(second, (value, i) => value - first[i]!);
@@ -39,8 +40,8 @@ export function meanDifference(first: readonly number[], second: readonly number
 }
 
 /**
- * Returns the difference of log-probability per unit of weight, Σ(b − a) / Σw. Its standard error is computed
- * for a ratio, with the delta method.
+ * Returns the difference of two models' log-probabilities per unit of weight, Σ(b − a) / Σw. The standard error is the
+ * standard error of a ratio, by the delta method.
  * @param first log-probability and weight of each document with the first model
  * @param second log-probability and weight of each document with the second model
  */
