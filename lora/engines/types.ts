@@ -36,7 +36,7 @@ export interface DynamicExecutable {
 
 export interface Engine {
   readonly name: EngineName;
-  /** Whether the engine computes on the processor. Only tfjs sets this field, because it may use a processor or a GPU. */
+  /** Whether the engine computes on the processor. Set only by tfjs, which may use a processor or a GPU. */
   readonly onProcessor?: boolean;
   /**
    * Compiles a graph for the device. `weights` may be null if the graph has no weights.

@@ -48,8 +48,8 @@ export interface Losses {
   /** Number of supervised tokens. */
   readonly tokens: number;
   /**
-   * Summed loss and number of supervised tokens of each example, if there are several models. An example without a
-   * supervised token has no entry.
+   * Summed loss and number of supervised tokens of each example. The list is empty if there is only one model, and has a
+   * hole at the index of an example without a supervised token.
    */
   readonly examples: readonly (readonly [number, number])[];
 }
@@ -62,7 +62,7 @@ export interface Scores {
   readonly bytes: number | null;
 }
 
-/** How far the measurement of losses has come. The totals are unknown, because the data is read meanwhile. */
+/** Progress of a measurement of losses. It has no totals, because the data is read while losses are computed. */
 export interface ScoreProgress {
   /** Number of rows of the data that have been read. */
   readonly rows: number;
@@ -157,7 +157,7 @@ class Scorer {
     this.#keepsExamples = keepsExamples;
   }
 
-  /** @param examples for each row, the number of the example that each of its pieces belongs to */
+  /** @param examples for each row, the numbers of the examples to which its pieces belong */
   async score(
     rows: readonly Row[],
     examples: readonly (readonly number[])[],

@@ -4,7 +4,10 @@ import { evaluateError } from '../errors.ts';
 import { stripEnd } from '../python/text.ts';
 import type { LikelihoodRequest } from './language-model.ts';
 
-/** A sequence whose tokens from position `from` on are scored, each given all tokens before it. */
+/**
+ * A sequence to score. Each token from position `from` on gets its log-probability after all tokens before it. Earlier
+ * tokens are only context.
+ */
 export interface TokenSequence {
   readonly ids: readonly number[];
   /** Position of the first token that is scored, at least 1. */

@@ -14,7 +14,7 @@ export interface Likelihood {
 /** A prompt to continue greedily. */
 export interface GenerationRequest {
   readonly prompt: string;
-  /** Texts that end the answer. The answer ends before them. */
+  /** Stop strings. The answer ends before the first one that the model generates. */
   readonly until: readonly string[];
   readonly maxTokens: number;
 }

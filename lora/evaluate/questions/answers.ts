@@ -10,9 +10,9 @@ import { MAX_TASKS, type Questions, type TaskQuestions } from './questions.ts';
 /** Maximum length of an answer in characters. Answers of task files have at most a few thousand characters. */
 const ANSWER_CHARACTERS = 256 * 1024;
 
-/** Maximum number of values of an answer: an object with two fields. */
+/** Maximum number of CBOR items of an answer: an object with two keys and two values. */
 const ANSWER_ITEMS = 5;
-/** Maximum number of values around the answers: an object with a key, and arrays. */
+/** Maximum number of CBOR items besides the answers: an object, its key, the list of tasks, and a list for each task. */
 const FRAME_ITEMS = 3 + MAX_TASKS;
 
 const answerSchema = z.union([

@@ -14,7 +14,7 @@ export const MAX_TASKS = 1000;
 const MAX_UNTIL = 1000;
 
 const taskQuestionsSchema = z.discriminatedUnion('kind', [
-  /** Asks for the log-probability of each continuation after its context. Continuations of one context share its text. */
+  /** Asks for the log-probability of each continuation after its context. The text of a context is sent only once. */
   z.strictObject({
     kind: z.literal('continuations'),
     contexts: z.array(z.tuple([z.string(), z.array(z.string()).min(1)])),
@@ -47,13 +47,13 @@ export function encodeQuestions(tasks: readonly Pick<Task, 'config' | 'texts'>[]
     if (items <= QUESTION_ITEMS) return bytes;
     throw evaluateError(
       'TASK_TOO_LARGE',
-      `the questions of the tasks have ${items} values, but another machine gets at most ${QUESTION_ITEMS}`,
+      `the questions of the tasks have ${items} values, but at most ${QUESTION_ITEMS} can be sent`,
       { items, limit: QUESTION_ITEMS },
     );
   }
   throw evaluateError(
     'TASK_TOO_LARGE',
-    `the texts of the tasks have ${bytes.byteLength} bytes, but another machine gets at most ${QUESTIONS_BYTES}`,
+    `the questions of the tasks have ${bytes.byteLength} bytes, but at most ${QUESTIONS_BYTES} can be sent`,
     { bytes: bytes.byteLength, limit: QUESTIONS_BYTES },
   );
 }

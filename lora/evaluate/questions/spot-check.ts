@@ -7,11 +7,11 @@ import { type Answers, answeredModel } from './answers.ts';
 export interface SpotCheck {
   /** Number of documents whose answers were compared. */
   readonly documents: number;
-  /** Largest difference of two log-probabilities, divided by 1 nat plus the size of this machine's log-probability. */
+  /** Largest |a − b| / (1 + |a|) of all compared answers, where a and b are the two machines' log-probabilities. */
   readonly difference: number;
   /**
-   * Number of documents for which the two machines generated different texts, or for which only one of the machines
-   * finds a continuation the most likely.
+   * Number of documents with different answers: the two machines generated different texts, or only on one of them is
+   * every token of a continuation the most likely token.
    */
   readonly otherChoices: number;
 }
