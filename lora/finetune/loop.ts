@@ -196,7 +196,7 @@ export class TrainingLoop {
   async #save(signal: AbortSignal | undefined): Promise<void> {
     const { trainer, checkpoints, about, listener } = this.#deps;
     const { start, state } = this.#options;
-    // Before its first step, the trainer has not received the loaded state, so the state is taken from `start`.
+    // The trainer receives the loaded state only with its first steps. Until then, the state is taken from `start`.
     const now =
       start.optimizer !== null && this.state.step === state.step
         ? { adapter: start.adapter, optimizer: start.optimizer }

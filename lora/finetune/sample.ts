@@ -46,8 +46,9 @@ export async function sampleData(
   const report = new RowReport({ badRowShare: settings.badRowShare });
   const lengths: number[] = [];
   const seen = { bytes: 0, samples: 0, tokens: 0, trained: 0 };
-  // The counts at the last moment when bytes and samples matched. `seen.bytes` includes a whole piece of a file before
-  // the first sample of the piece is counted, so the counts match again only when the next piece begins.
+  // A copy of `seen` from a moment at which all samples in the bytes read so far were counted. A file is read in pieces,
+  // and `seen.bytes` already includes a whole piece before the samples of the piece are counted. The copy is therefore
+  // renewed whenever the next piece is read.
   let known = { ...seen };
   let total = 0;
   const onProgress = (done: number, all: number): void => {

@@ -107,7 +107,10 @@ function filtersOf(metric: string, tasks: readonly TaskFigures[]): string[] {
   return [...new Set(keys.map((key) => key.slice(metric.length + 1)))].sort();
 }
 
-/** lm-evaluation-harness's standard error of a mean over documents of several tasks, from a pooled variance. */
+/**
+ * Returns the standard error of a mean over the documents of several tasks. It is computed from the pooled variance of
+ * the tasks, as in lm-evaluation-harness.
+ */
 export function pooledError(errors: readonly number[], sizes: readonly number[]): number {
   const total = sizes.reduce((sum, size) => sum + size, 0);
   const variance =

@@ -10,7 +10,7 @@ import type { TaskFigures } from './task-figures.ts';
 /** The results of one model, with the keys of lm-evaluation-harness 0.4.13. */
 export interface TaskResults {
   readonly results: Readonly<Record<string, TaskFigures>>;
-  /** Figures of the groups that have a mean over their tasks. They are in `results`, too. */
+  /** Figures of the groups that report means over their tasks. `results` contains these figures too. */
   readonly groups?: Readonly<Record<string, TaskFigures>>;
   readonly group_subtasks: Readonly<Record<string, readonly string[]>>;
   readonly configs: Readonly<Record<string, Readonly<Record<string, unknown>>>>;

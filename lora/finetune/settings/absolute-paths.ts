@@ -32,7 +32,8 @@ export function absolutePaths<
 }
 
 /**
- * Makes the training files in the changes of a copied job absolute. The changes have keys such as `data.train`.
+ * Makes the paths of training files absolute in the changes with which a job is copied. The changes have keys such as
+ * `data.train`.
  * @param folder folder that relative paths start from
  */
 export function absoluteChanges(
@@ -56,8 +57,8 @@ function isTrained(value: unknown): value is { train: unknown } {
 }
 
 /**
- * Makes the adapter to start from absolute if it is a path: if it has a slash or begins with a dot. All other texts name
- * a version in the registry, and stay unchanged.
+ * Makes `start`, the adapter to start from, absolute if it is a path. It is a path if it has a slash or begins with a
+ * dot. All other texts name a version in the registry, and stay unchanged.
  */
 function absoluteStart(start: string, folder: string): string {
   return /[/\\]|^\./.test(start) ? resolve(folder, start) : start;
