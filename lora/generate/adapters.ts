@@ -15,9 +15,9 @@ import type { ModelShape } from '../models/targets.ts';
 export interface ServedModule {
   readonly in: number;
   readonly out: number;
-  /** A [rank, in]. The rank is the rank of the adapter; components that the module lacks are zero. */
+  /** A [rank, in], where `rank` is the rank of the adapter. If the module has a lower rank, the last rows are zero. */
   readonly a: Float32Array;
-  /** scale · Bᵀ [rank, out], with the same rank. */
+  /** scale · Bᵀ [rank, out], padded with rows of zeros to the same rank. */
   readonly b: Float32Array;
 }
 
@@ -141,7 +141,10 @@ export function withAdapterStack(graph: Graph, base: ParameterSource, modules: M
 /** The parts of an adapter that a stack needs. */
 type StackedAdapter = Pick<ServedAdapter, 'id' | 'modules' | 'rank'>;
 
-/** The adapter of a stack for runs of the base alone. A matrix product needs at least one component; this one is zero. */
+/**
+ * The adapter that a stack holds for runs of the base alone. Its rank is 1, because a matrix product needs at least one
+ * component. This component is zero in all modules.
+ */
 export const NO_ADAPTER: StackedAdapter = { id: '', modules: new Map(), rank: 1 };
 
 /**

@@ -13,8 +13,8 @@ import { decodeGraph } from './decode-graph.ts';
 import type { RowCache } from './row-cache.ts';
 
 /**
- * Maximum rank of the joint stack, relative to the summed ranks of the adapters that a run needs. If more of the stack
- * belongs to other adapters, their components cost more time than a new stack.
+ * Maximum rank of the joint stack, as a multiple of the summed ranks of the adapters that a run needs. Beyond it, the
+ * components of adapters that the run does not need cost more time than making a new stack.
  */
 const MAX_STACK_WASTE = 1.5;
 

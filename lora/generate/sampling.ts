@@ -64,8 +64,9 @@ export function sample(
   const point = random.uniform();
   if (topP === 1 && topK === 0 && minP === 0) return draw(weights.keys(), weights, point * total);
 
-  // Sorting the whole vocabulary takes longer than a step of a small model. All tokens with a weight below (1 −
-  // p)·total/vocabulary together have a weight below (1 − p)·total, so none of them is in the nucleus.
+  // Sorts only tokens that can be chosen, because sorting the whole vocabulary takes longer than a step of a small model.
+  // All tokens with a weight below (1 − p)·total/vocabulary together have a weight below (1 − p)·total, so none of them
+  // is in the nucleus.
   const least = Math.max(
     minP,
     ((1 - topP) * total) / weights.length,

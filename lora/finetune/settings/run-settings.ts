@@ -70,8 +70,8 @@ const CHANGEABLE = new Set([
   'alongside',
   'threads',
   'checkpointing',
-  // The name of the version from which the run started may change, because the digest of that adapter is
-  // compared.
+  // A resumed run may start from another version that has the same adapter, because the adapter's digest (`start.digest`)
+  // is compared.
   'start.version',
 ]);
 /**
@@ -82,8 +82,8 @@ const PATHS = ['spec.base', 'spec.data.train', 'spec.data.heldOut'];
 
 export interface Difference {
   /**
-   * Name of the setting, as in a config file: "training.learningRate". If a digest differs, this is the name of the
-   * setting with the path of the file or folder.
+   * Name of the setting, as in a config file: "training.learningRate". If the digest of data or of the base differs, this
+   * is the setting with the path, such as "data.train".
    */
   field: string;
   before: unknown;
