@@ -33,7 +33,7 @@ export interface TrainerDeps {
   weights: WeightFile;
   /** Trainers on other devices, with the same base and settings. @default none */
   workers?: readonly DataParallelWorker[];
-  /** Called when a worker failed; training continues without it. */
+  /** Called when a worker has failed. Training continues without that worker. */
   onLost?: DataParallelOptions['onLost'];
 }
 
@@ -182,7 +182,8 @@ export class Trainer {
       taken += batch.length;
       const step = this.#optimizer.steps;
       const made = (position?.done ?? 0) + tally.result.steps;
-      // An audit repeats a round with a new optimiser, and must draw the same random numbers as the node.
+      // Random numbers depend on the job's step, not on the optimiser's. An audit repeats a node's round with a new
+      // optimiser, and must draw the same numbers as the node.
       const drawn = position === undefined ? step : position.start + made;
       const { lossSum, tokens } = await this.#dataParallel.gradients(
         { adapter: this.#values, rows: batch, step: drawn },

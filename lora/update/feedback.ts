@@ -154,8 +154,8 @@ export class ErrorFeedback {
 }
 
 /**
- * Maximum change of a weight in one round. A larger change means that training has diverged. The scales of the format
- * can encode larger changes.
+ * Maximum change of a weight in one round. A larger change means that training has diverged. The largest scale of the
+ * format is about twice as large.
  */
 const LARGEST_CHANGE = 2 ** 16;
 

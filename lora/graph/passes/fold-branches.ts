@@ -41,9 +41,9 @@ export function foldBranches(graph: Graph): Graph {
 }
 
 /**
- * Returns a function that counts the different computations that read a tensor. Tensors that are computed in the same
- * way count as one tensor. Gradient checkpointing computes some values twice. The two copies have the same count, so
- * either both are folded or neither is. Therefore they stay equal bit for bit.
+ * Returns a function that counts how many different computations read a tensor. Equal computations count once, and
+ * tensors that are computed in the same way share one count. Gradient checkpointing computes some values twice. Because
+ * both copies have the same count, either both are folded or neither is, so they stay equal bit for bit.
  */
 function readersOf(graph: Graph): (tensor: Tensor) => number {
   const known = new Map<Tensor, string>();

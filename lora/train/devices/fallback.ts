@@ -17,12 +17,11 @@ export interface Fallback extends Workload {
 }
 
 /**
- * Errors that a device can cause, so that a fallback may help. Other errors would
- * occur again.
+ * Errors that a device can cause, so a fallback may help. All other errors would occur again with any settings.
  */
 const DEVICE_ERRORS = new Set(['TRAINER_DIED', 'ENGINE_COMPILE', 'ENGINE_RUN']);
-// The message "too many storage buffers" also means that a tensor was too large. WebGPU limits the size of a buffer and
-// the number of buffers of a kernel, and a tensor that is larger than one buffer takes several.
+// Messages for a lack of memory. "Too many storage buffers" is one of them, because WebGPU splits a tensor that is larger
+// than a buffer into several buffers, and limits the number of buffers of a kernel.
 const OUT_OF_MEMORY =
   /out.of.memory|bad_alloc|alloc\w* (failed|error)|fail\w* to alloc|exceed\w* .*(limit|size|memory)|too many storage buffers/i;
 /** The system sends SIGKILL when memory runs out; a failed allocation in native code ends in SIGABRT. */
@@ -55,7 +54,8 @@ export function fallbackFor(
   if (error.code === 'ENGINE_EXHAUSTED') {
     return { ...now, reason: `${error.message}; continuing in a new trainer process` };
   }
-  // The GPU that `auto` chose, perhaps days ago, may be gone. If the user named the engine, its absence stays an error.
+  // The stored choice of `auto` may be days old, and its GPU may be gone. If the user named the engine instead, a missing
+  // device remains an error.
   const gone = error.code === 'ENGINE_UNAVAILABLE' && asked.compute.devices === 'auto';
   if (!gone && !DEVICE_ERRORS.has(error.code)) return null;
   const failed = `${rows(microBatch)} at a time on ${deviceName(first)} failed: ${error.message}`;
