@@ -44,7 +44,8 @@ export async function readMatrices(folder: string): Promise<ModuleMatrices[]> {
     const [rank = 0, width = 0] = a!.entry!.shape;
     const [out = 0, columns = 0] = b!.entry?.shape ?? [];
     if (a!.entry!.shape.length !== 2 || b!.entry?.shape.length !== 2 || columns !== rank || rank === 0) {
-      const message = `${path}: the matrices A and B of ${name} do not fit together`;
+      const [given, other] = [a, b].map(({ entry }) => (entry ? `[${entry.shape.join(', ')}]` : 'missing'));
+      const message = `${path}: A of ${name} is ${given} and B is ${other}, expected [r, in] and [out, r]`;
       throw adapterError('ADAPTER_TENSORS', message, { file: path, tensor: b!.tensor });
     }
     const read = async ({ tensor, entry }: NonNullable<typeof a>): Promise<Float32Array> => {
@@ -64,14 +65,13 @@ function alphasOf(config: Record<string, unknown>, names: readonly string[]): nu
   const alpha = config.lora_alpha ?? 8;
   const patterns = Object.entries((config.alpha_pattern ?? {}) as Record<string, unknown>);
   const values = [alpha, ...patterns.map(([, value]) => value)];
-  if (!values.every((value) => typeof value === 'number' && Number.isFinite(value)))
-    throw adapterError(
-      'ADAPTER_CONFIG',
-      'adapter_config.json: lora_alpha or a value of alpha_pattern is not a number',
-      {
-        field: 'lora_alpha',
-      },
-    );
+  const wrong = values.findIndex((value) => typeof value !== 'number' || !Number.isFinite(value));
+  if (wrong !== -1) {
+    const field = wrong === 0 ? 'lora_alpha' : `alpha_pattern.${patterns[wrong - 1]![0]}`;
+    const value = JSON.stringify(values[wrong]);
+    const message = `adapter_config.json: ${field} is ${value}, which is not a number`;
+    throw adapterError('ADAPTER_CONFIG', message, { field });
+  }
   const found = firstMatches(
     'alpha_pattern',
     names,

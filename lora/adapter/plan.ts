@@ -150,13 +150,15 @@ function savedCopies(
   const found = parameters.filter(({ name }) => entries.some((entry) => isUnder(name, entry)));
   return found.map(({ name, from, shape }) => {
     const module = ownerOf(name);
-    if (adapted.has(module))
+    if (adapted.has(module)) {
+      const entry = JSON.stringify(entries.find((one) => isUnder(name, one)));
       throw adapterError(
         'LORA_SAVED',
-        `${module} is a target, but an entry of modulesToSave also matches it`,
+        `${module} is a target, but ${entry} in modulesToSave also matches it`,
         { module },
-        { next: 'write the entry so that it matches whole path segments' },
+        { next: 'leave out that entry, or write it so that it matches only other modules' },
       );
+    }
     return { tensor: savedName(name), parameter: name, from, shape, group: 'saved' };
   });
 }

@@ -27,7 +27,7 @@ export interface EvaluateOptions {
   readonly limit?: number | undefined;
   /** Another model of the same base, to compare with on the same examples. @default no comparison */
   readonly against?: ModelBundle | undefined;
-  /** Time in milliseconds since 1970. A chat template may print its date. @default now */
+  /** The current time, in milliseconds since 1970. A chat template may print the date. @default the time of the call */
   readonly now?: number;
   /** Called after each group of batches. */
   readonly onProgress?: ((progress: ScoreProgress) => void) | undefined;
@@ -94,7 +94,7 @@ export async function evaluate(bundle: ModelBundle, options: EvaluateOptions): P
   if (typeof texts === 'string') {
     throw commonError(
       'USAGE',
-      'texts must be a list of texts, not a single one',
+      'texts is a single text, expected a list of texts',
       {},
       { next: 'pass [text]' },
     );
@@ -103,7 +103,8 @@ export async function evaluate(bundle: ModelBundle, options: EvaluateOptions): P
     return score(textSequences(texts, bundle), bundle, { limit, against, onProgress, signal });
   }
   if (data === undefined || texts !== undefined) {
-    throw commonError('USAGE', 'an evaluation takes either texts or data files');
+    const given = data === undefined ? 'neither texts nor data' : 'both texts and data';
+    throw commonError('USAGE', `${given} are given, expected one of the two`);
   }
   const parsed = parseDataSettings(options.settings ?? {});
   const own = bundle.adapter?.template ?? against?.adapter?.template ?? null;

@@ -35,8 +35,8 @@ export interface EmitOptions {
   /** Domain of the operator. @default the domain of the ONNX standard */
   readonly domain?: string;
   /**
-   * Names of all outputs. Needed if the node has several outputs, or if its output is the output of the
-   * graph's operation.
+   * Names of all outputs of the node. Needed if it has several outputs, or if its output is the result of the operation
+   * that is being lowered.
    */
   readonly outputs?: readonly string[];
 }

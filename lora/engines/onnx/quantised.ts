@@ -25,7 +25,7 @@ export function isQuantisedProduct(node: GraphNode, isQuantised: (operand: Tenso
   return !transposeA && isQuantised(weight!) && !isQuantised(x!) && !(addend && isQuantised(addend));
 }
 
-/** Returns, for the plain copy at 4 bits, the number of values in a block and the number of blocks in a row. */
+/** Returns the layout of the plain copy at 4 bits. `side`: values in a block; `blocks`: blocks in a row. */
 function blocksOf({ plain }: QuantisedEntry): { side: number; blocks: number } {
   const [, blocks, bytes] = plain.codes.shape as readonly [number, number, number];
   return { side: 2 * bytes, blocks };

@@ -58,7 +58,7 @@ export async function generateTexts(
   return texts;
 }
 
-/** Cuts an answer off before the first text that ends it. */
+/** Cuts an answer off before its first stop string. */
 export function withoutStop(text: string, until: readonly string[]): string {
   return until.reduce((rest, end) => (end === '' ? rest : rest.split(end)[0]!), text);
 }

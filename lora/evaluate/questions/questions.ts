@@ -10,7 +10,7 @@ import type { Task } from '../tasks/task.ts';
 
 /** Maximum number of tasks. Groups of tasks have up to a few hundred tasks. */
 export const MAX_TASKS = 1000;
-/** Maximum number of texts that end an answer. Task files name a few. */
+/** Maximum number of stop strings. Task files name a few. */
 const MAX_UNTIL = 1000;
 
 const taskQuestionsSchema = z.discriminatedUnion('kind', [

@@ -58,7 +58,7 @@ function sampleOf(result: DocumentResult, { config }: Task): Record<string, unkn
   };
 }
 
-/** Converts a response to the texts that lm-evaluation-harness writes for its parts. */
+/** Converts a response to the form that lm-evaluation-harness writes: a text, or a list of two texts for a likelihood. */
 function responseText(response: Likelihood | number | string): string | string[] {
   if (typeof response === 'string') return response;
   if (typeof response === 'number') return floatText(response);

@@ -33,7 +33,7 @@ export interface FewshotSettings extends Layout {
 }
 
 export interface GenerationSettings {
-  /** Texts that end an answer. */
+  /** Stop strings of an answer. */
   readonly until: readonly string[];
   readonly maxTokens: number;
 }
