@@ -166,7 +166,7 @@ async function replaceModel(partial: string, folder: string): Promise<void> {
   const added = await readdir(partial);
   const kept = (await entriesOf(folder)).filter((entry) => LICENCES.includes(entry));
   for (const entry of added.filter((name) => !kept.includes(name))) {
-    // A file can be renamed onto a file, but not a folder onto a folder with files.
+    // A folder cannot be renamed onto a folder with files, so the old folder is removed first.
     if (entry === dirname(TOOL_TEMPLATE_FILE))
       await rm(join(folder, entry), { recursive: true, force: true });
     await renameDurably(join(partial, entry), join(folder, entry));

@@ -96,8 +96,9 @@ export class Batch<Row extends BatchRow> {
   }
 
   /**
-   * Returns the number of a row's tokens whose keys and values are in the cache. Between a step and the choice of the
-   * next token, the cache holds all tokens of the row. At other times, it holds all tokens but the last one.
+   * Returns the number of tokens of a row to copy when the row is moved in memory. Until the model has been run on the
+   * newest token, the cache does not hold that token. Its place is then copied without need, unless it lies beyond the
+   * capacity.
    */
   #cachedTokens({ tokens }: Row): number {
     return Math.min(tokens.length, this.#cache.capacity);

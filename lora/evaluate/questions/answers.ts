@@ -94,20 +94,25 @@ async function answerTask(
 }
 
 /**
- * Returns a model that repeats answers. Its methods must be called once for each task, in the order of the tasks.
- * @throws SwarmError TASK_ANSWERS from a method whose task has another number or another type of answers
+ * Returns a model that gives the answers of another machine. Its methods must be called once for each task, in the order
+ * of the tasks. They throw TASK_ANSWERS if the number or the type of the task's answers does not match the requests.
  */
 export function answeredModel({ tasks }: Answers): LanguageModel {
   let next = 0;
-  const take = <T extends Response>(count: number, isOne: (answer: Response) => answer is T): T[] => {
+  const take = <T extends Response>(
+    count: number,
+    kind: string,
+    isOne: (answer: Response) => answer is T,
+  ): T[] => {
     const answers = tasks[next++] ?? [];
     if (answers.length === count && answers.every(isOne)) return answers;
-    const message = `task ${next} has ${answers.length} answers, but ${count} answers of another kind or number are needed`;
+    const message = `task ${next} has ${answers.length} answers, expected ${count}, each of them a ${kind}`;
     throw evaluateError('TASK_ANSWERS', message, { task: next, answers: answers.length, needed: count });
   };
   return {
-    likelihoods: async ({ length }) => take(length, (answer) => typeof answer === 'object'),
-    rollingLikelihoods: async ({ length }) => take(length, (answer) => typeof answer === 'number'),
-    generate: async ({ length }) => take(length, (answer) => typeof answer === 'string'),
+    likelihoods: async ({ length }) => take(length, 'likelihood', (answer) => typeof answer === 'object'),
+    rollingLikelihoods: async ({ length }) =>
+      take(length, 'log-probability', (answer) => typeof answer === 'number'),
+    generate: async ({ length }) => take(length, 'text', (answer) => typeof answer === 'string'),
   };
 }

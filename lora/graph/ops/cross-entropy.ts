@@ -204,8 +204,8 @@ const TILE_BYTES = 16 * 2 ** 20;
 const TILE_TOKENS = 2048;
 
 /**
- * Returns the number of rows of a language-model head [.., width] that are multiplied at a time with the
- * hidden states of `tokens` tokens.
+ * Returns how many rows of an output head [.., width] are multiplied at once with the hidden states of `tokens`
+ * tokens.
  */
 export function vocabularyChunk(tokens: number, width: number): number {
   const widest = Math.max(width, Math.min(tokens, TILE_TOKENS));

@@ -65,8 +65,7 @@ function keyOf(gemm: Gemm, shared: Tensor): string {
 }
 
 /**
- * Returns the key of the group of products with which a product x·Aᵀ can be joined; null for any other
- * product.
+ * Returns a key that is equal for products x·Aᵀ that can be joined with each other; null for any other product.
  */
 function forwardKey(gemm: Gemm, adapters: ReadonlySet<Tensor>): string | null {
   const { inputs, attributes } = gemm;
@@ -76,8 +75,8 @@ function forwardKey(gemm: Gemm, adapters: ReadonlySet<Tensor>): string | null {
 }
 
 /**
- * Returns the key of the group of products with which a product du·A, which is added to a sum, can be joined;
- * null for any other product.
+ * Returns a key that is equal for products du·A that can be joined with each other, because they are added to the same
+ * sum; null for any other product.
  */
 function termKey(gemm: Gemm, adapters: ReadonlySet<Tensor>, sums: ReadonlyMap<Gemm, Tensor>): string | null {
   const { inputs, attributes } = gemm;
