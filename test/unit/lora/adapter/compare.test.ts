@@ -1,3 +1,5 @@
+import { readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import {
@@ -111,6 +113,17 @@ describe('the comparison of adapters', () => {
     expect(await compareAdapters([module!], [])).toMatchObject([
       { rank: [1, null], norm: [3 * Math.sqrt(10), 0], cosine: null },
     ]);
+  });
+
+  it.each([
+    ['lora_alpha', { lora_alpha: 'high' }],
+    ['alpha_pattern.q_proj', { alpha_pattern: { k_proj: 2, q_proj: null } }],
+  ])('refuses a PEFT folder in whose config %s is not a number', async (field, change) => {
+    const folder = await smallPeftFolder(3);
+    const path = join(folder, 'adapter_config.json');
+    const config = JSON.parse(await readFile(path, 'utf8'));
+    await writeFile(path, JSON.stringify({ ...config, ...change }));
+    await expect(readMatrices(folder)).rejects.toMatchObject({ code: 'ADAPTER_CONFIG', values: { field } });
   });
 
   it('ends when the signal aborts', async () => {
