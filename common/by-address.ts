@@ -1,4 +1,4 @@
-/** Limits of a list that strangers can enter. */
+/** Limits of a {@link ByAddress}, to which strangers can add values. */
 export interface ByAddressLimits {
   /** Maximum number of values. */
   readonly total: number;

@@ -54,12 +54,12 @@ export async function renameDurably(from: string, to: string): Promise<void> {
 }
 
 /**
- * Error codes of a rename on Windows while a process has one of these open: the file, the file that has the new name,
- * or a file in the renamed folder.
+ * Error codes of a rename that fails on Windows because a process has a file open: the renamed file, the file that it
+ * replaces, or a file in the renamed folder.
  */
 const HELD_OPEN: readonly unknown[] = ['EACCES', 'EBUSY', 'EPERM'];
 /**
- * Pauses between attempts to rename a file on Windows, in milliseconds. They are 1.9 s in total, and a virus scanner
+ * Pauses between attempts to rename a file on Windows, in milliseconds. Together they take 1.9 s. A virus scanner
  * closes a new file sooner.
  */
 const RENAME_PAUSES_MS = [10, 30, 60, 100, 200, 500, 1000];

@@ -13,10 +13,7 @@ export interface FairPermitsOptions {
   readonly total: number;
   /** Number of permits that are guaranteed to known claimants. The rest of `total` is guaranteed to strangers. */
   readonly reserved: number;
-  /**
-   * The permit that an identity loses first to another claimant: the oldest or the newest permit of the
-   * identity.
-   */
+  /** Which of its permits an identity loses first to another claimant: the oldest or the newest. */
   readonly withdraws: 'oldest' | 'newest';
 }
 
@@ -90,8 +87,8 @@ export class FairPermits {
         permit.withdraw();
         return true;
       }
-      // Since the holder took the permit, it has become a known peer, or a stranger. The permit is therefore
-      // counted in the wrong group.
+      // The holder has changed its group after it took the permit: it became a known peer or a stranger. The permit is
+      // still counted in the old group.
       permit.group = now;
       now.add(permit);
     }

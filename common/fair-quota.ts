@@ -53,7 +53,8 @@ export class FairQuota {
     try {
       signal.throwIfAborted();
       while (isNeeded()) {
-        // A call that has waited for too long leaves the line without another wait, so that the line gets shorter.
+        // A call that has waited for too long leaves the line as soon as its turn comes. It does not also wait for the
+        // quota, so that the line gets shorter.
         if (this.#clock.monotonic() > until) return false;
         if (this.#limiter.take('', { calls, perMs })) return true;
         await sleep(this.#clock, perMs / calls, signal);

@@ -10,8 +10,8 @@ interface MakeOptions {
 }
 
 /**
- * Creates a folder and its missing parents, one at a time. Node's recursive mkdir would never return where the system
- * answers ENOENT, for example below /proc.
+ * Creates a folder and its missing parents, one at a time. Node's recursive mkdir never returns if the system answers
+ * ENOENT, for example below /proc.
  * @throws SwarmError FOLDER_UNUSABLE
  */
 export async function makeFolder(
@@ -35,8 +35,8 @@ export async function makeFolder(
 }
 
 /**
- * Checks that no file is in the way of a folder: neither its path nor one of its parents is a file. Creates nothing.
- * Callers check this before long work, so that the work does not fail at its end.
+ * Checks that a folder can have this path: no file has the path of the folder or of one of its parents. Creates
+ * nothing. Callers check this before long work, so that the work does not fail at its end.
  * @throws SwarmError FOLDER_UNUSABLE
  */
 export async function requireNoFile(path: string): Promise<void> {

@@ -13,8 +13,9 @@ export interface ProgressOptions {
 }
 
 /**
- * Runs `work` with a signal that aborts after `idleMs` without progress, or after `totalMs`. `progressed` only records
- * the time, because `work` calls it often. One timer checks both limits.
+ * Runs `work` with a signal that aborts after `idleMs` without progress, or after `totalMs`. `work` must call
+ * `progressed` whenever it has made progress. This call only records the time, because it happens often. One timer
+ * checks both limits.
  * @throws SwarmError DEADLINE_EXCEEDED, the outer signal's reason, or an error of `work`
  */
 export async function withProgress<T>(

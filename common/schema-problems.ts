@@ -96,7 +96,10 @@ function schemaAt(schema: JsonSchema, [step, ...rest]: readonly PropertyKey[]): 
   return null;
 }
 
-/** Returns the keys of a section, which may be one branch of a union, such as a section or null. */
+/**
+ * Returns the keys of a section. If the schema is a union, such as "a section or null", returns the keys of all
+ * branches.
+ */
 function keysOf(schema: JsonSchema | null): string[] {
   const branches = [schema, ...(schema?.anyOf ?? [])];
   return branches.flatMap((branch) => Object.keys(branch?.properties ?? {}));
