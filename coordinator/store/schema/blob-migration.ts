@@ -3,25 +3,25 @@ import type { Database } from '../../../storage/database.ts';
 import { BlobTable, jobBlobs } from '../blobs.ts';
 
 const TABLES = `
-  -- Which blob is needed, and for what: see BlobUse.
+  -- The blobs that jobs need, and why (see BlobUse).
   CREATE TABLE blob_uses (
     job TEXT NOT NULL REFERENCES jobs,
     use TEXT NOT NULL CHECK (use IN ('job', 'adapter', 'step', 'update')),
-    round INTEGER NOT NULL,         -- 0 for what the job needs in all of them
+    round INTEGER NOT NULL,         -- 0: the job needs the blob in all rounds
     digest TEXT NOT NULL,
     PRIMARY KEY (job, use, round, digest)
   ) STRICT, WITHOUT ROWID;
   CREATE INDEX blob_uses_by_digest ON blob_uses (digest);
 
-  -- Blobs that may lie in the store although no row needs them, or not yet.
+  -- Blobs that may be in the blob store although no row needs them: they were released, or their row is not written yet.
   CREATE TABLE loose_blobs (digest TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
 
   ALTER TABLE checkpoints ADD COLUMN held_out_loss REAL;
-  -- 'leaving': its folder still has to be emptied.
+  -- 'leaving': the weights are released, but may still be in the folder of the checkpoint.
   ALTER TABLE checkpoints ADD COLUMN weights TEXT NOT NULL DEFAULT 'held'
     CHECK (weights IN ('held', 'leaving', 'gone'));
 
-  -- Refused rounds before this one no longer count as refusals in a row: the operator has resumed the job since.
+  -- The round in which the operator last resumed the job. Earlier refused rounds no longer count as refusals in a row.
   ALTER TABLE jobs ADD COLUMN resumed_round INTEGER NOT NULL DEFAULT 0
 `;
 

@@ -3,18 +3,18 @@ export const FIRST_TABLES = `
   CREATE TABLE jobs (
     job TEXT PRIMARY KEY,
     name TEXT NOT NULL UNIQUE,
-    content TEXT NOT NULL,          -- digest of everything that the operator chose: tells a repetition from a conflict
+    content TEXT NOT NULL,          -- digest of the operator's choices; the same job, created again, has the same digest
     manifest BLOB NOT NULL,         -- signed
     layout TEXT NOT NULL,           -- JSON of the adapter's tensors
     term INTEGER NOT NULL,
     admission TEXT NOT NULL,        -- JSON
-    token TEXT,                     -- of invites
+    token TEXT,                     -- token of the shared invite; NULL: there is none
     base_loss REAL,
     ending TEXT,                    -- JSON of a pause or stop that waits for the closed round
     created_at INTEGER NOT NULL
   ) STRICT;
 
-  -- Held-out data stays out of the blob store: that is open to every peer.
+  -- Held-out rows are not in the blob store, because peers can fetch blobs.
   CREATE TABLE held_out (job TEXT PRIMARY KEY REFERENCES jobs, bytes BLOB NOT NULL) STRICT;
 
   CREATE TABLE heads (
@@ -27,7 +27,7 @@ export const FIRST_TABLES = `
   CREATE TABLE rounds (
     job TEXT NOT NULL REFERENCES jobs,
     round INTEGER NOT NULL,
-    parent TEXT NOT NULL,           -- checkpoint that it starts from
+    parent TEXT NOT NULL,           -- digest of the checkpoint from which the round starts
     preset TEXT NOT NULL,
     assignments TEXT NOT NULL,      -- JSON
     deadline_ms INTEGER NOT NULL,
@@ -41,15 +41,15 @@ export const FIRST_TABLES = `
     job TEXT NOT NULL REFERENCES jobs,
     round INTEGER NOT NULL,
     peer TEXT NOT NULL,
-    digest TEXT NOT NULL,           -- of the payload, which is in the blob store
+    digest TEXT NOT NULL,           -- digest of the payload, which is in the blob store
     size INTEGER NOT NULL,
     preset TEXT NOT NULL,
     tokens INTEGER NOT NULL,
     loss_last REAL NOT NULL,
     evidence BLOB NOT NULL,         -- the signed message without its inline payload
     arrived_at INTEGER NOT NULL,
-    late INTEGER NOT NULL,          -- 1 when it arrived after its round had closed
-    merge_round INTEGER,            -- the closed round whose merge has it
+    late INTEGER NOT NULL,          -- 1: the update arrived after its round had closed
+    merge_round INTEGER,            -- the closed round whose merge takes the update; NULL: none yet
     fate TEXT NOT NULL DEFAULT 'open' CHECK (fate IN ('open', 'merged', 'left-out', 'null-round', 'outlier')),
     PRIMARY KEY (job, round, peer)
   ) STRICT, WITHOUT ROWID;
@@ -72,7 +72,7 @@ export const FIRST_TABLES = `
     round INTEGER NOT NULL,
     digest TEXT NOT NULL,
     envelope BLOB NOT NULL,         -- signed
-    residual TEXT,                  -- blob: what the delta's quantisation has left over, for the next round
+    residual TEXT,                  -- digest of the blob with the part of the merge that the delta left out
     PRIMARY KEY (job, round)
   ) STRICT, WITHOUT ROWID;
 
@@ -90,7 +90,7 @@ export const FIRST_TABLES = `
     name TEXT NOT NULL,
     agent TEXT NOT NULL,
     engine TEXT NOT NULL,
-    speed REAL NOT NULL,            -- tokens per second over whole rounds, 0 while unmeasured
+    speed REAL NOT NULL,            -- tokens per second over whole rounds; 0: not measured
     joined_at INTEGER NOT NULL,
     PRIMARY KEY (job, peer)
   ) STRICT, WITHOUT ROWID

@@ -1,17 +1,17 @@
 /** Migrations of the tables of jobs: updates, checkpoints, keys, settings, tasks, the queue and sweeps. */
 
 export const UPDATE_INDEXES = `
-  -- Asked for in every round, among all updates that a job has ever had.
+  -- These indexes find the updates of one round among all updates of a job. Each round makes such queries.
   CREATE INDEX updates_by_merge ON updates (job, merge_round) WHERE merge_round IS NOT NULL;
   CREATE INDEX updates_unclaimed ON updates (job, round) WHERE fate = 'open' AND merge_round IS NULL;
-  -- Asked for by any peer, for any digest.
+  -- Any peer can ask for the receipt of any digest, so the query must be fast.
   CREATE INDEX receipts_by_update ON receipts (job, peer, digest, id)
   `;
 
 export const ROLL_BACKS = `
-  -- Of a roll-back: the earlier round whose checkpoint has the same adapter. NULL: the checkpoint is a merge, or the first.
+  -- Round of the checkpoint whose adapter a roll-back restored. NULL: the checkpoint is not a roll-back.
   ALTER TABLE checkpoints ADD COLUMN restores INTEGER;
-  -- Asked for with every view of a job.
+  -- Each view of a job shows the lowest loss and the newest roll-back.
   CREATE INDEX checkpoints_by_loss ON checkpoints (job, held_out_loss, round) WHERE held_out_loss IS NOT NULL;
   CREATE INDEX checkpoints_restored ON checkpoints (job, round) WHERE restores IS NOT NULL
   `;
@@ -24,7 +24,7 @@ export const ROLL_BACK_REQUESTS = `
 export const ROLL_BACK_REASONS = `
   -- Reason that the operator gave for the roll-back in roll_back_to.
   ALTER TABLE jobs ADD COLUMN roll_back_reason TEXT;
-  -- Of a roll-back: why the checkpoint was restored. NULL: an older version made the checkpoint, or it is no roll-back.
+  -- Why a roll-back restored its checkpoint. NULL: the checkpoint is not a roll-back, or an older version made it.
   ALTER TABLE checkpoints ADD COLUMN restore_reason TEXT
   `;
 
@@ -46,10 +46,10 @@ export const QUEUE = `
   `;
 
 export const JOB_SETTINGS = `
-  -- Changes of a job's settings. Each is signed, and names the one before it by its digest.
+  -- Changes of a job's settings. Each change is signed, and contains the digest of the previous change.
   CREATE TABLE job_settings (
     job TEXT NOT NULL REFERENCES jobs,
-    sequence INTEGER NOT NULL,      -- from 1
+    sequence INTEGER NOT NULL,      -- number of the change; the first is 1
     digest TEXT NOT NULL,
     envelope BLOB NOT NULL,         -- signed
     PRIMARY KEY (job, sequence)
@@ -85,7 +85,7 @@ export const JOB_TASKS = `
     job TEXT NOT NULL REFERENCES jobs,
     round INTEGER NOT NULL,         -- of the checkpoint
     figures TEXT,                   -- JSON; NULL: the evaluation failed
-    score REAL,                     -- the chosen metric, or its negative if lower values are better; NULL: none is chosen
+    score REAL,                     -- the chosen metric, or its negative if lower values are better; NULL: no metric
     reason TEXT NOT NULL,           -- of a failure
     seconds REAL NOT NULL,
     at INTEGER NOT NULL,
@@ -97,7 +97,7 @@ export const SWEEPS = `
   -- Sweeps: comparisons of jobs by successive halving.
   CREATE TABLE sweeps (
     name TEXT PRIMARY KEY,
-    rounds INTEGER NOT NULL,        -- checkpoints before the first halving
+    rounds INTEGER NOT NULL,        -- number of checkpoints of each job before the first halving
     halvings INTEGER NOT NULL DEFAULT 0,
     created_at INTEGER NOT NULL
   ) STRICT, WITHOUT ROWID;
@@ -107,7 +107,7 @@ export const SWEEPS = `
     job TEXT NOT NULL REFERENCES jobs,
     variant TEXT NOT NULL,
     out_at INTEGER,                 -- number of the halving that stopped the job; NULL: the job is still compared
-    loss REAL,                      -- at the newest halving
+    loss REAL,                      -- held-out loss at the newest halving
     UNIQUE (sweep, job)
   ) STRICT
   `;

@@ -24,17 +24,17 @@ export const REMOVED_PEERS = `
   `;
 
 export const INVITES = `
-  -- Personal invites. A text with the token is printed once; only the token's digest is kept.
+  -- Personal invites. The token is shown only once, in the text of the invite. The store keeps only its digest.
   CREATE TABLE invites (
     job TEXT NOT NULL REFERENCES jobs,
-    id TEXT NOT NULL,               -- random, no secret
+    id TEXT NOT NULL,               -- random, not secret
     name TEXT,
     role TEXT NOT NULL CHECK (role IN ('contributor', 'observer', 'operator')),
-    uses INTEGER NOT NULL,          -- number of peers that may be bound to it
+    uses INTEGER NOT NULL,          -- number of peers that may be bound to the invite
     created_at INTEGER NOT NULL,
     expires_at INTEGER,             -- no peer is bound after this time; NULL: never expires
     revoked_at INTEGER,
-    token_digest TEXT NOT NULL,     -- SHA-256
+    token_digest TEXT NOT NULL,     -- SHA-256 of the token
     PRIMARY KEY (job, id)
   ) STRICT, WITHOUT ROWID;
 
@@ -48,7 +48,7 @@ export const INVITES = `
     FOREIGN KEY (job, invite) REFERENCES invites
   ) STRICT, WITHOUT ROWID;
 
-  -- Of the revoked shared invite. Its token is deleted.
+  -- The revoked shared invite: the time of its revocation, and the digest of its token, which is deleted.
   ALTER TABLE jobs ADD COLUMN shared_revoked_at INTEGER;
   ALTER TABLE jobs ADD COLUMN shared_digest TEXT
   `;

@@ -1,11 +1,11 @@
 /** Migrations of the tables from which the coordinator decides how far it trusts nodes: scores, strikes, bans, audits. */
 
 export const LIKENESSES = `
-  -- Merged updates of two nodes that were as alike as an update and its copy.
+  -- Pairs of merged updates of two nodes. One of them seemed to be a copy of the other.
   CREATE TABLE likenesses (
     job TEXT NOT NULL REFERENCES jobs,
     round INTEGER NOT NULL,
-    earlier TEXT NOT NULL,          -- peers, by which update was recorded first
+    earlier TEXT NOT NULL,          -- author of the update that was recorded first
     later TEXT NOT NULL,
     cosine REAL NOT NULL,
     overlap REAL,
@@ -14,7 +14,7 @@ export const LIKENESSES = `
   `;
 
 export const CONFLICTS = `
-  -- Two different updates of one round by one node, as proof for all peers.
+  -- Pairs of different updates that one node signed for one round. Every peer can verify this proof.
   CREATE TABLE conflicts (
     job TEXT NOT NULL REFERENCES jobs,
     peer TEXT NOT NULL,
@@ -40,15 +40,15 @@ export const SCORES = `
   CREATE TABLE scores (
     job TEXT NOT NULL REFERENCES jobs,
     peer TEXT NOT NULL,
-    merge_round INTEGER NOT NULL,   -- the closed round whose merge has the update
+    merge_round INTEGER NOT NULL,   -- the closed round whose merge includes the update or leaves it out
     round INTEGER NOT NULL,
-    effect REAL,                    -- nats per token, as the gain; NULL: not scored
+    effect REAL,                    -- in nats per token, like the gain; NULL: not scored
     effect_error REAL,
     gain REAL,
-    own_rows INTEGER NOT NULL,      -- rows of the author's interval that the gain was measured on
-    share REAL,                     -- of the believed nodes' medians, 0 to 1; NULL: unknown
-    belief REAL NOT NULL,           -- factor of the weight
-    is_harmful INTEGER NOT NULL,    -- 1: the merge leaves it out
+    own_rows INTEGER NOT NULL,      -- number of rows of the author's interval on which the gain was measured
+    share REAL,                     -- compares effect and gain with the medians of the round, 0 to 1; NULL: unknown
+    belief REAL NOT NULL,           -- factor by which the weight of the update is multiplied, 0 to 1
+    is_harmful INTEGER NOT NULL,    -- 1: the merge leaves the update out
     PRIMARY KEY (job, peer, merge_round, round)
   ) STRICT, WITHOUT ROWID;
   CREATE INDEX scores_by_merge ON scores (job, merge_round, peer, round)
@@ -68,12 +68,12 @@ export const STRIKES_AND_BANS = `
     peer TEXT NOT NULL,
     person TEXT NOT NULL,           -- who answers for the peer: the peer id, or "invite:" and the id of its invite
     kind TEXT NOT NULL,
-    round INTEGER NOT NULL,         -- of the misdeed
-    found_in INTEGER NOT NULL,      -- the newest round when it was found
-    digest TEXT,                    -- of the update's payload
+    round INTEGER NOT NULL,         -- the round of the misdeed
+    found_in INTEGER NOT NULL,      -- the round that was the newest when the misdeed was found
+    digest TEXT,                    -- digest of the update's payload
     figures TEXT NOT NULL,          -- JSON
     at INTEGER NOT NULL,
-    pardoned_at INTEGER,            -- the strike does not count any more
+    pardoned_at INTEGER,            -- time at which the operator pardoned the person; NULL: not pardoned
     UNIQUE (job, peer, round, kind)
   ) STRICT;
   CREATE INDEX strikes_by_person ON strikes (job, person);
@@ -86,7 +86,7 @@ export const STRIKES_AND_BANS = `
     cause TEXT NOT NULL CHECK (cause IN ('proof', 'strikes', 'operator')),
     reason TEXT NOT NULL,
     at INTEGER NOT NULL,
-    until INTEGER,                  -- NULL: for good
+    until INTEGER,                  -- NULL: the ban never ends
     pardoned_at INTEGER
   ) STRICT;
   CREATE INDEX bans_by_peer ON bans (peer);
@@ -108,10 +108,10 @@ export const SCORE_SOURCES = `
   `;
 
 export const AUDITS = `
-  -- Updates that are trained again, or may be. See StoredAudit in audits.ts.
+  -- Audits of updates, and updates that may still be chosen for an audit. See StoredAudit in audits.ts.
   CREATE TABLE audits (
     job TEXT NOT NULL REFERENCES jobs,
-    round INTEGER NOT NULL,         -- the round that the update was trained for
+    round INTEGER NOT NULL,         -- the round in which the update was trained
     peer TEXT NOT NULL,
     state TEXT NOT NULL CHECK (state IN ('held', 'chosen', 'passed', 'failed', 'dropped')),
     key REAL NOT NULL,
@@ -135,15 +135,15 @@ export const AUDITS = `
     job TEXT NOT NULL REFERENCES jobs,
     round INTEGER NOT NULL,
     seed BLOB NOT NULL,
-    trained INTEGER NOT NULL,       -- rows of all merged updates of the job up to this round
+    trained INTEGER NOT NULL,       -- number of rows of all merged updates of the job up to this round
     PRIMARY KEY (job, round)
   ) STRICT, WITHOUT ROWID;
 
-  -- The same table with the use 'audit'.
+  -- The table blob_uses with the further use 'audit'. SQLite cannot change a CHECK, so the table is made again.
   CREATE TABLE new_blob_uses (
     job TEXT NOT NULL REFERENCES jobs,
     use TEXT NOT NULL CHECK (use IN ('job', 'adapter', 'step', 'update', 'audit')),
-    round INTEGER NOT NULL,         -- 0 for what the job needs in all of them
+    round INTEGER NOT NULL,         -- 0: the job needs the blob in all rounds
     digest TEXT NOT NULL,
     PRIMARY KEY (job, use, round, digest)
   ) STRICT, WITHOUT ROWID;
@@ -154,12 +154,12 @@ export const AUDITS = `
   `;
 
 export const BAD_PAYLOADS = `
-  -- Updates whose payloads do not decode, until a round ends and judges them. A refused update has no other row.
+  -- Refused updates whose payloads do not decode. They are deleted when they are judged at the end of a round.
   CREATE TABLE bad_payloads (
     job TEXT NOT NULL REFERENCES jobs,
-    round INTEGER NOT NULL,         -- of the update
+    round INTEGER NOT NULL,         -- the round in which the update was trained
     peer TEXT NOT NULL,
-    digest TEXT NOT NULL,           -- of the payload
+    digest TEXT NOT NULL,           -- digest of the payload
     PRIMARY KEY (job, round, peer)
   ) STRICT, WITHOUT ROWID
   `;
