@@ -89,8 +89,8 @@ export function answerNodes({
           throw error;
         });
       }
-      // Note the peer before it becomes a member, because `holds` counts only members, and a new member has no later
-      // head.
+      // Note the peer before it becomes a member. `holds` counts only members, so a new node does not help to end a
+      // hold. It cannot know a later head.
       holds.note(running(job), peer);
       members.join(peer, request);
       // Check the process of a new member only here, because `checkJoining` checks only peers that are
@@ -130,8 +130,8 @@ export function answerNodes({
       const { record, context, members } = readable(job, peer, 'heads');
       const { head, envelope } = record.heads.newest;
       const since = members.processes.takeNotice(peer, runId);
-      // If the member has a later head, this coordinator has lost records, perhaps also removals. The member then keeps
-      // its record.
+      // If the member has a later head, this coordinator has lost records, perhaps also removals. The member must then
+      // keep its own record of removals.
       const mayReplace = isKnown && !isNewer(known ?? head, head);
       const isBehind = mayReplace && kept < context.keys.removals;
       const removals = isBehind ? removalRecords.answer(context, peer) : null;

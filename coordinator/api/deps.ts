@@ -20,7 +20,7 @@ export interface ApiDeps extends Pick<CoordinatorDeps, 'network' | 'store' | 'bl
   /** Aborts when the daemon stops. Aborting ends the streamed answers. */
   readonly signal: AbortSignal;
   readonly creation: Pick<JobCreation, 'create' | 'clone'>;
-  /** Checks a job as its creation does, but creates nothing. */
+  /** Makes the same checks as the creation of a job, except those that compute with the base. Creates nothing. */
   checkJob(spec: JobSpec, onLine: (line: CheckJobLine) => void, signal: AbortSignal): Promise<void>;
   readonly sweeps: Pick<Sweeps, 'create'>;
   readonly tags: CheckpointTags;

@@ -4,7 +4,9 @@ import { coordinatorError } from '../errors.ts';
 /** HTTP status of each kind of error that a request can cause. Errors of all other kinds get 422. */
 const STATUS: Partial<Record<ErrorKind, number>> = { usage: 400, notFound: 404, conflict: 409 };
 
-/** This program's code for each of Fastify's errors. Fastify's other errors about a request get REQUEST_INVALID. */
+/**
+ * This program's codes for some of Fastify's errors. All other errors of Fastify about a request get REQUEST_INVALID.
+ */
 const FASTIFY_CODES: Readonly<Record<string, keyof typeof coordinatorError.table>> = {
   FST_ERR_BAD_URL: 'BAD_URL',
   FST_ERR_CTP_BODY_TOO_LARGE: 'BODY_TOO_LARGE',

@@ -16,7 +16,7 @@ export interface PeerView {
   role: Role;
   /** Digest of the job; empty for a node of another version that is a member of no job. */
   job: string;
-  /** Name of the job; empty as `job` is. */
+  /** Name of the job; empty if `job` is empty. */
   jobName: string;
   address: string | null;
   connected: boolean;
@@ -35,7 +35,7 @@ export interface PeerView {
   stillSeconds: number;
   /** Level of the node's health, and the reason. monitor/health-rules.ts has the rules. */
   health: HealthMark;
-  /** Number of the node's updates that neither the coordinator nor a merge refused. */
+  /** Number of the node's updates that the coordinator accepted, and that no merge refused. */
   accepted: number;
   /** Number of the node's updates that the coordinator or a merge refused. */
   refused: number;
@@ -130,7 +130,7 @@ export interface PeerStrike {
   round: number;
   /** The round that was the newest when the coordinator found the misdeed. */
   foundIn: number;
-  /** Digest of the update's payload; null if the misdeed does not consist of one update. */
+  /** Digest of the update's payload; null for a misdeed that is not a single update. */
   digest: string | null;
   /** Figures that show the misdeed, for example `effect`, its standard error `error`, `gain` and `share`. */
   figures: Record<string, number>;

@@ -114,7 +114,7 @@ export class Views {
     };
   }
 
-  /** Returns the connected nodes of another version that are members of a job, or of no job. */
+  /** Returns the connected nodes of another version that are members of this job, or of no job. */
   #othersFor({ members }: JobRun): OtherVersion[] {
     const runs = this.#coordinator.jobs();
     return this.#deps.network

@@ -20,8 +20,8 @@ export function versionHold({ agent }: OtherVersion): Hold {
 }
 
 /**
- * Returns a node of another version. The coordinator cannot read its requests, so its program is all that is known. The node
- * does not choose the name, because an operator could mistake it for another node.
+ * Returns a node of another version. The coordinator cannot read its requests, and knows only its program. All such
+ * nodes get the same name. If a node could choose this name, an operator might mistake it for another node.
  */
 export function nodeOf(other: OtherVersion): WaitingNode {
   return { peer: other.peer, name: 'other version', engine: '', hold: versionHold(other) };

@@ -116,7 +116,10 @@ export class AuditRecord {
     this.#keepBlobs();
   }
 
-  /** Protects the blobs of audits that are chosen or held for the next draw. Releases the blobs of all other audits. */
+  /**
+   * Protects the blobs of chosen audits, and of the audit that is held for the next draw. Releases the blobs of all
+   * other audits.
+   */
   #keepBlobs(): void {
     const { job, deps } = this.#context;
     const { audits, blobs } = deps.store;

@@ -181,7 +181,8 @@ export class Auditor {
       const made = await deps.validator.train({ job, manifest }, rest, { signal, pause, onFallback });
       work.seconds += (deps.clock.monotonic() - startedAt) / 1000;
       work.state = { ...made, steps: steps + made.steps, rows: used + made.rows };
-      // `made.rows` does not count the last rows if they have no supervised tokens, because such rows make no step.
+      // Count all rows up to `end`. `made.rows` leaves out the last rows if they have no supervised tokens, because
+      // such rows make no step.
       if (made.isComplete) {
         work.state = { ...work.state, rows: end };
         return true;

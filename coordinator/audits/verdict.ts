@@ -7,8 +7,8 @@ interface Lines {
   readonly least: number;
   /**
    * If the closeness is at least this value, the balance is not judged. In the measurements with models/nano, only
-   * honest nodes reached this value. If both halves of the steps make nearly the same change, even a node that stops
-   * after half of the steps reaches this value, and the balance could not distinguish it from an honest node.
+   * honest nodes reached this value. A node that stops after half of the steps can reach it only if both halves make
+   * nearly the same change. The balance would not show the difference then.
    */
   readonly clear: number;
   /**

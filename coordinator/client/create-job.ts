@@ -60,9 +60,9 @@ export interface CreatedJob {
 }
 
 /**
- * Creates a job on a coordinator that runs on this machine, because the coordinator reads the base and the data from
- * disk. Creating the same job again changes nothing. Relative paths start from the current folder. A base that the spec
- * names on the hub is downloaded first.
+ * Creates a job. The coordinator must run on this machine, because it reads the base and the data from disk. Creating
+ * the same job again changes nothing. Relative paths start from the current folder. A base that the spec names on the
+ * hub is downloaded first.
  *
  * @param where the coordinator: the result of `startCoordinator`, a home, a URL and token, or a client
  * @param spec the keys of a job file

@@ -106,7 +106,7 @@ export class ScorerEvaluation {
       );
       if (isRight(check, baseBitsOf(evaluation))) return { figures, scorer };
       const { documents, difference, otherChoices } = check;
-      const reason = `of ${documents} checked documents, ${otherChoices} have other answers, and log-probabilities differ by up to ${(100 * difference).toFixed(1)} %`;
+      const reason = `of ${documents} checked documents, ${otherChoices} have answers that differ from the coordinator's answers, and log-probabilities differ by up to ${(100 * difference).toFixed(1)} %`;
       this.#noteWrong(job, { round, scorer, reason });
     } catch (error) {
       signal.throwIfAborted();

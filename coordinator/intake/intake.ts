@@ -119,7 +119,7 @@ export class Intake {
     }
     const envelope = sealed ? this.#open(bytes, sender) : bytes;
     if (envelope === null) {
-      const detail = 'the message cannot be decrypted with the key of this job as a message of its sender';
+      const detail = 'the message cannot be decrypted, because its sender has not sealed it for this job';
       return this.#refuse({ code: 'malformed', detail }, unreadable(sender, bytes));
     }
     const read = readUpdate(envelope);

@@ -15,7 +15,7 @@ import { PayloadFetches } from './payload-fetches.ts';
  */
 export const PAYLOADS_AT_ONCE = 4;
 /**
- * Codes of fetch errors whose cause is the coordinator's own disk. The author's update is not refused because of them.
+ * Codes of fetch errors whose cause is the coordinator's own disk. They are no reason to refuse the author's update.
  */
 const OWN_FAULTS: readonly string[] = ['STORE_FULL', 'WRITE_FAILED', 'HASH_FAILED'];
 

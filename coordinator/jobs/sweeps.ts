@@ -184,7 +184,7 @@ export class Sweeps {
   }
 }
 
-/** Returns whether a job is being started again, or lacks a later head that a node has proven. */
+/** Returns whether a job is being started again, or lacks a later head that a node has shown. */
 function isCatchingUp({ context }: JobRun): boolean {
   return context.signal.aborted || context.isBehind();
 }

@@ -123,7 +123,7 @@ const IMPOSSIBLE: Judgement = {
   ruinsRows: true,
   isDrifted: false,
   severity: Infinity,
-  reason: 'the merge would move weights further than an adapter can hold',
+  reason: 'the merge would give the adapter values that are too large',
 };
 
 class Attempts<Source, Merged> {

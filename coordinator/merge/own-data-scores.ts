@@ -36,7 +36,7 @@ export class StoredShards {
   check({ manifest }: MeasuredJob): void {
     const missing = manifest.data.shards.find(({ digest }) => !this.#stored.has(digest));
     if (missing === undefined) return;
-    const text = `the data gives no shard with the digest ${missing.digest}, which the training rows of the job have`;
+    const text = `the data gives no shard with the digest ${missing.digest}, but the training data of the job has this shard`;
     throw verifyError('ROWS_DIFFER', text, { digest: missing.digest });
   }
 

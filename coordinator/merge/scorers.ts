@@ -12,7 +12,7 @@ import type { Batch, Measurer, Products, Sent } from './measurer.ts';
 /** Work of a scorer: figures for the scores of updates, or evaluations of checkpoints on tasks. */
 export type ScorerWork = 'scores' | 'tasks';
 
-/** Number of rounds from a missing answer of a scorer until the coordinator asks this scorer again for this work. */
+/** Number of rounds in which a scorer that has not answered is not asked again for the same kind of work. */
 const ROUNDS_AFTER_SILENCE = 8;
 /**
  * Maximum difference between a figure of a scorer and the coordinator's own figure, divided by `scaleOf`. The figures
@@ -23,7 +23,7 @@ const TOLERANCE = 0.1;
 /** The scorers of a job: nodes that offer to compute for the coordinator. */
 export class Scorers {
   readonly #isReady: (peer: string) => boolean;
-  /** The scorers, with the first round in which each of them may be asked for each work. */
+  /** The scorers, with the first round in which each of them may be asked for each kind of work. */
   readonly #resumeAt = new Map<string, Readonly<Record<ScorerWork, number>>>();
 
   /** @param deps `isReady`: whether a peer is present and has the role `operator` */
@@ -37,7 +37,7 @@ export class Scorers {
     else if (!this.#resumeAt.has(peer)) this.#resumeAt.set(peer, { scores: 0, tasks: 0 });
   }
 
-  /** Returns the scorer that does work in a round; null if there is none. */
+  /** Returns the scorer to ask for a kind of work in a round; null if there is none. */
   choose(round: number, work: ScorerWork): string | null {
     for (const [peer, resumeAt] of this.#resumeAt) {
       if (round >= resumeAt[work] && this.#isReady(peer)) return peer;
@@ -120,7 +120,7 @@ export class RemoteMeasurer implements Measurer {
       const exact = (await own.loss(null, batch)) - (await own.loss(chosen.sent, batch));
       differences.push(exact - (before.loss - after.loss));
     }
-    // `own` keeps the gradient of a random batch, so this batch comes last.
+    // Use the random batch last, because `own` keeps its gradient, and only one gradient may be in memory at a time.
     await own.addRandom(this.#random[place]!);
     const { random } = await own.products(chosen.sent, null);
     differences.push(random[0]! - chosen.products.random[place]!);

@@ -77,9 +77,9 @@ export class UpdateScoring {
   }
 
   /**
-   * Returns a score for each update of a merge. If scoring fails, for example because the device is lost, or if neither
-   * a scorer nor the coordinator can score the round, the scores contain only the belief that the authors have from
-   * earlier rounds.
+   * Returns a score for each update of a merge. Without a scorer, and if the coordinator may not score the round
+   * itself, the scores contain only the beliefs that the authors have from earlier rounds. The same is true if scoring
+   * fails, for example because the device is lost.
    * @throws the reason of the coordinator's stop, or an error of the store
    */
   async run(
@@ -188,7 +188,8 @@ export class UpdateScoring {
 
   /**
    * Asks a scorer to compute the figures, if there is one. If the scorer does not answer in time, or if a spot check
-   * fails or shows a wrong figure, the coordinator computes all figures itself, or returns null if it may not do so.
+   * fails or shows a wrong figure, the coordinator computes all figures itself. Returns null if the coordinator may not
+   * do so.
    */
   async #measure(
     closed: ClosedRound,

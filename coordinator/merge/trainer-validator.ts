@@ -178,7 +178,8 @@ export class TrainerValidator implements Validator {
       } finally {
         process.users--;
         this.#turns.emit('ended');
-        // If the jobs of the process were released meanwhile, a computation that waited has started it again.
+        // If `release` has ended the process and removed it from the list, a waiting computation has started it again.
+        // Nothing else would end it now.
         const isLoaded = [...this.#processes.values()].includes(process);
         if (!isLoaded && process.users === 0) await process.stop();
       }

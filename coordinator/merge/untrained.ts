@@ -16,8 +16,8 @@ export interface JudgedSource extends Pick<StoredScore, 'figures' | 'share'> {
  * even if the earlier updates of its author were good.
  *
  * If the effects of the round are clear, the share of an update decides. In a job that has almost converged, the
- * effects of honest updates are mostly noise. In such a job, the gain alone decides if the gains are clear. If the gains
- * are not clear either, all updates count as trained.
+ * effects of honest updates are mostly noise. If the effects are not clear but the gains are, the gain alone decides.
+ * If the gains are not clear either, all updates count as trained.
  */
 export function untrainedUpdates(updates: readonly JudgedSource[]): boolean[] {
   if (effectsAreClear(updates)) return updates.map(({ share }) => share !== null && share < BELIEF_LINE);

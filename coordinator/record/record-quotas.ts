@@ -11,15 +11,15 @@ const TURNS = {
   sliceMs: 8,
 };
 /**
- * Limit on the calls of the method `record` by all peers together that are not members of the job. They share one
- * limit, because one person can have any number of peers. The answers take at most 7 % of the coordinator's thread.
+ * Limit on the calls of the method `record` by peers that are not members of the job. All these peers share one limit,
+ * because one person can have any number of peers. The answers take at most 7 % of the coordinator's thread.
  */
 const STRANGERS_RECORDS: FairQuotaOptions = { calls: 60, perMs: 10_000, ...TURNS };
 /**
- * Limit on the calls of the method `record` by all members of a job together. A call counts only if its answer is not
- * in memory. The members share one limit, because one person can join an open job with any number of nodes. Each job
- * has its own quota, so the members of an open job do not use up the quota of another job. The answers for one job take
- * at most 13 % of the coordinator's thread.
+ * Limit on the calls of the method `record` by the members of a job. A call counts only if its answer is not in memory.
+ * All members share one limit, because one person can join an open job with any number of nodes. Each job has its own
+ * quota, so the members of an open job do not use up the quota of another job. The answers for one job take at most 13
+ * % of the coordinator's thread.
  */
 const MEMBERS_RECORDS: FairQuotaOptions = { calls: 120, perMs: 10_000, ...TURNS };
 
@@ -67,6 +67,6 @@ export class RecordQuotas {
 }
 
 function limited(who: string, { calls, perMs }: FairQuotaOptions): Error {
-  const text = `${who} make more than ${calls} calls of record in ${perMs / 1000} s, and this call waited for too long`;
+  const text = `${who} make more than ${calls} calls of the method "record" in ${perMs / 1000} s, so this call waited for too long`;
   return netError('RPC_RATE_LIMITED', text);
 }

@@ -41,7 +41,8 @@ export function restoreState(context: RunContext, head: Head): JobState {
     ending: stored.ending && withCause(stored.ending),
     rollBack:
       stored.rollBackTo === null ? null : { to: stored.rollBackTo, reason: stored.rollBackReason ?? '' },
-    // The reason in the head of a round is about the checkpoint that the round began with.
+    // In the head of an open round, the reason tells why the round began with a restored checkpoint. It does not
+    // explain the phase of the job.
     reason: head.phase === 'training' ? '' : head.reason,
   };
   if (stored.afterJob !== null && head.phase === 'waiting') return { ...base, phase: 'queued' };

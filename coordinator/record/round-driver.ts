@@ -81,7 +81,7 @@ export class RoundDriver {
     return this.#tickAt === null ? 0 : Math.max(0, this.#context.deps.clock.monotonic() - this.#tickAt);
   }
 
-  /** Time in milliseconds for which the closed round has been merged and committed; 0 if no round is closed. */
+  /** Milliseconds that the merge and the commit of the closed round have taken so far; 0 if no round is closed. */
   get mergeMs(): number {
     return this.#closedAt === null ? 0 : this.#context.deps.clock.monotonic() - this.#closedAt;
   }
@@ -174,8 +174,8 @@ export class RoundDriver {
         .catch((error: unknown) => deps.log.warn({ error }, 'validator-not-released'));
     }
     this.#scheduleTick();
-    // If the transition above leaves too few other nodes, suspended nodes may take part (see `applyTo`).
-    // Dispatch an event without changes, so that the state machine counts them.
+    // If the transition above leaves too few other nodes, suspended nodes may take part (see `applyTo`). Dispatch an
+    // event without changes, so that the state machine counts these suspended nodes.
     if (state.phase === 'waiting' && this.#ledger.standings.applyTo(state.present) !== state.present) {
       this.dispatch({ type: 'judged', peers: {} });
     }

@@ -100,7 +100,8 @@ export function catchUp(
     }
   }
   for (const { round, peer, digest } of dropped) {
-    // A checkpoint that no node could give may contain the update.
+    // If a checkpoint is missing because no node could give it, it may contain this update. The update then keeps its
+    // receipt.
     if (lost.ancestor === null && round < firstLost) continue;
     const receipt = store.updates.receipt(job, peer, digest);
     if (receipt === null || !counts(receipt.code) || merged.has(`${peer} ${digest}`)) continue;

@@ -116,7 +116,7 @@ export class HeadClaims {
     if (waiting.size < REMEMBERED) waiting.add(peer);
   }
 
-  /** Asks the waiting member that came first, among those that the limits allow to ask. */
+  /** Asks the waiting member that came first. Skips members that the limits do not allow to ask now. */
   #askWaiting(job: string): void {
     const waiting = this.#waiting.get(job);
     const next = [...(waiting ?? [])].find((peer) => this.#mayAsk(job, peer));

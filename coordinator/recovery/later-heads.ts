@@ -25,7 +25,10 @@ const GATHER_MS = 2_000;
 const PATIENCE_MS = 10_000;
 /** Maximum time to fetch the newest adapter. */
 const FETCH_MS = 10 * 60_000;
-/** Time that a recovery has after the operator has ordered the job to stop. After it, the job stops without lost records. */
+/**
+ * Time that a recovery still has after the operator has ordered the job to stop. After this time, the job stops even if
+ * lost records are still missing.
+ */
 const STOP_MS = 60_000;
 /** Maximum number of answers with later heads that are kept for each job. The limit bounds the memory. */
 const KEPT_PROOFS = 64;

@@ -141,10 +141,7 @@ export function lostRecords(
   return [...starts].filter((digest) => checkpoints.has(digest) || find(digest) !== null).map(from);
 }
 
-/**
- * Returns whether a coordinator has signed `a` after `b`. A later term continues from the last round of the term
- * before.
- */
+/** Returns whether a coordinator has signed `a` after `b`: in a later term, or in the same term for a later round. */
 function isLater(a: Checkpoint, b: Checkpoint): boolean {
   return a.term === b.term ? a.round > b.round : a.term > b.term;
 }

@@ -10,8 +10,8 @@ export interface SignedChange extends VerifiedSettings {
  * Returns the changes of a job's settings that fit a recovered head and its checkpoints, oldest first.
  *
  * - If the head names no change, no change applies to its round.
- * - If a change that applies to the head is missing, the result is the changes that apply to the newest checkpoint for
- *   which no change is missing. Without such a checkpoint, the changes of the database stay as they are.
+ * - If a change that applies to the head is missing, the newest checkpoint for which no change is missing takes the
+ *   place of the head. Without such a checkpoint, the changes of the database stay as they are.
  * - Changes of the database that apply only after the round of the head stay.
  * @param checkpoints the recovered checkpoints, oldest first
  * @param changes `own`: the changes in the database, oldest first. `kept`: the changes that nodes sent

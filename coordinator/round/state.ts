@@ -127,7 +127,10 @@ export type MachineEvent =
       type: 'attempt-failed';
       reason: string;
       cause: Exclude<PauseCause, 'operator'>;
-      /** Whether further attempts may succeed at any time, because a blob is missing that a node may bring. @default false */
+      /**
+       * Whether the cause is a missing blob. A node may bring it at any time, so further attempts may succeed.
+       * @default false
+       */
       mayRecover?: boolean;
     }
   | { type: 'pause'; reason: string; cause: PauseCause }

@@ -120,7 +120,8 @@ async function renderAll(
       const messages = [{ role: 'user', content }];
       const parts = [{ end: 1, addGenerationPrompt: true }];
       const { text, lengths, odd } = await runner.render({ template: 'default', messages, parts });
-      // `text` has no generation prompt. If it is not a prefix of the rendered prompt, the whole prompt is in `odd`.
+      // `text` is rendered without a generation prompt. If it is not the beginning of the prompt, `odd` has the whole
+      // prompt.
       texts.push(odd?.text ?? text.slice(0, lengths[0]));
     }
     return texts;

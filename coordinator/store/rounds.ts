@@ -125,8 +125,8 @@ export class RoundTable {
   }
 
   /**
-   * Returns how many of the newest rounds, without a gap, ended with too few updates. Rounds before the last resume of
-   * the job do not count.
+   * Returns the number of rounds in a row, up to the newest, that ended with too few updates. Rounds before the last
+   * resume of the job do not count.
    */
   shortRounds(job: string): number {
     const row = this.#db.one(
@@ -208,8 +208,8 @@ export class RoundTable {
   }
 
   /**
-   * Returns the checkpoint with the lowest held-out loss since the newest roll-back, and the earliest of several with
-   * the same loss. The roll-back itself counts. Returns null if no loss was measured.
+   * Returns the checkpoint with the lowest held-out loss since the newest roll-back. The roll-back itself counts. If
+   * several checkpoints have this loss, returns the earliest. Returns null if no loss was measured.
    */
   lowestLoss(job: string): StoredCheckpoint | null {
     // Without `INDEXED BY`, SQLite reads and sorts all checkpoints: 54 ms for 10,000, each time the page asks for a job.

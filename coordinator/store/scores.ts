@@ -125,7 +125,7 @@ export class ScoreTable {
     return this.earlier(job, peer, range).map(countedShare);
   }
 
-  /** Returns the entries that `shares` counts. */
+  /** Returns the shares that `shares` counts, each with its update, and whether the audit of the update had failed. */
   earlier(job: string, peer: string, { before, limit }: { before: number; limit: number }): EarlierShare[] {
     return this.#db
       .all(

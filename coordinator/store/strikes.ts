@@ -12,7 +12,7 @@ export interface StoredStrike {
   readonly round: number;
   /** The round that was the newest when the coordinator found the misdeed. */
   readonly foundIn: number;
-  /** Digest of the update's payload; null if the misdeed does not consist of one update. */
+  /** Digest of the update's payload; null for a misdeed that is not a single update. */
   readonly digest: string | null;
   /** Figures that show the misdeed, for example effect and standard error. */
   readonly figures: Readonly<Record<string, number>>;

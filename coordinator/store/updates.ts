@@ -33,7 +33,7 @@ export interface StoredReceipt {
   readonly issuedAt: number;
 }
 
-/** The updates of a peer that merges took, summed up. */
+/** Number and tokens of a peer's merged updates. */
 export interface Contribution {
   readonly peer: string;
   readonly updates: number;
@@ -42,8 +42,8 @@ export interface Contribution {
 }
 
 /**
- * Columns of a receipt. The signature of a receipt covers all of these columns, so no other column may be
- * read into it.
+ * Columns of a receipt. A receipt is signed with exactly these fields, so a query for a receipt must read no other
+ * column.
  */
 const RECEIPT = 'term, round, peer, digest, code, detail, issued_at';
 
@@ -68,7 +68,9 @@ export class UpdateTable {
     this.#db.run('DELETE FROM updates WHERE job = ? AND round > ?', job, round);
   }
 
-  /** Makes updates free again that the merge of a round after `round` selected, if this merge has not ended. */
+  /**
+   * Frees the updates that unfinished merges of rounds after `round` have selected, so that other merges can take them.
+   */
   unselectAfter(job: string, round: number): void {
     this.#db.run(
       `UPDATE updates SET merge_round = NULL WHERE job = ? AND merge_round > ? AND fate = 'open'`,
@@ -119,8 +121,8 @@ export class UpdateTable {
   }
 
   /**
-   * Returns the updates that no merge has refused: of each peer, the newest update that was merged or whose
-   * round became a null round, and all updates that are still waiting for the end of their merge.
+   * Returns updates that no merge has refused. For each peer, these are all updates that wait for the end of their
+   * merge, and the newest update that was merged or whose round became a null round.
    */
   deliveries(job: string): UpdateKey[] {
     return this.#db

@@ -156,7 +156,7 @@ export class Ledger {
     });
   }
 
-  /** Describes an update that was not scored. The end of a round uses the description to judge misdeeds. */
+  /** Returns what the judgement of misdeeds must know about an update that has no score. */
   #unscored(judgedIn: number, { peer, round, digest }: NamedUpdate): JudgedUpdate {
     const { job } = this.#context;
     return {

@@ -127,7 +127,10 @@ export class WebhookDelivery {
   }
 }
 
-/** Returns why no answer arrived. Messages of Node.js can contain the host, but no path and no query of the URL. */
+/**
+ * Returns why no answer arrived. Error messages of Node.js can contain the host of the URL, but not its path and query,
+ * which can be secret.
+ */
 function failureOf(error: unknown): string {
   if (isSwarmError(error)) return error.message;
   if (!(error instanceof Error)) return 'the request failed';
