@@ -42,7 +42,10 @@ export async function sentJob(written: unknown): Promise<JobSpec> {
   );
 }
 
-/** Adds the settings of the start adapter that the job does not set. `data` are those of the section `data`. */
+/**
+ * Adds the settings of the start adapter that the job does not set. Returns the completed job, and which settings of
+ * its section `data` were added.
+ */
 async function fillFromStart(written: JobSpecInput, start: StartAdapter, model: BaseModel) {
   const own = await startSettings(start, model);
   const data = written.data.template === undefined ? own.data : {};

@@ -147,7 +147,7 @@ function changedTasks(tasks: JobTasks | null, { tasks: changed }: JobSpec): JobT
 /**
  * Returns the adapter that the copy begins with: the initial adapter of the job, or a new adapter if the copy has other
  * LoRA settings or another seed.
- * @throws SwarmError SETTING_FIXED if the copy needs a new adapter, but the job began with the values of another
+ * @throws SwarmError SETTING_FIXED if the copy needs a new adapter, but the job began with the values of an existing
  * adapter; CHECKPOINT_PRUNED if these values have been deleted; LORA_*
  */
 async function firstAdapter(

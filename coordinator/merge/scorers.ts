@@ -59,7 +59,7 @@ export class Scorers {
   }
 }
 
-/** Asks a scorer for the gradients and losses from which scores are made. A request may take RPC_TIMEOUT_MS. */
+/** Asks a scorer for the gradients and losses from which scores are made. A request may take up to RPC_TIMEOUT_MS. */
 export class RemoteMeasurer implements Measurer {
   readonly #peer: string;
   readonly #parent: CurrentCheckpoint;

@@ -41,7 +41,7 @@ export class Contributions {
       this.#round = last;
       await setImmediate();
     }
-    // All nodes of a job ask for their places after each round, so the nodes are sorted once in a round.
+    // All nodes of a job ask for their places after each round, so the nodes are sorted only once per round.
     if (this.#ranking !== null && this.#ranking.round === this.#round) return this.#ranking;
     this.#ranking = this.#rank();
     return this.#ranking;

@@ -24,8 +24,7 @@ export function proofsOf(
 }
 
 /**
- * Reads all blobs of a job that a bundle would have, and repairs those that are damaged, or missing although the job still
- * needs them.
+ * Reads all blobs of a job that a bundle would have. Repairs damaged blobs, and missing blobs that the job still needs.
  * @throws SwarmError BUNDLE_BLOB_DAMAGED if a blob cannot be repaired; MESSAGE_*, SIGNATURE_INVALID
  */
 export async function repairBundled(

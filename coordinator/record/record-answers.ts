@@ -42,8 +42,8 @@ export class RecordAnswers {
   /**
    * @param place `first`: number of contributors before the first one in the answer
    * @param beforeWork called before a page is read and signed, which takes up to 11 ms. It is not called for a page in
-   *   memory. `isNeeded` returns false as soon as another caller has read the page. If `beforeWork` rejects, `answer`
-   *   rejects with the same error
+   *   memory. It gets a function `isNeeded`, which returns false as soon as another caller has read the page. If
+   *   `beforeWork` rejects, `answer` rejects with the same error
    */
   async answer(
     run: JobRun,

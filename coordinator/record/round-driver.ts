@@ -174,8 +174,8 @@ export class RoundDriver {
         .catch((error: unknown) => deps.log.warn({ error }, 'validator-not-released'));
     }
     this.#scheduleTick();
-    // If the transition above leaves too few other nodes, suspended nodes may take part (see `applyTo`). Dispatch an
-    // event without changes, so that the state machine counts these suspended nodes.
+    // If the transition above leaves too few nodes that may get an assignment, suspended nodes may take part (see
+    // `applyTo`). Dispatch an event without changes, so that the state machine counts these suspended nodes.
     if (state.phase === 'waiting' && this.#ledger.standings.applyTo(state.present) !== state.present) {
       this.dispatch({ type: 'judged', peers: {} });
     }

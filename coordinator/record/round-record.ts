@@ -36,7 +36,7 @@ const UNMERGED = {
 
 /**
  * Writes the effects of the state machine to the store, in the transaction of their transition. Keeps in memory the
- * newest head, the newest checkpoint, and the newest rounds, because their updates are still accepted.
+ * newest head, the newest checkpoint, and the rounds whose updates are still accepted.
  */
 export class RoundRecord {
   readonly heads: Heads;

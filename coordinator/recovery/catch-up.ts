@@ -18,8 +18,8 @@ import { missingRemovals, restoreRemovals } from './lost-removals.ts';
  *   either does not know these rounds or follows the later head.
  * - If the recovered chain ends before the checkpoint of the head, the rounds after the chain are lost. Their numbers
  *   are not used again.
- * - The database may have more rounds and heads than the nodes, because they are from an earlier term. The next round and
- *   the new head have higher numbers than all of them.
+ * - The next round and the new head have higher numbers than all rounds and heads of the nodes and of the database. The
+ *   numbers in the database may be higher than those of the nodes if they are from an earlier term.
  * - Each update that a recovered checkpoint contains gets the receipt `accepted`. Its author therefore counts it, and
  *   does not add it back to its error feedback.
  * - Each accepted update that the coordinator has lost, and that no checkpoint contains, gets the receipt `null-round`.
@@ -29,8 +29,8 @@ import { missingRemovals, restoreRemovals } from './lost-removals.ts';
  *   changes.
  * - Orders of the operator that have taken effect in the lost rounds do not take effect again.
  * - Invites that were revoked after the backup are revoked again, and bans are imposed again. The job key changes.
- * - The term grows by one. Updates that were made for the lost rounds have the old term, so no merge can contain them again.
- *   Another copy of this coordinator that still runs has the old term too, and nodes ignore its heads.
+ * - The term grows by one. Updates that were made for the lost rounds have the old term, so no merge can contain them
+ *   again. Another copy of this coordinator that still runs has the old term too, and nodes ignore its heads.
  * @param options `from`: the peer that claimed to have a later head. `held`: digests of the adapters in the blob store
  * @returns the event, which the caller must announce
  */
@@ -66,7 +66,8 @@ export function catchUp(
     store.blobs.release(job, use, ancestor.round + 1, Number.MAX_SAFE_INTEGER);
   }
   for (const checkpoint of lost.checkpoints) restore(checkpoint, held, context);
-  // The weights of the checkpoint may have been deleted, because the database continued without the lost rounds.
+  // Mark the weights of the checkpoint as kept again. They may have been deleted while the job continued without the
+  // lost rounds.
   if (lost.start.digest === ancestor.digest) {
     store.blobs.use(job, 'adapter', ancestor.round, [lost.start.adapter.digest]);
     store.rounds.holdWeights(job, ancestor.round);

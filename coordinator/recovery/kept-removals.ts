@@ -49,9 +49,9 @@ export class KeptRemovals {
   async note(run: JobRun, peer: string, kept: number): Promise<boolean> {
     if (kept === 0) return true;
     const { job, keys, stored } = run.context;
-    // In term 1, this coordinator has lost nothing, so it has every record up to its own number. The first
-    // recovery from a backup raises the term to 2. From then on, its own number may be higher than the number
-    // of a record that it lost.
+    // In term 1, this coordinator has not recovered from a backup yet, so it has every record up to its own number. A
+    // recovery raises the term. After that, the coordinator may lack a record, although its own number is higher than
+    // the number of that record.
     if (stored.term === 1 && kept <= keys.removals) return true;
     const { network, clock, log, signal } = this.#deps;
     const key = `${job} ${peer}`;

@@ -22,9 +22,10 @@ interface Deps extends Pick<CoordinatorDeps, 'clock' | 'log'> {
 }
 
 /**
- * Holds the jobs of a restarted coordinator until their nodes have connected, because its database may be an old backup.
- * Without the hold, the coordinator could merge a round for the second time before a node reports the later head. Its own
- * head would then not be older than the heads of the nodes, so it would not notice that the backup is old.
+ * Holds the jobs of a restarted coordinator until their nodes have connected, because its database may be an old
+ * backup. Without the hold, the coordinator could merge a round for the second time before a node reports the later
+ * head. The head of the coordinator would then not be older than the heads of the nodes, so the coordinator would not
+ * notice that its database is old.
  */
 export class StartHolds {
   readonly #deps: Deps;
@@ -69,7 +70,10 @@ export class StartHolds {
     }
   }
 
-  /** Ends the hold of a job after a time, unless a node has proven a later head that could not be adopted yet. */
+  /**
+   * Ends the hold of a job after `ms` milliseconds, unless a node has proven a later head that could not be adopted
+   * yet.
+   */
   async #release(run: JobRun, ms: number): Promise<void> {
     const { clock, log, laterHeads, onReleased } = this.#deps;
     const { job, signal } = run.context;

@@ -85,8 +85,8 @@ export type MachineSettings = ClosingSettings &
 /**
  * Why a job is paused. `operator`: its operator ordered the pause. `problem`: the coordinator paused the job because of
  * a problem that the operator must solve. `disk-full`: the coordinator paused the job because its disk is full, and
- * continues the job when there is space. Every other pause replaces such a pause, and a pause of the operator replaces
- * every pause of the coordinator.
+ * continues the job when there is space. Every other pause replaces a pause with the cause `disk-full`, and a pause of
+ * the operator replaces every pause of the coordinator.
  */
 export type PauseCause = 'operator' | 'problem' | 'disk-full';
 

@@ -64,8 +64,8 @@ export function misdeedsOf(updates: readonly JudgedUpdate[]): {
   const faulty = updates.filter((update) => suspicionOf(update) !== null);
   const misdeeds = faulty.flatMap((update): Misdeed[] => {
     const kind = suspicionOf(update)!;
-    // An update that contains only zeros or does not decode has no figures. Noise cannot be the cause, so
-    // such an update is a misdeed even if the scores are not clear.
+    // An update that contains only zeros or does not decode has no figures. Noise does not cause such an update, so it
+    // is a misdeed even if the scores are not clear.
     if (!isClear && kind !== 'outlier' && update.figures !== null) return [];
     const { peer, round, digest } = update;
     return [{ peer, round, digest, kind, figures: evidenceOf(update) }];

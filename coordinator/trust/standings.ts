@@ -98,9 +98,9 @@ export class Standings {
   }
 
   /**
-   * Returns the present peers with their standing. If fewer than minPeers other peers are present, suspended peers
-   * count as on probation. Without this rule, suspensions could stop the job. The suspensions would then never end,
-   * because their duration is a number of rounds.
+   * Returns the present peers with their standing. If fewer than minPeers of them may get an assignment, suspended
+   * peers count as on probation. Without this rule, suspensions could stop the job. The suspensions would then never
+   * end, because their duration is a number of rounds.
    * @returns `present` itself if nothing has changed
    */
   applyTo(present: Readonly<Record<string, PresentPeer>>): Readonly<Record<string, PresentPeer>> {
