@@ -92,7 +92,7 @@ export class Invites {
   create({ name, role, uses, expiresAt }: InviteRequest): { invite: StoredInvite; token: string } {
     const { job, deps } = this.#context;
     if (name !== null && (name === SHARED || this.#named(name) !== null)) {
-      throw coordinatorError('INVITE_EXISTS', `the job already has an invite with the name "${name}"`, { name });
+      throw coordinatorError('INVITE_EXISTS', `the job already has an invite named "${name}"`, { name });
     }
     const limit = INVITES_PER_JOB;
     if (this.#byId.size >= limit) {
