@@ -46,7 +46,7 @@ export const listenAddressSchema = z.string().refine((address) => {
   return tcp !== null && !tcp.isName && !tcp.hasPeer;
 }, 'must be a multiaddr such as /ip4/0.0.0.0/tcp/4040; port 0 means any free port');
 
-/** An address to announce. libp2p appends the host's own peer id, so the address may contain none. */
+/** An address to announce. libp2p appends the host's own peer id, so the address must not end in one. */
 export const announcedAddressSchema = z.string().refine((address) => {
   const tcp = parseTcp(address);
   return tcp !== null && tcp.port > 0 && !tcp.hasPeer;

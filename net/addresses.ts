@@ -28,7 +28,7 @@ export function parseAddress(address: string): { multiaddr: Multiaddr; peer: str
 export function privateAddressesWarning(addresses: readonly string[]): SwarmError | null {
   if (!addresses.every((address) => isPrivate(multiaddr(address)))) return null;
   const announce = 'give the public address of your router with --announce';
-  // A coordinator with an address in a local network already listens outside its machine. It lacks only --announce.
+  // Other machines can already connect to a coordinator with an address in a local network. It needs only --announce.
   const isLocal = addresses.some((address) => reachOf(address) === 'local network');
   const listen = `start the coordinator with --listen /ip4/0.0.0.0/tcp/PORT; behind a router, also ${announce}`;
   return netError(
@@ -57,7 +57,7 @@ export function ipAndPort(address: string): { host: string; isName: boolean; por
 /** Names of the components of a multiaddr that hold a host. */
 const HOST_PARTS: ReadonlySet<string> = new Set(['ip4', 'ip6', 'dns', 'dns4', 'dns6']);
 
-/** Where a machine can be, the most distant place first. */
+/** All values of Reach, the greatest distance first. */
 export const farthestFirst: readonly Reach[] = ['internet', 'local network', 'this machine'];
 
 /** Sorts addresses by reach: public addresses, then addresses of local networks, then loopback addresses. */

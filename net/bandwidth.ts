@@ -40,7 +40,7 @@ export class RateLimit {
   #paidUntil = Number.NEGATIVE_INFINITY;
   /** Number of bytes of blobs that `take` has allowed, without refunded bytes. */
   #granted = 0;
-  /** Number of bytes, without bytes of blobs, that had crossed the network when `#debtMs` last counted them. */
+  /** Number of bytes of all traffic except blobs, as `#debtMs` last counted them. */
   #others = 0;
   /** Cancels the timer that grants the next bytes; null while no bytes wait. */
   #cancelTimer: (() => void) | null = null;

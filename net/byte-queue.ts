@@ -90,8 +90,8 @@ class RankQueue {
   bytesBefore({ address, peer }: Claimant): number {
     const peers = this.#addresses.get(address);
     const own = peers?.get(peer) ?? [];
-    // Further bytes come after all own claims of the peer. By then, each other peer of the address has had as many
-    // turns.
+    // Further bytes of this peer are sent in its turn number `own.length + 1`. By then, each other peer of the address
+    // has had as many turns.
     const before = [...own];
     for (const [other, claims] of peers ?? []) {
       if (other !== peer) before.push(...claims.slice(0, own.length + 1));

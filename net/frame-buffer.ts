@@ -20,7 +20,10 @@ export const LENGTH_PREFIX_BYTES = 4;
  */
 export class FrameBuffer {
   #pieces: Uint8Array[] = [];
-  /** The block that small pieces are copied into. If the newest piece was small, it is the last part of this block. */
+  /**
+   * The block that small pieces are copied into. Small pieces that follow each other become one piece, which is a part
+   * of the block.
+   */
   #block: Uint8Array | undefined;
   #length = 0;
 

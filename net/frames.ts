@@ -238,10 +238,11 @@ function* blocks(pieces: Iterable<Uint8Array>): Generator<Uint8Array> {
 }
 
 /**
- * Waits until the stream has passed on all its bytes, and accepts more. For a stream that holds bytes, the event is
- * `idle`. The event `drain` is not enough: libp2p 3.3.11 sends `drain` to all streams of a connection when the
- * connection is no longer saturated, even to a stream that still holds bytes because its peer does not read. The method
- * `stream.onDrain()` of `@libp2p/utils` 7.4.1 cannot be used, because it waits at its first call only.
+ * Waits until the stream has passed on all its bytes, and accepts more. A stream that still holds bytes signals this
+ * with the event `idle`. For such a stream the event `drain` is not enough: libp2p 3.3.11 sends `drain` to all streams
+ * of a connection when the connection is no longer saturated, even to a stream that still holds bytes because its peer
+ * does not read. The method `stream.onDrain()` of `@libp2p/utils` 7.4.1 cannot be used, because it waits at its first
+ * call only.
  * @throws SwarmError STREAM_CLOSED, or the signal's reason
  */
 async function drained(stream: Stream, signal: AbortSignal): Promise<void> {

@@ -99,7 +99,8 @@ export const topicScore: TopicScoreParams = {
   meshFailurePenaltyWeight: 0,
   meshFailurePenaltyDecay: 0.5,
   invalidMessageDeliveriesWeight: REJECT_WEIGHT,
-  // Once per second, scores are multiplied by this factor. After one half-life, half of a score is left.
+  // gossipsub multiplies the number of rejected messages by this factor once per second, so that half of the number is
+  // left after one half-life.
   invalidMessageDeliveriesDecay: 0.5 ** (1000 / REJECT_HALF_LIFE_MS),
 };
 

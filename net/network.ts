@@ -25,7 +25,9 @@ export interface SwarmNetwork {
    * peers with one network address get one fair share. Returns the peer id if the peer is not connected.
    */
   networkOf(peer: string): string;
-  /** Lists the connected peers that make requests in another version of the protocol only, so their requests fail. */
+  /**
+   * Lists the connected peers that support only other versions of the rpc protocol. Requests between them and us fail.
+   */
   otherVersions(): OtherVersion[];
   /**
    * Saves an address, and stays connected to the peer at this address, also after restarts.
@@ -99,14 +101,14 @@ export interface SwarmNetwork {
   stop(): Promise<void>;
 }
 
-/** Where a machine is that can connect to an address. */
+/** A distance: where a peer is, or the greatest distance from which machines can connect to an address. */
 export type Reach = 'this machine' | 'local network' | 'internet';
 
 /** An address of this host, and whether another peer has reached this host there. */
 export interface AddressReach {
   /** Multiaddr, ending in /p2p/<peer id>. */
   readonly address: string;
-  /** Whether this host announces the address. If not, a peer is connected to this host from this IP address. */
+  /** Whether this host announces the address. If not, a peer sees this host connect from this IP address. */
   readonly announced: boolean;
   /** Which machines could connect to the address if nothing blocks it. */
   readonly reach: Reach;
@@ -139,7 +141,7 @@ export interface UnreachablePeer {
   readonly retryInMs: number;
 }
 
-/** A connected peer that makes requests in another version of the protocol only. */
+/** A connected peer that supports only other versions of the rpc protocol. */
 export interface OtherVersion {
   readonly peer: string;
   /** Name and version of its program, such as "lora-swarm/0.1.0", as the peer says; empty if it says nothing. */
@@ -157,8 +159,9 @@ export interface PeerConnection {
 }
 
 /**
- * Answers a call. `ip` is the IP address of the connection on which the call arrived; null if it is relayed. The signal aborts when the answer is no longer wanted, because the time limit has passed or the
- * call's place in the queue was given to another address. A handler that waits must stop waiting then.
+ * Answers a call. `ip` is the IP address of the connection on which the call arrived; null if it is relayed. The signal
+ * aborts when the answer is no longer wanted, because the time limit has passed or the call's place in the queue was
+ * given to another address. A handler that waits must stop waiting then.
  */
 export type RpcHandler<M extends RpcMethod> = (
   peer: string,

@@ -8,8 +8,8 @@ import type { AnswerBlock, AnswerBuffer } from './answer-buffer.ts';
 import type { BlobAnswer, BlobRequest } from './wire.ts';
 
 /**
- * Maximum size of a part of a block that is sent at once if a maximum bandwidth is set. It is one frame, whose arrival
- * counts as progress for the fetcher.
+ * Maximum number of bytes that are sent at once if the bandwidth is limited. It is one frame, because each frame that
+ * arrives counts as progress for the fetcher.
  */
 const PIECE_BYTES = BLOB_FRAME_BYTES;
 

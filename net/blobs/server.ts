@@ -110,8 +110,8 @@ export class BlobServer {
     let isFirst = true;
     const buffer = (): AnswerBuffer => {
       if (kept !== undefined) return kept;
-      // The buffer of the first answer takes no permit, so that a peer that never reads its answer holds none. This buffer
-      // is not kept for later answers.
+      // The first answer gets a buffer without a permit, which is not kept for later answers. A peer that never reads
+      // its answer therefore holds no permit.
       const permit = isFirst
         ? null
         : buffers.take(from, () => {
@@ -232,9 +232,9 @@ function busy(): Error {
 
 /**
  * Returns whether the first bytes of a further range would have to wait too long. Addresses take turns, so a peer is
- * not refused because of the ranges of another address. For a stranger, bytes count too that the host has already sent
- * faster than the limit allows. They do not count for other peers, so strangers cannot make the host refuse its
- * coordinator.
+ * not refused because of the ranges of another address. A stranger also has to wait for bytes that the host has already
+ * sent faster than the limit allows. For other peers these bytes do not count, so strangers cannot make the host refuse
+ * its coordinator.
  */
 function isFull(upload: RateLimit | undefined, from: BandwidthClaimant): boolean {
   if (upload === undefined) return false;

@@ -24,8 +24,8 @@ export const HANDED_OVER: Quota = { calls: 2 * ROUND_PEERS, perMs: HEARTBEAT_INT
 /**
  * Maximum rate at which one peer may pass us unwanted messages before its stream is slowed down. A gossipsub RPC
  * without a wanted message counts as one unwanted message, and so does a subscription. An honest peer also passes on
- * unwanted messages: a node that has lost its place in the job, and does not know it yet, still sends five heartbeats
- * in 10 s. The limit is enough for fifty such nodes.
+ * unwanted messages: a node that is no longer a member of the job, and does not know this yet, still sends five
+ * heartbeats in 10 s. The limit is enough for fifty such nodes.
  */
 export const UNWANTED: Quota = { calls: 256, perMs: 10_000 };
 /**
@@ -45,9 +45,9 @@ const SLICE_MS = 8;
  */
 const FLOOD_PAUSE_MS = 0.5;
 /**
- * Peers above the quota take turns with their pauses. In one turn, we pause for at most this number of a peer's unwanted
- * messages. Without this limit, a peer that sends thousands of messages in one RPC would delay the other peers above the
- * quota for seconds.
+ * Maximum number of a peer's unwanted messages that one pause is for: 50 ms. Peers above the quota pause in turns.
+ * Without this limit, a peer that sends thousands of messages in one RPC would delay the other peers above the quota
+ * for seconds.
  */
 const PAUSED_AT_ONCE = 100;
 /** Half-life of the counts from which the soft score is computed. A flood is forgiven within minutes. */
@@ -97,11 +97,11 @@ export interface GateRules {
 }
 
 /**
- * Checks each gossip message before gossipsub verifies its signature, because verifying costs a hundred times as much
- * as this check, and anyone can sign any number of messages under new identities. If no handler admits the author of a
- * message, the message is dropped here, and counts as unwanted for the peer that passed it to us. gossipsub verifies
- * the remaining messages in turns, which addresses and peers get in fair order. Between turns, the event loop handles
- * other work.
+ * Checks each gossip message before gossipsub verifies its signature. Verifying costs a hundred times as much as this
+ * check, and anyone can sign any number of messages under new identities. If no handler admits the author of a message,
+ * the message is dropped here, and counts as unwanted for the peer that passed it to us. gossipsub verifies the
+ * remaining messages in turns, which addresses and peers get in fair order. Between turns, the event loop handles other
+ * work.
  */
 export class GossipGate {
   readonly #runtime: GatedRuntime;
@@ -221,8 +221,8 @@ export class GossipGate {
   }
 
   /**
-   * Tells gossipsub that a message arrived. Otherwise, gossipsub would count a message that it had requested
-   * as missing, and lower the score of the peer.
+   * Tells gossipsub that a message has arrived. gossipsub may have requested it, and would otherwise lower the score of
+   * the peer for not delivering it.
    */
   #unasked(message: RPC.Message, reason: GossipDrop): GossipDrop {
     const { gossipTracer, msgIdToStrFn } = this.#runtime;

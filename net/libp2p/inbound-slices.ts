@@ -1,8 +1,8 @@
 /**
- * Short turns of the event loop, for `@libp2p/tcp` 11.0.28. Node.js handles the bytes of all readable sockets in one
- * turn of the event loop, and libp2p processes the bytes of a socket as soon as they arrive. Without this file, a crowd
- * of peers that call at the same moment would block everything else, although none of them exceeds a limit. If libp2p
- * processed the bytes of its connections in slices of time, this file would not be needed.
+ * Keeps the turns of the event loop short. Written for `@libp2p/tcp` 11.0.28. Node.js handles the bytes of all readable
+ * sockets in one turn of the event loop, and libp2p processes the bytes of a socket as soon as they arrive. Without
+ * this file, a crowd of peers that call at the same moment would block everything else, although none of them exceeds a
+ * limit. If libp2p processed the bytes of its connections in slices of time, this file would not be needed.
  */
 
 import type { MultiaddrConnection, PeerId } from '@libp2p/interface';

@@ -1,8 +1,8 @@
 /**
- * Shares and rates of inbound streams. Written for `@libp2p/yamux` 8.0.3 and libp2p 3.3.11. libp2p limits the streams
- * of each connection, but not the streams of all connections together, and not their rate. A stream costs the peer that
- * opens it 12 bytes. It costs us a third of a millisecond and, for 10 s, several kilobytes of memory. If libp2p had
- * limits for all streams of an address, this file would not be needed.
+ * Limits the number and the rate of inbound streams. Written for `@libp2p/yamux` 8.0.3 and libp2p 3.3.11. libp2p limits
+ * the streams of each connection, but not the streams of all connections together, and not their rate. A stream costs
+ * the peer that opens it 12 bytes. It costs us a third of a millisecond and, for 10 s, several kilobytes of memory. If
+ * libp2p had limits for all streams of an address, this file would not be needed.
  */
 
 import type { Connection, Libp2p, StreamMuxer } from '@libp2p/interface';
@@ -56,8 +56,8 @@ const COMMON_STREAMS: Quota = { calls: 960, perMs: 4_000 };
  */
 const KNOWN_STREAMS: Quota = { calls: 4_000, perMs: 4_000 };
 /**
- * Number of streams of a connection that are reset because of the limits above. After more resets, the
- * connection is closed.
+ * Number of streams of a connection that may be reset because of the limits above. A connection with more resets is
+ * closed.
  */
 const REFUSED_STREAMS: Quota = { calls: 100, perMs: 10_000 };
 /**

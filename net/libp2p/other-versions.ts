@@ -4,7 +4,7 @@ import { RPC_PROTOCOL } from '../../protocol/rpc.ts';
 import type { OtherVersion } from '../network.ts';
 import { networkOf } from './remote-network.ts';
 
-/** Beginning of the names of all versions of the protocol of requests. */
+/** Prefix that the names of all versions of the rpc protocol have in common. */
 const RPC_PREFIX = RPC_PROTOCOL.replace(/\d+$/, '');
 /** Maximum length of the name and version of a program, in characters. The peer sends any text. */
 const AGENT_CHARACTERS = 40;
@@ -12,7 +12,7 @@ const AGENT_CHARACTERS = 40;
 /** Limits of the list. A stranger can claim any version, with any number of identities. */
 export const LISTED_VERSIONS = { total: 256, perAddress: 32 };
 
-/** The connected peers that run a version of this program with another protocol of requests. */
+/** The connected peers that run this program, but do not support this version of the rpc protocol. */
 export class OtherVersions {
   readonly #peers = new ByAddress<OtherVersion>(LISTED_VERSIONS);
 

@@ -46,7 +46,8 @@ export function addressProbe(): (components: Components) => { probe: Probe } {
           const protocol = await select(connection, [...encrypters.keys()], { signal });
           const { remotePeer } = await encrypters.get(protocol)!.secureOutbound(connection, {
             remotePeer: peerIdFromString(peer),
-            // Without a multiplexer the other side never has a whole connection, so it opens no streams on this one.
+            // Without a multiplexer, the connection is never complete for the other side, so the other side opens no
+            // streams on it.
             skipStreamMuxerNegotiation: true,
             signal,
           });

@@ -33,7 +33,7 @@ export function ipOf(address: Multiaddr): string | null {
   const components = address.getComponents();
   const ip = components.find(({ name }) => name === 'ip4' || name === 'ip6')?.value;
   if (ip === undefined || components.some(({ code }) => code === CODE_P2P_CIRCUIT)) return null;
-  // An IPv4 address in IPv6 notation is written as an IPv4 address, because it is dialled as such.
+  // Convert an IPv4 address in IPv6 notation to an IPv4 address, because it has to be dialled over IPv4.
   const network = networkOfIp(ip);
   return isIPv4(network) ? network : ip;
 }

@@ -26,9 +26,9 @@ export interface DialBackDeps {
 }
 
 /**
- * Answers requests `reach`: dials the caller, so that it learns whether other peers can connect to it. The host dials
- * only the IP address from which the caller is connected. If the caller does not answer there with its own key, it
- * learns only the reason. The request is therefore useless against other machines.
+ * Answers requests `reach`: dials the caller, so that the caller learns whether other peers can connect to it. The host
+ * dials only the IP address from which the caller is connected. The caller learns only whether it answered there with
+ * its own key, and if not, why not. The request is therefore useless against other machines.
  */
 export class DialBack {
   readonly #deps: DialBackDeps;

@@ -17,7 +17,7 @@ const RETRY_MS = 30_000;
  * Number of peers whose answers make up a check. Several answers show whether one of the peers lies or has a problem.
  */
 const ANSWERS = 3;
-/** Maximum number of peers that one check asks. Peers refuse if this host is not a member of their jobs. */
+/** Maximum number of peers that one check asks. It is greater than ANSWERS, because some peers refuse to answer. */
 const ASKED = 8;
 /** Maximum number of peers whose answers are kept. */
 const KEPT = 16;
@@ -202,7 +202,7 @@ export class Reachability {
       .map(ipAndPort)
       .filter(({ isName }) => isName);
     const resolved = names.map(async ({ host }): Promise<[string, string[]]> => {
-      // A name without an address stays unchecked, and the view shows it as such.
+      // If a name cannot be resolved, `view` shows its address without a check.
       return [host, await this.#deps.lookup(host).catch(() => [])];
     });
     this.#names = new Map(await Promise.all(resolved));

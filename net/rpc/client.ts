@@ -108,7 +108,7 @@ export class RpcClient {
     if (bytes.byteLength > maxRequestBytes)
       throw oversized(method, 'request', bytes.byteLength, maxRequestBytes);
     // This host cannot see how much of the request has arrived at the peer. The limit on the time without progress
-    // therefore includes the time in which the slowest supported connection transfers a large request.
+    // therefore includes the time that the whole request takes over the slowest supported connection.
     const idleMs = RPC_TIMEOUT_MS + transferMs(Math.max(0, bytes.byteLength - PROGRESS_BYTES));
     const totalMs = idleMs + transferMs(maxResponseBytes + ANSWER_OVERHEAD_BYTES);
     const limits = { clock: this.#deps.clock, idleMs, totalMs, signal: options.signal, what: method };

@@ -128,8 +128,8 @@ export class RpcServer {
         return encodeCbor({ error: refusal });
       });
       call.sent = answer.byteLength;
-      // A call that loses its permit while its answer is sent ends at once. A refusal is short, and says why the call has
-      // lost its permit.
+      // Stop sending an answer when the call loses its permit. A refusal is sent in any case, because it is short, and
+      // says why the call was refused.
       const { signal } = call.code === 'ok' ? withdrawn : new AbortController();
       await withProgress(
         { ...limits, totalMs: RPC_TIMEOUT_MS + transferMs(answer.byteLength), signal },
