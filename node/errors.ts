@@ -10,7 +10,7 @@ export const nodeError = defineErrors({
   COORDINATOR_BEHIND: { kind: 'failed', next: 'wait; the node tries again automatically' },
   COPY_DAMAGED: {
     kind: 'failed',
-    next: 'wait until a node with a whole copy connects, or tell the operator of the job, whose status shows the damage',
+    next: 'wait until a node with a whole copy connects, or tell the operator of the job; the status of the coordinator shows the damage',
   },
   DELTA_MISMATCH: 'failed',
   EVALUATION_BASE_BITS: {

@@ -179,9 +179,9 @@ export class JobMembership {
   }
 
   /**
-   * Logs the reason that a new head gives. If the head has a new checkpoint, fetches and keeps the signed checkpoint, and asks
-   * what this node has contributed up to that checkpoint. An even newer head does not abort this work. The node also does it
-   * if it already has the adapter, for example after a roll-back.
+   * Logs the reason that a new head gives. If the head has a new checkpoint, fetches and keeps the signed checkpoint,
+   * and asks what this node has contributed up to that checkpoint. An even newer head does not abort these requests.
+   * The node also makes them if it already has the adapter of the checkpoint, for example after a roll-back.
    */
   noteHead({ head }: NodeState, before: NodeState): void {
     const context = this.#worker?.context;

@@ -27,7 +27,7 @@ export async function fetchLossCurve(
   try {
     const points: CurvePoint[] = [];
     for (const ordinal of ordinals) {
-      // With this `first`, the answer has no proofs, so it is small.
+      // Skip the proofs of all contributors, which are ROUND_PEERS at most, so that the answer is small.
       const { checkpoint } = await send({ job, ordinal, first: ROUND_PEERS });
       if (checkpoint === null) return [];
       const { message, author } = verifyMessage('checkpoint', checkpoint);

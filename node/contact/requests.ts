@@ -72,7 +72,8 @@ export async function requestJoin(
 ): Promise<RpcResponse<'join'>> {
   const { engine } = deps.trainer;
   const known = deps.store.job(job);
-  // A coordinator may name the digest of another coordinator's job. It must not learn that the node works for that job.
+  // A coordinator may name the digest of another coordinator's job. A speed above 0 would show it that the node works
+  // for that job.
   const tokensPerSecond = known.coordinator === coordinator ? known.tokensPerSecond : 0;
   const scores = deps.scoreTrainer !== undefined;
   const sentAt = deps.clock.now();

@@ -67,7 +67,8 @@ export class EvaluationService {
     }
     if (this.#isStopped) throw nodeError('EVALUATION_BUSY', 'this node is stopping');
     if (isBusy()) throw nodeError('EVALUATION_BUSY', 'this node is paused or trains a round');
-    // A failed evaluation only waits until its coordinator asks for the reason, so another one may replace it.
+    // A failed evaluation is kept only so that its coordinator can ask for the reason. It may be replaced by any other
+    // evaluation.
     const isInUse = current !== null && current.state.state !== 'failed';
     if (isInUse && current.coordinator !== coordinator) {
       throw nodeError('EVALUATION_BUSY', 'this node evaluates a checkpoint of another coordinator');

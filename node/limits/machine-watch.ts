@@ -38,8 +38,8 @@ export interface MachineWatchDeps {
 }
 
 /**
- * Pauses the node for the user of the machine if it is polite, outside the hours that the owner has set, and when the
- * traffic of the month has reached the owner's limit.
+ * Pauses the node outside the hours that the owner has set, and when the traffic of the month has reached the owner's
+ * limit. Pauses a polite node also for the user of the machine.
  */
 export class MachineWatch {
   readonly #deps: MachineWatchDeps;

@@ -63,9 +63,9 @@ interface Demand {
 /**
  * Returns the bytes that a job needs from a machine, computed from its manifest. The disk space includes a float32 copy
  * of the base. A node with 8 or 4 base bits keeps a smaller copy instead.
- * @param others manifests of the jobs that the node trains at the same time. The results are the disk space and memory of
- *   all jobs together. A base or data that several jobs share counts once. The trainer holds one job at a time, so it
- *   counts with the largest of its jobs.
+ * @param others manifests of the jobs that the node trains at the same time. The results are the disk space and memory
+ *   of all jobs together. A base or data that several jobs share counts once. The trainer holds one job at a time, so
+ *   its memory is what the largest job needs.
  */
 export function demandOf(
   manifest: Manifest,

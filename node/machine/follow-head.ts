@@ -46,8 +46,9 @@ export function advance(state: NodeState): Transition {
 
   const work = workOf(head, state.self);
   if (work && state.work && sameWork(work, state.work)) return { state, effects: [] };
-  // Fetch the head's adapter even if the node has it, because an aborted fetch may just have stored another adapter, for
-  // example if the operator rolls the job back at this moment. This costs little.
+  // If a fetch is running, fetch the head's adapter even if the node has it. The running fetch is aborted, but may just
+  // have stored another adapter, for example if the operator rolls the job back at this moment. The second fetch costs
+  // little.
   if (state.adapter !== digest || state.fetching !== null) {
     if (state.fetching === digest) return { state, effects: [] };
     const reason = `fetching the adapter of round ${head.checkpoint.round}`;

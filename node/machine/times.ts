@@ -8,9 +8,9 @@ import { callTimeoutMs } from '../../protocol/rpc.ts';
 export const HEAD_SILENCE_MS = 10_000;
 /**
  * Time after which the node asks for the newest head when a head older than its own arrives. A head that gossip has
- * delayed is harmless. But a coordinator that was restored from an old backup also signs such heads, and it must learn about
- * the later head of the node before it has signed more heads than it had lost. Old heads cause at most one such request
- * in HEAD_SILENCE_MS.
+ * delayed is harmless. But a coordinator that was restored from an old backup also signs such heads. It must learn
+ * about the later head of the node before it has signed more heads than it had lost. Old heads cause at most one such
+ * request in HEAD_SILENCE_MS.
  */
 export const OLD_HEAD_POLL_MS = 1_000;
 /**

@@ -13,8 +13,8 @@ export const IDLE_SHARE = 0.05;
  */
 export const MAX_IDLE_MS = 60_000;
 /**
- * Maximum time for which the trainer stands idle to wait for a job that is due for a turn, as a multiple of the job's
- * last pause between two turns. The maximum is never below MIN_PATIENCE_MS.
+ * The trainer may stand idle to wait for a job that is due for a turn. It waits at most this many times as long as the
+ * job last paused between two turns, or MIN_PATIENCE_MS if that is longer.
  */
 const PAUSE_FACTOR = 2;
 const MIN_PATIENCE_MS = 100;

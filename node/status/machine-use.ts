@@ -151,10 +151,10 @@ export class MachineUse {
 }
 
 /**
- * Returns the average number of threads that the trainer used between two readings; null if it is not known. The trainer
- * reports its processor time after each step. While the trainer works, the average is therefore over the time between two
- * reports. If the trainer is idle at a reading, the time of this reading is used instead of the time of the report, because
- * rounds can be shorter than the interval.
+ * Returns the average number of threads that the trainer used between two readings; null if it is not known. The
+ * trainer reports its processor time after each step, so the average is over the time between two reports. If the
+ * trainer is idle at a reading, it has used no processor time since its report. The time of the reading then takes the
+ * place of the time of the report, so that the idle time between short rounds counts too.
  */
 function trainerThreads(before: Sample, now: Sample): number | null {
   const { trainer: from } = before;

@@ -81,8 +81,9 @@ export class KeptRecords {
     job: string,
     ordinal: number,
   ): { ordinal: number; digest: string; envelope: Uint8Array } | null {
-    // After a restore from a backup, a coordinator gives the numbers of lost checkpoints to new checkpoints, which are of
-    // later rounds. Skip each lost checkpoint if a new one has the same or a smaller number.
+    // A coordinator that was restored from a backup gives the numbers of its lost checkpoints to new checkpoints of
+    // later rounds. A checkpoint counts as lost if a checkpoint of a later round has the same or a smaller number. Skip
+    // lost checkpoints.
     const sql = `SELECT ordinal, digest, envelope FROM kept_checkpoints AS one WHERE job = ? AND ordinal >= ?
       AND NOT EXISTS (SELECT 1 FROM kept_checkpoints AS other
         WHERE other.job = one.job AND other.ordinal <= one.ordinal AND other.round > one.round)
