@@ -72,8 +72,8 @@ export const figuresSchema = z.strictObject({
         /** Size of the payload in bytes. Absent in figures of older versions. */
         size: index.optional(),
         /**
-         * The author's shares in earlier merges, newest first. The author's belief and its weight in medians were
-         * computed from them. Absent in figures of older versions.
+         * The author's shares in earlier merges, newest first. The belief in the author, and the weight that its update
+         * has in the medians of the round, were computed from them. Absent in figures of older versions.
          */
         earlier: z.array(earlierShareSchema).max(EARLIER_SHARES).optional(),
         /**

@@ -165,9 +165,9 @@ export const roundsSchema = z.strictObject({
   /** Factor by which a node multiplies its error feedback in each round. @default 0.5 */
   errorFeedbackDecay: z.number().min(0).max(1).default(0.5),
   /**
-   * For each value of the adapter, the merge divides the weighted sum of the updates that contain this value
-   * by the weight of these updates, or by `denominatorFloor` times the weight of all updates, whichever is
-   * greater. A few updates alone therefore do not move a value by their full step. @default 0.25
+   * For each value of the adapter, the merge averages the updates that contain this value, by their weights. The
+   * divisor of this average is at least `denominatorFloor` times the weight of all updates, so a few updates alone do
+   * not move a value by their full step. @default 0.25
    */
   denominatorFloor: z.number().min(0).max(1).default(0.25),
   /** Outer rate: the factor by which a merge is multiplied before it is subtracted from the adapter. @default 1 */

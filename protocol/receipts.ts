@@ -31,7 +31,7 @@ export const receiptMeanings = {
   unavailable: 'the coordinator could not fetch the announced payload from its author in time',
   'left-out': 'the gate left out the updates of this person, because the held-out loss is lower without them',
   harmful:
-    'the update raises the loss on rows that no node trained on by more than two standard errors, or it changes nothing, so the merge left it out',
+    'the merge left the update out, because it changes nothing, or raises the loss by more than two standard errors on rows that no node trained on',
   outlier: 'the norm of the update is far above the norms of the other updates in its round',
   'null-round':
     'the update was not merged, because its round ended without a merge or the update came too late',

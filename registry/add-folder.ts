@@ -125,9 +125,9 @@ export async function addFolder(
 }
 
 /**
- * Checks whether an adapter's settings name its base by a path on this machine. If so, returns the settings
- * as JSON with the path replaced by the base's name, because the path means nothing on other machines, and
- * would tell their users about the folders of this machine. Otherwise returns null.
+ * Returns an adapter's settings as JSON, with the name of the base in place of its path on this machine; null if the
+ * settings contain no such path. The path means nothing on other machines, and would tell their users about the folders
+ * of this machine.
  */
 function withoutLocalBase(config: Record<string, unknown>, name: string | null): Buffer | null {
   const { base_model_name_or_path: base } = config;

@@ -32,8 +32,8 @@ export interface Problem {
 export const LISTED_PROBLEMS = 100;
 
 /**
- * Adds problems to the list of a report. If the list is full and no problem in it disproves the coordinator, the first
- * problem that does so replaces the newest one in the list, because the exit code depends on it.
+ * Adds problems to the list of a report. A full list still takes the first problem that disproves the coordinator, in
+ * place of the newest problem in the list, because the exit code depends on it.
  */
 export function addProblems(problems: Problem[], more: readonly Problem[]): void {
   const room = LISTED_PROBLEMS - problems.length;

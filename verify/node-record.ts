@@ -10,7 +10,7 @@ export const NODE_REASONS: PartialRecord['reasons'] = {
     'a node keeps the checkpoints of its newest 64 rounds, and in a job with more than 16 contributors only some of them',
   settings: 'a node keeps only the newest 64 changes of the settings',
   updates:
-    'a node keeps no payloads, and signed updates of other nodes only of merges that its witness has checked',
+    'a node keeps no payloads; it keeps signed updates of other nodes only from merges that its witness has checked',
   receipts: 'a node keeps only its own receipts, and all receipts of merges that its witness has checked',
   figures: 'a node keeps only the scores of merges that its witness has checked',
   adapters: 'a node keeps only its newest adapter',

@@ -56,8 +56,8 @@ export interface VerifyOptions extends WantedJob {
 
 /**
  * Checks the record of a job. Holds one checkpoint at a time in memory, with its adapter, and one update.
- * @throws SwarmError JOB_DIFFERS, COORDINATOR_DIFFERS, SIGNATURE_INVALID or MESSAGE_* if the manifest is unreadable, ROUND_UNKNOWN if all
- *   checkpoints are older than `from`, errors of the source, and the signal's reason
+ * @throws SwarmError JOB_DIFFERS, COORDINATOR_DIFFERS, SIGNATURE_INVALID or MESSAGE_* if the manifest is unreadable,
+ *   ROUND_UNKNOWN if all checkpoints are older than `from`, errors of the source, and the signal's reason
  */
 export async function verifyRecord(record: JobRecord, options: VerifyOptions = {}): Promise<VerifyReport> {
   const {

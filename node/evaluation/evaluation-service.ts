@@ -230,5 +230,5 @@ function reasonFor(error: unknown): string {
 }
 
 function notEvaluating() {
-  return nodeError('NOT_EVALUATING', 'this node does no such evaluation for the caller');
+  return nodeError('NOT_EVALUATING', 'this node does not run this evaluation for the caller');
 }

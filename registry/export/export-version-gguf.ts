@@ -13,8 +13,8 @@ export interface ExportVersionGgufOptions extends Omit<ExportGgufOptions, 'base'
 }
 
 /**
- * Writes a version as a GGUF file for llama.cpp and Ollama, alone or merged into its base, and a model card. The model in the file has the
- * version's label as its name.
+ * Writes a version as a GGUF file for llama.cpp and Ollama, alone or merged into its base, and a model card. The model
+ * in the file has the version's label as its name.
  * @throws SwarmError BASE_UNKNOWN if no base is given, and none was seen on this machine
  * @throws SwarmError ADAPTER_BASE if the version was made for another base; the errors of `exportGguf`
  */

@@ -20,7 +20,7 @@ export interface BundleSource {
   readonly blobs: BundledBlobs | null;
 }
 
-/** Returns the blobs of a bundle that a source must have, each one once. @throws SwarmError MESSAGE_*, SIGNATURE_INVALID */
+/** Yields each blob that the bundle of a job should contain, once. @throws SwarmError MESSAGE_*, SIGNATURE_INVALID */
 export function* blobsIn(source: Pick<BundleSource, 'checkpoints'>): Generator<UsedBlob, void, undefined> {
   const seen = new Set<string>();
   for (const record of source.checkpoints()) {

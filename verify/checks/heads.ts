@@ -6,7 +6,7 @@ import { verifyMessage } from '../../protocol/signing.ts';
 import type { Findings } from '../findings.ts';
 import type { JobFacts, SignedCheckpoint } from '../job-facts.ts';
 
-/** Checks heads, and remembers the newest one, so that heads of later checkpoints must be newer. */
+/** Checks heads. Remembers the newest one, because heads of later checkpoints must be newer. */
 export class HeadChecks {
   readonly #facts: JobFacts;
   #newest: Head | null = null;

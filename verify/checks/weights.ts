@@ -10,9 +10,9 @@ import { believableTokens } from '../merge/update-weights.ts';
 const ROUNDING = 1e-6;
 
 /**
- * Checks that no update has more weight than its tokens allow. The maximum is the number of tokens that the author
- * claims, but at most the number that `believableTokens` returns for the assigned steps, multiplied by the factor for
- * late updates and by the belief in the author. The limits for persons and newcomers can only lower a weight.
+ * Checks that no update has more weight than its tokens allow. The maximum weight is a number of tokens, multiplied by
+ * the factor for late updates and by the belief in the author. This number is what the author claims, but at most what
+ * `believableTokens` returns for the assigned steps. The limits for persons and newcomers can only lower a weight.
  */
 export function checkWeights(
   { manifest }: JobFacts,

@@ -32,9 +32,9 @@ export const BELIEF_LINE = 0.2;
  */
 export const MAX_OVERSHOOT = 0.4;
 /**
- * Overshoots are divided by the median gain, but at least by this fraction of the median exact effect. If the rows of all
- * nodes are similar, a node's own rows teach it little more than other rows do. The median gain is then very small, and
- * even the differences between honest nodes are larger.
+ * Overshoots are divided by the median gain, but at least by this fraction of the median exact effect. If the rows of
+ * all nodes are similar, a node's own rows teach it little more than other rows do. The median gain is then very small,
+ * and even the overshoots of honest nodes can exceed it.
  */
 const MIN_GAIN_SHARE = 0.25;
 /**
@@ -213,7 +213,7 @@ export function earnedBelief(shares: readonly number[]): number {
   return mean(newest(shares), BELIEF_UPDATES);
 }
 
-/** Returns the number that an earlier share counts as: 0 if the update has failed its audit, otherwise the share. */
+/** Returns an earlier share, or 0 if its update has failed the audit. */
 export function countedShare({
   share,
   failed,

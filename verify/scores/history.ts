@@ -19,7 +19,10 @@ export interface HistoryResult {
   readonly unsorted: readonly string[];
   /** Authors with an earlier share that counts as 0, although the known figures of the merge have no audit of the update. */
   readonly withoutAudit: readonly string[];
-  /** Whether all named merges are known, and the figures name all shares from known merges of earlier terms. */
+  /**
+   * Whether all earlier shares could be compared: the figures of all named merges are known, and no share from a known
+   * merge of an earlier term is missing.
+   */
   readonly isComplete: boolean;
 }
 

@@ -27,7 +27,8 @@ type Note = (
  * Checks that the published shares, beliefs and verdicts follow from the published effects and gains, and that the
  * updates were measured in the planned order, on the planned numbers of rows.
  * @param rows number of rows in the job's data
- * @param earlier returns the numbers that the author's earlier shares count as. @default the published shares
+ * @param earlier returns the author's earlier shares, each 0 if its update has failed the audit. @default the published
+ *   shares
  * @returns the published figures that differ; empty if all are right
  */
 export function checkJudgement(
@@ -63,7 +64,10 @@ export function checkJudgement(
   return found;
 }
 
-/** A late update has no share. Its effect decides only whether it is harmful, and the belief in its author is limited. */
+/**
+ * Checks a late update. It has no share, and its effect decides only whether it is harmful. The belief in its author is
+ * at most NEWCOMER_SHARE.
+ */
 function checkLate(update: Published, earlier: readonly number[], note: Note): void {
   const { score, late, share, belief, harmful } = update;
   if (score !== null) note(update, 'effect', score.effect, null);

@@ -37,7 +37,10 @@ export interface ScoredRound {
 /** Maximum number of rows in an interval, because `permutation` permutes no more. */
 const MAX_INTERVAL = 2 ** 32;
 
-/** Returns the numbers that the earlier shares of an update's author count as, newest first. */
+/**
+ * Returns the earlier shares of an update's author, newest first. A share counts as 0 if its update has failed the
+ * audit.
+ */
 export function earlierOf({ earlier = [] }: Published): number[] {
   return earlier.map(countedShare);
 }
@@ -60,7 +63,8 @@ export function badIntervals({ updates }: Figures): ScoreMismatch[] {
 /**
  * Repeats the plan by which the coordinator chose rows. The seed of the figures must not be null.
  * @param rows number of rows in the job's data
- * @param earlier returns the numbers that the author's earlier shares count as. @default the published shares
+ * @param earlier returns the author's earlier shares, each 0 if its update has failed the audit. @default the published
+ *   shares
  */
 export function planOf(
   figures: Figures & { readonly seed: Uint8Array },

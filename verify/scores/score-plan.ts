@@ -79,10 +79,9 @@ export interface ExactPlan {
 const NO_EXACT: ExactPlan = { positions: [], candidates: [], most: 0 };
 
 /**
- * Chooses the rows for the scores. If the intervals of the N candidates have at least 100 · (1 + 1/N) rows on
- * average, the gradients and losses of the chosen rows cost at most SCORING_SHARE times as much as the
- * gradients of the rows that the nodes trained on. With smaller intervals, the minimum numbers of rows cost
- * more.
+ * Chooses the rows for the scores. The gradients and losses of these rows cost at most SCORING_SHARE times as much as
+ * the gradients of the rows that the nodes trained on, if the intervals of the N candidates have on average at least
+ * 100 · (1 + 1/N) rows. With smaller intervals, the minimum numbers of rows cost more.
  * @param assignedEnd first position of the round that no node was assigned
  * @param rows number of rows in the data
  * @param seed 32 random bytes, drawn after the round had closed
