@@ -26,7 +26,7 @@ export async function writePeftFolder(
   const config = { lora, baseModelName: base.name, revision: base.revision ?? null };
   const configFile = join(output, ADAPTER_CONFIG_FILE);
   await writeFile(configFile, encodePeftConfig(config, layout));
-  // With --force, the folder may have the template of another adapter.
+  // With --force, the folder may have the template of another adapter, so remove it.
   await rm(join(output, CHAT_TEMPLATE_FILE), { force: true });
   if (data.chatTemplate !== undefined) await writeFile(join(output, CHAT_TEMPLATE_FILE), data.chatTemplate);
   // Only the owner can read blob files. The adapter gets the permissions that the user's new files have.

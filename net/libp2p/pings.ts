@@ -52,7 +52,7 @@ export function echo(stream: Stream): void {
     resuming = false;
     pause();
   };
-  // `drain` can also occur while the stream still holds bytes. In that case, `idle` follows.
+  // If the stream still holds bytes at the event `drain`, `resume` does nothing, and the event `idle` follows later.
   stream.addEventListener('drain', resume);
   stream.addEventListener('idle', resume);
   stream.addEventListener('remoteCloseWrite', () => void stream.close().catch(abort));

@@ -145,7 +145,10 @@ export class Reachability {
     });
   }
 
-  /** Returns the peers to ask: peers on the internet first, then one peer of each network, in random order. */
+  /**
+   * Returns the peers to ask, in random order, except that one peer of each network comes before all further peers, and
+   * in both of these groups the most distant peers come first.
+   */
   #candidates(): PeerConnection[] {
     const { peers, networkOf, random } = this.#deps;
     const shuffled = peers()

@@ -18,8 +18,8 @@ export interface NodeState {
   /** Work that is being trained, or whose update is being built. */
   readonly work: Work | null;
   /**
-   * The newest round in which this node made an update or failed to make one. The node trains no round up to
-   * this one again.
+   * The newest round in which this node made an update or failed to make one. The node does not train this round or an
+   * earlier one again.
    */
   readonly lastRound: number;
   /** Updates whose outcome is not known yet, oldest first. */

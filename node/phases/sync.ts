@@ -38,7 +38,7 @@ export function sync(
 
 type Tensors = readonly Float32Array[];
 
-/** Returns the adapter in memory. Stores its blob again if the blob was deleted after another adapter replaced it. */
+/** Returns the adapter in memory. If its blob has been deleted from the blob store, stores the blob again. */
 async function fromMemory(
   { deps, layout, manifest }: ReadyContext,
   { digest, tensors }: HeldAdapter,

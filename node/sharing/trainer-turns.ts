@@ -95,14 +95,15 @@ export class TurnUser {
 }
 
 /**
- * Decides which user, which is a job of the node, has the trainer. A turn lasts until its user ends it. The
- * time of all turns is divided in proportion to the weights (start-time fair queueing, Goyal et al. 1996):
- * each claim gets a virtual start, which is the time that its user has used so far, divided by the user's
- * weight. The claim with the lowest start gets the next turn. A user does not save up time while it claims no
- * turn. If it did, its later turns could keep the other users waiting for a long time.
+ * Decides which user, which is a job of the node, has the trainer. A turn lasts until its user ends it. The time of all
+ * turns is divided in proportion to the weights (start-time fair queueing, Goyal et al. 1996): each claim gets a
+ * virtual start, which is the time that its user has used so far, divided by the user's weight. The claim with the
+ * lowest start gets the next turn. A user does not save up time while it claims no turn. If it did, its later turns
+ * could keep the other users waiting for a long time.
  *
  * A user that waits can also ask for the end of a turn, under three conditions. The waiting user is about to miss its
- * deadline, it has used less than its share of the time, and its deadline is before the deadline of the user that has the turn.
+ * deadline. It has used less than its share of the time. Its deadline is before that of the user that has the turn, or
+ * that user has already missed its own deadline.
  */
 export class TrainerTurns {
   readonly #clock: Clock;

@@ -12,7 +12,7 @@ import { type Merged, mergeUpdates } from '../merge/merge-updates.ts';
 import { readBlob } from '../read-blob.ts';
 import { largestAdapter } from './adapter-size.ts';
 
-/** The residual of the deltas before a merge. */
+/** The residual before a merge: computed here, or claimed by the source. */
 type Residual =
   | { readonly kind: 'computed'; readonly bytes: Uint8Array | null }
   /** `digest` is null if the source does not name the residual. A coordinator deletes the residuals of old rounds. */
@@ -22,8 +22,8 @@ type Residual =
 class Missing extends Error {}
 
 /**
- * Computes merges again. Keeps the newest adapter and residual in memory, because the next merge starts from them. If
- * the previous merge was computed again too, the residual does not come from the source.
+ * Computes merges again. Keeps the newest adapter and residual in memory, because the next merge starts from them. The
+ * residual comes from the source only if the previous merge was not computed again.
  */
 export class Recomputation {
   readonly #facts: JobFacts;

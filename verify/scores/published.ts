@@ -34,7 +34,7 @@ export interface ScoredRound {
   readonly plan: ScorePlan;
 }
 
-/** Maximum number of rows in an interval, because `permutation` permutes no more. */
+/** Maximum number of rows in an interval: the largest number that `permutation` can permute. */
 const MAX_INTERVAL = 2 ** 32;
 
 /**
