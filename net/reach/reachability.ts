@@ -146,8 +146,8 @@ export class Reachability {
   }
 
   /**
-   * Returns the peers to ask, in random order, except that one peer of each network comes before all further peers, and
-   * in both of these groups the most distant peers come first.
+   * Returns the peers to ask: first one peer of each network, and then all further peers. In each of these two groups,
+   * the most distant peers come first, and the order is otherwise random.
    */
   #candidates(): PeerConnection[] {
     const { peers, networkOf, random } = this.#deps;
