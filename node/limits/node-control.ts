@@ -88,7 +88,7 @@ export class NodeControl {
     this.#applyPause();
   }
 
-  /** Lets the node finish its current round, and then stops it. A paused node stops at once. */
+  /** Lets the node finish its current round, and then stops it. A paused node does not finish its round first. */
   drain(): void {
     const { pauses, log, clock } = this.#deps;
     if (pauses.isDraining) return;

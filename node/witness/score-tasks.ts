@@ -50,7 +50,7 @@ export interface ScoreTasksDeps {
  */
 export class ScoreTasks {
   readonly #deps: ScoreTasksDeps;
-  /** Duration of the newest measurement in milliseconds; null before the first. */
+  /** Duration of the newest verification with a measurement, in milliseconds; null before the first. */
   #tookMs: number | null = null;
   /** Time of the newest decision on the monotonic clock. */
   #decidedAt = 0;

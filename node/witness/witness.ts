@@ -38,7 +38,7 @@ export class Witness {
   readonly #jobs = new Map<string, JobWitness>();
   readonly #turns = new Permits(1);
   readonly #life = new AbortController();
-  /** Aborted when the owner of the machine pauses the node. */
+  /** Aborted when the node pauses. */
   #work = new AbortController();
   #cancel = (): void => {};
   readonly #unsubscribe: () => void;
