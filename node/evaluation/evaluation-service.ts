@@ -19,7 +19,7 @@ export const ABANDONED_MS = 120_000;
 type Request = RpcRequest<'evaluate'>;
 type State = RpcResponse<'evaluation'>;
 
-/** An evaluation that runs, or whose answers the coordinator has not fetched yet. */
+/** An evaluation that runs, or whose answers or failure the node still reports to the coordinator. */
 interface Evaluation {
   readonly request: Request;
   readonly coordinator: string;

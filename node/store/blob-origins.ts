@@ -20,9 +20,10 @@ const USES = `SELECT uses.job, uses.kind, jobs.coordinator FROM (
   )`;
 
 /**
- * Records for each blob which coordinators have supplied it: the coordinators in whose jobs the node fetched or computed
- * the whole blob. Anyone can know a digest. The node therefore trains on a blob, or serves it to a coordinator, only if
- * this coordinator supplied the bytes.
+ * Records for each blob which coordinators have supplied it: the coordinators in whose jobs the node fetched or
+ * computed the whole blob. Anyone can know a digest. The node therefore uses data and adapters in a job, and serves
+ * files and adapters to the peers of the job, only if the job's coordinator supplied the bytes. It also uses base files
+ * that only another coordinator supplied (phases/obtain.ts).
  */
 export class BlobOrigins {
   readonly #db: Database;
@@ -37,8 +38,8 @@ export class BlobOrigins {
   }
 
   /**
-   * Returns which jobs need a blob, and for what. Leaves out jobs whose coordinator has not supplied the blob. Leaves
-   * out error feedback and optimiser moments, because no peer may fetch these blobs.
+   * Returns which jobs need a blob, and for what. Leaves out files and adapters of jobs whose coordinator has not
+   * supplied the blob. Leaves out error feedback and optimiser moments, because no peer may fetch these blobs.
    */
   usesOf(digest: string): BlobUse[] {
     return this.#db.all(USES, digest, digest, digest, digest).map(({ job, coordinator, kind }) => ({

@@ -55,8 +55,8 @@ export class NodeStore implements UnusedBlobs {
   /** Totals of this home: work and traffic. */
   readonly totals: Totals;
   /**
-   * The coordinators that supplied each blob. The node uses and serves a blob only in the jobs of these
-   * coordinators.
+   * The coordinators that supplied each blob. With a few exceptions, the node uses and serves a blob only in their
+   * jobs.
    */
   readonly origins: BlobOrigins;
   /** Messages that the coordinators have signed. */
