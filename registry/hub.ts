@@ -51,7 +51,10 @@ export interface HubPullOptions extends HubAccount {
    * @default the name in the signed manifest, else the last part of the repository's name
    */
   readonly name?: string | undefined;
-  /** Folder of the base. Needed if the repository has no manifest of a version. */
+  /**
+   * Folder of the base. Needed if another program wrote the adapter. If it is given, a manifest of a version in the
+   * repository is ignored.
+   */
   readonly base?: string | undefined;
   /** @default never aborts */
   readonly signal?: AbortSignal;
@@ -82,10 +85,11 @@ export async function pushToHub(
 }
 
 /**
- * Downloads an adapter from a repository on a hub and adds it as a version. If the repository has the signed manifest of a
- * version, the version has the same digest on this machine. For any other PEFT adapter, `base` must be given.
+ * Downloads an adapter from a repository on a hub and adds it as a version. If the repository has the signed manifest
+ * of a version and `base` is not given, the version keeps its manifest and digest. Any other PEFT adapter becomes a new
+ * version. If another program wrote the adapter, `base` must be given.
  * @throws SwarmError IMPORT_NAME if no `name` is given, and this registry already has an adapter with the repository's
- * name that comes from another source
+ *   name that comes from another source
  * @throws SwarmError USAGE, HUB_*, IMPORT_DAMAGED, SIGNATURE_INVALID, BASE_UNKNOWN, and the errors of `addFolder`
  */
 export async function pullFromHub(

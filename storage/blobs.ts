@@ -9,7 +9,7 @@ export interface BlobStore {
    */
   put(bytes: Uint8Array, digest?: string): Promise<string>;
   /**
-   * Reads a whole blob and verifies its digest.
+   * Reads a whole blob and verifies its digest. Deletes the blob if it is damaged.
    * @throws SwarmError BLOB_MISSING, BLOB_CORRUPT, BLOB_SIZE if the blob is larger than `maxBytes`
    */
   get(digest: string, options: { maxBytes: number }): Promise<Uint8Array>;
