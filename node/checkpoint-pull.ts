@@ -123,7 +123,7 @@ export interface FetchedCheckpoint {
 /**
  * Writes a checkpoint to a PEFT folder with a model card, and adds it to the registry if the options name one. The card
  * has no figures of tasks, because the coordinator does not send them to members.
- * @throws SwarmError REGISTRY_*, and errors of the file system
+ * @throws the errors of `publishCheckpoint`, and errors of the file system
  */
 export async function writeCheckpoint(
   { output, registry, name }: Pick<PullOptions, 'output' | 'registry' | 'name'>,
