@@ -25,7 +25,7 @@ export function momentLines(name: string, moment: JobMoment): string[] {
     ...refused.map(({ peer, code }) => `not merged  ${shortPeer(peer)}: ${code}`),
     checkpoint === null
       ? 'checkpoint  none yet'
-      : `checkpoint  of round ${checkpoint.round}, held-out loss ${formatLoss(checkpoint.heldOutLoss)} (lowest ${formatLoss(lowestLoss)}), ${moment.roundsDone} so far`,
+      : `checkpoint  of round ${checkpoint.round}, held-out loss ${formatLoss(checkpoint.heldOutLoss)} (lowest ${formatLoss(lowestLoss)}); ${countOf(moment.roundsDone, 'checkpoint')} after the initial one`,
     `nodes       ${present.size === 0 ? 'none' : `${present.size}: ${listOf([...present.keys()].map(named))}`}`,
     ...(banned.size === 0 ? [] : [`banned      ${listOf([...banned].map(shortPeer))}`]),
   ];

@@ -59,10 +59,10 @@ export function createCoordinatorMetrics(source: CoordinatorMetricsSource): Coor
       },
     });
   };
-  gauge('swarm_round', 'Round in progress, or the last one of a finished job.', (j) => j.round);
+  gauge('swarm_round', 'Round in progress, or the last round of a finished job.', (j) => j.round);
   gauge(
     'swarm_rounds',
-    'Checkpoints that the job makes; rounds without a checkpoint do not count.',
+    'Number of checkpoints after which the job is finished. Rounds without a checkpoint do not count.',
     (j) => j.rounds,
   );
   gauge('swarm_peers', 'Nodes that take part in the job.', (j) => j.peers);
@@ -87,7 +87,7 @@ export function createCoordinatorMetrics(source: CoordinatorMetricsSource): Coor
   const seenPhases: { name: string; phase: string }[] = [];
   new Gauge({
     name: 'swarm_job_phase',
-    help: '1 for the phase that the job is in.',
+    help: '1 for the current phase of the job, 0 for its earlier phases.',
     labelNames: ['job', 'phase'] as const,
     registers,
     collect() {

@@ -93,7 +93,7 @@ export class NetworkMetrics {
   );
   readonly #gossipDuration = this.#histogram(
     'swarm_gossip_duration_seconds',
-    'Time until a message was judged (inbound) or passed to the streams (outbound).',
+    'Time until an inbound message had a verdict, or until an outbound message was passed to the streams.',
     ['channel', 'direction'],
     SECONDS,
   );

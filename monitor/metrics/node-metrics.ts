@@ -69,8 +69,8 @@ export function createNodeMetrics(source: NodeMetricsSource): NodeMetrics {
     });
   };
   gauge('swarm_round', 'Round of the newest head.', () => source.node().round);
-  gauge('swarm_step', 'Optimiser steps made in this round.', () => source.node().step);
-  gauge('swarm_steps', 'Optimiser steps planned in this round.', () => source.node().steps);
+  gauge('swarm_step', 'Optimiser steps that this node has made in the round.', () => source.node().step);
+  gauge('swarm_steps', 'Optimiser steps that this node makes in the round.', () => source.node().steps);
   gauge(
     'swarm_tokens_per_second',
     'Training speed of this node, tokens per second.',
@@ -86,7 +86,7 @@ export function createNodeMetrics(source: NodeMetricsSource): NodeMetrics {
   const states = new Set<string>();
   new Gauge({
     name: 'swarm_node_state',
-    help: '1 for the current state of the node, 0 for earlier ones.',
+    help: '1 for the current state of the node, 0 for its earlier states.',
     labelNames: ['state'] as const,
     registers,
     collect() {
@@ -120,7 +120,7 @@ export function createNodeMetrics(source: NodeMetricsSource): NodeMetrics {
   };
   ofJobs(
     'swarm_job_state',
-    '1 for the current state of the node in a job.',
+    '1 for the current state of the node in the job. Earlier states have no value.',
     ['job', 'state'],
     ({ state }) => ({
       labels: { state },
@@ -132,7 +132,7 @@ export function createNodeMetrics(source: NodeMetricsSource): NodeMetrics {
   }));
   ofJobs(
     'swarm_job_trainer_seconds',
-    'Time for which the trainer has worked for a job since the node started, seconds.',
+    'Time that the trainer has spent on a job since the node started, seconds.',
     ['job'],
     ({ trainerSeconds }) => ({ value: trainerSeconds }),
   );
@@ -157,7 +157,7 @@ export function createNodeMetrics(source: NodeMetricsSource): NodeMetrics {
   });
   const loss = new Gauge({
     name: 'swarm_train_loss',
-    help: 'Loss of the last step of the last trained round, nats per token.',
+    help: 'Loss of the last optimiser step in the round that this node trained last, nats per token.',
     registers,
   });
   const restarts = new Counter({

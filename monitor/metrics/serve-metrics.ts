@@ -77,13 +77,13 @@ export function createServeMetrics(source: {
   });
   const tokens = new Counter({
     name: 'swarm_serve_tokens_total',
-    help: 'Tokens of prompts, prompt tokens that came from the prefix cache, and generated tokens.',
+    help: 'Tokens, by kind: tokens of prompts, prompt tokens that came from the prefix cache, or generated tokens.',
     labelNames: ['kind'] as const,
     registers,
   });
   new Gauge({
     name: 'swarm_serve_sequences',
-    help: 'Sequences that are being computed, and sequences that wait.',
+    help: 'Sequences, by state: being computed, or waiting.',
     labelNames: ['state'] as const,
     registers,
     async collect() {

@@ -32,12 +32,12 @@ export function workMeter(metrics: JobMetrics, registry: Registry): CoordinatorM
   );
   const unrecorded = metrics.counterBy(
     'swarm_unrecorded_changes_total',
-    'Changes of members that were not recorded, because there were too many: description or presence.',
+    'Changes of members that were not recorded because there were too many, by kind: description or presence.',
     'what',
   );
   const mergeSeconds = metrics.histogram(
     'swarm_merge_seconds',
-    'Time to compute one merge, seconds. A gate may compute several.',
+    'Time to compute one merge, seconds. The gate may compute several merges for one round.',
     WORK_SECONDS,
   );
   const mergeBytes = metrics.counter(

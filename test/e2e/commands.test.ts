@@ -13,7 +13,7 @@ const SWARM = fileURLToPath(new URL('../../cli/swarm.js', import.meta.url));
 
 /** Runs a command to its end. `json` is the last JSON line of its output. */
 async function command(cwd: string, ...args: string[]) {
-  // The key with which a machine downloads checkpoints lies in the user's data folder.
+  // Commands that download checkpoints keep a key in the user's data folder. XDG_DATA_HOME moves this folder into `cwd`.
   const env = { ...process.env, XDG_DATA_HOME: join(cwd, 'data') };
   const child = spawn(process.execPath, [SWARM, ...args], { cwd, env, stdio: ['ignore', 'pipe', 'pipe'] });
   let [out, err] = ['', ''];
@@ -91,7 +91,7 @@ it('commands take a job from its file to an adapter', { timeout: 240_000 }, asyn
   const ofNode = await run('doctor', '--swarm', '--home', join(folder, 'otter'), '--json');
   const [{ clocks }] = ofNode.json.daemons ?? ofNode.json.error.values.daemons;
   expect(clocks).toHaveLength(1);
-  // Both daemons run on this machine.
+  // Both daemons run on this machine, so they have the same clock.
   expect(Math.abs(clocks[0].offsetMs)).toBeLessThanOrEqual(clocks[0].roundTripMs / 2 + 2);
   expect((await ask('checkpoint', 'show', '--round', '7')).status).toBe(4);
   expect((await ask('job', 'rollback', 'tale', '--to', '7')).status).toBe(4);

@@ -32,7 +32,7 @@ export function checkWeights(
     const counted = steps === null ? tokens : Math.min(tokens, believableTokens(steps, manifest));
     const most = counted * stalenessWeight(Math.max(0, checkpoint.round - round)) * belief;
     if (Number.isFinite(weight) && weight >= 0 && weight <= most * (1 + ROUNDING)) continue;
-    const text = `the update of ${peer} has the weight ${weight}; it may have 0 to ${most}`;
+    const text = `the update of ${peer} has the weight ${weight}, but its tokens, lateness and belief allow only 0 to ${most}`;
     findings.problem('VERIFY_WEIGHT', text, { peer, weight, most });
   }
 }

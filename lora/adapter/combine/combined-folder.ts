@@ -34,11 +34,12 @@ export async function readCombinable(folder: string): Promise<CombinableFolder> 
   const matrices = new Set(modules.flatMap((module) => matrixNames(module)));
   const other = [...entries.keys()].find((name) => !matrices.has(name));
   if (other !== undefined || config.use_dora === true) {
-    const what = other ?? 'use_dora';
+    const part = other ?? 'use_dora';
+    const where = other === undefined ? `the setting use_dora in ${ADAPTER_CONFIG_FILE}` : `the tensor ${other}`;
     throw adapterError(
       'COMBINE_PARTS',
-      `${weights} also has ${what}, but only LoRA matrices can be combined`,
-      { file: weights, part: what },
+      `the adapter in ${folder} has more than LoRA matrices (${where}), so it cannot be combined with others`,
+      { file: weights, part },
     );
   }
   const { target_modules: targets } = config;

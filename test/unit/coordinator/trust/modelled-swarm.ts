@@ -15,7 +15,10 @@ export interface Spreads {
   readonly effect: number;
   /** Standard deviation of an honest node's gain from round to round. */
   readonly gain: number;
-  /** Standard error of an effect, which the random rows cause. Half of its variance is common to all nodes. */
+  /**
+   * Standard error of a measured effect, caused by the random choice of rows. Half of its variance is the same for all
+   * nodes of a round. The other half is drawn for each node.
+   */
   readonly noise: number;
   /** Whether gains are only noise, as in a job whose data has fewer rows than an interval. @default false */
   readonly hasNoGain?: boolean;

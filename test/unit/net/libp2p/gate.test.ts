@@ -15,7 +15,7 @@ import { ManualClock } from '../../../utils/manual-clock.ts';
 const RELAY = `12D3KooW${'A'.repeat(44)}`;
 const key = (address: string): string => networkOf(multiaddr(address));
 
-/** A gate, and sockets that arrive at it. */
+/** Makes a connection gate, and a function `arrive` that simulates an incoming socket. */
 function hostGate() {
   const refusals: Refusal[] = [];
   const meter = { ...noMeter, refusal: (refusal: Refusal) => void refusals.push(refusal) };

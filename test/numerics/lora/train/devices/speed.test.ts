@@ -5,13 +5,13 @@ import { measureSpeed } from '../../../../../lora/train/devices/speed.ts';
 
 const { signal } = new AbortController();
 const size = { tokens: 16, width: 8 };
-/** Of a product of 16 × 8 with 8 × 24. */
+/** FLOPs of one product of a 16 × 8 matrix with an 8 × 24 matrix. `measureSpeed` times products of this size. */
 const FLOPS = 2 * 16 * 8 * 24;
 
 beforeEach(() => vi.useFakeTimers({ toFake: ['performance'] }));
 afterEach(() => vi.useRealTimers());
 
-/** Every run takes as many milliseconds as `cost` says; the first one of a graph a second more, as kernels are compiled. */
+/** Makes an engine whose runs take `cost(graph)` ms. The first run of a graph takes a second more, for compiling kernels. */
 function engine(cost: (graph: Graph) => number): Engine {
   return {
     name: 'onnx-webgpu',
@@ -33,7 +33,7 @@ test('the first run, which compiles, does not count', async () => {
     engine(() => 10),
     { ...size, signal },
   );
-  // Twenty products in a run.
+  // A run computes twenty products in 10 ms.
   expect(flops).toBeCloseTo((20 * FLOPS) / 0.01, 3);
   expect(secondsPerOperation).toBeCloseTo(0.01 / 100, 9);
 });
