@@ -7,11 +7,11 @@ export const SWARM = import.meta.url.endsWith('.ts') ? 'npx lora-swarm' : 'lora-
  */
 const COMMAND_IN_TEXT = /(^|["'`(]|: )lora-swarm (?=[a-z])/g;
 
-/** Matches a command in quotation marks. */
+/** Matches a command in double quotation marks. */
 const QUOTED_COMMAND = /"lora-swarm ([^"]+)"/g;
 
 /**
- * Rewrites the quoted commands in a text of a node to start with SWARM and to name the home of the node.
+ * Makes the quoted commands in a text from a node ready to be copied: they start with SWARM and name the home of the node.
  * @param homeFlag the result of `homeFlag` (see views/thanks.ts) for the node
  */
 export function withHome(text: string, homeFlag: string): string {

@@ -10,8 +10,8 @@ export interface Alert<P> extends HealthMark {
 }
 
 /**
- * Returns the jobs and peers that are not healthy: jobs before peers, and red before yellow. Jobs come first, because a
- * person can join an open job with many peers that disappear, and each of them is red.
+ * Returns the jobs and peers that are not healthy: jobs before peers, and red before yellow. Jobs come first, because
+ * anyone can join an open job with many peers and let them disappear. These peers are red, and would hide the jobs.
  */
 export function alertsOf<P extends { readonly jobName: string; readonly health: HealthMark }>(
   jobs: readonly { readonly name: string; readonly health: HealthMark }[],

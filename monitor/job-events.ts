@@ -76,7 +76,7 @@ export type JobEventBody =
       name: string;
       reason: 'left' | 'silent' | 'clock' | 'revoked' | 'banned';
     }
-  /** Two processes use the key of a node at the same time. `since`: start of the second one, which is refused. */
+  /** Two processes use the key of a node. The second process is refused. `since`: time at which it was first seen. */
   | { type: 'duplicate-identity'; peer: string; name: string; since: number }
   | { type: 'round-opened'; round: number; peers: number; preset: string; deadlineMs: number }
   | {

@@ -120,7 +120,7 @@ async function pullInvited(
 ): Promise<{ dir: string; pullWith: Pull }> {
   const hasInvite = options.inviteFile !== undefined || hasInviteVariable(context);
   if (second === undefined && !hasInvite) {
-    throw usageError('the folder to write to is missing', 'name the folder after the invite');
+    throw usageError('the folder to write to is missing', 'add the folder as the second argument');
   }
   const { isSwarmError, pullCheckpoint } = await import('../../index.ts');
   const from = await readTarget(context, second === undefined ? [] : [first], options);

@@ -43,8 +43,9 @@ export function registerCompletion(program: Command, context: Context): void {
 
 /**
  * Lets bash complete values with a colon or an equals sign, such as `demo:best` and `polite=on`. bash starts a new word
- * after these characters, so the part before them is removed from each suggestion: by a function of bash-completion for the
- * colon, and by the second line for the equals sign. The script of @bomb.sh/tab 0.0.22 does neither.
+ * after these characters, so each suggestion must lack the part up to the character. The script of @bomb.sh/tab 0.0.22 does
+ * not remove this part. The first added line removes it for the colon, with a function of bash-completion. The second added
+ * line removes it for the equals sign.
  */
 function withWordBreaks(script: string): string {
   const added = [

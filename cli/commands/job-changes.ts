@@ -52,7 +52,7 @@ export function registerJobChanges(add: (name: string, text: string) => Command,
     .argument('<job>', JOB_HELP)
     .option(
       '--set <setting...>',
-      'KEY=VALUE with a key of the job file, such as lora.rank=32, or data.train=FILE for other training files',
+      'setting that differs in the copy, as KEY=VALUE with a key of the job file, such as lora.rank=32 or data.train=FILE',
     )
     .option('--name <name>', 'name of the copy (default: the name of the job and a number, such as poems-2)')
     .addOption(priorityOption('the priority of the job that is copied'))

@@ -59,7 +59,7 @@ export function registerJob(program: Command, context: Context): void {
     .argument('<file>', 'YAML file with the settings of the job; README.md has an example')
     .option(
       '--dry-run',
-      'only check the file, the base and the data, and print the job with all default settings and its sizes',
+      'only check the file, the base and the data, and print the job with all settings, defaults included, and with its sizes',
     )
     .option(
       '--from <job>',

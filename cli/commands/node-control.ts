@@ -49,7 +49,7 @@ export function registerNodeControl(node: Command, context: Context): void {
     );
 }
 
-/** Returns the option `--home` that a further command for the same node needs. */
+/** Returns the option `--home`, preceded by a space, for a further command to the same node; empty if it needs none. */
 function flagOf(context: Context, { home }: ControlOptions): string {
   return homeFlag(context, resolveHomes(home, context.environment, context.cwd).node);
 }
@@ -78,7 +78,11 @@ async function resume(context: Context, options: ControlOptions): Promise<void> 
     ]);
 }
 
-/** Returns what the command `resume` prints. @param before, left the node's pause before and after the order */
+/**
+ * Returns what the command `resume` prints.
+ * @param before the pause of the node before the command
+ * @param left the pause of the node after the command
+ */
 export function resumedLine(before: NodeStatus['pause'], left: NodeStatus['pause']): string {
   const done = before?.reason === 'paused' ? 'resumed' : 'you had not paused this node';
   return left === null ? done : `${done}, but the node still waits: ${left.text}`;

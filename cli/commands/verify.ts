@@ -52,7 +52,7 @@ export function registerVerify(program: Command, context: Context): void {
     .option('--from <round>', 'round of the first checkpoint to check (default: 0)', integer(0))
     .option(
       '--job <digest>',
-      'whole digest that the job must have; needed with the address of a node, unless the node on this machine has only one job (default: any job)',
+      'whole digest that the job must have (default: any job). With the address of a node, the default is the job of the node on this machine; if that node has no job or several jobs, --job is required',
     )
     .option('--coordinator <peer>', 'peer id that the coordinator must have (default: any peer id)')
     .option(
@@ -119,8 +119,8 @@ async function verify(
 }
 
 /**
- * Returns the error for the oldest problem that disproves the coordinator. If there is none, returns the error for the
- * oldest problem. Returns null if there is no problem.
+ * Returns the error for the oldest problem that proves a fault of the coordinator. If there is none, returns the error for
+ * the oldest problem. Returns null if there is no problem.
  */
 export function gravest(problems: readonly Problem[]): SwarmError | null {
   const errors = problems.map(({ code, message, values }) => verifyError(code, message, { ...values }));

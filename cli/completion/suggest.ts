@@ -70,7 +70,8 @@ export async function suggest(
   words: readonly string[],
   load: (kind: ValueKind) => Promise<readonly Value[]>,
 ): Promise<Suggestions> {
-  // The handlers of @bomb.sh/tab are synchronous. So the first run finds the kind of value, and the second run uses it.
+  // Loading values is asynchronous, but the handlers of @bomb.sh/tab are synchronous. So the first run only finds out which
+  // kinds of values are needed, and the second run gets the loaded values.
   const asked = new Set<ValueKind>();
   const first = run(program, words, (kind) => {
     asked.add(kind);
@@ -121,7 +122,7 @@ function run(
   return { values, files: values.length === 0 && !words.at(-1)?.startsWith('-') };
 }
 
-/** Yields all commands, and the commands inside them, with their names after the name of the program. */
+/** Yields all commands and their subcommands, each with the words that name it, such as `job create`. */
 function* nested(command: Command, before: string): Generator<[string, Command]> {
   for (const child of command.createHelp().visibleCommands(command)) {
     if (child.name() === 'help' && before !== '') continue;

@@ -6,7 +6,10 @@ import { printNote } from '../print.ts';
 /** Number of bad records that get a line each. The summary counts all bad records. */
 const NAMED_ROWS = 10;
 
-/** Returns a callback that prints the first bad records to stderr. @param progress a line on the terminal to erase before */
+/**
+ * Returns a callback that prints the first bad records to stderr.
+ * @param progress progress line, which is erased before each record is printed
+ */
 export function printedRows(
   context: Pick<Context, 'stderr'>,
   progress?: { clear(): void },

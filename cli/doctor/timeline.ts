@@ -7,7 +7,10 @@ import { counts, receiptMeanings } from '../../protocol/receipts.ts';
 import type { LogEntry } from '../logs/log-entry.ts';
 import { EventLines } from '../views/events.ts';
 
-/** Time around the entries of a round for which entries without a round belong to it, in milliseconds. */
+/**
+ * The timeline of a round includes an entry that names no round if the entry is at most this many milliseconds before the
+ * first entry, or after the last entry, that belongs to the round.
+ */
 const AROUND_MS = 30_000;
 /** Fields of a log entry that the timeline shows elsewhere, or that say nothing about the problem. */
 const HIDDEN: ReadonlySet<string> = new Set([
@@ -99,7 +102,7 @@ interface Span {
   readonly to: number;
 }
 
-/** @param span null for the entries that name the round, or else the time of the entries that name no round */
+/** @param span null: returns the entries that name the round. A span: returns the entries in it that name no round */
 function logEntries({ job, round }: Subject, { log, updates }: Sources, span: Span | null): TimelineEntry[] {
   const update = updates.find((one) => one.job === job && one.round === round)?.update;
   return (log ?? []).flatMap(({ at, fields }): TimelineEntry[] => {

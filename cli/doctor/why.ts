@@ -194,7 +194,8 @@ async function remoteRecord(
   const contact = (node.answer as NodeStatus).jobs.find((one) => one.job?.job === job)?.coordinator.peer;
   const query = `record?job=${job}&round=${round}` as const;
   const asked = node.api.askNode<{ record: CoordinatorRecord | null }>(query).catch((error: unknown) => {
-    // A node of an older version has no such route, and its coordinator may be away. What this machine has is shown.
+    // The request fails if the node runs an older version, or if its coordinator does not answer. The timeline then shows
+    // only the records of this machine.
     if (!isSwarmError(error)) throw error;
     return { record: null };
   });

@@ -51,7 +51,8 @@ export function matches({ at, fields }: LogEntry, { level, since, values }: Entr
 }
 
 /**
- * Collects the texts that name a peer in a log. Entries such as `peer-joined` have both the name and the peer id.
+ * Collects the texts that name a peer in a log: the given text, and the whole peer id. It learns the peer id from entries
+ * such as `peer-joined`, which have both the name and the peer id.
  * @param peer name, peer id or the end of a peer id
  */
 export class PeerValues {

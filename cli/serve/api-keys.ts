@@ -27,7 +27,10 @@ export async function apiKeys(
     const path = resolve(context.cwd, apiKeyFile);
     const lines = (await readFile(path, 'utf8')).split('\n').map((line) => line.trim());
     for (const key of lines) if (key !== '' && !key.startsWith('#')) keys.push({ key, where: path });
-    if (keys.length === 0) throw serveError('API_KEYS_INVALID', `${path} contains no key`, { where: path });
+    if (keys.length === 0) {
+      const next = 'write one API key per line into the file; make a key with: openssl rand -hex 24';
+      throw serveError('API_KEYS_INVALID', `${path} contains no API key`, { where: path }, { next });
+    }
   }
   const { SWARM_API_KEY } = context.environment;
   if (SWARM_API_KEY) keys.push({ key: SWARM_API_KEY, where: 'SWARM_API_KEY' });
@@ -40,7 +43,7 @@ export async function apiKeys(
   }
   for (const { key, where } of keys) {
     if (key.length >= MIN_KEY && KEY.test(key)) continue;
-    const message = `a key from ${where} is shorter than ${MIN_KEY} characters, or has a character that an HTTP header cannot contain`;
+    const message = `an API key from ${where} is shorter than ${MIN_KEY} characters, or has a character that an HTTP header cannot contain`;
     throw serveError(
       'API_KEYS_INVALID',
       message,

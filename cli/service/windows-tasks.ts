@@ -39,7 +39,7 @@ export const windowsTasks: ServiceManager = {
   </Actions>
 </Task>
 `,
-  // The file is in the home, so the home that was used to find the file is right.
+  // The file is in the home of the daemon, so a caller that has found the file knows the home already.
   homeIn: () => null,
   start: (service, user) => [
     // Without /F, schtasks asks before it replaces a task.

@@ -2,7 +2,7 @@
 const WINDOW_MS = 30_000;
 /** Minimum number of pieces over which the speed is averaged. Pieces of a slow download arrive many seconds apart. */
 const FEWEST = 4;
-/** A download without a pause counts as pieces of this length, in milliseconds. */
+/** A piece ends when no bytes arrive between two calls of `next`, and otherwise after this time in milliseconds. */
 const PIECE_MS = 2_000;
 /** A download counts as stalled when no piece has arrived for this multiple of the mean time between two pieces. */
 const STALLED = 3;
@@ -25,7 +25,7 @@ interface DownloadEstimate {
 export class DownloadPace {
   /** The ends of the newest pieces, oldest first. */
   #pieces: Arrival[] = [];
-  /** The piece that arrives now: its beginning, and its newest bytes; null if none arrives. */
+  /** The piece that is arriving: the time of its beginning, and its newest bytes. Null between two pieces. */
   #arriving: { readonly since: number; readonly newest: Arrival } | null = null;
 
   /**

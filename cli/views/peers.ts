@@ -182,9 +182,7 @@ function standingLine({ jobName, standing, untilRound, strikes, invite }: PeerSt
   return `standing in job ${jobName}: ${standing}${end}, ${countOf(strikes, 'strike')}${invited}`;
 }
 
-/**
- * @param peer the peer whose strikes are shown. A strike of the same person may be about another peer of this person
- */
+/** @param peer the peer that the user asked about. A strike counts for the person, so it may be about another peer */
 function strikeLines(strike: PeerStrike, peer: string): string[] {
   const { kind, meaning, round, foundIn, digest, figures, receipt, at, pardonedAt } = strike;
   const facts = [

@@ -17,12 +17,12 @@ export function addressLines(addresses: readonly string[]): string[] {
   return addresses.map((address, i) => `${i === 0 ? 'addresses  ' : '           '} ${address}`);
 }
 
-/** Returns the addresses of a daemon, one per line, and whether another peer has reached it there. */
+/** Returns the addresses of a daemon, one per line. Each line says whether another peer has reached the address. */
 export function reachLines(reach: readonly AddressReach[]): string[] {
   return addressLines(reach.map((one) => [one.address, reachText(one)].filter(Boolean).join('  ')));
 }
 
-/** Returns whether another peer has reached an address; empty for an address in a local network that none has dialled. */
+/** Says whether a peer has reached an address. Empty for an address in a local network that no peer has dialled. */
 export function reachText({ announced, reach, check }: AddressReach): string {
   const own = announced ? '' : 'not announced; ';
   if (check === null) return reach === 'internet' ? `${own}no peer has dialled it yet` : '';

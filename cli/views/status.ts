@@ -44,7 +44,7 @@ export function progressText(job: JobSummary): string {
   return phase === 'finished' ? `${roundsDone} of ${rounds} checkpoints` : roundText(round, job);
 }
 
-/** Returns the phase of a job for a table, and what holds the job or waits for the end of its round. */
+/** Returns the phase of a job for a table, whether the job is held, and the orders that wait for the end of its round. */
 export function phaseCell(job: JobSummary): string {
   if (job.after !== null) return `queued after ${job.after.name}`;
   return `${phaseText(job)}${job.isHeld ? ', held' : ''}${shortOrdersText(job)}`;

@@ -99,7 +99,7 @@ export async function collectReport(
   };
 }
 
-/** Sums over the updates of a job's nodes. */
+/** Sums the bytes and counts the refusals of all updates of a job: by node, and the refusals also by code. */
 class UpdateSums {
   readonly bytes = new Map<string, number>();
   readonly refused = new Map<string, number>();

@@ -16,7 +16,7 @@ const PAGE_CHECKPOINTS = 50;
 
 /** A table of a job's checkpoints. The table marks the best checkpoint, and has a button to roll back. */
 export function CheckpointsPart({ job, onChange }: { job: JobDetail; onChange(): void }) {
-  // One entry for each older page that the user has opened: all checkpoints of the page are from before this round.
+  // A round for each older page that the user has opened. The page has only checkpoints from before this round.
   const [starts, setStarts] = useState<readonly number[]>([]);
   const before = starts.at(-1);
   const query = `limit=${PAGE_CHECKPOINTS}${before === undefined ? '' : `&before=${before}`}`;
