@@ -155,7 +155,7 @@ test('a job is created from files, survives a restart, and is not created twice'
   expect(before.baseLoss).toBeGreaterThan(3);
   expect(before).toMatchObject({ phase: 'waiting', heldOutLoss: before.baseLoss, checkpoint: { round: 0 } });
   await first.stop({ deadlineMs: 4_000 });
-  // The folder of a job that was being created during a power failure.
+  // A power failure while a job is being created leaves such files.
   await mkdir(join(home, 'bases', 'ab'.repeat(32)));
   await writeFile(join(home, 'cache', `${'ab'.repeat(32)}.f32`), '');
   const { digest } = before.manifest.base;

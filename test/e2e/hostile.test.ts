@@ -9,11 +9,12 @@ import { eventually } from '../utils/eventually.ts';
 import { flood, HostilePeer, payloadFields, signRaw, withNaN } from './hostile-peer.ts';
 import { chainFaults, PATIENCE_MS, TestSwarm } from './swarm.ts';
 
-// Three honest nodes are the majority even if one is slow. The gate has its default tolerance.
+// With three honest nodes, the hostile peer is in the minority even if one of them is slow.
 const honestNodes = ['otter', 'heron', 'badger'];
 const rounds = { count: 16, localSteps: 120, minPeers: 3 };
 // With a rate that falls to zero, the final losses of runs differ less than with a constant rate.
 const training = { learningRate: 2e-3, schedule: 'cosine', finalFraction: 0 };
+// The tolerance is the default of jobs. `TestSwarm` would accept any merge.
 const job = { rounds, training, acceptance: { tolerance: 0.002 } };
 /** Number of messages of unknown keys on one connection. */
 const FLOOD = 5_000;
@@ -21,8 +22,8 @@ const MEBIBYTE = 1024 * 1024;
 /**
  * Limit on the relative difference between the final losses with and without the hostile peer. Even two runs without it
  * differ, because the number of steps of a node depends on its speed. On a busy machine, 21 runs without the hostile peer
- * ended between 0.7 % below and 1.4 % above their mean, and four runs with it between 0.6 % below and 0.1 % above. That no
- * bit of a refused update gets into a checkpoint is checked by test/unit/coordinator/job-run.test.ts.
+ * ended between 0.7 % below and 1.4 % above their mean, and four runs with it between 0.6 % below and 0.1 % above.
+ * test/unit/coordinator/job-run.test.ts checks that no bit of a refused update gets into a checkpoint.
  */
 const RUNS_DIFFER = 0.03;
 

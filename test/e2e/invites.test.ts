@@ -63,7 +63,7 @@ it('a person joins with an invite that no other machine can use, and is removed 
   };
   // The invite is for one machine, and bob's node uses it.
   expect(await pull('while-it-runs')).toMatchObject({ name: 'tale' });
-  // The invite itself gives the adapter too, because the command uses the home of the node that has used the invite.
+  // The command also takes the invite itself, and then downloads with the key of the node that has used the invite.
   const args = ['checkpoint', 'pull', '--invite-file', file, join(swarm.folder, 'by-invite')];
   const pullByInvite = (home: string) =>
     promisify(execFile)(process.execPath, [swarmFile, ...args], {

@@ -5,7 +5,7 @@ import type { NodeStatus } from '../../node/status/api-types.ts';
 import { eventually } from '../utils/eventually.ts';
 import { PATIENCE_MS, TestSwarm } from './swarm.ts';
 
-/** Number of looks, 100 ms apart, at which a paused node shows the same step. */
+/** The node counts as paused if it shows the same step at this number of looks, which are 100 ms apart. */
 const STILL_LOOKS = 10;
 
 it('a node pauses between two steps, goes on, and stops after its round', async () => {

@@ -145,7 +145,7 @@ describe('the registry', { timeout: 120_000 }, () => {
       manifest: { parents: [{ digest: start.digest, method: 'job' }], job: { name: 'further', round: 0 } },
     });
 
-    // A checkpoint of a job can be the first adapter too. It is the adapter that the other job started from.
+    // A job can also start from a checkpoint of another job. The newest checkpoint of `further` is its initial adapter.
     await writeFile(at('job.yaml'), (await readFile(at('job.yaml'), 'utf8')).replace(/^start.*\n/m, ''));
     await writeFile(at('job.yaml'), (await readFile(at('job.yaml'), 'utf8')).replace('further', 'again'));
     expect((await create('--round', 'best')).last).toMatchObject({ error: { code: 'USAGE' } });

@@ -2,7 +2,7 @@ import { expect, test } from 'vitest';
 import type { NodeStatus } from '../../node/status/api-types.ts';
 import { chainFaults, Daemon, TestSwarm } from './swarm.ts';
 
-/** Steps of a round, which then takes longer than the interval at which the command asks for the status. */
+/** Number of steps that makes a round longer than the interval at which the command asks for the status. */
 const LONG = 1_500;
 
 test('one node takes part in the jobs of two coordinators, is killed once, and both jobs reach their end', {

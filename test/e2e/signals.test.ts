@@ -65,7 +65,7 @@ describe.skipIf(!HAS_SIGNALS)('signals', () => {
         "signal.addEventListener('abort', () => { console.error('draining'); setTimeout(() => process.exit(0), 300); });",
       );
       child.kill(name);
-      // Two signals sent together are delivered as one.
+      // Wait until the first signal has arrived, because the system may deliver two equal signals as one.
       await once(child.stderr, 'data');
       child.kill(name);
       expect(await code()).toBe(0);

@@ -68,7 +68,7 @@ test('a copy of a job needs no file of the operator, and its checkpoints are eva
     const { tokens } = job!.manifest.data;
     expect(data.tokens).toBeGreaterThan(tokens);
     expect(data.tokens).toBeLessThanOrEqual(tokens + 'more'.length + 1);
-    // An interrupted command can be repeated.
+    // After an interruption, the command can be repeated: the second call creates no jobs.
     expect((await sweepJobs(coordinator, sweep)).sweep).toEqual(started);
     // B is zero at the start. An untrained adapter of any rank therefore changes nothing.
     expect(wide!.baseLoss).toBeCloseTo(job!.baseLoss!, 6);

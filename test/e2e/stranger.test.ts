@@ -245,7 +245,8 @@ test('a peer without an invite receives nothing of a job, its nodes and its blob
 
   expect([...stranger.heard], 'heads, which it cannot read').toEqual(['heads']);
 
-  // The stranger also dials a node. Its own key and its addresses are what each libp2p peer tells everyone.
+  // A stranger also dials a node. The node's own key and addresses do not count as secrets, because each libp2p peer tells
+  // them to everyone.
   const dialled = peers[0]!;
   const fromCoordinator = stranger.received;
   const other = await Stranger.start();

@@ -59,7 +59,7 @@ describe('swarm.js', () => {
   });
 
   it('has only syntax of ES5', () => {
-    // Without strings and comments.
+    // Leaves out strings and comments, because they may contain anything.
     const code = readFileSync(SWARM, 'utf8').replace(/\/\/[^\n]*|"[^"]*"|'[^']*'/g, "''");
     expect(code).not.toMatch(/\b(const|let|class|async|await)\b|=>|`|\?\.|\?\?|\.\.\.|,\s*\)|\bimport\b/);
   });

@@ -61,7 +61,7 @@ export class Daemon {
     });
   }
 
-  /** Waits for the first line, past or future, that `matches`. @param what it is, for errors */
+  /** Waits for the first line, past or future, that `matches`. @param what describes the line in the error */
   async line(what: string, matches: (line: Line) => boolean): Promise<Line> {
     const found = Promise.withResolvers<Line>();
     const check = (): void => {

@@ -6,13 +6,14 @@ import { eventually, eventuallyHolds } from '../utils/eventually.ts';
 import { startHost } from '../utils/hosts.ts';
 import { ForeignPeer, type Prepared } from './foreign-peer.ts';
 
-/** Two minutes: several gossip heartbeats, IHAVE rounds and mesh repairs. */
+/** Number of messages. They take two minutes, enough for many gossip heartbeats, IHAVE messages and mesh repairs. */
 const MESSAGES = 240;
 const PERIOD_MS = 500;
 const SIZES = [200, 4_000, 60_000, 200_000];
 
-/** The encryption of messages in both directions, and the arguments with which the other implementation uses it too. */
+/** How both peers encrypt their messages. */
 export interface Encryption {
+  /** Arguments that make the program of the other implementation use the same encryption. */
   readonly arguments: readonly string[];
   /** Encrypts a message to the other peer. */
   encrypt(content: Uint8Array): Uint8Array;
@@ -45,7 +46,7 @@ export function testGossipBothWays(
     const options = [host.network.addresses()[0]!, topic, ...counts, ...encryption.arguments];
     const foreign = new ForeignPeer(peer.command, [...peer.args, ...options]);
     await foreign.first('connected');
-    // A message reaches a peer as soon as its subscription has arrived.
+    // A message can reach the other peer only after the subscription of that peer has arrived here.
     const hello = Buffer.from('hello');
     await eventually(async () => (await host.network.publish(topic, encryption.encrypt(hello))) > 0, {
       what: 'the subscription of the other peer',

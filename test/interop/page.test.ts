@@ -77,7 +77,7 @@ it('shows a job to its operator, who pauses and resumes it', async (browser) => 
     await expectReadable(page, width, 'an open dialog');
     await page.keyboard.press('Escape');
     await page.waitForSelector('dialog', { state: 'hidden' });
-    // The button of the dialog has the focus again.
+    // The button that opened the dialog has the focus again.
     expect(await page.evaluate<string>('document.activeElement.textContent')).toBe('Stop');
     // The token is in the tab's storage, and no longer in the address.
     expect(await page.evaluate<string>('location.href')).not.toContain('token');

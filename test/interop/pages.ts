@@ -53,7 +53,10 @@ export async function confirm(page: Page, button: string, text?: string): Promis
   await page.waitForSelector('dialog[open]', { state: 'hidden' });
 }
 
-/** Presses Tab from the beginning of the page on. Returns the text of each element that gets the focus, and whether it shows. */
+/**
+ * Presses Tab from the beginning of the page on. Returns the text of each element that gets the focus, and whether the
+ * element has an outline, which shows the focus.
+ */
 export async function walk(page: Page, steps: number): Promise<{ text: string; isMarked: boolean }[]> {
   await page.evaluate('document.body.tabIndex = -1; document.body.focus()');
   const found: { text: string; isMarked: boolean }[] = [];

@@ -24,7 +24,7 @@ const MS_PER_STEP = 100;
 export const ADVERSARIES = ['poisoner', 'liar', 'replayer', 'garbler', 'thief'] as const;
 export type AdversaryKind = (typeof ADVERSARIES)[number];
 
-/** Makes an adversary. Its random choices are its own, so that the rest of the swarm does not depend on their number. */
+/** Makes an adversary. It has its own random generator, so its random choices do not change the rest of the simulation. */
 export function adversary(
   { kind, index, seed, toy }: { kind: AdversaryKind; index: number; seed: number; toy: ToyJob },
   environment: VirtualEnvironment,

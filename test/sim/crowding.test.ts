@@ -15,8 +15,8 @@ import { join, startAttacker, startHost, type TestHost } from '../utils/hosts.ts
 import { testKeys } from '../utils/job-keys.ts';
 
 /**
- * Attackers that try to take every place of a queue, from one address and from 16. Honest peers use the address 127.0.0.1,
- * and attackers use the addresses after it. Only Linux lets a process use these addresses without configuring them first.
+ * Returns the addresses of attackers that try to take every place of a queue. Honest peers use the address 127.0.0.1, and
+ * attackers use the addresses after it. Only Linux lets a process use these addresses without configuring them first.
  */
 const attackers = (addresses: number): string[] =>
   Array.from({ length: addresses }, (_, i) => `127.0.0.${i + 2}`);

@@ -7,7 +7,7 @@ import { COORDINATOR, VirtualCoordinator } from './virtual-coordinator.ts';
 
 const NODES = 4;
 const ROUNDS = 6;
-/** A third of these steps, the fewest that a node gets, is also the fewest that a node on probation gets. */
+/** A third of these steps, which each node gets at least, is not less than the minimum for a node on probation (MIN_STEPS). */
 const LOCAL_STEPS = 18;
 
 /** Runs a job in which all nodes train at one speed, but the last one delivers at once and sends harmful updates. */

@@ -33,7 +33,7 @@ async function sendFrames(
   return { sent, stuck: false };
 }
 
-/** Processes on other systems than Linux cannot use further loopback addresses without setting them up. */
+/** Numbers of addresses to flood from. Only Linux lets a process use several loopback addresses without setting them up. */
 const flooded = process.platform === 'linux' ? [1, 16] : [1];
 
 describe.each(flooded)('a flood from %i addresses', (addresses) => {

@@ -211,7 +211,7 @@ describe('after the coordinator of an open job is gone', () => {
   });
 });
 
-/** Answers of a node that lies. Each gets the honest answer of the node, and returns what it gives instead. */
+/** How a node lies: each function gets the honest answer to a request, and returns the answer that the node gives instead. */
 interface Lies {
   manifest?: (honest: RpcResponse<'manifest'>) => RpcResponse<'manifest'>;
   record?: (honest: RpcResponse<'record'>, asked: RpcRequest<'record'>) => RpcResponse<'record'>;

@@ -16,7 +16,7 @@ import { createLibp2p } from 'libp2p';
 const [address, topic, messages, periodMs] = process.argv.slice(2);
 const report = (line) => process.stdout.write(`${JSON.stringify(line)}\n`);
 
-/** docs/protocol.md: author, topic and content. */
+/** Returns the id of a message, computed from author, topic and content as docs/protocol.md describes. */
 function messageId(message) {
   return createHash('sha256')
     .update(`lora-swarm/gossip\0${message.topic}\0`)
@@ -46,10 +46,10 @@ pubsub.subscribe(topic);
 await node.dial(multiaddr(address));
 report({ event: 'connected', peer: node.peerId.toString() });
 
-// The parent says when both sides see each other's subscription.
+// Wait until the parent process writes to stdin. It writes when each side has the subscription of the other side.
 await new Promise((resolve) => process.stdin.once('data', resolve));
 for (let i = 0; i < Number(messages); i++) {
-  // From a heartbeat to an update of 200 kB.
+  // Sizes in bytes, from a heartbeat to a large update.
   const sizes = [200, 4_000, 60_000, 200_000];
   const data = Buffer.alloc(sizes[i % sizes.length], `gossipsub 14 message ${i} `);
   await pubsub.publish(topic, data);

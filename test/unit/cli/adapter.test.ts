@@ -65,7 +65,8 @@ describe('lora-swarm adapter', () => {
       ],
       settings: { 'lora.rank': 2, 'lora.alpha': 2, 'merge.method': 'cat' },
     });
-    // B is (1, 1) and (2, 2) with the same A, so that 2 − 0.5 · 2 of the first one is left.
+    // Both versions have the same A, and the B of the second is twice the B of the first. So 2 × first − 0.5 × second is
+    // equal to the first.
     const diff = JSON.parse(await run('diff', 'demo:v1', 'sum', '--json'));
     expect(diff.modules[0]).toMatchObject({ rank: [1, 2], difference: expect.closeTo(0, 5) });
     const options = ['--method', 'ties', '--density', '0.5'];

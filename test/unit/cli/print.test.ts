@@ -26,7 +26,7 @@ import { loadTokenizer } from '../../../lora/data/tokenizer.ts';
 import { fakeContext } from '../../utils/cli-context.ts';
 
 const MODEL = fileURLToPath(new URL('../../fixtures/chat/byte-level', import.meta.url));
-/** Clears the screen and makes text red; in C0 and in C1 controls; and starts a line of its own. */
+/** A text that clears the screen, makes text red (with C0 and with C1 controls), reverses its direction, and adds a line. */
 const HOSTILE = '\u001b[2J\u001b[31m\u009b31m\u202eowned\nswarm: all is well';
 const CONTROLS = /[\p{Cc}\u202e]/u;
 

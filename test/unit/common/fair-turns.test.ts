@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { FairTurns } from '../../../common/fair-turns.ts';
 import { ManualClock } from '../../utils/manual-clock.ts';
 
-/** A line whose event loop the test runs, and which records the order of the turns. */
+/** Makes turns on an event loop that the test runs by calling `loop`, and records the order of the turns. */
 function line(sliceMs = Infinity) {
   const clock = new ManualClock();
   const loops: (() => void)[] = [];

@@ -29,7 +29,7 @@ it('a resumed run computes as the config file says now', async () => {
   expect(await settings()).toMatchObject({ totalSteps: 1, checkpointing: 'auto' });
   await train(2, { gradientCheckpointing: true });
   expect(await settings()).toMatchObject({ totalSteps: 2, checkpointing: true });
-  // Without the key, the checkpoint decides.
+  // If the config file lacks the key, the run uses the setting of the checkpoint.
   await train(3, {});
   expect(await settings()).toMatchObject({ totalSteps: 3, checkpointing: true });
   await expect(train(4, { baseBits: 8 })).rejects.toMatchObject({

@@ -23,8 +23,8 @@ const TRAINING = trainingConfigSchema.parse({
   sequenceLength: 64,
 });
 /**
- * Audits may take 2 % of the work, so 25 of these rounds pay for two of them. With this seed, one is of an honest node and
- * the other of the attacker. A failure counts only if others have passed.
+ * Audits may take 2 % of the work. At this rate, 25 rounds allow two audits. With this seed, the first audits an honest
+ * node, and the second audits the attacker. This order matters, because a failed audit counts only if others have passed.
  */
 const RUN: PoisonRun = {
   attack: 'half the steps, scaled up',

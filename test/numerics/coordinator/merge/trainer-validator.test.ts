@@ -58,7 +58,7 @@ beforeEach(async () => {
   };
 });
 
-/** Makes trainers kill themselves instead of answering, each after its number of evaluations. */
+/** Makes trainers kill themselves. @param lives the number of evaluations that each trainer answers before, such as `0,1` */
 async function trainersDie(lives: string): Promise<void> {
   const folder = join(bench.home, 'lives');
   await mkdir(folder);
@@ -215,7 +215,8 @@ describe('after a device failure', () => {
     const killed = validator();
     expectClose(await evaluate(killed), expected);
     expect(told).toEqual([expect.stringMatching(/\b2 rows\b.*\bonnx-cpu\b.*\bSIGKILL\b.*\bone row\b/)]);
-    // One row was too much too, and no lighter setting is left. The next evaluation does not start with two rows.
+    // The second trainer dies with a micro-batch of one row too, and no lighter fallback is left. The evaluation after that
+    // starts with one row again, not with two.
     await expect(evaluate(killed)).rejects.toMatchObject({ code: 'TRAINER_DIED' });
     expectClose(await evaluate(killed), expected);
     expect(told).toHaveLength(1);
@@ -243,7 +244,8 @@ test('an audit stops for an evaluation, and continues to the same bits', async (
   const whole = await one.train(job, { ...start, rows: all, steps, position }, options);
   expect(whole).toMatchObject({ steps, rows: all.length });
 
-  // The first piece is stopped before it begins, and each later one after one more evaluation by another process.
+  // An evaluation stops each piece of the audit. The first piece is stopped at once. Before the stop of each later piece,
+  // another process evaluates once more than before the last stop, so the pieces get longer.
   const other = validator();
   let state = { ...start, steps: 0, rows: 0 };
   let pieces = 0;

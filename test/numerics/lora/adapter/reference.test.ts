@@ -64,7 +64,7 @@ describe.each(readdirSync(join(FIXTURES, 'adapters')))('%s, written and trained 
   test('gives the same logits after merging, or cannot be merged', async () => {
     const { model, adapter, rows } = await openAdapterCase(name);
     const parent = await temporaryFolder();
-    // In float32, because rounding merged weights to 16 bits would hide errors of the formula.
+    // The base has float32 weights, because rounding merged weights to 16 bits would hide errors of the formula.
     const base = await inFloat32(model, join(parent, 'base'));
     const merged = mergeIntoBase(base, adapter, join(parent, 'merged'));
     const { embedding, head } = model.architecture;

@@ -3,9 +3,9 @@ import { expect, it } from 'vitest';
 import { measure, writeConversations } from '../../../../scripts/bench/data-memory.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
 
-/** Peak memory, MiB. The process alone takes about 60. */
+/** Limit on the peak memory of a process, in MiB. A process of Node.js without data takes about 60 MiB. */
 const LIMIT = 300;
-/** Difference of memory in use, MiB. The packing window of a million tokens may be full or nearly empty. */
+/** Limit on the growth of the memory in use, in MiB. The packing window of a million tokens may be full or nearly empty. */
 const SPREAD = 20;
 
 // The benchmark `npm run bench data-memory` reads 2 GiB.
@@ -17,7 +17,7 @@ it('reads 64 MiB of conversations in less than 300 MiB', { timeout: 120_000 }, a
   expect(peak).toBeLessThan(LIMIT);
 });
 
-// 12 MiB more are four million tokens, which would take 32 MiB as ids and labels if they were kept.
+// The second file is 12 MiB larger, which is four million tokens. Their ids and labels would take 32 MiB if they were kept.
 it('tokenises and packs four times as many conversations in the same memory', {
   timeout: 300_000,
 }, async () => {

@@ -185,7 +185,8 @@ describe('runs', () => {
     const x = graph.input('x', [64, 1024]);
     graph.output('y', ops.multiply(x, x));
     const executable = await (await createEngine('onnx-cpu', { threads: 2 })).compile(graph, null);
-    // 1e-40 is denormal, as half of all scores are after softmax, and slow to multiply.
+    // The products, 1e-40, are denormal. Denormals are slow to compute with, and half of all attention scores are denormal
+    // after softmax.
     const { y } = await executable.run({ x: new Float32Array(64 * 1024).fill(1e-20) });
     await executable.dispose();
     // Compares bits, because this thread too reads denormals as zeros.

@@ -19,9 +19,12 @@ import { numbers } from '../../../utils/graphs.ts';
 import { dequantisedFile, quantisedNames } from '../../../utils/quantised.ts';
 import { FIXTURES } from '../../../utils/reference.ts';
 
-/** Error relative to a tensor's largest value, with float32 activations. It is small because both sides multiply the same numbers. */
+/**
+ * Maximum error relative to a tensor's largest value, with float32 activations. It is small, because both sides multiply
+ * the same numbers.
+ */
 const EXACT = 1e-3;
-/** The same with activations rounded to 8 bits, in models too small for errors to average out. */
+/** Maximum error with activations rounded to 8 bits. It is large, because errors do not average out in such small models. */
 const ROUNDED = 0.15;
 const BITS = [4, 8] as const;
 

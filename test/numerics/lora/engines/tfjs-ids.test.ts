@@ -22,7 +22,7 @@ test('the tables that an input indexes limit its range, through operations that 
     angles,
   );
   const hidden = ops.reshape(turned, [4, 2]);
-  // A shorter table with the same ids.
+  // The same ids also select rows of this shorter table, so they must be below 7.
   const short = ops.gatherRows(graph.input('short', [7, 2]), ids);
   const logits = ops.linear(ops.add(hidden, short), graph.input('head', [6, 2]));
   const losses = ops.crossEntropy(logits, labels, { smoothing: 0.1 });
@@ -33,7 +33,7 @@ test('the tables that an input indexes limit its range, through operations that 
   expect(ranges.get(ids)).toEqual({ from: 0, below: 7 });
   expect(ranges.get(labels)).toEqual({ from: LEAST, below: 6 });
   expect(ranges.get(positions)).toEqual({ from: 0, below: 5 });
-  // Segments are only compared.
+  // Segments have no range, because they select no rows. They are only compared with each other.
   expect(ranges.has(segments)).toBe(false);
 });
 

@@ -32,7 +32,7 @@ describe('evaluating text', () => {
     let bytes = 0;
     for (const clause of clauses) {
       const alone = await evaluate(bundle, { texts: [clause] });
-      // One beginning-of-text token, which is given, and every token of the text, which is predicted.
+      // The loss counts every token of the text. The beginning-of-text token before it is given, and does not count.
       expect(alone.tokens).toBe(bundle.tokenizer.encode(clause, { special: false }).length);
       lossSum += alone.loss * alone.tokens;
       tokens += alone.tokens;

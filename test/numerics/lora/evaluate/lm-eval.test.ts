@@ -50,7 +50,10 @@ describe.each(Object.entries(references))('%s', (name, reference) => {
     evaluation = await evaluateTasks(bundle, { tasks: [join(packageRoot(), reference.file)] });
   });
 
-  /** The reference has fewer bootstrap samples of some standard errors. */
+  /**
+   * Returns the value to compare with the reference. The reference computed the standard errors of some metrics from fewer
+   * bootstrap samples, so this function computes these errors again with that number of samples.
+   */
   async function compared(key: string, value: number | string): Promise<number | string> {
     const [metric, filter] = key.replace('_stderr', '').split(',') as [string, string];
     if (!key.includes('_stderr') || !['f1', 'mcc'].includes(metric) || reference.iters === undefined)

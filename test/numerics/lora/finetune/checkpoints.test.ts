@@ -99,7 +99,7 @@ describe('checkpoints of a run', () => {
     const output = await temporaryFolder();
     const folder = new CheckpointFolder({ output, keep: 1 });
     expect(await folder.steps()).toEqual([]);
-    // Stands for a folder without read permission, which root could read.
+    // A file takes the place of the folder, so that reading fails. Without read permission, root could still read it.
     await writeFile(folder.path, '');
     await expect(folder.steps()).rejects.toMatchObject({ code: 'ENOTDIR' });
     await expect(folder.newest()).rejects.toMatchObject({ code: 'ENOTDIR' });

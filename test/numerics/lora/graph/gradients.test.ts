@@ -85,7 +85,7 @@ describe('gradients of whole graphs', () => {
   });
 
   test('a frozen head in chunks, with more tokens than one pass takes, gives the same loss and gradients', async () => {
-    // More than the 2,048 tokens of one pass.
+    // One pass takes 2,048 tokens, so this takes two passes.
     const [n, width, vocabulary] = [2050, 3, 50];
     const build = (plain: boolean, smoothing: number) => (graph: Graph) => {
       const x = graph.input('x', [n, width]);
@@ -114,7 +114,7 @@ describe('gradients of whole graphs', () => {
     const loss = ops.reduceSum(ops.crossEntropy(logits, graph.input('labels', [n], 'int64')));
     graph.output('loss', loss);
     graph.output('dx', gradients(loss, [x])[0]!);
-    // One chunk's logits and their softmax. All tokens would be 7.8 chunks.
+    // The memory holds the logits of one chunk and their softmax. All tokens together would be 7.8 chunks.
     expect(graphCost(graph).activationBytes).toBeLessThan(2.1 * ops.LOGITS_CHUNK_BYTES);
   });
 
@@ -125,7 +125,7 @@ describe('gradients of whole graphs', () => {
     const loss = ops.reduceSum(ops.linear(frozen, trained));
     const before = graph.nodes.length;
     const [dw] = gradients(loss, [trained]);
-    // The loss's gradient broadcast over the products, and one product with the frozen activations.
+    // The gradient of the loss is broadcast to the shape of the product, and multiplied by the frozen activations.
     expect(graph.nodes.slice(before).map((node) => node.operation)).toEqual(['reshape', 'broadcast', 'gemm']);
     expect(dw!.shape).toEqual([1, 3]);
   });

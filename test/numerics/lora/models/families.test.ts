@@ -16,7 +16,7 @@ import { FIXTURES } from '../../../utils/reference.ts';
 
 /** Largest difference from transformers + PEFT in float32, for values of the order of 1. */
 const ABSOLUTE = 1e-4;
-/** The same, relative to the largest value of a tensor. */
+/** Largest such difference relative to the largest value of a tensor. */
 const RELATIVE = 1e-3;
 
 const VARIANTS = [
@@ -24,7 +24,7 @@ const VARIANTS = [
   'llama-tiny-untied',
   ...(await readdir(join(FIXTURES, 'families'))).sort().map((name) => `families/${name}`),
 ];
-/** Has 16-bit weights, but gradients of all parameters exist only for float32 models. */
+/** This variant has 16-bit weights. Gradients of all parameters exist only for models with float32 weights. */
 const WITHOUT_FULL_GRADIENTS = 'llama-tiny-untied';
 
 let cacheDir: string;

@@ -26,7 +26,7 @@ import { numbers } from '../../../utils/graphs.ts';
 
 const BATCH = 3;
 const LENGTH = 32;
-/** Sums in another order, in float32. */
+/** Maximum difference between float32 results whose sums have another order. */
 const TOLERANCE = 2e-5;
 const RUN = { batch: BATCH, length: LENGTH, pause: async () => {} };
 
@@ -40,7 +40,7 @@ beforeAll(async () => {
 
 afterAll(() => rm(cacheDir, { recursive: true, force: true }));
 
-/** Runs the same rows through one graph with all logits, and through graphs of the size that they need. */
+/** Runs the same rows through a graph with the logits of all tokens, and through graphs with only as many as the rows need. */
 async function compare(
   fixture: string,
   lora = {},

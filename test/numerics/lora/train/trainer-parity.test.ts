@@ -13,7 +13,7 @@ import { Trainer, type TrainProgress } from '../../../../lora/train/trainer.ts';
 import { FIXTURES, maxDifference, openReference } from '../../../utils/reference.ts';
 import type { TrainingOptions } from '../../../utils/tiny-trainer.ts';
 
-/** Float32 on both sides, after six steps of Adam. */
+/** Maximum difference after six steps of Adam, with float32 on both sides. */
 const TOLERANCE = 1e-4;
 
 interface TrainerReference {

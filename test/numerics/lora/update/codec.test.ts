@@ -112,7 +112,7 @@ test('never has a larger error than sending nothing', () => {
 });
 
 describe('size', () => {
-  // log₂ C(4096, k) / k, as the exact sum of logarithms.
+  // Information content of an index in bits: log₂ C(length, kept) / kept, as a sum of logarithms.
   const bound = (length: number, kept: number) => {
     let bits = 0;
     for (let i = 0; i < kept; i++) bits += Math.log2((length - i) / (kept - i));
@@ -153,7 +153,8 @@ describe('size', () => {
         expect(count).toBeLessThanOrEqual(limits.maximumValues);
       }),
     );
-    // Gaps of one divisor minus one, then the rest as one unary part: the most bits that 64 gaps can take.
+    // This tensor needs the most bits that 64 gaps can take: 63 gaps of the Golomb divisor minus one, and one gap with the
+    // longest unary part.
     const worst = new Float32Array(4096);
     for (let entry = 1; entry < 64; entry++) worst[44 * entry - 1] = 1;
     worst[4095] = 1;

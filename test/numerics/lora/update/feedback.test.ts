@@ -23,7 +23,7 @@ test('loses nothing at decay 1: the sent values plus the residual are the sum of
       const feedback = new ErrorFeedback({ layout: of, decay: 1 });
       const changes = of.map(({ shape }) => new Float64Array(shape[0]!));
       const received = of.map(({ shape }) => new Float64Array(shape[0]!));
-      // Only the float32 operations e + Δ and e − sent round, each by at most 2⁻²⁴ of its result.
+      // Two float32 operations round: residual + change, and residual − sent. Each rounds by at most 2⁻²⁴ of its result.
       const tolerance = of.map(({ shape }) => new Float64Array(shape[0]!).fill(Number.MIN_VALUE));
       const allowRounding = () => {
         for (const [tensor, values] of feedback.residual.entries()) {

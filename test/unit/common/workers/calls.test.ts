@@ -71,7 +71,7 @@ describe.each(Object.entries(starters))('calls to %s', (name, start) => {
       kind: 'internal',
       next: 'report it',
     });
-    // A system call decides the kind and the advice.
+    // For an error of the operating system, this error decides the kind and the advice.
     await expect(calls.call('read', './no-such-file')).rejects.toMatchObject({
       code: 'CRASHED',
       kind: 'notFound',

@@ -13,7 +13,8 @@ describe('the verdict of an audit', () => {
     expect(passes({ closeness: Number.NaN, balance: 1 }, of)).toBe(false);
     // The limits differ between presets.
     expect(passes({ closeness: 0.6, balance: 1.6 }, { ...of, preset: 'dense' })).toBe(true);
-    // The lowest balance of an honest update with the preset tiny, and of half of the steps with the preset dense.
+    // The limit on the balance lies between these two: the lowest balance of an honest update with the preset tiny, and the
+    // balance after half of the steps with the preset dense.
     expect(passes({ closeness: 0.93, balance: 0.42 }, { ...of, preset: 'tiny' })).toBe(true);
     expect(passes({ closeness: 0.63, balance: 0.38 }, { ...of, preset: 'dense' })).toBe(false);
   });

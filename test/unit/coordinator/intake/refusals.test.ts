@@ -15,7 +15,7 @@ import { ScriptedPeer, strangers, training } from '../scripted-peer.ts';
 import { World } from '../world.ts';
 
 const OTHER = 'ab'.repeat(32);
-/** Number of updates in a flood: as many as stopped the event loop for 1.7 s and left 549 events before. */
+/** Number of updates in a flood. Before there were limits, so many stopped the event loop for 1.7 s and left 549 events. */
 const FLOOD = 8_000;
 
 /** The change that each violation makes to an honest update. */
@@ -44,7 +44,7 @@ const headers: readonly [name: string, code: ReceiptCode, (update: Update) => Pa
   ],
 ];
 
-/** As in the request `submit`. */
+/** The update is not sealed, as in the request `submit`. */
 const plain = { sealed: false };
 
 describe('an update is refused, with its code, for', () => {

@@ -22,7 +22,7 @@ const ROWS = 64;
 const PERSONS = 6;
 const ROUNDS = 1_000;
 const TOLERANCE = 0.002;
-/** The loss falls by this share in total, half of it in each of HALF_LIFE rounds. */
+/** The loss falls by this share in total. Every HALF_LIFE rounds, half of the rest is reached. */
 const GAIN = 0.3;
 const HALF_LIFE = 10;
 

@@ -79,7 +79,7 @@ test('no peer gets an update while its round is open; then contributors of a clo
     // Roles come with personal invites.
     const get = members.list.get.bind(members.list);
     members.list.get = (peer) => (peer === other.id ? { ...get(peer)!, role } : get(peer));
-    // The payloads differ in shape, or a payload could have the bytes of the merged delta.
+    // The payloads have different proportions. If they were equal, the merged delta could have the same bytes as a payload.
     const update = author.update(head, {}, author.payload([0.05, 0.01], head.preset));
     await author.submit(author.seal(update));
     expect(await fetched(world, other, [update.payload]), role).toEqual([]);

@@ -392,7 +392,7 @@ describe('a revoked invite', () => {
     const transactions = countTransactions(world);
     world.run.members.removals.revokeInvite(null);
     expect(world.store.peers.all(world.toy.job)).toEqual([]);
-    // The first one records the revocation and the new key.
+    // One transaction records the revocation and the new key, and the other one removes the members.
     expect(transactions()).toBe(2);
   });
 

@@ -346,7 +346,8 @@ describe('admission', () => {
       expect(world.run.members.list.all()).toHaveLength(72);
       expect(written.length).toBeLessThanOrEqual(72 + 60 * (DESCRIPTIONS.calls + 1));
       expect(world.unrecorded.description).toBeGreaterThan(60 * 50);
-      // One event for each that joined, and one for each of the honest ones, which send no heartbeats here.
+      // There is one event for each of the 72 nodes that joined, and one more for each of the 12 honest nodes, because they
+      // send no heartbeats here.
       expect(world.store.events.after(job, 0, 10_000).length).toBeLessThan(100);
     },
   );

@@ -5,7 +5,7 @@ import { World } from '../world.ts';
 function other(world: World, content: string): PreparedJob {
   const prepared = world.prepared();
   const { manifest } = prepared;
-  // The creation time makes each of them another job.
+  // Each content gives another creation time, so that the manifests are different jobs.
   const createdAt = manifest.createdAt + content.length;
   return { ...prepared, content, manifest: { ...manifest, name: 'other', createdAt } };
 }

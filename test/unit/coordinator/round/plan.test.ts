@@ -134,7 +134,7 @@ describe('speed', () => {
     const believed = { a: node(100, PROVEN), b: node(200, PROVEN), c: node(400, PROVEN) };
     expect(stepsOf({ ...believed, d: node(1e9) })).toEqual([
       10, 15, 30,
-      // The median speed, and the belief of a new node: 0.25 of a median of 1, where 0.6 would be full belief.
+      // The newcomer counts with the median speed, which would give 15 steps. Its belief of 0.25 lowers them to the minimum.
       10,
     ]);
     expect(stepsOf({ ...believed, d: node(1e9, [1, 1]) })).toEqual([10, 15, 30, 15]);

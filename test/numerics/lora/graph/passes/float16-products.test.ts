@@ -10,7 +10,7 @@ import { runOnEach } from '../../../../utils/executors.ts';
 import { FAMILY_FIXTURES, relativeDifference } from '../../../../utils/families.ts';
 import { fixtureStep, stepOf } from '../../../../utils/step-cases.ts';
 
-/** Relative to the largest value: numbers of 11 bits through all layers. */
+/** Maximum error relative to the largest value, after all layers have rounded to the 11 bits of float16. */
 const ROUNDING = 1e-2;
 
 const isMarked = ({ operation, attributes }: GraphNode) =>

@@ -27,7 +27,7 @@ beforeAll(async () => {
 
 afterAll(() => rm(cacheDir, { recursive: true, force: true }));
 
-/** Returns the products that the outputs depend on. */
+/** Returns the number of products that the outputs depend on. */
 function products(graph: Graph): number {
   return liveNodes(graph).filter(({ operation }) => operation === 'gemm').length;
 }

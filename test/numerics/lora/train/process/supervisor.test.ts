@@ -81,7 +81,7 @@ describe('the trainer process', () => {
     trainer.pause(false);
     const paused = await training;
     expect(paused.adapter).toEqual(plain.adapter);
-    // All time before the order to continue was either before the training or in its pause.
+    // The trainer was paused for at least PAUSE_MS, so it may count at most the rest of the time since `began`.
     expect(1000 * paused.seconds).toBeLessThanOrEqual(performance.now() - began - PAUSE_MS + CLOCK_MS);
   });
 
