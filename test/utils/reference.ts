@@ -9,7 +9,7 @@ export const FIXTURES = join(import.meta.dirname, '../fixtures');
 export interface ReferenceRow {
   ids: number[];
   segments: number[];
-  /** Already shifted; −100 where nothing is predicted. */
+  /** The token to predict at each position, which is the token after it. −100 if none is predicted. */
   labels: number[];
 }
 

@@ -8,10 +8,10 @@ import { type ScriptedPeer, training } from './scripted-peer.ts';
 import { World, type WorldOptions } from './world.ts';
 
 const { signal } = new AbortController();
-/** All parameters start at 0.5; the rows together want 0.25. */
+/** The loss over all rows is lowest if all parameters have this value. They start at 0.5. */
 const OPTIMUM = 0.25;
 
-/** Returns the gradient of half the squared distance from what the rows want. Each row wants something else. */
+/** Returns the gradient of half the squared distance from the optimum of the rows. Each row has its own optimum. */
 export function gradient(adapter: readonly Float32Array[], rows: readonly Row[]): Float32Array[] {
   return adapter.map((tensor, t) =>
     tensor.map((value, i) => {

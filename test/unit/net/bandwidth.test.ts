@@ -203,7 +203,7 @@ describe('a host with a limit', () => {
     while (!done) {
       await pass(250, manual);
       seconds += 0.25;
-      // One second of burst, and for downloads the range that was asked for last.
+      // The limit is 1 MiB/s. The burst is one second more, and the range of a download that is under way another MiB.
       const most = (seconds + 2) * MiB + 64 * 1024;
       expect(limited.network.traffic()[side] - start).toBeLessThan(most);
     }

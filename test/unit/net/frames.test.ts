@@ -159,7 +159,7 @@ describe('FrameStream', () => {
     const frames = framesOf(reader, 70_000);
     const content = randomBytes(40_000);
     const wire = framed(content);
-    // Large pieces in between, which are kept as they arrive.
+    // Now and then, a large piece arrives. It is kept as a chunk of its own.
     for (let at = 0; at < wire.length; ) {
       const size = at % 10_000 === 0 ? 3000 : 1;
       writer.send(wire.subarray(at, at + size));

@@ -110,7 +110,7 @@ it('an addition that fails before its version is recorded leaves only garbage, a
   await expect(addSmall(registry, 'demo', 1)).rejects.toThrow('the key cannot be read');
   expect(registry.names()).toEqual([]);
   clock.advance(25 * HOUR);
-  // The hold of the addition has ended with it.
+  // While a version is being added, its blobs are protected. The addition has failed, so they can be deleted.
   expect((await collectGarbage(registry, { delete: true })).blobs).toHaveLength(2);
   fails = false;
   const version = await addSmall(registry, 'demo', 1);

@@ -60,7 +60,7 @@ describe('a version on a hub', () => {
     await pushToHub(registry, await addSmall(registry, 'demo', 1), account);
     hub.models.get('ada/demo')!.files.delete('swarm-version.cbor');
     const { registry: other } = await openTestRegistry();
-    // The weights of this program hold the digest of the base.
+    // No base has to be named, because this program writes the digest of the base into the metadata of the weights.
     const { version } = await pullFromHub(other, { ...account, name: 'mine' });
     expect(version).toMatchObject({ label: 'mine:v1', manifest: { base: { digest: BASE } } });
   });

@@ -57,7 +57,7 @@ it('serves the files and the manifest of a shared version to peers with its tick
   expect(opened!.size).toBe(file!.size);
   await opened!.close();
 
-  // The files of a version that is not shared do not exist for others, and neither does a proof with another key help.
+  // A peer with the ticket may not fetch files of a version that is not shared, and a proof with another key is refused.
   const hidden = other.manifest.files.find(({ path }) => path.endsWith('.safetensors'))!;
   expect(mayFetch(shared, ticket, hidden.digest)).toBe(false);
   const wrong = proveMembership(version.digest, { id: 1, key: new Uint8Array(32) }, ENDS);

@@ -121,7 +121,7 @@ describe('the models of a server', () => {
   it('cannot be removed by a client if the operator chose them', async () => {
     const tale = taggedSource('tale', { latest: 'a' });
     const { ask, refused } = await testServer({ adapters: [tale], registry: async () => tale });
-    // To load the adapter again does not make it the client's.
+    // A client that loads the adapter again still may not remove it.
     await ask('/v1/load_lora_adapter', { lora_name: 'tale' });
     const error = await refused('/v1/unload_lora_adapter', { lora_name: 'tale' });
     expect(error).toMatchObject({ status: 403, code: 'model_fixed' });

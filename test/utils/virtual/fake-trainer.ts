@@ -96,7 +96,7 @@ export class FakeTrainer implements NodeTrainer {
   async stop(): Promise<void> {}
 }
 
-/** Returns the adapter after a step on the rows of a batch. @param direction 1, or less to move away from the optimum */
+/** Returns the adapter after a step on the rows of a batch. @param direction negative: away from the optimum. @default 1 */
 export function trainStep(
   adapter: readonly Float32Array[],
   batch: readonly Row[],
@@ -135,7 +135,7 @@ export function gradientOn(tensors: readonly Float32Array[], rows: readonly Row[
   return tensors.map((tensor, t) => tensor.map((value, i) => (2 * (value - targetOf(rows, t, i))) / count));
 }
 
-/** Returns the optimum of a parameter over rows. Each row wants each parameter a little higher or lower. */
+/** Returns the optimum of a parameter over rows. The optimum of a single row is a little higher or lower than OPTIMUM. */
 function targetOf(rows: readonly Row[], tensor: number, i: number): number {
   const wishes = rows.reduce(
     (sum, { ids }) => sum + Math.sin(ids[0]! * (12.9898 * tensor + 78.233 * i + 1)),

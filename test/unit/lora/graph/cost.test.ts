@@ -31,7 +31,7 @@ describe('the cost of a graph', () => {
     for (let i = 0; i < 5; i++) y = ops.sqrt(y);
     graph.output('y', y);
     expect(graphCost(graph).activationBytes).toBe(bytes(10));
-    // The end reads the first value: two values are live from then on, and the sum overwrites one.
+    // The last operation reads y and a second value, so two values are in memory. The sum overwrites one of them.
     graph.output('z', ops.add(y, ops.exp(x)));
     expect(graphCost(graph).activationBytes).toBe(bytes(2 * 10));
   });

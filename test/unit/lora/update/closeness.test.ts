@@ -9,7 +9,7 @@ const dense = (values: ArrayLike<number>): SparseUpdate => ({
   preset: 'dense',
   tensors: [{ indices: null, values: Float32Array.from(values) }],
 });
-/** Adapters whose halves make these changes. */
+/** Returns the adapters before, in the middle of and after steps whose two halves make these changes. */
 const steps = (first: readonly number[], second: readonly number[]): RepeatedSteps => {
   const middle = Float32Array.from(second);
   const before = [Float32Array.from(first, (value, i) => value + middle[i]!)];
@@ -23,7 +23,7 @@ describe('the figures of an update and a repetition', () => {
   test('a multiple of the repetition has closeness 1 and balance 1, whatever its size', () => {
     fc.assert(
       fc.property(values, fc.double({ min: 0.01, max: 100, noNaN: true }), (all, factor) => {
-        // The two halves do not overlap, so both parts are well defined.
+        // The two halves change different values, so the update's part of each half is well defined.
         const first = all.map((value, i) => (i % 2 === 0 ? value + 2 : 0));
         const second = all.map((value, i) => (i % 2 === 1 ? value - 2 : 0));
         const sum = first.map((value, i) => factor * (value + second[i]!));

@@ -67,7 +67,7 @@ describe('serving blobs', () => {
   });
 
   it('does not overwrite bytes passed to a stream before its next request', async () => {
-    // Lower layers may hold the bytes unencrypted and do not signal when they are done.
+    // The layers below may still read the bytes after `send`, to encrypt them, and do not say when they have finished.
     const { blobs } = await startHost();
     await blobs.put(bytes);
     const [client, served] = await streamPair();

@@ -20,7 +20,7 @@ const member = signerOf(1);
 const text = (value: string): Uint8Array => Buffer.from(value);
 const peerNamed = (name: string): PeerId => ({ toString: () => name }) as PeerId;
 
-/** A gate before a runtime that records what it is given instead of verifying it. */
+/** Makes a gossip gate, with a fake gossipsub behind it that records the messages instead of verifying them. */
 function gate() {
   const clock = new ManualClock();
   const passed: string[] = [];

@@ -126,7 +126,7 @@ it('leaves an address its own streams while strangers at many others open as man
     const honest = Array.from({ length: 30 }, () => mayStrangerOpen(limiter, '198.51.100.1'));
     expect(honest.every(Boolean)).toBe(true);
   }
-  // 16 times 30 streams a second, and 240 for all together.
+  // In each second, each of the 16 addresses may open 30 streams, and all addresses together 240 more.
   expect(opened / 8).toBeGreaterThan(700);
   expect(opened / 8).toBeLessThanOrEqual(721);
 });

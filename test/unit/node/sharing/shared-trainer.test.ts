@@ -166,7 +166,7 @@ describe('a round of a node with several jobs', () => {
   const STEPS = 300;
   const rows = Array.from({ length: 4 * STEPS }, (_, i) => i) as unknown as TrainTask['rows'];
 
-  /** Adds the indices of its rows to the first value of the adapter, and reports each step. */
+  /** Makes a trainer whose adapter depends on the order of all rows that it trained on. It reports each step. */
   function setUp() {
     const trainer: NodeTrainer = {
       engine: 'fake',

@@ -162,7 +162,7 @@ test('deletes blobs that no row names: replaced ones, and those of aborted work 
         throw new Error('aborted');
       })
       .catch(() => {});
-    // A process that died between writing and recording.
+    // An earlier process wrote this blob, and died before it recorded the blob in a table.
     store.markUnused(named('of a killed process'));
     await blobs.put(bytes('of a killed process'));
     await collector.withScope(async (scope) => {

@@ -101,7 +101,7 @@ describe('rows of examples', () => {
       truncated: 0,
       untrained: 0,
     });
-    // The last token of each sample is only predicted.
+    // The last token of each of the 24 samples is only a label, so it takes no place in a row.
     expect(tally.sampleTokens).toBe(used + 24);
     expect(tally.rowTokens / (tally.rows * LENGTH)).toBeGreaterThan(0.7);
   });

@@ -31,7 +31,7 @@ const measure = async (path = file, folder: string | null = records) =>
 const right = async (path = file) => sha256(await readFile(path));
 const recordPath = async () => join(records, (await readdir(records))[0]!);
 
-/** Puts a digest into the record that no file has, and dates the record `later` milliseconds after now. */
+/** Replaces the digest in the record by MARK, the digest of no file. Sets the time of the record `later` ms after now. */
 async function mark(later = SETTLED_MS + 1000): Promise<void> {
   const path = await recordPath();
   await writeFile(path, JSON.stringify({ ...JSON.parse(await readFile(path, 'utf8')), digest: MARK }));

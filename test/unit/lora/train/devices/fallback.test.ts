@@ -13,7 +13,7 @@ const asked = (change: Partial<Compute> = {}, microBatch = 8) => ({
   microBatch,
 });
 
-/** On one device, with gradient checkpointing unless said otherwise. */
+/** Returns the workload of a run on one device. */
 const load = (engine: EngineName, microBatch: number, checkpointing = true): Workload => ({
   compute: processorCompute({ devices: [{ engine }], checkpointing }),
   microBatch,

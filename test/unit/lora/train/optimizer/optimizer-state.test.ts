@@ -20,7 +20,7 @@ const state = {
 test('a state survives encoding, also from a pooled buffer', () => {
   const bytes = encodeOptimizer(state);
   expect(decodeOptimizer(bytes, layout)).toEqual(state);
-  // Of two buffers in a row, at most one begins at offset 0 of the pool.
+  // At most one of two successive buffers begins at offset 0 of Node's pool, so the test also covers another offset.
   for (const pooled of [Buffer.from(bytes), Buffer.from(bytes)]) {
     expect(decodeOptimizer(pooled, layout)).toEqual(state);
   }

@@ -25,7 +25,7 @@ describe('parameter groups', () => {
     const found = parameterGroupOf({ shape, group }, training);
     expect(found.rate).toBe(rate);
     expect(found.size).toBe(shape.reduce((product, n) => product * n, 1));
-    // The one exception: transformers pulls DoRA's magnitudes, norms of trained weights, towards zero.
+    // The only difference: in transformers, weight decay also applies to the magnitudes of DoRA.
     if (group !== 'magnitude') expect(found.decay).toBe(decay);
     else {
       expect([decay, found.decay]).toEqual([true, false]);
