@@ -40,7 +40,7 @@ export function registerPull(checkpoint: Command, context: Context): void {
     )
     .argument(
       '[dir]',
-      'folder to write to; required with an invite. For a job that the node of this machine has joined, the default is the name of the job',
+      'folder to write to; required with an invite. For a job that the node of this machine has joined, the default is a folder with the name of the job',
     )
     .description(
       'download the newest checkpoint of a job from its swarm, as a PEFT adapter; any machine can run this command',

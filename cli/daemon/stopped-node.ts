@@ -6,7 +6,7 @@ import type { NodeStatus } from '../../index.ts';
 export interface NodeWork {
   readonly updates: readonly Pick<NodeStatus['updates'][number], 'code' | 'outcome'>[];
   readonly totals: NodeStatus['totals'];
-  /** Digests of the jobs in `totals` that the next start of the node joins again. */
+  /** Digests of the jobs in `totals` that the node joins again at its next start. */
   readonly running: readonly string[];
 }
 

@@ -14,7 +14,7 @@ const ROUNDS = 14;
 const TOLERANCE = 0.002;
 const INITIAL = 0.5;
 const BASE_LOSS = 4;
-/** So wide that the noise of honest nodes averages out. */
+/** A layout with so many values that the noise of honest nodes averages out. */
 const LAYOUT = toyLayout(512);
 /** Change of each value of the second tensor in a node's round. */
 const CHANGE = 0.01;
@@ -30,8 +30,8 @@ interface Swarm {
 }
 
 /**
- * A node whose update lowers the first tensor by the gain. Honest nodes change the second tensor at random, and
- * attackers raise all of its values. Clipping cannot tell the two kinds apart.
+ * The trainer of a node. Each update lowers the first tensor by the gain. Honest nodes change the second tensor at random,
+ * and attackers raise all of its values by the same amount. So clipping cannot tell honest nodes from attackers.
  */
 class SwarmTrainer extends FakeTrainer {
   readonly #gain: number;

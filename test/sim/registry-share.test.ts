@@ -40,7 +40,7 @@ describe('a shared version', () => {
     await there.folder(fetched.version);
     expect((await readdir(there.home)).filter((name) => name.startsWith('transfer-'))).toEqual([]);
 
-    // With another key, or without one, the files do not exist.
+    // To a peer that has another key, or none, the daemon answers as if the files did not exist.
     const ticket = decodeTicket(shared.ticket);
     const forged = encodeTicket({ ...ticket, key: new Uint8Array(32) });
     const stranger = await liveRegistry();

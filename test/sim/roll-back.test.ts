@@ -14,7 +14,7 @@ const GAIN = 0.02;
 /** Each further round raises the loss by this share. That is less than the gate's tolerance. */
 const DRIFT = 0.0019;
 const BEST_ROUND = 1;
-/** After ten rounds the loss is 1.9 % above the best. The eleventh would bring it to more than 2 %. */
+/** Ten rounds after the best, the loss is 1.9 % above the best loss. The eleventh round would raise it to more than 2 %. */
 const ROLL_BACK_ROUND = BEST_ROUND + 11;
 const ROUNDS = ROLL_BACK_ROUND + 1;
 

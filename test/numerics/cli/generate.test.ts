@@ -34,7 +34,7 @@ it('puts the prompt into the chat template of the model, unless --raw is given',
     ...raw,
     out: expect.any(String),
   });
-  // Only a raw text is printed together with its continuation.
+  // A raw prompt is printed before its continuation. A chat prompt is not.
   expect((await answer('--prompt', 'the age')).out).toBe(`${chat.text}\n`);
   expect((await answer('--prompt', 'it was the age', '--raw')).out).toBe(`it was the age${raw.text}\n`);
 });

@@ -45,7 +45,8 @@ describe('a fair quota', () => {
     const honest = (async () => {
       for (let i = 0; i < 5; i++) await call('honest', 'honest');
     })();
-    // One call in 100 ms: each honest call waits for at most one call of each other address, and for the running one.
+    // The quota allows a call in 100 ms. Each honest call waits for at most one call of each other address, and for the
+    // call that is running.
     await pass(5 * (addresses + 2) * 100);
     expect(granted.get('honest')).toBe(5);
     const all = [...granted.values()].reduce((sum, calls) => sum + calls, 0);

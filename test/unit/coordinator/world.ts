@@ -193,7 +193,7 @@ export class World {
           this.unrecorded[what] = (this.unrecorded[what] ?? 0) + 1;
         },
       },
-      // The same bytes in every process, so that two worlds can be compared.
+      // Every process gets the same bytes, so that two worlds can be compared.
       randomBytes: this.#options.randomBytes ?? ((count) => new Uint8Array(count).fill(7)),
       failpoint: (name) => this.failpoint(name),
       fatal: (error) => {

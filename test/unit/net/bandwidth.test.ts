@@ -81,7 +81,7 @@ describe('a limit of 100 kB/s', () => {
   });
 
   it('serves better ranks first, and shares the rest fairly between addresses and peers', async () => {
-    // One piece in each step of the clock.
+    // The limit lets one piece pass in each step of the clock.
     const PIECE = 5 * KB;
     const stranger = (address: string, peer: string) => ({ rank: 'stranger', address, peer }) as const;
     const crowd = Array.from({ length: 16 }, () => transfer(PIECE, stranger('a crowd', 'x')));

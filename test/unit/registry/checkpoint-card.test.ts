@@ -32,7 +32,7 @@ it('has the base, the data, the scores, the loss curve and the settings', () => 
   expect(text).toContain('## Loss curve');
   expect(text).toContain('| 0 | 4.0000 |');
   expect(text).toContain('| 40 | 3.0000 |');
-  // 41 points are thinned out to 20.
+  // The card shows 20 of the 41 points.
   expect(text.match(/^\| \d+ \| \d\.\d{4} \|$/gm)).toHaveLength(20);
   expect(text).toContain('| lora.rank |');
   expect(text).toContain('| training.learningRate |');

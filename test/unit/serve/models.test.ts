@@ -75,7 +75,7 @@ describe('the models of a server', () => {
     expect(generator.loaded).toContain('/tale/a');
     resolve();
     expect((await first).system_fingerprint).toBe(digestOf('a'));
-    // Both versions are unused now. The one that was asked for first makes room.
+    // Neither version is in use now. The version that was requested first makes room for the third.
     await ask('/v1/completions', { ...body, model: 'tale:next' });
     expect([...generator.loaded].toSorted()).toEqual(['/tale/b', '/tale/c']);
   });

@@ -42,7 +42,7 @@ it('stores a blob again only after a running sweep has deleted it', async () => 
 
 it('keeps a blob that is recorded while the sweep deletes another', async () => {
   const kept = Uint8Array.of(1);
-  // Both are listed when the sweep starts; the database decides their order.
+  // The sweep lists both blobs when it starts. The database decides their order.
   const [first, second] = [sha256(kept), sha256(Uint8Array.of(2))];
   const files = new Set([second]);
   const needed = new Set<string>();

@@ -96,7 +96,7 @@ describe.each(BITS)('%i bits', (bits) => {
         graph.output('slope', gradients(ops.reduceSum(losses, null, false), [x])[0]!);
         return graph;
       };
-      // Logits of a few tens, as in real models: most probabilities are small.
+      // These inputs give logits of a few tens, as in real models, so most probabilities are small.
       const feeds = { x: numbers(5 * width, 4).map((value) => value * 100) };
       const [expected] = await runOnEach([exact], graphWith(), feeds, dense);
       for (const [weights, chunk] of [[fewer], [fewer, 7], [fewer, vocabulary], [dense, 7]] as const) {
@@ -129,7 +129,7 @@ describe.each(BITS)('%i bits', (bits) => {
 
 test('products with a table take it in chunks of rows', async () => {
   const width = 1024;
-  // Three whole chunks and a remainder.
+  // The table has three whole chunks and a remainder.
   const rows = 3 * ops.vocabularyChunk(1, width) + 5;
   const codes = Int8Array.from(numbers(rows * width, 1), (value) => Math.round(127 * value));
   const scales = numbers(rows, 2);

@@ -33,7 +33,7 @@ const references = JSON.parse(
   readFileSync(new URL('../../../fixtures/lm-eval/results.json', import.meta.url), 'utf8'),
 ) as Record<string, Reference>;
 
-/** Relative difference of log-probabilities: both programs compute in float32. */
+/** Maximum relative difference between the log-probabilities of both programs, which compute in float32. */
 const FLOAT32 = 2e-6;
 
 let dir: string;

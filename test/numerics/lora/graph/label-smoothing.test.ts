@@ -7,7 +7,7 @@ import { evaluate } from '../../../utils/graphs.ts';
 import { maxDifference } from '../../../utils/reference.ts';
 import { trainingReference } from '../../../utils/training-reference.ts';
 
-/** Both sides compute in float32, with values around 1. */
+/** Maximum difference. Both sides compute in float32, with values around 1. */
 const TOLERANCE = 2e-6;
 
 const cases = trainingReference().labelSmoothing;

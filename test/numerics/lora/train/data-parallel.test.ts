@@ -23,7 +23,7 @@ beforeAll(async () => {
 afterAll(() => rm(dir, { recursive: true, force: true }));
 
 const PROCESSOR = { engine: 'onnx-cpu' } as const;
-/** Four micro-batches per step. */
+/** With these settings, a step has four micro-batches. */
 const SETTINGS: TrainingOptions = { batchSize: 8, microBatch: 2 };
 
 async function train(

@@ -26,7 +26,8 @@ describe.each(FAMILY_FIXTURES)('%s with an adapter on its last block only', (fix
           return nodes.filter(({ operation, inputs }) => operation === 'gemm' && inputs.includes(weight))
             .length;
         });
-    // One product in the forward pass, and one in the backward pass if the module or anything below it is trained.
+    // The forward pass multiplies by each weight once. The backward pass multiplies by it again only if the module, or a
+    // module below it, is trained.
     expect(new Set(readersOf(0))).toEqual(new Set([1]));
     expect(Math.max(...readersOf(last))).toBe(2);
     expect(graphCost(top).flops).toBeLessThan(graphCost(graphWith({})).flops);

@@ -54,7 +54,7 @@ describe('options of training', () => {
     const smooth = await trained({ labelSmoothing: 0.5 }, {}, 1);
     expect(noisy.result.lossFirst).not.toBeCloseTo(plain.result.lossFirst, 4);
     expect(smooth.result.lossFirst).not.toBeCloseTo(plain.result.lossFirst, 4);
-    // With rate 0 the adapter stays, so the evaluations must be equal.
+    // With so small a learning rate the adapter stays the same, so the evaluations must be equal.
     const still = { learningRate: 1e-12, warmupSteps: 0 };
     const quiet = await trained(still, {}, 1);
     for (const training of [{ neftuneAlpha: 30 }, { labelSmoothing: 0.5 }]) {

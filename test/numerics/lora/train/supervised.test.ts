@@ -75,7 +75,7 @@ async function compare(
       sizes.push(supervised);
       return compile(supervised);
     });
-  // With five rows, the second run has fewer tokens.
+  // Five rows do not fill the second batch of three, so the second run has fewer tokens.
   const rows = completionRows(BATCH + 2, LENGTH, model.config.vocabularySize, 0.4);
   const step = async (runnable: Runnable) => {
     const into = layout.map(({ shape }) => new Float32Array(shape.reduce((a, b) => a * b, 1)));

@@ -22,7 +22,7 @@ interface TrainerReference {
   steps: { loss: number; grad_norm: number; learning_rate: number }[];
 }
 
-/** One sample at the start of a row; labels shifted, as rows have them. */
+/** Returns a row with one sample at its start. Each label is the token after its position, as in all rows. */
 function rowOf({ tokens, labels }: TrainerReference['rows'][number], length: number): Row {
   const row = emptyRow(length);
   row.ids.set(tokens);

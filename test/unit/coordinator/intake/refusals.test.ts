@@ -228,7 +228,7 @@ describe('an update is refused, with its code, for', () => {
       world.run.intake.receive(Uint8Array.of(1), peer.id, plain).receipt;
     for (let i = 0; i < UPDATE_QUOTA.calls; i++) expect((await send()).code).toBe('malformed');
     expect((await send()).code).toBe('rate-limited');
-    // More keys than a limiter remembers.
+    // Calls of more peers than a limiter remembers must not make it forget this peer.
     const update = peer.seal(peer.update(head));
     for (let i = 0; i < 5_000; i++) world.run.intake.receive(update, `stranger ${i}`, plain);
     expect((await send()).code).toBe('rate-limited');

@@ -118,7 +118,7 @@ describe('packJobData', () => {
       8,
     );
     expect(decodeHeldOut(heldOut)[0]!.ids[0]).toBe(72);
-    // Four predictions per document: three letters and the end of the text.
+    // Each of the two documents has four tokens to predict: three letters and the end of the text.
     expect(data.tokens).toBe(8);
   });
 

@@ -77,7 +77,7 @@ describe('a full job', () => {
     await held.join();
     await held.heartbeat('joining', { hold: { reason: 'memory', detail: '' } });
     await world.pass(1_000);
-    // More newcomers than places, and each leaves at once.
+    // More newcomers join than there are places. Each of them leaves at once.
     for (let i = 0; i < ADMITTED_PEERS + 100; i++) {
       world.run.members.join(`12D3-stranger-${i}`, asked);
       world.run.members.liveness.leave(`12D3-stranger-${i}`);

@@ -137,7 +137,8 @@ describe('training and collecting', () => {
     machine.feed({ type: 'merged' }).feed({ type: 'committed' });
     expect(machine.state.current?.assigned).toEqual(['a', 'b']);
 
-    // With too few updates, the round waits for it as for a silent node, and ends as a null round.
+    // If all nodes take a hold, there are too few updates. The round then waits as it does for silent nodes, and ends as a
+    // null round.
     const short = Machine.training(['a', 'b']).feed({ type: 'peer-gone', peer: 'a', reason: 'held' });
     short.feed({ type: 'peer-gone', peer: 'b', reason: 'held' });
     expect(short.state.round).toBe(1);

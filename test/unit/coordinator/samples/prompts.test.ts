@@ -7,7 +7,7 @@ import type { TextTokenizer } from '../../../../lora/data/tokenizer.ts';
 import { type JobSpecInput, parseJobSpec } from '../../../../lora/finetune/settings/job-spec.ts';
 import { encodeCbor } from '../../../../protocol/cbor.ts';
 
-/** One token per character, after a beginning-of-text token. */
+/** A tokenizer with one token per character, after a beginning-of-text token. */
 const characters: TextTokenizer = {
   vocabSize: 256,
   bosId: 1,

@@ -112,7 +112,7 @@ export function playRounds(
       return { ...common, figures: figures[i]!, share, belief: beliefOf(known), isHarmful, scoredSince };
     });
     const { misdeeds, isShared, isClear } = misdeedsOf(judged);
-    // As in coordinator/merge/merge-round.ts.
+    // The same calls compute the weights in coordinator/merge/merge-round.ts.
     const untrained = untrainedUpdates(judged);
     const weights = weighUpdates(
       judged.map(({ peer, belief, isHarmful, earlier }, i) => {

@@ -138,7 +138,8 @@ describe('sparse payload of two kept values out of 128 (tiny)', () => {
   const layout = layoutOf([128]);
   const scale = (5000).toString(2).padStart(13, '0');
   const ratio = (64).toString(2).padStart(7, '0');
-  // k = 2 of 128: Golomb divisor 44. Symbols are unary, 1, remainder (5 bits below 20, else 6 of it + 20), sign, magnitude.
+  // For 2 of 128 values, the Golomb divisor is 44. A value is written as: the quotient of its gap in unary (zeros, then a 1),
+  // the remainder (in 5 bits if it is below 20, else the remainder + 20 in 6 bits), the sign, and the magnitude.
   const first = '1' + '00011' + '01';
   const second = '01' + '00000' + '10';
   const tiny = (bits: string) => expectAttack(ofBits(layout, 'tiny', bits), layout, 'tiny');
@@ -150,7 +151,7 @@ describe('sparse payload of two kept values out of 128 (tiny)', () => {
   });
 
   test('refuses an index beyond the chunk', () => {
-    // 4 + 2·44 + 36 is one beyond the end; with 35 it is the last index.
+    // The index 4 + 2·44 + 36 = 128 is one beyond the end. With the remainder 35, it is the last index.
     tiny(`${scale}${ratio}${first}001${'111000'}00`).toBe('UPDATE_INDEX');
     tiny(`${scale}${ratio}${first}001${'110111'}00`).toBe('accepted');
     tiny(`${scale}${ratio}${first}0001${'00000'}00`).toBe('UPDATE_INDEX');

@@ -116,7 +116,7 @@ test('a restored coordinator may replace the changes that it has lost, because i
   const replaced = sign(3, second, { reason: 'made after the restore', ...restored });
   await expect(check(head(replaced))).rejects.toEqual(withCode('SETTINGS_MISMATCH'));
   await check(head(replaced, restored));
-  // In the same term, the replaced change no longer fits.
+  // In the new term, the change that was replaced no longer fits.
   await expect(check(head(lost, restored))).rejects.toEqual(withCode('SETTINGS_CHAIN'));
   // A change that does not continue the changes before it is refused in any term.
   const broken = head(sign(3, first), { term: 4 });

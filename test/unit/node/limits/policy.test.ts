@@ -134,7 +134,8 @@ describe('fewer base bits', () => {
     expect(() => check(demand.memory - 3 * parameters, 32)).toThrow(suggestsNoBits);
     expect(() => check(demand.memory - 3 * parameters, 4)).toThrow(suggestsNoBits);
     const { memory } = demandOf(manifest, { processes: 4, bases: 4, baseBits: 4 });
-    // Four copies of 4 bits are larger than the one float32 copy that the processes share.
+    // Each of four processes has its own 4-bit copy of the base. These copies are larger than the one float32 copy that the
+    // processes share.
     expect(() => check(memory - 1, 4, 4)).toThrow(suggestsNoBits);
     expect(() => check(memory - 1, 32, 4)).not.toThrow();
   });

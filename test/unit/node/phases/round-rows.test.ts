@@ -59,7 +59,7 @@ it('a node fetches each data shard that has rows of its interval once, and no ot
 
   const signal = new AbortController().signal;
   const all = toyRows(ROWS);
-  // Two more rows than the interval has: the interval is repeated.
+  // The round needs two rows more than the interval has, so the interval is repeated.
   const expected = [...indices, ...indices.slice(0, 2)].map((index) => all[index]!);
   expect(await rowsOf(context, work, 8, signal)).toEqual(expected);
   expect([...fetched].sort()).toEqual([...needed].sort());

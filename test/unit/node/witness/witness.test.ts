@@ -74,7 +74,7 @@ async function witnessOf({
     const residual = digest && { digest, size: shown.blobs.get(digest)!.byteLength };
     return { checkpoint, proofs, residual };
   };
-  /** By peer id: the job with the head that a coordinator gives, if it is not the head that the node has. */
+  /** The jobs whose heads the coordinators give instead of the heads that the node has, by the coordinators' peer ids. */
   const heads: Record<string, KeptJob> = {};
   /** Called before each answer. */
   const gates: Record<string, (signal: AbortSignal) => Promise<void>> = {};

@@ -88,10 +88,11 @@ test('small differences between exact effects do not count, however small the ga
     gainError: 0.001,
     exact: { effect, steps },
   });
-  // Measured in a job whose intervals held its few rows twelve times: the gain was a twelfth of the exact effect.
+  // These figures come from a job with so few rows that each interval held all of them twelve times. There, the gain was a
+  // twelfth of the exact effect.
   expect(sharesOf([exact(0.39), exact(0.38), exact(0.36)])![2]).toBeGreaterThan(0.4);
   expect(sharesOf([exact(0.39), exact(0.38), exact(0.2)])![2]).toBe(0);
-  // Twice the steps need not have twice the effect.
+  // An update of twice as many steps need not have twice the effect.
   expect(sharesOf([exact(0.39), exact(0.39), exact(0.39), exact(0.39, 20)])![3]).toBe(1);
 });
 
@@ -100,7 +101,7 @@ test('an update that misses the exact effect of its steps by a part of the gain 
   const honest = [exact(0.2), exact(0.2), exact(0.2)];
   expect(sharesOf([...honest, exact(0.2 - MAX_OVERSHOOT / 2)])![3]).toBeCloseTo(0.5);
   expect(sharesOf([...honest, exact(0.2 - 2 * MAX_OVERSHOOT)])![3]).toBe(0);
-  // A node with few steps does not need the effect of many.
+  // A node with few steps does not need as large an effect as a node with many steps.
   expect(sharesOf([...honest, exact(0.06, 3)])![3]).toBe(1);
   expect(sharesOf([...honest, scored(1, 1)])![3]).toBe(1);
 });

@@ -113,7 +113,8 @@ test('exact effects are measured for doubtful authors and some others, as far as
   expect(exact.candidates).toHaveLength(REFERENCES + 2);
   expect([...exact.candidates.slice(REFERENCES)].sort()).toEqual([0, 1]);
   expect(exact.most).toBe(REFERENCES + 2);
-  // In the first round of a job, all authors are new. Four nodes can afford three exact effects, ten nodes all.
+  // In the first round of a job, all authors are new. With four nodes, at most three exact effects are measured. With ten
+  // nodes or more, all are measured.
   for (const [count, most] of [
     [4, MIN_EXACT_EFFECTS],
     [10, 10],

@@ -80,7 +80,8 @@ describe('a LoRA branch beside a frozen weight', () => {
     (transposed) => {
       const { graph } = branch(512, { transposed });
       const merged = foldBranches(graph);
-      // Of the three products for y, the one with A stays, because the gradient of B reads it. The same holds for the gradient of x.
+      // Folding replaces two of the three products for y by two others. The product with A stays, because the gradient of B
+      // reads it. The same holds for the gradient of x. So the number of products stays the same.
       expect(products(merged)).toBe(products(graph));
       const onto = merged.nodes.filter(
         ({ operation, inputs }) => operation === 'gemm' && inputs.length === 3,

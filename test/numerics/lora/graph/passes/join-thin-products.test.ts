@@ -80,7 +80,7 @@ describe('thin products that share an operand', () => {
   }
 
   it('are joined into one product of each kind, at any ranks', () => {
-    // One product x·Aᵀ instead of three, and one product du·A instead of three.
+    // The pass makes one product x·Aᵀ of three, and one product du·A of three.
     const graph = branches([4, 8, 4]);
     expect(products(joinThinProducts(graph))).toBe(products(graph) - 2 * 2);
   });

@@ -30,7 +30,7 @@ afterAll(() => rm(cacheDir, { recursive: true, force: true }));
 
 /** Returns the difference between a step that computes only the rows of its labels and a step that computes all rows. */
 async function difference(step: StepCase, weights?: WeightFile): Promise<number> {
-  // Two more than needed, as padding.
+  // The graph has room for two rows more than needed. They are padding.
   const supervised = countSupervised(step.rows) + 2;
   const file = weights ?? (await prepareWeights(step.model, cacheDir));
   const run = async (step: StepCase) => {

@@ -143,7 +143,7 @@ describe('a JSON array', () => {
   });
 
   it('of one long line is read in linear time', async () => {
-    // Searching again from the start after every chunk without a line end would take minutes.
+    // A reader that searched the whole line again after every chunk would take minutes.
     const rows = Array.from({ length: 60_000 }, (_, i) => ({ text: `row number ${i}, without a line end` }));
     expect(await all(readJson(await file(JSON.stringify(rows)), ROWS))).toHaveLength(60_000);
   });
@@ -344,7 +344,7 @@ describe('a file', () => {
   it('that decompresses to 512 MiB in one line takes less than 256 MiB of memory', async () => {
     const frame = zstdCompressSync(Buffer.alloc(16 * 1024 * 1024, 'a'));
     const end = zstdCompressSync('\n{"a":1}\n');
-    // 512 MiB from some kilobytes.
+    // Some kilobytes decompress to 512 MiB.
     const path = await file(Buffer.concat([...Array(32).fill(frame), end]));
     const before = process.memoryUsage().rss;
     const rows = await all(readJsonLines(path, {}));

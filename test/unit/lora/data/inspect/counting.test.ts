@@ -93,7 +93,7 @@ describe('overlap', () => {
       sampledOneIn: 1,
       named: [
         { origin: at(0), share: 1 },
-        // 25 known tokens make 13 of the 25 runs in the sample.
+        // A sample of 37 trained tokens has 25 sequences of OVERLAP_TOKENS tokens. 25 known tokens contain 13 of them.
         { origin: at(1), share: (25 - OVERLAP_TOKENS + 1) / (37 - OVERLAP_TOKENS + 1) },
       ],
     });

@@ -97,7 +97,7 @@ test('questions and answers with very many tiny values are refused before they a
   // A context with one continuation has four values.
   const many = Array.from({ length: QUESTION_ITEMS / 4 }, (_, i) => [[i % 2 ? 'a' : 'b', '']] as const);
   expect(() => encodeQuestions([task('multiple_choice', many)])).toThrow(withCode('TASK_TOO_LARGE'));
-  // Each byte 0 is an integer.
+  // In CBOR, each byte 0 is an integer, so these bytes hold more values than are allowed.
   expect(() => decodeQuestions(new Uint8Array(QUESTION_ITEMS + 1))).toThrow(withCode('MESSAGE_TOO_LARGE'));
   const answer = { logLikelihood: -(2 ** -9), isGreedy: true };
   const answers = encodeAnswers({ tasks: [[answer, answer], ['a text'], [-300]] });
@@ -112,7 +112,7 @@ test('values are counted without being decoded', () => {
     a: [0, 24, 300, 70_000, -(2 ** 40), 1.5],
     b: [long, 'y'.repeat(300), new Uint8Array(30), null],
   };
-  // One object, two keys, two arrays, six numbers, and four other values.
+  // The value has one object, two keys, two arrays, six numbers, and four other values.
   expect(countItems(encodeCbor(value))).toBe(15);
   expect(countItems(Buffer.from('9bffffffffffffffff00', 'hex'))).toBe(2);
   expect(countItems(Buffer.from('8200ff00', 'hex'))).toBe(2);

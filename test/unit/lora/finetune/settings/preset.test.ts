@@ -24,7 +24,7 @@ it('a preset chooses how often to measure if only patience is set', async () => 
 });
 
 it('the choice of a rank ignores modules that are saved whole', async () => {
-  // With so few adapted modules even this little data needs more than the least rank.
+  // So few modules are adapted that the preset chooses more than the smallest rank, although there is little data.
   const few = { targets: ['q_proj'], layersToTransform: [0] };
   const layer = await least();
   const rankWith = async (lora: Layer['lora']) =>

@@ -63,7 +63,7 @@ describe('a base folder', () => {
     await utimes(pathAt(0), Date.now() / 1000 + 100, Date.now() / 1000 + 100);
     await layOut(...paths);
     expect((await stat(join(folder, 'config.json'))).ino).not.toBe(ino);
-    // Without the stored file, the folder is the only copy.
+    // If the stored file is gone, the file in the folder is the only copy and stays.
     await rm(pathAt(0));
     expect(await layOut(...paths)).toBe(folder);
   });

@@ -44,7 +44,8 @@ describe('refuses a header that', () => {
     ['has a fractional size', { a: f32([1.5], 0, 6) }, 6, 'TENSORS_ENTRY'],
     ['has a thousand dimensions', { a: f32(Array(1000).fill(1), 0, 4) }, 4, 'TENSORS_ENTRY'],
     ['has a shape that does not fit its bytes', { a: f32([2], 0, 4) }, 4, 'TENSORS_ENTRY'],
-    // 2^32 · 2^32 · 4 wraps to 0 in 64 bits, and 2^53 + 1 is not representable as a double.
+    // The first size, 2^32 · 2^32 · 4, wraps to 0 in 64 bits. The second shape has an odd number of values above 2^53, which
+    // is not representable as a double.
     ['has a shape that overflows', { a: f32([2 ** 32, 2 ** 32], 0, 0) }, 0, 'TENSORS_ENTRY'],
     ['has a shape past exact doubles', { a: f32([4194305, 2147483649], 0, 4) }, 4, 'TENSORS_ENTRY'],
     ['has descending offsets', { a: f32([1], 4, 0) }, 4, 'TENSORS_ENTRY'],

@@ -7,11 +7,11 @@ import { temporaryFolder } from '../../../../utils/folder.ts';
 import { pretendPlatform } from '../../../../utils/platform.ts';
 
 const MiB = 2 ** 20;
-/** The memory that Node.js reports: less than any machine that runs tests has. */
+/** Bytes of memory that Node.js reports in these tests. Every real machine has more. */
 const SAID = 12_345;
 
 beforeEach(() => {
-  // On macOS the product would ask vm_stat.
+  // On macOS, the function would ask the program vm_stat instead of Node.js.
   pretendPlatform('linux');
   const said = vi.spyOn(process, 'availableMemory').mockReturnValue(SAID);
   onTestFinished(() => said.mockRestore());
