@@ -141,7 +141,7 @@ for (const [honest, attackers] of [
       });
 
       test(`seed ${seed}: cannot let the loss drift upwards while nothing is left to learn`, async () => {
-        // The harm is so small that every single merge passes.
+        // The harm of one round is so small that its merge passes the gate.
         const harm = (0.0018 * (honest + attackers)) / attackers;
         const found = await runJob({ honest, attackers, gain: 0, harm, seed });
         expect(found.phase).toBe('finished');

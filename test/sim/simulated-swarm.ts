@@ -38,7 +38,7 @@ export interface SimulationOptions {
 interface Plan {
   readonly nodes: number;
   readonly msPerStep: number[];
-  /** Mean time between two random faults, or roll-backs by the operator, of each kind, virtual ms. */
+  /** For each kind of random fault, and for roll-backs by the operator: mean time between two of them, in virtual ms. */
   readonly everyMs: {
     nodeCrash: number;
     coordinatorCrash: number;

@@ -159,7 +159,7 @@ export class Witness {
     }
   }
 
-  /** Exactly once: an update whose final receipt counts is in one checkpoint, any other in none. */
+  /** Checks that an update whose final receipt counts is in exactly one checkpoint, and any other update in none. */
   #checkUpdates(say: (violation: string) => void): void {
     const { store } = this.#swarm.coordinator;
     const { job } = this.#swarm.toy;
@@ -187,7 +187,7 @@ export class Witness {
     }
   }
 
-  /** The coordinator's disk has exactly the blobs that its database needs. */
+  /** Checks that the coordinator's disk has exactly the blobs that its database needs. */
   #checkDisk(say: (violation: string) => void): void {
     const { store, disk } = this.#swarm.coordinator;
     for (const digest of disk.files.keys()) {

@@ -164,7 +164,7 @@ export class ScriptedCoordinator {
     return digest;
   }
 
-  /** Sets the receipt code of an update from now on. Sends no receipt unasked. */
+  /** Sets the receipt code of an update from now on. The node gets the receipt only when it asks. */
   judge(update: string, code: ReceiptCode): void {
     this.#receipts.set(update, code);
   }

@@ -357,7 +357,7 @@ export class VirtualHost implements SwarmNetwork {
     return handler(from, body, { signal, ip: null });
   }
 
-  /** Takes the time of one message to or from a peer. @throws SwarmError RPC_UNREACHABLE, RPC_TIMEOUT */
+  /** Waits for as long as a message to or from a peer takes. @throws SwarmError RPC_UNREACHABLE, RPC_TIMEOUT */
   async #travel(peer: string, signal: AbortSignal): Promise<void> {
     const lost = this.#network.lost();
     await this.#wait(lost ? RPC_TIMEOUT_MS : this.#network.delay(), signal);

@@ -123,7 +123,7 @@ describe('evaluating text', () => {
     expect(found).toMatchObject({ read: { rows: rows.length, bad: 1 } });
     expect(bad).toHaveLength(1);
     expect({ ...found, read: null }).toEqual(await evaluate(bundle, { texts: clauses }));
-    // A bad row among the first ones stops nothing, because the share of all rows counts.
+    // A bad row among the first rows does not stop the evaluation, because the limit applies to the share of all rows.
     const tokens = [[1, 70_000], ...Array.from({ length: 9 }, () => [1, 2, 3])];
     await writeFile(data, tokens.map((input_ids) => JSON.stringify({ input_ids })).join('\n'));
     const few = await evaluate(bundle, { data, settings: { badRowShare: 0.1 } });

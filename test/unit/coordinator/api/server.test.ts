@@ -464,7 +464,7 @@ describe('the API', () => {
       await peers[1]!.heartbeat('training', { round: 1, step: 7, steps: 500 });
       await world.pass(2_000);
     }
-    // The API gets a separate host, which would receive the heartbeats.
+    // The API is started last, because its host takes the place of the coordinator's host, and would get the heartbeats.
     const { call } = await api(world);
     const { peers: views } = await json<{ peers: PeerView[] }>(call('/v1/peers'));
     const health = new Map(views.map(({ peer, health }) => [peer, health.level]));

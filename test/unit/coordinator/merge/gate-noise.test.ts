@@ -102,7 +102,7 @@ test.each(Object.entries(NOISE))(
     for (const bad of ['removed', 'refused', 'rolled-back']) {
       expect(verdicts[bad] ?? 0, bad).toBeLessThanOrEqual(noise.few);
     }
-    // REFUSALS_IN_A_ROW refusals in a row pause the job.
+    // A job pauses itself after REFUSALS_IN_A_ROW refused rounds in a row. The longest row here must be clearly shorter.
     expect(worstRun).toBeLessThan(REFUSALS_IN_A_ROW - 1);
   },
 );

@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { NodeModel } from './node-model.ts';
 
-/** Anything that can happen to a node, in any order. Indices choose among what exists then. */
+/** Anything that can happen to a node. `index` chooses one of the running effects, heads or receipts that exist then. */
 const step = fc.oneof(
   { weight: 6, arbitrary: fc.record({ type: fc.constant('finish'), index: fc.nat(5), well: fc.boolean() }) },
   { weight: 16, arbitrary: fc.constant({ type: 'finish', index: 0, well: true }) },

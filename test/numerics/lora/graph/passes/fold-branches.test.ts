@@ -21,7 +21,7 @@ let engine: Engine;
 
 beforeAll(async () => {
   cacheDir = await mkdtemp(join(tmpdir(), 'merge-test-'));
-  // This engine, the WebGPU engine on the processor, does not rewrite graphs itself.
+  // The engine tfjs does not rewrite graphs itself, so it also computes the graph that is not folded.
   engine = await tfjsOnCpu();
 });
 

@@ -21,7 +21,7 @@ let engine: Engine;
 
 beforeAll(async () => {
   cacheDir = await mkdtemp(join(tmpdir(), 'join-test-'));
-  // The WebGPU engine does not rewrite graphs itself.
+  // The engine tfjs does not rewrite graphs itself, so it also computes the graph whose products are not joined.
   engine = await tfjsOnCpu();
 });
 
