@@ -34,7 +34,7 @@ export interface TimelineEntry {
   readonly text: string;
 }
 
-/** What is known about a node. */
+/** The records of a node and of its coordinator, as far as this machine can read them. */
 export interface Sources {
   readonly peer: string;
   /** The log of the node, oldest entry first; null if the node runs on another machine. */

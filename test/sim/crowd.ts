@@ -7,10 +7,10 @@ import { addressOf, type VirtualHost } from '../utils/virtual/virtual-network.ts
 import type { SimulatedSwarm } from './simulated-swarm.ts';
 
 const STRANGERS = 20;
-/** Strangers that join as members, and change their names at each turn. */
+/** Number of strangers that join as members, and change their names at each turn. */
 const JOINERS = 10;
 const TURN_MS = 500;
-/** Messages that each stranger hands over in a turn, signed by unknown keys. */
+/** Number of messages, signed by unknown keys, that each stranger hands over in a turn. */
 const MESSAGES = 10;
 
 /** Strangers that flood the coordinator of a simulated swarm, all from one address. */

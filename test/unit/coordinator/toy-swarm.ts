@@ -24,7 +24,7 @@ export function gradient(adapter: readonly Float32Array[], rows: readonly Row[])
   );
 }
 
-/** What a peer sends. `flip`: its update with the wrong sign. `copy`: the update of peer 0. `turncoat`: a copy after round 3. */
+/** What a peer sends. `flip`: its update with the wrong sign. `copy`: peer 0's update. `turncoat`: a copy after round 3. */
 export type Behaviour = 'honest' | 'flip' | 'copy' | 'turncoat';
 
 /** A world of peers that train for real on the toy loss, or only seem to. */

@@ -108,7 +108,7 @@ describe.skipIf(missing !== null)('onnx-webgpu', () => {
       expect(fetched).toBe(0);
       const products = half(step)(stepOf(step).graph).nodes.filter(isFloat16);
       const casts = (of: readonly string[]) => of.filter((type) => type === 'Cast').length;
-      // One cast for each result, and at most one for each left operand.
+      // Float16 products need one cast for each result, and at most one for each left operand.
       expect(casts(types) - casts(plain.types)).toBeLessThanOrEqual(2 * products.length);
     });
 

@@ -30,7 +30,7 @@ async function setUp() {
       layout: tasks.toy.layout,
       msPerStep: 1000,
       more: [{ addresses: [addressOf(training.signer.peerId)] }],
-      // The evaluation takes until it is ended.
+      // The evaluation runs until the node aborts it.
       answerer: {
         answer: (_questions, options) =>
           new Promise((_, reject) => {
