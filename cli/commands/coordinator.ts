@@ -102,7 +102,10 @@ export function registerCoordinator(program: Command, context: Context): void {
       'send a signed message to this URL when a job finishes, pauses itself or bans a node, or its loss rises; repeatable, in addition to the webhooks in the file webhooks.yaml of the home',
       webhookUrl,
     )
-    .option('--webhook-allow-private', 'allow the URLs of --webhook to lead to this machine or to a private network');
+    .option(
+      '--webhook-allow-private',
+      'allow the URLs of --webhook to lead to this machine or to a private network',
+    );
   addPublicPageOptions(command)
     .addOption(
       startAnewOption('the database in the home is missing, or older than the folders of the checkpoints'),

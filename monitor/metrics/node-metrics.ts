@@ -70,7 +70,11 @@ export function createNodeMetrics(source: NodeMetricsSource): NodeMetrics {
   };
   gauge('swarm_round', 'Round of the newest head.', () => source.node().round);
   gauge('swarm_step', 'Optimiser steps that this node has made in the round.', () => source.node().step);
-  gauge('swarm_steps', 'Optimiser steps that are planned for this node in the round.', () => source.node().steps);
+  gauge(
+    'swarm_steps',
+    'Optimiser steps that are planned for this node in the round.',
+    () => source.node().steps,
+  );
   gauge(
     'swarm_tokens_per_second',
     'Training speed of this node, tokens per second.',

@@ -35,7 +35,8 @@ export async function readCombinable(folder: string): Promise<CombinableFolder> 
   const other = [...entries.keys()].find((name) => !matrices.has(name));
   if (other !== undefined || config.use_dora === true) {
     const part = other ?? 'use_dora';
-    const where = other === undefined ? `the setting use_dora in ${ADAPTER_CONFIG_FILE}` : `the tensor ${other}`;
+    const where =
+      other === undefined ? `the setting use_dora in ${ADAPTER_CONFIG_FILE}` : `the tensor ${other}`;
     throw adapterError(
       'COMBINE_PARTS',
       `the adapter in ${folder} has more than LoRA matrices (${where}), so it cannot be combined with others`,
