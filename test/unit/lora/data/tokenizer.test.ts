@@ -37,7 +37,7 @@ describe('the tokenizer', () => {
     const rows = await packedRows([TINY_TEXT, 'it was'], tokenizer, { sequenceLength: 32 });
     const predicted = rows.reduce((sum, row) => sum + predictedTokens(row), 0);
     const encoded = [TINY_TEXT, 'it was'].map((text) => tokenizer.encode(text).length);
-    // Per document: all tokens except the first, and the end-of-text token.
+    // In each document, all tokens except the first are predicted, and then the end-of-text token.
     expect(predicted).toBe(encoded.reduce((a, b) => a + b));
     const ends = rows.flatMap(({ labels }) => [...labels]).filter((label) => label === 1);
     expect(ends).toHaveLength(2);
