@@ -31,7 +31,10 @@ export interface ReadExamplesOptions {
    * bad records at the end.
    */
   report: RowReport;
-  /** Receives the number of bytes read so far, approximate for Parquet, and the size of all files in bytes. */
+  /**
+   * Receives the number of bytes read so far, and the size of all files in bytes. For Parquet, the first number is
+   * approximate.
+   */
   onProgress?: (done: number, total: number) => void;
 }
 

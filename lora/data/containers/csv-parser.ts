@@ -39,7 +39,7 @@ export class CsvParser {
   readonly #maxCharacters: number;
   #separator: string | null;
   #rest = '';
-  /** Length of `#rest`, in characters, at which it is parsed again. */
+  /** `#rest` is parsed again when it has this length, in characters. */
   #lookAt = 0;
   #line = 1;
   #failed = false;

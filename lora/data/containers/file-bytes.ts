@@ -13,7 +13,7 @@ const CHUNK_BYTES = 256 * 1024;
 
 const GZIP = [0x1f, 0x8b];
 const ZSTD = [0x28, 0xb5, 0x2f, 0xfd];
-/** The magic number of a skippable frame without its first byte, which can have sixteen values. */
+/** The second to the fourth byte of a skippable frame. The first byte can have sixteen values. */
 const ZSTD_SKIPPABLE = [0x2a, 0x4d, 0x18];
 
 export interface ByteOptions {

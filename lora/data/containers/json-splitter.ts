@@ -39,8 +39,8 @@ export class JsonSplitter {
   /** Whether the position is inside the array of records. */
   #inRows = false;
   /**
-   * Whether the last byte opened an array of the top-level object. The array's first element shows whether the array
-   * holds records.
+   * Whether the last byte opened an array directly inside the top-level object. The first element of this array will
+   * show whether the array holds the records.
    */
   #undecided = false;
   #finished = false;

@@ -72,8 +72,8 @@ export async function* readParquet(
           { next: 'write smaller row groups (pyarrow: row_group_size=10000)' },
         );
       }
-      // If the file has none of the wanted columns, one row without values is yielded. The caller then throws an error
-      // that lists the columns of this row.
+      // If the file has none of the wanted columns, one row is yielded whose values are all undefined. The caller then
+      // throws an error that lists the columns of this row.
       const values: Record<string, unknown>[] =
         columns.length === 0
           ? [{}]

@@ -2,7 +2,10 @@ import type { Rendered } from '../render/rendered.ts';
 import type { Renderer } from '../render/renderer.ts';
 import type { TextTokenizer } from '../tokenizer.ts';
 
-/** Maximum number of supervised tokens after an end-of-turn token. Templates often write a newline there. */
+/**
+ * A sample counts as ending with a special token if at most this number of supervised tokens follow that token. Templates
+ * often write a newline after the token that ends a turn.
+ */
 const MAX_AFTER_END = 2;
 
 export interface SpecialTokenCount {

@@ -149,8 +149,8 @@ export class SamplePacker {
   }
 
   /**
-   * Counts a sample without a supervised token. With `turns`, a record can give several such samples, but is listed
-   * only once.
+   * Counts a sample without a supervised token. If `trainOn` is `turns`, a record can give several such samples, but it
+   * is listed only once.
    */
   #leaveOut({ origin }: Example, reason: string): void {
     const { tally } = this;

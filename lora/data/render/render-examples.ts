@@ -38,7 +38,8 @@ export async function* renderExamples(
 ): AsyncGenerator<RenderedExample, void, undefined> {
   const ahead: { example: Example; rendering: Promise<Rendered> }[] = [];
   /**
-   * The record of the last bad example. With `turns`, a record gives several examples, but counts as one bad record.
+   * The record of the last bad example. If `trainOn` is `turns`, a record can give several bad examples, but it counts as
+   * one bad record.
    */
   let lastBad: Origin | null = null;
   const next = async (): Promise<RenderedExample | null> => {
