@@ -33,7 +33,7 @@ export interface LayerAttention {
 export interface SequenceInputs {
   readonly batch: number;
   readonly length: number;
-  /** Number of different positions, counted from 0. For whole sequences, it equals `length`. */
+  /** Number of different positions: every position is below this number. For whole sequences, it equals `length`. */
   readonly positionCount: number;
   /** Token ids, [B·T] int64. */
   readonly ids: Tensor;

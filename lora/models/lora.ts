@@ -68,7 +68,7 @@ export interface TrainedCopy {
    * the name `<head>.weight`.
    */
   readonly parameter: string;
-  /** The parameter whose values the copy starts from. */
+  /** Name of the parameter that has the initial values of the copy. */
   readonly from: string;
   readonly shape: readonly number[];
   readonly group: 'bias' | 'saved';

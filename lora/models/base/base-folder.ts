@@ -21,7 +21,10 @@ export interface BaseFolderOptions {
  */
 const CHECKED_BYTES = 64 * 2 ** 20;
 
-/** Folders that are being made. A job, an evaluation and a registry can need the same base at the same time. */
+/**
+ * Folders that are being made. A job, an evaluation and a registry can need the same base at the same time, and then
+ * wait for the same folder.
+ */
 const inProgress = new Map<string, Promise<string>>();
 
 /**
@@ -73,7 +76,7 @@ async function makeFolder(
   return target;
 }
 
-/** Returns whether a folder has all files, none of them is older than the stored file, and the small ones are whole. */
+/** Returns whether a folder has all files of a base, each whole (see `isWhole`) and not older than its stored file. */
 async function isComplete(
   folder: string,
   files: readonly BaseFile[],
@@ -83,14 +86,14 @@ async function isComplete(
     const path = join(folder, file.path);
     const found = await stat(path).catch(nullIfMissing);
     if (found === null || !(await isWhole(path, file))) return false;
-    // A stored file may be missing. The folder is then the only copy.
+    // If the stored file is missing, the folder may have the only copy, so this copy is used.
     const stored = await stat(pathOf(file.digest)).catch(nullIfMissing);
     if (stored !== null && stored.ino !== found.ino && stored.mtimeMs > found.mtimeMs) return false;
   }
   return true;
 }
 
-/** Returns whether a file has its size and, if it is small, its digest. */
+/** Returns whether a file has the expected size and, up to CHECKED_BYTES, the expected digest. */
 async function isWhole(path: string, { size, digest }: BaseFile): Promise<boolean> {
   const found = await stat(path).catch(nullIfMissing);
   if (found?.size !== size) return false;

@@ -37,7 +37,8 @@ export async function openGgufBase({ path, cacheDir, signal, onProgress }: GgufB
   if (await isFolder(output)) return output;
   await makeFolder(parent, { next: 'set SWARM_CACHE to a folder that you may write to' });
   try {
-    // The folder is named after the digest of the file. The conversion opens the file again, so it must be unchanged.
+    // The folder is named after the digest computed above, but the conversion opens the file again. The file must
+    // therefore be unchanged when the conversion ends.
     const beforeRename = () => requireSame(path, before);
     await importGguf({ path, output, signal, onProgress, beforeRename });
   } catch (error) {

@@ -59,8 +59,8 @@ export function spaceMarks({ normalizer, pre_tokenizer: pre }: Json): SpaceMarks
     return null;
   const scheme = pre.prepend_scheme ?? (pre.add_prefix_space === false ? 'never' : 'always');
   if (scheme !== 'always' && scheme !== 'first' && scheme !== 'never') return null;
-  // Even with the scheme "always", a Metaspace adds no space before a text that begins with one, but
-  // SentencePiece does. So "always" counts as `first`, for which the export notes that some tokens differ.
+  // If a text begins with a space, SentencePiece adds another space. A Metaspace adds none, even with the scheme
+  // "always". This scheme therefore counts as `first`, for which the export notes that some tokens differ.
   return { prefix: scheme === 'never' ? 'never' : 'first', splits: pre.split !== false };
 }
 

@@ -96,8 +96,8 @@ export async function fetchModel(options: FetchModelOptions, deps: FetchModelDep
 
 /**
  * Returns whether the cache has all files that a commit needs.
- * @param withOptional whether each optional file must be in the cache, too, or be known to be missing from the
- *   commit. Other tools may have fetched only some of the optional files.
+ * @param withOptional whether to check the optional files too. Each of them must then be in the cache or be known to
+ *   be missing from the commit. Other tools may have fetched only some of them.
  */
 async function isComplete(cache: HubCache, commit: string, withOptional: boolean): Promise<boolean> {
   for (const file of ['config.json', 'tokenizer.json']) if (!(await cache.has(commit, file))) return false;
