@@ -62,7 +62,8 @@ export class ChatPrompts {
     try {
       const parts = [{ end: messages.length, addGenerationPrompt: true }];
       const { text, lengths, odd } = await runner.render({ template: 'default', messages, parts });
-      // `text` has no generation prompt. If it is not a prefix of the rendered prompt, the whole prompt is in `odd`.
+      // `text` lacks the generation prompt, so the rendered prompt is normally longer than `text`, and is in `odd`. A
+      // template without a generation prompt gives a prompt that is a prefix of `text`.
       return odd?.text ?? text.slice(0, lengths[0]);
     } catch (error) {
       if (isSwarmError(error, 'ROW_TEMPLATE')) {

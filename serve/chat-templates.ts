@@ -102,7 +102,7 @@ export class ChatTemplates {
   #open(file: string): Ready {
     this.#freePlace();
     const prompts = ChatPrompts.open({ dir: this.#options.dir, template: file }, { now: this.#now });
-    // `ChatPrompts.open` returns null only if no template is named.
+    // A template is named here, so `ChatPrompts.open` does not return null.
     return { prompts: prompts.then((opened) => opened!), users: 0 };
   }
 
@@ -119,7 +119,7 @@ export class ChatTemplates {
 }
 
 async function close({ prompts }: Ready): Promise<void> {
-  // A template that could not be opened has no process.
+  // A template that could not be opened has no process, so there is nothing to close.
   const opened = await prompts.catch(() => null);
   await opened?.close();
 }
