@@ -1,4 +1,7 @@
-/** Builds the published package into dist: `npm run build`. The page needs its own run of tsc, with the types of browsers. */
+/**
+ * Builds the published package into dist: `npm run build`. The web page in monitor/web is compiled in a second run of tsc,
+ * because its types are those of browsers.
+ */
 import { cpSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { runCommand } from './run-command.ts';

@@ -93,7 +93,7 @@ async function runCommand(
   );
 }
 
-/** Returns the output of a command in the page. Of a generated text, only the prompt is compared. */
+/** Returns the output that the page shows for a command. Replaces the text after the prompt of `generate` with "…". */
 function shownOutput({ command, output }: DocCommand): readonly string[] {
   const prompt = /lora-swarm generate .*--prompt "([^"]*)"/.exec(command)?.[1];
   return prompt === undefined || output.length === 0 ? output : [`${prompt}…`, '…'];

@@ -11,7 +11,7 @@ function stranger(number: number): Signer {
   return signerFromSeed(seed);
 }
 
-/** Returns gossip frames of heartbeats of strangers. */
+/** Returns frames of gossip messages. Each message is a heartbeat that a different stranger has signed. */
 export function heartbeats(job: string, count: number): Uint8Array[] {
   return signedFrames(jobTopic(job, 'peers'), count, (signer) => {
     const idle = { round: 0, step: 0, steps: 0, tokensPerSecond: 0, bytesSent: 0, bytesReceived: 0 };
@@ -26,7 +26,7 @@ export function heartbeats(job: string, count: number): Uint8Array[] {
   });
 }
 
-/** Returns gossip frames of updates of strangers. */
+/** Returns frames of gossip messages. Each message is an update that a different stranger has signed. */
 export function updates(job: string, count: number): Uint8Array[] {
   return signedFrames(jobTopic(job, 'updates'), count, (signer) => {
     const place = {

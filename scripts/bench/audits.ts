@@ -20,12 +20,13 @@ export const shapes = Object.keys(SETTINGS);
 const PRESETS: readonly Preset[] = ['tiny', 'balanced', 'quality', 'dense'];
 const ROUNDS = 4;
 
-/** Attacks that the scores do not find, or find late. */
+/** Attacks that option --attack can choose. */
 const MEMBERS: Readonly<Record<string, Attack>> = {
   ...ATTACKS,
   'a quarter of the rows': async ({ rows, train }) =>
     train(rows.map((_, i) => rows[i % Math.ceil(rows.length / 4)]!)),
 };
+/** The measured attacks if there is no option --attack: attacks that the scores do not find, or find late. */
 const DEFAULT_MEMBERS = [
   'lazy, scaled up',
   'half the steps, scaled up',
@@ -98,8 +99,8 @@ async function measure(
           const feedback = feedbacks[p]![i]!;
           feedback.add(delta);
           const found = auditFigures(decodeUpdate(feedback.compress(preset), nodes.layout, preset), repeated);
-          // First updates are counted separately, because they contain no error feedback of earlier rounds. The
-          // repetition never contains any, so it is more similar to a first update than to a later one.
+          // First updates are counted separately, because they contain no error feedback of earlier rounds. Repeated
+          // training gives no error feedback, so its result is more similar to a first update than to a later one.
           const key = `${preset}, ${who}${round === 1 ? ', first update' : ''}`;
           const known = seen.get(key) ?? { closeness: [], balance: [], passed: 0 };
           seen.set(key, known);

@@ -21,7 +21,7 @@ interface Shape {
   readonly model: keyof typeof MODELS;
   readonly rowTokens: number;
   readonly contenders: readonly Contender[];
-  /** Number of measured steps of each contestant. If there is more than one, an unmeasured warm-up step comes first. */
+  /** Number of measured steps of each contestant. If it is above 1, an unmeasured warm-up step comes first. */
   readonly steps: number;
 }
 

@@ -39,8 +39,8 @@ export interface Switching {
    */
   readonly extraBytes: number;
   /**
-   * Target for `extraBytes`: the size of the second job's adapter, of two moments for each of its values, and
-   * of the rows of a round.
+   * Target for `extraBytes`: the total size of the second job's adapter, of the optimiser's two moments for each
+   * value of this adapter, and of the rows of a round.
    */
   readonly allowedBytes: number;
   /** Seconds that a round of one step takes if the previous round was of the same job. */

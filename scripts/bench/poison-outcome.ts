@@ -41,7 +41,7 @@ export interface PoisonOutcome {
   readonly disbelieved: number;
   /** Number of receipts of honest nodes and of attackers, by code. */
   readonly receipts: Record<'honest' | 'attackers', Record<string, number>>;
-  /** Number of strikes by kind, and of suspensions and bans. */
+  /** Number of strikes of each kind, and numbers of suspensions (`suspended`) and bans (`banned`). */
   readonly strikes: Record<'honest' | 'attackers', Record<string, number>>;
   readonly rollBacks: number;
   /** Audits that ended with a result; `attack` is null for an honest node. */

@@ -30,8 +30,8 @@ const OWN_ROWS = [8, 32];
  */
 const LINE = 0.4;
 /**
- * Attacks that a score cannot find. Clipping turns their updates into honest ones, or into updates that help the model
- * as much as their score says.
+ * Attacks that a score cannot find. Clipping undoes the multiplication of `times N`, which leaves an honest update. The
+ * updates of the other attacks lower the loss by as much as their scores say.
  */
 const NOT_FOUND = ['times 3', 'times 100', 'half the steps, scaled up', 'backdoor'];
 

@@ -240,8 +240,8 @@ async function measureAdapters(
     });
     for (const folder of adapters) ids.push((await generator.addAdapter(folder)).id);
     const one = ids.map(() => ids[0]!);
-    // The same generator computes two cases in turn: all requests with one adapter, and each request with
-    // another adapter.
+    // The same generator computes two cases in turn: all requests with the same adapter, and each request with
+    // a different adapter.
     const [single, several] = await alternate(
       [contestant, contestant],
       (i) => ({ ...tasks(ROWS, SHORT_PROMPT, GENERATED), adapters: i === 0 ? one : ids }),

@@ -13,7 +13,7 @@ const STDERR_CHARACTERS = 4000;
 const INTERNAL_EXIT_CODE = 70;
 
 /**
- * Command that takes the right of root away from a daemon to open every file. Empty if this user is not root, and null if the
+ * Command that starts a daemon without root's right to open every file. Empty if this user is not root, and null if the
  * command does not work here.
  */
 export const UNPRIVILEGED = ((): readonly string[] | null => {
@@ -101,8 +101,8 @@ export class Daemon {
   }
 
   /**
-   * Describes the end of the process if it ended with a bug, or in order although this program did not stop it. Returns
-   * null while the process runs, if `kill` ended it, and if it ended with an error code other than INTERNAL.
+   * Describes the end of the process if it is a problem: the process ended with the error code INTERNAL or without an
+   * error code. Returns null while the process runs, if `kill` ended it, and if it ended with another error code.
    */
   problem(): string | null {
     if (this.ending === null || this.killed) return null;

@@ -76,7 +76,10 @@ export interface OlderFiles {
   readonly others: readonly string[];
 }
 
-/** Returns different, earlier bytes of a file; null if there are none. A file that a digest names gets those of another file. */
+/**
+ * Returns the earlier bytes of a file, or else the bytes of another file of the same kind; null if none of them differ
+ * from the bytes of the file now. A file that is named after its digest has no earlier bytes.
+ */
 async function olderBytes(path: string, { home, copy, others }: OlderFiles): Promise<Buffer | null> {
   const own = await readFile(path);
   const name = path.split(sep).at(-1)!;

@@ -96,7 +96,7 @@ export const shapeLink =
   async () => {
     if (!Object.keys(networkInterfaces()).every((name) => name === LOOPBACK))
       return 'skipped: not in a network namespace of its own';
-    // A packet must fit into the bucket.
+    // Limit the size of packets, because the bucket drops a packet that is larger than itself.
     execFileSync('ip', ['link', 'set', LOOPBACK, 'mtu', '1500']);
     const bucket = ['tbf', 'rate', rate, 'burst', '32kb', 'latency', '400ms'];
     execFileSync('tc', ['qdisc', 'replace', 'dev', LOOPBACK, 'root', ...bucket]);
@@ -174,7 +174,7 @@ export async function unmountDisks(homes: readonly string[]): Promise<void> {
   }
 }
 
-/** Damages one file in the home of a node. A node that refuses to start with an error code gets a new home. */
+/** Damages one file in the home of a node. If the node then refuses to start, empties its home. */
 export const damageNode: Fault = async (context) => {
   const node = context.random.pick(context.swarm.nodes.slice(1));
   await node.kill();
@@ -197,8 +197,8 @@ export const restoreNode: Fault = async (context) => {
 };
 
 /**
- * Damages one file in the home of the coordinator. If the coordinator refuses to start with an error code, its operator
- * restores a copy from before the damage.
+ * Damages one file in the home of the coordinator. If the coordinator then does not start or makes no checkpoint, restores
+ * a copy of the home from before the damage, as an operator would.
  */
 export const damageCoordinator: Fault = async ({ swarm, random, problem }) => {
   const { coordinator } = swarm;
@@ -228,7 +228,7 @@ export const damageCoordinator: Fault = async ({ swarm, random, problem }) => {
   return `coordinator: ${what}, ${outcome}`;
 };
 
-/** Copies the home of the coordinator. Every second call restores this copy instead, and deletes it. */
+/** Copies the home of the coordinator. Every second call restores the copy of the call before, and then deletes the copy. */
 export const restoreCoordinator: Fault = async ({ swarm, problem }) => {
   const { coordinator } = swarm;
   const backup = `${coordinator.home}.backup`;

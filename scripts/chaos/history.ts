@@ -63,8 +63,8 @@ export function checkHistory(home: string, job: string, nodes: readonly string[]
       problems.push(`round ${round} contains ${update}, whose newest receipt is ${code ?? 'missing'}`);
   }
   db.close();
-  // A restored coordinator abandons its newest checkpoint if no node has this checkpoint. The authors of its updates
-  // get these receipts. A node whose update had counted does not add the update back to its error feedback.
+  // A restored coordinator abandons its newest checkpoint if no node has this checkpoint. The authors of the updates in
+  // the checkpoint get these receipts. A node whose update had counted does not add it back to its error feedback.
   const lost = receipts.filter(({ detail }) => detail === LOST.detail);
   const lostUpdates = new Set(lost.map(({ round, digest }) => `${round} ${digest}`));
   for (const node of nodes) checkNode(node, { job, merged, lostUpdates }, problems);

@@ -60,9 +60,9 @@ export const schedules: Readonly<Record<string, Schedule>> = {
   machines: (round) => inTurn(machineFaults, round),
   'node-damage': (round) => (round % 3 === 0 ? [faults.restoreNode] : [faults.damageNode]),
   'coordinator-damage': () => [faults.damageCoordinator],
-  /** Every kind of file of a coordinator, damaged in every way. Ends by itself. */
+  /** Damages each kind of file of a coordinator in each way, and then ends by itself. */
   'walk-coordinator': () => [walkCoordinator],
-  /** The same for the nodes. */
+  /** Damages each kind of file of a node in each way, and then ends by itself. */
   'walk-nodes': () => [walkNodes],
   'old-backup': (round) => (round % 3 === 1 ? [faults.restoreCoordinator] : []),
   /** A short schedule for `npm test`. */

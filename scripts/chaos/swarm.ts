@@ -118,8 +118,8 @@ export class ChaosSwarm {
   }
 
   /**
-   * Reads all events again. A restored coordinator numbers its new events from an earlier number, which an older event
-   * had already.
+   * Makes the collection start again from the first event. A restored coordinator gives its new events numbers that
+   * older events had already, so they would be missed.
    */
   replayEvents(): void {
     this.#after = 0;

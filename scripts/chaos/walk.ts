@@ -9,19 +9,20 @@ import { DAMAGES, type Damage, damagePath, filesOf } from './damage.ts';
 import type { Fault, FaultContext, WalkResults } from './fault.ts';
 import { type Machine, PATIENCE_MS, wipe } from './swarm.ts';
 
-/** A kind of file, a kind of damage, and the file that gets it. */
+/** A kind of file, a kind of damage, and the file of this kind that is damaged. */
 interface Cell {
   readonly kind: string;
   readonly damage: Damage;
   readonly path: string;
 }
 
-/** Description of a call that found no pair of kinds left. */
+/** Description that a walk returns when every kind of file has been damaged in every way. */
 export const WALKED = 'the walk is complete';
 
 /**
- * Damages the newest file of one kind in one way in the home of the coordinator. Each call takes the next pair of kinds. If
- * the coordinator does not start, its operator restores a copy of the home from before the damage.
+ * Damages the newest file of one kind in one way in the home of the coordinator. Each call takes the next pair of file
+ * kind and damage. If the coordinator then does not start or makes no checkpoint, restores a copy of the home from before
+ * the damage, as an operator would.
  */
 export const walkCoordinator: Fault = async (context) => {
   const { swarm, walked, problem } = context;
@@ -70,7 +71,10 @@ export const walkCoordinator: Fault = async (context) => {
   return `${description}: ${outcome}`;
 };
 
-/** Damages a file of each node but the first, as `walkCoordinator` does. Each node gets the next pair of kinds. */
+/**
+ * Damages a file of each node except the first. Each of these nodes takes the next pair of file kind and damage. If a node
+ * then does not start, or the coordinator accepts none of its updates, empties its home.
+ */
 export const walkNodes: Fault = async (context) => {
   const nodes = context.swarm.nodes.slice(1);
   await Promise.all(nodes.map((node) => node.kill()));
@@ -135,13 +139,16 @@ async function resumed(swarm: FaultContext['swarm']): Promise<void> {
   if ((await api.job(swarm.job)).phase === 'paused') await api.act(swarm.job, 'resume', '');
 }
 
-/** Returns the next pair of kinds that this home can have; null if none is left. The first call makes the earlier copy. */
+/**
+ * Returns the next file to damage, and the kind of damage; null if none is left. Before that, the first call for a machine
+ * copies its home for the damage `older`.
+ */
 async function nextCell(machine: Machine, { walked, only }: FaultContext): Promise<Cell | null> {
   if (!(await exists(olderCopy(machine)))) await cp(machine.home, olderCopy(machine), { recursive: true });
   for (const [kind, [path]] of [...(await filesOf(machine.home))].sort(([a], [b]) => (a < b ? -1 : 1))) {
     for (const damage of DAMAGES) {
       if (walked.get(kind)?.has(damage) || !kind.includes(only)) continue;
-      // Without this program, root can open every file.
+      // Without the command UNPRIVILEGED, a daemon of root can open every file, so this damage has no effect.
       if (damage === 'unreadable' && UNPRIVILEGED === null) continue;
       return { kind, damage, path: path! };
     }
@@ -170,7 +177,7 @@ async function stateOf(path: string): Promise<string> {
   return isReadable && sha256(await readFile(path)) === basename(path) ? ', repaired' : ', not needed yet';
 }
 
-/** Gives the owner the rights back, as the operator would. */
+/** Undoes the damage `unreadable`, as an operator would. */
 async function readableAgain(path: string): Promise<void> {
   if (await exists(path)) await chmod(path, 0o600);
 }

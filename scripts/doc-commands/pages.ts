@@ -1,13 +1,16 @@
-/** What the pages leave to the reader: files, and which commands are alternatives of each other. */
+/** What scripts/doc-commands.ts must know to run the commands of each page, beyond what the page says. */
 
 export interface PageSetup {
   /** Commands that prepare the folder. */
   readonly before?: readonly string[];
   /** Commands that are not run, with the reason. */
   readonly skipped?: readonly (readonly [RegExp, string])[];
-  /** Changes of commands that the text of the page asks the reader for. */
+  /** Replacements in commands: changes that the page asks of the reader, or that this script needs. */
   readonly edits?: readonly (readonly [RegExp, string])[];
-  /** Background program that must have ended before a command, by a part of its command. */
+  /**
+   * Before a command that matches the pattern, the script waits until a background program has ended. The text is a part
+   * of the command that started the program.
+   */
   readonly waits?: readonly (readonly [RegExp, string])[];
 }
 

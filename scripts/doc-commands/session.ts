@@ -11,7 +11,7 @@ import type { RealLine } from './shape.ts';
 const ROOT = join(import.meta.dirname, '../..');
 /** Folders of the checkout that the pages use. */
 const LINKED = ['models', 'examples', 'node_modules'];
-/** The registry of pages, so that their paths are short. */
+/** The home folder of the user, below the folder of the session. It is short, so that the paths in pages are short. */
 const USER = 'home/ada';
 /** Ports in the pages. Another program may use them, so the session takes free ones. */
 const PORTS = ['8000', '4040'];

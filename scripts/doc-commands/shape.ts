@@ -3,7 +3,7 @@
 /** The end of a peer id, which begins with "…". */
 const PEER = /…[1-9A-HJ-NP-Za-km-z]{6,8}\b/g;
 
-/** What differs between two runs of a command, in the order in which it is replaced. */
+/** Patterns for the parts of a line that differ between two runs of a command, and their replacements, in order. */
 const VARIABLE: readonly (readonly [RegExp, string])[] = [
   [PEER, '<id>'],
   // A checkout writes "npx lora-swarm" in its advice, and an installed package "lora-swarm".
@@ -24,7 +24,7 @@ const VARIABLE: readonly (readonly [RegExp, string])[] = [
   [/ {2,}/g, '  '],
 ];
 
-/** Returns a line without what differs between two runs of its command. */
+/** Returns a line with the parts replaced that differ between two runs of its command. */
 export function shapeOf(line: string): string {
   return VARIABLE.reduce(
     (text, [pattern, replacement]) => text.replaceAll(new RegExp(pattern, 'g'), replacement),
@@ -33,7 +33,7 @@ export function shapeOf(line: string): string {
 }
 
 export interface Difference {
-  /** Line of the page; null if the real output has a line more. */
+  /** Line of the page; null if the real output has more lines than the page. */
   readonly shown: string | null;
   /** Line of the real output; null if it has ended. */
   readonly real: string | null;

@@ -30,7 +30,7 @@ export function json(
   return jsonText(name, [example], (text) => decode(parseJsonObject(text, name)));
 }
 
-/** Makes a decoder of JSON, like `json`, that gets the text. */
+/** Makes a decoder of JSON like `json`, except that `decode` gets the text and not the parsed value. */
 export function jsonText(
   name: string,
   examples: readonly unknown[],

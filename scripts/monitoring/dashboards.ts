@@ -52,7 +52,7 @@ function processPanels(selector: string): readonly Panel[] {
 /**
  * Returns a panel with the number of events per hour.
  * @param metric a counter
- * @param choice name of the variable that the reader of the dashboard chooses, which is also a label of the metric
+ * @param choice label of the metric. A variable of the dashboard has the same name, and the reader chooses its value
  * @param reason label of the metric that splits the events
  */
 function perHour(

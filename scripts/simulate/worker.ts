@@ -3,7 +3,7 @@ import '../../test/sim/cheap-crypto.ts';
 import { parentPort } from 'node:worker_threads';
 import type { SimulationOptions } from '../../test/sim/simulated-swarm.ts';
 
-// A dynamic import, so that all modules see the functions that the module above has replaced.
+// These imports are dynamic, so that they run after the first import of this file has replaced functions.
 const { SimulatedSwarm } = await import('../../test/sim/simulated-swarm.ts');
 const { silentLogger } = await import('../../monitor/logs/log.ts');
 const { DatabasePool } = await import('../../test/utils/virtual/database-pool.ts');
