@@ -82,7 +82,7 @@ async function runCommand(
     );
     return;
   }
-  // The program shows the prompt of a conversation only in a terminal.
+  // The output of a conversation is not compared, because the program shows its prompt only in a terminal.
   const shown = typed.length > 0 ? [] : shownOutput(step);
   const difference = shown.length === 0 ? null : firstDifference(shown, output);
   report(

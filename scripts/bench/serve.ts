@@ -156,7 +156,8 @@ async function alternate(
   { turns, threads }: Pick<Setup, 'turns' | 'threads'>,
 ): Promise<ServeResult[]> {
   const best: ServeResult[] = [];
-  // Only the contestant whose turn it is computes, and all contestants are in the process group of the bench.
+  // All contestants are in the process group of the bench, and only the one whose turn it is computes. So the processor
+  // time of the group is the processor time of this contestant.
   const processorTime = () => groupCpuMilliseconds([processGroup()]);
   for (let turn = 0; turn < turns; turn++) {
     for (const [i, contestant] of contestants.entries()) {

@@ -20,8 +20,8 @@ export interface Size {
   /** Number of optimiser steps of a node in a round. */
   localSteps: number;
   /**
-   * Number of rounds. The first round does not count, because the nodes compile graphs in it, and their speed
-   * is measured.
+   * Number of rounds. The first round does not count, because during this round the nodes compile graphs, and the
+   * coordinator does not know their speeds yet.
    */
   rounds: number;
   /**

@@ -8,10 +8,11 @@ export interface Point {
 
 /** Held-out losses of two runs after about the same number of trained tokens. */
 export interface Comparison {
-  /** Number of tokens up to the newest checkpoint with a loss of the run with faults. */
+  /** Trained tokens of the run with faults at its compared checkpoint: the newest one with a held-out loss. */
   readonly tokens: number;
-  /** Number of checkpoints of the run with faults, and of the run without faults, up to the compared ones. */
+  /** Numbers of checkpoints up to the compared one, in the run with faults and in the run without faults. */
   readonly checkpoints: readonly [number, number];
+  /** Held-out loss of the run with faults. */
   readonly loss: number;
   /** Held-out loss of the run without faults. */
   readonly expected: number;

@@ -85,7 +85,7 @@ async function olderBytes(path: string, { home, copy, others }: OlderFiles): Pro
   const name = path.split(sep).at(-1)!;
   const sources = DIGEST.test(name) ? others : [join(copy, relative(home, path)), ...others];
   for (const source of sources) {
-    // The earlier copy may lack the file.
+    // If the earlier copy lacks the file, the next source is tried.
     const bytes = await readFile(source).catch(nullIfMissing);
     if (bytes !== null && !bytes.equals(own)) return bytes;
   }

@@ -16,6 +16,6 @@ export interface FaultContext {
   readonly walked: WalkResults;
   /** A walk takes only kinds of files whose name contains this text. */
   readonly only: string;
-  /** Records a problem: the swarm handled a fault wrongly. */
+  /** Records that the swarm handled a fault wrongly. @param text what is wrong */
   problem(text: string): void;
 }

@@ -180,7 +180,7 @@ async function isDone(home: string): Promise<boolean> {
     const api = await ApiClient.open(home, 'node', { signal: AbortSignal.timeout(5000) });
     return (await api.status<NodeStatus>()).done;
   } catch {
-    // The node is starting, or busy.
+    // The node is starting or busy, so it does not answer. `until` asks again.
     return false;
   }
 }

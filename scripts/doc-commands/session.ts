@@ -121,7 +121,7 @@ export class Session {
     for (const [port, free] of this.#ports)
       text = text.replace(new RegExp(`(?<=[:/])${port}\\b`), String(free));
     if (/lora-swarm serve /.test(text)) text += ` --port ${this.#ports.get('8000')}`;
-    // The shell becomes the program, so that a signal reaches the program.
+    // If the line starts only one program, `exec` replaces the shell with it, so that a signal reaches the program.
     const isOne = !/[;&|(]/.test(text.replaceAll(/'[^']*'|"[^"]*"/g, ''));
     const child = spawn('bash', ['-c', `${this.#variables}${isOne ? 'exec ' : ''}${text}`], {
       cwd: join(this.#folder, 'work'),

@@ -54,7 +54,7 @@ function body<S extends z.ZodType>(
     try {
       value = JSON.parse(text);
     } catch (error) {
-      // The HTTP server refuses a body that is not JSON before a route gets it.
+      // This counts as a refusal, because the HTTP server refuses a body that is not JSON before a route gets it.
       throw new SwarmError('SERVE_REQUEST', messageOf(error), {});
     }
     return use(parseBody(schema, value));

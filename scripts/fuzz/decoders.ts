@@ -75,7 +75,7 @@ const envelopes = (Object.keys(messageSchemas) as MessageKind[]).map(
     cbor: true,
     example: (random) => {
       const message: object = z.parse(messageSchemas[kind], sampleOf(messageSchemas[kind], random));
-      // A manifest may name only the coordinator that signs it.
+      // The message must name its signer as the coordinator, or the decoder would refuse every example.
       const own = 'coordinator' in message ? { ...message, coordinator: signer.peerId } : message;
       return signMessage(kind, own as never, signer);
     },

@@ -132,7 +132,7 @@ export const fileDecoders: readonly FuzzDecoder[] = [
       try {
         return parseGguf(bytes, bytes.length + TENSOR_BYTES, 'base.gguf');
       } catch (error) {
-        // `readGguf` then reads more bytes, up to a limit.
+        // This counts as a refusal. `readGguf` would read more bytes, and refuse the file at a limit.
         if (error instanceof NeedMoreBytes) throw new SwarmError('GGUF_HEADER', 'the header is cut', {});
         throw error;
       }

@@ -52,7 +52,7 @@ export const gossipDecoder: FuzzDecoder = {
     try {
       return RPC.decode(bytes, { limits: GOSSIP_LIMITS });
     } catch (error) {
-      // If gossipsub cannot decode an RPC, it drops the RPC after any kind of error.
+      // Any kind of error counts as a refusal here, because gossipsub drops an RPC after any error of decoding.
       throw new SwarmError('GOSSIP_MALFORMED', messageOf(error), {});
     }
   },

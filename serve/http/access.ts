@@ -3,6 +3,7 @@ import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { monitorError } from '../../monitor/errors.ts';
 import { isLoopbackHost } from '../../monitor/loopback-server.ts';
 import { serveError } from '../errors.ts';
+import { shown } from './fields.ts';
 
 export interface AccessOptions {
   /** Valid API keys. If there are none, every client may send requests. */
@@ -54,8 +55,9 @@ export class Access {
             .send();
         }
       }
-      if (this.#checksHost && !isLoopbackHost(request.headers.host)) {
-        throw monitorError('HOST_REFUSED', 'requests for this host name are refused', {});
+      const { host = '' } = request.headers;
+      if (this.#checksHost && !isLoopbackHost(host)) {
+        throw monitorError('HOST_REFUSED', `requests for the host name ${shown(host)} are refused`, { host });
       }
       if (this.#keys.length > 0 && request.url !== PUBLIC && this.#keyOf(request) === null) {
         throw serveError('API_KEY_WRONG', 'the request has no valid API key');

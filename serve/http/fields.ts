@@ -208,8 +208,8 @@ export function parseBody<S extends z.ZodType>(schema: S, body: unknown): z.outp
     (value, key) => (value as Record<PropertyKey, unknown> | null)?.[key],
     body,
   );
-  const reason = missing ? 'it is missing' : `${issue?.message ?? 'invalid'}; found ${shown(found)}`;
-  throw serveError('SERVE_REQUEST', `the parameter "${param}" is wrong: ${reason}`, { param });
+  const problem = missing ? 'missing' : `wrong: ${issue?.message ?? 'invalid'}; found ${shown(found)}`;
+  throw serveError('SERVE_REQUEST', `the parameter "${param}" is ${problem}`, { param });
 }
 
 /** Maximum number of characters of a wrong value that an error shows. */

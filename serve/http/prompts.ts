@@ -25,7 +25,7 @@ export function promptsOf(
 ): Prompt[] {
   const param = 'prompt';
   if (prompt === undefined) {
-    throw serveError('SERVE_REQUEST', 'the parameter "prompt" is wrong: it is missing', { param });
+    throw serveError('SERVE_REQUEST', 'the parameter "prompt" is missing', { param });
   }
   const list = listOf(prompt);
   if (list.length === 0 || list.length > MAX_PROMPTS) {

@@ -81,8 +81,8 @@ export class LoadedAdapters {
     const [digest, { id }] = unused;
     this.#loaded.delete(digest);
     this.#inOrder(async () => {
-      // The id belongs to the content of the adapter. Another version with equal content, or this version loaded again,
-      // may still use the id.
+      // The id belongs to the content of the adapter. Keep the content while the id is in use: by another version with
+      // equal content, or by this version, loaded again.
       if (id !== null && [...this.#loaded.values()].every((other) => other.id !== id)) {
         await this.#generator.removeAdapter(id);
       }

@@ -16,8 +16,8 @@ export interface BaseFolderOptions {
 }
 
 /**
- * Maximum size of a file whose digest is checked each time, in bytes. Config and tokenizer are smaller. A scrub checks the
- * weights, because reading them takes long.
+ * Maximum size of a file whose digest is checked each time, in bytes. Config and tokenizer are smaller. Weights are larger,
+ * and reading them takes long, so only the regular check of all blobs reads them (storage/blob-scrub.ts).
  */
 const CHECKED_BYTES = 64 * 2 ** 20;
 

@@ -94,7 +94,7 @@ function slidingPeriod(windows: Gemma3Config['windows']): number {
   return period;
 }
 
-/** Returns the keys for rotary positions. Llama 3's scaling has no key, but a tensor (see {@link ropeFactors}). */
+/** Returns the keys for rotary positions. Llama 3's scaling has no key, because a tensor holds it (see {@link ropeFactors}). */
 function ropeKeys({ theta, scaling }: RopeConfig): [string, WrittenValue][] {
   const keys: [string, WrittenValue][] = [['rope.freq_base', f32(theta)]];
   if (scaling === null) return keys;

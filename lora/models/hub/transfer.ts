@@ -168,7 +168,7 @@ async function* chunks(
       }
     }
   } finally {
-    // Drops the rest of a body that is no longer wanted or does not arrive.
+    // Cancel the rest of a body that is no longer wanted or does not arrive. Ignore an error, because nothing more is read.
     reader.cancel().catch(() => {});
   }
 }
