@@ -8,7 +8,7 @@ export interface Point {
 
 /** Held-out losses of two runs after about the same number of trained tokens. */
 export interface Comparison {
-  /** Trained tokens of the run with faults at its compared checkpoint: the newest one with a held-out loss. */
+  /** Number of trained tokens at the compared checkpoint of the run with faults. */
   readonly tokens: number;
   /** Numbers of checkpoints up to the compared one, in the run with faults and in the run without faults. */
   readonly checkpoints: readonly [number, number];
@@ -22,7 +22,7 @@ export interface Comparison {
 
 /**
  * Compares the newest checkpoint of a run with faults with the first checkpoint of a run without faults that has at least
- * as many trained tokens. The runs are not compared after the same number of checkpoints, because the checkpoints of a
+ * as many trained tokens. Both must have a held-out loss. The runs are not compared after the same number of checkpoints, because the checkpoints of a
  * run whose nodes are killed contain fewer tokens.
  * @throws Error if a run has no suitable checkpoint
  */

@@ -228,7 +228,7 @@ export const damageCoordinator: Fault = async ({ swarm, random, problem }) => {
   return `coordinator: ${what}, ${outcome}`;
 };
 
-/** Copies the home of the coordinator. Every second call restores the copy of the call before, and then deletes the copy. */
+/** The first call copies the home of the coordinator. The second call restores and deletes this copy, and so on in turn. */
 export const restoreCoordinator: Fault = async ({ swarm, problem }) => {
   const { coordinator } = swarm;
   const backup = `${coordinator.home}.backup`;

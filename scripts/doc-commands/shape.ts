@@ -24,7 +24,7 @@ const VARIABLE: readonly (readonly [RegExp, string])[] = [
   [/ {2,}/g, '  '],
 ];
 
-/** Returns a line with the parts replaced that differ between two runs of its command. */
+/** Replaces the parts of a line that differ between two runs of its command. */
 export function shapeOf(line: string): string {
   return VARIABLE.reduce(
     (text, [pattern, replacement]) => text.replaceAll(new RegExp(pattern, 'g'), replacement),
