@@ -36,7 +36,8 @@ function processPanels(selector: string): readonly Panel[] {
     },
     {
       title: 'Refused requests and connections',
-      description: 'How often per second a peer got no place in a queue, or lost its place. Single peaks are normal.',
+      description:
+        'How often per second a peer got no place in a queue, or lost its place. Single peaks are normal.',
       kind: 'timeseries',
       unit: 'none',
       queries: [
