@@ -156,8 +156,7 @@ async function alternate(
   { turns, threads }: Pick<Setup, 'turns' | 'threads'>,
 ): Promise<ServeResult[]> {
   const best: ServeResult[] = [];
-  // All contestants are in the process group of the bench, and only the one whose turn it is computes. So the processor
-  // time of the group is the processor time of this contestant.
+  // The processes of all contestants are in this group. Only the contestant whose turn it is uses processor time.
   const processorTime = () => groupCpuMilliseconds([processGroup()]);
   for (let turn = 0; turn < turns; turn++) {
     for (const [i, contestant] of contestants.entries()) {
