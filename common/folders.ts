@@ -49,7 +49,7 @@ export async function requireNoFile(path: string): Promise<void> {
 }
 
 /**
- * Creates an output folder. Refuses a folder that is not empty unless `force` is set, so that no file of the user is
+ * Creates an output folder. Without `force`, refuses a folder that is not empty, so that no file of the user is
  * overwritten by accident.
  * @throws SwarmError OUTPUT_EXISTS, FOLDER_UNUSABLE
  */

@@ -82,7 +82,7 @@ export class JobRun {
   }
 
   /**
-   * @param options.held whether to hold the job: until `RoundDriver.release` is called, it neither merges nor signs a
+   * @param options.held whether to hold the job: until `RoundDriver.release` is called, it merges no round and signs no
    * new head
    */
   start({ held }: { held: boolean }): void {

@@ -51,9 +51,10 @@ export class DataReader {
   /**
    * Packs the examples of files that belong to a part.
    * @param wanted returns whether an example belongs to the part. It gets the index of the example in reading order
-   * @param heldOut pieces of the held-out samples in packed rows. A sample is left out if all its pieces are in this set
+   * @param heldOut pieces of the held-out samples in packed rows. A sample is left out if all its pieces are in this
+   *   set
    * @param other report of another part of the same files, which was read completely. It has already counted the
-   *   records of the files. This part adds its examples that cannot be rendered to this report
+   *   records of the files. It also counts the examples of this part that cannot be rendered
    */
   part(
     paths: Paths,

@@ -84,8 +84,8 @@ export class Liveness {
   readonly #events: LivenessEvents;
   readonly #peers = new Map<string, LivePeer>();
   /**
-   * Times of the last sign of life of absent peers, on the monotonic clock. After a restart of the coordinator, also of
-   * the expected peers from which no sign of life has arrived yet.
+   * Times of the last sign of life of absent peers, on the monotonic clock. After a restart of the coordinator, the map
+   * also has the times of expected peers from which no sign of life has arrived yet.
    */
   readonly #gone = new Map<string, number>();
   /**
@@ -146,8 +146,8 @@ export class Liveness {
   }
 
   /**
-   * Notes that a peer has joined. The peer is then present. It becomes ready only with a heartbeat, unless it
-   * was ready before.
+   * Notes that a peer has joined. The peer is then present. If it was not ready before, it becomes ready only with a
+   * heartbeat.
    */
   join(peer: string): void {
     const known = this.#peers.get(peer);

@@ -66,8 +66,8 @@ export class Presence {
       },
     });
     const { present } = driver.state;
-    // A member that was present when the coordinator ended was seen until then. If the process was killed, the time of
-    // its end is not stored, but it was not before the newest event.
+    // A member that was present when the coordinator ended was seen until then. If the coordinator was killed, the time
+    // of its end is not stored, so the time of the newest event takes its place.
     const lastEventAt = context.deps.store.events.newestAt(context.job) ?? 0;
     for (const { peer, joinedAt, seenAt } of members.all()) {
       const isAbsent = seenAt !== null && !Object.hasOwn(present, peer);

@@ -86,7 +86,7 @@ export class RoundDriver {
     return this.#closedAt === null ? 0 : this.#context.deps.clock.monotonic() - this.#closedAt;
   }
 
-  /** Holds the job: until `release` is called, it neither merges nor signs a new head. */
+  /** Holds the job: until `release` is called, it merges no round and signs no new head. */
   hold(): void {
     this.#state = { ...this.#state, isHeld: true };
   }
@@ -103,7 +103,7 @@ export class RoundDriver {
     this.#scheduleTick();
   }
 
-  /** Whether the job is held: it neither merges nor signs a new head, because its nodes may have a later head. */
+  /** Whether the job is held: it merges no round and signs no new head, because its nodes may have a later head. */
   get isHeld(): boolean {
     return this.#state.isHeld && !isOver(this.#state);
   }

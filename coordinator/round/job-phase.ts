@@ -47,8 +47,8 @@ export function isRollingBack({ rollBack, current }: JobState): boolean {
 }
 
 /**
- * Why a round ends as a null round when the operator rolls the job back, as a text for people. The roll-back follows at
- * once, and has the reason that the operator gave.
+ * Text that tells people why a round ends as a null round when the operator rolls the job back. The text lacks the
+ * operator's reason, because the roll-back follows at once and gives it.
  */
 export const ROLLED_BACK = 'the operator rolled the job back';
 

@@ -17,7 +17,10 @@ const MAX_PROMPT_TOKENS = 512;
 const BEGINNING_TOKENS = 24;
 /** Maximum number of characters that are stored as the text of a prompt from a held-out row. */
 const SHOWN_CHARACTERS = 2_000;
-/** Number of held-out rows whose beginnings are prompts, if the operator sets neither prompts nor a number. */
+/**
+ * Default number of held-out rows whose beginnings are prompts. It applies if the operator sets no prompts and no
+ * number.
+ */
 const DEFAULT_ROWS = 3;
 
 /**
