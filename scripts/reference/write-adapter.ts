@@ -67,7 +67,7 @@ await rm(outDir, { recursive: true, force: true });
 const shapes = settings === undefined ? SHAPES : { given: JSON.parse(settings) as Partial<LoraConfig> };
 for (const [name, shape] of Object.entries(shapes)) await write(join(outDir, name), fitting(shape));
 
-/** Removes names of modules that only other families have. */
+/** Makes the settings of an adapter from a shape. Leaves out the module names that this model does not have. */
 function fitting(shape: Partial<LoraConfig>): LoraConfig {
   const names = model.architecture.parameters(model.config).map((parameter) => parameter.name);
   const known = (list: readonly string[]) =>

@@ -188,7 +188,7 @@ async function encodeAll(dir: string, texts: readonly string[]): Promise<number[
   return texts.map((text) => tokenizer.encode(text, { special: false }));
 }
 
-/** Writes a Llama of one layer, whose weights are zero. */
+/** Writes a Llama with one layer and a vocabulary of `rows` tokens. All its weights are zero. */
 async function writeModel(dir: string, rows: number): Promise<void> {
   const config = {
     architectures: ['LlamaForCausalLM'],
