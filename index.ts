@@ -408,7 +408,7 @@ export async function verifyOwnNode(node: OwnNodeJob, options?: VerifyOptions): 
 
 /**
  * Writes the bundle of a job of a coordinator on this machine: one file with everything that a verification needs. The
- * file is complete or does not exist.
+ * file is whole or does not exist. Blobs that the coordinator could not repair are left out, and the result names them.
  *
  * @throws SwarmError OUTPUT_EXISTS, JOB_UNKNOWN, DAEMON_NOT_RUNNING, STORE_FULL, WRITE_FAILED
  */
@@ -748,6 +748,7 @@ export type { Measurement } from './registry/store/versions.ts';
 export type { ServedRequest } from './serve/http/context.ts';
 export type { AdapterSource, ServedVersion, VersionChoice } from './serve/models/adapter-source.ts';
 export type { ModelEntry } from './serve/models/catalog.ts';
+export type { MissingBlob } from './verify/bundle/format.ts';
 export type { LossMeter, MeasuredJob } from './verify/checks/losses.ts';
 export type { RowsOfRound, ScoreMeter } from './verify/checks/scores.ts';
 export type { ProblemCode } from './verify/errors.ts';

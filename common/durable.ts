@@ -21,7 +21,7 @@ let writes = 0;
  * Replaces a file. After a crash at any moment `path` holds either the old bytes or the new ones. A write that fails
  * leaves no partial file. A killed process can leave a partial file. The next write to the same path removes it.
  *
- * @param content the bytes, or a function that writes them to an open file
+ * @param content the bytes, or a function that writes them to an open file, which it may also read
  * @throws SwarmError STORE_FULL, WRITE_FAILED, or an error of `content`
  */
 export async function writeDurably(
@@ -32,7 +32,7 @@ export async function writeDurably(
   const partial = `${path}.${process.pid}-${writes++}.partial`;
   try {
     await removeAbandoned(path);
-    const handle = await open(partial, 'wx', mode);
+    const handle = await open(partial, 'wx+', mode);
     try {
       if (typeof content === 'function') await content(handle);
       else await handle.writeFile(content);

@@ -245,7 +245,7 @@ export interface RunContext {
    * yet.
    */
   isBehind(): boolean;
-  /** Whether the job is behind, and stops as soon as it has caught up. */
+  /** Whether the operator ordered to stop the job while it was behind, and the job has not stopped yet. */
   isStopping(): boolean;
   /** Stops a job that is behind: as soon as it has caught up, or else after a minute. */
   stopBehind(reason: string): void;

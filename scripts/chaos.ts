@@ -1,13 +1,14 @@
 /**
  * Runs a swarm of real processes with faults, and checks afterwards that nothing was lost or counted twice.
  *
- *   npm run chaos [-- --schedule NAME] [--seed N] [--rounds R] [--nodes K] [--steps S] [--only KIND]
+ *   npm run chaos [-- --schedule NAME] [--seed N] [--rounds R] [--nodes K] [--steps S] [--only CELLS]
  *     [--folder F] [--no-baseline]
  *
  * The seed decides the faults. Prints one line per round. After the last round, runs the same job without faults until it
  * has trained as many tokens, and compares the held-out losses of the newest checkpoints. The option --no-baseline skips this
  * second run. The schedules walk-coordinator and walk-nodes end by themselves, and print a table. The option --only chooses
- * the kinds of files in this table. After a problem, the script keeps all homes and exits with 1.
+ * cells of this table by parts of their names, such as "reserve,delete node.sqlite". After a problem, the script keeps all
+ * homes and exits with 1.
  */
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -55,7 +56,7 @@ const folder = values.folder ?? (await mkdtemp(join(tmpdir(), 'lora-swarm-chaos-
 const options = {
   ...swarm,
   schedule: values.schedule,
-  only: values.only,
+  only: values.only.split(','),
   tokens: 0,
 };
 

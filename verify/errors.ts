@@ -2,9 +2,9 @@ import { defineErrors, REPORT } from '../common/errors.ts';
 
 export const verifyError = defineErrors({
   BASE_DIFFERS: { kind: 'refused', next: 'name the folder of the base of this job with --model' },
-  BUNDLE_BLOB_DAMAGED: {
+  BUNDLE_INCOMPLETE: {
     kind: 'failed',
-    next: 'connect a node that has the file and try again, or write the bundle with "--no-blobs"',
+    next: 'use the bundle for all other checks, or connect a node that has these files and write another bundle',
   },
   BUNDLE_MALFORMED: {
     kind: 'failed',

@@ -1,10 +1,17 @@
 import { resolve } from 'node:path';
 import { formatBytes } from '../../common/text.ts';
+import { verifyError } from '../../verify/errors.ts';
 import type { Context } from '../context.ts';
 import { coordinatorApi, type HomeFlag } from '../daemon/connect.ts';
 import { ProgressLine, printJson, printLines } from '../print.ts';
 
-/** Runs `lora-swarm job bundle`. */
+/** Maximum number of missing blobs that the error of an incomplete bundle names. With --json, it has all of them. */
+const LISTED = 5;
+
+/**
+ * Runs `lora-swarm job bundle`.
+ * @throws SwarmError BUNDLE_INCOMPLETE if the bundle was written, but lacks damaged blobs
+ */
 export async function writeBundle(
   context: Context,
   job: string,
@@ -19,6 +26,16 @@ export async function writeBundle(
     signal: context.signal,
     onProgress: (bytes) => progress.update(`bundle: ${formatBytes(bytes)}`),
   }).finally(() => progress.clear());
-  if (flags.json) printJson(context, { schemaVersion: 1, ...written });
-  else printLines(context, [`bundle of job ${job} in ${file}, ${formatBytes(written.bytes)}`]);
+  const { bytes, missing } = written;
+  const isComplete = missing.length === 0;
+  // With --json, the error below is the only object.
+  if (flags.json && isComplete) printJson(context, { schemaVersion: 1, ...written });
+  else if (!flags.json) printLines(context, [`bundle of job ${job} in ${file}, ${formatBytes(bytes)}`]);
+  if (isComplete) return;
+  const names = missing
+    .slice(0, LISTED)
+    .map(({ use, round, digest }) => `the ${use} of round ${round} (blob ${digest})`);
+  if (missing.length > LISTED) names.push(`${missing.length - LISTED} more`);
+  const text = `${file} lacks damaged files that no connected node has: ${names.join(', ')}`;
+  throw verifyError('BUNDLE_INCOMPLETE', text, { ...written });
 }

@@ -10,8 +10,8 @@ import { whileConnected } from './streamed-answers.ts';
 const querySchema = z.strictObject({ blobs: z.enum(['0', '1', 'true', 'false']).default('1') });
 
 /**
- * Adds the route that streams the bundle of a job. Damaged blobs are repaired before the answer begins. An error
- * during the stream cuts the answer off.
+ * Adds the route that streams the bundle of a job. Damaged blobs are repaired before the answer begins. The bundle names the
+ * blobs that cannot be repaired, and lacks them. An error during the stream cuts the answer off.
  */
 export function bundleRoutes(server: FastifyInstance, deps: ApiDeps): void {
   const { coordinator } = deps;
@@ -19,11 +19,11 @@ export function bundleRoutes(server: FastifyInstance, deps: ApiDeps): void {
     const { blobs } = checked(querySchema, query, 'query');
     const withBlobs = blobs === '1' || blobs === 'true';
     const source = bundleSource(coordinator.find(params.id), { withBlobs });
-    if (withBlobs) {
-      const { repair } = coordinator;
-      await repairBundled(source, { ...deps, repair, signal: whileConnected(reply, deps) });
-    }
+    const { repair } = coordinator;
+    const missing = withBlobs
+      ? await repairBundled(source, { ...deps, repair, signal: whileConnected(reply, deps) })
+      : [];
     reply.header('content-type', 'application/vnd.ipld.car');
-    return reply.send(Readable.from(encodeBundle(source), { objectMode: false }));
+    return reply.send(Readable.from(encodeBundle({ ...source, missing }), { objectMode: false }));
   });
 }

@@ -66,10 +66,10 @@ export class Views {
     const { metrics, round } = checkpoint;
     const awaited = awaitedBy(run, this.#coordinator.jobs());
     const isHeld = run.driver.isHeld && state.phase !== 'paused' && state.phase !== 'queued';
-    const ending = context.isStopping() ? '. The job stops after this, at the latest in a minute' : '';
+    const ending = context.isStopping() ? '. The job stops after this' : '';
     const heldReason = context.isBehind()
       ? `the coordinator was restored from an old backup, and fetches the newer records from its nodes${ending}`
-      : 'waits until its nodes have reported the newest head that they know';
+      : `waits until its nodes have reported the newest head that they know${ending}`;
     const ownReason = isHeld ? heldReason : state.reason;
     const reason = awaited === null ? ownReason : queuedReason(awaited);
     const history = this.#history(context.job);

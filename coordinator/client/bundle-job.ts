@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { commonError } from '../../common/common-errors.ts';
 import { writeDurably } from '../../common/durable.ts';
 import { isSwarmError } from '../../common/errors.ts';
+import type { MissingBlob } from '../../verify/bundle/format.ts';
 import { openBundle } from '../../verify/bundle/open.ts';
 import type { BlobWanted } from '../../verify/record.ts';
 import { type VerifyOptions, type VerifyReport, verifyRecord } from '../../verify/verify-job.ts';
@@ -25,12 +26,13 @@ export interface WrittenBundle {
   readonly file: string;
   /** Size of the file in bytes. */
   readonly bytes: number;
+  /** Blobs that the bundle lacks because the coordinator could not repair them. A verification skips their checks. */
+  readonly missing: readonly MissingBlob[];
 }
 
 /**
  * Writes the bundle of a job to a file, atomically.
- * @throws SwarmError OUTPUT_EXISTS, JOB_UNKNOWN, DAEMON_NOT_RUNNING, DAEMON_GONE, BUNDLE_BLOB_DAMAGED, BUNDLE_MALFORMED,
- *   STORE_FULL, WRITE_FAILED
+ * @throws SwarmError OUTPUT_EXISTS, JOB_UNKNOWN, DAEMON_NOT_RUNNING, DAEMON_GONE, BUNDLE_MALFORMED, STORE_FULL, WRITE_FAILED
  */
 export async function bundleJob(
   where: CoordinatorAddress | ApiClient,
@@ -52,12 +54,13 @@ export async function bundleJob(
   });
   // A coordinator that cannot complete a bundle breaks off its answer. The incomplete file is deleted.
   try {
-    await (await openBundle(file)).close();
+    const bundle = await openBundle(file);
+    await bundle.close();
+    return { file, bytes: (await stat(file)).size, missing: bundle.missing };
   } catch (error) {
     await rm(file, { force: true });
     throw error;
   }
-  return { file, bytes: (await stat(file)).size };
 }
 
 /**

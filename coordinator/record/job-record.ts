@@ -2,7 +2,7 @@ import type { Checkpoint } from '../../protocol/messages.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
 import type { Repairs } from '../../storage/lost-blobs.ts';
 import { type BundleSource, blobsIn } from '../../verify/bundle/encode.ts';
-import { verifyError } from '../../verify/errors.ts';
+import type { MissingBlob } from '../../verify/bundle/format.ts';
 import { nullRounds, type UpdateProof } from '../../verify/record.ts';
 import { signedFigures } from '../audits/figures.ts';
 import type { CoordinatorDeps } from '../context.ts';
@@ -25,7 +25,8 @@ export function proofsOf(
 
 /**
  * Reads all blobs of a job that a bundle would have. Repairs damaged blobs, and missing blobs that the job still needs.
- * @throws SwarmError BUNDLE_BLOB_DAMAGED if a blob cannot be repaired; MESSAGE_*, SIGNATURE_INVALID
+ * @returns the blobs that cannot be repaired
+ * @throws SwarmError MESSAGE_*, SIGNATURE_INVALID
  */
 export async function repairBundled(
   source: BundleSource,
@@ -35,15 +36,14 @@ export async function repairBundled(
     repair,
     signal,
   }: Pick<CoordinatorDeps, 'store' | 'blobs'> & { repair: Repairs; signal: AbortSignal },
-): Promise<void> {
+): Promise<MissingBlob[]> {
+  const missing: MissingBlob[] = [];
   for (const { digest, use, round } of blobsIn(source)) {
     if (!store.blobs.needs(digest)) continue;
     if ((await blobs.check(digest, { signal })) === 'whole' || (await repair.repair(digest))) continue;
-    // The residual of a merge exists only at the coordinator, and verification can do without it.
-    if (use === 'residual') continue;
-    const message = `the ${use} of round ${round} (blob ${digest}) is damaged or missing, and no connected node has it`;
-    throw verifyError('BUNDLE_BLOB_DAMAGED', message, { digest, use, round });
+    missing.push({ use, round, digest });
   }
+  return missing;
 }
 
 /** Returns the whole record of a job, for a bundle. @param options.withBlobs whether the bundle has the blobs too */

@@ -1,5 +1,4 @@
 import type { Clock } from '../../common/clock.ts';
-import { withDeadline } from '../../common/deadline.ts';
 import { isSwarmError, messageOf } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
 import type { JobEventBody } from '../../monitor/job-events.ts';
@@ -10,15 +9,8 @@ import { getRepaired } from '../../storage/lost-blobs.ts';
 import type { JobRun } from '../job-run.ts';
 import type { Store } from '../store/store.ts';
 import { type BlobPurpose, purposeOf } from './blob-purpose.ts';
+import { fetchInTurns, inTurns } from './fetch-in-turns.ts';
 
-/** Number of nodes that are asked for one blob at the same time. */
-const HOLDERS = 8;
-/** Codes of a fetch after which other nodes are asked. */
-const FAILED: readonly string[] = ['BLOB_UNAVAILABLE', 'BLOB_CORRUPT', 'BLOB_SIZE'];
-/** Maximum time to fetch an adapter, a delta, a shard or a payload. */
-const FETCH_MS = 5 * 60_000;
-/** Maximum time to fetch a base file, which can have many gigabytes. */
-const FETCH_BASE_MS = 6 * 60 * 60_000;
 /**
  * Pause after a failed repair of a blob, in milliseconds. If a node that has the blob connects during the
  * pause, the next attempt can succeed.
@@ -124,24 +116,14 @@ export class BlobRepair {
     return true;
   }
 
-  async #fetch(digest: string, { run, size, author, what }: BlobPurpose): Promise<boolean> {
-    const { network, clock, signal } = this.#deps;
+  async #fetch(digest: string, { run, size, author }: BlobPurpose): Promise<boolean> {
+    const { network, signal } = this.#deps;
     if (size === null) return false;
     const members = network.peers().flatMap(({ peer }) => (run.members.list.has(peer) ? peer : []));
-    members.sort((a, b) => Number(b === author) - Number(a === author));
-    if (members.length === 0) return false;
-    const ms = what === 'base' ? FETCH_BASE_MS : FETCH_MS;
-    await withDeadline({ clock, ms, signal, what: `a copy of ${what}` }, async (inner) => {
-      for (let at = 0; ; at += HOLDERS) {
-        const holders = members.slice(at, at + HOLDERS);
-        try {
-          return await network.fetchBlob({ digest, size }, { holders, again: true, signal: inner });
-        } catch (error) {
-          const isLast = at + HOLDERS >= members.length;
-          if (isLast || !isSwarmError(error) || !FAILED.includes(error.code)) throw error;
-        }
-      }
-    });
+    const holders = inTurns(members, (peer) => network.networkOf(peer));
+    holders.sort((a, b) => Number(b === author) - Number(a === author));
+    if (holders.length === 0) return false;
+    await fetchInTurns({ digest, size }, { holders, again: true, signal }, this.#deps);
     return true;
   }
 

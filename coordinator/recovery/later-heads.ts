@@ -1,4 +1,4 @@
-import { sleep, withDeadline } from '../../common/deadline.ts';
+import { sleep } from '../../common/deadline.ts';
 import { isSwarmError } from '../../common/errors.ts';
 import type { JobEvent } from '../../monitor/job-events.ts';
 import { encodeCbor } from '../../protocol/cbor.ts';
@@ -9,6 +9,7 @@ import { coordinatorError } from '../errors.ts';
 import type { JobRun } from '../job-run.ts';
 import { isOver } from '../round/job-phase.ts';
 import { catchUp } from './catch-up.ts';
+import { fetchInTurns, inTurns } from './fetch-in-turns.ts';
 import { HeadClaims, type ProvenHead } from './head-claims.ts';
 import type { LostRecords } from './lost-records.ts';
 import { isWhole, recall, recordsIn } from './recall.ts';
@@ -23,8 +24,6 @@ const GATHER_MS = 2_000;
  * After this time, the coordinator continues from an earlier checkpoint.
  */
 const PATIENCE_MS = 10_000;
-/** Maximum time to fetch the newest adapter. */
-const FETCH_MS = 10 * 60_000;
 /**
  * Time that a recovery still has after the operator has ordered the job to stop. After this time, the job stops even if
  * lost records are still missing.
@@ -55,11 +54,12 @@ export class LaterHeads {
   readonly #running = new Map<string, { readonly done: Promise<void>; readonly limit: AbortController }>();
   /** For each job with a proven later head that is not adopted yet: the newest of these heads, by peer. */
   readonly #behind = new Map<string, Map<string, ProvenHead>>();
-  /** The reasons of the operator's orders to stop jobs that are behind. */
-  readonly #stops = new Map<string, string>();
+  /** The reasons of the operator's orders to stop jobs that are behind. The database has them too. */
+  readonly #stops: Map<string, string>;
 
   constructor(deps: Deps) {
     this.#deps = deps;
+    this.#stops = new Map(deps.store.jobs.stopOrders());
     this.claims = new HeadClaims({ ...deps, onProven: (proven) => this.#onProven(proven) });
   }
 
@@ -68,24 +68,47 @@ export class LaterHeads {
     return this.#behind.has(job);
   }
 
-  /** Whether the operator has ordered to stop a job that is behind, and the job has not stopped yet. */
+  /**
+   * Whether the operator has ordered to stop a job that was behind, perhaps before the last restart, and the job has not
+   * stopped yet.
+   */
   isStopping(job: string): boolean {
     return this.#stops.has(job);
   }
 
   /**
    * Stops a job that is behind as soon as it has caught up. If it does not catch up within STOP_MS, it stops without the
-   * records that are still missing.
+   * records that are still missing. The order is stored before the call returns, so it survives a restart.
    */
   stop(run: JobRun, reason: string): void {
-    const { clock } = this.#deps;
     const { job } = run.context;
-    this.#stops.set(job, reason);
-    if (!this.#running.has(job)) this.#start(run, this.#behind.get(job)!.keys().next().value!);
-    const { limit } = this.#running.get(job)!;
-    clock.after(STOP_MS, () =>
-      limit.abort(coordinatorError('STOPPED', 'the operator stops the job', { job })),
-    );
+    this.#setStop(job, reason);
+    const running = this.#running.get(job);
+    if (running === undefined) this.#start(run, this.#behind.get(job)!.keys().next().value!);
+    else this.#limit(job, running.limit);
+  }
+
+  /** Stops a job if the operator has ordered this. The job must not be behind. */
+  carryOutStop(job: string): void {
+    const reason = this.#stops.get(job);
+    if (reason === undefined) return;
+    const run = this.#deps.runs.get(job)!;
+    if (!isOver(run.driver.state)) run.operate({ type: 'stop', reason });
+    // Delete the order only now, because the coordinator may be killed before the job has stopped.
+    this.#setStop(job, null);
+  }
+
+  #setStop(job: string, reason: string | null): void {
+    const { store } = this.#deps;
+    store.transaction(() => store.jobs.setStopOrder(job, reason));
+    if (reason === null) this.#stops.delete(job);
+    else this.#stops.set(job, reason);
+  }
+
+  /** Ends a recovery after STOP_MS. */
+  #limit(job: string, limit: AbortController): void {
+    const reason = coordinatorError('STOPPED', 'the operator stops the job', { job });
+    this.#deps.clock.after(STOP_MS, () => limit.abort(reason));
   }
 
   /** Resolves when no recovery of the job is running, and each member that was asked for its head has had time to answer. */
@@ -126,6 +149,7 @@ export class LaterHeads {
     const { log, signal } = this.#deps;
     const { job } = run.context;
     const limit = new AbortController();
+    if (this.#stops.has(job)) this.#limit(job, limit);
     const done = this.#recover(run, peer, AbortSignal.any([signal, limit.signal]))
       .catch((error: unknown) => {
         if (!signal.aborted) log.error({ job, error }, 'not-caught-up');
@@ -141,8 +165,7 @@ export class LaterHeads {
   /** Stops the job if the operator has ordered this. If it is still behind, it first continues from its own checkpoint. */
   async #endOrdered(job: string, from: string): Promise<void> {
     const { signal, runs, restart } = this.#deps;
-    const reason = this.#stops.get(job);
-    if (reason === undefined || signal.aborted) return;
+    if (!this.#stops.has(job) || signal.aborted) return;
     const behind = this.#behind.get(job);
     if (behind !== undefined) {
       const run = runs.get(job)!;
@@ -153,9 +176,7 @@ export class LaterHeads {
       await restart(job, () => catchUp(own, { from, held: new Set() }, run.context));
       this.#behind.delete(job);
     }
-    this.#stops.delete(job);
-    const run = runs.get(job)!;
-    if (!isOver(run.driver.state)) run.operate({ type: 'stop', reason });
+    this.carryOutStop(job);
   }
 
   async #recover({ context: { job }, driver }: JobRun, from: string, signal: AbortSignal): Promise<void> {
@@ -218,16 +239,15 @@ export class LaterHeads {
     lost: LostRecords,
     { from, members: holders, signal }: { from: string; members: readonly string[]; signal: AbortSignal },
   ): Promise<boolean> {
-    const { network, blobs, folders, clock, log, runs, restart } = this.#deps;
+    const { blobs, folders, log, runs, restart } = this.#deps;
     // Look up the run again, because a failed attempt replaces it.
     const { context } = runs.get(job)!;
     const { manifest, layout, collector } = context;
     const { adapter, round } = lost.start;
     return collector.withScope(async (scope) => {
       await scope.hold(adapter.digest);
-      const limits = { clock, ms: FETCH_MS, signal, what: 'fetching the newest adapter' };
       try {
-        await withDeadline(limits, (inner) => network.fetchBlob(adapter, { holders, signal: inner }));
+        await fetchInTurns(adapter, { holders, signal }, this.#deps);
       } catch (error) {
         if (!isSwarmError(error, 'BLOB_UNAVAILABLE')) throw error;
         log.warn({ job, round, reason: error.message }, 'adapter-unavailable');
@@ -262,11 +282,4 @@ function keep(proven: ProvenHead, behind: Map<string, ProvenHead>): Map<string, 
   const oldest = [...behind.values()].reduce((a, b) => (isNewer(a.head, b.head) ? b : a));
   behind.delete(oldest.peer);
   return behind;
-}
-
-/** Sorts peers so that their addresses take turns. The peers at one address keep their order. */
-function inTurns(peers: readonly string[], addressOf: (peer: string) => string): string[] {
-  const atAddress = Map.groupBy(peers, addressOf);
-  const turn = new Map([...atAddress.values()].flatMap((list) => list.map((peer, i) => [peer, i])));
-  return peers.toSorted((a, b) => turn.get(a)! - turn.get(b)!);
 }

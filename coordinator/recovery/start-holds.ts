@@ -16,7 +16,7 @@ const ROUND_MS = 10_000;
 interface Deps extends Pick<CoordinatorDeps, 'clock' | 'log'> {
   /** Whether jobs wait for their nodes. */
   readonly awaitsNodes: boolean;
-  readonly laterHeads: Pick<LaterHeads, 'claims' | 'isBehind' | 'settled'>;
+  readonly laterHeads: Pick<LaterHeads, 'claims' | 'isBehind' | 'isStopping' | 'carryOutStop' | 'settled'>;
   /** Called when the hold of a job has ended. */
   readonly onReleased: () => void;
 }
@@ -39,11 +39,19 @@ export class StartHolds {
     this.#deps = deps;
   }
 
-  /** Continues a job. A job that has signed only its first head is not held. */
+  /**
+   * Continues a job. A job that has signed only its first head is not held, unless it was behind when the operator ordered its
+   * stop.
+   */
   start(run: JobRun): void {
-    const held = this.#deps.awaitsNodes && run.record.heads.newest.head.sequence > 1;
+    const { awaitsNodes, laterHeads } = this.#deps;
+    const { job } = run.context;
+    const held = awaitsNodes && (run.record.heads.newest.head.sequence > 1 || laterHeads.isStopping(job));
     run.start({ held });
-    if (!held) return;
+    if (!held) {
+      laterHeads.carryOutStop(job);
+      return;
+    }
     this.#connected.set(run, new Set());
     void this.#release(run, HOLD_MS);
   }
@@ -84,6 +92,7 @@ export class StartHolds {
       if (laterHeads.isBehind(job)) log.error({ job }, 'held-behind-nodes');
       else {
         run.driver.release();
+        laterHeads.carryOutStop(job);
         onReleased();
       }
     } catch (error) {

@@ -12,6 +12,12 @@ import type { JobState, MachineEvent, Transition } from './state.ts';
  */
 export const MERGE_ATTEMPTS = 3;
 
+/**
+ * Number of attempts at a merge that needs a lost blob before the job pauses itself. They take at least 26 minutes. In this
+ * time, a node that has the blob can start again and connect.
+ */
+export const LOST_BLOB_ATTEMPTS = 30;
+
 /** Delay before the second attempt to merge or commit. The delay doubles with each further attempt. */
 export const RETRY_MS = 2_000;
 
@@ -152,15 +158,22 @@ function attemptFailed(
   if (state.phase !== 'validating' && state.phase !== 'committing') return stay(state);
   const attempts = state.attempts + 1;
   // An order of the operator must not wait until a missing blob is found.
-  if (attempts >= MERGE_ATTEMPTS && (!mayRecover || state.ending !== null)) {
+  const isPatient = mayRecover && state.ending === null;
+  if (attempts >= (isPatient ? LOST_BLOB_ATTEMPTS : MERGE_ATTEMPTS)) {
     if (state.ending?.phase === 'finished') return discard(state, reason, false, now);
     // Keep the closed round, so that the job merges its updates again when the operator resumes the job.
     const kept: JobState = { ...state, attempts: 0, retryAt: null, ending: null };
     // A waiting pause takes effect even if the disk is full. If the pause were lost, the job would continue
     // as soon as there is space.
     const waiting = cause === 'disk-full' ? state.ending : null;
-    return rest(kept, waiting ?? { phase: 'paused', reason, cause });
+    const why = mayRecover ? lostReason(reason, state.round, attempts) : reason;
+    return rest(kept, waiting ?? { phase: 'paused', reason: why, cause });
   }
   const delayMs = Math.min(MAX_RETRY_MS, RETRY_MS * 2 ** (attempts - 1));
   return stay({ ...state, attempts, retryAt: now + delayMs, ...(mayRecover && { reason }) });
+}
+
+/** Returns a text for people that says why the job has paused itself, and what its operator can do. */
+function lostReason(reason: string, round: number, attempts: number): string {
+  return `round ${round} could not be merged in ${attempts} attempts, because a file is lost and no connected node has it; connect a node that has it, or restore the file from a backup, then resume the job (${reason})`;
 }

@@ -128,8 +128,7 @@ export type MachineEvent =
       reason: string;
       cause: Exclude<PauseCause, 'operator'>;
       /**
-       * Whether the cause is a missing blob. A node may bring it at any time, so further attempts may succeed.
-       * @default false
+       * Whether more attempts than usual are made, because a blob is lost that a node may bring. @default false
        */
       mayRecover?: boolean;
     }

@@ -113,6 +113,17 @@ export class JobTable {
     updateRows(this.#db, 'jobs', { job }, { rollBackTo, rollBackReason });
   }
 
+  /** Records that the operator has ordered to stop a job that is behind its nodes. null: the order has been carried out. */
+  setStopOrder(job: string, reason: string | null): void {
+    updateRows(this.#db, 'jobs', { job }, { stopOrder: reason });
+  }
+
+  /** Returns the jobs with an order to stop that has not been carried out, each with the reason that the operator gave. */
+  stopOrders(): [job: string, reason: string][] {
+    const rows = this.#db.all('SELECT job, stop_order FROM jobs WHERE stop_order IS NOT NULL');
+    return rows.map(({ job, stop_order: reason }) => [job as string, reason as string]);
+  }
+
   setPlace(job: string, place: Pick<StoredJob, 'priority' | 'afterJob'>): void {
     updateRows(this.#db, 'jobs', { job }, { ...place });
   }

@@ -13,7 +13,7 @@ import { undeletedLine } from '../models/base/base-cleanup.ts';
 import { type BaseModel, openBase } from '../models/base/base-model.ts';
 import { findBase } from '../models/base/find-base.ts';
 import type { FetchProgress } from '../models/hub/fetch-model.ts';
-import { prepareWeights } from '../models/weights/prepare-weights.ts';
+import { damagedLine, prepareWeights } from '../models/weights/prepare-weights.ts';
 import { type ComputeInput, parseOneDevice } from '../train/compute.ts';
 import { resolveDevices } from '../train/devices/choose.ts';
 
@@ -121,6 +121,7 @@ async function open(options: OpenModelOptions, deps: OpenModelDeps): Promise<Mod
       signal,
       bits,
       onUndeleted: (undeleted) => options.onWarning?.(undeletedLine(undeleted)),
+      onDamaged: (path) => options.onWarning?.(damagedLine(path)),
     }),
     adapter,
   };

@@ -5,7 +5,7 @@ import { formatBytes } from '../../common/text.ts';
 import { loadTokenizer } from '../data/tokenizer.ts';
 import { createEngine } from '../engines/engine.ts';
 import { openBase } from '../models/base/base-model.ts';
-import { weightFileBytes, weightFileSuffix } from '../models/weights/prepare-weights.ts';
+import { weightFileDiskBytes, weightFileSuffix } from '../models/weights/prepare-weights.ts';
 import type { ComputeOnDevices } from '../train/compute.ts';
 import { type MachineSpeed, measureSpeed } from '../train/devices/speed.ts';
 import { availableMemory } from '../train/memory/available-memory.ts';
@@ -124,7 +124,7 @@ export async function estimateRun(spec: TrainSpec, options: EstimateRunOptions):
     heldOut === null ? 0 : 2 + (spec.run.evaluateEvery > 0 ? Math.floor(steps / spec.run.evaluateEvery) : 0);
   const evaluating = (evaluations * FORWARD_SHARE * perStep * measured) / (batchSize * sequenceLength);
 
-  const weights = weightFileBytes(model, baseBits);
+  const weights = weightFileDiskBytes(model, baseBits);
   const checkpoint = CHECKPOINT_SETS * 4 * work.parameters;
   const disk = {
     weights: (await holdsWeights(cacheDir, weights, weightFileSuffix(baseBits))) ? 0 : weights,

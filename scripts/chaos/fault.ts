@@ -14,8 +14,8 @@ export interface FaultContext {
   /** Nodes whose homes were damaged, restored or deleted. */
   readonly changedHomes: Set<string>;
   readonly walked: WalkResults;
-  /** A walk takes only kinds of files whose name contains this text. */
-  readonly only: string;
+  /** A walk takes only cells whose name, such as "flip node.sqlite", contains one of these texts. */
+  readonly only: readonly string[];
   /** Records that the swarm handled a fault wrongly. @param text what is wrong */
   problem(text: string): void;
 }

@@ -26,8 +26,8 @@ export interface ChaosOptions {
   readonly localSteps: number;
   /** Empty folder for all homes. */
   readonly folder: string;
-  /** A walk takes only kinds of files whose name contains this text. @default all */
-  readonly only?: string;
+  /** A walk takes only cells whose name, such as "flip node.sqlite", contains one of these texts. @default all */
+  readonly only?: readonly string[];
   /** Minimum number of tokens that the job trains. */
   readonly tokens: number;
 }
@@ -71,7 +71,7 @@ export async function runChaos(
       await swarm.until(() => isFullRound(swarm), REJOIN_MS);
       const problems: string[] = [];
       const problem = (text: string): void => void problems.push(text);
-      const { only = '' } = options;
+      const { only = [''] } = options;
       const context: FaultContext = { swarm, random, changedHomes, walked, only, problem };
       const done = await runRound(round, schedule(round, random), context, problems);
       report(done);

@@ -147,7 +147,8 @@ async function nextCell(machine: Machine, { walked, only }: FaultContext): Promi
   if (!(await exists(olderCopy(machine)))) await cp(machine.home, olderCopy(machine), { recursive: true });
   for (const [kind, [path]] of [...(await filesOf(machine.home))].sort(([a], [b]) => (a < b ? -1 : 1))) {
     for (const damage of DAMAGES) {
-      if (walked.get(kind)?.has(damage) || !kind.includes(only)) continue;
+      const name = `${damage} ${kind}`;
+      if (walked.get(kind)?.has(damage) || !only.some((text) => name.includes(text))) continue;
       // Without the command UNPRIVILEGED, a daemon of root can open every file, so this damage has no effect.
       if (damage === 'unreadable' && UNPRIVILEGED === null) continue;
       return { kind, damage, path: path! };

@@ -87,26 +87,40 @@ test.each([1, 2, 3, 4])(
   },
 );
 
-test('a job that is stopped while it catches up ends with the restored checkpoints', async () => {
-  const all = await swarm(1);
-  const { coordinator, clock, job, reach, restoreBackup, events, end } = all;
-  await reach(2);
-  const lost = await restoreBackup(5);
-  coordinator.start();
-  const run = () => coordinator.coordinator.find(job);
-  expect(await clock.run(() => run().context.isBehind(), 60_000), 'the proof').toBe(true);
-  run().operate({ type: 'stop', reason: 'a test' });
-  expect(run().context.isStopping()).toBe(true);
-  await end();
-  expect(events().find(({ type }) => type === 'caught-up')).toMatchObject({
-    round: lost,
-    term: 2,
-    missing: 0,
-  });
-  const head = verifyMessage('head', coordinator.store.jobs.head(job)!).message;
-  expect(head).toMatchObject({ phase: 'finished', term: 2, reason: 'a test', checkpoint: { ordinal: lost } });
-  checkHistory(all);
-});
+test.each(['runs on', 'is killed'])(
+  'a job that is stopped while it catches up ends with the restored checkpoints (the coordinator %s)',
+  async (then) => {
+    const all = await swarm(1);
+    const { coordinator, clock, job, reach, restoreBackup, events, end } = all;
+    await reach(2);
+    const lost = await restoreBackup(5);
+    coordinator.start();
+    const run = () => coordinator.coordinator.find(job);
+    expect(await clock.run(() => run().context.isBehind(), 60_000), 'the proof').toBe(true);
+    run().operate({ type: 'stop', reason: 'a test' });
+    expect(run().context.isStopping()).toBe(true);
+    if (then === 'is killed') {
+      coordinator.crash();
+      coordinator.start();
+      expect(run().context.isStopping()).toBe(true);
+    }
+    await end();
+    expect(coordinator.store.jobs.stopOrders()).toEqual([]);
+    expect(events().find(({ type }) => type === 'caught-up')).toMatchObject({
+      round: lost,
+      term: 2,
+      missing: 0,
+    });
+    const head = verifyMessage('head', coordinator.store.jobs.head(job)!).message;
+    expect(head).toMatchObject({
+      phase: 'finished',
+      term: 2,
+      reason: 'a test',
+      checkpoint: { ordinal: lost },
+    });
+    checkHistory(all);
+  },
+);
 
 /** What the nodes have seen of a coordinator's history when the coordinator is killed. */
 function seenBy({ nodes, job }: Swarm) {

@@ -6,7 +6,7 @@ import { verifyMessage } from '../../protocol/signing.ts';
 import { verifyError } from '../errors.ts';
 import type { BlobWanted, CheckpointRecord } from '../record.ts';
 import { carHeader, DAG_CBOR, RAW, sectionHead } from './car.ts';
-import { ROOT_BYTES } from './format.ts';
+import { type BUNDLED_USES, type MissingBlob, ROOT_BYTES } from './format.ts';
 
 /** The parts of a job from which a bundle is made. */
 export interface BundleSource {
@@ -18,6 +18,8 @@ export interface BundleSource {
   checkpoints(): Iterable<CheckpointRecord>;
   /** Blobs of the job: adapters, deltas, residuals and payloads. Null leaves all blobs out. */
   readonly blobs: BundledBlobs | null;
+  /** Blobs that are left out because they are damaged. The bundle names them. @default none */
+  readonly missing?: readonly MissingBlob[];
 }
 
 /** Yields each blob that the bundle of a job should contain, once. @throws SwarmError MESSAGE_*, SIGNATURE_INVALID */
@@ -43,10 +45,12 @@ export interface BundledBlobs {
  * @throws SwarmError BUNDLE_TOO_LARGE, BUNDLE_CHANGED
  */
 export async function* encodeBundle(source: BundleSource): AsyncGenerator<Uint8Array, void, undefined> {
-  const { manifest, settings, blobs } = source;
+  const { manifest, settings, blobs, missing = [] } = source;
   const checkpoints: string[] = [];
   for (const record of source.checkpoints()) checkpoints.push(sha256(encodeRecord(record)));
-  const root = encodeCbor({ bundle: 1, manifest, settings, checkpoints });
+  // Leave the field out if it is empty, because older versions of this program refuse it.
+  const more = missing.length > 0 && { missing };
+  const root = encodeCbor({ bundle: 1, manifest, settings, checkpoints, ...more });
   if (root.byteLength > ROOT_BYTES) {
     const text = `the job has ${checkpoints.length} checkpoints, which is more than a bundle can have`;
     throw verifyError('BUNDLE_TOO_LARGE', text, { checkpoints: checkpoints.length });
@@ -55,6 +59,7 @@ export async function* encodeBundle(source: BundleSource): AsyncGenerator<Uint8A
   yield carHeader(digest);
   yield* block(DAG_CBOR, digest, root);
   const wanted = new Set<string>();
+  const lost = new Set(missing.map((one) => one.digest));
   let count = 0;
   for (const record of source.checkpoints()) {
     const bytes = encodeRecord(record);
@@ -66,7 +71,7 @@ export async function* encodeBundle(source: BundleSource): AsyncGenerator<Uint8A
     yield* block(DAG_CBOR, found, bytes);
     if (blobs !== null) {
       for (const { digest: blob } of blobsOf(record)) {
-        if ((await blobs.size(blob)) !== null) wanted.add(blob);
+        if (!lost.has(blob) && (await blobs.size(blob)) !== null) wanted.add(blob);
       }
     }
   }
@@ -89,7 +94,7 @@ export function encodeRecord({
 
 /** A blob that the checks of a checkpoint can use. */
 export interface UsedBlob extends BlobWanted {
-  readonly use: 'adapter' | 'delta' | 'residual' | 'payload';
+  readonly use: (typeof BUNDLED_USES)[number];
   /** Whether the blob is the payload of an update that was scored and is not in the merge. @default false */
   readonly isOnlyScored?: boolean;
   /** Round of the checkpoint. */

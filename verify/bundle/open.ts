@@ -12,7 +12,7 @@ import {
   SECTION_HEAD_BYTES,
   type Section,
 } from './car.ts';
-import { RECORD_BYTES, ROOT_BYTES, recordSchema, rootSchema } from './format.ts';
+import { type MissingBlob, RECORD_BYTES, ROOT_BYTES, recordSchema, rootSchema } from './format.ts';
 
 /** Maximum number of sections of a bundle. Each takes about 200 bytes of memory. */
 const SECTIONS = 2_000_000;
@@ -27,6 +27,8 @@ interface Place extends Pick<Section, 'kind' | 'size'> {
 
 /** The record of a job in an open bundle. */
 export interface OpenBundle extends JobRecord {
+  /** Blobs that the bundle lacks because the coordinator could not repair them. */
+  readonly missing: readonly MissingBlob[];
   /** Yields all checkpoints whose blocks are whole, oldest first. */
   wholeCheckpoints(signal: AbortSignal): AsyncGenerator<CheckpointRecord, void, undefined>;
   /** Reads the blocks that were not read before. Yields the digest of each block whose bytes do not have this digest. */
@@ -45,8 +47,9 @@ export async function openBundle(path: string): Promise<OpenBundle> {
     const { places, root } = await scan(file);
     const bytes = await readBlock(file, root, ROOT_BYTES);
     if (places.get(sha256(bytes)) !== root) throw malformed('the bytes of the root do not have its digest');
-    const { manifest, settings, checkpoints } = parse(() => decodeCbor(bytes, rootSchema, ROOT_BYTES));
-    return new Bundle(file, { places, manifest, settings, digests: checkpoints });
+    const decoded = parse(() => decodeCbor(bytes, rootSchema, ROOT_BYTES));
+    const { manifest, settings, checkpoints: digests, missing = [] } = decoded;
+    return new Bundle(file, { places, manifest, settings, digests, missing });
   } catch (error) {
     await file.close();
     throw error;
@@ -82,6 +85,7 @@ async function scan(file: FileHandle): Promise<{ places: Map<string, Place>; roo
 class Bundle implements OpenBundle {
   readonly manifest: Uint8Array;
   readonly settings: readonly Uint8Array[];
+  readonly missing: readonly MissingBlob[];
   readonly #file: FileHandle;
   readonly #places: ReadonlyMap<string, Place>;
   readonly #digests: readonly string[];
@@ -95,6 +99,7 @@ class Bundle implements OpenBundle {
       manifest: Uint8Array;
       settings: readonly Uint8Array[];
       digests: readonly string[];
+      missing: readonly MissingBlob[];
     },
   ) {
     this.#file = file;
@@ -102,6 +107,7 @@ class Bundle implements OpenBundle {
     this.#digests = content.digests;
     this.manifest = content.manifest;
     this.settings = content.settings;
+    this.missing = content.missing;
   }
 
   async *checkpoints(): AsyncGenerator<CheckpointRecord, void, undefined> {

@@ -1,7 +1,8 @@
 import { isSwarmError } from '../../common/errors.ts';
-import { LISTED_PROBLEMS, type Problem } from '../findings.ts';
+import { type CheckpointReport, LISTED_PROBLEMS, type Problem } from '../findings.ts';
 import { type VerifyOptions, type VerifyReport, verifyRecord } from '../verify-job.ts';
 import { blobsOf, type UsedBlob } from './encode.ts';
+import type { MissingBlob } from './format.ts';
 import { type OpenBundle, openBundle } from './open.ts';
 
 /** Verifies the job in a bundle file. @throws SwarmError BUNDLE_MALFORMED, and the errors of `verifyRecord` */
@@ -19,10 +20,22 @@ export async function verifyBundle(file: string, options: VerifyOptions = {}): P
       uses ??= await usesOf(bundle, signal);
       problems.push(damage(digest, uses.get(digest) ?? null));
     }
-    return { ...report, ok: problems.length === 0, problems };
+    const checkpoints = report.checkpoints.map((one) => withMissing(one, bundle.missing));
+    return { ...report, ok: problems.length === 0, checkpoints, problems };
   } finally {
     await bundle.close();
   }
+}
+
+/** Adds to the report of a checkpoint the blobs that the bundle lacks because the coordinator could not repair them. */
+function withMissing(report: CheckpointReport, missing: readonly MissingBlob[]): CheckpointReport {
+  const unchecked = missing
+    .filter(({ round }) => round === report.round)
+    .map(({ use, digest }) => ({
+      check: use === 'adapter' || use === 'delta' ? ('adapter' as const) : ('merge' as const),
+      reason: `the ${use} ${digest} was damaged when the coordinator wrote the bundle`,
+    }));
+  return { ...report, unchecked: [...report.unchecked, ...unchecked] };
 }
 
 /** Returns the first use of each blob that a readable checkpoint names. */

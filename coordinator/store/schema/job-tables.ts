@@ -28,6 +28,11 @@ export const ROLL_BACK_REASONS = `
   ALTER TABLE checkpoints ADD COLUMN restore_reason TEXT
   `;
 
+export const STOP_ORDERS = `
+  -- Reason of the operator's order to stop a job that lacks later heads of its nodes; NULL: no such order.
+  ALTER TABLE jobs ADD COLUMN stop_order TEXT
+  `;
+
 export const JOB_KEYS = `
   -- Secret keys. A job of an older version gets its keys when the coordinator starts.
   CREATE TABLE job_keys (

@@ -12,6 +12,7 @@ import {
   ROLL_BACK_REASONS,
   ROLL_BACK_REQUESTS,
   ROLL_BACKS,
+  STOP_ORDERS,
   SWEEPS,
   UPDATE_INDEXES,
 } from './job-tables.ts';
@@ -61,4 +62,5 @@ export const MIGRATIONS: readonly Migration[] = [
   SCORE_SOURCES,
   ROLL_BACK_REASONS,
   LAST_SIGNS,
+  STOP_ORDERS,
 ];

@@ -5,10 +5,10 @@
 import { serveCalls } from '../../../common/workers/calls.ts';
 import { parentChannel } from '../../../common/workers/entry.ts';
 import { readPeftFolder } from '../../adapter/peft.ts';
-import { createEngine } from '../../engines/engine.ts';
+import { createEngine, type WeightFile } from '../../engines/engine.ts';
 import { type OnUndeleted, undeletedLine } from '../../models/base/base-cleanup.ts';
 import { type BaseModel, openBase } from '../../models/base/base-model.ts';
-import { prepareWeights } from '../../models/weights/prepare-weights.ts';
+import { damagedLine, prepareWeights } from '../../models/weights/prepare-weights.ts';
 import { prepareServingWeights } from '../../models/weights/serving-weights.ts';
 import { servedAdapter } from '../adapters.ts';
 import { DecodeModel } from '../decode-model.ts';
@@ -30,7 +30,10 @@ async function start(options: GeneratorProcessOptions, signal: AbortSignal): Pro
   const { modelDir, cacheDir, threads, baseBits: bits, context, rows, waiting, cacheBytes } = options;
   const base = await openBase(modelDir);
   const onUndeleted: OnUndeleted = (undeleted) => console.error(undeletedLine(undeleted));
-  const float32 = () => prepareWeights(base, cacheDir, { onUndeleted });
+  const onDamaged = (path: string): void => console.error(damagedLine(path));
+  let prepared: Promise<WeightFile> | null = null;
+  // The file is read once, because the check of a large file takes seconds.
+  const float32 = () => (prepared ??= prepareWeights(base, cacheDir, { onUndeleted, onDamaged }));
   const weights =
     bits === 32 ? await float32() : await prepareServingWeights(base, cacheDir, { bits, signal });
   const engine = await createEngine('onnx-cpu', { threads });

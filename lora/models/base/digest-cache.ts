@@ -29,6 +29,8 @@ interface FileRecord {
   readonly modified: string;
   readonly changed: string;
   readonly digest: string;
+  /** SHA-256 of the other fields. A record with a flipped bit is not used. */
+  readonly check: string;
 }
 
 /** Returns the folder of the records inside a cache folder. */
@@ -86,7 +88,12 @@ async function recordFile(records: string, path: string): Promise<string> {
   return join(records, `${sha256(new TextEncoder().encode(await realpath(path)))}.json`);
 }
 
-function describe(path: string, stats: BigIntStats): Omit<FileRecord, 'digest'> {
+/** Returns the SHA-256 of the fields of a record. */
+function checkOf(fields: object): string {
+  return sha256(new TextEncoder().encode(JSON.stringify(fields)));
+}
+
+function describe(path: string, stats: BigIntStats): Omit<FileRecord, 'digest' | 'check'> {
   return {
     path,
     device: String(stats.dev),
@@ -100,7 +107,9 @@ function describe(path: string, stats: BigIntStats): Omit<FileRecord, 'digest'> 
 /** Returns the digest in a record if the record still matches the file and can be trusted; else null. */
 async function read(record: string, stats: BigIntStats): Promise<string | null> {
   try {
-    const { path: _, digest, ...found } = await readJsonObject(record, MAX_RECORD_BYTES);
+    const { check, ...fields } = await readJsonObject(record, MAX_RECORD_BYTES);
+    if (check !== checkOf(fields)) return null;
+    const { path: _, digest, ...found } = fields;
     const { path: __, ...expected } = describe('', stats);
     const same = Object.entries(expected).every(([key, value]) => found[key] === value);
     const { mtimeMs } = await stat(record);
@@ -122,6 +131,8 @@ async function write(record: string, path: string, before: BigIntStats, digest: 
     const now = describe(file, await stat(file, { bigint: true }));
     if (JSON.stringify(described) !== JSON.stringify(now)) return;
     await mkdir(join(record, '..'), { recursive: true });
-    await writeDurably(record, JSON.stringify({ ...described, digest } satisfies FileRecord));
+    const fields = { ...described, digest };
+    const whole: FileRecord = { ...fields, check: checkOf(fields) };
+    await writeDurably(record, JSON.stringify(whole));
   } catch {}
 }

@@ -18,7 +18,7 @@ import { blockLayout, createQuantiser, type QuantisedBits } from './quantise.ts'
 import { TableQuantiser } from './quantise-table.ts';
 import type { Blocks } from './quantiser.ts';
 import { floatDtype, tensorChunks } from './safetensors.ts';
-import { Layout, writeAll, writeOnce } from './weight-cache.ts';
+import { DIGEST_BYTES, Layout, writeAll, writeChecked } from './weight-cache.ts';
 
 /** Incremented when quantisation changes its results, so that older cached files are not used. */
 export const QUANTISATION_VERSION = 4;
@@ -28,7 +28,7 @@ export const QUANTISATION_VERSION = 4;
  * `cacheDir` under the base's digest. At 32 bits all weights are float32. At 8 and 4 bits, linear modules have `bits`
  * bits (see quantise.ts), the embedding and the output head have 8 bits (see quantise-table.ts), and norms and biases
  * stay float32. Conversion needs a few MiB of memory, plus the original and the quantised copy of one matrix at a
- * time.
+ * time. Each call reads the whole file, and converts the base again if the file is damaged.
  *
  * @throws SwarmError MODEL_*, TENSORS_* if the model's files have changed since the model was opened
  */
@@ -39,24 +39,33 @@ export async function prepareWeights(
     signal,
     bits = 32,
     onUndeleted = () => {},
+    onDamaged = () => {},
   }: {
     signal?: AbortSignal;
     /** @default 32 */
     bits?: BaseBits;
     /** Called for outdated weights in `cacheDir` that could not be deleted. @default ignores them */
     onUndeleted?: OnUndeleted;
+    /** Called with the path of a damaged file, before it is written again. @default ignores it */
+    onDamaged?: (path: string) => void;
   } = {},
 ): Promise<WeightFile> {
   const { digest } = await describeBase(model.dir, { signal, cacheDir });
   const path = join(cacheDir, `${digest}${weightFileSuffix(bits)}`);
   const { size, entries, quantised, tables } = layOut(model, bits);
-  await writeOnce(path, size, async (handle) => {
+  const write = async (handle: FileHandle): Promise<void> => {
     for (const [name, { offset }] of entries) await convert(handle, offset, readFloats(model, name, signal));
     for (const [name, entry] of quantised) await quantise(handle, entry, readFloats(model, name, signal));
     for (const [name, entry] of tables) await quantiseTable(handle, entry, readFloats(model, name, signal));
-  });
+  };
+  await writeChecked(path, size, write, { signal, onDamaged });
   await removeOutdated(cacheDir, { version: QUANTISATION_VERSION, onUndeleted });
   return bits === 32 ? { path, entries } : { path, entries, quantised, tables };
+}
+
+/** Describes, in one line of text, a damaged weight file. */
+export function damagedLine(path: string): string {
+  return `the converted weights in ${path} are damaged; they are converted again`;
 }
 
 /** Returns the suffix of the name of a cached weight file. */
@@ -65,11 +74,16 @@ export function weightFileSuffix(bits: BaseBits): string {
 }
 
 /**
- * Returns the size of the weight file in bytes. The weights take the same amount of memory, whether an engine maps the
+ * Returns the size of the weights in the weight file in bytes. They take the same amount of memory, whether an engine maps the
  * file or packs the weights for its kernels.
  */
 export function weightFileBytes(model: ModelShape, bits: BaseBits): number {
   return layOut(model, bits).size;
+}
+
+/** Returns the size of the weight file on the disk in bytes: the weights and their digest. */
+export function weightFileDiskBytes(model: ModelShape, bits: BaseBits): number {
+  return weightFileBytes(model, bits) + DIGEST_BYTES;
 }
 
 function layOut(model: ModelShape, bits: BaseBits) {

@@ -9,7 +9,7 @@ import { createEngine } from '../../engines/engine.ts';
 import { requireFloat16 } from '../../engines/float16.ts';
 import { undeletedLine } from '../../models/base/base-cleanup.ts';
 import { openBase } from '../../models/base/base-model.ts';
-import { prepareWeights } from '../../models/weights/prepare-weights.ts';
+import { damagedLine, prepareWeights } from '../../models/weights/prepare-weights.ts';
 import { checkCompute } from '../compute.ts';
 import { trainError } from '../errors.ts';
 import { Trainer, type TrainerDeps, type TrainProgress } from '../trainer.ts';
@@ -44,6 +44,7 @@ async function load(options: TrainerOptions, signal: AbortSignal): Promise<Loade
     bits,
     signal,
     onUndeleted: (undeleted) => console.error(undeletedLine(undeleted)),
+    onDamaged: (path) => console.error(damagedLine(path)),
   });
   const workers: TrainerProcess[] = [];
   for (const other of others) {

@@ -53,6 +53,22 @@ describe('a bundle', () => {
     expect(await verifyRecord(await opened(small))).toMatchObject({ ok: true, recomputed: 0 });
   });
 
+  test('can leave out damaged blobs, and names them as unchecked', async () => {
+    const digests = new Map([...source.checkpoints()].flatMap(blobsOf).map((one) => [one.use, one.digest]));
+    const missing = (['payload', 'adapter'] as const).map((use) => ({
+      use,
+      round: 3,
+      digest: digests.get(use)!,
+    }));
+    const report = await verified(await encoded({ ...source, missing }));
+    expect(report).toMatchObject({ ok: true, recomputed: 2 });
+    const reasons = report.checkpoints.at(-1)!.unchecked.map(({ check, reason }) => `${check} ${reason}`);
+    for (const { use, digest } of missing) {
+      const check = use === 'payload' ? 'merge' : 'adapter';
+      expect(reasons).toContainEqual(expect.stringMatching(new RegExp(`^${check} .*${use} ${digest}`)));
+    }
+  });
+
   test('is a CARv1 file: its header names the first block as the root', async () => {
     const { digest, kind } = decodeSectionHead(bytes.subarray(carHeader('00'.repeat(32)).byteLength));
     expect(kind).toBe(DAG_CBOR);

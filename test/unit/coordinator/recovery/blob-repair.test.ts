@@ -68,6 +68,21 @@ describe('a coordinator whose newest adapter is damaged on disk', () => {
     );
   });
 
+  it('pauses the job if no node ever has it, and a resume merges the round', async () => {
+    const { world, peer, digests, end } = await trained();
+    const { adapter, delta } = digests();
+    const whole = world.disk.files.get(adapter)!;
+    for (const digest of [adapter, delta]) damage(world, digest);
+    await world.pass(60 * 60_000);
+    expect(world.run.driver.state).toMatchObject({ phase: 'paused', pauseCause: 'problem' });
+    const paused = world.store.events.after(world.toy.job, 0, 1_000).filter(({ type }) => type === 'paused');
+    expect(paused).toHaveLength(1);
+    peer.disk.files.set(adapter, whole);
+    world.run.operate({ type: 'resume' });
+    await end();
+    expect(world.store.rounds.count(world.toy.job, 'checkpoint')).toBe(4);
+  });
+
   it('finds it at the next start, before the adapter is needed', async () => {
     const { world, digests } = await trained();
     const { adapter, body } = digests();
@@ -144,15 +159,16 @@ describe('the blobs of a bundle', () => {
     const whole = world.disk.files.get(adapter)!;
     damage(world, adapter);
     world.disk.files.delete(residual!);
-    await repaired(world);
+    const lost = { use: 'residual', round: expect.any(Number), digest: residual };
+    expect(await repaired(world)).toEqual([lost]);
     expect(world.disk.files.get(adapter)).toEqual(whole);
     // Without the delta, and without a holder, the adapter cannot be computed.
     for (const digest of [adapter, delta]) damage(world, digest);
     await world.pass(61_000);
-    await expect(repaired(world)).rejects.toMatchObject({
-      code: 'BUNDLE_BLOB_DAMAGED',
-      values: { digest: adapter, use: 'adapter', round: 4 },
-      next: expect.stringContaining('--no-blobs'),
-    });
+    expect(await repaired(world)).toEqual([
+      lost,
+      { use: 'adapter', round: 4, digest: adapter },
+      { use: 'delta', round: 4, digest: delta },
+    ]);
   });
 });

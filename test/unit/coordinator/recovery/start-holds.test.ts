@@ -52,6 +52,18 @@ test('an order of the operator ends a hold, unless the order is refused', async 
   expect(world.run.driver.state).toMatchObject({ phase: 'paused', reason: 'lunch' });
 });
 
+test('an order to stop a job that was behind takes effect at the end of the hold', async () => {
+  const { world } = await held();
+  const { job } = world.toy;
+  world.store.jobs.setStopOrder(job, 'a test');
+  expect(() => world.kill()).toThrow();
+  await world.start();
+  expect(world.run.context.isStopping()).toBe(true);
+  await world.pass(121_000);
+  expect(world.run.driver.state).toMatchObject({ phase: 'finished', reason: 'a test' });
+  expect(world.store.jobs.stopOrders()).toEqual([]);
+});
+
 test('a ban removes a member at once, and does not end the hold', async () => {
   const { world, peer } = await held();
   const { sequence } = world.run.record.heads.newest.head;

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { ABANDONED_MS } from '../../../../coordinator/round/close.ts';
 import { REFUSALS_IN_A_ROW } from '../../../../coordinator/round/job-phase.ts';
 import { GATHER_MOST_MS, GATHER_MS } from '../../../../coordinator/round/round-cycle.ts';
-import { dueAt, MERGE_ATTEMPTS } from '../../../../coordinator/round/round-machine.ts';
+import { dueAt, LOST_BLOB_ATTEMPTS, MERGE_ATTEMPTS } from '../../../../coordinator/round/round-machine.ts';
 import { Machine } from './machines.ts';
 
 describe('waiting', () => {
@@ -368,19 +368,41 @@ describe('validating and committing', () => {
     expect(machine.effects).toEqual([{ type: 'merge', round: 1 }]);
   });
 
-  test('tries again at least once a minute while a blob is missing, until the operator stops the job', () => {
+  describe('while a blob is lost', () => {
     const lost = { type: 'attempt-failed', reason: 'lost', cause: 'problem', mayRecover: true } as const;
-    const machine = Machine.validating();
-    for (let attempt = 1; attempt <= 10; attempt++) {
-      machine.feed(lost);
-      expect(machine.state).toMatchObject({ phase: 'validating', reason: 'lost' });
-      const delayMs = dueAt(machine.state, machine.now)! - machine.now;
-      expect(delayMs).toBe(Math.min(60_000, 2_000 * 2 ** (attempt - 1)));
-      machine.tick(delayMs);
-      expect(machine.effects).toEqual([{ type: 'merge', round: 1 }]);
+
+    /** Lets attempts fail, and checks that each further attempt begins at most a minute later. */
+    function fail(machine: Machine, attempts: number): void {
+      for (let attempt = 1; attempt <= attempts; attempt++) {
+        machine.feed(lost);
+        expect(machine.state).toMatchObject({ phase: 'validating', reason: 'lost' });
+        const delayMs = dueAt(machine.state, machine.now)! - machine.now;
+        expect(delayMs).toBe(Math.min(60_000, 2_000 * 2 ** (attempt - 1)));
+        machine.tick(delayMs);
+        expect(machine.effects).toEqual([{ type: 'merge', round: 1 }]);
+      }
     }
-    machine.feed({ type: 'stop', reason: 'enough' }).feed(lost);
-    expect(machine.state).toMatchObject({ phase: 'finished', reason: 'enough' });
+
+    test('tries again at least once a minute, until the operator stops the job', () => {
+      const machine = Machine.validating();
+      fail(machine, 10);
+      machine.feed({ type: 'stop', reason: 'enough' }).feed(lost);
+      expect(machine.state).toMatchObject({ phase: 'finished', reason: 'enough' });
+    });
+
+    test('pauses with the closed round after many attempts, and a resume begins as many attempts', () => {
+      const machine = Machine.validating();
+      for (let pauses = 1; pauses <= 2; pauses++) {
+        fail(machine, LOST_BLOB_ATTEMPTS - 1);
+        machine.feed(lost);
+        expect(machine.state).toMatchObject({ phase: 'paused', pauseCause: 'problem', round: 1 });
+        expect(machine.state.reason).toMatch(/resume.*lost/);
+        expect(machine.effects).toEqual([
+          { type: 'announce', phase: 'paused', reason: machine.state.reason },
+        ]);
+        expect(machine.feed({ type: 'resume' }).effects).toEqual([{ type: 'merge', round: 1 }]);
+      }
+    });
   });
 
   test('merges again after a failed commit', () => {

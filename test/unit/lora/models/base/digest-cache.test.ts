@@ -5,6 +5,7 @@ import {
   readdir,
   readFile,
   rename,
+  stat,
   symlink,
   truncate,
   utimes,
@@ -34,7 +35,10 @@ const recordPath = async () => join(records, (await readdir(records))[0]!);
 /** Replaces the digest in the record by MARK, the digest of no file. Sets the time of the record `later` ms after now. */
 async function mark(later = SETTLED_MS + 1000): Promise<void> {
   const path = await recordPath();
-  await writeFile(path, JSON.stringify({ ...JSON.parse(await readFile(path, 'utf8')), digest: MARK }));
+  const { check: _, ...fields } = JSON.parse(await readFile(path, 'utf8'));
+  const marked = { ...fields, digest: MARK };
+  const check = sha256(Buffer.from(JSON.stringify(marked)));
+  await writeFile(path, JSON.stringify({ ...marked, check }));
   const then = new Date(Date.now() + later);
   await utimes(path, then, then);
 }
@@ -86,6 +90,13 @@ describe('the digest of a large file', () => {
       await writeFile(path, text);
       expect(await measure(), text).toBe(await right());
     }
+    await writeFile(path, '');
+    await measure();
+    await mark();
+    const { mtime } = await stat(path);
+    await writeFile(path, (await readFile(path, 'utf8')).replace(MARK, 'e'.repeat(64)));
+    await utimes(path, mtime, mtime);
+    expect(await measure(), 'another digest').toBe(await right());
     await writeFile(join(dir, 'taken'), '');
     expect(await measure(file, join(dir, 'taken'))).toBe(await right());
   });

@@ -1,7 +1,8 @@
-import { chmod, readFile } from 'node:fs/promises';
+import { chmod, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
-import { writeAll, writeOnce } from '../../../../../lora/models/weights/weight-cache.ts';
+import { writeAll, writeChecked, writeOnce } from '../../../../../lora/models/weights/weight-cache.ts';
+import { sha256 } from '../../../../../protocol/cbor.ts';
 import { temporaryFolder } from '../../../../utils/folder.ts';
 import { mayOpenEverything } from '../../../../utils/unreadable.ts';
 
@@ -32,4 +33,36 @@ it('writes a file again that it may not read', async ({ skip }) => {
   await chmod(path, 0);
   await write(8);
   expect(await readFile(path)).toEqual(Buffer.alloc(8, 2));
+});
+
+it('writes a checked file again if one bit of it is damaged, and says so', async () => {
+  const path = join(await temporaryFolder(), 'cache', 'weights');
+  const damaged: string[] = [];
+  const size = 3 * 2 ** 20 + 5;
+  const content = new Uint8Array(size).map((_, i) => i % 251);
+  let writes = 0;
+  const write = async (handle: Parameters<Parameters<typeof writeChecked>[2]>[0]): Promise<void> => {
+    writes++;
+    await writeAll(handle, content, 0);
+  };
+  const check = () => writeChecked(path, size, write, { onDamaged: (name) => damaged.push(name) });
+  await check();
+  await check();
+  expect(writes).toBe(1);
+  const whole = await readFile(path);
+  expect(whole).toEqual(Buffer.concat([content, Buffer.from(sha256(content), 'hex')]));
+  for (const at of [0, size - 1, size]) {
+    const bytes = Buffer.from(whole);
+    bytes[at]! ^= 1;
+    await writeFile(path, bytes);
+    await check();
+    expect(await readFile(path)).toEqual(whole);
+  }
+  expect(writes).toBe(4);
+  expect(damaged).toEqual([path, path, path]);
+  // A file of an older version has no digest.
+  await writeFile(path, content);
+  await check();
+  expect(await readFile(path)).toEqual(whole);
+  expect(damaged).toHaveLength(3);
 });
