@@ -46,7 +46,7 @@ export type ExampleBody =
     }
   | { kind: 'segments'; segments: Segment[] }
   /**
-   * Token ids with labels. `labels` has the length of `ids` and is not shifted: labels[i] is for ids[i]. It is −100
+   * Token ids with labels. `labels` has the length of `ids` and is not shifted: labels[i] belongs to ids[i], and is −100
    * for tokens that are not supervised.
    */
   | { kind: 'tokens'; ids: number[]; labels: number[] };

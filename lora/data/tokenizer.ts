@@ -46,8 +46,8 @@ export interface TextTokenizer {
 /**
  * Loads `tokenizer.json` and `tokenizer_config.json` (optional) from a model folder.
  *
- * The regular expressions of a tokenizer are untrusted. Unless all of them are known to be fast, `encode` and `decode`
- * have a deadline per text and throw TOKENIZER_LIMIT when it passes.
+ * The regular expressions of a tokenizer are untrusted. If one of them is not known to be fast, `encode` and `decode`
+ * have a deadline per text, and throw TOKENIZER_LIMIT if it passes.
  * @param deadlineMs deadline for a short text, milliseconds. Longer texts get more, see `withinDeadline`.
  * @default 10,000
  * @throws TOKENIZER_INVALID (values: file, reason); TOKENIZER_UNSUPPORTED for parts that cannot be computed exactly;

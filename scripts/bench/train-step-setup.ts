@@ -62,8 +62,8 @@ export interface BenchShape {
    */
   readonly turns: number;
   /**
-   * Number of steps in a turn. The first step warms up caches and allocators and does not count, unless the
-   * turn has only one step.
+   * Number of steps in a turn. If it is above 1, the first step does not count, because it warms up caches and
+   * allocators.
    */
   readonly steps: number;
 }

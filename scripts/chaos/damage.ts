@@ -44,7 +44,8 @@ export async function filesOf(home: string): Promise<Map<string, string[]>> {
 /**
  * Damages a file.
  * @param older folder with an earlier copy of the home, and the other files of the same kind, newest first
- * @returns whether the file was damaged. `older` is not possible if there is no other content of this kind
+ * @returns whether the file was damaged. It was not if the damage is `older` and no other content of this kind exists, or
+ *   if the damage is `flip` and the file is empty
  */
 export async function damagePath(
   path: string,

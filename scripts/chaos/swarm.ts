@@ -250,8 +250,8 @@ export class ChaosSwarm {
 }
 
 /**
- * Empties a home. The owner of a node does so after damage that the node cannot repair, and the node gets a new key. An operator
- * does so before the restore of a copy.
+ * Empties a home. The owner of a node empties it after damage that the node cannot repair; the node then gets a new key. An
+ * operator empties it before restoring a copy.
  */
 export async function wipe({ home }: Machine): Promise<void> {
   // The home may be the root of a disk, so only its content is deleted.

@@ -23,8 +23,8 @@ export class PieceSet {
 }
 
 /**
- * Returns a 64-bit hash as text. If a training sample happens to have the hash of a held-out sample, it is left out of
- * the training data. One sample less does no harm.
+ * Returns a 64-bit hash as text. A training sample that happens to have the hash of a held-out sample is left out of the
+ * training data. One sample less does no harm.
  */
 function keyOf(ids: Iterable<number>): string {
   const { high, low } = hashOf(ids);

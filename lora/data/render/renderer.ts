@@ -133,9 +133,9 @@ function renderMessages(
 }
 
 /**
- * Tokenises prompt and completion as one text, as TRL does. The prompt is also tokenised alone. The completion starts
- * where the tokens of the prompt alone end or first differ from those of the whole text. Therefore a token that spans
- * the end of the prompt and the start of the completion is supervised.
+ * Tokenises prompt and completion as one text, as TRL does. The prompt is also tokenised alone, and its tokens are
+ * compared with the tokens of the whole text. The completion starts at the first difference, or else after the last token
+ * of the prompt. Therefore a token that spans the end of the prompt and the start of the completion is supervised.
  */
 function renderCompletion(
   prompt: string,

@@ -25,7 +25,7 @@ export interface FindBaseOptions
 /**
  * Returns the folder of a base. First fetches a model from the hub into the shared cache, or converts a GGUF
  * file.
- * @throws SwarmError MODEL_DIR if `base` is neither a folder, a GGUF file nor a hub name; the errors of
+ * @throws SwarmError MODEL_DIR if `base` is not a folder, a GGUF file or a hub name; the errors of
  *   {@link fetchModel} and {@link openGgufBase}
  */
 export async function findBase(
@@ -70,7 +70,7 @@ function mentionFolder(base: string, error: SwarmError): SwarmError {
 function notFound(base: string, path: string): SwarmError {
   return modelError(
     'MODEL_DIR',
-    `${base} is neither a folder or GGUF file${path === base ? '' : ` (${path})`} nor a name on the hub (ORG/NAME or ORG/NAME@REVISION)`,
+    `${path} is not a folder or a GGUF file, and ${path === base ? 'it' : base} is not a name on the hub (ORG/NAME or ORG/NAME@REVISION)`,
     { model: base, dir: path },
     { next: 'give the path of a model folder or GGUF file, or its name on the hub' },
   );

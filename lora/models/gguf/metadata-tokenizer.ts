@@ -13,7 +13,7 @@ export interface TokenizerFiles {
   readonly definition: Json;
   /** The content of tokenizer_config.json. */
   readonly config: Json;
-  /** Ids of the tokens that end a text or a turn; the first id is the one of `eos_token`. */
+  /** Ids of the tokens that end a text or a turn; the id of `eos_token` comes first. */
   readonly endTokens: readonly number[];
   /** Chat templates by name. The model's usual template has the name `default`. */
   readonly templates: Readonly<Record<string, string>>;
