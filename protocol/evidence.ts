@@ -5,7 +5,10 @@ import { bytesSchema, peerIdSchema } from './ids.ts';
 import { type Update, updateSchema } from './messages.ts';
 import { type Verified, verifyMessage } from './signing.ts';
 
-/** Maximum size of evidence: the fields of an update, which have no text, and the fields around them. */
+/**
+ * Maximum size of evidence, which consists of the fields of an update, none of them a free text, and the fields around
+ * them.
+ */
 export const EVIDENCE_BYTES = 2048;
 
 const evidenceSchema = z.strictObject({

@@ -45,9 +45,9 @@ const SLICE_MS = 8;
  */
 const FLOOD_PAUSE_MS = 0.5;
 /**
- * Maximum number of a peer's unwanted messages that one pause is for: 50 ms. Peers above the quota pause in turns.
- * Without this limit, a peer that sends thousands of messages in one RPC would delay the other peers above the quota
- * for seconds.
+ * One pause of a peer is for at most this number of its unwanted messages, and lasts at most 50 ms. Peers above the
+ * quota pause in turns. Without this limit, a peer that sends thousands of messages in one RPC would delay the other
+ * peers above the quota for seconds.
  */
 const PAUSED_AT_ONCE = 100;
 /** Half-life of the counts from which the soft score is computed. A flood is forgiven within minutes. */

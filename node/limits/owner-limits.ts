@@ -60,7 +60,7 @@ export class OwnerLimits {
   readonly #options: OwnerLimitsOptions;
   readonly #deps: OwnerLimitsDeps;
   readonly #file: LimitsFile;
-  /** Limits from options at this start of the node that the owner has not changed since. */
+  /** Limits that were given as options at this start of the node, without those that the owner has changed since. */
   #given: KeptLimits;
   #node: LimitedNode | null = null;
   #watch: MachineWatch | null = null;

@@ -54,10 +54,7 @@ export class NodeStore implements UnusedBlobs {
   readonly jobFiles: JobFiles;
   /** Totals of this home: work and traffic. */
   readonly totals: Totals;
-  /**
-   * The coordinators that supplied each blob. With a few exceptions, the node uses and serves a blob only in their
-   * jobs.
-   */
+  /** The coordinators that supplied each blob. They decide in which jobs the node uses and serves the blob. */
   readonly origins: BlobOrigins;
   /** Messages that the coordinators have signed. */
   readonly kept: KeptRecords;
