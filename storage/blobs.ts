@@ -19,7 +19,8 @@ export interface BlobStore {
    */
   read(digest: string, offset: number, length: number): Promise<Uint8Array>;
   /**
-   * Compares the bytes of a blob with its digest. Keeps a damaged blob, because a fetch can still replace it.
+   * Compares the bytes of a blob with its digest. Keeps a damaged blob, so that the caller can delete it or let a fetch
+   * replace it.
    * @param options.pause called after each MiB. The check waits for it, so that more urgent work goes first
    */
   check(

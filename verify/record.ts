@@ -28,8 +28,8 @@ export interface CheckpointRecord {
   /** Signed scores of the merge; null if the merge was not scored. */
   readonly figures: Uint8Array | null;
   /**
-   * Signed scores of the rounds between the parent and this checkpoint, which ended without a checkpoint, oldest first. At
-   * most NULL_FIGURES. @default none
+   * Signed scores of the null rounds between the parent and this checkpoint, oldest first. At most NULL_FIGURES.
+   * @default none
    */
   readonly nullFigures?: readonly Uint8Array[];
   /** Signed heads that announce the checkpoint, in ascending order of term and sequence. A source may lack some. */

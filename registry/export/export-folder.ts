@@ -33,8 +33,8 @@ export async function withFiles<T>(
 }
 
 /**
- * Writes a version as a PEFT folder, with a model card (`README.md`) and its manifest, readable (`swarm.json`) and signed
- * (`swarm-version.cbor`).
+ * Writes a version as a PEFT folder, with a model card (`README.md`), the manifest as readable JSON (`swarm.json`), and
+ * the signed manifest (`swarm-version.cbor`).
  * @param output folder to write into; it is created if it is missing, and files of these names are overwritten
  * @throws SwarmError VERSION_DAMAGED, STORE_FULL, WRITE_FAILED, FOLDER_UNUSABLE; the signal's reason
  */
