@@ -6,7 +6,7 @@ import { type Update, updateSchema } from './messages.ts';
 import { type Verified, verifyMessage } from './signing.ts';
 
 /**
- * Maximum size of evidence, which consists of the fields of an update, none of them a free text, and the fields around
+ * Maximum size of evidence. Evidence has the fields of an update, which contain no free text, and a few fields around
  * them.
  */
 export const EVIDENCE_BYTES = 2048;

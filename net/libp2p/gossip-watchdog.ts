@@ -1,5 +1,5 @@
 /**
- * Repair of gossip between connected peers. Written for `@libp2p/gossipsub` 17.1.1. A gossip stream ends when a send
+ * Repairs gossip between connected peers. Written for `@libp2p/gossipsub` 17.1.1. A gossip stream ends when a send
  * buffer overflows or an oversized message arrives. gossipsub opens a new stream only with a new connection
  * (ChainSafe/js-libp2p-gossipsub#456, ChainSafe/lodestar#10079). libp2p/js-libp2p#3531 left "re-establishing a stream
  * that closes while its connection stays open" as a follow-up. With that follow-up, this file would not be needed.
