@@ -287,8 +287,7 @@ export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps
     const file = await writeDaemonFile(home, { role: 'node', ...daemon });
     teardown.add(() => rm(file, { force: true }));
     log.info({ peerId: self, url, addresses }, 'node-started');
-    // Start the node after the steps of the teardown have been added above. If the coordinator shuts the node out, the
-    // node stops at once, and runs these steps.
+    // Start the node after the steps above, because a node that a coordinator shuts out runs the teardown at once.
     await owner.start(node);
     nodes.start();
     teardown.add(clockJumps.watch((byMs) => log.warn({ byMs }, 'clock-set')));
