@@ -732,11 +732,11 @@ export type {
   NodeUpdate,
 } from './node/status/api-types.ts';
 export type { JobTotals, Traffic } from './node/store/totals.ts';
+export type { JobTarget } from './protocol/access/invite.ts';
 export type { JobContribution } from './protocol/contribution.ts';
 export type { HoldReason } from './protocol/holds.ts';
-export type { JobTarget } from './protocol/invite.ts';
-export type { ReachResult } from './protocol/reach-request.ts';
-export type { ChangedSetting } from './protocol/settings.ts';
+export type { ChangedSetting } from './protocol/job/settings.ts';
+export type { ReachResult } from './protocol/requests/reach-request.ts';
 export type { VersionManifest } from './protocol/version-manifest.ts';
 export type { VersionFacts } from './registry/add-folder.ts';
 export type { FactChange } from './registry/diff-versions.ts';

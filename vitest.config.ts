@@ -1,5 +1,5 @@
 import { defineConfig } from 'vitest/config';
-import { TEST_REGISTRY } from './test/utils/registry-folder.ts';
+import { TEST_REGISTRY } from './test/utils/registry/registry-folder.ts';
 
 /** Unit tests that replace Node's own modules. */
 const MOCKS_NODE = ['test/unit/house/portability.test.ts', 'test/unit/house/windows-paths.test.ts'];
@@ -21,7 +21,7 @@ export default defineConfig({
     maxWorkers: '100%',
     hookTimeout: 60_000,
     env: { SWARM_REGISTRY: TEST_REGISTRY },
-    globalSetup: ['./test/utils/registry-folder.ts'],
+    globalSetup: ['./test/utils/registry/registry-folder.ts'],
     projects: Object.entries(tiers).map(([name, options]) => ({
       extends: true,
       test: { name, include: [`test/${name}/**/*.test.ts`], ...options },

@@ -1,10 +1,10 @@
 import { on } from 'node:events';
 import { join } from 'node:path';
 import { addAbortSignal } from 'node:stream';
-import type { Clock } from '../common/clock.ts';
 import type { Environment } from '../common/environment.ts';
 import { packageRoot, packageVersion } from '../common/package.ts';
-import { systemClock } from '../common/system-clock.ts';
+import type { Clock } from '../common/time/clock.ts';
+import { systemClock } from '../common/time/system-clock.ts';
 import { catchInterrupts } from './signals.ts';
 
 /** An output stream for text. */

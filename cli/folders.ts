@@ -1,5 +1,5 @@
-import { makeFolder } from '../common/folders.ts';
-import { resolveCache } from '../common/user-folders.ts';
+import { makeFolder } from '../common/files/folders.ts';
+import { resolveCache } from '../common/files/user-folders.ts';
 import type { Context } from './context.ts';
 
 /**

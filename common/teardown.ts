@@ -1,6 +1,6 @@
-import type { Clock } from './clock.ts';
-import { withDeadline } from './deadline.ts';
 import type { Logger } from './logger.ts';
+import type { Clock } from './time/clock.ts';
+import { withDeadline } from './time/deadline.ts';
 
 export interface StopOptions {
   readonly deadlineMs: number;

@@ -1,6 +1,6 @@
-import type { Clock } from '../common/clock.ts';
+import type { RateLimiter } from '../common/limits/rate-limiter.ts';
 import type { Logger } from '../common/logger.ts';
-import type { RateLimiter } from '../common/rate-limiter.ts';
+import type { Clock } from '../common/time/clock.ts';
 import type { AdapterLayout } from '../lora/adapter/layout.ts';
 import type { Row } from '../lora/data/row.ts';
 import type { AdamWState } from '../lora/train/optimizer/adamw.ts';
@@ -9,7 +9,7 @@ import type { JobPosition } from '../lora/train/trainer.ts';
 import type { LossGradient } from '../lora/update/score.ts';
 import type { JobEvent } from '../monitor/job-events.ts';
 import type { SwarmNetwork } from '../net/network.ts';
-import type { Manifest } from '../protocol/manifest.ts';
+import type { Manifest } from '../protocol/job/manifest.ts';
 import type { Checkpoint } from '../protocol/messages.ts';
 import type { ReceiptCode } from '../protocol/receipts.ts';
 import type { BlobCollector } from '../storage/blob-collector.ts';

@@ -1,5 +1,5 @@
-import { Permits } from '../common/permits.ts';
-import { RateLimiter } from '../common/rate-limiter.ts';
+import { Permits } from '../common/limits/permits.ts';
+import { RateLimiter } from '../common/limits/rate-limiter.ts';
 import { ClockJumps } from '../monitor/clock-jumps.ts';
 import type { JobEvent } from '../monitor/job-events.ts';
 import { JOBS_PER_COORDINATOR } from '../protocol/limits.ts';

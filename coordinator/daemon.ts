@@ -1,11 +1,11 @@
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { lockHome } from '../common/file-lock.ts';
+import { lockHome } from '../common/files/file-lock.ts';
+import { resolveHomes } from '../common/files/user-folders.ts';
 import { packageVersion } from '../common/package.ts';
 import { checkOptions } from '../common/schema-problems.ts';
-import { systemClock } from '../common/system-clock.ts';
 import { Teardown } from '../common/teardown.ts';
-import { resolveHomes } from '../common/user-folders.ts';
+import { systemClock } from '../common/time/system-clock.ts';
 import { deviceNames } from '../lora/engines/names.ts';
 import {
   checkInProcess,
@@ -23,7 +23,7 @@ import { privateAddressesWarning } from '../net/addresses.ts';
 import { createHost } from '../net/host.ts';
 import { loadIdentity } from '../net/identity.ts';
 import { defaultListen, rememberListen } from '../net/listen-port.ts';
-import type { Manifest } from '../protocol/manifest.ts';
+import type { Manifest } from '../protocol/job/manifest.ts';
 import { SharedVersions } from '../registry/shared-versions.ts';
 import { loadToken } from '../storage/api-token.ts';
 import { FileBlobStore } from '../storage/blob-store.ts';

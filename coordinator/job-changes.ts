@@ -3,8 +3,8 @@ import { z } from 'zod';
 import { isSwarmError } from '../common/errors.ts';
 import { parseJobSpec } from '../lora/finetune/settings/job-spec.ts';
 import { setKeys } from '../lora/finetune/settings/set-keys.ts';
+import { type RunningSettings, runningSettingsSchema, settingKeys } from '../protocol/job/settings.ts';
 import { MAX_PRIORITY } from '../protocol/limits.ts';
-import { type RunningSettings, runningSettingsSchema, settingKeys } from '../protocol/settings.ts';
 import { coordinatorError } from './errors.ts';
 
 /** A change that the operator asks for: settings of the rounds, or settings that only the coordinator uses. */

@@ -1,8 +1,8 @@
-import type { Clock } from '../common/clock.ts';
 import { isSwarmError } from '../common/errors.ts';
+import type { Clock } from '../common/time/clock.ts';
+import { changedSettings } from '../protocol/job/settings.ts';
+import { jobTopic } from '../protocol/job/topics.ts';
 import { HEARTBEAT_INTERVAL_MS } from '../protocol/limits.ts';
-import { changedSettings } from '../protocol/settings.ts';
-import { jobTopic } from '../protocol/topics.ts';
 import { bestCheckpoint } from './best-checkpoint.ts';
 import type { RunContext } from './context.ts';
 import { coordinatorError } from './errors.ts';

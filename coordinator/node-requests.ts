@@ -1,4 +1,4 @@
-import { isNewer } from '../protocol/head-order.ts';
+import { isNewer } from '../protocol/job/head-order.ts';
 import { JOBS_PER_COORDINATOR } from '../protocol/limits.ts';
 import { signedFigures } from './audits/figures.ts';
 import type { CoordinatorDeps } from './context.ts';

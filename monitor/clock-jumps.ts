@@ -1,6 +1,6 @@
-import type { Clock } from '../common/clock.ts';
-import { CLOCK_JUMP_MS, watchClock } from '../common/clock-watch.ts';
 import { formatDuration } from '../common/text.ts';
+import type { Clock } from '../common/time/clock.ts';
+import { CLOCK_JUMP_MS, watchClock } from '../common/time/clock-watch.ts';
 import { CLOCK_SKEW_MS } from '../protocol/limits.ts';
 
 /** Time for which a jump of the clock is shown, in milliseconds. An operator who looks every few minutes sees it. */

@@ -1,6 +1,6 @@
-import type { Clock } from '../common/clock.ts';
 import { messageOf } from '../common/errors.ts';
 import { safeText } from '../common/text.ts';
+import type { Clock } from '../common/time/clock.ts';
 
 /** A check that gives no answer within this time counts as failing, so that probes never hang. */
 export const CHECK_TIMEOUT_MS = 2_000;

@@ -1,5 +1,5 @@
 import { raceSignal } from 'race-signal';
-import type { Clock } from '../common/clock.ts';
+import type { Clock } from '../common/time/clock.ts';
 import { type BandwidthClaimant, ByteQueue } from './byte-queue.ts';
 
 /** Maximum rates of the traffic in bytes per second; null means no maximum. */

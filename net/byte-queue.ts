@@ -1,4 +1,4 @@
-import type { Claimant } from '../common/fair-permits.ts';
+import type { Claimant } from '../common/limits/fair-permits.ts';
 
 /**
  * Ranks of peers, best first. `own` are this machine's transfers and the persistent peers, such as a node's coordinator.

@@ -1,8 +1,8 @@
 import type { Connection, Libp2p, PeerInfo } from '@libp2p/interface';
 import { peerIdFromString } from '@libp2p/peer-id';
-import type { Clock } from '../common/clock.ts';
-import { withDeadline } from '../common/deadline.ts';
 import type { Logger } from '../common/logger.ts';
+import type { Clock } from '../common/time/clock.ts';
+import { withDeadline } from '../common/time/deadline.ts';
 import { DIAL_TIMEOUT_MS } from '../protocol/limits.ts';
 import { connectError, parseAddress } from './addresses.ts';
 import { netError } from './errors.ts';

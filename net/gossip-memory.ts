@@ -1,6 +1,6 @@
-import type { Clock } from '../common/clock.ts';
-import { sleep } from '../common/deadline.ts';
-import type { Claimant, FairPermits } from '../common/fair-permits.ts';
+import type { Claimant, FairPermits } from '../common/limits/fair-permits.ts';
+import type { Clock } from '../common/time/clock.ts';
+import { sleep } from '../common/time/deadline.ts';
 import { GOSSIP_RPC_BYTES } from '../protocol/limits.ts';
 
 /**

@@ -1,5 +1,6 @@
 import { type GossipsubOpts, gossipsub, type Message } from '@libp2p/gossipsub';
 import type { PeerScoreParams, TopicScoreParams } from '@libp2p/gossipsub/score';
+import { type JobChannel, jobChannels, parseJobTopic } from '../protocol/job/topics.ts';
 import {
   GOSSIP_RPC_BYTES,
   GOSSIP_SEND_BUFFER_BYTES,
@@ -8,7 +9,6 @@ import {
   ROUND_PEERS,
 } from '../protocol/limits.ts';
 import { type MessageKind, messageBytes } from '../protocol/messages.ts';
-import { type JobChannel, jobChannels, parseJobTopic } from '../protocol/topics.ts';
 import { contentId } from './libp2p/gossip-gate.ts';
 
 const HEARTBEAT_MS = 1000;

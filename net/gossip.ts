@@ -1,10 +1,10 @@
 import type { Message } from '@libp2p/gossipsub';
 import type { Stream } from '@libp2p/interface';
-import type { Clock } from '../common/clock.ts';
-import type { FairPermits } from '../common/fair-permits.ts';
+import type { FairPermits } from '../common/limits/fair-permits.ts';
 import type { Logger } from '../common/logger.ts';
+import type { Clock } from '../common/time/clock.ts';
 import { protocolError } from '../protocol/errors.ts';
-import { parseJobTopic } from '../protocol/topics.ts';
+import { parseJobTopic } from '../protocol/job/topics.ts';
 import { netError } from './errors.ts';
 import { GossipMemory } from './gossip-memory.ts';
 import { topicMessageBytes, topicScore } from './gossip-service.ts';

@@ -1,5 +1,5 @@
-import type { Clock } from '../common/clock.ts';
 import type { Logger } from '../common/logger.ts';
+import type { Clock } from '../common/time/clock.ts';
 import type { ResumableBlobs } from '../storage/blob-store.ts';
 import type { Identity } from './identity.ts';
 import type { WatchdogOptions } from './libp2p/gossip-watchdog.ts';

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import type { Libp2p } from '@libp2p/interface';
 import { commonError } from '../common/common-errors.ts';
 import { checkOptions } from '../common/schema-problems.ts';
-import type { RpcMethod, RpcRequest, RpcResponse } from '../protocol/rpc.ts';
+import type { RpcMethod, RpcRequest, RpcResponse } from '../protocol/requests/rpc.ts';
 import type { Signer } from '../protocol/signing.ts';
 import { hostAddressesSchema } from './address-options.ts';
 import { parseAddress } from './addresses.ts';

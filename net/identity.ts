@@ -3,9 +3,9 @@ import { mkdir, open, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { generateKeyPair, privateKeyFromProtobuf, privateKeyToProtobuf } from '@libp2p/crypto/keys';
 import type { Ed25519PrivateKey } from '@libp2p/interface';
-import { syncFolder, writeError } from '../common/durable.ts';
 import { isSystemError, type SwarmError } from '../common/errors.ts';
-import { linkOrCopy, nullIfMissing, restrictToOwner } from '../common/file-system.ts';
+import { syncFolder, writeError } from '../common/files/durable.ts';
+import { linkOrCopy, nullIfMissing, restrictToOwner } from '../common/files/file-system.ts';
 import { type Signer, signerFromSeed } from '../protocol/signing.ts';
 import { netError } from './errors.ts';
 

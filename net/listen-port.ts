@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { writeDurably } from '../common/durable.ts';
-import { nullIfMissing } from '../common/file-system.ts';
+import { writeDurably } from '../common/files/durable.ts';
+import { nullIfMissing } from '../common/files/file-system.ts';
 
 const FILE = 'listen-port';
 

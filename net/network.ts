@@ -1,6 +1,6 @@
-import type { BlobProof } from '../protocol/job-key.ts';
-import type { ReachResult } from '../protocol/reach-request.ts';
-import type { RpcMethod, RpcRequest, RpcResponse } from '../protocol/rpc.ts';
+import type { BlobProof } from '../protocol/access/job-key.ts';
+import type { ReachResult } from '../protocol/requests/reach-request.ts';
+import type { RpcMethod, RpcRequest, RpcResponse } from '../protocol/requests/rpc.ts';
 import type { Signer } from '../protocol/signing.ts';
 import type { ResumableBlobs } from '../storage/blob-store.ts';
 import type { Rates } from './bandwidth.ts';

@@ -1,9 +1,9 @@
 import { readFile } from 'node:fs/promises';
 import { z } from 'zod';
-import type { Clock } from '../common/clock.ts';
-import { writeDurably } from '../common/durable.ts';
 import { isSystemError } from '../common/errors.ts';
+import { writeDurably } from '../common/files/durable.ts';
 import type { Logger } from '../common/logger.ts';
+import type { Clock } from '../common/time/clock.ts';
 import type { UnreachablePeer } from './network.ts';
 
 /** Pause after the first failed dial. The pause doubles with each further failure. */

@@ -1,4 +1,4 @@
-import { type Claimant, FairPermits, type FairPermitsOptions } from '../common/fair-permits.ts';
+import { type Claimant, FairPermits, type FairPermitsOptions } from '../common/limits/fair-permits.ts';
 import { ROUND_PEERS } from '../protocol/limits.ts';
 import type { Rank } from './byte-queue.ts';
 import type { NetworkMeter, SharedQueue } from './meter.ts';

@@ -1,6 +1,6 @@
 import pLimit from 'p-limit';
 import { isSwarmError } from '../common/errors.ts';
-import { type BlobProof, provesMembership } from '../protocol/job-key.ts';
+import { type BlobProof, provesMembership } from '../protocol/access/job-key.ts';
 import { JobContact } from './contact/job-contact.ts';
 import { JobKeys } from './contact/job-keys.ts';
 import { jobSettings } from './contact/job-settings.ts';

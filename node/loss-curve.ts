@@ -1,7 +1,7 @@
 import { isSwarmError } from '../common/errors.ts';
 import { ROUND_PEERS } from '../protocol/limits.ts';
 import type { Head } from '../protocol/messages.ts';
-import type { RpcRequest, RpcResponse } from '../protocol/rpc.ts';
+import type { RpcRequest, RpcResponse } from '../protocol/requests/rpc.ts';
 import { verifyMessage } from '../protocol/signing.ts';
 import type { CurvePoint } from '../registry/export/checkpoint-card.ts';
 

@@ -1,4 +1,4 @@
-import type { Clock } from '../common/clock.ts';
+import type { Clock } from '../common/time/clock.ts';
 import { reduce } from './machine/node-machine.ts';
 import { dueAt, type NodeEffect, type NodeEvent, type NodeState } from './machine/state.ts';
 

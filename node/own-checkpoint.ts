@@ -1,11 +1,11 @@
 import { randomUUID } from 'node:crypto';
 import { copyFile, mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { Clock } from '../common/clock.ts';
-import { renameWithRetry } from '../common/durable.ts';
+import { renameWithRetry } from '../common/files/durable.ts';
+import type { Clock } from '../common/time/clock.ts';
 import type { SwarmNetwork } from '../net/network.ts';
-import { type JobTarget, resolveTarget } from '../protocol/invite.ts';
-import { withSettings } from '../protocol/settings.ts';
+import { type JobTarget, resolveTarget } from '../protocol/access/invite.ts';
+import { withSettings } from '../protocol/job/settings.ts';
 import type { BlobCollector } from '../storage/blob-collector.ts';
 import { FileBlobStore } from '../storage/blob-store.ts';
 import type { FetchedCheckpoint } from './checkpoint-pull.ts';

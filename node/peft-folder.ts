@@ -1,12 +1,12 @@
 import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { copyRights, linkOrCopy } from '../common/file-system.ts';
+import { copyRights, linkOrCopy } from '../common/files/file-system.ts';
 import { CHAT_TEMPLATE_FILE } from '../lora/adapter/adapter-template.ts';
 import { MAX_ADAPTER_HEADER_BYTES } from '../lora/adapter/codec.ts';
 import { ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE } from '../lora/adapter/peft.ts';
 import { encodePeftConfig } from '../lora/adapter/peft-config.ts';
 import { readHeader } from '../lora/models/weights/safetensors.ts';
-import type { Manifest } from '../protocol/manifest.ts';
+import type { Manifest } from '../protocol/job/manifest.ts';
 
 /**
  * Writes the PEFT folder of a checkpoint. Replaces the files of another adapter in the folder.

@@ -1,12 +1,12 @@
-import type { Clock } from '../common/clock.ts';
+import { resolveHomes } from '../common/files/user-folders.ts';
 import { packageVersion } from '../common/package.ts';
-import { resolveHomes } from '../common/user-folders.ts';
+import type { Clock } from '../common/time/clock.ts';
 import { silentLogger } from '../monitor/logs/log.ts';
 import { createHost } from '../net/host.ts';
 import { loadIdentity } from '../net/identity.ts';
 import type { SwarmNetwork } from '../net/network.ts';
-import { type Invite, type JobTarget, resolveTarget } from '../protocol/invite.ts';
-import type { Manifest } from '../protocol/manifest.ts';
+import { type Invite, type JobTarget, resolveTarget } from '../protocol/access/invite.ts';
+import type { Manifest } from '../protocol/job/manifest.ts';
 import type { Head } from '../protocol/messages.ts';
 import { verifyMessage } from '../protocol/signing.ts';
 import { FileBlobStore } from '../storage/blob-store.ts';

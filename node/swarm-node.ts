@@ -1,6 +1,6 @@
-import { withDeadline } from '../common/deadline.ts';
 import { isSwarmError, type SwarmError } from '../common/errors.ts';
-import type { Manifest } from '../protocol/manifest.ts';
+import { withDeadline } from '../common/time/deadline.ts';
+import type { Manifest } from '../protocol/job/manifest.ts';
 import { isShutOut, keptReceipt } from './contact/requests.ts';
 import { UpdateReceipts } from './contact/update-receipts.ts';
 import type { SiblingJob, SwarmNodeDeps, SwarmNodeOptions } from './context.ts';

@@ -1,8 +1,8 @@
 /** The signed message with the scores of a merge. */
 import { z } from 'zod';
 import { bytesSchema, digestSchema, peerIdSchema } from './ids.ts';
+import { presetSchema } from './job/manifest.ts';
 import { EARLIER_SHARES, ROUND_PEERS } from './limits.ts';
-import { presetSchema } from './manifest.ts';
 
 const index = z.int().nonnegative();
 const finite = z.number();

@@ -1,17 +1,7 @@
 /**
  * The wire protocol of the swarm, without I/O: messages, signatures, encryption, manifests, invites, ids and limits.
  */
-export { decodeCbor, encodeCbor, sha256 } from './cbor.ts';
-export { type HeadOrder, isNewer } from './head-order.ts';
-export {
-  bytesSchema,
-  digestSchema,
-  nameSchema,
-  peerIdOf,
-  peerIdSchema,
-  publicKeyOf,
-  shortPeer,
-} from './ids.ts';
+
 export {
   decodeInvite,
   encodeInvite,
@@ -21,7 +11,7 @@ export {
   type JobTarget,
   looksLikeInvite,
   resolveTarget,
-} from './invite.ts';
+} from './access/invite.ts';
 export {
   type BlobEnds,
   type BlobProof,
@@ -31,10 +21,25 @@ export {
   keyIdOf,
   proveMembership,
   provesMembership,
-} from './job-key.ts';
-export { type JobKeysMessage, jobKeysSchema } from './job-keys-message.ts';
+} from './access/job-key.ts';
+export { type JobKeysMessage, jobKeysSchema } from './access/job-keys-message.ts';
+export { type SealContext, SealingKey, seal } from './access/sealing.ts';
+export { decodeCbor, encodeCbor, sha256 } from './cbor.ts';
+export {
+  bytesSchema,
+  digestSchema,
+  nameSchema,
+  peerIdOf,
+  peerIdSchema,
+  publicKeyOf,
+  shortPeer,
+} from './ids.ts';
+export { type HeadOrder, isNewer } from './job/head-order.ts';
+export * from './job/manifest.ts';
+export { firstSettings, type RunningSettings, runningSettingsSchema } from './job/settings.ts';
+export { settingsAt, type VerifiedSettings, verifySettings } from './job/settings-chain.ts';
+export { type JobChannel, jobChannels, jobTopic, parseJobTopic } from './job/topics.ts';
 export * as limits from './limits.ts';
-export * from './manifest.ts';
 export * from './messages.ts';
 export { counts, type ReceiptCode, receiptCodes, receiptMeanings } from './receipts.ts';
 export {
@@ -44,10 +49,6 @@ export {
   type RpcRequest,
   type RpcResponse,
   rpcMethods,
-} from './rpc.ts';
-export { type SealContext, SealingKey, seal } from './sealing.ts';
-export { firstSettings, type RunningSettings, runningSettingsSchema } from './settings.ts';
-export { settingsAt, type VerifiedSettings, verifySettings } from './settings-chain.ts';
+} from './requests/rpc.ts';
 export { type Signer, signerFromSeed, signMessage, type Verified, verifyMessage } from './signing.ts';
-export { type JobChannel, jobChannels, jobTopic, parseJobTopic } from './topics.ts';
 export { type VersionManifest, versionManifestSchema } from './version-manifest.ts';

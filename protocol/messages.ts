@@ -2,6 +2,8 @@ import { z } from 'zod';
 import { figuresSchema } from './figures.ts';
 import { holdReasons } from './holds.ts';
 import { bytesSchema, digestSchema, labelSchema, peerIdSchema, runIdSchema } from './ids.ts';
+import { blobRefSchema, manifestSchema, presetSchema } from './job/manifest.ts';
+import { headSettingsSchema, settingsRecordSchema } from './job/settings.ts';
 import {
   ADAPTER_BYTES,
   CONTROL_MESSAGE_BYTES,
@@ -12,9 +14,7 @@ import {
   RPC_MESSAGE_BYTES,
   UPDATE_BYTES,
 } from './limits.ts';
-import { blobRefSchema, manifestSchema, presetSchema } from './manifest.ts';
 import { receiptCodes } from './receipts.ts';
-import { headSettingsSchema, settingsRecordSchema } from './settings.ts';
 import { versionManifestSchema } from './version-manifest.ts';
 
 const index = z.int().nonnegative();

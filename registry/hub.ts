@@ -5,7 +5,7 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { commonError } from '../common/common-errors.ts';
-import { systemClock } from '../common/system-clock.ts';
+import { systemClock } from '../common/time/system-clock.ts';
 import { CHAT_TEMPLATE_FILE } from '../lora/adapter/adapter-template.ts';
 import { ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE } from '../lora/adapter/peft.ts';
 import { downloadFiles } from '../lora/models/hub/download-files.ts';

@@ -1,6 +1,6 @@
-import type { Clock } from '../common/clock.ts';
-import { systemClock } from '../common/system-clock.ts';
-import { resolveRegistry } from '../common/user-folders.ts';
+import { resolveRegistry } from '../common/files/user-folders.ts';
+import type { Clock } from '../common/time/clock.ts';
+import { systemClock } from '../common/time/system-clock.ts';
 import type { Signer } from '../protocol/signing.ts';
 import { Registry } from './registry.ts';
 

@@ -1,6 +1,6 @@
 import { baseDigest } from '../lora/models/base/base-identity.ts';
 import { encodeCbor, sha256 } from '../protocol/cbor.ts';
-import type { Manifest } from '../protocol/manifest.ts';
+import type { Manifest } from '../protocol/job/manifest.ts';
 import type { Checkpoint } from '../protocol/messages.ts';
 import type { VersionManifest } from '../protocol/version-manifest.ts';
 import { flatSettings } from './adapter-settings.ts';

@@ -1,7 +1,7 @@
 /** A registry of adapters on this machine: immutable versions, moving tags, and the files of the versions as blobs. */
 import { join } from 'node:path';
-import type { Clock } from '../common/clock.ts';
-import { makeFolder } from '../common/folders.ts';
+import { makeFolder } from '../common/files/folders.ts';
+import type { Clock } from '../common/time/clock.ts';
 import { digestSchema } from '../protocol/ids.ts';
 import { type Signer, signMessage, verifyMessage } from '../protocol/signing.ts';
 import { type VersionManifest, versionMetricsSchema } from '../protocol/version-manifest.ts';

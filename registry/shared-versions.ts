@@ -1,11 +1,11 @@
 import { randomBytes } from 'node:crypto';
 import { statSync } from 'node:fs';
-import type { Clock } from '../common/clock.ts';
 import type { Logger } from '../common/logger.ts';
+import type { Clock } from '../common/time/clock.ts';
+import type { BlobProof } from '../protocol/access/job-key.ts';
+import { JOB_KEY_BYTES, type JobKey, provesMembership } from '../protocol/access/job-key.ts';
+import { encodeTicket } from '../protocol/access/ticket.ts';
 import { sha256 } from '../protocol/cbor.ts';
-import type { BlobProof } from '../protocol/job-key.ts';
-import { JOB_KEY_BYTES, type JobKey, provesMembership } from '../protocol/job-key.ts';
-import { encodeTicket } from '../protocol/ticket.ts';
 import type { BlobReader } from '../storage/blob-readers.ts';
 import { registryError } from './errors.ts';
 import { openRegistry } from './open.ts';

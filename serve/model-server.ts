@@ -8,7 +8,7 @@ import { isSwarmError } from '../common/errors.ts';
 import type { Logger } from '../common/logger.ts';
 import { packageVersion } from '../common/package.ts';
 import { checkOptions } from '../common/schema-problems.ts';
-import { systemClock } from '../common/system-clock.ts';
+import { systemClock } from '../common/time/system-clock.ts';
 import { readTemplates } from '../lora/data/render/chat-template.ts';
 import type { Generator } from '../lora/generate/types.ts';
 import { silentLogger } from '../monitor/logs/log.ts';

@@ -1,8 +1,8 @@
 import { randomBytes } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { writeDurably } from '../common/durable.ts';
-import { nullIfMissing, restrictToOwner } from '../common/file-system.ts';
+import { writeDurably } from '../common/files/durable.ts';
+import { nullIfMissing, restrictToOwner } from '../common/files/file-system.ts';
 import { storageError } from './errors.ts';
 
 const TOKEN_FILE = 'api-token';

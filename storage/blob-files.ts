@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { access, constants, type FileHandle, open, readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isSystemError } from '../common/errors.ts';
-import { restrictToOwner } from '../common/file-system.ts';
+import { restrictToOwner } from '../common/files/file-system.ts';
 import { storageError } from './errors.ts';
 
 /** Bytes per read while a file is imported. Larger reads need more memory, and smaller reads more system calls. */

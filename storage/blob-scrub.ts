@@ -1,6 +1,6 @@
-import type { Clock } from '../common/clock.ts';
-import { sleep } from '../common/deadline.ts';
 import type { Logger } from '../common/logger.ts';
+import type { Clock } from '../common/time/clock.ts';
+import { sleep } from '../common/time/deadline.ts';
 import type { BlobStore } from './blobs.ts';
 
 /** Pause after a portion of PORTION_BYTES or less. It is longer after a larger portion, in proportion to its bytes. */

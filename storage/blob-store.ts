@@ -1,11 +1,11 @@
 import { randomBytes } from 'node:crypto';
 import { type FileHandle, mkdir, open, readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { Clock } from '../common/clock.ts';
 import { commonError } from '../common/common-errors.ts';
-import { renameDurably, syncFolder, writeError } from '../common/durable.ts';
 import { isSwarmError, isSystemError, type SwarmError } from '../common/errors.ts';
-import { freeBytesOf } from '../common/file-system.ts';
+import { renameDurably, syncFolder, writeError } from '../common/files/durable.ts';
+import { freeBytesOf } from '../common/files/file-system.ts';
+import type { Clock } from '../common/time/clock.ts';
 import { sha256 } from '../protocol/cbor.ts';
 import { digestSchema } from '../protocol/ids.ts';
 import { canRead, hashFile, openBlob, removeOlder } from './blob-files.ts';

@@ -2,10 +2,10 @@
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { writeDurably } from '../common/durable.ts';
 import { isSwarmError, type SwarmError } from '../common/errors.ts';
-import { nullIfMissing } from '../common/file-system.ts';
-import { makeFolder } from '../common/folders.ts';
+import { writeDurably } from '../common/files/durable.ts';
+import { nullIfMissing } from '../common/files/file-system.ts';
+import { makeFolder } from '../common/files/folders.ts';
 import { storageError } from './errors.ts';
 
 export type Role = 'coordinator' | 'node';

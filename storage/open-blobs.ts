@@ -1,4 +1,4 @@
-import type { Clock } from '../common/clock.ts';
+import type { Clock } from '../common/time/clock.ts';
 import type { BlobReader } from './blob-readers.ts';
 import type { ResumableBlobs } from './blob-store.ts';
 

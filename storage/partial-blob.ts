@@ -1,7 +1,7 @@
 import { type FileHandle, open, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { commonError } from '../common/common-errors.ts';
-import { writeError } from '../common/durable.ts';
+import { writeError } from '../common/files/durable.ts';
 import { BLOB_RANGE_BYTES } from '../protocol/limits.ts';
 import { storageError } from './errors.ts';
 import { OrderedHash } from './ordered-hash.ts';

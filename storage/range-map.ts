@@ -1,5 +1,5 @@
 import { readFile, writeFile } from 'node:fs/promises';
-import { renameWithRetry } from '../common/durable.ts';
+import { renameWithRetry } from '../common/files/durable.ts';
 
 const HEAD_BYTES = 8;
 

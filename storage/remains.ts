@@ -1,7 +1,7 @@
 import { mkdir, readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { renameWithRetry } from '../common/durable.ts';
 import { isSystemError } from '../common/errors.ts';
+import { renameWithRetry } from '../common/files/durable.ts';
 import type { Logger } from '../common/logger.ts';
 import { countOf } from '../common/text.ts';
 import type { Role } from './daemon-home.ts';

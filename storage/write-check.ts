@@ -1,8 +1,8 @@
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { commonError } from '../common/common-errors.ts';
-import { writeDurably } from '../common/durable.ts';
-import { freeBytesOf } from '../common/file-system.ts';
+import { writeDurably } from '../common/files/durable.ts';
+import { freeBytesOf } from '../common/files/file-system.ts';
 import { formatBytes } from '../common/text.ts';
 
 /** Size of the file that a check writes. A file of a few bytes could still fit on a full disk. */

@@ -1,10 +1,15 @@
-import type { Clock } from '../common/clock.ts';
-import { sleep, withDeadline } from '../common/deadline.ts';
 import { isSwarmError } from '../common/errors.ts';
+import type { Clock } from '../common/time/clock.ts';
+import { sleep, withDeadline } from '../common/time/deadline.ts';
 import type { SwarmNetwork } from '../net/network.ts';
-import type { BlobProof } from '../protocol/job-key.ts';
+import type { BlobProof } from '../protocol/access/job-key.ts';
 import type { Head } from '../protocol/messages.ts';
-import { callTimeoutMs, type RpcMethod, type RpcRequest, type RpcResponse } from '../protocol/rpc.ts';
+import {
+  callTimeoutMs,
+  type RpcMethod,
+  type RpcRequest,
+  type RpcResponse,
+} from '../protocol/requests/rpc.ts';
 import { type Verified, verifyMessage } from '../protocol/signing.ts';
 
 /** Maximum number of changes of the settings that are fetched. Each needs a request. */

@@ -1,7 +1,7 @@
 import { isSwarmError } from '../common/errors.ts';
 import { decodeEvidence } from '../protocol/evidence.ts';
 import type { Head } from '../protocol/messages.ts';
-import type { RpcResponse } from '../protocol/rpc.ts';
+import type { RpcResponse } from '../protocol/requests/rpc.ts';
 import { verifyError } from './errors.ts';
 import {
   type BlobWanted,

@@ -1,6 +1,6 @@
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
-import { resolveCache } from '../../common/user-folders.ts';
+import { resolveCache } from '../../common/files/user-folders.ts';
 import type { Context } from '../context.ts';
 import { BASE_MODEL, baseFolder } from '../models/base-model.ts';
 import { collect, jsonOption } from '../options/common.ts';

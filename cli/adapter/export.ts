@@ -1,6 +1,6 @@
 import { resolve } from 'node:path';
 import { type Command, Option } from 'commander';
-import { claimOutput } from '../../common/folders.ts';
+import { claimOutput } from '../../common/files/folders.ts';
 import type { AdapterVersion, GgufType, Registry } from '../../index.ts';
 import type { Context } from '../context.ts';
 import { BASE_MODEL, baseFolder } from '../models/base-model.ts';

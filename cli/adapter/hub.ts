@@ -80,7 +80,7 @@ async function push(
 async function pull(context: Context, given: string, flags: PullFlags): Promise<void> {
   const [{ pullFromHub }, { looksLikeTicket }] = await Promise.all([
     import('../../index.ts'),
-    import('../../protocol/ticket.ts'),
+    import('../../protocol/access/ticket.ts'),
   ]);
   const source = given === '-' ? await readLine(context, 'ticket: ') : given;
   const { signal } = context;

@@ -1,5 +1,5 @@
 import type { Registry } from '../../index.ts';
-import { INVITE_ADDRESSES } from '../../protocol/invite.ts';
+import { INVITE_ADDRESSES } from '../../protocol/access/invite.ts';
 import { readDaemonFile } from '../../storage/daemon-home.ts';
 import { SWARM } from '../command-name.ts';
 import type { Context } from '../context.ts';

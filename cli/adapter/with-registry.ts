@@ -1,6 +1,6 @@
 import { resolve } from 'node:path';
 import { InvalidArgumentError, Option } from 'commander';
-import { resolveRegistry } from '../../common/user-folders.ts';
+import { resolveRegistry } from '../../common/files/user-folders.ts';
 import type { Registry } from '../../index.ts';
 import { nameSchema } from '../../protocol/ids.ts';
 import type { Context } from '../context.ts';

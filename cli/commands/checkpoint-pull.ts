@@ -1,9 +1,9 @@
 import { rm, rmdir } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
-import { claimOutput } from '../../common/folders.ts';
+import { claimOutput } from '../../common/files/folders.ts';
+import { resolveHomes } from '../../common/files/user-folders.ts';
 import { formatBytes } from '../../common/text.ts';
-import { resolveHomes } from '../../common/user-folders.ts';
 import type { PulledCheckpoint, Registry } from '../../index.ts';
 import type { FetchedCheckpoint } from '../../node/checkpoint-pull.ts';
 import { adapterName, registryOption, withRegistry } from '../adapter/with-registry.ts';

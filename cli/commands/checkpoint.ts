@@ -1,12 +1,12 @@
 import { writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import type { Command } from 'commander';
-import { claimOutput } from '../../common/folders.ts';
+import { claimOutput } from '../../common/files/folders.ts';
 import { copyCheckpoint } from '../../coordinator/client/copy-checkpoint.ts';
 import { requireKept } from '../../coordinator/require-kept.ts';
 import type { ApiClient, CheckpointView, GgufType, JobDetail } from '../../index.ts';
-import type { Manifest } from '../../protocol/manifest.ts';
-import { withSettings } from '../../protocol/settings.ts';
+import type { Manifest } from '../../protocol/job/manifest.ts';
+import { withSettings } from '../../protocol/job/settings.ts';
 import type { ExportForm } from '../../registry/export/card-parts.ts';
 import { adapterName, registryOption, withRegistry } from '../adapter/with-registry.ts';
 import type { Context } from '../context.ts';

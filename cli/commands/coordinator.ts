@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Command, InvalidArgumentError } from 'commander';
 import type { Environment } from '../../common/environment.ts';
-import { resolveHomes } from '../../common/user-folders.ts';
+import { resolveHomes } from '../../common/files/user-folders.ts';
 import { type Failpoint, type FailpointName, failpoints } from '../../coordinator/failpoints.ts';
 import { KEPT_CHECKPOINTS } from '../../coordinator/record/retention.ts';
 import { isHttpUrl } from '../../coordinator/webhooks/http-url.ts';

@@ -2,7 +2,7 @@ import { writeFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import { formatBytes } from '../../common/text.ts';
-import { trainingSchema } from '../../protocol/manifest.ts';
+import { trainingSchema } from '../../protocol/job/manifest.ts';
 import type { Context } from '../context.ts';
 import { cliError } from '../error-codes.ts';
 import { usageError } from '../errors.ts';

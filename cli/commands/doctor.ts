@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { resolveCache } from '../../common/user-folders.ts';
+import { resolveCache } from '../../common/files/user-folders.ts';
 import type { Precision } from '../../lora/engines/precision.ts';
 import type { BaseBits } from '../../lora/models/base/base-bits.ts';
 import { mergeComputeInputs, parseCompute } from '../../lora/train/compute.ts';

@@ -1,7 +1,7 @@
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
+import { resolveCache } from '../../common/files/user-folders.ts';
 import { table } from '../../common/text.ts';
-import { resolveCache } from '../../common/user-folders.ts';
 import { requireKept } from '../../coordinator/require-kept.ts';
 import type { JobSpec } from '../../lora/finetune/settings/job-spec.ts';
 import { ordersText } from '../../monitor/pending-orders.ts';

@@ -1,5 +1,5 @@
 import { type Command, Option } from 'commander';
-import { resolveHomes } from '../../common/user-folders.ts';
+import { resolveHomes } from '../../common/files/user-folders.ts';
 import { type LogLevel, logLevels } from '../../monitor/logs/log-levels.ts';
 import type { Context } from '../context.ts';
 import { entryFormat, matches, PeerValues } from '../logs/log-entry.ts';

@@ -1,6 +1,6 @@
 import { type Command, Option } from 'commander';
+import { resolveHomes } from '../../common/files/user-folders.ts';
 import { formatDuration } from '../../common/text.ts';
-import { resolveHomes } from '../../common/user-folders.ts';
 import type { ApiClient, KeptLimits, NodeStatus } from '../../index.ts';
 import { NODE_LIMITS } from '../../monitor/node-limits.ts';
 import { claimHome, isDaemonAway } from '../../storage/daemon-home.ts';

@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Command } from 'commander';
-import { resolveHomes } from '../../common/user-folders.ts';
+import { resolveHomes } from '../../common/files/user-folders.ts';
 import type { NodeStatus } from '../../index.ts';
 import type { Precision } from '../../lora/engines/precision.ts';
 import type { BaseBits } from '../../lora/models/base/base-bits.ts';

@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import type { Command } from 'commander';
-import { writeDurably } from '../../common/durable.ts';
+import { writeDurably } from '../../common/files/durable.ts';
 import { readToken } from '../../storage/api-token.ts';
 import type { Context } from '../context.ts';
 import { openFile } from '../daemon/open-file.ts';

@@ -1,7 +1,7 @@
 import { basename, resolve } from 'node:path';
 import type { Command } from 'commander';
 import { raceSignal } from 'race-signal';
-import { resolveCache } from '../../common/user-folders.ts';
+import { resolveCache } from '../../common/files/user-folders.ts';
 import type { AdapterSource, Registry } from '../../index.ts';
 import { hubOrigin } from '../../lora/models/hub/reference.ts';
 import { ADAPTER_HELP } from '../adapter/folder.ts';

@@ -1,6 +1,6 @@
 import { resolve } from 'node:path';
 import { type Command, Option } from 'commander';
-import { resolveCache } from '../../common/user-folders.ts';
+import { resolveCache } from '../../common/files/user-folders.ts';
 import type { AdapterVersion, FinetuneEstimate, FinetuneResult, FinetuneSettings } from '../../index.ts';
 import { mergeComputeInputs } from '../../lora/train/compute.ts';
 import { PRESETS } from '../../lora/train/presets.ts';

@@ -1,7 +1,7 @@
 import { open, stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
-import { resolveHomes } from '../../common/user-folders.ts';
+import { resolveHomes } from '../../common/files/user-folders.ts';
 import type {
   ApiClient,
   CheckpointReport,
@@ -12,8 +12,8 @@ import type {
   VerifyReport,
   WantedJob,
 } from '../../index.ts';
+import { looksLikeInvite } from '../../protocol/access/invite.ts';
 import { digestSchema, peerIdSchema } from '../../protocol/ids.ts';
-import { looksLikeInvite } from '../../protocol/invite.ts';
 import { homeRole, isDaemonAway } from '../../storage/daemon-home.ts';
 import { verifyError } from '../../verify/errors.ts';
 import { RECEIPTS_FILE_BYTES } from '../../verify/receipts.ts';

@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs';
+import { resolveHomes } from '../../common/files/user-folders.ts';
 import { formatLoss, safeText } from '../../common/text.ts';
-import { resolveHomes } from '../../common/user-folders.ts';
 import { readJoinedJobs } from '../../node/store/known-jobs.ts';
 import { shortPeer } from '../../protocol/ids.ts';
 import { registryFolder, withRegistry } from '../adapter/with-registry.ts';

@@ -1,4 +1,4 @@
-import { resolveHomes } from '../../common/user-folders.ts';
+import { resolveHomes } from '../../common/files/user-folders.ts';
 import { type ApiClient, connect } from '../../index.ts';
 import { nodeError } from '../../node/errors.ts';
 import type { Context } from '../context.ts';

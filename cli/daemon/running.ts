@@ -1,5 +1,5 @@
 import { dirname } from 'node:path';
-import { type Homes, resolveHomes } from '../../common/user-folders.ts';
+import { type Homes, resolveHomes } from '../../common/files/user-folders.ts';
 import {
   type ApiClient,
   type CoordinatorStatus,

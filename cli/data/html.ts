@@ -3,7 +3,7 @@
 import { access, constants, open } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { commonError } from '../../common/common-errors.ts';
-import { nullIfMissing } from '../../common/file-system.ts';
+import { nullIfMissing } from '../../common/files/file-system.ts';
 import { escapeHtml, generatorTag, reportPage } from '../../common/html.ts';
 import { countOf, formatBytes, formatCount, formatPercent } from '../../common/text.ts';
 import type { RowSummary } from '../../index.ts';

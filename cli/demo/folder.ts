@@ -1,7 +1,7 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isSystemError } from '../../common/errors.ts';
-import { makeFolder } from '../../common/folders.ts';
+import { makeFolder } from '../../common/files/folders.ts';
 
 /** Creates a folder `.swarm/demo-<UTC time>` in `cwd`, with a number at the end when that name is taken. */
 export async function demoFolder(cwd: string, now: number): Promise<string> {

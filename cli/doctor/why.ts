@@ -1,4 +1,4 @@
-import { resolveHomes } from '../../common/user-folders.ts';
+import { resolveHomes } from '../../common/files/user-folders.ts';
 import {
   type ApiClient,
   type CoordinatorRecord,

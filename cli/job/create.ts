@@ -69,7 +69,7 @@ export async function withProgress(
  */
 export async function noteReach(context: Pick<Context, 'stderr'>, invite: string): Promise<void> {
   const [{ decodeInvite }, { privateAddressesWarning }] = await Promise.all([
-    import('../../protocol/invite.ts'),
+    import('../../protocol/access/invite.ts'),
     import('../../net/addresses.ts'),
   ]);
   if (privateAddressesWarning(decodeInvite(invite).addresses) === null) return;

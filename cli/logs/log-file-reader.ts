@@ -1,6 +1,6 @@
 import { type FileHandle, open, stat } from 'node:fs/promises';
 import { StringDecoder } from 'node:string_decoder';
-import { nullIfMissing } from '../../common/file-system.ts';
+import { nullIfMissing } from '../../common/files/file-system.ts';
 
 /** Number of bytes that are read at once. */
 const CHUNK_BYTES = 256 * 1024;

@@ -1,5 +1,5 @@
-import type { Clock } from '../../common/clock.ts';
 import { formatBytes } from '../../common/text.ts';
+import type { Clock } from '../../common/time/clock.ts';
 import type { FetchProgress } from '../../index.ts';
 import type { Context } from '../context.ts';
 import { ProgressLine, printNote } from '../print.ts';

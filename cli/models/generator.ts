@@ -1,4 +1,4 @@
-import { resolveCache } from '../../common/user-folders.ts';
+import { resolveCache } from '../../common/files/user-folders.ts';
 import type { Generator } from '../../index.ts';
 import type { BaseBits } from '../../lora/models/base/base-bits.ts';
 import type { Context } from '../context.ts';

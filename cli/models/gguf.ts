@@ -1,7 +1,7 @@
 /** Functions that all commands that write merged models and GGUF files use. */
 import { Option } from 'commander';
+import { resolveCache } from '../../common/files/user-folders.ts';
 import { formatBytes } from '../../common/text.ts';
-import { resolveCache } from '../../common/user-folders.ts';
 import type { ExportGgufOptions } from '../../index.ts';
 import { GGUF_TYPES } from '../../lora/models/gguf/format.ts';
 import type { Context } from '../context.ts';

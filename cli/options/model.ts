@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { resolveCache } from '../../common/user-folders.ts';
+import { resolveCache } from '../../common/files/user-folders.ts';
 import type { EngineName, ModelBundle } from '../../index.ts';
 import { ADAPTER_HELP, adapterFolder } from '../adapter/folder.ts';
 import type { Context } from '../context.ts';

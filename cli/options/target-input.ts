@@ -3,7 +3,7 @@ import { resolve } from 'node:path';
 import { Option } from 'commander';
 import { isSystemError } from '../../common/errors.ts';
 import { type KnownJob, readKnownJobs } from '../../node/store/known-jobs.ts';
-import { INVITE_CHARACTERS } from '../../protocol/invite.ts';
+import { INVITE_CHARACTERS } from '../../protocol/access/invite.ts';
 import { SWARM } from '../command-name.ts';
 import type { Context } from '../context.ts';
 import { cliError } from '../error-codes.ts';

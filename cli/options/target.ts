@@ -1,5 +1,5 @@
+import { decodeInvite, looksLikeInvite } from '../../protocol/access/invite.ts';
 import { digestSchema, peerIdSchema } from '../../protocol/ids.ts';
-import { decodeInvite, looksLikeInvite } from '../../protocol/invite.ts';
 import { SWARM } from '../command-name.ts';
 import { usageError } from '../errors.ts';
 import { isPeerAddress } from './common.ts';

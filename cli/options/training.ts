@@ -1,7 +1,7 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import type { Layer } from '../../lora/finetune/settings/settings.ts';
 import { isAllLinear } from '../../lora/models/targets.ts';
-import { loraSchema, trainingSchema } from '../../protocol/manifest.ts';
+import { loraSchema, trainingSchema } from '../../protocol/job/manifest.ts';
 import { collect, integer, number } from './common.ts';
 
 /** Flags of the adapter, named as commander names them. A flag that is not given is undefined. */

@@ -1,8 +1,8 @@
 import { join } from 'node:path';
-import { resolveCache, resolveHomes } from '../../common/user-folders.ts';
+import { resolveCache, resolveHomes } from '../../common/files/user-folders.ts';
 import type { AdapterSource, Registry } from '../../index.ts';
 import type { JobFollower } from '../../node/job-follower.ts';
-import { looksLikeInvite } from '../../protocol/invite.ts';
+import { looksLikeInvite } from '../../protocol/access/invite.ts';
 import type { Context } from '../context.ts';
 import { coordinatorApi } from '../daemon/connect.ts';
 import { usageError } from '../errors.ts';

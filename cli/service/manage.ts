@@ -1,9 +1,9 @@
 /** Installs and removes the services with which the operating system runs a user's daemons, and reads their state. */
 import { readFile, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { writeDurably } from '../../common/durable.ts';
-import { nullIfMissing } from '../../common/file-system.ts';
-import { makeFolder } from '../../common/folders.ts';
+import { writeDurably } from '../../common/files/durable.ts';
+import { nullIfMissing } from '../../common/files/file-system.ts';
+import { makeFolder } from '../../common/files/folders.ts';
 import type { Role } from '../../storage/daemon-home.ts';
 import { cliError } from '../error-codes.ts';
 import { launchd } from './launchd.ts';

@@ -1,5 +1,5 @@
+import { resolveHomes } from '../../common/files/user-folders.ts';
 import { countOf, safeText } from '../../common/text.ts';
-import { resolveHomes } from '../../common/user-folders.ts';
 import type { NodeStatus } from '../../index.ts';
 import { placeText, placeTexts, workText } from '../../monitor/node-work.ts';
 import { SWARM } from '../command-name.ts';

@@ -1,4 +1,4 @@
-import type { RunningSettings } from '../../protocol/settings.ts';
+import type { RunningSettings } from '../../protocol/job/settings.ts';
 import type { SampleResult } from '../store/samples.ts';
 
 /** Parts of the answers about a job: changes of its settings, its tasks, and its samples. */

@@ -1,4 +1,4 @@
-import { changedSettings } from '../../protocol/settings.ts';
+import { changedSettings } from '../../protocol/job/settings.ts';
 import { bestCheckpoint } from '../best-checkpoint.ts';
 import type { JobRun } from '../job-run.ts';
 import type { JobTasks, Store, TaskResult } from '../store/store.ts';

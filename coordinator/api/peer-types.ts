@@ -1,9 +1,9 @@
 import type { HealthMark } from '../../monitor/health-marks.ts';
 import type { Standing, StrikeKind } from '../../monitor/job-events.ts';
 import type { HoldReason } from '../../protocol/holds.ts';
-import type { Role } from '../../protocol/member-status.ts';
 import type { Heartbeat } from '../../protocol/messages.ts';
 import type { ReceiptCode } from '../../protocol/receipts.ts';
+import type { Role } from '../../protocol/requests/member-status.ts';
 
 /** Answers of the control API about nodes: their state, receipts, scores, strikes and bans. */
 

@@ -1,5 +1,5 @@
-import { sleep } from '../../common/deadline.ts';
 import { messageOf } from '../../common/errors.ts';
+import { sleep } from '../../common/time/deadline.ts';
 import { freshOptimizer } from '../../lora/train/optimizer/optimizer-state.ts';
 import { auditFigures } from '../../lora/update/closeness.ts';
 import type { EvaluateOptions, RunContext, StepsMade } from '../context.ts';

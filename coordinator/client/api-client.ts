@@ -1,4 +1,4 @@
-import { resolveHomes } from '../../common/user-folders.ts';
+import { resolveHomes } from '../../common/files/user-folders.ts';
 import { readToken } from '../../storage/api-token.ts';
 import { notRunning, type Role, readDaemonFile } from '../../storage/daemon-home.ts';
 import type { SweepView } from '../api/sweep-views.ts';

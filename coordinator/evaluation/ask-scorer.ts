@@ -1,11 +1,16 @@
 import { raceSignal } from 'race-signal';
-import { sleep, withDeadline } from '../../common/deadline.ts';
 import { isSwarmError } from '../../common/errors.ts';
-import { withProgress } from '../../common/progress-deadline.ts';
+import { sleep, withDeadline } from '../../common/time/deadline.ts';
+import { withProgress } from '../../common/time/progress-deadline.ts';
 import type { BaseBits } from '../../lora/models/base/base-bits.ts';
+import type { BlobRef } from '../../protocol/job/manifest.ts';
 import { ANSWERS_BYTES, BLOB_IDLE_TIMEOUT_MS } from '../../protocol/limits.ts';
-import type { BlobRef } from '../../protocol/manifest.ts';
-import { callTimeoutMs, type RpcMethod, type RpcRequest, type RpcResponse } from '../../protocol/rpc.ts';
+import {
+  callTimeoutMs,
+  type RpcMethod,
+  type RpcRequest,
+  type RpcResponse,
+} from '../../protocol/requests/rpc.ts';
 import type { BlobScope } from '../../storage/blob-collector.ts';
 import type { RunContext } from '../context.ts';
 import { coordinatorError } from '../errors.ts';

@@ -1,6 +1,7 @@
 /** Lets a scorer (a node of the operator) evaluate checkpoints in the coordinator's place (see decision 101). */
-import { withDeadline } from '../../common/deadline.ts';
+
 import { isSwarmError, messageOf } from '../../common/errors.ts';
+import { withDeadline } from '../../common/time/deadline.ts';
 import type {
   CheckedFigures,
   CheckRequest,

@@ -1,5 +1,5 @@
 import { isSwarmError, type SwarmError } from '../../common/errors.ts';
-import { type Quota, RateLimiter } from '../../common/rate-limiter.ts';
+import { type Quota, RateLimiter } from '../../common/limits/rate-limiter.ts';
 import { sha256 } from '../../protocol/cbor.ts';
 import { keepEvidence, saysTheSame } from '../../protocol/evidence.ts';
 import type { Update } from '../../protocol/messages.ts';

@@ -1,7 +1,7 @@
 import { raceSignal } from 'race-signal';
-import type { Clock } from '../../common/clock.ts';
-import { Permits } from '../../common/permits.ts';
-import { withProgress } from '../../common/progress-deadline.ts';
+import { Permits } from '../../common/limits/permits.ts';
+import type { Clock } from '../../common/time/clock.ts';
+import { withProgress } from '../../common/time/progress-deadline.ts';
 import type { SwarmNetwork } from '../../net/network.ts';
 import { BLOB_IDLE_TIMEOUT_MS } from '../../protocol/limits.ts';
 import { coordinatorError } from '../errors.ts';

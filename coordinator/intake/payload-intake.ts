@@ -1,5 +1,5 @@
 import { isSwarmError } from '../../common/errors.ts';
-import { Permits } from '../../common/permits.ts';
+import { Permits } from '../../common/limits/permits.ts';
 import { PAYLOAD_CODES } from '../../lora/update/errors.ts';
 import type { Update } from '../../protocol/messages.ts';
 import type { BlobScope } from '../../storage/blob-collector.ts';

@@ -1,4 +1,4 @@
-import type { Quota } from '../../common/rate-limiter.ts';
+import type { Quota } from '../../common/limits/rate-limiter.ts';
 import { keepEvidence } from '../../protocol/evidence.ts';
 import type { Update } from '../../protocol/messages.ts';
 import { counts } from '../../protocol/receipts.ts';

@@ -1,4 +1,4 @@
-import type { Clock } from '../../common/clock.ts';
+import type { Clock } from '../../common/time/clock.ts';
 import { adapterSize } from '../../lora/adapter/layout.ts';
 import { mostAreCut, type RowTally } from '../../lora/data/packing/tally.ts';
 import type { RowSummary } from '../../lora/data/row-report.ts';

@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import type { Clock } from '../../common/clock.ts';
+import type { Clock } from '../../common/time/clock.ts';
 import type { Signer } from '../../protocol/signing.ts';
 import { databaseOf, type Registry } from '../../registry/registry.ts';
 import type { CheckpointFolders } from '../context.ts';

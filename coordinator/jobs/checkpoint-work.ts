@@ -1,7 +1,7 @@
-import type { Clock } from '../../common/clock.ts';
 import { messageOf } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
-import type { Manifest } from '../../protocol/manifest.ts';
+import type { Clock } from '../../common/time/clock.ts';
+import type { Manifest } from '../../protocol/job/manifest.ts';
 import type { CheckpointFolders } from '../context.ts';
 import type { Coordinator } from '../coordinator.ts';
 import type { JobRun } from '../job-run.ts';

@@ -9,7 +9,7 @@ import { RowReport } from '../../lora/data/row-report.ts';
 import { readingOf } from '../../lora/data/settings.ts';
 import { cutShards } from '../../lora/data/shards/cut-shards.ts';
 import type { JobSpec } from '../../lora/finetune/settings/job-spec.ts';
-import type { Manifest } from '../../protocol/manifest.ts';
+import type { Manifest } from '../../protocol/job/manifest.ts';
 import type { BlobStore } from '../../storage/blobs.ts';
 
 type Paths = string | readonly string[];

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { sortByReach } from '../../net/addresses.ts';
 import type { SwarmNetwork } from '../../net/network.ts';
-import { encodeInvite, INVITE_ADDRESSES } from '../../protocol/invite.ts';
+import { encodeInvite, INVITE_ADDRESSES } from '../../protocol/access/invite.ts';
 import type { Admission, StoredJob } from '../store/store.ts';
 
 /** Size of an invite's token in bytes. 16 random bytes cannot be guessed. */

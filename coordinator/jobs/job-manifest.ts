@@ -4,7 +4,7 @@ import type { JobSpec } from '../../lora/finetune/settings/job-spec.ts';
 import type { BaseDescription } from '../../lora/models/base/base-identity.ts';
 import type { BaseModel } from '../../lora/models/base/base-model.ts';
 import { hubOrigin } from '../../lora/models/hub/reference.ts';
-import { type Manifest, manifestSchema } from '../../protocol/manifest.ts';
+import { type Manifest, manifestSchema } from '../../protocol/job/manifest.ts';
 
 /** Returns a job's manifest: the operator's settings, and the measured facts about base, data and adapter. */
 export function describeJob({

@@ -1,7 +1,7 @@
-import type { Clock } from '../../common/clock.ts';
 import type { Logger } from '../../common/logger.ts';
+import type { Clock } from '../../common/time/clock.ts';
 import type { JobEvent } from '../../monitor/job-events.ts';
-import type { Manifest } from '../../protocol/manifest.ts';
+import type { Manifest } from '../../protocol/job/manifest.ts';
 import type { Signer } from '../../protocol/signing.ts';
 import type { Registry } from '../../registry/registry.ts';
 import type { AdapterVersion } from '../../registry/version.ts';

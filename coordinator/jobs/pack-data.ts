@@ -1,4 +1,4 @@
-import type { Clock } from '../../common/clock.ts';
+import type { Clock } from '../../common/time/clock.ts';
 import { dataError } from '../../lora/data/errors.ts';
 import { chooseHeldOut } from '../../lora/data/held-out-choice.ts';
 import { type RowTally, whyNoRows } from '../../lora/data/packing/tally.ts';
@@ -10,7 +10,7 @@ import { encodeShards } from '../../lora/data/shards/shard-codec.ts';
 import type { TextTokenizer } from '../../lora/data/tokenizer.ts';
 import type { JobSpec } from '../../lora/finetune/settings/job-spec.ts';
 import { encodeCbor, sha256 } from '../../protocol/cbor.ts';
-import type { Manifest } from '../../protocol/manifest.ts';
+import type { Manifest } from '../../protocol/job/manifest.ts';
 import type { BlobStore } from '../../storage/blobs.ts';
 import { coordinatorError } from '../errors.ts';
 import { DataReader, storeShards } from './data-parts.ts';

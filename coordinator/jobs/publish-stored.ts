@@ -1,4 +1,4 @@
-import { withSettings } from '../../protocol/settings.ts';
+import { withSettings } from '../../protocol/job/settings.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
 import type { Registry } from '../../registry/registry.ts';
 import type { AdapterVersion } from '../../registry/version.ts';

@@ -4,7 +4,7 @@ import { whyNoRows } from '../../lora/data/packing/tally.ts';
 import { openRenderer } from '../../lora/data/render/renderer.ts';
 import type { TextTokenizer } from '../../lora/data/tokenizer.ts';
 import type { JobSpec } from '../../lora/finetune/settings/job-spec.ts';
-import type { Manifest } from '../../protocol/manifest.ts';
+import type { Manifest } from '../../protocol/job/manifest.ts';
 import { decodeHeldOut } from '../merge/held-out.ts';
 import { DataReader, storeShards } from './data-parts.ts';
 import type { JobData, JobDataDeps } from './pack-data.ts';

@@ -1,6 +1,6 @@
-import type { Clock } from '../../common/clock.ts';
 import type { SwarmError } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
+import type { Clock } from '../../common/time/clock.ts';
 import type { JobEvent } from '../../monitor/job-events.ts';
 import type { Coordinator } from '../coordinator.ts';
 import { coordinatorError } from '../errors.ts';

@@ -1,5 +1,5 @@
-import { withDeadline } from '../../common/deadline.ts';
 import { isSwarmError } from '../../common/errors.ts';
+import { withDeadline } from '../../common/time/deadline.ts';
 import { decodeAdapter } from '../../lora/adapter/codec.ts';
 import type { RowLoss } from '../../lora/train/step.ts';
 import { ADAPTER_BYTES } from '../../protocol/limits.ts';

@@ -1,6 +1,6 @@
 /** The gate: the check on held-out data that a merge must pass to become a checkpoint. */
 import type { RowLoss } from '../../lora/train/step.ts';
-import { OUTER_RATE_FRACTIONS as FRACTIONS } from '../../protocol/outer-rates.ts';
+import { OUTER_RATE_FRACTIONS as FRACTIONS } from '../../protocol/job/outer-rates.ts';
 import type { GateVerdict } from '../context.ts';
 import { type Judgement, judge, noiseLimit } from './comparison.ts';
 

@@ -1,8 +1,8 @@
 import { mkdir, mkdtemp, readdir, rm, stat } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
-import { isAlive } from '../../common/durable.ts';
-import { systemClock } from '../../common/system-clock.ts';
+import { isAlive } from '../../common/files/durable.ts';
+import { systemClock } from '../../common/time/system-clock.ts';
 import { decodeAdapter } from '../../lora/adapter/codec.ts';
 import { type AdapterLayout, adapterLayout } from '../../lora/adapter/layout.ts';
 import { loadTokenizer } from '../../lora/data/tokenizer.ts';

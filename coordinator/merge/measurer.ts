@@ -1,4 +1,4 @@
-import { withDeadline } from '../../common/deadline.ts';
+import { withDeadline } from '../../common/time/deadline.ts';
 import { decodeAdapter } from '../../lora/adapter/codec.ts';
 import type { Row } from '../../lora/data/row.ts';
 import { placesInRound, readRows } from '../../lora/data/shards/round-rows.ts';

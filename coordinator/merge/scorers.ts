@@ -2,9 +2,9 @@
  * Lets a scorer (a node of the operator) compute gradients and losses when the coordinator is too slow (see
  * decision 052).
  */
-import { withDeadline } from '../../common/deadline.ts';
+import { withDeadline } from '../../common/time/deadline.ts';
 import { RPC_TIMEOUT_MS } from '../../protocol/limits.ts';
-import type { RpcRequest } from '../../protocol/rpc.ts';
+import type { RpcRequest } from '../../protocol/requests/rpc.ts';
 import type { CurrentCheckpoint, RunContext } from '../context.ts';
 import { coordinatorError } from '../errors.ts';
 import type { Batch, Measurer, Products, Sent } from './measurer.ts';

@@ -1,5 +1,5 @@
 import { messageOf } from '../../common/errors.ts';
-import { withProgress } from '../../common/progress-deadline.ts';
+import { withProgress } from '../../common/time/progress-deadline.ts';
 import { medianNormClip, planLayout, updateNorms } from '../../lora/update/index.ts';
 import type { JobEventBody } from '../../monitor/job-events.ts';
 import { STALE_ROUNDS } from '../../protocol/limits.ts';

@@ -1,8 +1,8 @@
 import { EventEmitter, once } from 'node:events';
 import { join } from 'node:path';
-import type { Clock } from '../../common/clock.ts';
 import { isSwarmError } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
+import type { Clock } from '../../common/time/clock.ts';
 import type { Row } from '../../lora/data/row.ts';
 import { openBase } from '../../lora/models/base/base-model.ts';
 import type { Compute } from '../../lora/train/compute.ts';
@@ -16,7 +16,7 @@ import {
 import type { TrainerProcess } from '../../lora/train/process/supervisor.ts';
 import type { RowLoss } from '../../lora/train/step.ts';
 import type { LossGradient } from '../../lora/update/score.ts';
-import type { Manifest } from '../../protocol/manifest.ts';
+import type { Manifest } from '../../protocol/job/manifest.ts';
 import type { EvaluateOptions, StepsMade, StepsToMake, ValidationJob, Validator } from '../context.ts';
 import { coordinatorError } from '../errors.ts';
 import { decodeHeldOut, gateRows } from './held-out.ts';

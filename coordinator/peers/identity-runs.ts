@@ -1,4 +1,4 @@
-import type { Clock } from '../../common/clock.ts';
+import type { Clock } from '../../common/time/clock.ts';
 
 /**
  * Time without a sign of life after which a process counts as ended. A node that receives no head asks for one every

@@ -1,5 +1,5 @@
 import type { SwarmError } from '../../common/errors.ts';
-import type { Role } from '../../protocol/member-status.ts';
+import type { Role } from '../../protocol/requests/member-status.ts';
 import { coordinatorError } from '../errors.ts';
 import type { StoredInvite } from '../store/store.ts';
 

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { sha256 } from '../../protocol/cbor.ts';
-import type { Role } from '../../protocol/member-status.ts';
+import type { Role } from '../../protocol/requests/member-status.ts';
 import type { RunContext } from '../context.ts';
 import { coordinatorError } from '../errors.ts';
 import type { RevokedShared, StoredInvite, StoredPeer } from '../store/store.ts';

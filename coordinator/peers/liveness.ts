@@ -1,5 +1,5 @@
 import { isSwarmError } from '../../common/errors.ts';
-import { type Quota, RateLimiter } from '../../common/rate-limiter.ts';
+import { type Quota, RateLimiter } from '../../common/limits/rate-limiter.ts';
 import { CLOCK_SKEW_MS, PEER_LOST_AFTER_MS } from '../../protocol/limits.ts';
 import type { Heartbeat } from '../../protocol/messages.ts';
 import { verifyMessage } from '../../protocol/signing.ts';

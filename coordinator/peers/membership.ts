@@ -1,5 +1,5 @@
 import { isSwarmError, type SwarmError } from '../../common/errors.ts';
-import { type Quota, RateLimiter } from '../../common/rate-limiter.ts';
+import { type Quota, RateLimiter } from '../../common/limits/rate-limiter.ts';
 import { CLOCK_SKEW_MS } from '../../protocol/limits.ts';
 import type { RunContext } from '../context.ts';
 import { coordinatorError } from '../errors.ts';

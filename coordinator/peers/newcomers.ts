@@ -1,6 +1,6 @@
-import type { Clock } from '../../common/clock.ts';
-import { FairQuota } from '../../common/fair-quota.ts';
-import type { Quota } from '../../common/rate-limiter.ts';
+import { FairQuota } from '../../common/limits/fair-quota.ts';
+import type { Quota } from '../../common/limits/rate-limiter.ts';
+import type { Clock } from '../../common/time/clock.ts';
 import { ROUND_PEERS, RPC_TIMEOUT_MS } from '../../protocol/limits.ts';
 import { coordinatorError } from '../errors.ts';
 

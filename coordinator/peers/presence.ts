@@ -1,4 +1,4 @@
-import { type Quota, RateLimiter } from '../../common/rate-limiter.ts';
+import { type Quota, RateLimiter } from '../../common/limits/rate-limiter.ts';
 import { ROUND_PEERS } from '../../protocol/limits.ts';
 import type { RunContext } from '../context.ts';
 import type { Receipts } from '../record/receipts.ts';

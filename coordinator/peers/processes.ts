@@ -1,4 +1,4 @@
-import { type Quota, RateLimiter } from '../../common/rate-limiter.ts';
+import { type Quota, RateLimiter } from '../../common/limits/rate-limiter.ts';
 import type { RunContext } from '../context.ts';
 import { coordinatorError } from '../errors.ts';
 import type { RoundDriver } from '../record/round-driver.ts';

@@ -1,6 +1,6 @@
-import { ByAddress } from '../../common/by-address.ts';
-import type { Clock } from '../../common/clock.ts';
+import { ByAddress } from '../../common/limits/by-address.ts';
 import { formatDuration } from '../../common/text.ts';
+import type { Clock } from '../../common/time/clock.ts';
 import type { Heartbeat } from '../../protocol/messages.ts';
 
 type Hold = NonNullable<Heartbeat['hold']>;

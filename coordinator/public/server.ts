@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import type { Socket } from 'node:net';
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import { commonError } from '../../common/common-errors.ts';
-import { RateLimiter } from '../../common/rate-limiter.ts';
+import { RateLimiter } from '../../common/limits/rate-limiter.ts';
 import { readStyles } from '../../monitor/page.ts';
 import { networkOfIp } from '../../net/libp2p/remote-network.ts';
 import { peerIdSchema } from '../../protocol/ids.ts';

@@ -7,8 +7,8 @@ import {
   syncFolder,
   writeDurably,
   writeError,
-} from '../../common/durable.ts';
-import { linkOrCopy } from '../../common/file-system.ts';
+} from '../../common/files/durable.ts';
+import { linkOrCopy } from '../../common/files/file-system.ts';
 import { CHAT_TEMPLATE_FILE } from '../../lora/adapter/adapter-template.ts';
 import { ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE } from '../../lora/adapter/peft.ts';
 import { encodePeftConfig } from '../../lora/adapter/peft-config.ts';

@@ -1,7 +1,7 @@
+import { jobTopic } from '../../protocol/job/topics.ts';
 import { DETAIL_CHARACTERS } from '../../protocol/limits.ts';
 import type { Head } from '../../protocol/messages.ts';
 import { signMessage, verifyMessage } from '../../protocol/signing.ts';
-import { jobTopic } from '../../protocol/topics.ts';
 import type { CurrentCheckpoint, RunContext } from '../context.ts';
 import type { Assignment, Preset } from '../round/plan.ts';
 

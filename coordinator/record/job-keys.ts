@@ -1,8 +1,13 @@
 import { hkdfSync } from 'node:crypto';
 import type { Logger } from '../../common/logger.ts';
-import { decryptHead, encryptHead, JOB_KEY_BYTES, type JobKey } from '../../protocol/job-key.ts';
-import type { JobKeysMessage } from '../../protocol/job-keys-message.ts';
-import { NONCE_BYTES, SEALING_KEY_BYTES, type SealContext, SealingKey } from '../../protocol/sealing.ts';
+import { decryptHead, encryptHead, JOB_KEY_BYTES, type JobKey } from '../../protocol/access/job-key.ts';
+import type { JobKeysMessage } from '../../protocol/access/job-keys-message.ts';
+import {
+  NONCE_BYTES,
+  SEALING_KEY_BYTES,
+  type SealContext,
+  SealingKey,
+} from '../../protocol/access/sealing.ts';
 import type { Store, StoredKeys } from '../store/store.ts';
 
 interface Deps {

@@ -1,7 +1,7 @@
 import type { AdapterLayout } from '../../lora/adapter/layout.ts';
 import type { JobEvent, JobEventBody } from '../../monitor/job-events.ts';
 import { encodeCbor, sha256 } from '../../protocol/cbor.ts';
-import type { Manifest } from '../../protocol/manifest.ts';
+import type { Manifest } from '../../protocol/job/manifest.ts';
 import { type Checkpoint, messageBytes } from '../../protocol/messages.ts';
 import { signMessage, verifyMessage } from '../../protocol/signing.ts';
 import type { BlobScope } from '../../storage/blob-collector.ts';

@@ -1,4 +1,4 @@
-import { withDeadline } from '../../common/deadline.ts';
+import { withDeadline } from '../../common/time/deadline.ts';
 import { RPC_TIMEOUT_MS, STALE_ROUNDS } from '../../protocol/limits.ts';
 import { counts, type ReceiptCode } from '../../protocol/receipts.ts';
 import { signMessage } from '../../protocol/signing.ts';

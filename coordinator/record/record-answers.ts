@@ -1,6 +1,6 @@
 import { PROOFS_PER_ANSWER } from '../../protocol/limits.ts';
 import type { Checkpoint } from '../../protocol/messages.ts';
-import type { RpcResponse } from '../../protocol/rpc.ts';
+import type { RpcResponse } from '../../protocol/requests/rpc.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
 import type { UpdateProof } from '../../verify/record.ts';
 import type { CoordinatorDeps } from '../context.ts';

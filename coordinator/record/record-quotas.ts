@@ -1,4 +1,4 @@
-import { FairQuota, type FairQuotaOptions } from '../../common/fair-quota.ts';
+import { FairQuota, type FairQuotaOptions } from '../../common/limits/fair-quota.ts';
 import { netError } from '../../net/errors.ts';
 import { RPC_TIMEOUT_MS } from '../../protocol/limits.ts';
 import type { CoordinatorDeps, RunContext } from '../context.ts';

@@ -1,6 +1,6 @@
-import type { Manifest } from '../../protocol/manifest.ts';
+import type { Manifest } from '../../protocol/job/manifest.ts';
+import type { RunningSettings } from '../../protocol/job/settings.ts';
 import type { Head } from '../../protocol/messages.ts';
-import type { RunningSettings } from '../../protocol/settings.ts';
 import type { RunContext } from '../context.ts';
 import { presentPeer } from '../peers/present-peer.ts';
 import { ARRIVAL_ROUNDS, RECOVERY_MS, type Round } from '../round/close.ts';

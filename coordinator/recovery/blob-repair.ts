@@ -1,6 +1,6 @@
-import type { Clock } from '../../common/clock.ts';
 import { isSwarmError, messageOf } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
+import type { Clock } from '../../common/time/clock.ts';
 import type { JobEventBody } from '../../monitor/job-events.ts';
 import type { SwarmNetwork } from '../../net/network.ts';
 import { sha256 } from '../../protocol/cbor.ts';

@@ -2,11 +2,11 @@ import { randomBytes } from 'node:crypto';
 import { rmSync, statfsSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { Clock } from '../../common/clock.ts';
-import { writeDurably } from '../../common/durable.ts';
-import { freeBytesOf } from '../../common/file-system.ts';
+import { writeDurably } from '../../common/files/durable.ts';
+import { freeBytesOf } from '../../common/files/file-system.ts';
 import type { Logger } from '../../common/logger.ts';
 import { formatBytes } from '../../common/text.ts';
+import type { Clock } from '../../common/time/clock.ts';
 import type { JobRun } from '../job-run.ts';
 import { isOver } from '../round/job-phase.ts';
 

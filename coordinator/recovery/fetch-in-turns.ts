@@ -1,11 +1,11 @@
 import { raceSignal } from 'race-signal';
-import type { Clock } from '../../common/clock.ts';
 import { isSwarmError } from '../../common/errors.ts';
-import { withProgress } from '../../common/progress-deadline.ts';
+import type { Clock } from '../../common/time/clock.ts';
+import { withProgress } from '../../common/time/progress-deadline.ts';
 import { netError } from '../../net/errors.ts';
 import type { SwarmNetwork } from '../../net/network.ts';
 import { BLOB_RANGE_BYTES } from '../../protocol/limits.ts';
-import { transferMs } from '../../protocol/rpc.ts';
+import { transferMs } from '../../protocol/requests/rpc.ts';
 
 /** Number of holders that are asked for one blob at the same time. */
 export const HOLDERS = 8;

@@ -1,8 +1,8 @@
-import { withDeadline } from '../../common/deadline.ts';
 import { isSwarmError } from '../../common/errors.ts';
-import { type HeadOrder, isNewer } from '../../protocol/head-order.ts';
+import { withDeadline } from '../../common/time/deadline.ts';
+import { type HeadOrder, isNewer } from '../../protocol/job/head-order.ts';
 import type { Head } from '../../protocol/messages.ts';
-import type { RpcResponse } from '../../protocol/rpc.ts';
+import type { RpcResponse } from '../../protocol/requests/rpc.ts';
 import type { CoordinatorDeps } from '../context.ts';
 import type { JobRun } from '../job-run.ts';
 import { verified } from './lost-records.ts';

@@ -1,6 +1,6 @@
-import { withDeadline } from '../../common/deadline.ts';
 import { isSwarmError } from '../../common/errors.ts';
-import { callTimeoutMs } from '../../protocol/rpc.ts';
+import { withDeadline } from '../../common/time/deadline.ts';
+import { callTimeoutMs } from '../../protocol/requests/rpc.ts';
 import type { CoordinatorDeps } from '../context.ts';
 import type { JobRun } from '../job-run.ts';
 import { verified } from './lost-records.ts';

@@ -1,8 +1,8 @@
-import { sleep } from '../../common/deadline.ts';
 import { isSwarmError } from '../../common/errors.ts';
+import { sleep } from '../../common/time/deadline.ts';
 import type { JobEvent } from '../../monitor/job-events.ts';
 import { encodeCbor } from '../../protocol/cbor.ts';
-import { isNewer } from '../../protocol/head-order.ts';
+import { isNewer } from '../../protocol/job/head-order.ts';
 import type { Head } from '../../protocol/messages.ts';
 import type { CoordinatorDeps } from '../context.ts';
 import { coordinatorError } from '../errors.ts';

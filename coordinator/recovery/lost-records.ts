@@ -1,7 +1,7 @@
 import { isSwarmError } from '../../common/errors.ts';
-import { isNewer } from '../../protocol/head-order.ts';
+import { isNewer } from '../../protocol/job/head-order.ts';
 import type { Checkpoint, Head, MessageKind, Messages } from '../../protocol/messages.ts';
-import type { RpcResponse } from '../../protocol/rpc.ts';
+import type { RpcResponse } from '../../protocol/requests/rpc.ts';
 import { type Verified, verifyMessage } from '../../protocol/signing.ts';
 import type { NewCheckpoint } from '../store/rounds.ts';
 import type { StoredReceipt } from '../store/store.ts';

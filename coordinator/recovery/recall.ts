@@ -1,6 +1,6 @@
-import { withDeadline } from '../../common/deadline.ts';
-import { isNewer } from '../../protocol/head-order.ts';
-import { callTimeoutMs, type RpcResponse } from '../../protocol/rpc.ts';
+import { withDeadline } from '../../common/time/deadline.ts';
+import { isNewer } from '../../protocol/job/head-order.ts';
+import { callTimeoutMs, type RpcResponse } from '../../protocol/requests/rpc.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
 import type { CoordinatorDeps } from '../context.ts';
 import type { JobRun } from '../job-run.ts';

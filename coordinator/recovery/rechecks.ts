@@ -1,6 +1,6 @@
-import type { Clock } from '../../common/clock.ts';
-import { sleep } from '../../common/deadline.ts';
-import { FairTurns } from '../../common/fair-turns.ts';
+import { FairTurns } from '../../common/limits/fair-turns.ts';
+import type { Clock } from '../../common/time/clock.ts';
+import { sleep } from '../../common/time/deadline.ts';
 import type { SwarmNetwork } from '../../net/network.ts';
 import type { Scrub } from './scrub.ts';
 

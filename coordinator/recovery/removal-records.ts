@@ -1,5 +1,5 @@
-import type { Clock } from '../../common/clock.ts';
-import { RateLimiter } from '../../common/rate-limiter.ts';
+import { RateLimiter } from '../../common/limits/rate-limiter.ts';
+import type { Clock } from '../../common/time/clock.ts';
 import type { RunContext } from '../context.ts';
 import { signedRemovals } from './lost-removals.ts';
 

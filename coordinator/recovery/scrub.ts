@@ -1,5 +1,5 @@
-import type { Clock } from '../../common/clock.ts';
 import type { Logger } from '../../common/logger.ts';
+import type { Clock } from '../../common/time/clock.ts';
 import { BlobScrub, slowly } from '../../storage/blob-scrub.ts';
 import type { BlobStore } from '../../storage/blobs.ts';
 import type { JobRun } from '../job-run.ts';

@@ -1,4 +1,4 @@
-import { sleep } from '../../common/deadline.ts';
+import { sleep } from '../../common/time/deadline.ts';
 import type { CoordinatorDeps } from '../context.ts';
 import type { JobRun } from '../job-run.ts';
 import type { LaterHeads } from './later-heads.ts';

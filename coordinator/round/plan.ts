@@ -1,6 +1,6 @@
 import { weightedMedian } from '../../lora/update/weights.ts';
+import type { Manifest } from '../../protocol/job/manifest.ts';
 import { ROUND_PEERS } from '../../protocol/limits.ts';
-import type { Manifest } from '../../protocol/manifest.ts';
 import type { Head } from '../../protocol/messages.ts';
 import { BELIEF_LINE, BELIEF_UPDATES, beliefOf, earnedBelief } from '../../verify/scores/belief.ts';
 import { MIN_STEPS } from '../audits/verdict.ts';

@@ -1,4 +1,4 @@
-import type { Clock } from '../../common/clock.ts';
+import type { Clock } from '../../common/time/clock.ts';
 import { readTemplates } from '../../lora/data/render/chat-template.ts';
 import { TemplateRunner } from '../../lora/data/render/template-runner.ts';
 import { IGNORED_LABEL, type Row } from '../../lora/data/row.ts';

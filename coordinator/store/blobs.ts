@@ -1,4 +1,4 @@
-import type { Manifest } from '../../protocol/manifest.ts';
+import type { Manifest } from '../../protocol/job/manifest.ts';
 import type { UnusedBlobs } from '../../storage/blob-collector.ts';
 import type { Database } from '../../storage/database.ts';
 

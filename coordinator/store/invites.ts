@@ -1,4 +1,4 @@
-import type { Role } from '../../protocol/member-status.ts';
+import type { Role } from '../../protocol/requests/member-status.ts';
 import type { Database } from '../../storage/database.ts';
 import { fromRow, insertInto, updateRows } from './fields.ts';
 

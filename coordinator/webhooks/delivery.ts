@@ -1,6 +1,6 @@
-import type { Clock } from '../../common/clock.ts';
 import { isSwarmError } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
+import type { Clock } from '../../common/time/clock.ts';
 import { signatureHeaders, type WebhookMessage } from './message.ts';
 import type { Post } from './post.ts';
 import type { QueuedMessage, WebhookQueue } from './queue.ts';

@@ -1,8 +1,8 @@
 import { basename, join, resolve } from 'node:path';
 import { withAbortReason } from '../../common/abort-reason.ts';
-import { writeDurably } from '../../common/durable.ts';
-import { claimOutput, makeFolder } from '../../common/folders.ts';
-import { resolveCache } from '../../common/user-folders.ts';
+import { writeDurably } from '../../common/files/durable.ts';
+import { claimOutput, makeFolder } from '../../common/files/folders.ts';
+import { resolveCache } from '../../common/files/user-folders.ts';
 import { type BaseModel, openBase } from '../models/base/base-model.ts';
 import { findBase } from '../models/base/find-base.ts';
 import { modelError } from '../models/errors.ts';

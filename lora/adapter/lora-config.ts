@@ -1,8 +1,8 @@
 import type { z } from 'zod';
-import { loraSchema } from '../../protocol/manifest.ts';
+import { loraSchema } from '../../protocol/job/manifest.ts';
 import { adapterError } from './errors.ts';
 
-/** LoRA settings. protocol/manifest.ts describes every field, and docs/training.md has PEFT's names of them. */
+/** LoRA settings. protocol/job/manifest.ts describes every field, and docs/training.md has PEFT's names of them. */
 export type LoraConfig = z.output<typeof loraSchema>;
 
 /**

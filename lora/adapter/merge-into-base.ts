@@ -1,8 +1,8 @@
 import { copyFile, cp, mkdir, readdir, realpath, rm, rmdir } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { commonError } from '../../common/common-errors.ts';
-import { renameDurably, writeDurably } from '../../common/durable.ts';
-import { nullIfMissing } from '../../common/file-system.ts';
+import { renameDurably, writeDurably } from '../../common/files/durable.ts';
+import { nullIfMissing } from '../../common/files/file-system.ts';
 import { DESCRIBED_FILES, type DescribeOptions, TOOL_TEMPLATE_FILE } from '../models/base/base-identity.ts';
 import { type BaseModel, isUnused, listFiles } from '../models/base/base-model.ts';
 import { decodeFloats, encodeFloats } from '../models/weights/dtypes.ts';

@@ -1,6 +1,6 @@
 import { withAbortReason } from '../../common/abort-reason.ts';
-import { makeFolder } from '../../common/folders.ts';
-import { resolveCache } from '../../common/user-folders.ts';
+import { makeFolder } from '../../common/files/folders.ts';
+import { resolveCache } from '../../common/files/user-folders.ts';
 import { openBase } from '../models/base/base-model.ts';
 import { findBase } from '../models/base/find-base.ts';
 import type { FetchProgress } from '../models/hub/fetch-model.ts';

@@ -1,7 +1,7 @@
 import { mkdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { writeDurably } from '../../common/durable.ts';
 import { isSwarmError } from '../../common/errors.ts';
+import { writeDurably } from '../../common/files/durable.ts';
 import type { BaseModel } from '../models/base/base-model.ts';
 import { readJsonObject } from '../models/json.ts';
 import { readHeader, readTensor } from '../models/weights/safetensors.ts';

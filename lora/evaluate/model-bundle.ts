@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { withAbortReason } from '../../common/abort-reason.ts';
-import { makeFolder } from '../../common/folders.ts';
-import { resolveCache } from '../../common/user-folders.ts';
+import { makeFolder } from '../../common/files/folders.ts';
+import { resolveCache } from '../../common/files/user-folders.ts';
 import { adapterTemplate } from '../adapter/adapter-template.ts';
 import { baseWarning, checkBase } from '../adapter/check-base.ts';
 import { adapterLayout } from '../adapter/layout.ts';

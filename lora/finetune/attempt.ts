@@ -1,6 +1,6 @@
 import { basename } from 'node:path';
-import { writeError } from '../../common/durable.ts';
 import { isSwarmError, type SwarmError } from '../../common/errors.ts';
+import { writeError } from '../../common/files/durable.ts';
 import { initialAdapter } from '../adapter/initial.ts';
 import { adapterSize } from '../adapter/layout.ts';
 import { type AdapterToWrite, writePeftFolder } from '../adapter/peft.ts';

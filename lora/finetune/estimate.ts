@@ -1,6 +1,6 @@
 import { readdir, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { freeBytesOf } from '../../common/file-system.ts';
+import { freeBytesOf } from '../../common/files/file-system.ts';
 import { formatBytes } from '../../common/text.ts';
 import { loadTokenizer } from '../data/tokenizer.ts';
 import { createEngine } from '../engines/engine.ts';

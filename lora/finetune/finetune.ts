@@ -3,7 +3,7 @@ import { resolve } from 'node:path';
 import { withAbortReason } from '../../common/abort-reason.ts';
 import { commonError } from '../../common/common-errors.ts';
 import type { SwarmError } from '../../common/errors.ts';
-import { claimOutput } from '../../common/folders.ts';
+import { claimOutput } from '../../common/files/folders.ts';
 import { adapterLayout } from '../adapter/layout.ts';
 import { readStart } from '../adapter/start.ts';
 import { loadTokenizer } from '../data/tokenizer.ts';

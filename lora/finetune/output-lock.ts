@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import { isSwarmError } from '../../common/errors.ts';
-import { lockFolder } from '../../common/file-lock.ts';
+import { lockFolder } from '../../common/files/file-lock.ts';
 import { finetuneError } from './errors.ts';
 
 /**

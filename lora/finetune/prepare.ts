@@ -1,9 +1,9 @@
 import { join } from 'node:path';
 import { z } from 'zod';
 import { commonError } from '../../common/common-errors.ts';
-import { requireNoFile } from '../../common/folders.ts';
+import { requireNoFile } from '../../common/files/folders.ts';
+import { resolveCache } from '../../common/files/user-folders.ts';
 import { checkOptions } from '../../common/schema-problems.ts';
-import { resolveCache } from '../../common/user-folders.ts';
 import { type StartAdapter, startSettings } from '../adapter/start.ts';
 import { openBase } from '../models/base/base-model.ts';
 import { findBase } from '../models/base/find-base.ts';

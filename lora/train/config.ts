@@ -1,7 +1,7 @@
 /** Settings of a trainer: the block `training` of a manifest, the job's number of steps, and its seed. */
 import { z } from 'zod';
-import { type Manifest, trainingSchema } from '../../protocol/manifest.ts';
-import type { RunningSettings } from '../../protocol/settings.ts';
+import { type Manifest, trainingSchema } from '../../protocol/job/manifest.ts';
+import type { RunningSettings } from '../../protocol/job/settings.ts';
 import type { ScheduleChange } from './optimizer/schedule.ts';
 
 export const trainingConfigSchema = trainingSchema.extend({

@@ -1,7 +1,7 @@
 import pino from 'pino';
-import type { Clock } from '../../common/clock.ts';
 import { isSwarmError } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
+import type { Clock } from '../../common/time/clock.ts';
 import { safeFields } from './log-fields.ts';
 import { prettyFormat } from './log-format.ts';
 import { type Levels, type LogLevel, levelFor } from './log-levels.ts';

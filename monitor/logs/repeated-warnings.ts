@@ -1,4 +1,4 @@
-import type { Clock } from '../../common/clock.ts';
+import type { Clock } from '../../common/time/clock.ts';
 
 /** Milliseconds in which equal warnings are written once. The repetitions are counted and not written. */
 export const REPEAT_WINDOW_MS = 60_000;

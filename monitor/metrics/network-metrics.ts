@@ -1,6 +1,6 @@
 import { Counter, Gauge, Histogram, type Metric, type Registry } from '@prometheus-io/client';
-import { rpcMethods } from '../../protocol/rpc.ts';
-import { jobChannels } from '../../protocol/topics.ts';
+import { jobChannels } from '../../protocol/job/topics.ts';
+import { rpcMethods } from '../../protocol/requests/rpc.ts';
 
 /** Bucket bounds in seconds, from a call on loopback to the timeouts of a call (10 s) and of a range (64 s). */
 const SECONDS = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 2, 5, 10, 30, 64];

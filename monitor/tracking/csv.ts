@@ -1,6 +1,6 @@
 import { open, readFile } from 'node:fs/promises';
 import { commonError } from '../../common/common-errors.ts';
-import { nullIfMissing } from '../../common/file-system.ts';
+import { nullIfMissing } from '../../common/files/file-system.ts';
 import { FIGURES, type Point, type Tracker } from './points.ts';
 
 const HEADER = `job,round,time,${FIGURES.join(',')}\n`;

@@ -5,7 +5,7 @@
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { BinaryWriter, WireType } from '@bufbuild/protobuf/wire';
-import { makeFolder } from '../../common/folders.ts';
+import { makeFolder } from '../../common/files/folders.ts';
 import type { Point, Tracker } from './points.ts';
 
 /** Numbers of the fields of `Event`, `Summary` and `Summary.Value`. */

@@ -1,7 +1,7 @@
-import type { Clock } from '../../common/clock.ts';
-import { sleep } from '../../common/deadline.ts';
 import { isSwarmError } from '../../common/errors.ts';
-import type { Permits } from '../../common/permits.ts';
+import type { Permits } from '../../common/limits/permits.ts';
+import type { Clock } from '../../common/time/clock.ts';
+import { sleep } from '../../common/time/deadline.ts';
 import { BLOB_IDLE_TIMEOUT_MS } from '../../protocol/limits.ts';
 import { HELD_RANGES } from '../../storage/ordered-hash.ts';
 import type { PartialBlob } from '../../storage/partial-blob.ts';

@@ -1,8 +1,8 @@
 import { raceSignal } from 'race-signal';
-import type { Clock } from '../../common/clock.ts';
 import { isSwarmError, type SwarmError } from '../../common/errors.ts';
+import { Permits } from '../../common/limits/permits.ts';
 import type { Logger } from '../../common/logger.ts';
-import { Permits } from '../../common/permits.ts';
+import type { Clock } from '../../common/time/clock.ts';
 import { BLOB_BYTES } from '../../protocol/limits.ts';
 import type { ResumableBlobs } from '../../storage/blob-store.ts';
 import { storageError } from '../../storage/errors.ts';

@@ -1,4 +1,4 @@
-import { Permits } from '../../common/permits.ts';
+import { Permits } from '../../common/limits/permits.ts';
 import { BLOB_RANGE_BYTES } from '../../protocol/limits.ts';
 
 /**

@@ -1,10 +1,10 @@
 import type { Stream } from '@libp2p/interface';
-import type { Clock } from '../../common/clock.ts';
-import { withDeadline } from '../../common/deadline.ts';
-import { withProgress } from '../../common/progress-deadline.ts';
+import type { Clock } from '../../common/time/clock.ts';
+import { withDeadline } from '../../common/time/deadline.ts';
+import { withProgress } from '../../common/time/progress-deadline.ts';
 import { decodeCbor, encodeCbor } from '../../protocol/cbor.ts';
 import { BLOB_FRAME_BYTES, BLOB_IDLE_TIMEOUT_MS, BLOB_RANGE_BYTES } from '../../protocol/limits.ts';
-import { BLOB_PROTOCOL } from '../../protocol/rpc.ts';
+import { BLOB_PROTOCOL } from '../../protocol/requests/rpc.ts';
 import { storageError } from '../../storage/errors.ts';
 import { netError } from '../errors.ts';
 import { FrameStream } from '../frames.ts';

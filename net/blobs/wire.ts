@@ -1,8 +1,8 @@
 import { z } from 'zod';
+import { membershipProofSchema } from '../../protocol/access/membership-proof.ts';
 import { digestSchema } from '../../protocol/ids.ts';
 import { BLOB_BYTES, BLOB_RANGE_BYTES } from '../../protocol/limits.ts';
-import { membershipProofSchema } from '../../protocol/membership-proof.ts';
-import { transferMs } from '../../protocol/rpc.ts';
+import { transferMs } from '../../protocol/requests/rpc.ts';
 
 /** Maximum size of a request and of an answer header: a few fields of CBOR. */
 export const BLOB_HEADER_BYTES = 256;

@@ -7,9 +7,9 @@
 import { createHash } from 'node:crypto';
 import type { RPC } from '@libp2p/gossipsub/message';
 import type { PeerId } from '@libp2p/interface';
-import type { Clock } from '../../common/clock.ts';
-import { FairTurns, type TurnClaim } from '../../common/fair-turns.ts';
-import { type Quota, RateLimiter } from '../../common/rate-limiter.ts';
+import { FairTurns, type TurnClaim } from '../../common/limits/fair-turns.ts';
+import { type Quota, RateLimiter } from '../../common/limits/rate-limiter.ts';
+import type { Clock } from '../../common/time/clock.ts';
 import { peerIdOfMultihash } from '../../protocol/ids.ts';
 import { HEARTBEAT_INTERVAL_MS, ROUND_PEERS } from '../../protocol/limits.ts';
 import type { GossipDrop, NetworkMeter } from '../meter.ts';

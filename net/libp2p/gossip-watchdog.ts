@@ -5,8 +5,8 @@
  * that closes while its connection stays open" as a follow-up. With that follow-up, this file would not be needed.
  */
 
-import type { Clock } from '../../common/clock.ts';
 import type { Logger } from '../../common/logger.ts';
+import type { Clock } from '../../common/time/clock.ts';
 
 export interface WatchdogOptions {
   /** Milliseconds between two checks. @default 5000 */

@@ -8,8 +8,8 @@
 import type { Server, Socket } from 'node:net';
 import type { Listener, Transport } from '@libp2p/interface';
 import { type TCPComponents, type TCPOptions, tcp } from '@libp2p/tcp';
-import type { Clock } from '../../common/clock.ts';
-import { RateLimiter } from '../../common/rate-limiter.ts';
+import { RateLimiter } from '../../common/limits/rate-limiter.ts';
+import type { Clock } from '../../common/time/clock.ts';
 import type { NetworkMeter } from '../meter.ts';
 import type { Shares } from '../shares.ts';
 import { networkOfIp } from './remote-network.ts';

@@ -6,8 +6,8 @@
  */
 
 import type { MultiaddrConnection, PeerId } from '@libp2p/interface';
-import type { Clock } from '../../common/clock.ts';
-import { FairTurns } from '../../common/fair-turns.ts';
+import { FairTurns } from '../../common/limits/fair-turns.ts';
+import type { Clock } from '../../common/time/clock.ts';
 import type { Shares } from '../shares.ts';
 import { networkOf } from './remote-network.ts';
 import { socketOf } from './tcp-socket.ts';

@@ -6,8 +6,8 @@
  */
 
 import type { Connection, Libp2p, StreamMuxer } from '@libp2p/interface';
-import type { Clock } from '../../common/clock.ts';
-import { type Quota, RateLimiter } from '../../common/rate-limiter.ts';
+import { type Quota, RateLimiter } from '../../common/limits/rate-limiter.ts';
+import type { Clock } from '../../common/time/clock.ts';
 import { netError } from '../errors.ts';
 import type { NetworkMeter } from '../meter.ts';
 import type { Shares } from '../shares.ts';

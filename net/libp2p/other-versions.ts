@@ -1,6 +1,6 @@
 import type { IdentifyResult, Libp2p } from '@libp2p/interface';
-import { ByAddress } from '../../common/by-address.ts';
-import { RPC_PROTOCOL } from '../../protocol/rpc.ts';
+import { ByAddress } from '../../common/limits/by-address.ts';
+import { RPC_PROTOCOL } from '../../protocol/requests/rpc.ts';
 import type { OtherVersion } from '../network.ts';
 import { networkOf } from './remote-network.ts';
 

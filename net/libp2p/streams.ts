@@ -1,7 +1,7 @@
 import type { AbortOptions, Libp2p, Stream } from '@libp2p/interface';
 import { peerIdFromString } from '@libp2p/peer-id';
-import type { Clock } from '../../common/clock.ts';
-import type { Claimant } from '../../common/fair-permits.ts';
+import type { Claimant } from '../../common/limits/fair-permits.ts';
+import type { Clock } from '../../common/time/clock.ts';
 import { netError } from '../errors.ts';
 import { ipOf, networkOf } from './remote-network.ts';
 

@@ -6,7 +6,7 @@
  */
 
 import type { Stream } from '@libp2p/interface';
-import type { Claimant, FairPermits } from '../../common/fair-permits.ts';
+import type { Claimant, FairPermits } from '../../common/limits/fair-permits.ts';
 import { netError } from '../errors.ts';
 
 /** Number of unread bytes that one permit allows. */

@@ -1,10 +1,10 @@
-import type { Clock } from '../../common/clock.ts';
-import { withDeadline } from '../../common/deadline.ts';
-import type { FairPermits } from '../../common/fair-permits.ts';
-import { RateLimiter } from '../../common/rate-limiter.ts';
+import type { FairPermits } from '../../common/limits/fair-permits.ts';
+import { RateLimiter } from '../../common/limits/rate-limiter.ts';
+import type { Clock } from '../../common/time/clock.ts';
+import { withDeadline } from '../../common/time/deadline.ts';
 import { DIAL_TIMEOUT_MS } from '../../protocol/limits.ts';
-import { type ReachResult, reachResults } from '../../protocol/reach-request.ts';
-import type { RpcRequest, RpcResponse } from '../../protocol/rpc.ts';
+import { type ReachResult, reachResults } from '../../protocol/requests/reach-request.ts';
+import type { RpcRequest, RpcResponse } from '../../protocol/requests/rpc.ts';
 import { connectError } from '../addresses.ts';
 import { netError } from '../errors.ts';
 import type { Probe } from '../libp2p/probe.ts';

@@ -1,9 +1,9 @@
-import type { Clock } from '../../common/clock.ts';
 import { isSwarmError } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
+import type { Clock } from '../../common/time/clock.ts';
 import { REACH_PORTS } from '../../protocol/limits.ts';
-import type { ReachResult } from '../../protocol/reach-request.ts';
-import type { RpcRequest, RpcResponse } from '../../protocol/rpc.ts';
+import type { ReachResult } from '../../protocol/requests/reach-request.ts';
+import type { RpcRequest, RpcResponse } from '../../protocol/requests/rpc.ts';
 import { farthestFirst, ipAndPort, reachOf, sortByReach } from '../addresses.ts';
 import type { AddressCheck, AddressReach, PeerConnection, Reach } from '../network.ts';
 

@@ -1,8 +1,8 @@
 import { raceSignal } from 'race-signal';
 import { z } from 'zod';
-import type { Clock } from '../../common/clock.ts';
 import { isSwarmError, type SwarmError } from '../../common/errors.ts';
-import { withProgress } from '../../common/progress-deadline.ts';
+import type { Clock } from '../../common/time/clock.ts';
+import { withProgress } from '../../common/time/progress-deadline.ts';
 import { decodeCbor, encodeCbor } from '../../protocol/cbor.ts';
 import { protocolError } from '../../protocol/errors.ts';
 import { RPC_TIMEOUT_MS } from '../../protocol/limits.ts';
@@ -13,7 +13,7 @@ import {
   type RpcResponse,
   rpcMethods,
   transferMs,
-} from '../../protocol/rpc.ts';
+} from '../../protocol/requests/rpc.ts';
 import { netError } from '../errors.ts';
 import { LENGTH_PREFIX_BYTES } from '../frame-buffer.ts';
 import { FrameStream, PROGRESS_BYTES } from '../frames.ts';

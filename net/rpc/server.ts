@@ -1,11 +1,11 @@
 import type { Stream } from '@libp2p/interface';
 import { raceSignal } from 'race-signal';
-import type { Clock } from '../../common/clock.ts';
 import { isSwarmError, type SwarmError } from '../../common/errors.ts';
-import type { FairPermits } from '../../common/fair-permits.ts';
+import type { FairPermits } from '../../common/limits/fair-permits.ts';
+import { RateLimiter } from '../../common/limits/rate-limiter.ts';
 import type { Logger } from '../../common/logger.ts';
-import { withProgress } from '../../common/progress-deadline.ts';
-import { RateLimiter } from '../../common/rate-limiter.ts';
+import type { Clock } from '../../common/time/clock.ts';
+import { withProgress } from '../../common/time/progress-deadline.ts';
 import { decodeCbor, encodeCbor } from '../../protocol/cbor.ts';
 import { DETAIL_CHARACTERS, RPC_TIMEOUT_MS } from '../../protocol/limits.ts';
 import {
@@ -14,7 +14,7 @@ import {
   type RpcMethod,
   rpcMethods,
   transferMs,
-} from '../../protocol/rpc.ts';
+} from '../../protocol/requests/rpc.ts';
 import { netError } from '../errors.ts';
 import { LENGTH_PREFIX_BYTES } from '../frame-buffer.ts';
 import { FrameStream } from '../frames.ts';

@@ -1,8 +1,8 @@
 import { isSwarmError } from '../../common/errors.ts';
 import type { GossipVerdict } from '../../net/network.ts';
-import { isNewer } from '../../protocol/head-order.ts';
+import { isNewer } from '../../protocol/job/head-order.ts';
+import { jobTopic } from '../../protocol/job/topics.ts';
 import type { Head } from '../../protocol/messages.ts';
-import { jobTopic } from '../../protocol/topics.ts';
 import type { PhaseContext } from '../context.ts';
 import { errorFields, type Tasks } from '../tasks.ts';
 import { verifyHead } from './requests.ts';

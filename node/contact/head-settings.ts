@@ -1,13 +1,13 @@
 import { protocolError } from '../../protocol/errors.ts';
-import { type HeadOrder, isNewer } from '../../protocol/head-order.ts';
-import type { Head, SettingsRecord } from '../../protocol/messages.ts';
-import type { RunningSettings } from '../../protocol/settings.ts';
+import { type HeadOrder, isNewer } from '../../protocol/job/head-order.ts';
+import type { RunningSettings } from '../../protocol/job/settings.ts';
 import {
   continuesSettings,
   type VerifiedSettings,
   verifyHeadSettings,
   verifyOneSettings,
-} from '../../protocol/settings-chain.ts';
+} from '../../protocol/job/settings-chain.ts';
+import type { Head, SettingsRecord } from '../../protocol/messages.ts';
 
 /**
  * Maximum number of earlier changes that a node fetches to check a new change. Each needs a request. Operators make few

@@ -1,7 +1,7 @@
+import { jobTopic } from '../../protocol/job/topics.ts';
 import { CLOCK_SKEW_MS, HEARTBEAT_INTERVAL_MS } from '../../protocol/limits.ts';
 import type { Heartbeat } from '../../protocol/messages.ts';
 import { signMessage } from '../../protocol/signing.ts';
-import { jobTopic } from '../../protocol/topics.ts';
 import type { SwarmNodeDeps } from '../context.ts';
 import type { JobKeys } from './job-keys.ts';
 

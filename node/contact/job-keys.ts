@@ -4,9 +4,9 @@ import {
   keyIdOf,
   proveMembership,
   provesMembership,
-} from '../../protocol/job-key.ts';
-import type { JobKeysMessage } from '../../protocol/job-keys-message.ts';
-import { SEALING_KEY_BYTES, type SealContext, seal } from '../../protocol/sealing.ts';
+} from '../../protocol/access/job-key.ts';
+import type { JobKeysMessage } from '../../protocol/access/job-keys-message.ts';
+import { SEALING_KEY_BYTES, type SealContext, seal } from '../../protocol/access/sealing.ts';
 
 /** The keys of a job, from the newest answer of the coordinator. */
 export class JobKeys {

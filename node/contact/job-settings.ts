@@ -1,5 +1,5 @@
-import type { Manifest } from '../../protocol/manifest.ts';
-import { type ChangedSetting, changedSettings, firstSettings } from '../../protocol/settings.ts';
+import type { Manifest } from '../../protocol/job/manifest.ts';
+import { type ChangedSetting, changedSettings, firstSettings } from '../../protocol/job/settings.ts';
 import type { SwarmNodeDeps } from '../context.ts';
 import { HeadSettings, type KnownChange } from './head-settings.ts';
 import { request } from './requests.ts';

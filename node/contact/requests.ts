@@ -1,10 +1,16 @@
 /** The requests that a node makes to its coordinator, and the verification of their answers. */
-import { withDeadline } from '../../common/deadline.ts';
+
 import { isSwarmError, type SwarmError } from '../../common/errors.ts';
-import { isNewer } from '../../protocol/head-order.ts';
+import { withDeadline } from '../../common/time/deadline.ts';
+import { isNewer } from '../../protocol/job/head-order.ts';
 import { DIAL_TIMEOUT_MS } from '../../protocol/limits.ts';
 import type { Head, Receipt } from '../../protocol/messages.ts';
-import { callTimeoutMs, type RpcMethod, type RpcRequest, type RpcResponse } from '../../protocol/rpc.ts';
+import {
+  callTimeoutMs,
+  type RpcMethod,
+  type RpcRequest,
+  type RpcResponse,
+} from '../../protocol/requests/rpc.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
 import type { PhaseContext, SwarmNodeDeps, SwarmNodeOptions } from '../context.ts';
 import { nodeError } from '../errors.ts';

@@ -1,5 +1,5 @@
 import type { AnswerProgress } from '../../lora/evaluate/process/messages.ts';
-import type { Manifest } from '../../protocol/manifest.ts';
+import type { Manifest } from '../../protocol/job/manifest.ts';
 
 /** The questions of an evaluation, and the adapter that answers them. */
 export interface QuestionsToAnswer {

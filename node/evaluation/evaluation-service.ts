@@ -1,8 +1,8 @@
-import type { Clock } from '../../common/clock.ts';
 import { isSwarmError } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
+import type { Clock } from '../../common/time/clock.ts';
 import { ANSWERS_BYTES, QUESTIONS_BYTES } from '../../protocol/limits.ts';
-import type { RpcRequest, RpcResponse } from '../../protocol/rpc.ts';
+import type { RpcRequest, RpcResponse } from '../../protocol/requests/rpc.ts';
 import type { ReadyContext } from '../context.ts';
 import { nodeError } from '../errors.ts';
 import { checkPolicy } from '../limits/policy.ts';

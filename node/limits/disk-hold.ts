@@ -1,5 +1,5 @@
-import type { Clock } from '../../common/clock.ts';
 import { isSwarmError } from '../../common/errors.ts';
+import type { Clock } from '../../common/time/clock.ts';
 import type { Hold } from './hold.ts';
 
 /** Time between two checks whether a full disk has space again, in milliseconds. */

@@ -1,8 +1,8 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { writeDurably } from '../../common/durable.ts';
 import { isSystemError } from '../../common/errors.ts';
+import { writeDurably } from '../../common/files/durable.ts';
 import { nodeError } from '../errors.ts';
 import { areHours } from './hours.ts';
 

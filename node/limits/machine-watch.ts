@@ -1,7 +1,7 @@
-import type { Clock } from '../../common/clock.ts';
 import { messageOf } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
 import { formatBytes } from '../../common/text.ts';
+import type { Clock } from '../../common/time/clock.ts';
 import { untilHours } from './hours.ts';
 import type { KeptLimits } from './limits.ts';
 import type { MachineProbe, MachineReading } from './machine/probe.ts';

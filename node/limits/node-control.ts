@@ -1,5 +1,5 @@
-import type { Clock } from '../../common/clock.ts';
 import type { Logger } from '../../common/logger.ts';
+import type { Clock } from '../../common/time/clock.ts';
 import type { KeptLimits, LimitChanges, LimitsFile } from './limits.ts';
 import type { Pause, Pauses } from './pauses.ts';
 

@@ -1,6 +1,6 @@
 import { availableParallelism } from 'node:os';
-import type { Clock } from '../../common/clock.ts';
 import type { Logger } from '../../common/logger.ts';
+import type { Clock } from '../../common/time/clock.ts';
 import type { Rates } from '../../net/bandwidth.ts';
 import type { SwarmNetwork } from '../../net/network.ts';
 import { type KeptLimits, type LimitChanges, LimitsFile } from './limits.ts';

@@ -2,7 +2,7 @@ import { countOf } from '../../common/text.ts';
 import { BASE_BITS, estimatedBaseBytes } from '../../lora/models/base/base-bits.ts';
 import { RUNTIME_BYTES } from '../../lora/train/memory/estimate.ts';
 import { ONE_TRAINER, type Trainers } from '../../lora/train/memory/trainers.ts';
-import type { Manifest } from '../../protocol/manifest.ts';
+import type { Manifest } from '../../protocol/job/manifest.ts';
 import { nodeError } from '../errors.ts';
 
 /** Limits on what the owner of a machine lends, in bytes. The node refuses a job that needs more. */

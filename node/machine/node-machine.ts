@@ -1,4 +1,4 @@
-import { isNewer } from '../../protocol/head-order.ts';
+import { isNewer } from '../../protocol/job/head-order.ts';
 import type { Head } from '../../protocol/messages.ts';
 import { counts, type ReceiptCode } from '../../protocol/receipts.ts';
 import { advance, deliveredReason, followHead } from './follow-head.ts';

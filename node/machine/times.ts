@@ -1,5 +1,5 @@
 import { RPC_TIMEOUT_MS } from '../../protocol/limits.ts';
-import { callTimeoutMs } from '../../protocol/rpc.ts';
+import { callTimeoutMs } from '../../protocol/requests/rpc.ts';
 
 /**
  * Time without a new head after which the node asks for the newest head. Each head is announced once, and gossip may

@@ -1,5 +1,5 @@
 import type { Head } from '../../protocol/messages.ts';
-import type { RpcRequest } from '../../protocol/rpc.ts';
+import type { RpcRequest } from '../../protocol/requests/rpc.ts';
 import { requestJoin } from '../contact/requests.ts';
 import type { Download, HeldAdapter, PhaseContext, ReadyContext } from '../context.ts';
 import { nodeError } from '../errors.ts';

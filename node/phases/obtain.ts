@@ -1,4 +1,4 @@
-import type { BlobRef } from '../../protocol/manifest.ts';
+import type { BlobRef } from '../../protocol/job/manifest.ts';
 import type { Head } from '../../protocol/messages.ts';
 import { type PhaseContext, sourcesOf } from '../context.ts';
 import { fetchOrRecheck } from './recheck.ts';

@@ -1,6 +1,6 @@
-import { FairQuota, type FairQuotaOptions } from '../../common/fair-quota.ts';
+import { FairQuota, type FairQuotaOptions } from '../../common/limits/fair-quota.ts';
 import { netError } from '../../net/errors.ts';
-import type { BlobProof } from '../../protocol/job-key.ts';
+import type { BlobProof } from '../../protocol/access/job-key.ts';
 import { RPC_TIMEOUT_MS } from '../../protocol/limits.ts';
 import type { NodeDeps } from '../context.ts';
 import { nodeError } from '../errors.ts';

@@ -1,6 +1,6 @@
-import type { Clock } from '../../common/clock.ts';
 import { isSwarmError, type SwarmError } from '../../common/errors.ts';
-import { type BlobProof, proveMembership } from '../../protocol/job-key.ts';
+import type { Clock } from '../../common/time/clock.ts';
+import { type BlobProof, proveMembership } from '../../protocol/access/job-key.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
 import type { ReadNode } from '../../verify/node-record.ts';
 import { request, verifyHead } from '../contact/requests.ts';

@@ -1,7 +1,7 @@
 import { isSwarmError } from '../../common/errors.ts';
 import { PROOFS_PER_ANSWER } from '../../protocol/limits.ts';
 import type { Messages } from '../../protocol/messages.ts';
-import type { RpcRequest, RpcResponse } from '../../protocol/rpc.ts';
+import type { RpcRequest, RpcResponse } from '../../protocol/requests/rpc.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
 import type { NodeStore } from '../store/node-store.ts';
 

@@ -1,7 +1,7 @@
 import { withAbortReason } from '../../common/abort-reason.ts';
-import { systemClock } from '../../common/system-clock.ts';
+import { systemClock } from '../../common/time/system-clock.ts';
 import type { SwarmNetwork } from '../../net/network.ts';
-import type { RpcRequest } from '../../protocol/rpc.ts';
+import type { RpcRequest } from '../../protocol/requests/rpc.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
 import { FileBlobStore } from '../../storage/blob-store.ts';
 import { openNodeRecord } from '../../verify/node-record.ts';

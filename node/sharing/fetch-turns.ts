@@ -1,5 +1,5 @@
 import { raceSignal } from 'race-signal';
-import type { Clock } from '../../common/clock.ts';
+import type { Clock } from '../../common/time/clock.ts';
 
 /**
  * Time in milliseconds after which the fetch of a blob pauses if a job of another coordinator waits for the same blob.

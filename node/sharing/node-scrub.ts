@@ -1,6 +1,6 @@
-import type { Clock } from '../../common/clock.ts';
-import { sleep } from '../../common/deadline.ts';
 import type { Logger } from '../../common/logger.ts';
+import type { Clock } from '../../common/time/clock.ts';
+import { sleep } from '../../common/time/deadline.ts';
 import { BlobScrub, slowly } from '../../storage/blob-scrub.ts';
 import type { BlobStore } from '../../storage/blobs.ts';
 import type { JobMembership } from '../job-membership.ts';

@@ -1,6 +1,6 @@
-import type { Clock } from '../../common/clock.ts';
+import type { Clock } from '../../common/time/clock.ts';
 import type { AdapterLayout } from '../../lora/adapter/layout.ts';
-import type { Manifest } from '../../protocol/manifest.ts';
+import type { Manifest } from '../../protocol/job/manifest.ts';
 import type { Pauses } from '../limits/pauses.ts';
 import type { NodeTrainer, ScoreTrainer } from '../trainer/trainer.ts';
 import { type TrainerAccess, TrainerShare, type TurnOptions } from './trainer-share.ts';

@@ -1,5 +1,5 @@
 import type { SwarmError } from '../../common/errors.ts';
-import type { BlobProof } from '../../protocol/job-key.ts';
+import type { BlobProof } from '../../protocol/access/job-key.ts';
 import { RPC_MESSAGE_BYTES } from '../../protocol/limits.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
 import { BlobCollector } from '../../storage/blob-collector.ts';

@@ -1,10 +1,10 @@
-import type { Clock } from '../../common/clock.ts';
+import type { Clock } from '../../common/time/clock.ts';
 import type { AdapterLayout } from '../../lora/adapter/layout.ts';
 import type { Row } from '../../lora/data/row.ts';
 import type { RowLoss } from '../../lora/train/step.ts';
 import type { TrainProgress } from '../../lora/train/trainer.ts';
 import type { LossGradient } from '../../lora/update/score.ts';
-import type { Manifest } from '../../protocol/manifest.ts';
+import type { Manifest } from '../../protocol/job/manifest.ts';
 import { nodeError } from '../errors.ts';
 import type { NodeTrainer, ScoreTrainer, TrainedRound, TrainTask } from '../trainer/trainer.ts';
 import { RoundSlices, SlicePace } from './round-slices.ts';

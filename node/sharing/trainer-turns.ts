@@ -1,5 +1,5 @@
 import { raceSignal } from 'race-signal';
-import type { Clock } from '../../common/clock.ts';
+import type { Clock } from '../../common/time/clock.ts';
 
 /**
  * Maximum time for which the trainer may be idle, as a fraction of its training time. While it is idle, it waits for a job

@@ -1,9 +1,9 @@
 import type { ClockJump } from '../../monitor/clock-jumps.ts';
 import type { AddressReach } from '../../net/network.ts';
-import type { Role } from '../../protocol/member-status.ts';
+import type { ChangedSetting } from '../../protocol/job/settings.ts';
 import type { Head, Heartbeat } from '../../protocol/messages.ts';
 import type { ReceiptCode } from '../../protocol/receipts.ts';
-import type { ChangedSetting } from '../../protocol/settings.ts';
+import type { Role } from '../../protocol/requests/member-status.ts';
 import type { OwnStanding } from '../context.ts';
 import type { Hold } from '../limits/hold.ts';
 import type { KeptLimits } from '../limits/limits.ts';

@@ -1,6 +1,6 @@
-import type { Clock } from '../../common/clock.ts';
 import { messageOf } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
+import type { Clock } from '../../common/time/clock.ts';
 import { folderBytes } from '../../storage/folder-size.ts';
 import type { Totals, Traffic } from '../store/totals.ts';
 import type { TrainingProcess } from '../trainer/training-process.ts';

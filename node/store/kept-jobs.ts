@@ -1,4 +1,4 @@
-import type { JobKey } from '../../protocol/job-key.ts';
+import type { JobKey } from '../../protocol/access/job-key.ts';
 import type { Database, Row } from '../../storage/database.ts';
 
 /** Maximum number of jobs that a node keeps. A manifest can have 500 KiB, so all of them take at most 32 MiB. */

@@ -1,4 +1,4 @@
-import { type HeadOrder, isNewer } from '../../protocol/head-order.ts';
+import { type HeadOrder, isNewer } from '../../protocol/job/head-order.ts';
 import { RECALLED_MESSAGES } from '../../protocol/limits.ts';
 import type { Database } from '../../storage/database.ts';
 

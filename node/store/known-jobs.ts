@@ -1,11 +1,11 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { writeDurably } from '../../common/durable.ts';
 import { messageOf } from '../../common/errors.ts';
+import { writeDurably } from '../../common/files/durable.ts';
 import type { Logger } from '../../common/logger.ts';
+import { INVITE_CHARACTERS } from '../../protocol/access/invite.ts';
 import { digestSchema } from '../../protocol/ids.ts';
-import { INVITE_CHARACTERS } from '../../protocol/invite.ts';
 
 /** Maximum number of invites that a node remembers in its home. A new invite replaces the oldest. */
 const KNOWN_JOBS = 16;

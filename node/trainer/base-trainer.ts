@@ -1,8 +1,8 @@
 import { raceSignal } from 'race-signal';
-import type { Clock } from '../../common/clock.ts';
-import { sleep } from '../../common/deadline.ts';
 import { isSwarmError } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
+import type { Clock } from '../../common/time/clock.ts';
+import { sleep } from '../../common/time/deadline.ts';
 import { type OnUndeleted, removeOtherBits } from '../../lora/models/base/base-cleanup.ts';
 import type { Compute, ComputeOnDevices } from '../../lora/train/compute.ts';
 import { fallbackValues } from '../../lora/train/devices/fallback.ts';

@@ -16,7 +16,7 @@ import { estimateTraining, type MemoryEstimate } from '../../lora/train/memory/e
 import { memoryOfTrainers } from '../../lora/train/memory/trainers.ts';
 import type { TrainerOptions } from '../../lora/train/process/messages.ts';
 import { encodeCbor, sha256 } from '../../protocol/cbor.ts';
-import type { Manifest } from '../../protocol/manifest.ts';
+import type { Manifest } from '../../protocol/job/manifest.ts';
 import type { FileBlobs } from '../../storage/blobs.ts';
 import { lostBlob } from '../../storage/lost-blobs.ts';
 

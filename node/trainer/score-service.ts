@@ -3,7 +3,7 @@ import type { Row } from '../../lora/data/row.ts';
 import { decodeUpdate } from '../../lora/update/index.ts';
 import { type LossGradient, lossDecrease, withUpdate } from '../../lora/update/score.ts';
 import { MEASURED_BATCHES } from '../../protocol/limits.ts';
-import type { RpcRequest } from '../../protocol/rpc.ts';
+import type { RpcRequest } from '../../protocol/requests/rpc.ts';
 import type { HeldAdapter, ReadyContext } from '../context.ts';
 import { nodeError } from '../errors.ts';
 import { obtain } from '../phases/obtain.ts';

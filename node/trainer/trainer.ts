@@ -4,7 +4,7 @@ import type { AdamWState } from '../../lora/train/optimizer/adamw.ts';
 import type { RowLoss } from '../../lora/train/step.ts';
 import type { JobPosition, TrainProgress, TrainResult } from '../../lora/train/trainer.ts';
 import type { LossGradient } from '../../lora/update/score.ts';
-import type { Manifest } from '../../protocol/manifest.ts';
+import type { Manifest } from '../../protocol/job/manifest.ts';
 
 /** One round for a trainer to train. */
 export interface TrainTask {

@@ -11,7 +11,7 @@ import type { TrainerProcess } from '../../lora/train/process/supervisor.ts';
 import type { RowLoss } from '../../lora/train/step.ts';
 import type { TrainProgress } from '../../lora/train/trainer.ts';
 import type { LossGradient } from '../../lora/update/score.ts';
-import type { Manifest } from '../../protocol/manifest.ts';
+import type { Manifest } from '../../protocol/job/manifest.ts';
 import { nodeError } from '../errors.ts';
 import { BaseTrainer, type TrainingProcessDeps, type TrainingProcessOptions } from './base-trainer.ts';
 import { chooseDevices, type JobToTrain, jobToTrain, memoryWanted } from './job-to-train.ts';

@@ -1,8 +1,8 @@
 import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { writeDurably } from '../../common/durable.ts';
 import { isSwarmError, messageOf } from '../../common/errors.ts';
-import type { Manifest } from '../../protocol/manifest.ts';
+import { writeDurably } from '../../common/files/durable.ts';
+import type { Manifest } from '../../protocol/job/manifest.ts';
 import type { Figures, Head } from '../../protocol/messages.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
 import { encodeBundle } from '../../verify/bundle/encode.ts';

@@ -1,6 +1,6 @@
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { renameDurably } from '../../common/durable.ts';
+import { renameDurably } from '../../common/files/durable.ts';
 
 /**
  * Maximum number of bundles that are kept as proof against a job. One bundle suffices as

@@ -1,9 +1,9 @@
-import type { Clock } from '../../common/clock.ts';
 import { isSwarmError, messageOf } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
+import type { Clock } from '../../common/time/clock.ts';
 import type { Row } from '../../lora/data/row.ts';
 import type { TrainerOptions } from '../../lora/train/process/messages.ts';
-import type { Manifest } from '../../protocol/manifest.ts';
+import type { Manifest } from '../../protocol/job/manifest.ts';
 import type { Figures } from '../../protocol/messages.ts';
 import type { ScoreTask } from '../../verify/process/messages.ts';
 import { FIGURE_RULES } from '../../verify/scores/belief.ts';

@@ -1,7 +1,7 @@
 import { availableMemory } from '../../lora/train/memory/available-memory.ts';
 import { fitsMemory } from '../../lora/train/memory/estimate.ts';
 import type { TrainerOptions } from '../../lora/train/process/messages.ts';
-import type { Manifest } from '../../protocol/manifest.ts';
+import type { Manifest } from '../../protocol/job/manifest.ts';
 import type { FileBlobs } from '../../storage/blobs.ts';
 import { jobToTrain, memoryWanted } from '../trainer/job-to-train.ts';
 import type { TrainingProcess } from '../trainer/training-process.ts';

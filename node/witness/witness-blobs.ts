@@ -1,7 +1,7 @@
-import type { Clock } from '../../common/clock.ts';
 import { isSwarmError } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
-import { withProgress } from '../../common/progress-deadline.ts';
+import type { Clock } from '../../common/time/clock.ts';
+import { withProgress } from '../../common/time/progress-deadline.ts';
 import type { SwarmNetwork } from '../../net/network.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
 import { FileBlobStore } from '../../storage/blob-store.ts';

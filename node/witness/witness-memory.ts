@@ -1,4 +1,4 @@
-import type { Manifest } from '../../protocol/manifest.ts';
+import type { Manifest } from '../../protocol/job/manifest.ts';
 import { DRIFT_UPDATES } from '../../verify/merge/merge-updates.ts';
 import { nodeError } from '../errors.ts';
 

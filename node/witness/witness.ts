@@ -1,7 +1,7 @@
 import { join } from 'node:path';
-import { withDeadline } from '../../common/deadline.ts';
 import { messageOf } from '../../common/errors.ts';
-import { Permits } from '../../common/permits.ts';
+import { Permits } from '../../common/limits/permits.ts';
+import { withDeadline } from '../../common/time/deadline.ts';
 import type { VerifyRequest } from '../../verify/process/messages.ts';
 import type { VerifyReport } from '../../verify/verify-job.ts';
 import type { Pauses } from '../limits/pauses.ts';

@@ -1,8 +1,8 @@
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { writeDurably } from '../../common/durable.ts';
 import { messageOf } from '../../common/errors.ts';
+import { writeDurably } from '../../common/files/durable.ts';
 import { CARD_FILE } from './card.ts';
 
 /**

@@ -1,5 +1,5 @@
 import { countOf, formatCount } from '../../common/text.ts';
-import type { Manifest } from '../../protocol/manifest.ts';
+import type { Manifest } from '../../protocol/job/manifest.ts';
 import { flatSettings } from '../adapter-settings.ts';
 import { versionCurve } from '../version-curve.ts';
 import {

@@ -1,8 +1,8 @@
 import { copyFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { AbortOptions } from '../../common/abort-reason.ts';
-import { writeDurably } from '../../common/durable.ts';
-import { makeFolder } from '../../common/folders.ts';
+import { writeDurably } from '../../common/files/durable.ts';
+import { makeFolder } from '../../common/files/folders.ts';
 import type { Registry } from '../registry.ts';
 import type { AdapterVersion } from '../version.ts';
 import { CARD_FILE, versionCard } from './card.ts';

@@ -1,8 +1,8 @@
 import { copyFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { AbortOptions } from '../../common/abort-reason.ts';
-import { writeDurably } from '../../common/durable.ts';
-import { makeFolder } from '../../common/folders.ts';
+import { writeDurably } from '../../common/files/durable.ts';
+import { makeFolder } from '../../common/files/folders.ts';
 import { ADAPTER_WEIGHTS_FILE } from '../../lora/adapter/peft.ts';
 import { sha256 } from '../../protocol/cbor.ts';
 import type { Registry } from '../registry.ts';

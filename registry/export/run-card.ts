@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { writeDurably } from '../../common/durable.ts';
+import { writeDurably } from '../../common/files/durable.ts';
 import { BASE_DIGEST_KEY, MAX_ADAPTER_HEADER_BYTES } from '../../lora/adapter/codec.ts';
 import { ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE, MAX_CONFIG_BYTES } from '../../lora/adapter/peft.ts';
 import type { FinetuneResult } from '../../lora/finetune/listener.ts';

@@ -1,9 +1,9 @@
 /** Messages that attackers send in the benchmark of attacks. */
 import { RPC } from '@libp2p/gossipsub/message';
 import { base58btc } from 'multiformats/bases/base58';
+import { jobTopic } from '../../protocol/job/topics.ts';
 import type { Heartbeat, Update } from '../../protocol/messages.ts';
 import { type Signer, signerFromSeed, signMessage } from '../../protocol/signing.ts';
-import { jobTopic } from '../../protocol/topics.ts';
 
 function stranger(number: number): Signer {
   const seed = Buffer.alloc(32, 0x3c);

@@ -18,7 +18,7 @@ import { multiaddr } from '@multiformats/multiaddr';
 import { createLibp2p, type Libp2p } from 'libp2p';
 import { encodeCbor } from '../../protocol/cbor.ts';
 import { BLOB_RANGE_BYTES } from '../../protocol/limits.ts';
-import { BLOB_PROTOCOL, RPC_PROTOCOL, rpcMethods } from '../../protocol/rpc.ts';
+import { BLOB_PROTOCOL, RPC_PROTOCOL, rpcMethods } from '../../protocol/requests/rpc.ts';
 import { framed, heartbeats, updates } from './attack-messages.ts';
 import type { Target } from './attack-target.ts';
 import { cpuMilliseconds } from './cpu-time.ts';

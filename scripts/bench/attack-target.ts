@@ -6,9 +6,9 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { HelperProcess } from '../../cli/daemon/helper-process.ts';
 import type { DemoData } from '../../cli/demo/data.ts';
 import { submitJob } from '../../cli/job/create.ts';
-import { systemClock } from '../../common/system-clock.ts';
+import { systemClock } from '../../common/time/system-clock.ts';
 import { ApiClient } from '../../coordinator/client/api-client.ts';
-import { decodeInvite } from '../../protocol/invite.ts';
+import { decodeInvite } from '../../protocol/access/invite.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
 
 const ROOT = join(import.meta.dirname, '../..');

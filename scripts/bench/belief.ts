@@ -5,7 +5,7 @@ import type { Row } from '../../lora/data/row.ts';
 import type { Trainer } from '../../lora/train/trainer.ts';
 import { medianNormClip, updateNorms } from '../../lora/update/index.ts';
 import { type LossGradient, type UpdateScore, withUpdate } from '../../lora/update/score.ts';
-import { scoreUpdate } from '../../test/utils/score-update.ts';
+import { scoreUpdate } from '../../test/utils/swarm/score-update.ts';
 import { beliefOf, gainErrorOf, isDoubtful, sharesOf } from '../../verify/scores/belief.ts';
 import { planScoring } from '../../verify/scores/score-plan.ts';
 import type { BenchOptions, BenchRow } from '../bench.ts';

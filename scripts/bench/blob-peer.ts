@@ -20,7 +20,7 @@ import { yamux } from '@libp2p/yamux';
 import { multiaddr } from '@multiformats/multiaddr';
 import { createLibp2p } from 'libp2p';
 import type { Logger } from '../../common/logger.ts';
-import { systemClock } from '../../common/system-clock.ts';
+import { systemClock } from '../../common/time/system-clock.ts';
 import { createHost } from '../../net/host.ts';
 import { loadIdentity } from '../../net/identity.ts';
 import { createNode } from '../../net/libp2p/create.ts';

@@ -3,14 +3,14 @@ import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import type { Logger } from '../../common/logger.ts';
-import { systemClock } from '../../common/system-clock.ts';
+import { systemClock } from '../../common/time/system-clock.ts';
 import { createHost } from '../../net/host.ts';
 import { loadIdentity } from '../../net/identity.ts';
 import type { SwarmNetwork } from '../../net/network.ts';
+import { seal } from '../../protocol/access/sealing.ts';
+import { jobTopic } from '../../protocol/job/topics.ts';
 import type { Heartbeat } from '../../protocol/messages.ts';
-import { seal } from '../../protocol/sealing.ts';
 import { signMessage } from '../../protocol/signing.ts';
-import { jobTopic } from '../../protocol/topics.ts';
 import { FileBlobStore } from '../../storage/blob-store.ts';
 import type { Target } from './attack-target.ts';
 

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { FastifyInstance } from 'fastify';
 import { CHECKPOINTS_PER_ANSWER } from '../../coordinator/api/checkpoint-views.ts';
-import { viewsOfCheckpoints } from '../../test/utils/many-checkpoints.ts';
+import { viewsOfCheckpoints } from '../../test/utils/swarm/many-checkpoints.ts';
 
 /** A job with signed checkpoints in a database, and the routes with which a coordinator answers about them. */
 export class BenchCheckpoints {

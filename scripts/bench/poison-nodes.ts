@@ -1,12 +1,13 @@
 /** Trainers and networks for the nodes of a poisoned swarm: honest nodes and attackers. */
-import type { Clock } from '../../common/clock.ts';
-import { sleep } from '../../common/deadline.ts';
+
 import { SwarmError } from '../../common/errors.ts';
+import type { Clock } from '../../common/time/clock.ts';
+import { sleep } from '../../common/time/deadline.ts';
 import { IGNORED_LABEL, type Row } from '../../lora/data/row.ts';
 import { SeededRandom } from '../../lora/data/seeded-random.ts';
 import type { SwarmNetwork } from '../../net/network.ts';
 import type { NodeTrainer, TrainedRound, TrainTask } from '../../node/trainer/trainer.ts';
-import type { RpcRequest } from '../../protocol/rpc.ts';
+import type { RpcRequest } from '../../protocol/requests/rpc.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
 import type { VirtualClock } from '../../test/utils/virtual/virtual-clock.ts';
 import type { VirtualHost } from '../../test/utils/virtual/virtual-network.ts';

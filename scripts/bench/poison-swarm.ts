@@ -10,7 +10,7 @@ import type { LossGradient } from '../../lora/update/score.ts';
 import { silentLogger } from '../../monitor/logs/log.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
 import { COORDINATOR, VirtualCoordinator } from '../../test/sim/virtual-coordinator.ts';
-import { signerOf } from '../../test/utils/signers.ts';
+import { signerOf } from '../../test/utils/swarm/signers.ts';
 import { SeededRandom as VirtualRandom } from '../../test/utils/virtual/seeded-random.ts';
 import { type ToyJob, toyJob } from '../../test/utils/virtual/toy-job.ts';
 import { VirtualClock } from '../../test/utils/virtual/virtual-clock.ts';

@@ -6,7 +6,7 @@ import type { BaseBits } from '../../lora/models/base/base-bits.ts';
 import type { Trainer } from '../../lora/train/trainer.ts';
 import { medianNormClip, type Preset, updateNorms } from '../../lora/update/index.ts';
 import type { LossGradient, UpdateScore } from '../../lora/update/score.ts';
-import { scoreUpdate } from '../../test/utils/score-update.ts';
+import { scoreUpdate } from '../../test/utils/swarm/score-update.ts';
 import type { BenchOptions, BenchRow } from '../bench.ts';
 import { ATTACKS, SEPARATOR } from './attackers.ts';
 import { nanoTrainer, prepare } from './learning.ts';

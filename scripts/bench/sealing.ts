@@ -1,8 +1,8 @@
 import { randomBytes } from 'node:crypto';
-import { decryptHead, encryptHead } from '../../protocol/job-key.ts';
+import { decryptHead, encryptHead } from '../../protocol/access/job-key.ts';
+import { type SealContext, SealingKey, seal } from '../../protocol/access/sealing.ts';
 import { INLINE_UPDATE_BYTES } from '../../protocol/limits.ts';
 import type { Heartbeat } from '../../protocol/messages.ts';
-import { type SealContext, SealingKey, seal } from '../../protocol/sealing.ts';
 import { signerFromSeed, signMessage, verifyMessage } from '../../protocol/signing.ts';
 import type { BenchOptions, BenchRow } from '../bench.ts';
 import { cpuMilliseconds } from './cpu-time.ts';

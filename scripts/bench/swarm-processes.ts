@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { HelperProcess } from '../../cli/daemon/helper-process.ts';
 import type { DemoData } from '../../cli/demo/data.ts';
 import { submitJob } from '../../cli/job/create.ts';
-import { systemClock } from '../../common/system-clock.ts';
+import { systemClock } from '../../common/time/system-clock.ts';
 import { ApiClient } from '../../coordinator/client/api-client.ts';
 import { followEvents } from '../../coordinator/client/follow.ts';
 import { loraConfig } from '../../lora/adapter/lora-config.ts';

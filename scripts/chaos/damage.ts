@@ -1,6 +1,6 @@
 import { chmod, readdir, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises';
 import { join, relative, sep } from 'node:path';
-import { nullIfMissing } from '../../common/file-system.ts';
+import { nullIfMissing } from '../../common/files/file-system.ts';
 import type { SeededRandom } from '../../test/utils/virtual/seeded-random.ts';
 import { blobKinds } from './blob-kinds.ts';
 

@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { messageOf } from '../../common/errors.ts';
 import type { JobEvent } from '../../coordinator/api/types.ts';
 import { ApiClient } from '../../coordinator/client/api-client.ts';
-import { makeTinyModel, TINY_TEXT } from '../../test/utils/tiny-model.ts';
+import { makeTinyModel, TINY_TEXT } from '../../test/utils/models/tiny-model.ts';
 import { Daemon } from './daemon.ts';
 import { freePort, Link } from './link.ts';
 

@@ -1,7 +1,7 @@
 import { chmod, cp, readFile, rm, stat } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { nullIfMissing } from '../../common/file-system.ts';
+import { nullIfMissing } from '../../common/files/file-system.ts';
 import { sha256 } from '../../protocol/cbor.ts';
 import { readDaemonFile } from '../../storage/daemon-home.ts';
 import { UNPRIVILEGED } from './daemon.ts';

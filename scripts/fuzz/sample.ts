@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { signerOf } from '../../test/utils/signers.ts';
+import { signerOf } from '../../test/utils/swarm/signers.ts';
 import type { SeededRandom } from '../../test/utils/virtual/seeded-random.ts';
 
 /** Maximum number of attempts to draw a value that passes the refinements of a schema. */

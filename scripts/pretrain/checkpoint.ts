@@ -2,7 +2,7 @@
 import { mkdir, open, readFile, rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import { deserialize, serialize } from 'node:v8';
-import { nullIfMissing } from '../../common/file-system.ts';
+import { nullIfMissing } from '../../common/files/file-system.ts';
 import type { AdamWState } from '../../lora/train/optimizer/adamw.ts';
 
 export interface PretrainState {

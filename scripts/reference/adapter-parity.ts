@@ -15,7 +15,7 @@ import { readHeader, readTensor } from '../../lora/models/weights/safetensors.ts
 import { adaptedParameters } from '../../lora/train/adapted-model.ts';
 import { AdamW } from '../../lora/train/optimizer/adamw.ts';
 import { lossAndGradients, trainingGraph } from '../../lora/train/step.ts';
-import type { ReferenceSettings } from '../../test/utils/reference.ts';
+import type { ReferenceSettings } from '../../test/utils/models/reference.ts';
 
 export const FIXTURES = join(import.meta.dirname, '../../test/fixtures');
 

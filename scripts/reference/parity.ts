@@ -16,7 +16,7 @@ import { prepareWeights } from '../../lora/models/weights/prepare-weights.ts';
 import { readHeader, readTensor } from '../../lora/models/weights/safetensors.ts';
 import { adaptedParameters } from '../../lora/train/adapted-model.ts';
 import { AdamW } from '../../lora/train/optimizer/adamw.ts';
-import type { ReferenceSettings } from '../../test/utils/reference.ts';
+import type { ReferenceSettings } from '../../test/utils/models/reference.ts';
 import { trainableParameters } from '../pretrain/trainable-parameters.ts';
 
 interface ReferenceRow {

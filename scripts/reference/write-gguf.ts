@@ -22,7 +22,7 @@ import { mergesOfScores } from '../../lora/models/gguf/sentence-piece.ts';
 import { sequenceFeeds, sequenceInputs } from '../../lora/models/sequences.ts';
 import { type TensorToWrite, writeSafetensors } from '../../lora/models/weights/safetensors-writer.ts';
 import { adaptedParameters } from '../../lora/train/adapted-model.ts';
-import { copyForGguf } from '../../test/utils/gguf.ts';
+import { copyForGguf } from '../../test/utils/models/gguf.ts';
 
 /** Prompts to try. The first one after which the model generates ENOUGH tokens is used. */
 const PROMPTS = ['ab', 'cde', 'xyz', 'qu'];

@@ -1,6 +1,6 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import type { Clock } from '../../common/clock.ts';
 import type { Logger } from '../../common/logger.ts';
+import type { Clock } from '../../common/time/clock.ts';
 import type { Generator } from '../../lora/generate/types.ts';
 import type { Admission } from '../admission.ts';
 import type { TokenTexts } from '../answers/token-texts.ts';

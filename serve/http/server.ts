@@ -1,5 +1,5 @@
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
-import { withDeadline } from '../../common/deadline.ts';
+import { withDeadline } from '../../common/time/deadline.ts';
 import { serveError } from '../errors.ts';
 import { chatRoutes } from './chats.ts';
 import { completionRoutes } from './completions.ts';

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { makeTinyTraining } from '../utils/tiny-training.ts';
+import { makeTinyTraining } from '../utils/models/tiny-training.ts';
 
 const SWARM = fileURLToPath(new URL('../../cli/swarm.js', import.meta.url));
 const folder = mkdtempSync(join(tmpdir(), 'swarm-alone-'));

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect, it } from 'vitest';
 import { eventuallyHolds } from '../utils/eventually.ts';
-import { makeTinyModel, TINY_TEXT } from '../utils/tiny-model.ts';
+import { makeTinyModel, TINY_TEXT } from '../utils/models/tiny-model.ts';
 import { Daemon, TestSwarm } from './swarm.ts';
 
 const SWARM = fileURLToPath(new URL('../../cli/swarm.js', import.meta.url));

@@ -3,7 +3,7 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
-import { systemClock } from '../../common/system-clock.ts';
+import { systemClock } from '../../common/time/system-clock.ts';
 import type { CoordinatorStatus, CreateJobLine, JobDetail } from '../../coordinator/api/types.ts';
 import { startCoordinator } from '../../coordinator/daemon.ts';
 import type { CoordinatorDaemonOptions, RunningCoordinator } from '../../coordinator/daemon-options.ts';
@@ -11,11 +11,11 @@ import { checkJob } from '../../coordinator/jobs/check-job.ts';
 import type { WebhookTest } from '../../coordinator/webhooks/webhooks.ts';
 import { type JobSpecInput, parseJobSpec } from '../../lora/finetune/settings/job-spec.ts';
 import { silentLogger } from '../../monitor/logs/log.ts';
-import { decodeInvite } from '../../protocol/invite.ts';
+import { decodeInvite } from '../../protocol/access/invite.ts';
 import type { DaemonFile } from '../../storage/daemon-home.ts';
 import { temporaryFolder } from '../utils/folder.ts';
-import { expectMode } from '../utils/platform.ts';
-import { makeTinyModel, TINY_TEXT } from '../utils/tiny-model.ts';
+import { makeTinyModel, TINY_TEXT } from '../utils/models/tiny-model.ts';
+import { expectMode } from '../utils/source/platform.ts';
 
 async function start(
   home: string,

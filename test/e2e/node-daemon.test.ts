@@ -3,7 +3,7 @@ import { get } from 'node:http';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
 import type { Logger } from '../../common/logger.ts';
-import { systemClock } from '../../common/system-clock.ts';
+import { systemClock } from '../../common/time/system-clock.ts';
 import { startCoordinator } from '../../coordinator/daemon.ts';
 import { createLogger, silentLogger } from '../../monitor/logs/log.ts';
 import { parseLevels } from '../../monitor/logs/log-levels.ts';
@@ -12,9 +12,9 @@ import type { NodeStatus } from '../../node/status/api-types.ts';
 import type { DaemonFile } from '../../storage/daemon-home.ts';
 import { eventually } from '../utils/eventually.ts';
 import { temporaryFolder } from '../utils/folder.ts';
-import { expectMode } from '../utils/platform.ts';
-import { signerOf } from '../utils/signers.ts';
-import { makeTinyModel, TINY_TEXT } from '../utils/tiny-model.ts';
+import { makeTinyModel, TINY_TEXT } from '../utils/models/tiny-model.ts';
+import { expectMode } from '../utils/source/platform.ts';
+import { signerOf } from '../utils/swarm/signers.ts';
 
 /** An address without a listener: the discard port. */
 const NO_LISTENER = `/ip4/127.0.0.1/tcp/9/p2p/${signerOf(9).peerId}`;

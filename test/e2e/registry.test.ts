@@ -8,10 +8,10 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { readPeftFolder } from '../../lora/adapter/peft.ts';
 import { openBase } from '../../lora/models/base/base-model.ts';
-import type { Manifest } from '../../protocol/manifest.ts';
+import type { Manifest } from '../../protocol/job/manifest.ts';
 import type { VersionManifest } from '../../protocol/version-manifest.ts';
-import { smallPeftFolder } from '../utils/registry.ts';
-import { makeTinyTraining } from '../utils/tiny-training.ts';
+import { makeTinyTraining } from '../utils/models/tiny-training.ts';
+import { smallPeftFolder } from '../utils/registry/registry.ts';
 import { Daemon } from './swarm.ts';
 
 const SWARM = fileURLToPath(new URL('../../cli/swarm.js', import.meta.url));

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { expect, it, onTestFinished } from 'vitest';
 import { packageRoot } from '../../common/package.ts';
 import { temporaryFolder } from '../utils/folder.ts';
-import { nanoAdapter, serveNano } from '../utils/served-nano.ts';
+import { nanoAdapter, serveNano } from '../utils/models/served-nano.ts';
 
 /** Runs a command that must succeed, and returns the JSON that it prints. Only `lora-swarm chat` reads the input. */
 async function swarm(environment: Record<string, string>, ...args: string[]) {

@@ -7,7 +7,7 @@ import { readSweepFile } from '../../coordinator/client/sweep-jobs.ts';
 import { startCoordinator } from '../../coordinator/daemon.ts';
 import { cloneJob, connect, createJob, sweepJobs } from '../../index.ts';
 import { temporaryFolder } from '../utils/folder.ts';
-import { makeTinyModel, TINY_TEXT } from '../utils/tiny-model.ts';
+import { makeTinyModel, TINY_TEXT } from '../utils/models/tiny-model.ts';
 
 const MINIMAL_PAIRS = fileURLToPath(new URL('../../examples/tasks/minimal-pairs.yaml', import.meta.url));
 

@@ -21,16 +21,21 @@ import { silentLogger } from '../../monitor/logs/log.ts';
 import { FrameStream } from '../../net/frames.ts';
 import { gossipService } from '../../net/gossip-service.ts';
 import { startNode } from '../../node/daemon.ts';
+import { decodeInvite } from '../../protocol/access/invite.ts';
+import { type BlobProof, proveMembership } from '../../protocol/access/job-key.ts';
 import { encodeCbor } from '../../protocol/cbor.ts';
-import { decodeInvite } from '../../protocol/invite.ts';
-import { type BlobProof, proveMembership } from '../../protocol/job-key.ts';
-import { BLOB_PROTOCOL, OLD_RPC_PROTOCOLS, RPC_PROTOCOL, type RpcResponse } from '../../protocol/rpc.ts';
-import { jobChannels, jobTopic } from '../../protocol/topics.ts';
+import { jobChannels, jobTopic } from '../../protocol/job/topics.ts';
+import {
+  BLOB_PROTOCOL,
+  OLD_RPC_PROTOCOLS,
+  RPC_PROTOCOL,
+  type RpcResponse,
+} from '../../protocol/requests/rpc.ts';
 import type { DaemonFile } from '../../storage/daemon-home.ts';
 import { eventually } from '../utils/eventually.ts';
 import { temporaryFolder } from '../utils/folder.ts';
-import { rawGossip } from '../utils/hosts.ts';
-import { makeTinyModel, TINY_TEXT } from '../utils/tiny-model.ts';
+import { makeTinyModel, TINY_TEXT } from '../utils/models/tiny-model.ts';
+import { rawGossip } from '../utils/swarm/hosts.ts';
 
 const LOOPBACK = '/ip4/127.0.0.1/tcp/0';
 const NAMES = ['cormorant-at-sea', 'badger-on-land'];

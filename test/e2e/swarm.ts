@@ -13,7 +13,7 @@ import type { CheckpointView, JobEvent } from '../../coordinator/api/types.ts';
 import { ApiClient } from '../../coordinator/client/api-client.ts';
 import { followEvents } from '../../coordinator/client/follow.ts';
 import { temporaryFolder } from '../utils/folder.ts';
-import { makeTinyModel, TINY_TEXT } from '../utils/tiny-model.ts';
+import { makeTinyModel, TINY_TEXT } from '../utils/models/tiny-model.ts';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 export const swarmFile = join(root, 'cli', 'swarm.js');

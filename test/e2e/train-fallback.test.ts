@@ -6,10 +6,10 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { makeTinyModel, TINY_TEXT } from '../utils/tiny-model.ts';
+import { makeTinyModel, TINY_TEXT } from '../utils/models/tiny-model.ts';
 
 const SWARM = fileURLToPath(new URL('../../cli/swarm.js', import.meta.url));
-const DYING_TRAINER = new URL('../utils/dying-trainer.ts', import.meta.url);
+const DYING_TRAINER = new URL('../utils/models/dying-trainer.ts', import.meta.url);
 const STEPS = 12;
 const EVERY = 4;
 

@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { makeTinyModel, TINY_TEXT } from '../utils/tiny-model.ts';
+import { makeTinyModel, TINY_TEXT } from '../utils/models/tiny-model.ts';
 
 const SWARM = fileURLToPath(new URL('../../cli/swarm.js', import.meta.url));
 const folder = mkdtempSync(join(tmpdir(), 'swarm-resume-'));

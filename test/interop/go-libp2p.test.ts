@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
-import { encryptHead } from '../../protocol/job-key.ts';
-import { SealingKey } from '../../protocol/sealing.ts';
+import { encryptHead } from '../../protocol/access/job-key.ts';
+import { SealingKey } from '../../protocol/access/sealing.ts';
 import { prepareGoLibp2p } from './foreign-peer.ts';
 import { testGossipBothWays } from './gossip-both-ways.ts';
 

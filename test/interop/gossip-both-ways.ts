@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto';
 import { setTimeout as pause } from 'node:timers/promises';
 import { expect, test } from 'vitest';
-import { jobTopic } from '../../protocol/topics.ts';
+import { jobTopic } from '../../protocol/job/topics.ts';
 import { eventually, eventuallyHolds } from '../utils/eventually.ts';
-import { startHost } from '../utils/hosts.ts';
+import { startHost } from '../utils/swarm/hosts.ts';
 import { ForeignPeer, type Prepared } from './foreign-peer.ts';
 
 /** Number of messages. They take two minutes, enough for many gossip heartbeats, IHAVE messages and mesh repairs. */

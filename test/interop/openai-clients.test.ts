@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { createOpenAICompatible } from '@ai-sdk/openai-compatible';
 import OpenAI, { AuthenticationError, BadRequestError, NotFoundError } from 'openai';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { nanoAdapter, type ServedNano, serveNano } from '../utils/served-nano.ts';
+import { nanoAdapter, type ServedNano, serveNano } from '../utils/models/served-nano.ts';
 
 const KEY = 'a-key-for-the-tests-of-clients';
 const messages = [{ role: 'user' as const, content: 'Who are you?' }];

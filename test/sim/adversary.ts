@@ -5,7 +5,7 @@ import { sha256 } from '../../protocol/cbor.ts';
 import type { Update } from '../../protocol/messages.ts';
 import { type Signer, signMessage, verifyMessage } from '../../protocol/signing.ts';
 import { mutate } from '../../scripts/fuzz/mutate.ts';
-import { signerOf } from '../utils/signers.ts';
+import { signerOf } from '../utils/swarm/signers.ts';
 import { SeededRandom } from '../utils/virtual/seeded-random.ts';
 import type { ToyJob } from '../utils/virtual/toy-job.ts';
 import type { VirtualHost } from '../utils/virtual/virtual-network.ts';

@@ -1,6 +1,6 @@
+import { jobTopic } from '../../protocol/job/topics.ts';
 import type { Heartbeat, Update } from '../../protocol/messages.ts';
 import { signerFromSeed, signMessage } from '../../protocol/signing.ts';
-import { jobTopic } from '../../protocol/topics.ts';
 import { MemoryBlobs, MemoryDisk } from '../utils/virtual/memory-blobs.ts';
 import { SeededRandom } from '../utils/virtual/seeded-random.ts';
 import { addressOf, type VirtualHost } from '../utils/virtual/virtual-network.ts';

@@ -3,16 +3,16 @@ import { peerIdFromString } from '@libp2p/peer-id';
 import { multiaddr } from '@multiformats/multiaddr';
 import type { Libp2p } from 'libp2p';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { systemClock } from '../../common/system-clock.ts';
+import { systemClock } from '../../common/time/system-clock.ts';
 import { openRangeStream } from '../../net/blobs/range-stream.ts';
 import { streamsOf } from '../../net/libp2p/streams.ts';
 import { noMeter, type Refusal } from '../../net/meter.ts';
 import { encodeCbor, sha256 } from '../../protocol/cbor.ts';
 import { BLOB_FRAME_BYTES, BLOB_RANGE_BYTES } from '../../protocol/limits.ts';
-import { BLOB_PROTOCOL, RPC_PROTOCOL } from '../../protocol/rpc.ts';
+import { BLOB_PROTOCOL, RPC_PROTOCOL } from '../../protocol/requests/rpc.ts';
 import { eventually } from '../utils/eventually.ts';
-import { join, startAttacker, startHost, type TestHost } from '../utils/hosts.ts';
-import { testKeys } from '../utils/job-keys.ts';
+import { join, startAttacker, startHost, type TestHost } from '../utils/swarm/hosts.ts';
+import { testKeys } from '../utils/swarm/job-keys.ts';
 
 /**
  * Returns the addresses of attackers that try to take every place of a queue. Honest peers use the address 127.0.0.1, and

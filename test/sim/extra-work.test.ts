@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { roundsSchema, trainingSchema } from '../../protocol/manifest.ts';
+import { roundsSchema, trainingSchema } from '../../protocol/job/manifest.ts';
 import { AUDIT_SHARE, EXTRA_SHARE, LOSS_COST } from '../../verify/scores/extra-work.ts';
 import { virtualEnvironment } from '../utils/virtual/environment.ts';
 import { SEQUENCE_LENGTH, toyJob } from '../utils/virtual/toy-job.ts';

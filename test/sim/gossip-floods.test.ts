@@ -2,11 +2,11 @@ import { createHash, randomBytes } from 'node:crypto';
 import type { Stream } from '@libp2p/interface';
 import { describe, expect, it } from 'vitest';
 import { noMeter } from '../../net/meter.ts';
-import { jobTopic } from '../../protocol/topics.ts';
+import { jobTopic } from '../../protocol/job/topics.ts';
 import { eventually } from '../utils/eventually.ts';
-import { gossipFrames, gossipMessage, strangerSigner } from '../utils/gossip-messages.ts';
-import { join, rawStream, startAttacker, startHost, startRaw } from '../utils/hosts.ts';
 import { ManualClock } from '../utils/manual-clock.ts';
+import { gossipFrames, gossipMessage, strangerSigner } from '../utils/swarm/gossip-messages.ts';
+import { join, rawStream, startAttacker, startHost, startRaw } from '../utils/swarm/hosts.ts';
 
 const job = createHash('sha256').update('gossip tests').digest('hex');
 const updates = jobTopic(job, 'updates');

@@ -1,10 +1,10 @@
 import { createHash } from 'node:crypto';
 import { setTimeout as pause } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
-import { jobTopic } from '../../protocol/topics.ts';
+import { jobTopic } from '../../protocol/job/topics.ts';
 import { eventually } from '../utils/eventually.ts';
-import { listen, untilHeard } from '../utils/gossip-listeners.ts';
-import { join, startHost } from '../utils/hosts.ts';
+import { listen, untilHeard } from '../utils/swarm/gossip-listeners.ts';
+import { join, startHost } from '../utils/swarm/hosts.ts';
 
 const job = createHash('sha256').update('gossip tests').digest('hex');
 const updates = jobTopic(job, 'updates');

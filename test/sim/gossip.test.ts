@@ -1,16 +1,16 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
-import { systemClock } from '../../common/system-clock.ts';
+import { systemClock } from '../../common/time/system-clock.ts';
 import { Gossip } from '../../net/gossip.ts';
 import { topicMessageBytes } from '../../net/gossip-service.ts';
 import { noMeter } from '../../net/meter.ts';
 import type { GossipVerdict } from '../../net/network.ts';
 import { Shares } from '../../net/shares.ts';
-import { jobTopic } from '../../protocol/topics.ts';
-import { withCode } from '../utils/codes.ts';
+import { jobTopic } from '../../protocol/job/topics.ts';
 import { eventually } from '../utils/eventually.ts';
-import { listen, untilHeard } from '../utils/gossip-listeners.ts';
-import { join, rawGossip, rawStream, recordingLog, startHost, startRaw } from '../utils/hosts.ts';
+import { withCode } from '../utils/source/codes.ts';
+import { listen, untilHeard } from '../utils/swarm/gossip-listeners.ts';
+import { join, rawGossip, rawStream, recordingLog, startHost, startRaw } from '../utils/swarm/hosts.ts';
 
 const job = createHash('sha256').update('gossip tests').digest('hex');
 const updates = jobTopic(job, 'updates');

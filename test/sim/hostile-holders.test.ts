@@ -5,10 +5,10 @@ import { describe, expect, it } from 'vitest';
 import { BLOB_HEADER_BYTES, BLOB_RANGE_TIMEOUT_MS } from '../../net/blobs/wire.ts';
 import { encodeCbor, sha256 } from '../../protocol/cbor.ts';
 import { BLOB_IDLE_TIMEOUT_MS } from '../../protocol/limits.ts';
-import { BLOB_PROTOCOL } from '../../protocol/rpc.ts';
+import { BLOB_PROTOCOL } from '../../protocol/requests/rpc.ts';
 import { eventually } from '../utils/eventually.ts';
-import { soon, startHost, startRaw } from '../utils/hosts.ts';
 import { ManualClock } from '../utils/manual-clock.ts';
+import { soon, startHost, startRaw } from '../utils/swarm/hosts.ts';
 
 const bytes = randomBytes(12 * 1024 * 1024 + 777);
 const ref = { digest: sha256(bytes), size: bytes.length };

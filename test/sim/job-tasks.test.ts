@@ -13,7 +13,7 @@ import { ScriptedPeer } from '../unit/coordinator/scripted-peer.ts';
 import { COORDINATOR, World } from '../unit/coordinator/world.ts';
 import { eventually, eventuallyHolds } from '../utils/eventually.ts';
 import { temporaryFolder } from '../utils/folder.ts';
-import { openTestRegistry, smallPeftFolder } from '../utils/registry.ts';
+import { openTestRegistry, smallPeftFolder } from '../utils/registry/registry.ts';
 
 const FIGURE = 'words.acc,none';
 const TASKS: JobTasks = {

@@ -3,7 +3,7 @@ import { RECORDED_REFUSALS } from '../../coordinator/intake/update-recorder.ts';
 import type { JobEvent } from '../../monitor/job-events.ts';
 import { ScriptedPeer, training } from '../unit/coordinator/scripted-peer.ts';
 import { World } from '../unit/coordinator/world.ts';
-import { withCode } from '../utils/codes.ts';
+import { withCode } from '../utils/source/codes.ts';
 
 const DELTA = 0.001;
 const HONEST = 3;

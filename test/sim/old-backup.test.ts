@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
-import { decryptHead } from '../../protocol/job-key.ts';
+import { decryptHead } from '../../protocol/access/job-key.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
-import { signerOf } from '../utils/signers.ts';
+import { signerOf } from '../utils/swarm/signers.ts';
 import { MemoryBlobs, MemoryDisk } from '../utils/virtual/memory-blobs.ts';
 import { addressOf } from '../utils/virtual/virtual-network.ts';
 import { checkHistory, DEADLINE_MS, ROUNDS, type Swarm, swarm } from './backup-swarm.ts';

@@ -1,17 +1,17 @@
 import { readdir } from 'node:fs/promises';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { systemClock } from '../../common/system-clock.ts';
+import { systemClock } from '../../common/time/system-clock.ts';
 import { silentLogger } from '../../monitor/logs/log.ts';
 import { loadIdentity } from '../../net/identity.ts';
-import { decodeTicket, encodeTicket } from '../../protocol/ticket.ts';
+import { decodeTicket, encodeTicket } from '../../protocol/access/ticket.ts';
 import { Registry } from '../../registry/registry.ts';
 import { fetchVersion, shareVersion } from '../../registry/share.ts';
 import { endShare, keepShare, SharedVersions } from '../../registry/shared-versions.ts';
-import { withCode } from '../utils/codes.ts';
 import { temporaryFolder } from '../utils/folder.ts';
-import { LOOPBACK, startHost } from '../utils/hosts.ts';
-import { addSmall } from '../utils/registry.ts';
-import { signerOf } from '../utils/signers.ts';
+import { addSmall } from '../utils/registry/registry.ts';
+import { withCode } from '../utils/source/codes.ts';
+import { LOOPBACK, startHost } from '../utils/swarm/hosts.ts';
+import { signerOf } from '../utils/swarm/signers.ts';
 
 const deps = { log: silentLogger };
 

@@ -5,7 +5,7 @@ import type { JobEvent } from '../../monitor/job-events.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
 import { ScriptedPeer, training } from '../unit/coordinator/scripted-peer.ts';
 import { World } from '../unit/coordinator/world.ts';
-import { withCode } from '../utils/codes.ts';
+import { withCode } from '../utils/source/codes.ts';
 
 const INITIAL = 0.5;
 const BASE_LOSS = 5;

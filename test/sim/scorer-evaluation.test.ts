@@ -1,5 +1,5 @@
 import { expect, onTestFinished, test } from 'vitest';
-import { sleep } from '../../common/deadline.ts';
+import { sleep } from '../../common/time/deadline.ts';
 import { ScorerEvaluation } from '../../coordinator/evaluation/scorer-evaluation.ts';
 import { BackgroundWork } from '../../coordinator/jobs/background-work.ts';
 import { TaskEvaluator } from '../../coordinator/jobs/task-evaluator.ts';
@@ -7,7 +7,7 @@ import { silentLogger } from '../../monitor/logs/log.ts';
 import { nodeError } from '../../node/errors.ts';
 import type { QuestionAnswerer } from '../../node/evaluation/answerer.ts';
 import type { ScoreTrainer } from '../../node/trainer/trainer.ts';
-import type { Role } from '../../protocol/member-status.ts';
+import type { Role } from '../../protocol/requests/member-status.ts';
 import { virtualEnvironment } from '../utils/virtual/environment.ts';
 import { gradientOn, lossOn } from '../utils/virtual/fake-trainer.ts';
 import { noFolders } from '../utils/virtual/no-folders.ts';

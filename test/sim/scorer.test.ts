@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import type { ScoreTrainer } from '../../node/trainer/trainer.ts';
-import type { Role } from '../../protocol/member-status.ts';
+import type { Role } from '../../protocol/requests/member-status.ts';
 import { virtualEnvironment } from '../utils/virtual/environment.ts';
 import { gradientOn, lossOn } from '../utils/virtual/fake-trainer.ts';
 import { SEQUENCE_LENGTH, toyJob, toyLayout } from '../utils/virtual/toy-job.ts';

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { silentLogger } from '../../monitor/logs/log.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
-import { signerOf } from '../utils/signers.ts';
+import { signerOf } from '../utils/swarm/signers.ts';
 import { virtualEnvironment } from '../utils/virtual/environment.ts';
 import type { SeededRandom } from '../utils/virtual/seeded-random.ts';
 import { type ToyJob, toyJob } from '../utils/virtual/toy-job.ts';

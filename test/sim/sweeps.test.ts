@@ -8,9 +8,9 @@ import type { JobEvent } from '../../monitor/job-events.ts';
 import { silentLogger } from '../../monitor/logs/log.ts';
 import { ScriptedPeer } from '../unit/coordinator/scripted-peer.ts';
 import { COORDINATOR, World } from '../unit/coordinator/world.ts';
-import { withCode } from '../utils/codes.ts';
 import { eventuallyHolds } from '../utils/eventually.ts';
-import { openTestRegistry, smallPeftFolder } from '../utils/registry.ts';
+import { openTestRegistry, smallPeftFolder } from '../utils/registry/registry.ts';
+import { withCode } from '../utils/source/codes.ts';
 
 /** How much a round of each job lowers the loss. */
 const DELTAS = { toy: 0.01, slow: 0.002, fast: 0.03, slowest: 0.001 } as const;

@@ -1,8 +1,8 @@
 import { copyFileSync, rmSync } from 'node:fs';
 import { DatabaseSync } from 'node:sqlite';
-import type { Clock } from '../../common/clock.ts';
-import { sleep } from '../../common/deadline.ts';
 import { isSwarmError } from '../../common/errors.ts';
+import type { Clock } from '../../common/time/clock.ts';
+import { sleep } from '../../common/time/deadline.ts';
 import type {
   RetentionSettings,
   StepsMade,
@@ -19,9 +19,9 @@ import { Store } from '../../coordinator/store/store.ts';
 import { decodeAdapter } from '../../lora/adapter/codec.ts';
 import type { Row } from '../../lora/data/row.ts';
 import { sha256 } from '../../protocol/cbor.ts';
-import type { Role } from '../../protocol/member-status.ts';
+import type { Role } from '../../protocol/requests/member-status.ts';
 import type { Signer } from '../../protocol/signing.ts';
-import { signerOf } from '../utils/signers.ts';
+import { signerOf } from '../utils/swarm/signers.ts';
 import { distance, gradientOn, lossOn, trainStep } from '../utils/virtual/fake-trainer.ts';
 import { MemoryBlobs, MemoryDisk } from '../utils/virtual/memory-blobs.ts';
 import { noFolders } from '../utils/virtual/no-folders.ts';

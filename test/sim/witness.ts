@@ -1,10 +1,10 @@
 import type { StoredUpdate } from '../../coordinator/store/store.ts';
+import { decryptHead } from '../../protocol/access/job-key.ts';
+import { SealingKey } from '../../protocol/access/sealing.ts';
 import { sha256 } from '../../protocol/cbor.ts';
 import { keepEvidence } from '../../protocol/evidence.ts';
-import { decryptHead } from '../../protocol/job-key.ts';
 import type { Head } from '../../protocol/messages.ts';
 import { counts } from '../../protocol/receipts.ts';
-import { SealingKey } from '../../protocol/sealing.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
 import type { SimulatedSwarm } from './simulated-swarm.ts';
 

@@ -1,4 +1,4 @@
-import type { Clock } from '../../common/clock.ts';
+import type { Clock } from '../../common/time/clock.ts';
 
 /** A clock that a test moves. */
 export class ManualClock implements Clock {

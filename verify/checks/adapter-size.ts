@@ -1,5 +1,5 @@
 import { MAX_ADAPTER_HEADER_BYTES } from '../../lora/adapter/codec.ts';
-import type { Manifest } from '../../protocol/manifest.ts';
+import type { Manifest } from '../../protocol/job/manifest.ts';
 
 /** Bytes of a safetensors file before its header. */
 const LENGTH_BYTES = 8;

@@ -1,5 +1,5 @@
 import { isSwarmError } from '../../common/errors.ts';
-import type { Manifest } from '../../protocol/manifest.ts';
+import type { Manifest } from '../../protocol/job/manifest.ts';
 import type { Checkpoint } from '../../protocol/messages.ts';
 import type { Findings } from '../findings.ts';
 

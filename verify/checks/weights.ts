@@ -1,7 +1,7 @@
 import { stalenessWeight } from '../../lora/update/index.ts';
 import type { ClaimedUpdate } from '../../protocol/evidence.ts';
+import { OUTER_RATE_FRACTIONS } from '../../protocol/job/outer-rates.ts';
 import type { Checkpoint, Figures } from '../../protocol/messages.ts';
-import { OUTER_RATE_FRACTIONS } from '../../protocol/outer-rates.ts';
 import type { Findings } from '../findings.ts';
 import type { JobFacts } from '../job-facts.ts';
 import { believableTokens } from '../merge/update-weights.ts';

@@ -1,4 +1,4 @@
-import type { Manifest } from '../../protocol/manifest.ts';
+import type { Manifest } from '../../protocol/job/manifest.ts';
 
 /**
  * Returns the expected number of supervised tokens in `steps` optimiser steps: their rows times the mean number of

@@ -1,6 +1,6 @@
 /** The weights of updates in a merge. Decision 046 has the reasons. */
 import { capWeights, stalenessWeight, weightedMedian } from '../../lora/update/index.ts';
-import type { Manifest } from '../../protocol/manifest.ts';
+import type { Manifest } from '../../protocol/job/manifest.ts';
 import { expectedTokens } from './expected-tokens.ts';
 
 /** Maximum total weight of one person's updates in a merge, as a multiple of the median person's total weight. */

@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { commonError } from '../../../common/common-errors.ts';
-import { writeDurably } from '../../../common/durable.ts';
+import { writeDurably } from '../../../common/files/durable.ts';
 import type { Context } from '../../context.ts';
 import { coordinatorApi, type HomeFlag } from '../../daemon/connect.ts';
 import { printJson, printLines } from '../../print.ts';

@@ -1,5 +1,5 @@
 /** Reads the rows at given positions of a round from a job's data shards. Nodes and coordinator get the same rows. */
-import type { Manifest } from '../../../protocol/manifest.ts';
+import type { Manifest } from '../../../protocol/job/manifest.ts';
 import { dataError } from '../errors.ts';
 import { type PermutationKey, permutation, permutationKey } from '../permutation.ts';
 import type { Row } from '../row.ts';

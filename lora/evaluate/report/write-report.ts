@@ -1,7 +1,7 @@
 /** Writes a report and the results of all documents into a folder. */
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
-import { makeFolder } from '../../../common/folders.ts';
+import { makeFolder } from '../../../common/files/folders.ts';
 import type { ModelEvaluation, TaskEvaluation } from '../tasks/evaluate-tasks.ts';
 import { cardOf } from './card.ts';
 import { pageOf } from './page.ts';

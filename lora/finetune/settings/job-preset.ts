@@ -1,4 +1,4 @@
-import { loraSchema, trainingSchema } from '../../../protocol/manifest.ts';
+import { loraSchema, trainingSchema } from '../../../protocol/job/manifest.ts';
 import { processorCompute } from '../../train/compute.ts';
 import type { Choice } from '../../train/presets.ts';
 import type { JobSpec, JobSpecInput } from './job-spec.ts';

@@ -1,7 +1,12 @@
 import { z } from 'zod';
 import { specProblems } from '../../../common/schema-problems.ts';
 import { nameSchema, peerIdSchema } from '../../../protocol/ids.ts';
-import { acceptanceSchema, loraSchema, roundsSchema, trainingSchema } from '../../../protocol/manifest.ts';
+import {
+  acceptanceSchema,
+  loraSchema,
+  roundsSchema,
+  trainingSchema,
+} from '../../../protocol/job/manifest.ts';
 import { dataSettingsSchema } from '../../data/settings.ts';
 import { PRESETS } from '../../train/presets.ts';
 import { finetuneError } from '../errors.ts';

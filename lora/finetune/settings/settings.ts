@@ -3,7 +3,7 @@
 import { z } from 'zod';
 import { commonError } from '../../../common/common-errors.ts';
 import { specProblems } from '../../../common/schema-problems.ts';
-import { loraSchema, trainingSchema } from '../../../protocol/manifest.ts';
+import { loraSchema, trainingSchema } from '../../../protocol/job/manifest.ts';
 import { type TrainingConfig, trainingConfigSchema } from '../../train/config.ts';
 import { shareBatch } from '../../train/devices/shared-batch.ts';
 import { PRESETS, type PresetName } from '../../train/presets.ts';

@@ -1,6 +1,6 @@
 import { readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { isAlive, parsePartialName } from '../../../common/durable.ts';
+import { isAlive, parsePartialName } from '../../../common/files/durable.ts';
 import type { BaseBits } from './base-bits.ts';
 import { digestRecords, forgetDigests } from './digest-cache.ts';
 

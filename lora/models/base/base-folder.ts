@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto';
 import { mkdir, readFile, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { renameWithRetry } from '../../../common/durable.ts';
 import { isSystemError, type SwarmError } from '../../../common/errors.ts';
-import { linkOrCopy, nullIfMissing } from '../../../common/file-system.ts';
+import { renameWithRetry } from '../../../common/files/durable.ts';
+import { linkOrCopy, nullIfMissing } from '../../../common/files/file-system.ts';
 import { modelError } from '../errors.ts';
 import { type BaseDescription, type BaseFile, baseDigest } from './base-identity.ts';
 

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import type { BigIntStats } from 'node:fs';
 import { type FileHandle, mkdir, readdir, realpath, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { writeDurably } from '../../../common/durable.ts';
+import { writeDurably } from '../../../common/files/durable.ts';
 import { sha256 } from '../../../protocol/cbor.ts';
 import { readJsonObject } from '../json.ts';
 

@@ -1,7 +1,7 @@
 import type { BigIntStats } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
-import { makeFolder } from '../../../common/folders.ts';
+import { makeFolder } from '../../../common/files/folders.ts';
 import { digestOf, digestRecords } from '../base/digest-cache.ts';
 import { modelError } from '../errors.ts';
 import { openFile } from '../json.ts';

@@ -1,6 +1,6 @@
 import { mkdir, readdir, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { isAlive, parsePartialName, renameDurably, writeDurably } from '../../../common/durable.ts';
+import { isAlive, parsePartialName, renameDurably, writeDurably } from '../../../common/files/durable.ts';
 import type { Architecture, Parameter } from '../architecture.ts';
 import { TOOL_TEMPLATE_FILE } from '../base/base-identity.ts';
 import type { Json } from '../config.ts';

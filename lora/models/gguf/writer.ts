@@ -1,5 +1,5 @@
 import type { FileHandle } from 'node:fs/promises';
-import { writeDurably } from '../../../common/durable.ts';
+import { writeDurably } from '../../../common/files/durable.ts';
 import { modelError } from '../errors.ts';
 import { encodeBlocks, type WrittenType } from './blocks.ts';
 import {

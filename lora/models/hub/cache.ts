@@ -1,8 +1,8 @@
 import { copyFile, mkdir, open, readFile, rm, stat, symlink } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { dirname, join, relative } from 'node:path';
-import { isAlive, writeDurably } from '../../../common/durable.ts';
 import { isSystemError } from '../../../common/errors.ts';
+import { isAlive, writeDurably } from '../../../common/files/durable.ts';
 import { hubError } from './errors.ts';
 import { isCommit, repositoryFolder } from './reference.ts';
 

@@ -1,8 +1,8 @@
 import { stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { renameWithRetry } from '../../../common/durable.ts';
 import { isSwarmError, type SwarmError } from '../../../common/errors.ts';
-import { freeBytesOf } from '../../../common/file-system.ts';
+import { renameWithRetry } from '../../../common/files/durable.ts';
+import { freeBytesOf } from '../../../common/files/file-system.ts';
 import { DESCRIBED_FILES, TOOL_TEMPLATE_FILE } from '../base/base-identity.ts';
 import { MAX_CONFIG_BYTES } from '../base/base-model.ts';
 import { parseConfig } from '../families.ts';

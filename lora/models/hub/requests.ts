@@ -1,6 +1,6 @@
-import type { Clock } from '../../../common/clock.ts';
-import { sleep } from '../../../common/deadline.ts';
 import { SwarmError } from '../../../common/errors.ts';
+import type { Clock } from '../../../common/time/clock.ts';
+import { sleep } from '../../../common/time/deadline.ts';
 import { hubError } from './errors.ts';
 import { type RequestSubject, responseError, unreachable } from './failures.ts';
 

@@ -1,7 +1,7 @@
 import { openAsBlob } from 'node:fs';
 import { createRepo, HubApiError, uploadFiles } from '@huggingface/hub';
-import { withDeadline } from '../../../common/deadline.ts';
 import { isSwarmError } from '../../../common/errors.ts';
+import { withDeadline } from '../../../common/time/deadline.ts';
 import { hubError } from './errors.ts';
 import { responseError, unreachable } from './failures.ts';
 import type { HubReference } from './reference.ts';

@@ -1,5 +1,5 @@
-import { writeDurably } from '../../../common/durable.ts';
 import type { SwarmError } from '../../../common/errors.ts';
+import { writeDurably } from '../../../common/files/durable.ts';
 import { modelError } from '../errors.ts';
 import { DTYPE_BYTES, encodeFloats, type FloatDtype } from './dtypes.ts';
 

@@ -5,8 +5,8 @@
 import { createHash } from 'node:crypto';
 import { access, constants, type FileHandle, mkdir, open, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { writeDurably } from '../../../common/durable.ts';
 import { isSystemError } from '../../../common/errors.ts';
+import { writeDurably } from '../../../common/files/durable.ts';
 
 /** Entries start at page boundaries, so that an engine can memory-map them without copying. */
 const ALIGNMENT_BYTES = 4096;

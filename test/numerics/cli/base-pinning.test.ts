@@ -5,8 +5,8 @@ import { createProgram } from '../../../cli/program.ts';
 import { describeBase } from '../../../lora/models/base/base-identity.ts';
 import { fakeContext } from '../../utils/cli-context.ts';
 import { copyOf, temporaryFolder } from '../../utils/folder.ts';
-import { COMMIT, hubWorld, NAME } from '../../utils/hub-world.ts';
-import { makeTinyModel, TINY_TEXT } from '../../utils/tiny-model.ts';
+import { makeTinyModel, TINY_TEXT } from '../../utils/models/tiny-model.ts';
+import { COMMIT, hubWorld, NAME } from '../../utils/registry/hub-world.ts';
 
 /** Returns functions that run commands in a temporary folder, with a hub. */
 async function setUp() {

@@ -3,8 +3,8 @@ import { expect, test } from 'vitest';
 import { createProgram } from '../../../cli/program.ts';
 import { doctorLines } from '../../../cli/views/doctor.ts';
 import { fakeContext } from '../../utils/cli-context.ts';
-import { type Change, fakeDiagnosis } from '../../utils/diagnosis.ts';
 import { temporaryFolder } from '../../utils/folder.ts';
+import { type Change, fakeDiagnosis } from '../../utils/swarm/diagnosis.ts';
 
 const textOf = async (withModel: boolean, change?: Change): Promise<string> =>
   doctorLines(await fakeDiagnosis(withModel, change)).join('\n');

@@ -4,7 +4,7 @@ import { beforeEach, expect, it } from 'vitest';
 import { createProgram } from '../../../cli/program.ts';
 import { fakeContext } from '../../utils/cli-context.ts';
 import { temporaryFolder } from '../../utils/folder.ts';
-import { makeTinyModel } from '../../utils/tiny-model.ts';
+import { makeTinyModel } from '../../utils/models/tiny-model.ts';
 
 let model = '';
 let cache = '';

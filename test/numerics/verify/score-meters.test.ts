@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { beforeEach, expect, onTestFinished, test } from 'vitest';
-import { systemClock } from '../../../common/system-clock.ts';
+import { systemClock } from '../../../common/time/system-clock.ts';
 import { packJobData } from '../../../coordinator/jobs/pack-data.ts';
 import { HeldOutLosses } from '../../../coordinator/merge/held-out-losses.ts';
 import { StoredShards } from '../../../coordinator/merge/own-data-scores.ts';
@@ -17,8 +17,8 @@ import type { MeasuredJob } from '../../../verify/checks/losses.ts';
 import { TrainerMeter } from '../../../verify/process/trainer-meter.ts';
 import { SCORE_TOLERANCE } from '../../../verify/scores/measure.ts';
 import { temporaryFolder } from '../../utils/folder.ts';
-import { signerOf } from '../../utils/signers.ts';
-import { tinyJob } from '../../utils/tiny-job.ts';
+import { signerOf } from '../../utils/swarm/signers.ts';
+import { tinyJob } from '../../utils/swarm/tiny-job.ts';
 import { toyJob } from '../../utils/virtual/toy-job.ts';
 
 const { signal } = new AbortController();

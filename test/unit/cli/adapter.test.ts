@@ -2,9 +2,9 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { createProgram } from '../../../cli/program.ts';
 import { fakeContext } from '../../utils/cli-context.ts';
-import { withCode } from '../../utils/codes.ts';
 import { temporaryFolder } from '../../utils/folder.ts';
-import { BASE, smallPeftFolder } from '../../utils/registry.ts';
+import { BASE, smallPeftFolder } from '../../utils/registry/registry.ts';
+import { withCode } from '../../utils/source/codes.ts';
 
 /** Returns a function that runs `lora-swarm adapter` with a registry of its own. */
 async function adapterCommand() {

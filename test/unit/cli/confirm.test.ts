@@ -2,7 +2,7 @@ import { expect, test } from 'vitest';
 import { confirm } from '../../../cli/confirm.ts';
 import type { Context } from '../../../cli/context.ts';
 import { fakeContext } from '../../utils/cli-context.ts';
-import { withCode } from '../../utils/codes.ts';
+import { withCode } from '../../utils/source/codes.ts';
 
 function typing(text: string): { context: Context; asked: () => string } {
   const { context, err } = fakeContext({

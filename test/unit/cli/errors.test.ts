@@ -14,7 +14,7 @@ import { trainError } from '../../../lora/train/errors.ts';
 import { netError } from '../../../net/errors.ts';
 import { protocolError } from '../../../protocol/errors.ts';
 import { storageError } from '../../../storage/errors.ts';
-import { SHIPPED, sourcesIn } from '../../utils/sources.ts';
+import { SHIPPED, sourcesIn } from '../../utils/source/sources.ts';
 
 describe('exit codes', () => {
   it('follow from the kind of the error', () => {

@@ -3,10 +3,10 @@ import { chmod, mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { cacheFolder } from '../../../cli/folders.ts';
-import { claimOutput, makeFolder, requireNoFile } from '../../../common/folders.ts';
-import { withCode } from '../../utils/codes.ts';
+import { claimOutput, makeFolder, requireNoFile } from '../../../common/files/folders.ts';
 import { temporaryFolder } from '../../utils/folder.ts';
-import { expectMode } from '../../utils/platform.ts';
+import { withCode } from '../../utils/source/codes.ts';
+import { expectMode } from '../../utils/source/platform.ts';
 
 describe('folders', () => {
   it('are created with their parents, or already exist', async () => {

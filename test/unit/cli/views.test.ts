@@ -27,7 +27,7 @@ import type {
 import { NOT_YET_CONNECTED } from '../../../monitor/node-state.ts';
 import { ordersText, shortOrdersText } from '../../../monitor/pending-orders.ts';
 import type { NodeStatus, NodeUpdate } from '../../../node/status/api-types.ts';
-import { exampleStatus, JOB, NO_COST } from '../../utils/node-status.ts';
+import { exampleStatus, JOB, NO_COST } from '../../utils/swarm/node-status.ts';
 
 const PEER = `12D3KooW${'a'.repeat(44)}`;
 const DIGEST = 'ab'.repeat(32);

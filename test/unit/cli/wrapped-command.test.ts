@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest';
 import { wrappedAdvice, wrappedCommand } from '../../../cli/wrapped-command.ts';
-import { pretendPlatform } from '../../utils/platform.ts';
+import { pretendPlatform } from '../../utils/source/platform.ts';
 
 const NPM = 'npm install --save-optional @tensorflow/tfjs-node@4.22.0';
 const ADVICE = `in the folder of the package, run "${NPM}" (for the processor), or leave "tfjs" out`;

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { requireNode } from '../../../common/node-version.ts';
-import { withCode } from '../../utils/codes.ts';
+import { withCode } from '../../utils/source/codes.ts';
 
 it.each(['20.20.2', '22.17.9', '8.0.0'])('refuses Node.js %s', (found) => {
   expect(() => requireNode(found)).toThrow(withCode('NODE_VERSION', { found }));

@@ -1,5 +1,5 @@
 import { afterEach, expect, it, vi } from 'vitest';
-import { withCode } from '../../utils/codes.ts';
+import { withCode } from '../../utils/source/codes.ts';
 
 afterEach(() => void vi.restoreAllMocks());
 

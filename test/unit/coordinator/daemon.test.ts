@@ -2,8 +2,8 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { startCoordinator } from '../../../coordinator/daemon.ts';
-import { withCode } from '../../utils/codes.ts';
 import { temporaryFolder } from '../../utils/folder.ts';
+import { withCode } from '../../utils/source/codes.ts';
 
 it.each([
   [{ port: 'x' }, 'port'],

@@ -2,10 +2,10 @@ import { describe, expect, test } from 'vitest';
 import { decodeAdapter, encodeAdapter } from '../../../lora/adapter/codec.ts';
 import { applyDelta } from '../../../lora/update/index.ts';
 import { sha256 } from '../../../protocol/cbor.ts';
+import { jobTopic } from '../../../protocol/job/topics.ts';
 import { verifyMessage } from '../../../protocol/signing.ts';
-import { jobTopic } from '../../../protocol/topics.ts';
 import { mergeUpdates } from '../../../verify/merge/merge-updates.ts';
-import { withCode } from '../../utils/codes.ts';
+import { withCode } from '../../utils/source/codes.ts';
 import { ScriptedPeer, training } from './scripted-peer.ts';
 import { EVALUATION_FAILURE, World } from './world.ts';
 

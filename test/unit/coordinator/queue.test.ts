@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest';
 import type { JobRun } from '../../../coordinator/job-run.ts';
 import type { PreparedJob } from '../../../coordinator/record/new-job.ts';
-import type { Manifest } from '../../../protocol/manifest.ts';
-import { withCode } from '../../utils/codes.ts';
+import type { Manifest } from '../../../protocol/job/manifest.ts';
+import { withCode } from '../../utils/source/codes.ts';
 import { ScriptedPeer } from './scripted-peer.ts';
 import { World } from './world.ts';
 

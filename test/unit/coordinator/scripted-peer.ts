@@ -1,13 +1,13 @@
 import type { AdapterLayout } from '../../../lora/adapter/layout.ts';
 import { encodeUpdate } from '../../../lora/update/index.ts';
+import { type SealContext, seal } from '../../../protocol/access/sealing.ts';
 import { sha256 } from '../../../protocol/cbor.ts';
+import { jobTopic } from '../../../protocol/job/topics.ts';
 import { INLINE_UPDATE_BYTES } from '../../../protocol/limits.ts';
 import type { Head, Heartbeat, Receipt, Update } from '../../../protocol/messages.ts';
-import type { RpcMethod, RpcRequest, RpcResponse } from '../../../protocol/rpc.ts';
-import { type SealContext, seal } from '../../../protocol/sealing.ts';
+import type { RpcMethod, RpcRequest, RpcResponse } from '../../../protocol/requests/rpc.ts';
 import { type Signer, signerFromSeed, signMessage, verifyMessage } from '../../../protocol/signing.ts';
-import { jobTopic } from '../../../protocol/topics.ts';
-import { signerOf } from '../../utils/signers.ts';
+import { signerOf } from '../../utils/swarm/signers.ts';
 import { MemoryBlobs, MemoryDisk } from '../../utils/virtual/memory-blobs.ts';
 import { addressOf, type VirtualHost } from '../../utils/virtual/virtual-network.ts';
 import { COORDINATOR, type World } from './world.ts';

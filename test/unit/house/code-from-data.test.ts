@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { SHIPPED, sourcesIn } from '../../utils/sources.ts';
+import { SHIPPED, sourcesIn } from '../../utils/source/sources.ts';
 
 /**
  * Ways to make code from data: to run a text, to start a shell, to import a module whose name is computed, and to decode

@@ -5,7 +5,7 @@ import { expect, it } from 'vitest';
 import { createProgram } from '../../../cli/program.ts';
 import { wordsOf } from '../../../scripts/doc-commands/page.ts';
 import { fakeContext } from '../../utils/cli-context.ts';
-import { SHIPPED, sourcesIn } from '../../utils/sources.ts';
+import { SHIPPED, sourcesIn } from '../../utils/source/sources.ts';
 
 const ROOT = join(import.meta.dirname, '../../..');
 const PAGES = ['README.md', 'CONTRIBUTING.md', 'CHANGELOG.md', 'SECURITY.md'];

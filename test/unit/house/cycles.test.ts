@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest';
-import { importGraph, mutualImports } from '../../utils/import-graph.ts';
-import { SHIPPED, sourcesIn } from '../../utils/sources.ts';
+import { importGraph, mutualImports } from '../../utils/source/import-graph.ts';
+import { SHIPPED, sourcesIn } from '../../utils/source/sources.ts';
 
 it('no modules import each other, by types or values, except a few operations', () => {
   const cycles = mutualImports(importGraph(sourcesIn([...SHIPPED, 'examples', 'scripts'])));

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
-import { SHIPPED, sourcesIn } from '../../utils/sources.ts';
+import { SHIPPED, sourcesIn } from '../../utils/source/sources.ts';
 
 const ROOT = join(import.meta.dirname, '../../..');
 /** Packages used as commands, or by the compiler alone. */

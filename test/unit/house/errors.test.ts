@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import type { ErrorTable } from '../../../common/errors.ts';
-import { SHIPPED, sourcesIn } from '../../utils/sources.ts';
+import { SHIPPED, sourcesIn } from '../../utils/source/sources.ts';
 
 const ROOT = join(import.meta.dirname, '../../..');
 const sources = sourcesIn(SHIPPED);

@@ -1,7 +1,7 @@
 import { posix } from 'node:path';
 import { expect, it } from 'vitest';
-import { SHIPPED, sourcesIn } from '../../utils/sources.ts';
-import { exportsOf, importsOf, parseModule } from '../../utils/syntax.ts';
+import { SHIPPED, sourcesIn } from '../../utils/source/sources.ts';
+import { exportsOf, importsOf, parseModule } from '../../utils/source/syntax.ts';
 
 /** Modules that the package exports, and the module that `cli/swarm.js` runs. */
 const ENTRIES = ['index.ts', 'protocol/index.ts', 'lora/update/index.ts', 'cli/main.ts'];

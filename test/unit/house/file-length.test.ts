@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { SHIPPED, sourcesIn } from '../../utils/sources.ts';
+import { SHIPPED, sourcesIn } from '../../utils/source/sources.ts';
 
 /** Maximum number of lines of a file of the product, of a script or of an example. */
 const MAX_LINES = 300;

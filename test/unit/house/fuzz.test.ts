@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest';
 import { decoders } from '../../../scripts/fuzz/decoders.ts';
-import { SHIPPED, sourcesIn } from '../../utils/sources.ts';
+import { SHIPPED, sourcesIn } from '../../utils/source/sources.ts';
 import { SeededRandom } from '../../utils/virtual/seeded-random.ts';
 
 /**

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
-import { importOffences } from '../../utils/import-rules.ts';
-import { exportedNames, importsPastLibrary } from '../../utils/library-names.ts';
-import { SHIPPED, sourcesIn } from '../../utils/sources.ts';
+import { importOffences } from '../../utils/source/import-rules.ts';
+import { exportedNames, importsPastLibrary } from '../../utils/source/library-names.ts';
+import { SHIPPED, sourcesIn } from '../../utils/source/sources.ts';
 
 describe('the repository', () => {
   it('keeps its import rules', () => {

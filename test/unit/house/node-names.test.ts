@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { SHIPPED, sourcesIn } from '../../utils/sources.ts';
+import { SHIPPED, sourcesIn } from '../../utils/source/sources.ts';
 
 /**
  * Exports of Node.js 24 that Node.js 20.20 lacks, by module. '*' stands for a module that Node.js 20 lacks. A static

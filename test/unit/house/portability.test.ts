@@ -1,5 +1,5 @@
 /**
- * Tests of the code that depends on the operating system (test/utils/system-features.ts lists it). Stubs replace the system
+ * Tests of the code that depends on the operating system (test/utils/source/system-features.ts lists it). Stubs replace the system
  * calls, so that Linux runs the code for all systems. docs/systems.md says what has been run on the real systems.
  */
 import { spawnSync } from 'node:child_process';
@@ -11,8 +11,8 @@ import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { processContext } from '../../../cli/context.ts';
 import { HelperProcess } from '../../../cli/daemon/helper-process.ts';
 import { openerOf } from '../../../cli/daemon/open-file.ts';
-import { isAlive, renameWithRetry, syncFolder, writeDurably } from '../../../common/durable.ts';
-import { freeBytesOf, linkOrCopy, restrictToOwner } from '../../../common/file-system.ts';
+import { isAlive, renameWithRetry, syncFolder, writeDurably } from '../../../common/files/durable.ts';
+import { freeBytesOf, linkOrCopy, restrictToOwner } from '../../../common/files/file-system.ts';
 import { ChildCalls } from '../../../common/workers/child-process.ts';
 import { describeMachine } from '../../../lora/doctor/machine.ts';
 import { GRAPH_PROCESS_ENVIRONMENT } from '../../../lora/engines/allocator.ts';
@@ -35,9 +35,9 @@ import { Database } from '../../../storage/database.ts';
 import { makeHomePrivate } from '../../../storage/private-home.ts';
 import { fakeContext } from '../../utils/cli-context.ts';
 import { temporaryFolder } from '../../utils/folder.ts';
-import { expectMode, pretendPlatform } from '../../utils/platform.ts';
-import { SHIPPED, sourcesIn } from '../../utils/sources.ts';
-import { SYSTEM_FEATURES, tableOffences } from '../../utils/system-features.ts';
+import { expectMode, pretendPlatform } from '../../utils/source/platform.ts';
+import { SHIPPED, sourcesIn } from '../../utils/source/sources.ts';
+import { SYSTEM_FEATURES, tableOffences } from '../../utils/source/system-features.ts';
 
 /**
  * `refusals`: error codes of the next calls of each function, one code per call. `pauses`: the pauses that the code asked

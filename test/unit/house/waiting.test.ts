@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { sourcesIn } from '../../utils/sources.ts';
+import { sourcesIn } from '../../utils/source/sources.ts';
 
 // vitest's functions for waiting give up after one second by default, which is too short on a busy machine.
 it('tests wait with eventually and eventuallyHolds alone', () => {

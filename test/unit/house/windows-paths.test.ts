@@ -1,13 +1,13 @@
 /** Tests of Windows paths, on any system: `node:path` is replaced by `node:path/win32`. */
 import { describe, expect, it, vi } from 'vitest';
-import { parsePartialName } from '../../../common/durable.ts';
-import { resolveCache, resolveHomes } from '../../../common/user-folders.ts';
+import { parsePartialName } from '../../../common/files/durable.ts';
+import { resolveCache, resolveHomes } from '../../../common/files/user-folders.ts';
 import { FileCheckpointFolders } from '../../../coordinator/record/checkpoint-folders.ts';
 import { dataFiles } from '../../../lora/data/files.ts';
 import { HubCache } from '../../../lora/models/hub/cache.ts';
 import { hubOrigin, parseHubReference } from '../../../lora/models/hub/reference.ts';
 import { hubSettings } from '../../../lora/models/hub/settings.ts';
-import { pretendPlatform } from '../../utils/platform.ts';
+import { pretendPlatform } from '../../utils/source/platform.ts';
 
 const USER = 'C:\\Users\\Ada Byron';
 const found = vi.hoisted(() => ({ matches: [] as string[] }));

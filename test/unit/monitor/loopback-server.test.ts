@@ -1,7 +1,7 @@
 import Fastify from 'fastify';
 import { expect, it, onTestFinished } from 'vitest';
 import { listenOnLoopback } from '../../../monitor/loopback-server.ts';
-import { withCode } from '../../utils/codes.ts';
+import { withCode } from '../../utils/source/codes.ts';
 
 function server() {
   const made = Fastify();

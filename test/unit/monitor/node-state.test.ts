@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { describeNode, NOT_YET_CONNECTED, problemText } from '../../../monitor/node-state.ts';
 import { outcomeText, placeText, placeTexts, totalsText } from '../../../monitor/node-work.ts';
-import { exampleStatus } from '../../utils/node-status.ts';
+import { exampleStatus } from '../../utils/swarm/node-status.ts';
 
 const date = (at: number): string => `at ${at}`;
 const options = { pause: null, shutOut: null, date };

@@ -3,7 +3,7 @@ import Fastify from 'fastify';
 import { expect, it, onTestFinished } from 'vitest';
 import { requireToken } from '../../../monitor/loopback-server.ts';
 import { addPageRoutes } from '../../../monitor/page.ts';
-import { importsOf, parseModule } from '../../utils/syntax.ts';
+import { importsOf, parseModule } from '../../utils/source/syntax.ts';
 
 function server() {
   const made = Fastify();

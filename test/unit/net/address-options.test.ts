@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest';
-import { withCode } from '../../utils/codes.ts';
-import { LOOPBACK, startHost } from '../../utils/hosts.ts';
+import { withCode } from '../../utils/source/codes.ts';
+import { LOOPBACK, startHost } from '../../utils/swarm/hosts.ts';
 
 const PEER = `12D3KooW${'a'.repeat(44)}`;
 

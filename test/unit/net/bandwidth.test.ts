@@ -5,8 +5,8 @@ import { beforeEach, describe, expect, it } from 'vitest';
 import { RateLimit } from '../../../net/bandwidth.ts';
 import { type BandwidthClaimant, ByteQueue, RANKS, type Rank } from '../../../net/byte-queue.ts';
 import { sha256 } from '../../../protocol/cbor.ts';
-import { join, soon, startHost } from '../../utils/hosts.ts';
 import { ManualClock } from '../../utils/manual-clock.ts';
+import { join, soon, startHost } from '../../utils/swarm/hosts.ts';
 
 const KB = 1_000;
 const MiB = 1024 * 1024;

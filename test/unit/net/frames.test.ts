@@ -9,7 +9,7 @@ import { BLOB_HEADER_BYTES } from '../../../net/blobs/wire.ts';
 import { BLOCK_BYTES, FrameStream } from '../../../net/frames.ts';
 import { BLOB_RANGE_BYTES } from '../../../protocol/limits.ts';
 import { eventually } from '../../utils/eventually.ts';
-import { soon } from '../../utils/hosts.ts';
+import { soon } from '../../utils/swarm/hosts.ts';
 
 const framed = (content: Uint8Array): Uint8Array => encode.single(content).subarray();
 

@@ -6,11 +6,11 @@ import { tcp } from '@libp2p/tcp';
 import { yamux } from '@libp2p/yamux';
 import { createLibp2p } from 'libp2p';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { BLOB_PROTOCOL, RPC_PROTOCOL } from '../../../protocol/rpc.ts';
-import { withCode } from '../../utils/codes.ts';
+import { BLOB_PROTOCOL, RPC_PROTOCOL } from '../../../protocol/requests/rpc.ts';
 import { eventually } from '../../utils/eventually.ts';
-import { join, LOOPBACK, rawStream, soon, startHost, startRaw } from '../../utils/hosts.ts';
-import { testKeys } from '../../utils/job-keys.ts';
+import { withCode } from '../../utils/source/codes.ts';
+import { join, LOOPBACK, rawStream, soon, startHost, startRaw } from '../../utils/swarm/hosts.ts';
+import { testKeys } from '../../utils/swarm/job-keys.ts';
 
 const failed = (reason: string) => withCode('CONNECT_FAILED', { reason });
 

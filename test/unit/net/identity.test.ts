@@ -6,7 +6,7 @@ import { describe, expect, it } from 'vitest';
 import { loadIdentity } from '../../../net/identity.ts';
 import { peerIdSchema, publicKeyOf } from '../../../protocol/ids.ts';
 import { temporaryFolder } from '../../utils/folder.ts';
-import { expectMode } from '../../utils/platform.ts';
+import { expectMode } from '../../utils/source/platform.ts';
 
 describe('loadIdentity', () => {
   it('creates a key that only its owner can read, and loads it again', async () => {

@@ -4,10 +4,10 @@ import { SwarmError } from '../../../common/errors.ts';
 import { NetworkMetrics } from '../../../monitor/metrics/network-metrics.ts';
 import type { BlobRange, GossipRecord, NetworkMeter, Refusal, RpcCall } from '../../../net/meter.ts';
 import { sha256 } from '../../../protocol/cbor.ts';
-import { jobTopic } from '../../../protocol/topics.ts';
+import { jobTopic } from '../../../protocol/job/topics.ts';
 import { eventually } from '../../utils/eventually.ts';
-import { join, soon, startHost } from '../../utils/hosts.ts';
-import { testKeys } from '../../utils/job-keys.ts';
+import { join, soon, startHost } from '../../utils/swarm/hosts.ts';
+import { testKeys } from '../../utils/swarm/job-keys.ts';
 
 const job = 'ab'.repeat(32);
 

@@ -4,8 +4,8 @@ import { describe, expect, it } from 'vitest';
 import { PersistentPeers } from '../../../net/persistent-peers.ts';
 import { eventually } from '../../utils/eventually.ts';
 import { temporaryFolder } from '../../utils/folder.ts';
-import { recordingLog, startHost, type TestHost } from '../../utils/hosts.ts';
 import { ManualClock } from '../../utils/manual-clock.ts';
+import { recordingLog, startHost, type TestHost } from '../../utils/swarm/hosts.ts';
 
 /** The listen address of a host, to restart it on the same port. */
 function portOf(host: TestHost): string {

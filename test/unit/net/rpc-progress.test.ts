@@ -1,17 +1,17 @@
 import type { Stream } from '@libp2p/interface';
 import { encode } from 'it-length-prefixed';
 import { describe, expect, it } from 'vitest';
-import type { FairPermits } from '../../../common/fair-permits.ts';
+import type { FairPermits } from '../../../common/limits/fair-permits.ts';
 import { FrameStream } from '../../../net/frames.ts';
 import type { StreamOpener } from '../../../net/libp2p/streams.ts';
 import { noMeter } from '../../../net/meter.ts';
 import { RpcServer } from '../../../net/rpc/server.ts';
 import { encodeCbor } from '../../../protocol/cbor.ts';
 import { GOSSIP_MESSAGE_BYTES, RPC_TIMEOUT_MS, SLOWEST_BYTES_PER_SECOND } from '../../../protocol/limits.ts';
-import { RPC_PROTOCOL, rpcMethods, transferMs } from '../../../protocol/rpc.ts';
+import { RPC_PROTOCOL, rpcMethods, transferMs } from '../../../protocol/requests/rpc.ts';
 import { eventually } from '../../utils/eventually.ts';
-import { rawStream, recordingLog, soon, startHost, startRaw } from '../../utils/hosts.ts';
 import { ManualClock } from '../../utils/manual-clock.ts';
+import { rawStream, recordingLog, soon, startHost, startRaw } from '../../utils/swarm/hosts.ts';
 
 const job = 'ab'.repeat(32);
 const update = new Uint8Array(GOSSIP_MESSAGE_BYTES);

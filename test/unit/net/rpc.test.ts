@@ -7,12 +7,12 @@ import { SwarmError } from '../../../common/errors.ts';
 import { FrameStream } from '../../../net/frames.ts';
 import { decodeCbor, encodeCbor } from '../../../protocol/cbor.ts';
 import { RPC_TIMEOUT_MS } from '../../../protocol/limits.ts';
-import { OLD_RPC_PROTOCOLS, RPC_PROTOCOL, rpcMethods } from '../../../protocol/rpc.ts';
-import { withCode } from '../../utils/codes.ts';
+import { OLD_RPC_PROTOCOLS, RPC_PROTOCOL, rpcMethods } from '../../../protocol/requests/rpc.ts';
 import { eventually } from '../../utils/eventually.ts';
-import { join, rawStream, soon, startHost, startRaw, type TestHost } from '../../utils/hosts.ts';
-import { testKeys } from '../../utils/job-keys.ts';
 import { ManualClock } from '../../utils/manual-clock.ts';
+import { withCode } from '../../utils/source/codes.ts';
+import { join, rawStream, soon, startHost, startRaw, type TestHost } from '../../utils/swarm/hosts.ts';
+import { testKeys } from '../../utils/swarm/job-keys.ts';
 
 const job = 'ab'.repeat(32);
 

@@ -3,9 +3,9 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { pullCheckpoint } from '../../../node/checkpoint-pull.ts';
-import { withCode } from '../../utils/codes.ts';
 import { temporaryFolder } from '../../utils/folder.ts';
-import { signerOf } from '../../utils/signers.ts';
+import { withCode } from '../../utils/source/codes.ts';
+import { signerOf } from '../../utils/swarm/signers.ts';
 
 it('pulling without an address is a usage error that names the options, before a file is written', async () => {
   const output = join(await temporaryFolder(), 'out');

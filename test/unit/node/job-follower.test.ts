@@ -8,8 +8,8 @@ import { sha256 } from '../../../protocol/cbor.ts';
 import { signMessage } from '../../../protocol/signing.ts';
 import { eventually } from '../../utils/eventually.ts';
 import { temporaryFolder } from '../../utils/folder.ts';
-import { startHost } from '../../utils/hosts.ts';
-import { testKeys } from '../../utils/job-keys.ts';
+import { startHost } from '../../utils/swarm/hosts.ts';
+import { testKeys } from '../../utils/swarm/job-keys.ts';
 import { toyJob } from '../../utils/virtual/toy-job.ts';
 
 const HOUR_MS = 60 * 60 * 1000;

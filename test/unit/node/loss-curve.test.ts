@@ -4,7 +4,7 @@ import { fetchLossCurve } from '../../../node/loss-curve.ts';
 import { protocolError } from '../../../protocol/errors.ts';
 import type { Head } from '../../../protocol/messages.ts';
 import { signMessage } from '../../../protocol/signing.ts';
-import { signerOf } from '../../utils/signers.ts';
+import { signerOf } from '../../utils/swarm/signers.ts';
 import { toyJob } from '../../utils/virtual/toy-job.ts';
 
 const COORDINATOR = signerOf(1);

@@ -11,7 +11,7 @@ import { signMessage } from '../../../protocol/signing.ts';
 import { FileBlobStore } from '../../../storage/blob-store.ts';
 import { temporaryFolder } from '../../utils/folder.ts';
 import { ManualClock } from '../../utils/manual-clock.ts';
-import { signerOf } from '../../utils/signers.ts';
+import { signerOf } from '../../utils/swarm/signers.ts';
 import { toyJob } from '../../utils/virtual/toy-job.ts';
 
 const [FIRST, SECOND] = ['ab'.repeat(32), 'cd'.repeat(32)] as const;

@@ -1,13 +1,13 @@
 import { SwarmError } from '../../../common/errors.ts';
 import type { OwnStanding } from '../../../node/context.ts';
 import { sha256 } from '../../../protocol/cbor.ts';
-import type { Role } from '../../../protocol/member-status.ts';
+import { jobTopic } from '../../../protocol/job/topics.ts';
 import type { Head, SettingsRecord, Update } from '../../../protocol/messages.ts';
 import type { ReceiptCode } from '../../../protocol/receipts.ts';
+import type { Role } from '../../../protocol/requests/member-status.ts';
 import { type Signer, signMessage, verifyMessage } from '../../../protocol/signing.ts';
-import { jobTopic } from '../../../protocol/topics.ts';
-import { encryptedHead, testKeys, testSealing } from '../../utils/job-keys.ts';
-import { signerOf } from '../../utils/signers.ts';
+import { encryptedHead, testKeys, testSealing } from '../../utils/swarm/job-keys.ts';
+import { signerOf } from '../../utils/swarm/signers.ts';
 import { MemoryBlobs, MemoryDisk } from '../../utils/virtual/memory-blobs.ts';
 import type { ToyJob } from '../../utils/virtual/toy-job.ts';
 import type { VirtualHost } from '../../utils/virtual/virtual-network.ts';

@@ -6,7 +6,7 @@ import { peerIdOf, publicKeyOf } from '../../../protocol/ids.ts';
 import { INLINE_UPDATE_BYTES } from '../../../protocol/limits.ts';
 import { type Heartbeat, messageBytes, messageSchemas, type Update } from '../../../protocol/messages.ts';
 import { signerFromSeed, signMessage, verifyMessage } from '../../../protocol/signing.ts';
-import { codeOf, withCode } from '../../utils/codes.ts';
+import { codeOf, withCode } from '../../utils/source/codes.ts';
 
 const signer = signerFromSeed(new Uint8Array(32).fill(7));
 const stranger = signerFromSeed(new Uint8Array(32).fill(8));

@@ -8,7 +8,7 @@ import {
   VERSION_PARENTS,
   type VersionManifest,
 } from '../../../protocol/version-manifest.ts';
-import { signerOf } from '../../utils/signers.ts';
+import { signerOf } from '../../utils/swarm/signers.ts';
 
 const signer = signerOf(1);
 const digest = fc

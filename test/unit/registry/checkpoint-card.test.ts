@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest';
 import { parse } from 'yaml';
 import { checkpointCard } from '../../../registry/export/checkpoint-card.ts';
-import { signerOf } from '../../utils/signers.ts';
+import { signerOf } from '../../utils/swarm/signers.ts';
 import { toyJob } from '../../utils/virtual/toy-job.ts';
 
 const DIGEST = 'ab'.repeat(32);

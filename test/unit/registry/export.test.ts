@@ -10,11 +10,11 @@ import { exportOci } from '../../../registry/export/export-oci.ts';
 import { importOci } from '../../../registry/export/import-oci.ts';
 import { mergeVersions } from '../../../registry/merge-versions.ts';
 import { Registry } from '../../../registry/registry.ts';
-import { withCode } from '../../utils/codes.ts';
 import { temporaryFolder } from '../../utils/folder.ts';
 import { ManualClock } from '../../utils/manual-clock.ts';
-import { addSmall, BASE, openTestRegistry } from '../../utils/registry.ts';
-import { signerOf } from '../../utils/signers.ts';
+import { addSmall, BASE, openTestRegistry } from '../../utils/registry/registry.ts';
+import { withCode } from '../../utils/source/codes.ts';
+import { signerOf } from '../../utils/swarm/signers.ts';
 
 const json = async (...path: string[]) => JSON.parse(await readFile(join(...path), 'utf8'));
 

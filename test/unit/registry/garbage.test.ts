@@ -5,11 +5,11 @@ import { describe, expect, it, onTestFinished } from 'vitest';
 import { collectGarbage } from '../../../registry/collect-garbage.ts';
 import { Registry } from '../../../registry/registry.ts';
 import type { AdapterVersion } from '../../../registry/version.ts';
-import { withCode } from '../../utils/codes.ts';
 import { temporaryFolder } from '../../utils/folder.ts';
 import { ManualClock } from '../../utils/manual-clock.ts';
-import { addSmall, openTestRegistry } from '../../utils/registry.ts';
-import { signerOf } from '../../utils/signers.ts';
+import { addSmall, openTestRegistry } from '../../utils/registry/registry.ts';
+import { withCode } from '../../utils/source/codes.ts';
+import { signerOf } from '../../utils/swarm/signers.ts';
 
 const HOUR = 3_600_000;
 

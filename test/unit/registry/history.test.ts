@@ -3,7 +3,7 @@ import { diffLines, lineageLines } from '../../../cli/views/adapter-history.ts';
 import { diffVersions } from '../../../registry/diff-versions.ts';
 import { lineageOf } from '../../../registry/lineage.ts';
 import type { AdapterVersion } from '../../../registry/version.ts';
-import { addSmall, openTestRegistry } from '../../utils/registry.ts';
+import { addSmall, openTestRegistry } from '../../utils/registry/registry.ts';
 
 const from = ({ digest, label }: AdapterVersion, method: string, weight = 1) => ({
   digest,

@@ -1,10 +1,10 @@
 import { readdir } from 'node:fs/promises';
 import { describe, expect, it } from 'vitest';
 import { pullFromHub, pushToHub } from '../../../registry/hub.ts';
-import { withCode } from '../../utils/codes.ts';
-import { HubServer } from '../../utils/hub-server.ts';
-import { acceptUploads } from '../../utils/hub-uploads.ts';
-import { addSmall, BASE, openTestRegistry } from '../../utils/registry.ts';
+import { HubServer } from '../../utils/registry/hub-server.ts';
+import { acceptUploads } from '../../utils/registry/hub-uploads.ts';
+import { addSmall, BASE, openTestRegistry } from '../../utils/registry/registry.ts';
+import { withCode } from '../../utils/source/codes.ts';
 
 const TOKEN = 'secret';
 

@@ -5,10 +5,10 @@ import { adapterError } from '../../../lora/adapter/errors.ts';
 import { addFolder } from '../../../registry/add-folder.ts';
 import { requireSameBase } from '../../../registry/known-base.ts';
 import { Registry } from '../../../registry/registry.ts';
-import { withCode } from '../../utils/codes.ts';
 import { ManualClock } from '../../utils/manual-clock.ts';
-import { addSmall, BASE, openTestRegistry, smallPeftFolder } from '../../utils/registry.ts';
-import { signerOf } from '../../utils/signers.ts';
+import { addSmall, BASE, openTestRegistry, smallPeftFolder } from '../../utils/registry/registry.ts';
+import { withCode } from '../../utils/source/codes.ts';
+import { signerOf } from '../../utils/swarm/signers.ts';
 
 describe('a registry', () => {
   it('numbers versions by name, and finds them by name, number, tag and digest', async () => {

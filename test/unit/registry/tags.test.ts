@@ -4,8 +4,8 @@ import { isTag, parseReference } from '../../../registry/reference.ts';
 import { MIGRATIONS } from '../../../registry/store/schema.ts';
 import { tagStack } from '../../../registry/store/tags.ts';
 import { Database } from '../../../storage/database.ts';
-import { withCode } from '../../utils/codes.ts';
-import { addSmall, openTestRegistry } from '../../utils/registry.ts';
+import { addSmall, openTestRegistry } from '../../utils/registry/registry.ts';
+import { withCode } from '../../utils/source/codes.ts';
 
 describe('tags', () => {
   it('move, are logged with who, when and why, and roll back step by step', async () => {

@@ -6,8 +6,8 @@ import { describe, expect, it } from 'vitest';
 import { loadTokenizer } from '../../../lora/data/tokenizer.ts';
 import { byteAlphabet, countWords, trainBpe } from '../../../scripts/pretrain/bpe.ts';
 import { SPECIAL_TOKENS, writeTokenizer } from '../../../scripts/pretrain/tokenizer-files.ts';
-import { withCode } from '../../utils/codes.ts';
-import { TINY_TEXT } from '../../utils/tiny-model.ts';
+import { TINY_TEXT } from '../../utils/models/tiny-model.ts';
+import { withCode } from '../../utils/source/codes.ts';
 
 /** The definition without incremental counts: counts all pairs again for every merge. */
 function slowMerges(words: ReadonlyMap<string, number>, count: number): [string, string][] {

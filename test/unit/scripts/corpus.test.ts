@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { predictedTokens } from '../../../lora/data/row.ts';
 import { loadTokenizer, type TextTokenizer } from '../../../lora/data/tokenizer.ts';
 import { PassageSampler } from '../../../scripts/pretrain/corpus.ts';
-import { makeTinyModel } from '../../utils/tiny-model.ts';
+import { makeTinyModel } from '../../utils/models/tiny-model.ts';
 
 let dir: string;
 let tokenizer: TextTokenizer;

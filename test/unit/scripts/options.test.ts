@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { expect, it } from 'vitest';
 import { topComment } from '../../../scripts/options.ts';
-import { sourcesIn } from '../../utils/sources.ts';
+import { sourcesIn } from '../../utils/source/sources.ts';
 
 const SCRIPTS = join(import.meta.dirname, '../../../scripts');
 

@@ -4,7 +4,7 @@ import { describe, expect, it } from 'vitest';
 import { Access } from '../../../serve/http/access.ts';
 import { BODY_BYTES } from '../../../serve/http/fields.ts';
 import { startModelServer } from '../../../serve/model-server.ts';
-import { fakeGenerator } from '../../utils/fake-generator.ts';
+import { fakeGenerator } from '../../utils/models/fake-generator.ts';
 import { testServer } from './server.ts';
 
 /** Sends a request with this Host header, which `fetch` does not allow. */

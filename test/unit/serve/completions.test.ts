@@ -1,6 +1,6 @@
 import { describe, expect, it, vi } from 'vitest';
 import { BODY_BYTES, MAX_CHARACTERS } from '../../../serve/http/fields.ts';
-import { FAKE_LOGPROB, fakeScore } from '../../utils/fake-generator.ts';
+import { FAKE_LOGPROB, fakeScore } from '../../utils/models/fake-generator.ts';
 import { testServer } from './server.ts';
 
 describe('POST /v1/completions', () => {

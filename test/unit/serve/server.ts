@@ -7,7 +7,7 @@ import {
   type ModelServerOptions,
   startModelServer,
 } from '../../../serve/model-server.ts';
-import { type FakeGeneratorOptions, fakeGenerator } from '../../utils/fake-generator.ts';
+import { type FakeGeneratorOptions, fakeGenerator } from '../../utils/models/fake-generator.ts';
 
 export interface TestServerOptions extends Partial<ModelServerOptions>, FakeGeneratorOptions {
   readonly registry?: ModelServerDeps['registry'];

@@ -3,15 +3,15 @@ import { chmod, type FileHandle, mkdir, readdir, readFile, stat, utimes, writeFi
 import { dirname, join } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { systemClock } from '../../../common/system-clock.ts';
+import { systemClock } from '../../../common/time/system-clock.ts';
 import { sha256 } from '../../../protocol/cbor.ts';
 import { BLOB_RANGE_BYTES } from '../../../protocol/limits.ts';
 import { hashFile, readFully } from '../../../storage/blob-files.ts';
 import { FileBlobStore } from '../../../storage/blob-store.ts';
 import { storageError } from '../../../storage/errors.ts';
 import { lostBlob } from '../../../storage/lost-blobs.ts';
-import { withCode } from '../../utils/codes.ts';
 import { temporaryFolder } from '../../utils/folder.ts';
+import { withCode } from '../../utils/source/codes.ts';
 import { mayOpenEverything } from '../../utils/unreadable.ts';
 
 const signal = new AbortController().signal;

@@ -9,7 +9,7 @@ import {
   writeDaemonFile,
 } from '../../../storage/daemon-home.ts';
 import { temporaryFolder } from '../../utils/folder.ts';
-import { expectMode } from '../../utils/platform.ts';
+import { expectMode } from '../../utils/source/platform.ts';
 
 const daemon = {
   role: 'node',

@@ -2,8 +2,8 @@ import { copyFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { Database } from '../../../storage/database.ts';
-import { withCode } from '../../utils/codes.ts';
 import { temporaryFolder } from '../../utils/folder.ts';
+import { withCode } from '../../utils/source/codes.ts';
 
 const SCHEMA = 'CREATE TABLE words (word TEXT PRIMARY KEY) STRICT';
 const migrations = [SCHEMA];

@@ -1,6 +1,6 @@
 import { appendFile } from 'node:fs/promises';
 import { expect, it } from 'vitest';
-import { systemClock } from '../../../common/system-clock.ts';
+import { systemClock } from '../../../common/time/system-clock.ts';
 import { FileBlobStore } from '../../../storage/blob-store.ts';
 import { OpenBlobs } from '../../../storage/open-blobs.ts';
 import { temporaryFolder } from '../../utils/folder.ts';

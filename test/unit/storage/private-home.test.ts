@@ -5,7 +5,7 @@ import type { Logger } from '../../../common/logger.ts';
 import { silentLogger } from '../../../monitor/logs/log.ts';
 import { makeHomePrivate } from '../../../storage/private-home.ts';
 import { temporaryFolder } from '../../utils/folder.ts';
-import { expectMode, pretendPlatform } from '../../utils/platform.ts';
+import { expectMode, pretendPlatform } from '../../utils/source/platform.ts';
 
 function recorded(): { log: Logger; lines: [string, object][] } {
   const lines: [string, object][] = [];

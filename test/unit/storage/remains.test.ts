@@ -3,8 +3,8 @@ import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { silentLogger } from '../../../monitor/logs/log.ts';
 import { requireDatabase, requireIdentity } from '../../../storage/remains.ts';
-import { withCode } from '../../utils/codes.ts';
 import { temporaryFolder } from '../../utils/folder.ts';
+import { withCode } from '../../utils/source/codes.ts';
 
 const options = { role: 'coordinator', startAnew: false, now: Date.UTC(2026, 0, 1) } as const;
 const deps = { log: silentLogger };

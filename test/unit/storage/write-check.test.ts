@@ -2,8 +2,8 @@ import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { checkWritable, FULL_BELOW_BYTES } from '../../../storage/write-check.ts';
-import { withCode } from '../../utils/codes.ts';
 import { temporaryFolder } from '../../utils/folder.ts';
+import { withCode } from '../../utils/source/codes.ts';
 
 it('accepts a home with space, and leaves no file', async () => {
   const home = await temporaryFolder();

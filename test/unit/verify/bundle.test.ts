@@ -10,8 +10,8 @@ import { openBundle } from '../../../verify/bundle/open.ts';
 import { verifyBundle } from '../../../verify/bundle/verify-bundle.ts';
 import type { CheckpointRecord } from '../../../verify/record.ts';
 import { verifyRecord } from '../../../verify/verify-job.ts';
-import { withCode } from '../../utils/codes.ts';
 import { temporaryFolder } from '../../utils/folder.ts';
+import { withCode } from '../../utils/source/codes.ts';
 import { COORDINATOR } from '../coordinator/world.ts';
 import { flipped, playedJob } from './forged-job.ts';
 

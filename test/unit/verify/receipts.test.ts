@@ -3,7 +3,7 @@ import { receiptsFile } from '../../../coordinator/public/receipts-file.ts';
 import type { Receipt } from '../../../protocol/messages.ts';
 import { type Signer, signerFromSeed, signMessage, verifyMessage } from '../../../protocol/signing.ts';
 import { type ReceiptsFile, verifyReceipts } from '../../../verify/receipts.ts';
-import { withCode } from '../../utils/codes.ts';
+import { withCode } from '../../utils/source/codes.ts';
 import { COORDINATOR } from '../coordinator/world.ts';
 import { flipped, playedJob } from './forged-job.ts';
 

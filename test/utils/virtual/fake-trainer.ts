@@ -1,6 +1,6 @@
-import type { Clock } from '../../../common/clock.ts';
-import { sleep } from '../../../common/deadline.ts';
 import { SwarmError } from '../../../common/errors.ts';
+import type { Clock } from '../../../common/time/clock.ts';
+import { sleep } from '../../../common/time/deadline.ts';
 import type { AdapterLayout } from '../../../lora/adapter/layout.ts';
 import type { Row } from '../../../lora/data/row.ts';
 import type { TrainProgress } from '../../../lora/train/trainer.ts';

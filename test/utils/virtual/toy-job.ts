@@ -4,7 +4,7 @@ import type { Row } from '../../../lora/data/row.ts';
 import { encodeShards } from '../../../lora/data/shards/shard-codec.ts';
 import { baseDigest } from '../../../lora/models/base/base-identity.ts';
 import { sha256 } from '../../../protocol/cbor.ts';
-import { type Manifest, manifestSchema } from '../../../protocol/manifest.ts';
+import { type Manifest, manifestSchema } from '../../../protocol/job/manifest.ts';
 import { type Signer, signMessage, verifyMessage } from '../../../protocol/signing.ts';
 
 /** Returns the layout of a toy adapter: two LoRA matrices (drift needs both), small enough for thousands of rounds. */

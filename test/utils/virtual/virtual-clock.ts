@@ -1,4 +1,4 @@
-import type { Clock } from '../../../common/clock.ts';
+import type { Clock } from '../../../common/time/clock.ts';
 
 interface Timer {
   readonly at: number;

@@ -1,5 +1,5 @@
-import { withDeadline } from '../../../common/deadline.ts';
 import { isSwarmError, SwarmError } from '../../../common/errors.ts';
+import { withDeadline } from '../../../common/time/deadline.ts';
 import type {
   FetchBlobOptions,
   GossipHandler,
@@ -11,7 +11,12 @@ import type {
   SwarmNetwork,
 } from '../../../net/network.ts';
 import { RPC_TIMEOUT_MS } from '../../../protocol/limits.ts';
-import { type RpcMethod, type RpcRequest, type RpcResponse, rpcMethods } from '../../../protocol/rpc.ts';
+import {
+  type RpcMethod,
+  type RpcRequest,
+  type RpcResponse,
+  rpcMethods,
+} from '../../../protocol/requests/rpc.ts';
 import type { Signer } from '../../../protocol/signing.ts';
 import type { BlobStore } from '../../../storage/blobs.ts';
 import type { SeededRandom } from './seeded-random.ts';

@@ -1,5 +1,5 @@
-import type { Clock } from '../../../common/clock.ts';
 import type { Logger } from '../../../common/logger.ts';
+import type { Clock } from '../../../common/time/clock.ts';
 import type { AdapterLayout } from '../../../lora/adapter/layout.ts';
 import type { SwarmNetwork } from '../../../net/network.ts';
 import type { SwarmNodeOptions } from '../../../node/context.ts';
@@ -16,8 +16,8 @@ import type { NodeTrainer, ScoreTrainer } from '../../../node/trainer/trainer.ts
 import { RPC_TIMEOUT_MS } from '../../../protocol/limits.ts';
 import type { Signer } from '../../../protocol/signing.ts';
 import { Database } from '../../../storage/database.ts';
-import { NO_COST } from '../node-status.ts';
-import { signerOf } from '../signers.ts';
+import { NO_COST } from '../swarm/node-status.ts';
+import { signerOf } from '../swarm/signers.ts';
 import type { DatabasePool } from './database-pool.ts';
 import { FakeTrainer, type FakeTrainerOptions } from './fake-trainer.ts';
 import { MemoryBlobs, MemoryDisk } from './memory-blobs.ts';

@@ -4,7 +4,7 @@ import { failureOf } from '../../../../cli/errors.ts';
 import { createProgram } from '../../../../cli/program.ts';
 import { fakeContext } from '../../../utils/cli-context.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
-import { COMMIT, type HubWorld, hubWorld, impatientClock, NAME } from '../../../utils/hub-world.ts';
+import { COMMIT, type HubWorld, hubWorld, impatientClock, NAME } from '../../../utils/registry/hub-world.ts';
 
 describe('a command that takes a model from the hub', () => {
   let world: HubWorld;

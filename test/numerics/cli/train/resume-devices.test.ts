@@ -10,7 +10,7 @@ import { computeInputOf } from '../../../../lora/finetune/settings/run-settings.
 import { TrainerProcess } from '../../../../lora/train/process/supervisor.ts';
 import { fakeContext } from '../../../utils/cli-context.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
-import { makeTinyModel, TINY_TEXT } from '../../../utils/tiny-model.ts';
+import { makeTinyModel, TINY_TEXT } from '../../../utils/models/tiny-model.ts';
 
 let cwd: string;
 /** Names of the devices of every trainer that was started. */

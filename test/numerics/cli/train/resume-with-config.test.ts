@@ -5,7 +5,7 @@ import { createProgram } from '../../../../cli/program.ts';
 import { CheckpointFolder } from '../../../../lora/finetune/checkpoints.ts';
 import { fakeContext } from '../../../utils/cli-context.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
-import { makeTinyModel, TINY_TEXT } from '../../../utils/tiny-model.ts';
+import { makeTinyModel, TINY_TEXT } from '../../../utils/models/tiny-model.ts';
 
 it('a resumed run computes as the config file says now', async () => {
   const cwd = await temporaryFolder();

@@ -12,7 +12,7 @@ import { runPoisoned } from '../../../../scripts/bench/poison-swarm.ts';
 import { SharedTrainer } from '../../../../scripts/bench/poison-trainer.ts';
 import { packedRows } from '../../../../scripts/pretrain/pack-documents.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
-import { type TinyDeps, tinyDeps } from '../../../utils/tiny-trainer.ts';
+import { type TinyDeps, tinyDeps } from '../../../utils/models/tiny-trainer.ts';
 
 const GATE_ROWS = 16;
 const TRAINING = trainingConfigSchema.parse({

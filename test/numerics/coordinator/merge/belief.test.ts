@@ -15,8 +15,8 @@ import {
 } from '../../../../lora/update/index.ts';
 import { withUpdate } from '../../../../lora/update/score.ts';
 import { beliefOf, gainErrorOf, sharesOf } from '../../../../verify/scores/belief.ts';
-import { scoreUpdate } from '../../../utils/score-update.ts';
-import { TINY_LENGTH, type TinyDeps, tinyDeps, tinyTrainer } from '../../../utils/tiny-trainer.ts';
+import { TINY_LENGTH, type TinyDeps, tinyDeps, tinyTrainer } from '../../../utils/models/tiny-trainer.ts';
+import { scoreUpdate } from '../../../utils/swarm/score-update.ts';
 
 const OWN = 32;
 const HONEST = 4;

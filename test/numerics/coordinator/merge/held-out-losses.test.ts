@@ -1,7 +1,7 @@
 import { mkdir, readdir, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeEach, describe, expect, onTestFinished, test } from 'vitest';
-import { systemClock } from '../../../../common/system-clock.ts';
+import { systemClock } from '../../../../common/time/system-clock.ts';
 import { packJobData } from '../../../../coordinator/jobs/pack-data.ts';
 import { HeldOutLosses } from '../../../../coordinator/merge/held-out-losses.ts';
 import { encodeAdapter } from '../../../../lora/adapter/codec.ts';
@@ -13,11 +13,11 @@ import { openBase } from '../../../../lora/models/base/base-model.ts';
 import type { ComputeInput } from '../../../../lora/train/compute.ts';
 import { sha256 } from '../../../../protocol/cbor.ts';
 import { LOSS_TOLERANCE, type MeasuredJob } from '../../../../verify/checks/losses.ts';
-import { withCode } from '../../../utils/codes.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
-import { signerOf } from '../../../utils/signers.ts';
-import { tinyJob } from '../../../utils/tiny-job.ts';
-import { makeTinyModel } from '../../../utils/tiny-model.ts';
+import { makeTinyModel } from '../../../utils/models/tiny-model.ts';
+import { withCode } from '../../../utils/source/codes.ts';
+import { signerOf } from '../../../utils/swarm/signers.ts';
+import { tinyJob } from '../../../utils/swarm/tiny-job.ts';
 import { toyJob } from '../../../utils/virtual/toy-job.ts';
 
 const { signal } = new AbortController();

@@ -1,7 +1,7 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
-import { systemClock } from '../../../../common/system-clock.ts';
+import { systemClock } from '../../../../common/time/system-clock.ts';
 import type { ValidationJob } from '../../../../coordinator/context.ts';
 import { TrainerValidator } from '../../../../coordinator/merge/trainer-validator.ts';
 import { initialMatrices } from '../../../../lora/adapter/initial.ts';
@@ -14,10 +14,10 @@ import { TrainerProcess } from '../../../../lora/train/process/supervisor.ts';
 import { zeros } from '../../../../lora/update/layout.ts';
 import { silentLogger } from '../../../../monitor/logs/log.ts';
 import { encodeCbor } from '../../../../protocol/cbor.ts';
-import type { Manifest } from '../../../../protocol/manifest.ts';
-import { measureGoneGpu, type TinyBase, tinyBase } from '../../../utils/tiny-base.ts';
+import type { Manifest } from '../../../../protocol/job/manifest.ts';
+import { measureGoneGpu, type TinyBase, tinyBase } from '../../../utils/models/tiny-base.ts';
 
-const DYING_TRAINER = new URL('../../../utils/dying-trainer.ts', import.meta.url);
+const DYING_TRAINER = new URL('../../../utils/models/dying-trainer.ts', import.meta.url);
 const ROWS = 4;
 
 interface Bench extends TinyBase {

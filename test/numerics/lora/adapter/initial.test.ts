@@ -5,10 +5,10 @@ import { adapterLayout } from '../../../../lora/adapter/layout.ts';
 import { type LoraConfig, loraConfig } from '../../../../lora/adapter/lora-config.ts';
 import { type BaseModel, openBase } from '../../../../lora/models/base/base-model.ts';
 import { readTensor } from '../../../../lora/models/weights/safetensors.ts';
-import { inFloat32 } from '../../../utils/adapters.ts';
-import { withCode } from '../../../utils/codes.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
-import { FIXTURES, maxDifference } from '../../../utils/reference.ts';
+import { inFloat32 } from '../../../utils/models/adapters.ts';
+import { FIXTURES, maxDifference } from '../../../utils/models/reference.ts';
+import { withCode } from '../../../utils/source/codes.ts';
 
 async function start(settings: Partial<LoraConfig>, folder = 'llama-tiny-untied') {
   const model = await openBase(join(FIXTURES, folder));

@@ -11,7 +11,7 @@ import { describeBase } from '../../../../lora/models/base/base-identity.ts';
 import { type BaseModel, openBase } from '../../../../lora/models/base/base-model.ts';
 import { readTensor } from '../../../../lora/models/weights/safetensors.ts';
 import { copyOf, temporaryFolder } from '../../../utils/folder.ts';
-import { FIXTURES, maxDifference, openReference } from '../../../utils/reference.ts';
+import { FIXTURES, maxDifference, openReference } from '../../../utils/models/reference.ts';
 
 async function valuesOf(model: BaseModel, name: string): Promise<Float32Array> {
   const { file, entry } = model.tensors.get(name)!;

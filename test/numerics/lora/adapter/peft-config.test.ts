@@ -7,7 +7,7 @@ import { type LoraConfig, loraConfig } from '../../../../lora/adapter/lora-confi
 import { encodePeftConfig, parsePeftConfig } from '../../../../lora/adapter/peft-config.ts';
 import { adapterPlan, withoutUnmatched } from '../../../../lora/adapter/plan.ts';
 import { openBase } from '../../../../lora/models/base/base-model.ts';
-import { FIXTURES } from '../../../utils/reference.ts';
+import { FIXTURES } from '../../../utils/models/reference.ts';
 
 const names = [
   'q_proj',

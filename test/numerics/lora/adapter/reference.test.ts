@@ -9,9 +9,9 @@ import { createEngine, type Engine } from '../../../../lora/engines/engine.ts';
 import { openBase } from '../../../../lora/models/base/base-model.ts';
 import { savedName } from '../../../../lora/models/lora.ts';
 import { logitsOf, measureAdapter, openAdapterCase } from '../../../../scripts/reference/adapter-parity.ts';
-import { inFloat32 } from '../../../utils/adapters.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
-import { FIXTURES, maxDifference } from '../../../utils/reference.ts';
+import { inFloat32 } from '../../../utils/models/adapters.ts';
+import { FIXTURES, maxDifference } from '../../../utils/models/reference.ts';
 
 /** Largest difference from PEFT's results in float32. */
 const TOLERANCE = 1e-4;

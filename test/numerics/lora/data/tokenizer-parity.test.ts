@@ -5,8 +5,8 @@ import { join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
 import { describe, expect, it } from 'vitest';
 import { loadTokenizer, type TextTokenizer } from '../../../../lora/data/tokenizer.ts';
-import { withCode } from '../../../utils/codes.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
+import { withCode } from '../../../utils/source/codes.ts';
 
 /** Values computed by transformers, see scripts/reference/make_tokenizers.py. */
 interface Reference {

@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { expect, onTestFinished, test, vi } from 'vitest';
 import { describeMachine } from '../../../../lora/doctor/machine.ts';
 import { availableMemory } from '../../../../lora/train/memory/available-memory.ts';
-import { fakeDiagnosis, fakeProbe } from '../../../utils/diagnosis.ts';
+import { fakeDiagnosis, fakeProbe } from '../../../utils/swarm/diagnosis.ts';
 
 vi.mock(import('../../../../lora/train/memory/available-memory.ts'), async (original) => {
   const { availableMemory } = await original();

@@ -13,7 +13,7 @@ import { buildModel } from '../../../../lora/engines/onnx/model.ts';
 import { gradients } from '../../../../lora/graph/gradients.ts';
 import { Graph } from '../../../../lora/graph/graph.ts';
 import * as ops from '../../../../lora/graph/ops.ts';
-import { evaluate, numbers } from '../../../utils/graphs.ts';
+import { evaluate, numbers } from '../../../utils/models/graphs.ts';
 
 let folder: string;
 let engine: Engine;

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { createEngine, type Engine } from '../../../../lora/engines/engine.ts';
 import { hasFloat16, requireFloat16 } from '../../../../lora/engines/float16.ts';
 import { requirePrecision } from '../../../../lora/engines/precision.ts';
-import { withCode } from '../../../utils/codes.ts';
+import { withCode } from '../../../utils/source/codes.ts';
 
 const refused = withCode('PRECISION');
 

@@ -13,11 +13,11 @@ import { openBase } from '../../../../lora/models/base/base-model.ts';
 import { prepareWeights } from '../../../../lora/models/weights/prepare-weights.ts';
 import { adaptedParameters } from '../../../../lora/train/adapted-model.ts';
 import { rowFeeds, trainingGraph } from '../../../../lora/train/step.ts';
-import { runOnEach } from '../../../utils/executors.ts';
-import { completionRows, FAMILY_FIXTURES, relativeDifference } from '../../../utils/families.ts';
-import { numbers } from '../../../utils/graphs.ts';
-import { dequantisedFile, quantisedNames } from '../../../utils/quantised.ts';
-import { FIXTURES } from '../../../utils/reference.ts';
+import { runOnEach } from '../../../utils/models/executors.ts';
+import { completionRows, FAMILY_FIXTURES, relativeDifference } from '../../../utils/models/families.ts';
+import { numbers } from '../../../utils/models/graphs.ts';
+import { dequantisedFile, quantisedNames } from '../../../utils/models/quantised.ts';
+import { FIXTURES } from '../../../utils/models/reference.ts';
 
 /**
  * Maximum error relative to a tensor's largest value, with float32 activations. It is small, because both sides multiply

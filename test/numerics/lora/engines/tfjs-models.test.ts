@@ -5,8 +5,8 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { loraConfig } from '../../../../lora/adapter/lora-config.ts';
 import { createEngine, type Engine } from '../../../../lora/engines/engine.ts';
 import { openBase } from '../../../../lora/models/base/base-model.ts';
-import { FAMILY_FIXTURES } from '../../../utils/families.ts';
-import { FIXTURES } from '../../../utils/reference.ts';
+import { FAMILY_FIXTURES } from '../../../utils/models/families.ts';
+import { FIXTURES } from '../../../utils/models/reference.ts';
 import {
   compareStep,
   fixtureRows,
@@ -15,9 +15,9 @@ import {
   randomAdapter,
   type StepCase,
   VARIANTS,
-} from '../../../utils/step-cases.ts';
-import { tf, tfjsOnCpu } from '../../../utils/tfjs.ts';
-import { tinyDeps, tinyRows, trainOnEach } from '../../../utils/tiny-trainer.ts';
+} from '../../../utils/models/step-cases.ts';
+import { tf, tfjsOnCpu } from '../../../utils/models/tfjs.ts';
+import { tinyDeps, tinyRows, trainOnEach } from '../../../utils/models/tiny-trainer.ts';
 
 /** Difference of two float32 engines that sum in different orders. */
 const TOLERANCE = 1e-4;

@@ -4,10 +4,10 @@ import { createEngine, type Engine } from '../../../../lora/engines/engine.ts';
 import { LOWERINGS } from '../../../../lora/engines/tfjs/lower.ts';
 import { Graph } from '../../../../lora/graph/graph.ts';
 import { randomSeed, uniform } from '../../../../lora/graph/ops.ts';
-import { disagreement, runOnEach } from '../../../utils/executors.ts';
-import { slopesOf } from '../../../utils/graphs.ts';
-import { OPERATION_CASES } from '../../../utils/operation-cases.ts';
-import { tfjsOnCpu } from '../../../utils/tfjs.ts';
+import { disagreement, runOnEach } from '../../../utils/models/executors.ts';
+import { slopesOf } from '../../../utils/models/graphs.ts';
+import { OPERATION_CASES } from '../../../utils/models/operation-cases.ts';
+import { tfjsOnCpu } from '../../../utils/models/tfjs.ts';
 
 /** Difference of two float32 engines that sum in different orders, at values around 1. */
 const TOLERANCE = 1e-4;

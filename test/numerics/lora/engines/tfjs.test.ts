@@ -10,8 +10,8 @@ import type { TensorFlow } from '../../../../lora/engines/tfjs/lower.ts';
 import { Graph } from '../../../../lora/graph/graph.ts';
 import * as ops from '../../../../lora/graph/ops.ts';
 import { TrainerProcess } from '../../../../lora/train/process/supervisor.ts';
-import { tf, tfjsOnCpu } from '../../../utils/tfjs.ts';
-import { tinyDeps, tinySettings } from '../../../utils/tiny-trainer.ts';
+import { tf, tfjsOnCpu } from '../../../utils/models/tfjs.ts';
+import { tinyDeps, tinySettings } from '../../../utils/models/tiny-trainer.ts';
 
 let folder: string;
 let engine: Engine;

@@ -15,10 +15,10 @@ import { prepareWeights } from '../../../../lora/models/weights/prepare-weights.
 import { measureSpeed } from '../../../../lora/train/devices/speed.ts';
 import { inPrecision } from '../../../../lora/train/precision.ts';
 import { Trainer } from '../../../../lora/train/trainer.ts';
-import { runOnEach } from '../../../utils/executors.ts';
-import { FAMILY_FIXTURES } from '../../../utils/families.ts';
-import { numbers } from '../../../utils/graphs.ts';
-import { FIXTURES, maxDifference } from '../../../utils/reference.ts';
+import { runOnEach } from '../../../utils/models/executors.ts';
+import { FAMILY_FIXTURES } from '../../../utils/models/families.ts';
+import { numbers } from '../../../utils/models/graphs.ts';
+import { FIXTURES, maxDifference } from '../../../utils/models/reference.ts';
 import {
   compareStep,
   fixtureRows,
@@ -26,9 +26,9 @@ import {
   randomAdapter,
   type StepCase,
   stepOf,
-} from '../../../utils/step-cases.ts';
-import { tinyDeps, tinyRows, tinySettings } from '../../../utils/tiny-trainer.ts';
-import { gpu, INTEGERS, missing, placement, TOLERANCE } from '../../../utils/webgpu.ts';
+} from '../../../utils/models/step-cases.ts';
+import { tinyDeps, tinyRows, tinySettings } from '../../../utils/models/tiny-trainer.ts';
+import { gpu, INTEGERS, missing, placement, TOLERANCE } from '../../../utils/models/webgpu.ts';
 
 /**
  * Limits for gradients with float16 products: the least cosine of all gradients, and the largest relative error of a tensor.

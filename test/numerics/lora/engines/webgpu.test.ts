@@ -8,11 +8,11 @@ import { createEngine, type Engine } from '../../../../lora/engines/engine.ts';
 import { Graph } from '../../../../lora/graph/graph.ts';
 import { randomSeed, uniform } from '../../../../lora/graph/ops.ts';
 import { openBase } from '../../../../lora/models/base/base-model.ts';
-import { disagreement, runOnEach } from '../../../utils/executors.ts';
-import { FAMILY_FIXTURES } from '../../../utils/families.ts';
-import { slopesOf } from '../../../utils/graphs.ts';
-import { OPERATION_CASES } from '../../../utils/operation-cases.ts';
-import { FIXTURES } from '../../../utils/reference.ts';
+import { disagreement, runOnEach } from '../../../utils/models/executors.ts';
+import { FAMILY_FIXTURES } from '../../../utils/models/families.ts';
+import { slopesOf } from '../../../utils/models/graphs.ts';
+import { OPERATION_CASES } from '../../../utils/models/operation-cases.ts';
+import { FIXTURES } from '../../../utils/models/reference.ts';
 import {
   compareStep,
   fixtureRows,
@@ -21,9 +21,9 @@ import {
   randomAdapter,
   type StepCase,
   VARIANTS,
-} from '../../../utils/step-cases.ts';
-import { tinyDeps, tinyRows, trainOnEach } from '../../../utils/tiny-trainer.ts';
-import { gpu, INTEGERS, missing, placement, TOLERANCE } from '../../../utils/webgpu.ts';
+} from '../../../utils/models/step-cases.ts';
+import { tinyDeps, tinyRows, trainOnEach } from '../../../utils/models/tiny-trainer.ts';
+import { gpu, INTEGERS, missing, placement, TOLERANCE } from '../../../utils/models/webgpu.ts';
 
 test('is unavailable without a device', () => {
   if (missing === null) expect((gpu as Engine).name).toBe('onnx-webgpu');

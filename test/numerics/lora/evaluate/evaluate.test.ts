@@ -10,9 +10,9 @@ import { type BadRow, RowReport } from '../../../../lora/data/row-report.ts';
 import { evaluate, evaluateExamples } from '../../../../lora/evaluate/evaluate.ts';
 import type { ModelBundle } from '../../../../lora/evaluate/model-bundle.ts';
 import { type ScoreProgress, windows } from '../../../../lora/evaluate/score.ts';
+import { TINY_TEXT } from '../../../utils/models/tiny-model.ts';
+import { tinyDeps, tinyRows, tinySettings, tinyTrainer } from '../../../utils/models/tiny-trainer.ts';
 import { textRenderer } from '../../../utils/text-renderer.ts';
-import { TINY_TEXT } from '../../../utils/tiny-model.ts';
-import { tinyDeps, tinyRows, tinySettings, tinyTrainer } from '../../../utils/tiny-trainer.ts';
 
 let dir: string;
 let bundle: ModelBundle;

@@ -6,7 +6,7 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import { languageModelOf } from '../../../../lora/evaluate/model/bundle-model.ts';
 import type { LanguageModel } from '../../../../lora/evaluate/model/language-model.ts';
 import type { ModelBundle } from '../../../../lora/evaluate/model-bundle.ts';
-import { tinyDeps } from '../../../utils/tiny-trainer.ts';
+import { tinyDeps } from '../../../utils/models/tiny-trainer.ts';
 
 let dir: string;
 let cached: LanguageModel;

@@ -4,10 +4,10 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { CheckpointFolder } from '../../../../lora/finetune/checkpoints.ts';
-import { trainingState } from '../../../utils/checkpoints.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
+import { trainingState } from '../../../utils/swarm/checkpoints.ts';
 
-const WRITER = fileURLToPath(new URL('../../../utils/checkpoint-writer.ts', import.meta.url));
+const WRITER = fileURLToPath(new URL('../../../utils/swarm/checkpoint-writer.ts', import.meta.url));
 
 async function write(
   folder: CheckpointFolder,

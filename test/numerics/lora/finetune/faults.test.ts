@@ -17,7 +17,7 @@ import { TrainerProcess } from '../../../../lora/train/process/supervisor.ts';
 import type { TrainProgress } from '../../../../lora/train/trainer.ts';
 import { fakeContext } from '../../../utils/cli-context.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
-import { makeTinyModel, TINY_TEXT } from '../../../utils/tiny-model.ts';
+import { makeTinyModel, TINY_TEXT } from '../../../utils/models/tiny-model.ts';
 
 vi.mock(import('../../../../lora/train/memory/available-memory.ts'), async (original) => {
   const { availableMemory } = await original();

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { estimateFinetune, type FinetuneOptions, finetune } from '../../../../lora/finetune/finetune.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
-import { makeTinyModel, TINY_TEXT } from '../../../utils/tiny-model.ts';
+import { makeTinyModel, TINY_TEXT } from '../../../utils/models/tiny-model.ts';
 
 let options: FinetuneOptions;
 beforeEach(async () => {

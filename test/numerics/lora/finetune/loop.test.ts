@@ -7,8 +7,8 @@ import { HeldOutLoss } from '../../../../lora/finetune/held-out-loss.ts';
 import { TrainingLoop } from '../../../../lora/finetune/loop.ts';
 import { type Layer, resolveSpec, trainingConfig } from '../../../../lora/finetune/settings/settings.ts';
 import type { TrainerProcess, TrainOptions } from '../../../../lora/train/process/supervisor.ts';
-import { trainingState } from '../../../utils/checkpoints.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
+import { trainingState } from '../../../utils/swarm/checkpoints.ts';
 
 const BATCH = 4;
 

@@ -14,8 +14,8 @@ import { prepareWeights } from '../../../../lora/models/weights/prepare-weights.
 import { quantiseBlocks } from '../../../../lora/models/weights/quantise-blocks.ts';
 import { prepareServingWeights } from '../../../../lora/models/weights/serving-weights.ts';
 import { openAdapterCase } from '../../../../scripts/reference/adapter-parity.ts';
-import { GREEDY } from '../../../utils/generate.ts';
-import { FIXTURES, maxDifference } from '../../../utils/reference.ts';
+import { GREEDY } from '../../../utils/models/generate.ts';
+import { FIXTURES, maxDifference } from '../../../utils/models/reference.ts';
 
 let cacheDir: string;
 let engine: Engine;

@@ -10,8 +10,8 @@ import { mostLikely } from '../../../../lora/generate/sampling.ts';
 import { openBase } from '../../../../lora/models/base/base-model.ts';
 import { prepareWeights } from '../../../../lora/models/weights/prepare-weights.ts';
 import { openAdapterCase } from '../../../../scripts/reference/adapter-parity.ts';
-import { continued, GREEDY, openDecoder } from '../../../utils/generate.ts';
-import { FIXTURES, maxDifference } from '../../../utils/reference.ts';
+import { continued, GREEDY, openDecoder } from '../../../utils/models/generate.ts';
+import { FIXTURES, maxDifference } from '../../../utils/models/reference.ts';
 
 let cacheDir: string;
 let engine: Engine;

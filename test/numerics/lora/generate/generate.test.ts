@@ -7,7 +7,7 @@ import { generate } from '../../../../lora/generate/generate.ts';
 import { Graph } from '../../../../lora/graph/graph.ts';
 import { sequenceFeeds, sequenceInputs } from '../../../../lora/models/sequences.ts';
 import { adaptedParameters } from '../../../../lora/train/adapted-model.ts';
-import { tinyDeps } from '../../../utils/tiny-trainer.ts';
+import { tinyDeps } from '../../../utils/models/tiny-trainer.ts';
 
 let dir: string;
 let bundle: ModelBundle;

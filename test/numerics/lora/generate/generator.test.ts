@@ -4,8 +4,8 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { openGenerator } from '../../../../lora/generate/generator.ts';
 import type { Generator } from '../../../../lora/generate/types.ts';
-import { GREEDY } from '../../../utils/generate.ts';
-import { FIXTURES } from '../../../utils/reference.ts';
+import { GREEDY } from '../../../utils/models/generate.ts';
+import { FIXTURES } from '../../../utils/models/reference.ts';
 
 const DIR = join(FIXTURES, 'llama-tiny-tied');
 const { prompt, base: plain, adapter: adapted } = GREEDY['llama-tiny-tied']!;

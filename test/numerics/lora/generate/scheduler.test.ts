@@ -5,8 +5,8 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { nanoModel } from '../../../../common/samples.ts';
 import { createEngine, type Engine } from '../../../../lora/engines/engine.ts';
 import { tokenBytes } from '../../../../lora/generate/row-cache.ts';
-import { continued, openDecoder, type TestDecoder } from '../../../utils/generate.ts';
-import { FIXTURES } from '../../../utils/reference.ts';
+import { continued, openDecoder, type TestDecoder } from '../../../utils/models/generate.ts';
+import { FIXTURES } from '../../../utils/models/reference.ts';
 
 let cacheDir: string;
 let engine: Engine;

@@ -4,10 +4,10 @@ import { gradients } from '../../../../lora/graph/gradients.ts';
 import { Graph, type Tensor } from '../../../../lora/graph/graph.ts';
 import * as ops from '../../../../lora/graph/ops.ts';
 import { elementCount } from '../../../../lora/graph/shapes.ts';
-import { withCode } from '../../../utils/codes.ts';
-import { disagreement } from '../../../utils/executors.ts';
-import { evaluate, numbers } from '../../../utils/graphs.ts';
-import { ints } from '../../../utils/operation-cases.ts';
+import { disagreement } from '../../../utils/models/executors.ts';
+import { evaluate, numbers } from '../../../utils/models/graphs.ts';
+import { ints } from '../../../utils/models/operation-cases.ts';
+import { withCode } from '../../../utils/source/codes.ts';
 
 const [B, H, KV, D] = [2, 4, 2, 3];
 const SCALE = 0.7;

@@ -3,7 +3,7 @@ import { createEngine } from '../../../../lora/engines/engine.ts';
 import { gradients } from '../../../../lora/graph/gradients.ts';
 import { Graph } from '../../../../lora/graph/graph.ts';
 import { detach, multiply, reduceSum } from '../../../../lora/graph/ops.ts';
-import { withCode } from '../../../utils/codes.ts';
+import { withCode } from '../../../utils/source/codes.ts';
 
 test('a detached value is a constant for the backward pass only', async () => {
   const graph = new Graph();

@@ -4,9 +4,9 @@ import { graphCost } from '../../../../lora/graph/cost.ts';
 import { gradients } from '../../../../lora/graph/gradients.ts';
 import { Graph } from '../../../../lora/graph/graph.ts';
 import * as ops from '../../../../lora/graph/ops.ts';
-import { withCode } from '../../../utils/codes.ts';
-import { evaluate, gradientError, numbers } from '../../../utils/graphs.ts';
-import { type Build, differentiable, ints, OPERATION_CASES } from '../../../utils/operation-cases.ts';
+import { evaluate, gradientError, numbers } from '../../../utils/models/graphs.ts';
+import { type Build, differentiable, ints, OPERATION_CASES } from '../../../utils/models/operation-cases.ts';
+import { withCode } from '../../../utils/source/codes.ts';
 
 /** Error of central differences in float32. */
 const TOLERANCE = 5e-3;

@@ -2,10 +2,10 @@ import { describe, expect, test } from 'vitest';
 import { gradients } from '../../../../lora/graph/gradients.ts';
 import { Graph, type Tensor } from '../../../../lora/graph/graph.ts';
 import * as ops from '../../../../lora/graph/ops.ts';
-import { withCode } from '../../../utils/codes.ts';
-import { evaluate } from '../../../utils/graphs.ts';
-import { maxDifference } from '../../../utils/reference.ts';
-import { trainingReference } from '../../../utils/training-reference.ts';
+import { evaluate } from '../../../utils/models/graphs.ts';
+import { maxDifference } from '../../../utils/models/reference.ts';
+import { trainingReference } from '../../../utils/models/training-reference.ts';
+import { withCode } from '../../../utils/source/codes.ts';
 
 /** Maximum difference. Both sides compute in float32, with values around 1. */
 const TOLERANCE = 2e-6;

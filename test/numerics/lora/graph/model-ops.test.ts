@@ -3,8 +3,8 @@ import { describe, expect, test } from 'vitest';
 import { Graph, type Tensor } from '../../../../lora/graph/graph.ts';
 import * as ops from '../../../../lora/graph/ops.ts';
 import { sequenceFeeds } from '../../../../lora/models/sequences.ts';
-import { withCode } from '../../../utils/codes.ts';
-import { evaluate } from '../../../utils/graphs.ts';
+import { evaluate } from '../../../utils/models/graphs.ts';
+import { withCode } from '../../../utils/source/codes.ts';
 
 describe('values', () => {
   test('geluTanh, including values where the exponential overflows', async () => {

@@ -3,7 +3,7 @@ import { createEngine, type Engine, type Executable } from '../../../../lora/eng
 import { gradients } from '../../../../lora/graph/gradients.ts';
 import { Graph, type Tensor } from '../../../../lora/graph/graph.ts';
 import { dropout, multiply, randomSeed, reduceSum, uniform } from '../../../../lora/graph/ops.ts';
-import { withCode } from '../../../utils/codes.ts';
+import { withCode } from '../../../utils/source/codes.ts';
 
 const ROWS = 256;
 const COLUMNS = 192;

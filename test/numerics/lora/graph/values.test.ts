@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import type { Graph, Tensor } from '../../../../lora/graph/graph.ts';
 import * as ops from '../../../../lora/graph/ops.ts';
-import { evaluate, numbers } from '../../../utils/graphs.ts';
+import { evaluate, numbers } from '../../../utils/models/graphs.ts';
 
 /** Computes the values of one tensor with the engine. */
 async function valuesOf(build: (graph: Graph) => Tensor): Promise<number[]> {

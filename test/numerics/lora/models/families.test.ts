@@ -11,8 +11,8 @@ import { frozenParameters, weightOf } from '../../../../lora/models/parameters.t
 import { sequenceInputs } from '../../../../lora/models/sequences.ts';
 import { trainableParameters } from '../../../../scripts/pretrain/trainable-parameters.ts';
 import { measureParity, QUANTITIES } from '../../../../scripts/reference/parity.ts';
-import { withCode } from '../../../utils/codes.ts';
-import { FIXTURES } from '../../../utils/reference.ts';
+import { FIXTURES } from '../../../utils/models/reference.ts';
+import { withCode } from '../../../utils/source/codes.ts';
 
 /** Largest difference from transformers + PEFT in float32, for values of the order of 1. */
 const ABSOLUTE = 1e-4;

@@ -8,7 +8,13 @@ import type { BaseBits } from '../../../../lora/models/base/base-bits.ts';
 import type { ResolvedCompute } from '../../../../lora/train/compute.ts';
 import type { TrainerOptions } from '../../../../lora/train/process/messages.ts';
 import { TrainerProcess } from '../../../../lora/train/process/supervisor.ts';
-import { type TinyDeps, tinyDeps, tinyRows, tinySettings, tinyTrainer } from '../../../utils/tiny-trainer.ts';
+import {
+  type TinyDeps,
+  tinyDeps,
+  tinyRows,
+  tinySettings,
+  tinyTrainer,
+} from '../../../utils/models/tiny-trainer.ts';
 
 const STEPS = 12;
 /** Largest loss allowed, as a multiple of that of an adapter trained on the float32 base. */

@@ -8,9 +8,9 @@ import type { Row } from '../../../../lora/data/row.ts';
 import { DataParallel, type DataParallelWorker, split } from '../../../../lora/train/data-parallel.ts';
 import { TrainerProcess } from '../../../../lora/train/process/supervisor.ts';
 import { childrenOf } from '../../../utils/children.ts';
-import { maxDifference } from '../../../utils/reference.ts';
-import type { TrainingOptions } from '../../../utils/tiny-trainer.ts';
-import { type TinyDeps, tinyDeps, tinyRows, tinySettings } from '../../../utils/tiny-trainer.ts';
+import { maxDifference } from '../../../utils/models/reference.ts';
+import type { TrainingOptions } from '../../../utils/models/tiny-trainer.ts';
+import { type TinyDeps, tinyDeps, tinyRows, tinySettings } from '../../../utils/models/tiny-trainer.ts';
 
 let dir: string;
 let deps: TinyDeps;

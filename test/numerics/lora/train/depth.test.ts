@@ -4,7 +4,7 @@ import { graphCost } from '../../../../lora/graph/cost.ts';
 import { liveNodes } from '../../../../lora/graph/passes/live-nodes.ts';
 import { adaptedParameters } from '../../../../lora/train/adapted-model.ts';
 import { trainingGraph } from '../../../../lora/train/step.ts';
-import { FAMILY_FIXTURES, openFamily } from '../../../utils/families.ts';
+import { FAMILY_FIXTURES, openFamily } from '../../../utils/models/families.ts';
 
 describe.each(FAMILY_FIXTURES)('%s with an adapter on its last block only', (fixture) => {
   it('has no backward pass below that block', async () => {

@@ -3,7 +3,7 @@ import { createEngine } from '../../../../lora/engines/engine.ts';
 import { Graph, type Tensor } from '../../../../lora/graph/graph.ts';
 import { gatherRows } from '../../../../lora/graph/ops.ts';
 import { noisyEmbeddings } from '../../../../lora/train/noise.ts';
-import { trainingReference } from '../../../utils/training-reference.ts';
+import { trainingReference } from '../../../utils/models/training-reference.ts';
 
 it.each(trainingReference().neftune)(
   "the noise is transformers': bound $bound at alpha $alpha",

@@ -8,9 +8,9 @@ import { loraConfig } from '../../../../lora/adapter/lora-config.ts';
 import type { Row } from '../../../../lora/data/row.ts';
 import type { AdamWState } from '../../../../lora/train/optimizer/adamw.ts';
 import { Trainer } from '../../../../lora/train/trainer.ts';
-import { maxDifference } from '../../../utils/reference.ts';
-import type { TrainingOptions } from '../../../utils/tiny-trainer.ts';
-import { type TinyDeps, tinyDeps, tinyRows, tinySettings } from '../../../utils/tiny-trainer.ts';
+import { maxDifference } from '../../../utils/models/reference.ts';
+import type { TrainingOptions } from '../../../utils/models/tiny-trainer.ts';
+import { type TinyDeps, tinyDeps, tinyRows, tinySettings } from '../../../utils/models/tiny-trainer.ts';
 
 let dir: string;
 let deps: TinyDeps;

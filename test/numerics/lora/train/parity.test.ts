@@ -7,7 +7,7 @@ import { prepareWeights } from '../../../../lora/models/weights/prepare-weights.
 import { adaptedParameters } from '../../../../lora/train/adapted-model.ts';
 import { AdamW } from '../../../../lora/train/optimizer/adamw.ts';
 import { lossAndGradients, trainingGraph } from '../../../../lora/train/step.ts';
-import { maxDifference, openReference } from '../../../utils/reference.ts';
+import { maxDifference, openReference } from '../../../utils/models/reference.ts';
 
 /** Largest difference from transformers + PEFT + torch.optim.AdamW after three steps, in float32. */
 const TOLERANCE = 1e-4;

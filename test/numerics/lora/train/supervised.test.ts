@@ -21,8 +21,13 @@ import {
   supervisedFeeds,
   supervisedSize,
 } from '../../../../lora/train/supervised.ts';
-import { completionRows, FAMILY_FIXTURES, openFamily, relativeDifference } from '../../../utils/families.ts';
-import { numbers } from '../../../utils/graphs.ts';
+import {
+  completionRows,
+  FAMILY_FIXTURES,
+  openFamily,
+  relativeDifference,
+} from '../../../utils/models/families.ts';
+import { numbers } from '../../../utils/models/graphs.ts';
 
 const BATCH = 3;
 const LENGTH = 32;

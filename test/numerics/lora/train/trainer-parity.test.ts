@@ -10,8 +10,8 @@ import { readHeader, readTensor } from '../../../../lora/models/weights/safetens
 import { processorCompute } from '../../../../lora/train/compute.ts';
 import { trainingConfigSchema } from '../../../../lora/train/config.ts';
 import { Trainer, type TrainProgress } from '../../../../lora/train/trainer.ts';
-import { FIXTURES, maxDifference, openReference } from '../../../utils/reference.ts';
-import type { TrainingOptions } from '../../../utils/tiny-trainer.ts';
+import { FIXTURES, maxDifference, openReference } from '../../../utils/models/reference.ts';
+import type { TrainingOptions } from '../../../utils/models/tiny-trainer.ts';
 
 /** Maximum difference after six steps of Adam, with float32 on both sides. */
 const TOLERANCE = 1e-4;

@@ -6,8 +6,7 @@ import { initialMatrices } from '../../../../lora/adapter/initial.ts';
 import { predictedTokens, type Row } from '../../../../lora/data/row.ts';
 import { Trainer, type TrainProgress } from '../../../../lora/train/trainer.ts';
 import { packedRows } from '../../../../scripts/pretrain/pack-documents.ts';
-import { withCode } from '../../../utils/codes.ts';
-import { TINY_TEXT } from '../../../utils/tiny-model.ts';
+import { TINY_TEXT } from '../../../utils/models/tiny-model.ts';
 import {
   TINY_LENGTH,
   type TinyDeps,
@@ -15,7 +14,8 @@ import {
   tinyRows,
   tinySettings,
   tinyTrainer,
-} from '../../../utils/tiny-trainer.ts';
+} from '../../../utils/models/tiny-trainer.ts';
+import { withCode } from '../../../utils/source/codes.ts';
 
 let dir: string;
 let deps: TinyDeps;

@@ -10,9 +10,9 @@ import {
   toTensors,
   updateLimits,
 } from '../../../../lora/update/index.ts';
-import { withCode } from '../../../utils/codes.ts';
-import { referenceEncoding } from '../../../utils/update-reference.ts';
-import { layoutOf, randomValues, tensorSets } from '../../../utils/updates.ts';
+import { withCode } from '../../../utils/source/codes.ts';
+import { referenceEncoding } from '../../../utils/swarm/update-reference.ts';
+import { layoutOf, randomValues, tensorSets } from '../../../utils/swarm/updates.ts';
 
 const presets = fc.constantFrom(...PRESET_NAMES);
 const sparsePresets = PRESET_NAMES.filter((preset) => PRESETS[preset].kept !== null);

@@ -1,8 +1,14 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { decodeUpdate, ErrorFeedback, PRESET_NAMES, toTensors } from '../../../../lora/update/index.ts';
-import { withCode } from '../../../utils/codes.ts';
-import { layoutOf, layouts, randomValues, VALUE_KINDS, type ValueKind } from '../../../utils/updates.ts';
+import { withCode } from '../../../utils/source/codes.ts';
+import {
+  layoutOf,
+  layouts,
+  randomValues,
+  VALUE_KINDS,
+  type ValueKind,
+} from '../../../utils/swarm/updates.ts';
 
 const presets = fc.constantFrom(...PRESET_NAMES);
 const layout = layoutOf([5000, 1, 300]);

@@ -1,7 +1,7 @@
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeEach, describe, expect, onTestFinished, test } from 'vitest';
-import { systemClock } from '../../../../common/system-clock.ts';
+import { systemClock } from '../../../../common/time/system-clock.ts';
 import { initialMatrices } from '../../../../lora/adapter/initial.ts';
 import { adapterLayout } from '../../../../lora/adapter/layout.ts';
 import { parseCompute, processorCompute } from '../../../../lora/train/compute.ts';
@@ -14,10 +14,10 @@ import { RoundSlices } from '../../../../node/sharing/round-slices.ts';
 import type { TrainingProcessDeps } from '../../../../node/trainer/base-trainer.ts';
 import type { TrainTask } from '../../../../node/trainer/trainer.ts';
 import { TrainingProcess } from '../../../../node/trainer/training-process.ts';
-import type { Manifest } from '../../../../protocol/manifest.ts';
+import type { Manifest } from '../../../../protocol/job/manifest.ts';
 import { childrenOf } from '../../../utils/children.ts';
-import { maxDifference } from '../../../utils/reference.ts';
-import { measureGoneGpu, type TinyBase, tinyBase } from '../../../utils/tiny-base.ts';
+import { maxDifference } from '../../../utils/models/reference.ts';
+import { measureGoneGpu, type TinyBase, tinyBase } from '../../../utils/models/tiny-base.ts';
 
 const onProcessor = parseCompute({ engine: 'onnx-cpu', threads: 1 });
 const onTwo = parseCompute({ engine: 'onnx-cpu,onnx-cpu', threads: 1 });

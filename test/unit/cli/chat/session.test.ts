@@ -5,7 +5,7 @@ import { type ChatPartner, runChat } from '../../../../cli/chat/session.ts';
 import type { ChatMessage } from '../../../../serve/chat-prompt.ts';
 import { serveError } from '../../../../serve/errors.ts';
 import { fakeContext } from '../../../utils/cli-context.ts';
-import { fakeGenerator } from '../../../utils/fake-generator.ts';
+import { fakeGenerator } from '../../../utils/models/fake-generator.ts';
 import { testServer } from '../../serve/server.ts';
 
 /** A terminal in which a person types these pieces. */

@@ -7,7 +7,7 @@ import { describe, expect, it, onTestFinished } from 'vitest';
 import { HelperProcess } from '../../../../cli/daemon/helper-process.ts';
 import { fakeContext } from '../../../utils/cli-context.ts';
 import { eventually } from '../../../utils/eventually.ts';
-import { HAS_SIGNALS } from '../../../utils/platform.ts';
+import { HAS_SIGNALS } from '../../../utils/source/platform.ts';
 
 const signal = new AbortController().signal;
 

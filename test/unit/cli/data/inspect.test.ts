@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createProgram } from '../../../../cli/program.ts';
 import type { BadRow } from '../../../../index.ts';
 import { fakeContext } from '../../../utils/cli-context.ts';
-import { makeTinyModel } from '../../../utils/tiny-model.ts';
+import { makeTinyModel } from '../../../utils/models/tiny-model.ts';
 
 let dir: string;
 beforeAll(async () => {

@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest';
 import { dataLines, noteReach } from '../../../../cli/job/create.ts';
 import { newTally } from '../../../../lora/data/packing/tally.ts';
-import { encodeInvite } from '../../../../protocol/invite.ts';
+import { encodeInvite } from '../../../../protocol/access/invite.ts';
 import { fakeContext } from '../../../utils/cli-context.ts';
 
 const PEER = '12D3KooWNUPdR7Hj8GWMgRXFKBrYXXAdBJL2F7QBHKGHV2H134sS';

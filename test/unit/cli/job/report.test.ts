@@ -2,7 +2,7 @@ import { expect, test } from 'vitest';
 import { collectReport } from '../../../../cli/job/report/facts.ts';
 import { jobPage } from '../../../../cli/job/report/page.ts';
 import type { ApiClient, CheckpointView, JobDetail, JobEvent } from '../../../../index.ts';
-import { manifestSchema } from '../../../../protocol/manifest.ts';
+import { manifestSchema } from '../../../../protocol/job/manifest.ts';
 
 const [ANN, BOB] = [`12D3KooW${'a'.repeat(44)}`, `12D3KooW${'b'.repeat(44)}`];
 const DIGEST = 'ab'.repeat(32);

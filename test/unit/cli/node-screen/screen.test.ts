@@ -10,8 +10,8 @@ import { NodeLines } from '../../../../cli/views/node-news.ts';
 import { stoppedLines } from '../../../../cli/views/thanks.ts';
 import type { NodeStatus, NodeUpdate } from '../../../../node/status/api-types.ts';
 import { FakeTerminal } from '../../../utils/fake-terminal.ts';
-import { exampleStatus, JOB } from '../../../utils/node-status.ts';
 import { differenceFromPage } from '../../../utils/shown-in-page.ts';
+import { exampleStatus, JOB } from '../../../utils/swarm/node-status.ts';
 
 const EVIL = 'ot\u001b[2Jter\nnode: fine \u{1f4a3} 模型';
 const SIZE = { columns: 80, rows: 40 };

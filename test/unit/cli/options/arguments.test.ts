@@ -8,12 +8,12 @@ import { keyValues } from '../../../../cli/options/key-values.ts';
 import { keysAtStart, limitLines, parseLimits } from '../../../../cli/options/limits.ts';
 import { parseTarget, parseTargets } from '../../../../cli/options/target.ts';
 import { readTarget, readTargets } from '../../../../cli/options/target-input.ts';
-import { systemClock } from '../../../../common/system-clock.ts';
-import { resolveCache, resolveHomes } from '../../../../common/user-folders.ts';
-import { encodeInvite } from '../../../../protocol/invite.ts';
+import { resolveCache, resolveHomes } from '../../../../common/files/user-folders.ts';
+import { systemClock } from '../../../../common/time/system-clock.ts';
+import { encodeInvite } from '../../../../protocol/access/invite.ts';
 import { fakeContext } from '../../../utils/cli-context.ts';
-import { withCode } from '../../../utils/codes.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
+import { withCode } from '../../../utils/source/codes.ts';
 
 const PEER_A = `12D3KooW${'a'.repeat(44)}`;
 const PEER_B = `12D3KooW${'b'.repeat(44)}`;

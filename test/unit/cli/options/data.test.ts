@@ -5,7 +5,7 @@ import { addDataOptions, type DataFlags, dataSettings } from '../../../../cli/op
 import { newTally } from '../../../../lora/data/packing/tally.ts';
 import { DEFAULT_BAD_ROW_SHARE, RowReport } from '../../../../lora/data/row-report.ts';
 import { dataSettingsSchema } from '../../../../lora/data/settings.ts';
-import { withCode } from '../../../utils/codes.ts';
+import { withCode } from '../../../utils/source/codes.ts';
 
 function settings(...words: string[]) {
   const command = addDataOptions(new Command(), { packing: true })

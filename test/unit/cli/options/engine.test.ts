@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { givenCompute } from '../../../../cli/options/engine.ts';
 import { parseOneDevice } from '../../../../lora/train/compute.ts';
-import { withCode } from '../../../utils/codes.ts';
+import { withCode } from '../../../utils/source/codes.ts';
 
 describe('the engine of a command that uses one device', () => {
   it('is the one of the flag, else of SWARM_ENGINE, else auto', () => {

@@ -11,7 +11,7 @@ import type { ApiClient } from '../../../../index.ts';
 import { storageError } from '../../../../storage/errors.ts';
 import { fakeContext } from '../../../utils/cli-context.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
-import { addSmall, BASE, openTestRegistry, smallPeftFolder } from '../../../utils/registry.ts';
+import { addSmall, BASE, openTestRegistry, smallPeftFolder } from '../../../utils/registry/registry.ts';
 
 const [A, B] = ['first-key-of-a-client', 'second-key-of-a-client'];
 

@@ -5,7 +5,7 @@ import { createProgram } from '../../../../cli/program.ts';
 import { readKnownJobs } from '../../../../node/store/known-jobs.ts';
 import { fakeContext } from '../../../utils/cli-context.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
-import { expectMode, pretendPlatform } from '../../../utils/platform.ts';
+import { expectMode, pretendPlatform } from '../../../utils/source/platform.ts';
 
 const ADDRESS = '/ip4/127.0.0.1/tcp/4040/p2p/12D3KooWCTHPmgWPqnKKBfSHKWEqLaDEtXYGW2TDqQnCMFNaDFbB';
 

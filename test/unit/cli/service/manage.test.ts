@@ -10,9 +10,9 @@ import {
   uninstallService,
 } from '../../../../cli/service/manage.ts';
 import type { Call, Service } from '../../../../cli/service/service.ts';
-import { withCode } from '../../../utils/codes.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
-import { expectMode } from '../../../utils/platform.ts';
+import { withCode } from '../../../utils/source/codes.ts';
+import { expectMode } from '../../../utils/source/platform.ts';
 
 let calls: string[];
 let code: number;

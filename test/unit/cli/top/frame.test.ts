@@ -5,8 +5,8 @@ import { afterKey, keysIn } from '../../../../cli/top/keys.ts';
 import { lossCurve } from '../../../../cli/top/loss-curve.ts';
 import { FIRST_CHOICE, shownJob, type TopState } from '../../../../cli/top/state.ts';
 import type { JobDetail, JobEvent, JobSummary, PeerView } from '../../../../index.ts';
-import { exampleStatus } from '../../../utils/node-status.ts';
 import { differenceFromPage } from '../../../utils/shown-in-page.ts';
+import { exampleStatus } from '../../../utils/swarm/node-status.ts';
 
 const SIZE = { columns: 80, rows: 24 };
 const JOB = 'ab'.repeat(32);

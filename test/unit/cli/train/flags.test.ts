@@ -10,8 +10,8 @@ import {
 } from '../../../../cli/options/training.ts';
 import { flagLayer, type TrainFlags } from '../../../../cli/train/flag-layer.ts';
 import { mergeLayers, resolveSpec, runSchema } from '../../../../lora/finetune/settings/settings.ts';
-import { loraSchema, trainingSchema } from '../../../../protocol/manifest.ts';
-import { withCode } from '../../../utils/codes.ts';
+import { loraSchema, trainingSchema } from '../../../../protocol/job/manifest.ts';
+import { withCode } from '../../../utils/source/codes.ts';
 
 function parse(...args: string[]): TrainFlags {
   const command = new Command().exitOverride().configureOutput({ writeErr: () => {} });

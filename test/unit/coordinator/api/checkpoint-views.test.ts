@@ -4,7 +4,7 @@ import { CHECKPOINTS_PER_ANSWER } from '../../../../coordinator/api/checkpoint-v
 import type { ApiConnection } from '../../../../coordinator/client/api-connection.ts';
 import { listCheckpoints } from '../../../../coordinator/client/list-checkpoints.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
-import { viewsOfCheckpoints } from '../../../utils/many-checkpoints.ts';
+import { viewsOfCheckpoints } from '../../../utils/swarm/many-checkpoints.ts';
 
 const ROUNDS = 2 * CHECKPOINTS_PER_ANSWER;
 

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { systemClock } from '../../../../common/system-clock.ts';
+import { systemClock } from '../../../../common/time/system-clock.ts';
 import { addHealthChecks } from '../../../../coordinator/api/health-checks.ts';
 import { Health } from '../../../../monitor/health.ts';
 import { ScriptedPeer, training } from '../scripted-peer.ts';

@@ -2,7 +2,7 @@ import { request as httpRequest } from 'node:http';
 import { text } from 'node:stream/consumers';
 import { afterEach, describe, expect, test } from 'vitest';
 import { SwarmError } from '../../../../common/errors.ts';
-import { systemClock } from '../../../../common/system-clock.ts';
+import { systemClock } from '../../../../common/time/system-clock.ts';
 import { API_BODY_BYTES, startApi } from '../../../../coordinator/api/server.ts';
 import type {
   BanView,
@@ -27,7 +27,7 @@ import { Health } from '../../../../monitor/health.ts';
 import { silentLogger } from '../../../../monitor/logs/log.ts';
 import { createCoordinatorMetrics } from '../../../../monitor/metrics/coordinator-metrics.ts';
 import { SLOW_SECONDS } from '../../../../monitor/peer-health.ts';
-import { decodeInvite } from '../../../../protocol/invite.ts';
+import { decodeInvite } from '../../../../protocol/access/invite.ts';
 import { verifyMessage } from '../../../../protocol/signing.ts';
 import { eventuallyHolds } from '../../../utils/eventually.ts';
 import { MemoryBlobs } from '../../../utils/virtual/memory-blobs.ts';

@@ -8,7 +8,7 @@ import { writePeftFolder } from '../../../../lora/adapter/peft.ts';
 import { parseJobSpec } from '../../../../lora/finetune/settings/job-spec.ts';
 import { openBase } from '../../../../lora/models/base/base-model.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
-import { makeTinyModel } from '../../../utils/tiny-model.ts';
+import { makeTinyModel } from '../../../utils/models/tiny-model.ts';
 
 it('a job takes the chat template of the adapter that it starts from, unless the job sets another', async () => {
   const folder = await temporaryFolder();

@@ -8,7 +8,7 @@ import { sha256 } from '../../../../protocol/cbor.ts';
 import type { Checkpoint } from '../../../../protocol/messages.ts';
 import { signMessage, verifyMessage } from '../../../../protocol/signing.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
-import { signerOf } from '../../../utils/signers.ts';
+import { signerOf } from '../../../utils/swarm/signers.ts';
 import { toyJob } from '../../../utils/virtual/toy-job.ts';
 
 const signer = signerOf(1);

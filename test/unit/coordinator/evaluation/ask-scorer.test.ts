@@ -2,7 +2,7 @@ import { expect, test } from 'vitest';
 import { SwarmError } from '../../../../common/errors.ts';
 import type { RunContext } from '../../../../coordinator/context.ts';
 import { askScorer } from '../../../../coordinator/evaluation/ask-scorer.ts';
-import type { RpcResponse } from '../../../../protocol/rpc.ts';
+import type { RpcResponse } from '../../../../protocol/requests/rpc.ts';
 import { VirtualClock } from '../../../utils/virtual/virtual-clock.ts';
 
 type State = RpcResponse<'evaluation'>;

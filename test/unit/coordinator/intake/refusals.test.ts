@@ -10,7 +10,7 @@ import { GOSSIP_MESSAGE_BYTES, STALE_ROUNDS, UPDATE_BYTES } from '../../../../pr
 import type { Update } from '../../../../protocol/messages.ts';
 import { counts, type ReceiptCode } from '../../../../protocol/receipts.ts';
 import { signMessage } from '../../../../protocol/signing.ts';
-import { withCode } from '../../../utils/codes.ts';
+import { withCode } from '../../../utils/source/codes.ts';
 import { ScriptedPeer, strangers, training } from '../scripted-peer.ts';
 import { World } from '../world.ts';
 

@@ -1,14 +1,14 @@
 import { readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeEach, describe, expect, test } from 'vitest';
-import { systemClock } from '../../../../common/system-clock.ts';
+import { systemClock } from '../../../../common/time/system-clock.ts';
 import { checkJob, type JobCheck } from '../../../../coordinator/jobs/check-job.ts';
 import { inspect } from '../../../../lora/data/inspect/inspect.ts';
 import type { RowSummary } from '../../../../lora/data/row-report.ts';
 import { dataSettingsSchema } from '../../../../lora/data/settings.ts';
 import { type JobSpecInput, parseJobSpec } from '../../../../lora/finetune/settings/job-spec.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
-import { makeTinyModel, TINY_TEXT } from '../../../utils/tiny-model.ts';
+import { makeTinyModel, TINY_TEXT } from '../../../utils/models/tiny-model.ts';
 
 let folder: string;
 let spec: JobSpecInput;

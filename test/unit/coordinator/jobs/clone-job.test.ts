@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import type { JobRun } from '../../../../coordinator/job-run.ts';
 import { type CloneDeps, type CloneOptions, prepareClone } from '../../../../coordinator/jobs/clone-job.ts';
 import { cloneName } from '../../../../coordinator/jobs/clone-name.ts';
-import { withCode } from '../../../utils/codes.ts';
+import { withCode } from '../../../utils/source/codes.ts';
 import { MemoryBlobs } from '../../../utils/virtual/memory-blobs.ts';
 import { COORDINATOR, World } from '../world.ts';
 

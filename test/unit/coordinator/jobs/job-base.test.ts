@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { checkExchange } from '../../../../coordinator/jobs/job-base.ts';
 import type { AdapterLayout } from '../../../../lora/adapter/layout.ts';
-import { withCode } from '../../../utils/codes.ts';
+import { withCode } from '../../../utils/source/codes.ts';
 
 const saved = (rows: number): AdapterLayout => [
   { name: 'lm_head.weight', shape: [rows, 1024], group: 'saved' },

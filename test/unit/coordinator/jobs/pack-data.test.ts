@@ -1,7 +1,7 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { systemClock } from '../../../../common/system-clock.ts';
+import { systemClock } from '../../../../common/time/system-clock.ts';
 import { packJobData } from '../../../../coordinator/jobs/pack-data.ts';
 import { repackTrainingData } from '../../../../coordinator/jobs/repack-data.ts';
 import { decodeHeldOut, gateRows } from '../../../../coordinator/merge/held-out.ts';
@@ -9,8 +9,8 @@ import { decodeRows, SHARD_BYTES } from '../../../../lora/data/shards/shard-code
 import { type JobSpecInput, parseJobSpec } from '../../../../lora/finetune/settings/job-spec.ts';
 import { sha256 } from '../../../../protocol/cbor.ts';
 import { FileBlobStore } from '../../../../storage/blob-store.ts';
-import { characterTokenizer } from '../../../utils/character-tokenizer.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
+import { characterTokenizer } from '../../../utils/models/character-tokenizer.ts';
 
 const characters = characterTokenizer(256);
 

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { Scorers, scaleOf } from '../../../../coordinator/merge/scorers.ts';
 import { UpdateScoring } from '../../../../coordinator/merge/scoring.ts';
-import type { RpcRequest } from '../../../../protocol/rpc.ts';
+import type { RpcRequest } from '../../../../protocol/requests/rpc.ts';
 import { RANDOM_BATCHES } from '../../../../verify/scores/score-plan.ts';
 import { ToySwarm } from '../toy-swarm.ts';
 

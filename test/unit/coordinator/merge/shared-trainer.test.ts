@@ -2,7 +2,7 @@ import { afterEach, expect, test, vi } from 'vitest';
 import { SharedTrainer } from '../../../../coordinator/merge/shared-trainer.ts';
 import { processorCompute } from '../../../../lora/train/compute.ts';
 import { TrainerProcess } from '../../../../lora/train/process/supervisor.ts';
-import { signerOf } from '../../../utils/signers.ts';
+import { signerOf } from '../../../utils/swarm/signers.ts';
 import { toyJob } from '../../../utils/virtual/toy-job.ts';
 
 afterEach(() => vi.restoreAllMocks());

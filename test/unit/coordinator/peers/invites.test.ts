@@ -4,7 +4,7 @@ import { isSwarmError } from '../../../../common/errors.ts';
 import type { InviteRequest } from '../../../../coordinator/peers/invites.ts';
 import type { StoredInvite } from '../../../../coordinator/store/store.ts';
 import { sha256 } from '../../../../protocol/cbor.ts';
-import { withCode } from '../../../utils/codes.ts';
+import { withCode } from '../../../utils/source/codes.ts';
 import { ScriptedPeer, strangers, training } from '../scripted-peer.ts';
 import { COORDINATOR, World, type WorldOptions } from '../world.ts';
 

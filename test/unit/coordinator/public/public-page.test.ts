@@ -11,7 +11,7 @@ import {
 import { listenerOf, type PublicPageOptions } from '../../../../coordinator/public/settings.ts';
 import { silentLogger } from '../../../../monitor/logs/log.ts';
 import { verifyReceipts } from '../../../../verify/receipts.ts';
-import { withCode } from '../../../utils/codes.ts';
+import { withCode } from '../../../utils/source/codes.ts';
 import { MemoryBlobs } from '../../../utils/virtual/memory-blobs.ts';
 import { training } from '../scripted-peer.ts';
 import { COORDINATOR, World, type WorldOptions } from '../world.ts';

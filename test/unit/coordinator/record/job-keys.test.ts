@@ -1,10 +1,10 @@
 import { createHash } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
-import { decryptHead, keyIdOf } from '../../../../protocol/job-key.ts';
-import type { JobKeysMessage } from '../../../../protocol/job-keys-message.ts';
+import { decryptHead, keyIdOf } from '../../../../protocol/access/job-key.ts';
+import type { JobKeysMessage } from '../../../../protocol/access/job-keys-message.ts';
+import { jobTopic } from '../../../../protocol/job/topics.ts';
 import { signMessage, verifyMessage } from '../../../../protocol/signing.ts';
-import { jobTopic } from '../../../../protocol/topics.ts';
-import { withCode } from '../../../utils/codes.ts';
+import { withCode } from '../../../utils/source/codes.ts';
 import { ScriptedPeer } from '../scripted-peer.ts';
 import { World } from '../world.ts';
 

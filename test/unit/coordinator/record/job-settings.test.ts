@@ -3,7 +3,7 @@ import { readRepetition } from '../../../../coordinator/audits/repetition.ts';
 import { parseChange } from '../../../../coordinator/job-changes.ts';
 import type { StoredAudit } from '../../../../coordinator/store/store.ts';
 import { verifyMessage } from '../../../../protocol/signing.ts';
-import { withCode } from '../../../utils/codes.ts';
+import { withCode } from '../../../utils/source/codes.ts';
 import { ScriptedPeer, training } from '../scripted-peer.ts';
 import { witnessed } from '../settings-witness.ts';
 import { World } from '../world.ts';

@@ -3,7 +3,7 @@ import type { CoordinatorDeps } from '../../../../coordinator/context.ts';
 import { HeadClaims, type ProvenHead } from '../../../../coordinator/recovery/head-claims.ts';
 import { silentLogger } from '../../../../monitor/logs/log.ts';
 import { signMessage, verifyMessage } from '../../../../protocol/signing.ts';
-import { signerOf } from '../../../utils/signers.ts';
+import { signerOf } from '../../../utils/swarm/signers.ts';
 import { training } from '../scripted-peer.ts';
 import { COORDINATOR, World } from '../world.ts';
 

@@ -3,7 +3,7 @@ import type { CoordinatorDeps } from '../../../../coordinator/context.ts';
 import { LaterHeads } from '../../../../coordinator/recovery/later-heads.ts';
 import { silentLogger } from '../../../../monitor/logs/log.ts';
 import { signMessage, verifyMessage } from '../../../../protocol/signing.ts';
-import { withCode } from '../../../utils/codes.ts';
+import { withCode } from '../../../utils/source/codes.ts';
 import { noFolders } from '../../../utils/virtual/no-folders.ts';
 import { training } from '../scripted-peer.ts';
 import { COORDINATOR, World } from '../world.ts';

@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest';
 import { lostRecords } from '../../../../coordinator/recovery/lost-records.ts';
 import { signMessage, verifyMessage } from '../../../../protocol/signing.ts';
-import { signerOf } from '../../../utils/signers.ts';
+import { signerOf } from '../../../utils/swarm/signers.ts';
 import { ScriptedPeer } from '../scripted-peer.ts';
 import { COORDINATOR, World } from '../world.ts';
 

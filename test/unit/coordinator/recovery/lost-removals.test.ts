@@ -9,8 +9,8 @@ import {
 } from '../../../../coordinator/recovery/lost-removals.ts';
 import { decodeCbor } from '../../../../protocol/cbor.ts';
 import { verifyMessage } from '../../../../protocol/signing.ts';
-import { withCode } from '../../../utils/codes.ts';
-import { signerOf } from '../../../utils/signers.ts';
+import { withCode } from '../../../utils/source/codes.ts';
+import { signerOf } from '../../../utils/swarm/signers.ts';
 import { training } from '../scripted-peer.ts';
 import { World } from '../world.ts';
 

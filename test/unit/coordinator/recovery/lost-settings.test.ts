@@ -2,7 +2,7 @@ import { expect, it } from 'vitest';
 import { type SignedChange, settingsOfHead } from '../../../../coordinator/recovery/lost-settings.ts';
 import type { Checkpoint, Head } from '../../../../protocol/messages.ts';
 import { signMessage, verifyMessage } from '../../../../protocol/signing.ts';
-import { signerOf } from '../../../utils/signers.ts';
+import { signerOf } from '../../../utils/swarm/signers.ts';
 
 const values = { learningRate: 1e-3, count: 8, minPeers: 2, maxSeconds: 60 };
 

@@ -3,7 +3,7 @@ import { QueuePlace } from '../../../../coordinator/record/queue-place.ts';
 import { catchUp } from '../../../../coordinator/recovery/catch-up.ts';
 import type { StoredReceipt } from '../../../../coordinator/store/store.ts';
 import { signMessage, verifyMessage } from '../../../../protocol/signing.ts';
-import { signerOf } from '../../../utils/signers.ts';
+import { signerOf } from '../../../utils/swarm/signers.ts';
 import { digest } from '../../node/heads.ts';
 import { ToySwarm } from '../toy-swarm.ts';
 import { COORDINATOR } from '../world.ts';

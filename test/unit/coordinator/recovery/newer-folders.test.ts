@@ -6,8 +6,8 @@ import { markJob } from '../../../../coordinator/record/new-job.ts';
 import { requireNewestStore } from '../../../../coordinator/recovery/newer-folders.ts';
 import { Store } from '../../../../coordinator/store/store.ts';
 import { silentLogger } from '../../../../monitor/logs/log.ts';
-import { withCode } from '../../../utils/codes.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
+import { withCode } from '../../../utils/source/codes.ts';
 import { ScriptedPeer } from '../scripted-peer.ts';
 import { COORDINATOR, World } from '../world.ts';
 

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { systemClock } from '../../../../common/system-clock.ts';
+import { systemClock } from '../../../../common/time/system-clock.ts';
 import { beginning, jobSamples, readPrompts } from '../../../../coordinator/samples/prompts.ts';
 import { IGNORED_LABEL, type Row } from '../../../../lora/data/row.ts';
 import { encodeShards } from '../../../../lora/data/shards/shard-codec.ts';

@@ -9,7 +9,7 @@ import { Store, type StoredJob } from '../../../../coordinator/store/store.ts';
 import { sha256 } from '../../../../protocol/cbor.ts';
 import { signerFromSeed, signMessage } from '../../../../protocol/signing.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
-import { STORED_JOB } from '../../../utils/stored-job.ts';
+import { STORED_JOB } from '../../../utils/swarm/stored-job.ts';
 import { toyJob } from '../../../utils/virtual/toy-job.ts';
 
 /** Extended result code of SQLite: a second row with the same primary key. */

@@ -3,8 +3,8 @@ import { createServer, type IncomingHttpHeaders, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { afterEach, describe, expect, it } from 'vitest';
-import type { Clock } from '../../../../common/clock.ts';
 import type { Logger } from '../../../../common/logger.ts';
+import type { Clock } from '../../../../common/time/clock.ts';
 import { GIVE_UP_MS } from '../../../../coordinator/webhooks/delivery.ts';
 import { keyOf, newSecret } from '../../../../coordinator/webhooks/message.ts';
 import { WEBHOOK_EVENTS } from '../../../../coordinator/webhooks/news.ts';
@@ -14,7 +14,7 @@ import { shownUrl, type WebhookTarget } from '../../../../coordinator/webhooks/s
 import { Webhooks } from '../../../../coordinator/webhooks/webhooks.ts';
 import type { JobEventBody } from '../../../../monitor/job-events.ts';
 import { eventually } from '../../../utils/eventually.ts';
-import { signerOf } from '../../../utils/signers.ts';
+import { signerOf } from '../../../utils/swarm/signers.ts';
 import { VirtualClock } from '../../../utils/virtual/virtual-clock.ts';
 import { World } from '../world.ts';
 

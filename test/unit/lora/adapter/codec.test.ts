@@ -5,8 +5,8 @@ import { decodeAdapter, encodeAdapter, maxAdapterBytes } from '../../../../lora/
 import type { AdapterLayout } from '../../../../lora/adapter/layout.ts';
 import { decodeHeader, MAX_HEADER_BYTES } from '../../../../lora/models/weights/safetensors.ts';
 import { encodeSafetensors } from '../../../../lora/models/weights/safetensors-writer.ts';
-import { withCode } from '../../../utils/codes.ts';
-import { rawSafetensors } from '../../../utils/safetensors.ts';
+import { rawSafetensors } from '../../../utils/models/safetensors.ts';
+import { withCode } from '../../../utils/source/codes.ts';
 
 const layout = [
   { name: 'base_model.model.a.lora_A.weight', shape: [2, 3], group: 'A' },

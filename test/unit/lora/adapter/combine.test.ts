@@ -6,10 +6,10 @@ import { type Combined, type CombineOptions, combine } from '../../../../lora/ad
 import { readCombinable, writeCombined } from '../../../../lora/adapter/combine/combined-folder.ts';
 import type { CombineMethod } from '../../../../lora/adapter/combine/methods.ts';
 import type { ModuleMatrices } from '../../../../lora/adapter/matrices.ts';
-import { withCode } from '../../../utils/codes.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
-import { FIXTURES } from '../../../utils/reference.ts';
-import { smallPeftFolder } from '../../../utils/registry.ts';
+import { FIXTURES } from '../../../utils/models/reference.ts';
+import { smallPeftFolder } from '../../../utils/registry/registry.ts';
+import { withCode } from '../../../utils/source/codes.ts';
 
 type Values = { a: number[]; b: number[] };
 type Modules = Record<string, Values>;

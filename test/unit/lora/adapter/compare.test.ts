@@ -10,7 +10,7 @@ import {
 } from '../../../../lora/adapter/compare.ts';
 import { type ModuleMatrices, readMatrices } from '../../../../lora/adapter/matrices.ts';
 import { symmetricEigen } from '../../../../lora/adapter/symmetric-eigen.ts';
-import { smallPeftFolder } from '../../../utils/registry.ts';
+import { smallPeftFolder } from '../../../utils/registry/registry.ts';
 
 const value = fc.integer({ min: -8, max: 8 }).map((n) => n / 4);
 

@@ -9,12 +9,12 @@ import { importGguf } from '../../../../lora/models/gguf/import-model.ts';
 import { readGguf } from '../../../../lora/models/gguf/reader.ts';
 import { readTensor } from '../../../../lora/models/weights/safetensors.ts';
 import { writeSafetensors } from '../../../../lora/models/weights/safetensors-writer.ts';
-import { withCode } from '../../../utils/codes.ts';
-import { FAMILY_FIXTURES } from '../../../utils/families.ts';
 import { copyOf, temporaryFolder } from '../../../utils/folder.ts';
-import { copyForGguf, readGgufTensors } from '../../../utils/gguf.ts';
-import { FIXTURES } from '../../../utils/reference.ts';
-import { makeTinyModel } from '../../../utils/tiny-model.ts';
+import { FAMILY_FIXTURES } from '../../../utils/models/families.ts';
+import { copyForGguf, readGgufTensors } from '../../../utils/models/gguf.ts';
+import { FIXTURES } from '../../../utils/models/reference.ts';
+import { makeTinyModel } from '../../../utils/models/tiny-model.ts';
+import { withCode } from '../../../utils/source/codes.ts';
 
 async function exported(options: Partial<ExportGgufOptions> & { base: string }) {
   const dir = await temporaryFolder();

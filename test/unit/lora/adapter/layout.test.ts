@@ -3,7 +3,7 @@ import { initialMatrices } from '../../../../lora/adapter/initial.ts';
 import { adapterLayout, adapterSize } from '../../../../lora/adapter/layout.ts';
 import { type LoraConfig, loraConfig } from '../../../../lora/adapter/lora-config.ts';
 import { llama } from '../../../../lora/models/families/llama.ts';
-import { withCode } from '../../../utils/codes.ts';
+import { withCode } from '../../../utils/source/codes.ts';
 
 const model = {
   architecture: llama,

@@ -8,7 +8,7 @@ import { loraConfig } from '../../../../lora/adapter/lora-config.ts';
 import { readPeftFolder, writePeftFolder } from '../../../../lora/adapter/peft.ts';
 import { openBase } from '../../../../lora/models/base/base-model.ts';
 import { copyOf, temporaryFolder } from '../../../utils/folder.ts';
-import { FIXTURES, openReference } from '../../../utils/reference.ts';
+import { FIXTURES, openReference } from '../../../utils/models/reference.ts';
 
 const MODEL = join(FIXTURES, 'llama-tiny-untied');
 

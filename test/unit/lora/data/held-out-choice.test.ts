@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { chooseHeldOut } from '../../../../lora/data/held-out-choice.ts';
-import { withCode } from '../../../utils/codes.ts';
+import { withCode } from '../../../utils/source/codes.ts';
 
 /** Computes the same choice from a list of all hashes. */
 function smallest(examples: number, share: number, seed: number): Set<number> {

@@ -10,9 +10,9 @@ import { RowReport } from '../../../../lora/data/row-report.ts';
 import { dataSettingsSchema } from '../../../../lora/data/settings.ts';
 import { cutShards } from '../../../../lora/data/shards/cut-shards.ts';
 import { StoredRows } from '../../../../lora/data/stored-rows.ts';
-import { characterTokenizer } from '../../../utils/character-tokenizer.ts';
-import { withCode } from '../../../utils/codes.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
+import { characterTokenizer } from '../../../utils/models/character-tokenizer.ts';
+import { withCode } from '../../../utils/source/codes.ts';
 import { textRenderer } from '../../../utils/text-renderer.ts';
 
 const DAY_MS = 24 * 60 * 60 * 1000;

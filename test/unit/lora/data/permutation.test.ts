@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { MAX_ROWS, permutation, permutationKey } from '../../../../lora/data/permutation.ts';
-import { withCode } from '../../../utils/codes.ts';
+import { withCode } from '../../../utils/source/codes.ts';
 
 const key = permutationKey({ job: 'a'.repeat(64), round: 3, parent: 'b'.repeat(64), epoch: 0 });
 

@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Example, ExampleBody } from '../../../../lora/data/examples.ts';
 import { type ReadExamplesOptions, readExamples } from '../../../../lora/data/read-examples.ts';
 import { type BadRow, RowReport } from '../../../../lora/data/row-report.ts';
-import { withCode } from '../../../utils/codes.ts';
+import { withCode } from '../../../utils/source/codes.ts';
 
 const PARQUET = join(import.meta.dirname, '../../../fixtures/parquet');
 

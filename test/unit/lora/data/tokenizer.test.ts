@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { predictedTokens } from '../../../../lora/data/row.ts';
 import { loadTokenizer, type TextTokenizer } from '../../../../lora/data/tokenizer.ts';
 import { packedRows } from '../../../../scripts/pretrain/pack-documents.ts';
-import { makeTinyModel, TINY_TEXT } from '../../../utils/tiny-model.ts';
+import { makeTinyModel, TINY_TEXT } from '../../../utils/models/tiny-model.ts';
 
 let dir: string;
 let tokenizer: TextTokenizer;

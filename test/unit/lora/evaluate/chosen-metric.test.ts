@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { chooseMetric } from '../../../../lora/evaluate/tasks/chosen-metric.ts';
 import type { LoadedTasks } from '../../../../lora/evaluate/tasks/evaluate-tasks.ts';
-import { withCode } from '../../../utils/codes.ts';
+import { withCode } from '../../../utils/source/codes.ts';
 
 const task = (name: string, filters: string[], metrics: Record<string, boolean>) => ({
   config: {

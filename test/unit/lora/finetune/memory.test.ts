@@ -5,7 +5,7 @@ import { resolveSpec } from '../../../../lora/finetune/settings/settings.ts';
 import { type BaseModel, openBase } from '../../../../lora/models/base/base-model.ts';
 import { processorCompute } from '../../../../lora/train/compute.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
-import { makeTinyModel } from '../../../utils/tiny-model.ts';
+import { makeTinyModel } from '../../../utils/models/tiny-model.ts';
 
 let model: BaseModel;
 beforeEach(async () => {

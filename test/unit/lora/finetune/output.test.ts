@@ -2,8 +2,8 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { estimateFinetune, finetune } from '../../../../lora/finetune/finetune.ts';
-import { withCode } from '../../../utils/codes.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
+import { withCode } from '../../../utils/source/codes.ts';
 
 it('an output that is a file is refused before any other work, with its path', async () => {
   const output = join(await temporaryFolder(), 'file');

@@ -3,8 +3,8 @@ import type { SwarmError } from '../../../../common/errors.ts';
 import type { RunState } from '../../../../lora/finetune/checkpoints.ts';
 import { resumeFrom } from '../../../../lora/finetune/resume.ts';
 import { type Layer, resolveSpec, trainingConfig } from '../../../../lora/finetune/settings/settings.ts';
-import { trainingState } from '../../../utils/checkpoints.ts';
-import { withCode } from '../../../utils/codes.ts';
+import { withCode } from '../../../utils/source/codes.ts';
+import { trainingState } from '../../../utils/swarm/checkpoints.ts';
 
 const ROWS = 800;
 

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { Graph, type Tensor } from '../../../../lora/graph/graph.ts';
 import * as ops from '../../../../lora/graph/ops.ts';
-import { withCode } from '../../../utils/codes.ts';
+import { withCode } from '../../../utils/source/codes.ts';
 
 function tensors() {
   const graph = new Graph();

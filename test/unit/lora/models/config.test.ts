@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { parseConfig } from '../../../../lora/models/families.ts';
-import { withCode } from '../../../utils/codes.ts';
+import { withCode } from '../../../utils/source/codes.ts';
 
 /** config.json of Llama 3.2 1B in the layout of transformers 4. */
 const LLAMA_32 = {

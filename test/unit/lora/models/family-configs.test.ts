@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { parseConfig } from '../../../../lora/models/families.ts';
-import { withCode } from '../../../utils/codes.ts';
+import { withCode } from '../../../utils/source/codes.ts';
 
 /** The relevant fields of published configs, in the layout of transformers 4. */
 const MISTRAL_7B = {

@@ -5,7 +5,7 @@ import type { Architecture } from '../../../../lora/models/architecture.ts';
 import { type BaseBits, estimatedBaseBytes } from '../../../../lora/models/base/base-bits.ts';
 import { FAMILIES, parseConfig } from '../../../../lora/models/families.ts';
 import { weightFileBytes } from '../../../../lora/models/weights/prepare-weights.ts';
-import { FIXTURES } from '../../../utils/reference.ts';
+import { FIXTURES } from '../../../utils/models/reference.ts';
 
 interface PublishedModel {
   /** Published number of parameters; a tied head counts once. */

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { inverseFrequencies, rotaryTables } from '../../../../lora/models/rope.ts';
 import { parseRope } from '../../../../lora/models/rope-config.ts';
-import { FIXTURES } from '../../../utils/reference.ts';
+import { FIXTURES } from '../../../utils/models/reference.ts';
 
 async function openRope(name: string) {
   const text = await readFile(join(FIXTURES, `rope-${name}.json`), 'utf8');

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { sequenceFeeds } from '../../../../lora/models/sequences.ts';
-import { withCode } from '../../../utils/codes.ts';
+import { withCode } from '../../../utils/source/codes.ts';
 
 test('positions restart with each segment', () => {
   const { ids, positions } = sequenceFeeds(

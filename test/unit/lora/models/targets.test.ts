@@ -10,8 +10,8 @@ import { openBase } from '../../../../lora/models/base/base-model.ts';
 import { llama } from '../../../../lora/models/families/llama.ts';
 import { MAX_PATTERN_LENGTH } from '../../../../lora/models/patterns.ts';
 import { knownNames, targetModules } from '../../../../lora/models/targets.ts';
-import { withCode } from '../../../utils/codes.ts';
-import { FIXTURES } from '../../../utils/reference.ts';
+import { FIXTURES } from '../../../utils/models/reference.ts';
+import { withCode } from '../../../utils/source/codes.ts';
 
 const config = llama.parseConfig({
   model_type: 'llama',

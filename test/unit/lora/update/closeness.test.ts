@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { auditFigures, type RepeatedSteps } from '../../../../lora/update/closeness.ts';
 import type { SparseUpdate } from '../../../../lora/update/index.ts';
-import { withCode } from '../../../utils/codes.ts';
+import { withCode } from '../../../utils/source/codes.ts';
 
 /** A dense update with one tensor. */
 const dense = (values: ArrayLike<number>): SparseUpdate => ({

@@ -8,8 +8,8 @@ import {
   toTensors,
   type UpdateLayout,
 } from '../../../../lora/update/index.ts';
-import { withCode } from '../../../utils/codes.ts';
-import { randomValues } from '../../../utils/updates.ts';
+import { withCode } from '../../../utils/source/codes.ts';
+import { randomValues } from '../../../utils/swarm/updates.ts';
 
 const module = (name: string, rank: number, inputs: number, outputs: number): UpdateLayout => [
   { name: `${name}.lora_A.weight`, shape: [rank, inputs] },

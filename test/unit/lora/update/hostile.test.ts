@@ -9,8 +9,8 @@ import {
   type Preset,
   updateLimits,
 } from '../../../../lora/update/index.ts';
-import { referenceEncoding } from '../../../utils/update-reference.ts';
-import { layoutOf, layouts, randomValues, tensorSets } from '../../../utils/updates.ts';
+import { referenceEncoding } from '../../../utils/swarm/update-reference.ts';
+import { layoutOf, layouts, randomValues, tensorSets } from '../../../utils/swarm/updates.ts';
 
 const presets = fc.constantFrom(...PRESET_NAMES);
 

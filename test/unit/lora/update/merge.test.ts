@@ -13,8 +13,8 @@ import {
   type UpdateLayout,
   updateNorms,
 } from '../../../../lora/update/index.ts';
-import { withCode } from '../../../utils/codes.ts';
-import { layoutOf, randomValues, VALUE_KINDS } from '../../../utils/updates.ts';
+import { withCode } from '../../../utils/source/codes.ts';
+import { layoutOf, randomValues, VALUE_KINDS } from '../../../utils/swarm/updates.ts';
 
 const layout = layoutOf([4500, 300, 1]);
 const presets = fc.constantFrom(...PRESET_NAMES);

@@ -6,8 +6,8 @@ import {
   outerStep,
   PRESET_NAMES,
 } from '../../../../lora/update/index.ts';
-import { withCode } from '../../../utils/codes.ts';
-import { layoutOf, randomValues } from '../../../utils/updates.ts';
+import { withCode } from '../../../utils/source/codes.ts';
+import { layoutOf, randomValues } from '../../../utils/swarm/updates.ts';
 
 const layout = layoutOf([700, 40]);
 const values = (seed: number) =>

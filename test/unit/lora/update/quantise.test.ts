@@ -8,7 +8,7 @@ import {
   RATIO_STEPS,
 } from '../../../../lora/update/quantise.ts';
 import { scaleValue } from '../../../../lora/update/scale.ts';
-import { randomValues } from '../../../utils/updates.ts';
+import { randomValues } from '../../../utils/swarm/updates.ts';
 
 const levelsOf = (list: number[]) => {
   const magnitudes = magnitudesOf(list.length);

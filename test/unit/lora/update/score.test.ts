@@ -8,9 +8,9 @@ import {
   updateNorms,
 } from '../../../../lora/update/index.ts';
 import { lossDecrease } from '../../../../lora/update/score.ts';
-import { withCode } from '../../../utils/codes.ts';
-import { scoreUpdate } from '../../../utils/score-update.ts';
-import { layoutOf, randomValues } from '../../../utils/updates.ts';
+import { withCode } from '../../../utils/source/codes.ts';
+import { scoreUpdate } from '../../../utils/swarm/score-update.ts';
+import { layoutOf, randomValues } from '../../../utils/swarm/updates.ts';
 
 const layout = layoutOf([4500, 300, 1]);
 const tensorsFrom = (seed: number): Float32Array[] =>

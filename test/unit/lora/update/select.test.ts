@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { NON_FINITE, selectLargest } from '../../../../lora/update/select.ts';
-import { randomValues, VALUE_KINDS } from '../../../utils/updates.ts';
+import { randomValues, VALUE_KINDS } from '../../../utils/swarm/updates.ts';
 
 const select = (values: Float32Array, start: number, length: number, kept: number) => {
   const positions = new Uint32Array(4096);

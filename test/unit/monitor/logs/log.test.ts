@@ -8,8 +8,8 @@ import { createLogger } from '../../../../monitor/logs/log.ts';
 import { LogFile } from '../../../../monitor/logs/log-file.ts';
 import { logModules, parseLevels } from '../../../../monitor/logs/log-levels.ts';
 import { REPEAT_WINDOW_MS } from '../../../../monitor/logs/repeated-warnings.ts';
-import { withCode } from '../../../utils/codes.ts';
-import { SHIPPED, sourcesIn } from '../../../utils/sources.ts';
+import { withCode } from '../../../utils/source/codes.ts';
+import { SHIPPED, sourcesIn } from '../../../utils/source/sources.ts';
 
 function capture(format: 'json' | 'pretty', levels = 'debug') {
   const lines: string[] = [];

@@ -9,8 +9,8 @@ import { openCsv } from '../../../../monitor/tracking/csv.ts';
 import { openMlflow } from '../../../../monitor/tracking/mlflow.ts';
 import { crc32c, openTensorboard } from '../../../../monitor/tracking/tensorboard.ts';
 import { track } from '../../../../monitor/tracking/track.ts';
-import { withCode } from '../../../utils/codes.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
+import { withCode } from '../../../utils/source/codes.ts';
 
 function checkpoint(round: number, heldOutLoss: number | null = 5 - round / 10): JobEvent {
   return {

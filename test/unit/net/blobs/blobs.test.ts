@@ -3,7 +3,7 @@ import type { Stream } from '@libp2p/interface';
 import { streamPair } from '@libp2p/utils';
 import { encode } from 'it-length-prefixed';
 import { describe, expect, it } from 'vitest';
-import { systemClock } from '../../../../common/system-clock.ts';
+import { systemClock } from '../../../../common/time/system-clock.ts';
 import { BlobServer } from '../../../../net/blobs/server.ts';
 import {
   BLOB_HEADER_BYTES,
@@ -15,11 +15,12 @@ import { BLOCK_BYTES, FrameStream } from '../../../../net/frames.ts';
 import type { StreamOpener, Streams } from '../../../../net/libp2p/streams.ts';
 import { noMeter } from '../../../../net/meter.ts';
 import { Shares } from '../../../../net/shares.ts';
+import { proveMembership, provesMembership } from '../../../../protocol/access/job-key.ts';
 import { decodeCbor, encodeCbor, sha256 } from '../../../../protocol/cbor.ts';
-import { proveMembership, provesMembership } from '../../../../protocol/job-key.ts';
 import { BLOB_FRAME_BYTES, BLOB_IDLE_TIMEOUT_MS, BLOB_RANGE_BYTES } from '../../../../protocol/limits.ts';
-import { BLOB_PROTOCOL } from '../../../../protocol/rpc.ts';
+import { BLOB_PROTOCOL } from '../../../../protocol/requests/rpc.ts';
 import { eventually } from '../../../utils/eventually.ts';
+import { ManualClock } from '../../../utils/manual-clock.ts';
 import {
   join,
   rawStream,
@@ -28,8 +29,7 @@ import {
   startHost,
   startRaw,
   type TestHost,
-} from '../../../utils/hosts.ts';
-import { ManualClock } from '../../../utils/manual-clock.ts';
+} from '../../../utils/swarm/hosts.ts';
 
 const MiB = 1024 * 1024;
 const bytes = randomBytes(12 * MiB + 777);

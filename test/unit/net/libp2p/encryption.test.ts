@@ -5,7 +5,7 @@ import { tcp } from '@libp2p/tcp';
 import { yamux } from '@libp2p/yamux';
 import { createLibp2p } from 'libp2p';
 import { expect, it, onTestFinished } from 'vitest';
-import { LOOPBACK, soon, startRaw } from '../../../utils/hosts.ts';
+import { LOOPBACK, soon, startRaw } from '../../../utils/swarm/hosts.ts';
 
 const PROTOCOL = '/test/pour/1';
 /** Sizes around every limit: small messages, one byte below and above a full one, several messages, a flow-control window. */

@@ -5,7 +5,7 @@ import type { MultiaddrConnection } from '@libp2p/interface';
 import { encode } from 'it-length-prefixed';
 import { expect, it, onTestFinished } from 'vitest';
 import { gatherWrites, WAITING_BYTES } from '../../../../net/libp2p/gathered-writes.ts';
-import { soon } from '../../../utils/hosts.ts';
+import { soon } from '../../../utils/swarm/hosts.ts';
 
 const MiB = 1024 * 1024;
 

@@ -9,10 +9,10 @@ import {
   UNWANTED,
 } from '../../../../net/libp2p/gossip-gate.ts';
 import { noMeter } from '../../../../net/meter.ts';
-import { jobTopic } from '../../../../protocol/topics.ts';
-import { gossipMessage, strangerSigner } from '../../../utils/gossip-messages.ts';
+import { jobTopic } from '../../../../protocol/job/topics.ts';
 import { ManualClock } from '../../../utils/manual-clock.ts';
-import { signerOf } from '../../../utils/signers.ts';
+import { gossipMessage, strangerSigner } from '../../../utils/swarm/gossip-messages.ts';
+import { signerOf } from '../../../utils/swarm/signers.ts';
 
 const topic = jobTopic('ab'.repeat(32), 'peers');
 const other = jobTopic('cd'.repeat(32), 'peers');

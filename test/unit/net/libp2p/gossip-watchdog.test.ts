@@ -1,10 +1,17 @@
 import { randomBytes } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
 import { Watchdog } from '../../../../net/libp2p/gossip-watchdog.ts';
-import { jobTopic } from '../../../../protocol/topics.ts';
+import { jobTopic } from '../../../../protocol/job/topics.ts';
 import { eventually } from '../../../utils/eventually.ts';
-import { rawGossip, recordingLog, soon, startHost, startRaw, type TestHost } from '../../../utils/hosts.ts';
 import { ManualClock } from '../../../utils/manual-clock.ts';
+import {
+  rawGossip,
+  recordingLog,
+  soon,
+  startHost,
+  startRaw,
+  type TestHost,
+} from '../../../utils/swarm/hosts.ts';
 
 const topic = jobTopic('cd'.repeat(32), 'updates');
 

@@ -2,15 +2,15 @@ import type { Libp2p } from '@libp2p/interface';
 import { peerIdFromString } from '@libp2p/peer-id';
 import { multiaddr } from '@multiformats/multiaddr';
 import { expect, it } from 'vitest';
-import { FairPermits } from '../../../../common/fair-permits.ts';
-import { RateLimiter } from '../../../../common/rate-limiter.ts';
-import { systemClock } from '../../../../common/system-clock.ts';
+import { FairPermits } from '../../../../common/limits/fair-permits.ts';
+import { RateLimiter } from '../../../../common/limits/rate-limiter.ts';
+import { systemClock } from '../../../../common/time/system-clock.ts';
 import { mayStrangerOpen, shareStreams } from '../../../../net/libp2p/inbound-streams.ts';
 import { noMeter, type Refusal } from '../../../../net/meter.ts';
 import { Shares } from '../../../../net/shares.ts';
 import { eventually } from '../../../utils/eventually.ts';
-import { soon, startHost, startRaw } from '../../../utils/hosts.ts';
 import { ManualClock } from '../../../utils/manual-clock.ts';
+import { soon, startHost, startRaw } from '../../../utils/swarm/hosts.ts';
 
 /** Numbers of the yamux specification. */
 const WINDOW_UPDATE = 1;

@@ -1,8 +1,8 @@
 import { expect, it } from 'vitest';
 import { serviceOf } from '../../../../net/libp2p/local-discovery.ts';
 import { eventually } from '../../../utils/eventually.ts';
-import { startHost, type TestHost } from '../../../utils/hosts.ts';
-import { multicastProblem } from '../../../utils/multicast.ts';
+import { startHost, type TestHost } from '../../../utils/swarm/hosts.ts';
+import { multicastProblem } from '../../../utils/swarm/multicast.ts';
 
 const problem = await multicastProblem();
 

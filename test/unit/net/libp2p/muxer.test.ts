@@ -1,8 +1,8 @@
 import type { Libp2p } from '@libp2p/interface';
 import { describe, expect, it } from 'vitest';
-import { BLOB_PROTOCOL } from '../../../../protocol/rpc.ts';
+import { BLOB_PROTOCOL } from '../../../../protocol/requests/rpc.ts';
 import { eventually } from '../../../utils/eventually.ts';
-import { rawStream, soon, startHost, startRaw, type TestHost } from '../../../utils/hosts.ts';
+import { rawStream, soon, startHost, startRaw, type TestHost } from '../../../utils/swarm/hosts.ts';
 
 /** The encrypted connection below a muxer, to send frames that the library never sends. */
 interface Below {

@@ -6,7 +6,7 @@ import { multiaddr } from '@multiformats/multiaddr';
 import { createLibp2p } from 'libp2p';
 import { expect, it, onTestFinished } from 'vitest';
 import { eventually } from '../../../utils/eventually.ts';
-import { rawStream, soon, startHost, startRaw } from '../../../utils/hosts.ts';
+import { rawStream, soon, startHost, startRaw } from '../../../utils/swarm/hosts.ts';
 
 const PING = '/ipfs/ping/1.0.0';
 const MiB = 2 ** 20;

@@ -1,7 +1,7 @@
 import type { Libp2p, Listener } from '@libp2p/interface';
 import { type Multiaddr, multiaddr } from '@multiformats/multiaddr';
 import { expect, it } from 'vitest';
-import { startHost, startRaw } from '../../../utils/hosts.ts';
+import { startHost, startRaw } from '../../../utils/swarm/hosts.ts';
 
 /** The components of a libp2p node, which its published type leaves out. */
 interface Internals {

@@ -1,6 +1,6 @@
 import { AbstractStream } from '@libp2p/utils';
 import { expect, it } from 'vitest';
-import { FairPermits } from '../../../../common/fair-permits.ts';
+import { FairPermits } from '../../../../common/limits/fair-permits.ts';
 import { quietLogger } from '../../../../net/libp2p/quiet-logger.ts';
 import { limitUnread, noteUnhandled, UNREAD_PERMIT_BYTES } from '../../../../net/libp2p/unread-bytes.ts';
 

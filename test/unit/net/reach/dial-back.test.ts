@@ -1,14 +1,14 @@
 import { connect } from 'node:net';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { SwarmError } from '../../../../common/errors.ts';
-import { FairPermits } from '../../../../common/fair-permits.ts';
+import { FairPermits } from '../../../../common/limits/fair-permits.ts';
 import { DialBack, REACH_QUOTA } from '../../../../net/reach/dial-back.ts';
 import { DIAL_TIMEOUT_MS, REACH_PORTS } from '../../../../protocol/limits.ts';
-import { rpcMethods } from '../../../../protocol/rpc.ts';
-import { withCode } from '../../../utils/codes.ts';
+import { rpcMethods } from '../../../../protocol/requests/rpc.ts';
 import { eventually } from '../../../utils/eventually.ts';
-import { join, soon, startHost } from '../../../utils/hosts.ts';
 import { ManualClock } from '../../../utils/manual-clock.ts';
+import { withCode } from '../../../utils/source/codes.ts';
+import { join, soon, startHost } from '../../../utils/swarm/hosts.ts';
 
 /** Answers requests with a fake network, in which the probe of an address ends as `ends` says. */
 function setUp({

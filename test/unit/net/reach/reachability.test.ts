@@ -2,12 +2,12 @@ import { expect, it } from 'vitest';
 import { SwarmError } from '../../../../common/errors.ts';
 import type { PeerConnection } from '../../../../net/network.ts';
 import { CHECK_LIFETIME_MS, Reachability } from '../../../../net/reach/reachability.ts';
-import type { ReachResult } from '../../../../protocol/reach-request.ts';
-import type { RpcResponse } from '../../../../protocol/rpc.ts';
+import type { ReachResult } from '../../../../protocol/requests/reach-request.ts';
+import type { RpcResponse } from '../../../../protocol/requests/rpc.ts';
 import { eventually } from '../../../utils/eventually.ts';
-import { recordingLog } from '../../../utils/hosts.ts';
 import { ManualClock } from '../../../utils/manual-clock.ts';
-import { signerOf } from '../../../utils/signers.ts';
+import { recordingLog } from '../../../utils/swarm/hosts.ts';
+import { signerOf } from '../../../utils/swarm/signers.ts';
 
 const SELF = signerOf(1).peerId;
 const PUBLIC = `/ip4/8.8.4.4/tcp/4040/p2p/${SELF}`;

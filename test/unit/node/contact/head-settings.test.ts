@@ -2,8 +2,8 @@ import { expect, test } from 'vitest';
 import { CHECKED_CHANGES, HeadSettings } from '../../../../node/contact/head-settings.ts';
 import type { Head, SettingsRecord } from '../../../../protocol/messages.ts';
 import { signMessage, verifyMessage } from '../../../../protocol/signing.ts';
-import { withCode } from '../../../utils/codes.ts';
-import { signerOf } from '../../../utils/signers.ts';
+import { withCode } from '../../../utils/source/codes.ts';
+import { signerOf } from '../../../utils/swarm/signers.ts';
 import { JOB, makeHead } from '../heads.ts';
 
 const coordinator = signerOf(1);

@@ -5,9 +5,9 @@ import { JobKeys } from '../../../../node/contact/job-keys.ts';
 import type { SwarmNodeDeps } from '../../../../node/context.ts';
 import { CLOCK_SKEW_MS, HEARTBEAT_INTERVAL_MS } from '../../../../protocol/limits.ts';
 import { verifyMessage } from '../../../../protocol/signing.ts';
-import { testKeys, testSealing } from '../../../utils/job-keys.ts';
 import { ManualClock } from '../../../utils/manual-clock.ts';
-import { signerOf } from '../../../utils/signers.ts';
+import { testKeys, testSealing } from '../../../utils/swarm/job-keys.ts';
+import { signerOf } from '../../../utils/swarm/signers.ts';
 
 function beating() {
   const clock = new ManualClock();

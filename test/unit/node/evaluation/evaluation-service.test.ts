@@ -6,9 +6,9 @@ import { ABANDONED_MS, EvaluationService } from '../../../../node/evaluation/eva
 import { defaultPolicy } from '../../../../node/limits/policy.ts';
 import { sha256 } from '../../../../protocol/cbor.ts';
 import { ANSWERS_BYTES } from '../../../../protocol/limits.ts';
-import type { RpcRequest } from '../../../../protocol/rpc.ts';
-import { withCode } from '../../../utils/codes.ts';
-import { signerOf } from '../../../utils/signers.ts';
+import type { RpcRequest } from '../../../../protocol/requests/rpc.ts';
+import { withCode } from '../../../utils/source/codes.ts';
+import { signerOf } from '../../../utils/swarm/signers.ts';
 import { toyJob } from '../../../utils/virtual/toy-job.ts';
 import { VirtualClock } from '../../../utils/virtual/virtual-clock.ts';
 

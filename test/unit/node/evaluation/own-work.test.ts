@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { silentLogger } from '../../../../monitor/logs/log.ts';
-import { signerOf } from '../../../utils/signers.ts';
+import { signerOf } from '../../../utils/swarm/signers.ts';
 import { virtualEnvironment } from '../../../utils/virtual/environment.ts';
 import { toyJob } from '../../../utils/virtual/toy-job.ts';
 import { addressOf } from '../../../utils/virtual/virtual-network.ts';

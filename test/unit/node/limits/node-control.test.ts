@@ -6,7 +6,7 @@ import { LimitsFile } from '../../../../node/limits/limits.ts';
 import { type DrainedWork, NodeControl } from '../../../../node/limits/node-control.ts';
 import { Pauses } from '../../../../node/limits/pauses.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
-import { expectMode } from '../../../utils/platform.ts';
+import { expectMode } from '../../../utils/source/platform.ts';
 import { VirtualClock } from '../../../utils/virtual/virtual-clock.ts';
 
 const HOUR_MS = 3_600_000;

@@ -3,8 +3,8 @@ import type { BaseBits } from '../../../../lora/models/base/base-bits.ts';
 import type { Devices } from '../../../../lora/train/compute.ts';
 import { ONE_TRAINER, trainersOf } from '../../../../lora/train/memory/trainers.ts';
 import { checkPolicy, defaultPolicy, demandOf } from '../../../../node/limits/policy.ts';
-import { withCode } from '../../../utils/codes.ts';
-import { signerOf } from '../../../utils/signers.ts';
+import { withCode } from '../../../utils/source/codes.ts';
+import { signerOf } from '../../../utils/swarm/signers.ts';
 import { toyJob } from '../../../utils/virtual/toy-job.ts';
 
 const { manifest } = toyJob(signerOf(1));

@@ -6,7 +6,7 @@ import { rowsOf } from '../../../../node/phases/round-rows.ts';
 import { FetchTurns } from '../../../../node/sharing/fetch-turns.ts';
 import { NodeStore } from '../../../../node/store/node-store.ts';
 import { sha256 } from '../../../../protocol/cbor.ts';
-import { signerOf } from '../../../utils/signers.ts';
+import { signerOf } from '../../../utils/swarm/signers.ts';
 import { toyJob, toyRows } from '../../../utils/virtual/toy-job.ts';
 import { VirtualClock } from '../../../utils/virtual/virtual-clock.ts';
 

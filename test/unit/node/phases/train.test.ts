@@ -6,7 +6,7 @@ import { train } from '../../../../node/phases/train.ts';
 import { FetchTurns } from '../../../../node/sharing/fetch-turns.ts';
 import type { TrainTask } from '../../../../node/trainer/trainer.ts';
 import { sha256 } from '../../../../protocol/cbor.ts';
-import { signerOf } from '../../../utils/signers.ts';
+import { signerOf } from '../../../utils/swarm/signers.ts';
 import { toyJob } from '../../../utils/virtual/toy-job.ts';
 import { VirtualClock } from '../../../utils/virtual/virtual-clock.ts';
 

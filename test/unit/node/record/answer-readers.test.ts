@@ -2,7 +2,7 @@ import { expect, test } from 'vitest';
 import { Pauses } from '../../../../node/limits/pauses.ts';
 import { answerReaders } from '../../../../node/record/answer-readers.ts';
 import { NodeStore } from '../../../../node/store/node-store.ts';
-import { signerOf } from '../../../utils/signers.ts';
+import { signerOf } from '../../../utils/swarm/signers.ts';
 import { virtualEnvironment } from '../../../utils/virtual/environment.ts';
 import { MemoryBlobs, MemoryDisk } from '../../../utils/virtual/memory-blobs.ts';
 import { addressOf } from '../../../utils/virtual/virtual-network.ts';

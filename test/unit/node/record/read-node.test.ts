@@ -3,7 +3,7 @@ import { netError } from '../../../../net/errors.ts';
 import { OwnJobs } from '../../../../node/record/own-jobs.ts';
 import { nodeThatRefused, readNode } from '../../../../node/record/read-node.ts';
 import { signMessage } from '../../../../protocol/signing.ts';
-import { signerOf } from '../../../utils/signers.ts';
+import { signerOf } from '../../../utils/swarm/signers.ts';
 import { toyJob } from '../../../utils/virtual/toy-job.ts';
 import { VirtualClock } from '../../../utils/virtual/virtual-clock.ts';
 import { COORDINATOR } from '../../coordinator/world.ts';

@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { beforeAll, expect, test } from 'vitest';
-import { systemClock } from '../../../../common/system-clock.ts';
+import { systemClock } from '../../../../common/time/system-clock.ts';
 import { verifyOwnNode } from '../../../../node/record/verify-own-node.ts';
 import { NodeStore } from '../../../../node/store/node-store.ts';
 import { verifyMessage } from '../../../../protocol/signing.ts';

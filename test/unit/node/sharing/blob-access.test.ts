@@ -4,8 +4,8 @@ import { mayFetch } from '../../../../node/sharing/blob-access.ts';
 import { NodeStore } from '../../../../node/store/node-store.ts';
 import { MIGRATIONS } from '../../../../node/store/schema.ts';
 import { Database } from '../../../../storage/database.ts';
-import { testKeys } from '../../../utils/job-keys.ts';
-import { signerOf } from '../../../utils/signers.ts';
+import { testKeys } from '../../../utils/swarm/job-keys.ts';
+import { signerOf } from '../../../utils/swarm/signers.ts';
 
 const JOB = 'a'.repeat(64);
 const OTHER_JOB = 'b'.repeat(64);

@@ -5,7 +5,7 @@ import { NodeScrub } from '../../../../node/sharing/node-scrub.ts';
 import type { SwarmNodeView } from '../../../../node/status/swarm-node-view.ts';
 import { NodeStore } from '../../../../node/store/node-store.ts';
 import { ManualClock } from '../../../utils/manual-clock.ts';
-import { signerOf } from '../../../utils/signers.ts';
+import { signerOf } from '../../../utils/swarm/signers.ts';
 import { toyJob } from '../../../utils/virtual/toy-job.ts';
 
 const coordinator = signerOf(1).peerId;

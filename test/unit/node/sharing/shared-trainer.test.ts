@@ -1,12 +1,12 @@
 import { beforeEach, describe, expect, test } from 'vitest';
-import { sleep } from '../../../../common/deadline.ts';
+import { sleep } from '../../../../common/time/deadline.ts';
 import type { AdapterLayout } from '../../../../lora/adapter/layout.ts';
 import type { TrainProgress, TrainResult } from '../../../../lora/train/trainer.ts';
 import { Pauses } from '../../../../node/limits/pauses.ts';
 import { SharedTrainer } from '../../../../node/sharing/shared-trainer.ts';
 import { FAILED_PAUSE_MS } from '../../../../node/sharing/trainer-share.ts';
 import type { NodeTrainer, TrainedRound, TrainTask } from '../../../../node/trainer/trainer.ts';
-import type { Manifest } from '../../../../protocol/manifest.ts';
+import type { Manifest } from '../../../../protocol/job/manifest.ts';
 import { VirtualClock } from '../../../utils/virtual/virtual-clock.ts';
 
 const ROUND_MS = 1_000;

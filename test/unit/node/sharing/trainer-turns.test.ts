@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { sleep } from '../../../../common/deadline.ts';
+import { sleep } from '../../../../common/time/deadline.ts';
 import {
   IDLE_SHARE,
   MIN_TURN_MS,

@@ -4,7 +4,7 @@ import { coordinatorRecord } from '../../../../node/status/coordinator-record.ts
 import type { Messages } from '../../../../protocol/messages.ts';
 import { signMessage } from '../../../../protocol/signing.ts';
 import { ManualClock } from '../../../utils/manual-clock.ts';
-import { signerOf } from '../../../utils/signers.ts';
+import { signerOf } from '../../../utils/swarm/signers.ts';
 
 const COORDINATOR = signerOf(1);
 const NODE = signerOf(2);

@@ -4,8 +4,8 @@ import { OwnJobs } from '../../../../node/record/own-jobs.ts';
 import { NodeStore } from '../../../../node/store/node-store.ts';
 import { MIGRATIONS } from '../../../../node/store/schema.ts';
 import { Database } from '../../../../storage/database.ts';
-import { withCode } from '../../../utils/codes.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
+import { withCode } from '../../../utils/source/codes.ts';
 import { digest, JOB } from '../heads.ts';
 
 const MANIFEST = { manifest: new Uint8Array([7]), at: 1 };

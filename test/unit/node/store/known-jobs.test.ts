@@ -11,8 +11,8 @@ import {
   readKnownNames,
 } from '../../../../node/store/known-jobs.ts';
 import { fakeContext } from '../../../utils/cli-context.ts';
-import { withCode } from '../../../utils/codes.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
+import { withCode } from '../../../utils/source/codes.ts';
 
 const PEER = `12D3KooW${'a'.repeat(44)}`;
 const OTHER = `12D3KooW${'b'.repeat(44)}`;

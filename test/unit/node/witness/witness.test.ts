@@ -2,7 +2,7 @@ import { mkdir, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import { beforeAll, expect, test } from 'vitest';
-import { systemClock } from '../../../../common/system-clock.ts';
+import { systemClock } from '../../../../common/time/system-clock.ts';
 import { silentLogger } from '../../../../monitor/logs/log.ts';
 import type { SwarmNetwork } from '../../../../net/network.ts';
 import type { PhaseContext } from '../../../../node/context.ts';

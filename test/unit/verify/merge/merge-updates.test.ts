@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { systemClock } from '../../../../common/system-clock.ts';
+import { systemClock } from '../../../../common/time/system-clock.ts';
 import {
   checkPayload,
   INLINE_VALUES,
@@ -26,8 +26,8 @@ import {
   OUTLIER_FACTOR,
 } from '../../../../verify/merge/merge-updates.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
-import { signerOf } from '../../../utils/signers.ts';
-import { randomValues } from '../../../utils/updates.ts';
+import { signerOf } from '../../../utils/swarm/signers.ts';
+import { randomValues } from '../../../utils/swarm/updates.ts';
 
 const BASE = 'ba'.repeat(32);
 

@@ -5,7 +5,7 @@ import { decodeUpdate } from '../../../../lora/update/index.ts';
 import type { Figures } from '../../../../protocol/messages.ts';
 import { verifyMessage } from '../../../../protocol/signing.ts';
 import { checkScores, type ScoreWitness } from '../../../../verify/scores/check-scores.ts';
-import { signerOf } from '../../../utils/signers.ts';
+import { signerOf } from '../../../utils/swarm/signers.ts';
 import { ScriptedPeer } from '../../coordinator/scripted-peer.ts';
 import { gradient, ToySwarm } from '../../coordinator/toy-swarm.ts';
 import { COORDINATOR } from '../../coordinator/world.ts';

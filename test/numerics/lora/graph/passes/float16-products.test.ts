@@ -6,9 +6,9 @@ import { createEngine } from '../../../../../lora/engines/engine.ts';
 import type { GraphNode } from '../../../../../lora/graph/graph.ts';
 import { markFloat16Products } from '../../../../../lora/graph/passes/float16-products.ts';
 import { prepareWeights } from '../../../../../lora/models/weights/prepare-weights.ts';
-import { runOnEach } from '../../../../utils/executors.ts';
-import { FAMILY_FIXTURES, relativeDifference } from '../../../../utils/families.ts';
-import { fixtureStep, stepOf } from '../../../../utils/step-cases.ts';
+import { runOnEach } from '../../../../utils/models/executors.ts';
+import { FAMILY_FIXTURES, relativeDifference } from '../../../../utils/models/families.ts';
+import { fixtureStep, stepOf } from '../../../../utils/models/step-cases.ts';
 
 /** Maximum error relative to the largest value, after all layers have rounded to the 11 bits of float16. */
 const ROUNDING = 1e-2;

@@ -11,10 +11,16 @@ import { foldBranches } from '../../../../../lora/graph/passes/fold-branches.ts'
 import { liveNodes } from '../../../../../lora/graph/passes/live-nodes.ts';
 import { recomputeActivations } from '../../../../../lora/graph/passes/recompute.ts';
 import { prepareWeights } from '../../../../../lora/models/weights/prepare-weights.ts';
-import { disagreement, runOnEach } from '../../../../utils/executors.ts';
-import { FAMILY_FIXTURES } from '../../../../utils/families.ts';
-import { fixtureStep, randomAdapter, type StepCase, stepOf, VARIANTS } from '../../../../utils/step-cases.ts';
-import { tfjsOnCpu } from '../../../../utils/tfjs.ts';
+import { disagreement, runOnEach } from '../../../../utils/models/executors.ts';
+import { FAMILY_FIXTURES } from '../../../../utils/models/families.ts';
+import {
+  fixtureStep,
+  randomAdapter,
+  type StepCase,
+  stepOf,
+  VARIANTS,
+} from '../../../../utils/models/step-cases.ts';
+import { tfjsOnCpu } from '../../../../utils/models/tfjs.ts';
 
 let cacheDir: string;
 let engine: Engine;

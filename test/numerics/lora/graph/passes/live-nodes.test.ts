@@ -10,9 +10,9 @@ import { rewriteGraph } from '../../../../../lora/graph/passes/graph-copy.ts';
 import { liveNodes } from '../../../../../lora/graph/passes/live-nodes.ts';
 import { prepareWeights } from '../../../../../lora/models/weights/prepare-weights.ts';
 import { countSupervised } from '../../../../../lora/train/supervised.ts';
-import { runOnEach } from '../../../../utils/executors.ts';
-import { FAMILY_FIXTURES } from '../../../../utils/families.ts';
-import { fixtureStep, stepOf } from '../../../../utils/step-cases.ts';
+import { runOnEach } from '../../../../utils/models/executors.ts';
+import { FAMILY_FIXTURES } from '../../../../utils/models/families.ts';
+import { fixtureStep, stepOf } from '../../../../utils/models/step-cases.ts';
 
 let cacheDir: string;
 let engine: Engine;

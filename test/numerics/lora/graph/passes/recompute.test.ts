@@ -14,8 +14,8 @@ import { elementCount } from '../../../../../lora/graph/shapes.ts';
 import { prepareWeights } from '../../../../../lora/models/weights/prepare-weights.ts';
 import { adaptedParameters } from '../../../../../lora/train/adapted-model.ts';
 import { rowFeeds, type TrainingGraphOptions, trainingGraph } from '../../../../../lora/train/step.ts';
-import { completionRows, FAMILY_FIXTURES, openFamily } from '../../../../utils/families.ts';
-import { numbers } from '../../../../utils/graphs.ts';
+import { completionRows, FAMILY_FIXTURES, openFamily } from '../../../../utils/models/families.ts';
+import { numbers } from '../../../../utils/models/graphs.ts';
 
 const BATCH = 2;
 const LENGTH = 32;

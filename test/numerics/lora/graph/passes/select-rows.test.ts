@@ -10,10 +10,16 @@ import * as ops from '../../../../../lora/graph/ops.ts';
 import { selectRows } from '../../../../../lora/graph/passes/select-rows.ts';
 import { prepareWeights } from '../../../../../lora/models/weights/prepare-weights.ts';
 import { countSupervised } from '../../../../../lora/train/supervised.ts';
-import { disagreement, runOnEach } from '../../../../utils/executors.ts';
-import { FAMILY_FIXTURES } from '../../../../utils/families.ts';
-import { evaluate, numbers } from '../../../../utils/graphs.ts';
-import { fixtureStep, randomAdapter, type StepCase, stepOf, VARIANTS } from '../../../../utils/step-cases.ts';
+import { disagreement, runOnEach } from '../../../../utils/models/executors.ts';
+import { FAMILY_FIXTURES } from '../../../../utils/models/families.ts';
+import { evaluate, numbers } from '../../../../utils/models/graphs.ts';
+import {
+  fixtureStep,
+  randomAdapter,
+  type StepCase,
+  stepOf,
+  VARIANTS,
+} from '../../../../utils/models/step-cases.ts';
 
 /** Error of float32 sums in another order. */
 const TOLERANCE = 1e-4;

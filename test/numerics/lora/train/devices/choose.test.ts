@@ -14,7 +14,7 @@ import {
 } from '../../../../../lora/train/devices/choose.ts';
 import { type EngineProbe, type ProbeRequest, probeEngine } from '../../../../../lora/train/devices/probe.ts';
 import { temporaryFolder } from '../../../../utils/folder.ts';
-import { makeTinyModel } from '../../../../utils/tiny-model.ts';
+import { makeTinyModel } from '../../../../utils/models/tiny-model.ts';
 
 const DAY_MS = 24 * 3_600_000;
 const { signal } = new AbortController();

@@ -12,8 +12,8 @@ import { processorCompute } from '../../../../../lora/train/compute.ts';
 import { trainingConfigSchema } from '../../../../../lora/train/config.ts';
 import { measureSpeed } from '../../../../../lora/train/devices/speed.ts';
 import { estimateTraining, secondsPerStep } from '../../../../../lora/train/memory/estimate.ts';
-import { makeTinyModel } from '../../../../utils/tiny-model.ts';
-import type { TrainingOptions } from '../../../../utils/tiny-trainer.ts';
+import { makeTinyModel } from '../../../../utils/models/tiny-model.ts';
+import type { TrainingOptions } from '../../../../utils/models/tiny-trainer.ts';
 
 let dir: string;
 let model: BaseModel;

@@ -7,15 +7,15 @@ import type { Row } from '../../../../../lora/data/row.ts';
 import type { Engine, Executable, Feeds } from '../../../../../lora/engines/engine.ts';
 import { LOSS_SCALE_INPUT, LossScale } from '../../../../../lora/train/optimizer/loss-scale.ts';
 import { Trainer } from '../../../../../lora/train/trainer.ts';
-import { withCode } from '../../../../utils/codes.ts';
-import { maxDifference } from '../../../../utils/reference.ts';
+import { maxDifference } from '../../../../utils/models/reference.ts';
 import {
   type TinyDeps,
   tinyDeps,
   tinyRows,
   tinySettings,
   tinyTrainer,
-} from '../../../../utils/tiny-trainer.ts';
+} from '../../../../utils/models/tiny-trainer.ts';
+import { withCode } from '../../../../utils/source/codes.ts';
 
 const FLOAT16_MAX = 65504;
 

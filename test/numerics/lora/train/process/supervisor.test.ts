@@ -14,7 +14,7 @@ import {
   tinyRows,
   tinySettings,
   tinyTrainer,
-} from '../../../../utils/tiny-trainer.ts';
+} from '../../../../utils/models/tiny-trainer.ts';
 
 /** Time for which a test pauses the trainer. Without the pause, four steps take a few milliseconds. */
 const PAUSE_MS = 300;

@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { SpecialTokenCounter } from '../../../../../lora/data/inspect/special-tokens.ts';
 import { tokenTexts } from '../../../../../lora/data/inspect/token-texts.ts';
 import { loadTokenizer, type TextTokenizer } from '../../../../../lora/data/tokenizer.ts';
-import { makeTinyModel } from '../../../../utils/tiny-model.ts';
+import { makeTinyModel } from '../../../../utils/models/tiny-model.ts';
 
 let dir: string;
 let tokenizer: TextTokenizer;

@@ -10,9 +10,9 @@ import { openRenderer, type Renderer } from '../../../../../lora/data/render/ren
 import type { Row } from '../../../../../lora/data/row.ts';
 import { RowReport } from '../../../../../lora/data/row-report.ts';
 import { packedRows } from '../../../../../scripts/pretrain/pack-documents.ts';
+import { TINY_TEXT } from '../../../../utils/models/tiny-model.ts';
+import { type TinyDeps, tinyDeps, tinyTrainer } from '../../../../utils/models/tiny-trainer.ts';
 import { textRenderer } from '../../../../utils/text-renderer.ts';
-import { TINY_TEXT } from '../../../../utils/tiny-model.ts';
-import { type TinyDeps, tinyDeps, tinyTrainer } from '../../../../utils/tiny-trainer.ts';
 
 let dir: string;
 let deps: TinyDeps;

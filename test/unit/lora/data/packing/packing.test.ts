@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { layOut } from '../../../../../lora/data/packing/pieces.ts';
 import { emptyRow, IGNORED_LABEL, predictedTokens, type Row } from '../../../../../lora/data/row.ts';
 import { packSequences } from '../../../../../scripts/pretrain/pack-documents.ts';
-import { withCode } from '../../../../utils/codes.ts';
+import { withCode } from '../../../../utils/source/codes.ts';
 
 const sequences = fc.array(fc.array(fc.integer({ min: 2, max: 500 }), { maxLength: 80 }), { maxLength: 40 });
 const lengths = fc.integer({ min: 2, max: 40 });

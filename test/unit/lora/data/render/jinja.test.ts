@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { compileTemplate, MAX_TEMPLATE_CHARACTERS } from '../../../../../lora/data/render/jinja.ts';
-import { withCode } from '../../../../utils/codes.ts';
+import { withCode } from '../../../../utils/source/codes.ts';
 
 const now = Date.UTC(2024, 6, 6, 15, 4, 5);
 

@@ -2,8 +2,8 @@ import { expect, it } from 'vitest';
 import { permutation, permutationKey } from '../../../../../lora/data/permutation.ts';
 import { placesInRound, readRows, shardsOf } from '../../../../../lora/data/shards/round-rows.ts';
 import { sha256 } from '../../../../../protocol/cbor.ts';
-import { withCode } from '../../../../utils/codes.ts';
-import { signerOf } from '../../../../utils/signers.ts';
+import { withCode } from '../../../../utils/source/codes.ts';
+import { signerOf } from '../../../../utils/swarm/signers.ts';
 import { toyJob, toyRows } from '../../../../utils/virtual/toy-job.ts';
 
 const ROWS = 200;

@@ -5,7 +5,7 @@ import { IGNORED_LABEL, type Row } from '../../../../../lora/data/row.ts';
 import { decodeRows, encodeShards, SHARD_BYTES } from '../../../../../lora/data/shards/shard-codec.ts';
 import { DATA_SHARD_BYTES } from '../../../../../protocol/limits.ts';
 import { packSequences } from '../../../../../scripts/pretrain/pack-documents.ts';
-import { withCode } from '../../../../utils/codes.ts';
+import { withCode } from '../../../../utils/source/codes.ts';
 
 function rowsOf(vocabulary: number) {
   return fc

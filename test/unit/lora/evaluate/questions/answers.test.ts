@@ -10,7 +10,7 @@ import { decodeQuestions, encodeQuestions } from '../../../../../lora/evaluate/q
 import type { Task } from '../../../../../lora/evaluate/tasks/task.ts';
 import { countItems, encodeCbor } from '../../../../../protocol/cbor.ts';
 import { ANSWERS_BYTES, QUESTION_ITEMS, QUESTIONS_BYTES } from '../../../../../protocol/limits.ts';
-import { withCode } from '../../../../utils/codes.ts';
+import { withCode } from '../../../../utils/source/codes.ts';
 
 type Asked = Pick<Task, 'config' | 'texts'>;
 

@@ -2,7 +2,7 @@ import { expect, it } from 'vitest';
 import { fromJson, isDeeperThan } from '../../../../../lora/evaluate/python/values.ts';
 import type { TaskConfig } from '../../../../../lora/evaluate/tasks/config.ts';
 import { Fields } from '../../../../../lora/evaluate/tasks/fields.ts';
-import { withCode } from '../../../../utils/codes.ts';
+import { withCode } from '../../../../utils/source/codes.ts';
 
 it('a column that is nested too deeply to print is a problem of the document', () => {
   const config = { file: { path: 'task.yaml', entries: new Map() } } as unknown as TaskConfig;

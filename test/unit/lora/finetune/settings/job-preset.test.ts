@@ -4,7 +4,7 @@ import { expect, it } from 'vitest';
 import { readJobFile } from '../../../../../lora/finetune/settings/job-file.ts';
 import { presetJob } from '../../../../../lora/finetune/settings/job-preset.ts';
 import { temporaryFolder } from '../../../../utils/folder.ts';
-import { makeTinyModel, TINY_TEXT } from '../../../../utils/tiny-model.ts';
+import { makeTinyModel, TINY_TEXT } from '../../../../utils/models/tiny-model.ts';
 
 it('a preset sets what a job file leaves open, and nothing else', async () => {
   const dir = await temporaryFolder();

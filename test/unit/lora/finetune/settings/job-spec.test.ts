@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { isSwarmError } from '../../../../../common/errors.ts';
 import { type JobSpecInput, parseJobSpec } from '../../../../../lora/finetune/settings/job-spec.ts';
-import { withCode } from '../../../../utils/codes.ts';
+import { withCode } from '../../../../utils/source/codes.ts';
 
 const MINIMAL: JobSpecInput = { name: 'whale', base: '/base', data: { train: '/data' } };
 

@@ -5,7 +5,7 @@ import { presetLayer } from '../../../../../lora/finetune/settings/preset.ts';
 import { type Layer, mergeLayers } from '../../../../../lora/finetune/settings/settings.ts';
 import { processorCompute } from '../../../../../lora/train/compute.ts';
 import { temporaryFolder } from '../../../../utils/folder.ts';
-import { makeTinyModel, TINY_TEXT } from '../../../../utils/tiny-model.ts';
+import { makeTinyModel, TINY_TEXT } from '../../../../utils/models/tiny-model.ts';
 
 const machine = { compute: processorCompute(), now: 0, signal: new AbortController().signal };
 

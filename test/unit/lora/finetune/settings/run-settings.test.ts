@@ -6,7 +6,7 @@ import {
   storedCompute,
 } from '../../../../../lora/finetune/settings/run-settings.ts';
 import { type ComputeOnDevices, parseCompute } from '../../../../../lora/train/compute.ts';
-import { trainingState } from '../../../../utils/checkpoints.ts';
+import { trainingState } from '../../../../utils/swarm/checkpoints.ts';
 
 describe('a resumed run with other settings', () => {
   const before = trainingState(1).state.settings as RunSettings;

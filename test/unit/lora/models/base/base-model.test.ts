@@ -8,7 +8,7 @@ import {
   writeSafetensors,
 } from '../../../../../lora/models/weights/safetensors-writer.ts';
 import { copyOf, temporaryFolder } from '../../../../utils/folder.ts';
-import { FIXTURES } from '../../../../utils/reference.ts';
+import { FIXTURES } from '../../../../utils/models/reference.ts';
 
 const TIED = join(FIXTURES, 'llama-tiny-tied');
 const UNTIED = join(FIXTURES, 'llama-tiny-untied');

@@ -1,12 +1,12 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { systemClock } from '../../../../../common/system-clock.ts';
+import { systemClock } from '../../../../../common/time/system-clock.ts';
 import { readConfigFile } from '../../../../../lora/finetune/settings/config-file.ts';
 import { readJobFile } from '../../../../../lora/finetune/settings/job-file.ts';
 import { absoluteBase, findBase } from '../../../../../lora/models/base/find-base.ts';
 import { temporaryFolder } from '../../../../utils/folder.ts';
-import { NAME } from '../../../../utils/hub-world.ts';
+import { NAME } from '../../../../utils/registry/hub-world.ts';
 
 const { signal } = new AbortController();
 

@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { encodeBlocks } from '../../../../../lora/models/gguf/blocks.ts';
 import { readGguf, tensorBytes, tensorFloats } from '../../../../../lora/models/gguf/reader.ts';
-import { FIXTURES } from '../../../../utils/reference.ts';
+import { FIXTURES } from '../../../../utils/models/reference.ts';
 
 const file = join(FIXTURES, 'gguf', 'blocks.gguf');
 const TYPES = ['F16', 'BF16', 'Q4_0', 'Q4_1', 'Q5_0', 'Q5_1', 'Q8_0', 'Q4_K', 'Q5_K', 'Q6_K'];

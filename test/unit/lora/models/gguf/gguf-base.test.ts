@@ -5,7 +5,7 @@ import { expect, test } from 'vitest';
 import { exportGguf } from '../../../../../lora/adapter/export-gguf.ts';
 import { openGgufBase } from '../../../../../lora/models/gguf/gguf-base.ts';
 import { temporaryFolder } from '../../../../utils/folder.ts';
-import { makeTinyModel } from '../../../../utils/tiny-model.ts';
+import { makeTinyModel } from '../../../../utils/models/tiny-model.ts';
 
 test('a file that changes while it is converted gives no folder', async () => {
   const folder = await temporaryFolder();

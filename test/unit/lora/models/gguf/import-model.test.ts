@@ -11,7 +11,7 @@ import { importGguf } from '../../../../../lora/models/gguf/import-model.ts';
 import { parseGguf } from '../../../../../lora/models/gguf/reader.ts';
 import { type WrittenValue, writeGguf } from '../../../../../lora/models/gguf/writer.ts';
 import { temporaryFolder } from '../../../../utils/folder.ts';
-import { makeTinyModel } from '../../../../utils/tiny-model.ts';
+import { makeTinyModel } from '../../../../utils/models/tiny-model.ts';
 
 let folder: string;
 let bytes: Buffer;

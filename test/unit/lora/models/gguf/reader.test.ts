@@ -11,9 +11,9 @@ import {
   readGguf,
   tensorFloats,
 } from '../../../../../lora/models/gguf/reader.ts';
-import { withCode } from '../../../../utils/codes.ts';
 import { temporaryFolder } from '../../../../utils/folder.ts';
-import { FIXTURES } from '../../../../utils/reference.ts';
+import { FIXTURES } from '../../../../utils/models/reference.ts';
+import { withCode } from '../../../../utils/source/codes.ts';
 
 const fixture = join(FIXTURES, 'gguf', 'blocks.gguf');
 

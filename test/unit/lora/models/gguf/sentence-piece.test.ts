@@ -5,7 +5,7 @@ import {
   MAX_MERGES,
   mergesOfScores,
 } from '../../../../../lora/models/gguf/sentence-piece.ts';
-import { withCode } from '../../../../utils/codes.ts';
+import { withCode } from '../../../../utils/source/codes.ts';
 
 const metadata = new Metadata(new Map(), 'x.gguf');
 const merges = (texts: readonly string[]) =>

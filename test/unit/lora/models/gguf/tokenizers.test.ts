@@ -9,9 +9,9 @@ import { Metadata } from '../../../../../lora/models/gguf/metadata.ts';
 import { tokenizerOf } from '../../../../../lora/models/gguf/metadata-tokenizer.ts';
 import { mergesOfScores, tokenScores } from '../../../../../lora/models/gguf/sentence-piece.ts';
 import { tokenizerMetadata } from '../../../../../lora/models/gguf/tokenizer-metadata.ts';
-import { withCode } from '../../../../utils/codes.ts';
 import { temporaryFolder } from '../../../../utils/folder.ts';
-import { FIXTURES } from '../../../../utils/reference.ts';
+import { FIXTURES } from '../../../../utils/models/reference.ts';
+import { withCode } from '../../../../utils/source/codes.ts';
 
 type Json = Record<string, unknown>;
 

@@ -2,11 +2,17 @@ import { chmod, mkdir, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { beforeEach, describe, expect, it } from 'vitest';
-import type { Clock } from '../../../../../common/clock.ts';
+import type { Clock } from '../../../../../common/time/clock.ts';
 import { ANSWER_MS } from '../../../../../lora/models/hub/requests.ts';
 import { IDLE_MS } from '../../../../../lora/models/hub/transfer.ts';
-import { etagOf, refuse } from '../../../../utils/hub-server.ts';
-import { COMMIT, type HubWorld, hubWorld, impatientClock, NAME } from '../../../../utils/hub-world.ts';
+import { etagOf, refuse } from '../../../../utils/registry/hub-server.ts';
+import {
+  COMMIT,
+  type HubWorld,
+  hubWorld,
+  impatientClock,
+  NAME,
+} from '../../../../utils/registry/hub-world.ts';
 
 let world: HubWorld;
 beforeEach(async () => {

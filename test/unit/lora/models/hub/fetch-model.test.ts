@@ -2,8 +2,8 @@ import { lstat, mkdir, readdir, readFile, readlink, rm, stat, writeFile } from '
 import { join } from 'node:path';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { openBase } from '../../../../../lora/models/base/base-model.ts';
-import { etagOf } from '../../../../utils/hub-server.ts';
-import { COMMIT, type HubWorld, hubWorld, NAME } from '../../../../utils/hub-world.ts';
+import { etagOf } from '../../../../utils/registry/hub-server.ts';
+import { COMMIT, type HubWorld, hubWorld, NAME } from '../../../../utils/registry/hub-world.ts';
 
 let world: HubWorld;
 beforeEach(async () => {

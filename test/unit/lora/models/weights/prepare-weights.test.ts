@@ -8,7 +8,7 @@ import { prepareWeights } from '../../../../../lora/models/weights/prepare-weigh
 import { readTensor } from '../../../../../lora/models/weights/safetensors.ts';
 import { encodeCbor, sha256 } from '../../../../../protocol/cbor.ts';
 import { copyOf, temporaryFolder } from '../../../../utils/folder.ts';
-import { FIXTURES } from '../../../../utils/reference.ts';
+import { FIXTURES } from '../../../../utils/models/reference.ts';
 
 const UNTIED = join(FIXTURES, 'llama-tiny-untied');
 

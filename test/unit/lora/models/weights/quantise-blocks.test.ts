@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { decodeBlocks, encodeBlocks } from '../../../../../lora/models/gguf/blocks.ts';
 import { readGguf, tensorFloats } from '../../../../../lora/models/gguf/reader.ts';
 import { quantiseBlocks } from '../../../../../lora/models/weights/quantise-blocks.ts';
-import { FIXTURES } from '../../../../utils/reference.ts';
+import { FIXTURES } from '../../../../utils/models/reference.ts';
 
 const file = join(FIXTURES, 'gguf', 'blocks.gguf');
 

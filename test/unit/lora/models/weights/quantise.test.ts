@@ -10,9 +10,9 @@ import { createQuantiser } from '../../../../../lora/models/weights/quantise.ts'
 import { LARGEST_INT8 } from '../../../../../lora/models/weights/quantise-rows.ts';
 import { TableQuantiser } from '../../../../../lora/models/weights/quantise-table.ts';
 import { temporaryFolder } from '../../../../utils/folder.ts';
-import { numbers } from '../../../../utils/graphs.ts';
-import { dequantise } from '../../../../utils/quantised.ts';
-import { FIXTURES } from '../../../../utils/reference.ts';
+import { numbers } from '../../../../utils/models/graphs.ts';
+import { dequantise } from '../../../../utils/models/quantised.ts';
+import { FIXTURES } from '../../../../utils/models/reference.ts';
 
 const UNTIED = join(FIXTURES, 'llama-tiny-untied');
 const BITS = [4, 8] as const;

@@ -14,10 +14,10 @@ import {
   encodeSafetensors,
   writeSafetensors,
 } from '../../../../../lora/models/weights/safetensors-writer.ts';
-import { withCode } from '../../../../utils/codes.ts';
 import { temporaryFolder } from '../../../../utils/folder.ts';
-import { FIXTURES } from '../../../../utils/reference.ts';
-import { rawSafetensors } from '../../../../utils/safetensors.ts';
+import { FIXTURES } from '../../../../utils/models/reference.ts';
+import { rawSafetensors } from '../../../../utils/models/safetensors.ts';
+import { withCode } from '../../../../utils/source/codes.ts';
 
 const f32 = (shape: number[], begin: number, end: number) => ({
   dtype: 'F32',

@@ -4,7 +4,7 @@ import { dirname, join } from 'node:path';
 import { beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { availableMemory } from '../../../../../lora/train/memory/available-memory.ts';
 import { temporaryFolder } from '../../../../utils/folder.ts';
-import { pretendPlatform } from '../../../../utils/platform.ts';
+import { pretendPlatform } from '../../../../utils/source/platform.ts';
 
 const MiB = 2 ** 20;
 /** Bytes of memory that Node.js reports in these tests. Every real machine has more. */

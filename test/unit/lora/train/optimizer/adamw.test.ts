@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { AdamW } from '../../../../../lora/train/optimizer/adamw.ts';
-import { withCode } from '../../../../utils/codes.ts';
+import { withCode } from '../../../../utils/source/codes.ts';
 
 const step = { learningRate: 0.1, gradientScale: 1, clipNorm: 0 };
 

@@ -4,7 +4,7 @@ import {
   encodeOptimizer,
   freshOptimizer,
 } from '../../../../../lora/train/optimizer/optimizer-state.ts';
-import { withCode } from '../../../../utils/codes.ts';
+import { withCode } from '../../../../utils/source/codes.ts';
 
 const layout = [
   { name: 'a', shape: [2, 3] },

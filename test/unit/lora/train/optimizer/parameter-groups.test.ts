@@ -4,9 +4,9 @@ import {
   type GroupedTensor,
   parameterGroupOf,
 } from '../../../../../lora/train/optimizer/parameter-groups.ts';
-import { trainingSchema } from '../../../../../protocol/manifest.ts';
-import { maxDifference } from '../../../../utils/reference.ts';
-import { trainingReference } from '../../../../utils/training-reference.ts';
+import { trainingSchema } from '../../../../../protocol/job/manifest.ts';
+import { maxDifference } from '../../../../utils/models/reference.ts';
+import { trainingReference } from '../../../../utils/models/training-reference.ts';
 
 const { groups, loraPlus } = trainingReference();
 const defaults = trainingSchema.parse({});

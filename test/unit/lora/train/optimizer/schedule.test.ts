@@ -6,7 +6,7 @@ import {
   type Schedule,
   warmupStepsOf,
 } from '../../../../../lora/train/optimizer/schedule.ts';
-import { trainingReference } from '../../../../utils/training-reference.ts';
+import { trainingReference } from '../../../../utils/models/training-reference.ts';
 
 const reference = trainingReference();
 const base = { learningRate: 2, warmupSteps: 4, warmupRatio: null, totalSteps: 104, finalFraction: 0.1 };
