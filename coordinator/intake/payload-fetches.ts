@@ -1,4 +1,5 @@
 import { raceSignal } from 'race-signal';
+import { FairTurns } from '../../common/limits/fair-turns.ts';
 import { Permits } from '../../common/limits/permits.ts';
 import type { Clock } from '../../common/time/clock.ts';
 import { withProgress } from '../../common/time/progress-deadline.ts';
@@ -49,23 +50,28 @@ interface Running {
 }
 
 export interface PayloadFetchesDeps {
-  network: Pick<SwarmNetwork, 'fetchBlob'>;
+  network: Pick<SwarmNetwork, 'fetchBlob' | 'networkOf'>;
   clock: Clock;
 }
 
 /**
  * Fetches announced payloads from their authors. A fetch may take any time as long as bytes arrive. But if another
- * author waits for a place, a fetch that is slower than MIN_FETCH_RATE loses its place.
+ * author waits for a place, a fetch that is slower than MIN_FETCH_RATE loses its place. If several authors wait for a
+ * place, their network addresses take turns, so a crowd at one address cannot delay an author at another address.
  */
 export class PayloadFetches {
   readonly #deps: PayloadFetchesDeps;
   readonly #places = new Permits(FETCHES_AT_ONCE);
   /** One permit for each author, and one for each digest, so that no author and no blob has two fetches. */
   readonly #alone = new Permits(1);
+  /** The line of the authors that wait for a place. The author whose turn it is waits for the next free place. */
+  readonly #line: FairTurns;
   readonly #running = new Set<Running>();
 
   constructor(deps: PayloadFetchesDeps) {
     this.#deps = deps;
+    // A turn needs no limit on its time, because it only waits, and the event loop runs meanwhile.
+    this.#line = new FairTurns({ sliceMs: Infinity }, deps);
   }
 
   /**
@@ -123,16 +129,29 @@ export class PayloadFetches {
           (running) => running.digest === digest,
         ),
       );
-      taken.push(
-        await this.#endingSlow(
-          () => this.#places.take('', signal),
-          () => true,
-        ),
-      );
+      taken.push(await this.#nextPlace(author, signal));
       return release;
     } catch (error) {
       release();
       throw error;
+    }
+  }
+
+  /** Waits in the line, and then for a place. */
+  async #nextPlace(author: string, signal: AbortSignal): Promise<() => void> {
+    const address = this.#deps.network.networkOf(author);
+    // `networkOf` returns the peer id of an author that is not connected. All these authors together count as one
+    // address, because otherwise an attacker could get more turns by closing its connections.
+    const claim = { address: address === author ? '' : address, peer: author, known: true };
+    const end = await this.#line.take(claim, signal);
+    if (end === null) throw signal.reason;
+    try {
+      return await this.#endingSlow(
+        () => this.#places.take('', signal),
+        () => true,
+      );
+    } finally {
+      end();
     }
   }
 

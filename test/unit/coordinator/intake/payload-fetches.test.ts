@@ -16,6 +16,7 @@ function fetches() {
   const clock = new ManualClock();
   const transfers = new Map<string, { arrive: () => void; finish: () => void }>();
   const network = {
+    networkOf: (peer: string) => peer.split(' at ')[1] ?? peer,
     fetchBlob: (_ref: object, { holders, signal, onArrival }: FetchBlobOptions) =>
       new Promise<void>((resolve, reject) => {
         signal.addEventListener('abort', () => reject(signal.reason));
@@ -88,4 +89,17 @@ it('does not let an author hold up another with the same payload by serving it s
   await pass(fetchTimeoutMs(SIZE) + FETCH_STALL_MS / 2, ['copycat']);
   expect(outcomes).toEqual(new Map([['copycat', 'FETCH_GAVE_WAY']]));
   expect(transfers.has('honest')).toBe(true);
+});
+
+it('serves an author at another address before a crowd that waits at one address, also one without connections', async () => {
+  const { begin, transfers } = fetches();
+  const crowd = authors(3 * FETCHES_AT_ONCE).map((author) => `${author} at 192.0.2.1`);
+  const gone = authors(FETCHES_AT_ONCE).map((author) => `${author}, not connected`);
+  for (const author of [...crowd, ...gone]) await begin(author);
+  await begin('honest at 198.51.100.1');
+  for (const author of crowd.slice(0, 4)) {
+    transfers.get(author)!.finish();
+    await settle();
+  }
+  expect(transfers.has('honest at 198.51.100.1')).toBe(true);
 });
