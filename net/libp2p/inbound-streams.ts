@@ -78,7 +78,7 @@ export function shareStreams(node: Libp2p, deps: InboundStreamsDeps): void {
   node.addEventListener('connection:open', ({ detail: connection }: CustomEvent<Connection>) => {
     const { muxer } = connection as unknown as MuxedConnection;
     const claimant = { address: networkOf(connection.remoteAddr), peer: connection.remotePeer.toString() };
-    limitRates(muxer, { ...deps, ...claimant, limiter, id: connection.id });
+    limitRates(muxer, { ...deps, ...claimant, limiter });
     muxer.addEventListener('stream', ({ detail: stream }) => {
       if (stream.status !== 'open') return;
       const refuse = (): void => stream.abort(netError('STREAM_CLOSED', 'there are too many streams'));
@@ -99,21 +99,24 @@ export function mayStrangerOpen(limiter: RateLimiter, address: string): boolean 
 /** Makes a muxer refuse streams before it creates them, and close its connection if the peer keeps opening them. */
 function limitRates(
   muxer: YamuxConnection,
-  deps: InboundStreamsDeps & { limiter: RateLimiter; address: string; peer: string; id: string },
+  deps: InboundStreamsDeps & { limiter: RateLimiter; address: string; peer: string },
 ): void {
-  const { limiter, address, peer, id, shares, meter } = deps;
+  const { limiter, address, peer, shares, meter } = deps;
+  // Each connection has its own limiter. In the common limiter, the keys of many short connections could displace the
+  // keys of addresses.
+  const own = new RateLimiter(deps);
   const handleFrame = muxer.handleFrame.bind(muxer);
   const mayOpen = (): boolean =>
     shares.isKnown(peer) ? limiter.take(`known ${peer}`, KNOWN_STREAMS) : mayStrangerOpen(limiter, address);
   // The library closes the connection if this method throws.
   muxer.handleFrame = (frame) => {
     const { type, flag, streamID } = frame.header;
-    if (type === PING && !limiter.take(`pings ${id}`, PINGS)) {
+    if (type === PING && !own.take('pings', PINGS)) {
       throw netError('MUXER_FRAME', 'the peer sent too many pings');
     }
     if (type === PING || (flag & SYN) === 0 || mayOpen()) return handleFrame(frame);
     meter.refusal({ queue: 'streams', reason: 'rate' });
-    if (!limiter.take(`refused ${id}`, REFUSED_STREAMS)) {
+    if (!own.take('refused', REFUSED_STREAMS)) {
       throw netError('MUXER_FRAME', 'the peer opened too many streams');
     }
     muxer.sendFrame({ type: WINDOW_UPDATE, flag: RST, streamID, length: 0 });
