@@ -1,11 +1,12 @@
 import { planLayout } from '../../lora/update/index.ts';
 import type { Checkpoint } from '../../protocol/messages.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
-import { BELIEF_UPDATES } from '../../verify/scores/belief.ts';
+import { votesOf } from '../../verify/merge/update-weights.ts';
+import { BELIEF_UPDATES, beliefOf } from '../../verify/scores/belief.ts';
 import { AUDIT_SHARE } from '../../verify/scores/extra-work.ts';
 import type { RunContext } from '../context.ts';
 import type { Assignment } from '../round/plan.ts';
-import type { AuditResult, StoredCheckpoint } from '../store/store.ts';
+import type { AuditResult, StoredAudit, StoredCheckpoint } from '../store/store.ts';
 import type { Announcements } from '../trust/bans.ts';
 import type { Ledger } from '../trust/ledger.ts';
 import { auditKey, type DrawnUpdate, drawAudits, isWatched } from './draw.ts';
@@ -89,19 +90,29 @@ export class AuditRecord {
     this.#keepBlobs();
     if (result.state === 'dropped') return;
     const results = audits.results(job);
-    const byPerson = new Map<string, PersonResult>();
-    for (const { peer, state } of results) {
-      const { person } = ledger.standings.who(peer);
-      byPerson.set(person, { person, passed: state === 'passed' });
-    }
+    const byPerson = this.#newestResults(results, ledger);
     for (const { peer, round, state, decidedRound, closeness, balance } of results) {
       const isOpen = state === 'failed' && decidedRound === null;
-      if (!isOpen || !isTrusted(ledger.standings.who(peer).person, [...byPerson.values()])) continue;
+      if (!isOpen || !isTrusted(ledger.standings.who(peer).person, byPerson)) continue;
       audits.decide(job, { peer, round }, newest);
       const { digest } = updates.find(job, round, peer)!;
       const figures = { closeness: closeness!, balance: balance! };
       ledger.strike(peer, { kind: 'audit', round, digest, figures }, outbox);
     }
+  }
+
+  /** Returns the newest result of each audited person, with the weight of this result. */
+  #newestResults(results: readonly StoredAudit[], ledger: Ledger): PersonResult[] {
+    const { job, deps } = this.#context;
+    const newest = new Map(results.map((one) => [ledger.standings.who(one.peer).person, one]));
+    const before = this.#newestRound() + 1;
+    const known = [...newest].map(([person, { peer, state }]) => {
+      const shares = deps.store.scores.shares(job, peer, { before, limit: BELIEF_UPDATES });
+      const isNewcomer = shares.length < BELIEF_UPDATES;
+      return { person, passed: state === 'passed', belief: beliefOf(shares), isNewcomer };
+    });
+    const votes = votesOf(known);
+    return known.map(({ person, passed }, i) => ({ person, passed, vote: votes[i]! }));
   }
 
   /** Drops all audits without a result, because the job is over. */

@@ -62,16 +62,20 @@ export function passes(
 export interface PersonResult {
   readonly person: string;
   readonly passed: boolean;
+  /** Weight of the result. Results of newcomers have no weight if there are results of believed nodes (see `votesOf`). */
+  readonly vote: number;
 }
 
 /**
- * Returns whether a failed audit of a person may have consequences. Among the other persons, more must have passed
- * their newest audit than failed it. If most of them failed, the coordinator itself may be at fault, for example
- * because its device computes wrong results.
+ * Returns whether a failed audit of a person may have consequences. The results of the other persons with a passed
+ * audit must have more weight together than those with a failed one. If most of them failed, the coordinator itself may
+ * be at fault, for example because its device computes wrong results. The results are weighted because an attacker could
+ * otherwise fail audits under many new identities, until no failed audit has consequences.
  * @param newest the newest results of all audited persons
  */
 export function isTrusted(person: string, newest: readonly PersonResult[]): boolean {
   const others = newest.filter((one) => one.person !== person);
-  const passed = others.filter((one) => one.passed).length;
-  return passed > others.length - passed;
+  const weigh = (passed: boolean): number =>
+    others.reduce((sum, one) => sum + (one.passed === passed ? one.vote : 0), 0);
+  return weigh(true) > weigh(false);
 }

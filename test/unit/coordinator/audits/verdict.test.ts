@@ -27,13 +27,19 @@ describe('the verdict of an audit', () => {
   });
 
   test('a failure counts only if more of the others passed than failed', () => {
-    const result = (person: string, passed: boolean) => ({ person, passed });
+    const result = (person: string, passed: boolean, vote = 1) => ({ person, passed, vote });
     expect(isTrusted('a', [result('a', false)])).toBe(false);
     expect(isTrusted('a', [result('a', false), result('b', true)])).toBe(true);
     expect(isTrusted('a', [result('a', false), result('b', true), result('c', false)])).toBe(false);
-    const people = fc.uniqueArray(fc.record({ person: fc.string(), passed: fc.boolean() }), {
-      selector: ({ person }) => person,
-    });
+    // Failures of new identities have no weight, however many there are.
+    const crowd = Array.from({ length: 20 }, (_, i) => result(`new ${i}`, false, 0));
+    expect(isTrusted('a', [result('a', false), result('b', true, 0.5), ...crowd])).toBe(true);
+    expect(isTrusted('new 3', [result('b', true, 0.5), ...crowd])).toBe(true);
+    expect(isTrusted('a', [result('a', false), result('b', true, 0.5), result('c', false, 0.8)])).toBe(false);
+    const people = fc.uniqueArray(
+      fc.record({ person: fc.string(), passed: fc.boolean(), vote: fc.constant(1) }),
+      { selector: ({ person }) => person },
+    );
     fc.assert(
       fc.property(people, (newest) => {
         const failed = newest.filter(({ passed }) => !passed);
