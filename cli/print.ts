@@ -7,13 +7,15 @@ import { type Failure, failureLines } from './errors.ts';
 import { shownProgress } from './shown-progress.ts';
 
 /** A label at the beginning of a line, with the spaces before the text of the line. */
-const LABEL = /^ {0,4}\S+(?: \S+)? {2,}(?=\S)/;
+const LABEL = /^ {0,4}\S+(?: \S+)? {2,}(?=\S)|^\S{11} (?=\S)/;
 
 /** Maximum width of a label. Texts below a wider label would be too narrow. */
 const LABEL_COLUMNS = 16;
 
 /** Matches a command in quotation marks or after a colon. Users copy it as a whole, so its line does not break in it. */
 const COMMAND = /"(?:npx )?lora-swarm [^"]+"|(?<=: )(?:npx )?lora-swarm .+$/g;
+/** Matches the space between a number and its unit, which belong together. */
+const UNIT_SPACE = /(?<=\d) (?=(?:ms|s|min|h|d|[kMGT]?B|tokens)\b|%)/g;
 /** Stands for a space at which a line does not break. Sanitised texts do not contain this character. */
 const KEPT_SPACE = '\u0000';
 
@@ -72,13 +74,15 @@ export function printWrapped(
 }
 
 /**
- * Breaks a line that is too long at spaces, but not in a command (see COMMAND).
+ * Breaks a line that is too long at spaces, but neither in a command (see COMMAND) nor between a number and its unit.
  * @param options.columns maximum length of a line
  * @param options.indent number of spaces before the continuation of the line
  */
 export function brokenLine(line: string, limits: { columns: number; indent: number }): string[] {
   if (line.length <= limits.columns) return [line];
-  const kept = line.replace(COMMAND, (command) => command.replaceAll(' ', KEPT_SPACE));
+  const kept = line
+    .replace(COMMAND, (command) => command.replaceAll(' ', KEPT_SPACE))
+    .replace(UNIT_SPACE, KEPT_SPACE);
   return brokenAtSpaces(kept, limits).map((part) => part.replaceAll(KEPT_SPACE, ' '));
 }
 

@@ -156,7 +156,8 @@ export class JobMembership {
     }
     this.endContact();
     const options = this.#options;
-    const deps = this.#deps;
+    // A node with several jobs trains rounds with the same numbers, so the entries of its log name the job.
+    const deps = { ...this.#deps, log: this.#deps.log.child({ job }) };
     const local = { collector: deps.collector, feedbackLock: this.#feedbackLock };
     const keys = new JobKeys({ job, self: deps.network.signer.peerId }, sent);
     const headSettings = jobSettings(deps, { job, coordinator, manifest });
@@ -188,7 +189,7 @@ export class JobMembership {
     if (context === undefined || head === null) return;
     const { phase, round, reason, checkpoint } = head;
     const isNews = phase !== before.head?.phase || reason !== before.head.reason;
-    if (reason !== '' && isNews) this.#deps.log.info({ phase, round, reason }, 'head-reason');
+    if (reason !== '' && isNews) context.deps.log.info({ phase, round, reason }, 'head-reason');
     if (before.phase !== 'joining' && checkpoint.digest === before.head?.checkpoint.digest) return;
     const run = (name: string, task: (signal: AbortSignal) => Promise<void>): void =>
       // Training does not wait for these tasks. Other nodes keep the checkpoint too, and the answer about the contribution is

@@ -107,7 +107,8 @@ function logEntries({ job, round }: Subject, { log, updates }: Sources, span: Sp
   const update = updates.find((one) => one.job === job && one.round === round)?.update;
   return (log ?? []).flatMap(({ at, fields }): TimelineEntry[] => {
     if (fields === null || at === null) return [];
-    if (typeof fields.job === 'string' && fields.job !== job) return [];
+    // A node with several invites also logs the beginning of the digest.
+    if (typeof fields.job === 'string' && !job.startsWith(fields.job)) return [];
     const isNamed = fields.round === round || (update !== undefined && fields.update === update);
     const isNear = span !== null && at >= span.from && at <= span.to && fields.round === undefined;
     if (span === null ? !isNamed : isNamed || !isNear) return [];

@@ -16,7 +16,7 @@ import { cliError } from '../error-codes.ts';
 import { usageError } from '../errors.ts';
 import type { LogEntry } from '../logs/log-entry.ts';
 import { storedEntries, withLogs } from '../logs/read-logs.ts';
-import { printJson, printWrapped, timeOfDay } from '../print.ts';
+import { printJson, printLines, printWrapped, timeOfDay } from '../print.ts';
 import { clocksOf } from './swarm.ts';
 import { chooseSubject, type Sources, type Subject, type TimelineEntry, timeline } from './timeline.ts';
 
@@ -74,7 +74,9 @@ export async function doctorWhy(context: Context, { home, why, round, json }: Wh
     const what = ofUpdate === null ? 'no update' : 'update';
     const title = `${what} of node ${shortPeer(peer)} in round ${number} of job ${jobName}`;
     const from = `records of ${homes.map((one) => `the ${one.role} in ${one.home}`).join(' and ')}`;
-    printWrapped(context, [title, from, ...entries.map(entryLine), ...notes], INDENT);
+    printLines(context, [title, from]);
+    printWrapped(context, entries.map(entryLine), INDENT);
+    printLines(context, notes);
   }
 }
 

@@ -73,7 +73,7 @@ export async function noteReach(context: Pick<Context, 'stderr'>, invite: string
     import('../../net/addresses.ts'),
   ]);
   if (privateAddressesWarning(decodeInvite(invite).addresses) === null) return;
-  printNote(context, `this invite works only in the coordinator's network; see ${SWARM} doctor --swarm`);
+  printNote(context, `this invite works only in the coordinator's network; see "${SWARM} doctor --swarm"`);
 }
 
 /** Prints a new job with its invite, and a note if peers in other networks cannot use the invite. */

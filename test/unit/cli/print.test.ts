@@ -181,6 +181,7 @@ it('puts the rest of a long line below the text after its label', () => {
   printLines({ stdout }, [
     'ready       Ctrl-C stops the coordinator; the next start continues',
     'a line without a label, but longer than the terminal is wide',
+    'the coordinator runs on a machine up 55 s',
   ]);
   expect(out().split('\n')).toEqual([
     'ready       Ctrl-C stops the',
@@ -188,6 +189,8 @@ it('puts the rest of a long line below the text after its label', () => {
     '            continues',
     'a line without a label, but longer than',
     '  the terminal is wide',
+    'the coordinator runs on a machine up',
+    '  55 s',
     '',
   ]);
 });

@@ -65,9 +65,10 @@ it('joins the log of the node and the record of the coordinator by time', () => 
     updates: [update(2, { code: 'wrong-round', at: START + 11_000 })],
     log: [
       log(-300, { msg: 'too-early' }),
-      log(1, { msg: 'round-trained', round: 2, steps: 8 }),
+      log(1, { msg: 'round-trained', round: 2, steps: 8, job: JOB.slice(0, 12) }),
       log(5, { level: 'warn', msg: 'payload-failed', reason: 'no answer' }),
       log(6, { msg: 'elsewhere', job: 'ef'.repeat(32) }),
+      log(6, { msg: 'round-trained', round: 2, job: 'ef'.repeat(32) }),
       log(7, { msg: 'round-trained', round: 3 }),
       log(14, { msg: 'receipt-arrived', update: UPDATE, code: 'wrong-round' }),
       readEntry('{"cut'),

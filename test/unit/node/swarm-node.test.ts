@@ -32,12 +32,13 @@ function setUp(toyOptions: ToyJobOptions = {}, nodeOptions: Partial<VirtualNodeO
   const { clock, network, random } = virtualEnvironment(1, { start: 1_000_000 });
   const infos: { action: string; fields: object }[] = [];
   const failures: { action: string; code: unknown }[] = [];
-  const log: Logger = {
+  const logger = (own: object): Logger => ({
     ...silentLogger,
-    info: (fields, action) => infos.push({ fields, action }),
+    info: (fields, action) => infos.push({ fields: { ...own, ...fields }, action }),
     warn: (fields, action) => failures.push({ action, code: 'code' in fields ? fields.code : null }),
-    child: () => log,
-  };
+    child: (fields) => logger({ ...own, ...fields }),
+  });
+  const log = logger({});
   const environment: VirtualEnvironment = { clock, network, random, log };
   const toy = toyJob(COORDINATOR, toyOptions);
   const coordinator = new ScriptedCoordinator({ toy }, environment);
@@ -256,11 +257,14 @@ test('logs and shows the reason that a head gives, while the job is paused and w
   const reason = 'goes on from the checkpoint of round 0 (it repeats itself)';
   await coordinator.open(2, [node.peer], { reason });
   await at.until(() => node.status().job?.reason === reason);
-  expect(at.infos('head-reason')).toEqual([
-    { phase: 'waiting', round: 1, reason: 'the job needs 2 nodes' },
-    { phase: 'paused', round: 1, reason: 'lunch' },
-    { phase: 'training', round: 2, reason },
+  const { job } = at.toy;
+  expect(at.infos('head-reason')).toMatchObject([
+    { job, phase: 'waiting', round: 1, reason: 'the job needs 2 nodes' },
+    { job, phase: 'paused', round: 1, reason: 'lunch' },
+    { job, phase: 'training', round: 2, reason },
   ]);
+  await at.until(() => at.infos('round-trained').length > 0);
+  expect(at.infos('round-trained')).toMatchObject([{ job, round: 2 }]);
 });
 
 test('waits for a coordinator that is not reachable yet, and for admission', async () => {
@@ -801,7 +805,7 @@ describe('settings that the operator changed', () => {
     expect({ fromRound, reason }).toEqual({ fromRound: 1, reason: 'the loss was noisy' });
     const { learningRate } = toy.manifest.training;
     expect(changes).toContainEqual({ key: 'training.learningRate', before: learningRate, after: 0.01 });
-    expect(at.infos('settings-changed')).toEqual([{ fromRound: 1, reason, changes }]);
+    expect(at.infos('settings-changed')).toMatchObject([{ fromRound: 1, reason, changes }]);
   });
 
   test.each(['by gossip', 'in the answer to its request to join'])(
