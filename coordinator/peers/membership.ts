@@ -87,7 +87,7 @@ export class Membership {
     this.#descriptions = new RateLimiter(deps.context.deps);
   }
 
-  /** Records when the present members were last seen, because the coordinator stops. */
+  /** Records when the members were last seen, because the coordinator stops. */
   recordLastSigns(): void {
     this.#presence.recordLastSigns();
   }

@@ -76,15 +76,19 @@ export class Presence {
     for (const peer of Object.keys(present)) this.liveness.expect(peer);
   }
 
-  /** Records when the present members were last seen, because the coordinator stops. */
+  /**
+   * Records when the members were last seen, because the coordinator stops. Skips members whose departure is recorded.
+   */
   recordLastSigns(): void {
     const { context, members } = this.#deps;
     const { store, log } = context.deps;
     try {
       store.transaction(() => {
-        for (const { peer, saidGoodbye } of members.all()) {
-          if (this.liveness.get(peer) === null) continue;
-          members.recordPresence(peer, { saidGoodbye, seenAt: this.liveness.seenAt(peer) });
+        for (const { peer, saidGoodbye, seenAt: recorded } of members.all()) {
+          const seenAt = this.liveness.seenAt(peer);
+          // Times are converted from the monotonic clock, so they differ a little.
+          const isRecorded = recorded !== null && seenAt !== null && Math.abs(seenAt - recorded) < 1_000;
+          if (!isRecorded) members.recordPresence(peer, { saidGoodbye, seenAt });
         }
       });
     } catch (error) {

@@ -364,6 +364,10 @@ describe('admission', () => {
     expect(world.store.events.after(peer.job, 0, 1_000).length).toBeLessThan(PRESENCES.calls + 5);
     expect(world.unrecorded.presence).toBeGreaterThan(150);
     expect(world.run.members.list.get(peer.id)!.saidGoodbye).toBe(true);
+    const leftAt = world.run.members.liveness.seenAt(peer.id)!;
+    await world.settle(world.coordinator.stop());
+    await world.start();
+    expect(world.run.members.list.get(peer.id)).toMatchObject({ saidGoodbye: true, seenAt: leftAt });
   });
 
   test('refuses newcomers when all members are present', async () => {
