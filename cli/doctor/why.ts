@@ -5,10 +5,12 @@ import {
   type CoordinatorStatus,
   isSwarmError,
   type JobEvent,
+  type JobSummary,
   type NodeStatus,
   type SwarmError,
 } from '../../index.ts';
 import { shortPeer } from '../../protocol/ids.ts';
+import { SWARM } from '../command-name.ts';
 import { choosePeer } from '../commands/peers.ts';
 import type { Context } from '../context.ts';
 import { type Daemon, runningDaemons } from '../daemon/running.ts';
@@ -49,10 +51,9 @@ export async function doctorWhy(context: Context, { home, why, round, json }: Wh
     receipts: coordinator === null ? null : await coordinator.api.receipts(peer),
   };
   const names = namesOf(daemons);
-  const ofUpdate = chooseSubject(known, names, round);
-  const subject =
-    ofUpdate ??
-    (round === undefined ? null : await withoutUpdate({ peer, round }, { coordinator, node }, names));
+  const running =
+    round === undefined ? null : await roundOfRunningJob({ peer, round }, { coordinator, node }, names);
+  const subject = running ?? chooseSubject(known, names, round);
   if (subject === null) throw notFound(peer, round, daemons);
   const isHere =
     (coordinator?.answer as CoordinatorStatus | undefined)?.jobs.some(({ job }) => job === subject.job) ??
@@ -71,7 +72,9 @@ export async function doctorWhy(context: Context, { home, why, round, json }: Wh
   if (json) printJson(context, { schemaVersion: 1, peer, ...subject, homes, entries, notes });
   else {
     const { jobName, round: number } = subject;
-    const what = ofUpdate === null ? 'no update' : 'update';
+    const made = [...known.updates, ...(known.receipts?.receipts ?? [])];
+    const isMade = made.some((one) => one.job === subject.job && one.round === number);
+    const what = isMade ? 'update' : 'no update';
     const title = `${what} of node ${shortPeer(peer)} in round ${number} of job ${jobName}`;
     const from = `records of ${homes.map((one) => `the ${one.role} in ${one.home}`).join(' and ')}`;
     printLines(context, [title, from]);
@@ -91,23 +94,32 @@ function notFound(peer: string, round: number | undefined, daemons: readonly Dae
     'UPDATE_NOT_FOUND',
     `the records in ${homes.join(' and ')} have ${which} of node ${peer}`,
     { peer, round: round ?? null, homes },
-    { next: 'lora-swarm doctor --swarm shows why a node gets no work' },
+    { next: '"lora-swarm doctor --swarm" shows why a node gets no work' },
   );
 }
 
-/** Returns a round in which a node made no update; null if the job of the round is not clear. */
-async function withoutUpdate(
+/**
+ * Returns a round of the job that a node works for. The node may have made no update in the round. Returns null if the node
+ * works for several jobs or for none, or if its job has not reached the round.
+ */
+async function roundOfRunningJob(
   { peer, round }: { peer: string; round: number },
   { coordinator, node }: { coordinator: Daemon | null; node: Daemon | null },
   names: ReadonlyMap<string, string>,
 ): Promise<Subject | null> {
-  const own = node === null ? [] : (node.answer as NodeStatus).jobs.map(({ job }) => job?.job);
-  const members = coordinator === null ? [] : await coordinator.api.peers();
-  const joined = members.filter((one) => one.peer === peer).map(({ job }) => job);
-  const [job, ...others] = new Set([...own, ...joined].filter((one) => one !== undefined && one !== ''));
-  return job === undefined || others.length > 0
-    ? null
-    : { job, jobName: names.get(job) ?? job.slice(0, 12), round };
+  const reached = new Set<string>();
+  for (const one of node === null ? [] : (node.answer as NodeStatus).jobs) {
+    if (!one.done && one.job !== null && one.round >= round) reached.add(one.job.job);
+  }
+  if (coordinator !== null) {
+    const members = (await coordinator.api.peers()).filter((one) => one.peer === peer);
+    const isRunning = ({ phase, ...one }: JobSummary): boolean =>
+      phase !== 'finished' && one.round >= round && members.some(({ job }) => job === one.job);
+    for (const { job } of (coordinator.answer as CoordinatorStatus).jobs.filter(isRunning)) reached.add(job);
+  }
+  const [job, ...others] = reached;
+  if (job === undefined || others.length > 0) return null;
+  return { job, jobName: names.get(job) ?? job.slice(0, 12), round };
 }
 
 function entryLine({ at, source, text }: TimelineEntry): string {
@@ -124,7 +136,7 @@ function notesOf(
   return [
     ...(log === null
       ? [
-          `The log of the node is not in ${homes.map(({ home }) => home).join(' or ')}. To see it, run "lora-swarm doctor --why --round ${round}" on the machine of the node, with --home if the node has a home of its own.`,
+          `The log of the node is not in ${homes.map(({ home }) => home).join(' or ')}. To see it, run "${SWARM} doctor --why --round ${round}" on the machine of the node, with --home if the node has a home of its own.`,
         ]
       : []),
     ...(!isHere && answer === null
