@@ -29,7 +29,9 @@ import {
   BLOB_PROTOCOL,
   OLD_RPC_PROTOCOLS,
   RPC_PROTOCOL,
+  type RpcMethod,
   type RpcResponse,
+  rpcMethods,
 } from '../../protocol/requests/rpc.ts';
 import type { DaemonFile } from '../../storage/daemon-home.ts';
 import { eventually } from '../utils/eventually.ts';
@@ -107,7 +109,10 @@ class Stranger {
     const frames = new FrameStream({ unreadBytes: 1024 * 1024 }, { stream });
     stream.send(framed(Buffer.from(method)));
     stream.send(framed(encodeCbor(body)));
-    return frames.read(600_000, soon());
+    const answer = await frames.read(600_000, soon());
+    // The callee allows only a few open calls on a connection.
+    stream.abort(new Error('done'));
+    return answer;
   }
 
   async askForBlob(peer: string, digest: string, proof?: BlobProof): Promise<Uint8Array> {
@@ -219,7 +224,9 @@ test('a peer without an invite receives nothing of a job, its nodes and its blob
   const about = { name: 's', agent: 'a', engine: 'e', tokensPerSecond: 0, sentAt: Date.now() };
   const [checkpoint] = await api.checkpoints(JOB_NAME);
   const [update] = checkpoint!.checkpoint.contributors;
-  const calls: [string, object][] = [
+  const adapterOf = checkpoint!.checkpoint.adapter;
+  const blob = { digest: adapterOf.digest, size: adapterOf.size };
+  const calls: [RpcMethod, object][] = [
     ['jobs', { invite: null }],
     ['jobs', { invite: 'guessed' }],
     ['join', { job, invite: null, ...about }],
@@ -228,17 +235,37 @@ test('a peer without an invite receives nothing of a job, its nodes and its blob
     ['head', { job }],
     ['head', { job, known: { term: 1, sequence: 1 } }],
     ['receipt', { job, update: update!.update }],
+    ['checkpoint', { job, digest: checkpoint!.digest }],
+    ['record', { job, ordinal: 1, first: 0 }],
+    ['figures', { job, round: checkpoint!.round }],
+    ['settings', { job, record: 'cd'.repeat(32) }],
+    ['contribution', { job }],
+    ['recheck', { job, digest: adapterOf.digest }],
+    ['recall', { job, after: 0 }],
+    [
+      'measure',
+      {
+        ...{ job, parent: checkpoint!.digest, adapter: adapterOf.digest, what: 'losses', update: null },
+        batches: [{ round: 1, positions: [0] }],
+      },
+    ],
+    ['evaluate', { job, adapter: blob, questions: blob, baseBits: 32 }],
+    ['evaluation', { job, adapter: adapterOf.digest, questions: adapterOf.digest }],
+    ['clock', {}],
+    ['reach', { ports: [1] }],
     ['leave', { job, reason: '' }],
     ['submit', { update: new Uint8Array(10) }],
     ['notify', { receipt: new Uint8Array(10) }],
   ];
-  for (const [method, body] of calls) await stranger.call(to, RPC_PROTOCOL, method, body);
+  expect(new Set(calls.map(([method]) => method))).toEqual(new Set(Object.keys(rpcMethods)));
+  for (const [method, body] of calls) {
+    expect(rpcMethods[method].request.safeParse(body).success, method).toBe(true);
+    await stranger.call(to, RPC_PROTOCOL, method, body);
+  }
   for (const protocol of OLD_RPC_PROTOCOLS)
     await stranger.call(to, protocol, 'join', { job, invite: null, ...about });
   const { base, data, adapter } = detail.manifest;
-  const blobs = [...base.files, ...data.shards, adapter.initial, checkpoint!.checkpoint.adapter].map(
-    ({ digest }) => digest,
-  );
+  const blobs = [...base.files, ...data.shards, adapter.initial, adapterOf].map(({ digest }) => digest);
   const unknown = await stranger.askForBlob(to, 'ef'.repeat(32));
   for (const digest of [...blobs, update!.update, checkpoint!.digest]) {
     expect(await stranger.askForBlob(to, digest)).toEqual(unknown);
