@@ -88,7 +88,7 @@ export function registerJob(program: Command, context: Context): void {
     if (action !== 'resume')
       command.option(
         '--reason <text>',
-        'reason that "lora-swarm status" and the nodes of the job show (default: none)',
+        'reason for it, which "lora-swarm status" and the nodes show (default: none)',
       );
     command.action((id: string | undefined, options: CommonOptions & { reason?: string }) =>
       act(context, id, action, options),
@@ -101,7 +101,10 @@ export function registerJob(program: Command, context: Context): void {
       'round of the checkpoint, or "best" for the best checkpoint of the job',
       roundOrBest,
     )
-    .option('--reason <text>', 'reason that the nodes of the job and its history show (default: none)')
+    .option(
+      '--reason <text>',
+      'reason for the roll-back, which the nodes and the events of the job show (default: none)',
+    )
     .action((id: string | undefined, options: RollBackOptions) => rollBack(context, id, options));
   registerJobChanges(add, context);
   add('bundle', 'write one file from which anyone can verify the job, with "lora-swarm verify FILE"')

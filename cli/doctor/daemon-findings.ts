@@ -57,10 +57,11 @@ function finding(level: FindingLevel, message: string, next: string | null = nul
 }
 
 function* commonFindings({ answer, failing, freeBytes, version }: DaemonFacts): Generator<DaemonFinding> {
-  const isRefused = answer.role === 'node' && answer.jobs.every((one) => isHeld(one, answer));
+  const isHeldInAll = answer.role === 'node' && answer.jobs.every((one) => isHeld(one, answer));
   for (const { check, reason } of failing) {
-    // The finding about each refused job says what to do. These checks would only repeat that the job is missing.
-    if (isRefused && (check === 'job' || check === 'coordinator')) continue;
+    // `activityFindings` says for each job what the owner must change. These two checks would only add that the
+    // node is in no job.
+    if (isHeldInAll && (check === 'job' || check === 'coordinator')) continue;
     yield finding('error', `${check}: ${reason}`);
   }
   if (answer.version !== version) {

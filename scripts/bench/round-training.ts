@@ -44,7 +44,7 @@ export interface TrainedRound {
   readonly rest: readonly Row[];
   /** The nodes' changes before compression. */
   readonly deltas: readonly Delta[];
-  /** The nodes' updates, as they arrive over the network. */
+  /** The nodes' updates after error feedback, compression and decoding, as a coordinator reads them. */
   readonly updates: readonly SparseUpdate[];
   readonly random: SeededRandom;
 }

@@ -98,11 +98,13 @@ function notAPrefix(
   const show = (whole: string): string =>
     JSON.stringify(whole.slice(Math.max(0, at - SHOWN / 2), at + SHOWN));
   const [before, after] = [show(part), show(text)];
-  const start = header ? `before turn ${turn}, with the header of that turn,` : `up to turn ${turn}`;
+  const start = header
+    ? `turns before turn ${turn}, followed by the generation prompt`
+    : `turns up to turn ${turn}`;
   return dataError(
     'DATA_TEMPLATE',
-    `${origin.file}:${origin.row}: the chat template renders the conversation ${start} as ${before}, but as ` +
-      `${after} when more turns follow, so the tokens of the answer cannot be found`,
+    `${origin.file}:${origin.row}: the tokens of the answer in turn ${turn} cannot be found, because the chat template ` +
+      `renders the ${start}, as ${before}, but the same part of the whole conversation as ${after}`,
     { file: origin.file, row: origin.row, turn, at, before, after },
   );
 }

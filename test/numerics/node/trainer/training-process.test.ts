@@ -286,8 +286,9 @@ describe('the trainer of a node', () => {
       const kept = await inTurns(both!, [a, b, a, b]);
       const reloaded = await inTurns(one!, [a, b, a]);
       expect(kept.map(({ adapter }) => adapter).slice(0, 3)).toEqual(reloaded.map(({ adapter }) => adapter));
-      // Each process loads its base once.
+      // With memory for both bases, rounds 3 and 4 run in the processes of rounds 1 and 2.
       expect(kept.map(({ pid }) => kept.findIndex((round) => round.pid === pid))).toEqual([0, 1, 0, 1]);
+      // With memory for one base, each change of the base starts a new process.
       expect(new Set(reloaded.map(({ pid }) => pid)).size).toBe(3);
       expect(both!.use!.residentBytes).toBeGreaterThan(1.5 * one!.use!.residentBytes);
       expect(one!.note).not.toContain('gradient checkpointing');
