@@ -22,8 +22,8 @@ export interface PoisonedRound {
 export interface AttackerOutcome {
   readonly attack: string;
   /**
-   * Number of merges that the attacker needed to lose all weight (see `weightlessAfter`); null if the job's last merge
-   * still gives weight to a harmful update of the attacker.
+   * Number of rounds that the attacker needed to lose all weight (see the function `weightlessAfter`); null if the job's
+   * last merge still gives weight to an attacking update of the attacker.
    */
   readonly weightlessAfter: number | null;
   /** Belief in the attacker after each scored round; null if the round contained no update of the attacker. */
@@ -188,9 +188,10 @@ function roundOf(
 }
 
 /**
- * Returns the number of merges that an attacker needed to lose all weight. It is counted from the attacker's first
- * harmful update to the last merge in which a harmful update of the attacker has weight. Returns null if the job's last
- * merge still gives weight to such an update.
+ * Returns the number of rounds that an attacker needed to lose all weight: from the first round that received one of its
+ * attacking updates to the last round in which such an update has weight, both included. Rounds between these two count,
+ * whether or not the attacker has weight in them. Updates of rounds in which the attacker is honest do not count.
+ * @returns 0 if no attacking update has weight; null if the job's last merge still gives weight to one
  */
 function weightlessAfter(
   peer: string,

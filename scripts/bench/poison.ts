@@ -25,7 +25,7 @@ const LATE_START_ROUNDS = 10;
 const GATE_ROWS = 32;
 /** Maximum increase of the final loss, as a fraction of the final loss of the clean run. */
 const LOSS_TARGET = 0.01;
-/** Target: maximum number of merges until an attacker's updates have no weight. */
+/** Target: maximum number of rounds that an attacker needs to lose all weight. */
 const WEIGHTLESS_TARGET = 3;
 /** Maximum number of rows that scoring and audits process, as a fraction of the rows that the nodes train on. */
 const WORK_TARGET = 0.1;
@@ -172,7 +172,7 @@ function compared(entry: Entry, clean: Entry): BenchRow {
     reference: [
       ...(missed.length > 0 ? [`misses ${missed.join(', ')}`] : []),
       `loss ${entry.loss.toFixed(4)} (clean ${clean.loss.toFixed(4)})`,
-      `weightless after ${attackers.map(spanOf).join(', ')}`,
+      `rounds to lose all weight: ${attackers.map(spanOf).join(', ')}`,
       `share of weight by round ${shares}`,
       `honest excluded ${excluded}, without weight ${entry.disbelieved} times`,
       `extra work ${(100 * extraWork).toFixed(1)} %`,
@@ -181,13 +181,13 @@ function compared(entry: Entry, clean: Entry): BenchRow {
   };
 }
 
-/** Returns whether an attacker lost its weight within WEIGHTLESS_TARGET merges. */
+/** Returns whether an attacker lost all weight within WEIGHTLESS_TARGET rounds. */
 function isWeightless(after: number | null): boolean {
   return after !== null && after <= WEIGHTLESS_TARGET;
 }
 
 function spanOf({ attack, weightlessAfter }: PoisonOutcome['attackers'][number]): string {
-  return `${attack} ${weightlessAfter ?? 'never'}`;
+  return `${attack} ${weightlessAfter ?? '(has weight at the end)'}`;
 }
 
 function honestRow({ run, excluded, disbelieved, loss, rounds }: Entry): BenchRow {
@@ -204,7 +204,7 @@ function honestRow({ run, excluded, disbelieved, loss, rounds }: Entry): BenchRo
 
 function progressLine({ run, loss, rounds, seconds, receipts, phase, attackers }: Entry): string {
   const shares = rounds.map(({ share }) => share?.toFixed(2) ?? '–').join(' ');
-  return `${run.attack} × ${run.attackers} ${run.behaviour} ${run.split} ${run.seed}: loss ${loss.toFixed(4)}, share ${shares}, weightless ${attackers.map(spanOf).join(', ')}, ${phase}, ${JSON.stringify(receipts.attackers)} in ${seconds.toFixed(0)} s`;
+  return `${run.attack} × ${run.attackers} ${run.behaviour} ${run.split} ${run.seed}: loss ${loss.toFixed(4)}, share ${shares}, rounds to lose all weight: ${attackers.map(spanOf).join(', ')}, ${phase}, ${JSON.stringify(receipts.attackers)} in ${seconds.toFixed(0)} s`;
 }
 
 /** Reads the runs that an earlier, interrupted call has measured. */
