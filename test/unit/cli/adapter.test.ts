@@ -20,7 +20,8 @@ describe('lora-swarm adapter', () => {
   it('adds, lists, shows, tags, rolls back and removes versions', async () => {
     const run = await adapterCommand();
     const json = async (...args: string[]) => JSON.parse(await run(...args, '--json'));
-    expect(await run('list')).toContain('the registry is empty');
+    expect(await json('list')).toMatchObject({ versions: [] });
+    expect(await run('list')).toContain('lora-swarm adapter add');
     const [first, second] = [await smallPeftFolder(1), await smallPeftFolder(2)];
     expect(await run('add', 'demo', first, '--tag', 'prod')).toContain('demo:v1');
     expect(await json('add', 'demo', second)).toMatchObject({ created: true, label: 'demo:v2', version: 2 });

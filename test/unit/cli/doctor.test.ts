@@ -170,9 +170,11 @@ describe('lora-swarm doctor --swarm', () => {
       /^reached\b.*internet.*345678.*2 min/,
     );
     const failed = { ...check, result: 'timeout', from: 'this machine' } as const;
-    expect(reachText({ ...one, announced: false, check: failed })).toMatch(
-      /^not announced.*not reached from this machine: no answer/,
-    );
+    const why = reachText({ ...one, check: failed });
+    expect(why).toMatch(/\bthis machine\b.*345678.*2 min/);
+    expect(why).not.toMatch(/^reached\b/);
+    expect(reachText({ ...one, check: { ...failed, result: 'refused' } })).not.toBe(why);
+    expect(reachText({ ...one, announced: false, check: failed })).toMatch(new RegExp(`\\w; ${why}$`));
   });
 
   it('tells from where an address can be reached', () => {

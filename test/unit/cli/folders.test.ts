@@ -43,13 +43,13 @@ describe('folders', () => {
   it('that have the name of a file, or are below one, are refused with the path of the file', async () => {
     const file = join(await temporaryFolder(), 'file');
     await writeFile(file, '');
-    await expect(makeFolder(file)).rejects.toThrow(
-      `the folder ${file} cannot be created: a file has this name`,
-    );
+    const code = 'FOLDER_UNUSABLE';
+    await expect(makeFolder(file)).rejects.toMatchObject({ code, values: { path: file } });
     const below = join(file, 'below');
-    await expect(makeFolder(below)).rejects.toThrow(
-      `the folder ${below} cannot be created: ${file} is not a folder`,
-    );
+    await expect(makeFolder(below)).rejects.toMatchObject({
+      code,
+      values: { path: below, reason: expect.stringMatching(new RegExp(`${file}(?!/)`)) },
+    });
   });
 
   it('are refused before long work if a file has their name or that of a parent; nothing is created', async () => {

@@ -74,10 +74,10 @@ describe('rows that were left out', () => {
         report.bad({ origin: { file: 'f', row }, code: row > 1000 ? 'ROW_B' : 'ROW_A', reason: '' });
     }
     expect(named).toEqual([50, 100, 150, 200, 250, 300, 350, 400, 450, 500]);
-    expect(badRowSummary(report.summary())).toBe('24 of 1,200 records: 20 ROW_A, 4 ROW_B');
+    expect(badRowSummary(report.summary())).toMatch(/^24 of 1,200 .*\b20 ROW_A\b.*\b4 ROW_B$/);
     const lines = badRowLines(report.summary());
     expect(lines).toHaveLength(15);
-    expect(lines[10]).toContain('10 more with ROW_A');
+    expect(lines[10]).toMatch(/\b10\b.*\bROW_A$/);
   });
 
   it('are followed by a line about changed samples', () => {
@@ -86,6 +86,6 @@ describe('rows that were left out', () => {
     const lines = tallyLines({ ...newTally(), samples: 9, truncated: 2, untrained: 1, untrainedRows });
     expect(lines).toHaveLength(2);
     expect(lines[1]).toMatch(/^f:7: /);
-    expect(tallyLines({ ...newTally(), samples: 1, truncated: 1 })[0]).toMatch(/^of 1 sample:/);
+    expect(tallyLines({ ...newTally(), samples: 1, truncated: 1 })[0]).toMatch(/\b1 sample\b/);
   });
 });

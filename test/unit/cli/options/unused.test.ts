@@ -2,6 +2,7 @@ import { expect, it } from 'vitest';
 import { createProgram } from '../../../../cli/program.ts';
 import { servedAdapters } from '../../../../cli/serve/served-adapters.ts';
 import { fakeContext } from '../../../utils/cli-context.ts';
+import { withCode } from '../../../utils/source/codes.ts';
 
 const ADDRESS = `/ip4/127.0.0.1/tcp/4040/p2p/12D3KooW${'a'.repeat(44)}`;
 
@@ -16,12 +17,8 @@ it.each([
   [`checkpoint pull ${ADDRESS} out --home /h`, '--home'],
 ])('refuses an option that "%s" would ignore', async (command, option) => {
   const { context } = fakeContext();
-  await expect(createProgram(context).parseAsync(command.split(' '), { from: 'user' })).rejects.toMatchObject(
-    {
-      code: 'USAGE',
-      message: expect.stringContaining(`${option} has an effect only`),
-    },
-  );
+  const run = createProgram(context).parseAsync(command.split(' '), { from: 'user' });
+  await expect(run).rejects.toEqual(withCode('USAGE', { options: [option] }));
 });
 
 it('refuses the home of a coordinator when a followed job belongs to another one', async () => {
