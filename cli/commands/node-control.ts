@@ -6,6 +6,7 @@ import { NODE_LIMITS } from '../../monitor/node-limits.ts';
 import { claimHome, isDaemonAway } from '../../storage/daemon-home.ts';
 import { SWARM, withHome } from '../command-name.ts';
 import type { Context } from '../context.ts';
+import { daemonApi } from '../daemon/connect.ts';
 import { pollUntilAborted } from '../daemon/run.ts';
 import { runningNode } from '../daemon/running-node.ts';
 import { homeOption, jsonOption, pauseLength } from '../options/common.ts';
@@ -56,7 +57,7 @@ function flagOf(context: Context, { home }: ControlOptions): string {
 
 async function pause(context: Context, options: ControlOptions & { for?: number }): Promise<void> {
   const { for: forMs = Infinity, json } = options;
-  const api = await nodeApi(context, options);
+  const api = await daemonApi(context, options, 'node');
   await api.orderNode('pause', { forMs: forMs === Infinity ? null : forMs });
   if (json) printJson(context, { schemaVersion: 1, pause: (await api.status<NodeStatus>()).pause });
   else {
@@ -67,7 +68,7 @@ async function pause(context: Context, options: ControlOptions & { for?: number 
 }
 
 async function resume(context: Context, options: ControlOptions): Promise<void> {
-  const api = await nodeApi(context, options);
+  const api = await daemonApi(context, options, 'node');
   const { pause: before } = await api.status<NodeStatus>();
   await api.orderNode('resume', {});
   const { pause: left } = await api.status<NodeStatus>();
@@ -89,7 +90,7 @@ export function resumedLine(before: NodeStatus['pause'], left: NodeStatus['pause
 }
 
 async function drain(context: Context, options: ControlOptions): Promise<void> {
-  const api = await nodeApi(context, options);
+  const api = await daemonApi(context, options, 'node');
   await api.orderNode('drain', {});
   if (!options.json) printLines(context, ['the node takes no new work, and stops after its present round']);
   const stopped = new AbortController();
@@ -137,10 +138,4 @@ async function keepLimits(home: string, changes: ReturnType<typeof parseLimits>)
   const file = await LimitsFile.open(home);
   if (Object.keys(changes).length > 0) await file.change(changes);
   return file.limits;
-}
-
-/** @throws SwarmError DAEMON_NOT_RUNNING */
-async function nodeApi({ environment, cwd, signal }: Context, { home }: ControlOptions): Promise<ApiClient> {
-  const { connect } = await import('../../index.ts');
-  return connect({ home: resolveHomes(home, environment, cwd).node }, { role: 'node', signal });
 }

@@ -1,6 +1,7 @@
 import { resolveHomes } from '../../common/files/user-folders.ts';
-import { type ApiClient, connect } from '../../index.ts';
+import { type ApiClient, connect, isSwarmError } from '../../index.ts';
 import { nodeError } from '../../node/errors.ts';
+import type { Role } from '../../storage/daemon-home.ts';
 import type { Context } from '../context.ts';
 import { usageError } from '../errors.ts';
 
@@ -15,9 +16,24 @@ export const JOB_HELP = 'name of a job, its digest or the beginning of the diges
 export const JOB_ARGUMENT = ['[job]', `${JOB_HELP} (default: the only job)`] as const;
 
 /** Connects to the coordinator that runs in the chosen home. @throws SwarmError DAEMON_NOT_RUNNING */
-export function coordinatorApi(context: Context, { home }: HomeFlag): Promise<ApiClient> {
-  const homes = resolveHomes(home, context.environment, context.cwd);
-  return connect({ home: homes.coordinator }, context);
+export function coordinatorApi(context: Context, flag: HomeFlag): Promise<ApiClient> {
+  return daemonApi(context, flag, 'coordinator');
+}
+
+/** Connects to the daemon that runs in the chosen home. @throws SwarmError DAEMON_NOT_RUNNING */
+export async function daemonApi(
+  { environment, cwd, signal }: Pick<Context, 'environment' | 'cwd' | 'signal'>,
+  { home }: HomeFlag,
+  role: Role,
+): Promise<ApiClient> {
+  const homes = resolveHomes(home, environment, cwd);
+  try {
+    return await connect({ home: homes[role] }, { role, signal });
+  } catch (error) {
+    if (homes.named || !isSwarmError(error, 'DAEMON_NOT_RUNNING') || error.next === null) throw error;
+    // All commands find the default home without --home.
+    throw error.with({ next: error.next.replace(` --home ${homes[role]}`, '') });
+  }
 }
 
 /** Returns the named job, or the coordinator's only job. @throws SwarmError JOB_NOT_FOUND, USAGE */

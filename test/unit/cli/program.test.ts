@@ -175,6 +175,12 @@ describe('the command line', () => {
         next: expect.stringContaining('lora-swarm coordinator --home /nowhere/at/all'),
       });
     }
+    const { context } = fakeContext({ environment: { XDG_DATA_HOME: '/nowhere/data' } });
+    const atDefault = createProgram(context).parseAsync(['job', 'list'], { from: 'user' });
+    await expect(atDefault).rejects.toMatchObject({
+      code: 'DAEMON_NOT_RUNNING',
+      next: expect.not.stringContaining('/nowhere'),
+    });
     const { error } = await parse('status', '--home', '/nowhere/at/all');
     expect(error).toMatchObject({
       code: 'DAEMON_NOT_RUNNING',
