@@ -186,8 +186,11 @@ it('shows a job to its operator, who pauses and resumes it', async (browser) => 
   expect(created!.manifest.adapter.initial).not.toEqual(tale!.manifest.adapter.initial);
 
   await show(page, '#/jobs/tale/checkpoints', 'Checkpoints');
-  await confirm(page, 'tbody tr:nth-child(3) button:text-is("Roll back")');
-  await swarm.until('the roll-back', ({ type }) => type === 'rolled-back');
+  await confirm(page, 'tbody tr:nth-child(3) button:text-is("Roll back")', 'it repeats itself');
+  await swarm.until(
+    'the roll-back',
+    (event) => event.type === 'rolled-back' && event.reason.includes('it repeats itself'),
+  );
   await show(page, `#/peers/${evil}`, 'Bans');
   await confirm(page, 'button:text-is("Ban")', 'spam');
   await page.waitForSelector('td:has-text("spam")');

@@ -143,7 +143,7 @@ function columnsOf(
           label="Roll back"
           danger
           effect=${`The adapter of round ${round} becomes the newest checkpoint again. Later checkpoints stay in the history, but nodes train from this one.`}
-          asks="Reason, which the nodes see"
+          inputLabel="Reason, which the nodes see"
           act=${(reason: string) => post(`${jobPath(job.job)}/rollback`, { to: round, reason })}
           onDone=${onDone}
         />`,

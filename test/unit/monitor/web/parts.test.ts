@@ -2,6 +2,7 @@ import { expect, it } from 'vitest';
 import { formatBytes, formatLoss } from '../../../../common/text.ts';
 import { axisLabels } from '../../../../monitor/web/parts/axis.ts';
 import { progressOf } from '../../../../monitor/web/parts/round-progress.ts';
+import { sourcesIn } from '../../../utils/source/sources.ts';
 
 it('labels of an axis differ, also if the format rounds them to the same text', () => {
   expect(axisLabels([1000, 2000], formatBytes, 'B')).toEqual(['1.0 kB', '2.0 kB']);
@@ -22,4 +23,16 @@ it('a node that has not begun has made no steps, although its heartbeat has thos
   expect(progressOf({ ...view, state: 'training', step: 10, round: 4 }, 4).done).toBe(0.2);
   expect(progressOf({ ...view, state: 'publishing', round: 4 }, 4).done).toBe(1);
   expect(progressOf(null, 4).done).toBe(0);
+});
+
+it('asks for a confirmation only with options that the dialog has', () => {
+  // The compiler does not check the attributes in a template.
+  const known = ['key', 'label', 'effect', 'inputLabel', 'danger', 'act', 'onDone'];
+  const uses = sourcesIn(['monitor/web']).flatMap(({ path, text }) =>
+    [...text.matchAll(/<\$\{Confirm\}(.*?)\/>/gs)].flatMap(([, attributes]) =>
+      [...attributes!.matchAll(/^\s*(\w+)=/gm)].map(([, name]) => ({ path, name: name! })),
+    ),
+  );
+  expect(uses.length).toBeGreaterThan(20);
+  expect(uses.filter(({ name }) => !known.includes(name))).toEqual([]);
 });
