@@ -42,7 +42,7 @@ it('a swarm trains magnitudes, saved modules and B with dropout, and does not ch
   expect(checkpoints).toHaveLength(3);
   const model = await openBase(join(swarm.folder, 'model'));
   const last = await readPeftFolder(checkpoints.at(-1)!.path, model);
-  // Older weights have been deleted, but the initial adapter can be computed again.
+  // The weights of the initial checkpoint have been deleted, so its adapter is computed again.
   const first = await initialAdapter(model, last.lora, 0);
   expect(last.lora).toMatchObject({ useDora: true, useRslora: true, dropout: 0.1, modulesToSave: ['norm'] });
   expect(last.lora.rankPattern).toEqual(Object.entries(lora.rankPattern));

@@ -9,7 +9,8 @@ it('nodes with a 32-bit, an 8-bit and a 4-bit base contribute to one job, and it
   const swarm = await TestSwarm.create();
   await (await swarm.coordinator()).ready();
   const nodeCount = Object.keys(NODES).length;
-  // Jobs have this tolerance by default. With it, the gate leaves out a harmful update. `TestSwarm` would accept any merge.
+  // Sets the default tolerance of jobs, with which the gate leaves out a harmful update. `TestSwarm` itself would set
+  // one that accepts every merge.
   await swarm.createJob({
     rounds: { count: 3, localSteps: 40, minPeers: nodeCount, quorum: 1, maxSeconds: 300 },
     training: { learningRate: 1e-2, warmupSteps: 5 },

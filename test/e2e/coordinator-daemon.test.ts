@@ -143,7 +143,7 @@ test('a job is created from files, survives a restart, and is not created twice'
   expect(await blobs(), 'nothing is left of these').toEqual(needed);
 
   const before = (await (await ask(home, '/v1/jobs/times')).json()) as JobDetail;
-  // The dry run has the same figures as the real job.
+  // A dry run must find the same numbers of rows, tokens and parameters as the job that was really created.
   const cacheDir = join(folder, 'cache');
   const options = { cacheDir, signal: new AbortController().signal, onProgress: () => {} };
   const check = await checkJob(parseJobSpec(spec), options, { clock: systemClock });
@@ -155,7 +155,8 @@ test('a job is created from files, survives a restart, and is not created twice'
   expect(before.baseLoss).toBeGreaterThan(3);
   expect(before).toMatchObject({ phase: 'waiting', heldOutLoss: before.baseLoss, checkpoint: { round: 0 } });
   await first.stop({ deadlineMs: 4_000 });
-  // A power failure while a job is being created leaves such files.
+  // Leaves an empty folder of a base and an empty file of weights, as a power failure during the creation of a job may
+  // do. The next start must delete both.
   await mkdir(join(home, 'bases', 'ab'.repeat(32)));
   await writeFile(join(home, 'cache', `${'ab'.repeat(32)}.f32`), '');
   const { digest } = before.manifest.base;

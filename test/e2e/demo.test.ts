@@ -131,7 +131,7 @@ it('ends as README.md shows, and names commands that work', { timeout: 2 * PATIE
   const options = { cwd, env: environmentOf(cwd) };
   const run = (args: readonly string[]) => execute(process.execPath, [SWARM, ...args], options);
   const { stdout } = await run(['demo', '--nodes', '2', '--rounds', '2']);
-  // A long command continues on the next line.
+  // The demo divides a long command into lines that end with a backslash. Joins them again.
   const lines = stdout
     .trimEnd()
     .replaceAll(/ \\\n */g, ' ')

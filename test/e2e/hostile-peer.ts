@@ -39,7 +39,7 @@ export interface HostileOptions {
 export class HostilePeer {
   readonly network: SwarmNetwork;
   readonly job: string;
-  /** Authors of messages that it received on the topics of updates and heartbeats, although it is no coordinator. */
+  /** Authors of the updates and heartbeats that this peer received by gossip. Only a coordinator should receive any. */
   readonly overheard: string[] = [];
   readonly coordinator: string;
   readonly #layout: AdapterLayout;

@@ -14,7 +14,7 @@ const honestNodes = ['otter', 'heron', 'badger'];
 const rounds = { count: 16, localSteps: 120, minPeers: 3 };
 // With a rate that falls to zero, the final losses of runs differ less than with a constant rate.
 const training = { learningRate: 2e-3, schedule: 'cosine', finalFraction: 0 };
-// The tolerance is the default of jobs. `TestSwarm` would accept any merge.
+// Sets the default tolerance of jobs. `TestSwarm` itself would set one that accepts every merge.
 const job = { rounds, training, acceptance: { tolerance: 0.002 } };
 /** Number of messages of unknown keys on one connection. */
 const FLOOD = 5_000;

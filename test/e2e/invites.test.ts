@@ -39,7 +39,7 @@ it('a person joins with an invite that no other machine can use, and is removed 
     'never',
   );
 
-  // No process has an invite in its arguments.
+  // Each node reads its invite from stdin, so no process has an invite in its arguments.
   const start = (name: string): Daemon =>
     new Daemon(name, swarm.nodeArguments(name, ['-']), {}, `${ada.text}\n`);
   const first = await start('ada').ready();
@@ -61,9 +61,9 @@ it('a person joins with an invite that no other machine can use, and is removed 
       round: number;
     };
   };
-  // The invite is for one machine, and bob's node uses it.
+  // The invite is for one machine, and bob's node has used it. So the command downloads with the key of this node.
   expect(await pull('while-it-runs')).toMatchObject({ name: 'tale' });
-  // The command also takes the invite itself, and then downloads with the key of the node that has used the invite.
+  // `checkpoint pull` also takes an invite. It then downloads with the key of the node that has used the invite.
   const args = ['checkpoint', 'pull', '--invite-file', file, join(swarm.folder, 'by-invite')];
   const pullByInvite = (home: string) =>
     promisify(execFile)(process.execPath, [swarmFile, ...args], {
@@ -79,7 +79,7 @@ it('a person joins with an invite that no other machine can use, and is removed 
   expect(peers).toMatchObject([{ peer: bobId, person: `invite:${bob.id}`, connected: true }]);
   expect(await shutOut('ada', first)).toBe('INVITE_REVOKED');
 
-  // Her key and her invite are refused from now on, also after a restart of the coordinator.
+  // From now on, the coordinator refuses ada's key and her invite, also after a restart.
   expect(await shutOut('ada', start('ada'))).toBe('INVITE_REVOKED');
   await coordinator.interrupt();
   await (await swarm.coordinator()).ready();
@@ -95,12 +95,12 @@ it('a person joins with an invite that no other machine can use, and is removed 
     (event) => event.type === 'peer-lost' && event.peer === adaId && event.reason === 'revoked',
   );
   expect(removal).toBeGreaterThan(0);
-  // The coordinator may still audit an update that she had delivered before.
+  // The coordinator may still audit an update that ada delivered before the revocation.
   const later = events
     .slice(removal + 1)
     .filter((event) => 'peer' in event && event.peer === adaId && event.type !== 'audited');
   expect(later.map(({ type }) => type)).toEqual([]);
-  // The homes are private, and also everything that the daemons and their trainers write.
+  // No other user of the machine may read the homes, or a file that a daemon or trainer wrote into them.
   for (const home of [swarm.home, swarm.homeOf('bob')]) {
     for (const name of ['.', ...(await readdir(home, { recursive: true }))]) {
       const found = await stat(join(home, name)).catch(() => null);

@@ -40,7 +40,10 @@ async function start(
   return node;
 }
 
-/** Returns the status code. Uses `node:http`, because `fetch` sets the Host header itself. */
+/**
+ * Sends a request with this Host header, and returns the status code. Uses `node:http`, because `fetch` sets the header
+ * itself.
+ */
 function statusWithHost(url: string, host: string): Promise<number | undefined> {
   return new Promise((resolve, reject) => {
     get(url, { headers: { host } }, (response) => {

@@ -169,7 +169,7 @@ describe('the registry', { timeout: 120_000 }, () => {
     const added = await Promise.all(folders.map((dir) => add(dir)));
     expect(added.map(({ status }) => status)).toEqual([0, 0, 0]);
     expect(added.map(({ last }) => last.version).sort()).toEqual([1, 2, 3]);
-    // The processes are killed at different moments of the addition.
+    // The processes are killed at different moments while they add a version.
     const more = await Promise.all([4, 5, 6, 7].map((value) => smallPeftFolder(value)));
     await Promise.all(more.map((dir, i) => add(dir, 350 + 70 * i)));
     const again = await add(more[0]!);

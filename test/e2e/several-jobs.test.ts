@@ -2,7 +2,10 @@ import { expect, test } from 'vitest';
 import type { NodeStatus } from '../../node/status/api-types.ts';
 import { chainFaults, Daemon, TestSwarm } from './swarm.ts';
 
-/** Number of steps that makes a round longer than the interval at which the command asks for the status. */
+/**
+ * Steps of a round. A round takes longer than the interval at which `lora-swarm node` looks at its state, so that a
+ * busy job is seen.
+ */
 const LONG = 1_500;
 
 test('one node takes part in the jobs of two coordinators, is killed once, and both jobs reach their end', {

@@ -12,7 +12,9 @@ import { HAS_SIGNALS } from '../utils/source/platform.ts';
 
 const SWARM = fileURLToPath(new URL('../../cli/swarm.js', import.meta.url));
 
-/** Starts a process that runs `body`, in which `signal` is the drain signal. It is ready for signals. */
+/**
+ * Starts a process that runs `body`, and waits until it is ready for signals. In `body`, `signal` is the drain signal.
+ */
 async function start(body: string) {
   const file = join(mkdtempSync(join(tmpdir(), 'swarm-signals-')), 'child.mjs');
   const signals = pathToFileURL(join(import.meta.dirname, '../../cli/signals.ts')).href;
@@ -51,7 +53,7 @@ describe.skipIf(!HAS_SIGNALS)('signals', () => {
     );
     child.kill('SIGINT');
     await once(child.stderr, 'data');
-    // Half a second after the first signal, another signal counts (see StopRequests).
+    // The process ignores signals in the half second after the first one (see StopRequests), so this sends many.
     const again = setInterval(() => child.kill('SIGINT'), 50);
     onTestFinished(() => clearInterval(again));
     expect(await code()).toBe(130);
@@ -85,7 +87,7 @@ describe.skipIf(!HAS_SIGNALS)('a signal to the whole process group of lora-swarm
   beforeAll(async () => {
     await makeTinyModel(join(folder, 'model'));
     writeFileSync(join(folder, 'text.txt'), TINY_TEXT.repeat(3));
-    // Measuring these rows takes about a second.
+    // Measuring the loss on these held-out rows takes about a second.
     writeFileSync(join(folder, 'held-out.txt'), TINY_TEXT.repeat(1000));
   });
   afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -154,7 +156,7 @@ describe.skipIf(!HAS_SIGNALS)('a signal to the whole process group of lora-swarm
       kill('SIGINT');
       stdout.destroy();
     });
-    // The signal and the closed pipe arrive in either order.
+    // The signal may arrive before or after the end of the pipe. The exit code depends on that.
     expect([0, 130], run.stderr).toContain(run.status);
     expect(readdirSync(join(folder, 'piped'))).toContain('adapter_model.safetensors');
   });

@@ -64,7 +64,8 @@ test('a copy of a job needs no file of the operator, and its checkpoints are eva
     ]);
     const { data } = (await api.job(jobs[2]!.job)).manifest;
     expect(data.heldOut).toEqual(job!.manifest.data.heldOut);
-    // The copy trains on the training samples of the job and on the short text, but not on the held-out samples.
+    // The third job trains on the samples that the job `tale` trains on, and on the text "more". It does not train on
+    // held-out samples.
     const { tokens } = job!.manifest.data;
     expect(data.tokens).toBeGreaterThan(tokens);
     expect(data.tokens).toBeLessThanOrEqual(tokens + 'more'.length + 1);

@@ -296,7 +296,7 @@ test('a peer without an invite receives nothing of a job, its nodes and its blob
   ]);
   expect(found).toEqual([]);
 
-  // A peer with the invite receives these secrets, so the search would find them.
+  // A peer with the invite receives these secrets, which shows that the search above would have found them.
   const member = await Stranger.start();
   await member.node.dial(multiaddr(coordinator.addresses[0]!));
   const { token } = decodeInvite(invite);

@@ -41,7 +41,8 @@ export class Daemon {
     this.#name = name;
     this.process = spawn(process.execPath, [swarmFile, ...args], {
       cwd: root,
-      // Several nodes that measure engines at once would disturb each other.
+      // Names an engine, so that the nodes do not measure engines. Several measurements at once would disturb each
+      // other.
       env: { ...process.env, SWARM_ENGINE: 'onnx-cpu', ...environment },
       stdio: [input === null ? 'ignore' : 'pipe', 'pipe', 'pipe'],
     });
@@ -78,7 +79,7 @@ export class Daemon {
     } finally {
       this.#waiting.delete(check);
       died.catch(() => {
-        // The race above has already reported it.
+        // If the process ended too early, the race above has already thrown this error.
       });
     }
   }

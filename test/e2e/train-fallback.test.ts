@@ -29,7 +29,10 @@ interface Line {
   [more: string]: unknown;
 }
 
-/** Trains. @param lives steps after which each trainer kills itself; one more trainer then trains to the end */
+/**
+ * Runs `lora-swarm train`.
+ * @param lives number of steps after which each trainer in turn kills itself. The trainer after them trains to the end
+ */
 async function train(
   output: string,
   lives: readonly number[] = [],

@@ -33,7 +33,7 @@ test('a volunteer verifies what a neighbour and the own node hold, after the coo
   const ofOtter = ['--home', swarm.homeOf('otter')];
   const ofHeron = ['--home', swarm.homeOf('heron')];
 
-  // The neighbour answers, because the home of the user's own node has the job key.
+  // The node of heron answers, because otter's home, which the command uses, has the job key.
   const { code, report } = await verify(await addressOf(heron), ...ofOtter);
   expect([code, report], JSON.stringify(report)).toMatchObject([
     0,
@@ -70,7 +70,7 @@ test('a volunteer verifies what a neighbour and the own node hold, after the coo
   database.prepare('UPDATE kept_checkpoints SET envelope = ? WHERE round = 1').run(envelope);
   database.close();
 
-  // The neighbour starts again, although its coordinator does not answer.
+  // The node of heron starts again, although its coordinator does not answer.
   const again = swarm.node('heron');
   const altered = await verify(await addressOf(again), ...ofOtter, '--job', swarm.job);
   expect([altered.code, altered.report.problems[0]]).toMatchObject([

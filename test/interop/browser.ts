@@ -75,7 +75,7 @@ export async function openBrowser(): Promise<Browser | { missing: string }> {
 export async function accessibilityProblems(page: Page): Promise<string[]> {
   const { resolve } = createRequire(join(FOLDER, 'package.json'));
   const axe = await readFile(resolve('axe-core/axe.min.js'), 'utf8');
-  // The page's policy refuses other scripts, so axe arrives through the debugger.
+  // The content security policy of the page refuses other scripts, so the debugger runs axe.
   const violations = await page.evaluate<Violation[]>(
     `(async () => { ${axe}; return (await axe.run()).violations; })()`,
   );

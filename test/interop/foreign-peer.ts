@@ -79,14 +79,14 @@ export class ForeignPeer {
       );
     });
     this.#exited.catch(() => {
-      // `first` throws this error to a test that is waiting. After a test the peer is expected to exit.
+      // `first` throws this error to a test that waits for a report. After the test, the peer is expected to end.
     });
     onTestFinished(() => {
       child.kill('SIGKILL');
     });
   }
 
-  /** The first report of this kind. @throws when the process ends first */
+  /** Waits for the first report of this event. @throws when the process ends before */
   async first(event: Report['event']): Promise<Report> {
     const found = Promise.withResolvers<Report>();
     const look = (): void => {

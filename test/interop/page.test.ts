@@ -178,7 +178,7 @@ it('shows a job to its operator, who pauses and resumes it', async (browser) => 
   await page.waitForSelector('dt:has-text("Held-out data")');
   await page.click('button:text-is("Create the job")');
   await page.waitForSelector('h1:has-text("talk")');
-  // The job has the LoRA settings of the checkpoint that it starts from, which the form does not set.
+  // The form does not set LoRA settings, so the new job has those of the checkpoint from which it starts.
   const jobs = await swarm.api();
   const [tale, created] = await Promise.all(['tale', 'talk'].map((name) => jobs.job(name)));
   const { rank, alpha } = tale!.manifest.lora;
