@@ -66,7 +66,7 @@ interface Malice {
   readonly onDamaged: (original: Uint8Array, changed: Uint8Array) => void;
 }
 
-/** Returns the network of a node with extra messages. */
+/** Wraps the network of a node. Through the wrapper, the node also sends the messages of its adversary. */
 function hostile(host: VirtualHost, malice: Malice): VirtualHost {
   const { kind, random } = malice;
   /** Messages that the node published or received. */
@@ -119,7 +119,7 @@ async function submit(host: VirtualHost, update: Uint8Array, malice: Malice): Pr
   try {
     await host.request(COORDINATOR.peerId, 'submit', { update: bytes }, { signal });
   } catch (error) {
-    // The coordinator refuses most of these, and may have banned the node. Any other error is a defect.
+    // The coordinator refuses most false updates, and may have banned the node. Any other error is a defect.
     if (!isSwarmError(error)) throw error;
   }
 }

@@ -63,7 +63,7 @@ for (const seed of [1, 2, 3]) {
     expect(attacked.codes[NODES - 1]!.filter((code) => code === 'harmful')).toHaveLength(ROUNDS);
     expect(attacked.codes.slice(0, -1).flat()).not.toContain('harmful');
     expect(clean.codes.flat()).not.toContain('harmful');
-    // The loss begins at 0.0625, so the difference is below 0.2 % of what was learned.
+    // The loss begins at 0.0625. The allowed 1e-4 is less than 0.2 % of that.
     expect(attacked.loss).toBeLessThan(clean.loss * 1.1 + 1e-4);
   });
 }

@@ -24,7 +24,7 @@ async function played(behaviours: readonly Behaviour[], options: WorldOptions = 
     ...options,
     rounds: { count: ROUNDS, localSteps: MIN_STEPS, ...options.rounds },
   });
-  // Without a pause, the quota of heartbeats would be used up.
+  // The pause before each delivery keeps the heartbeats of the peers within their quota.
   await swarm.play(await swarm.start(), ROUNDS, 2_000);
   return swarm;
 }
@@ -39,7 +39,7 @@ describe('audits', () => {
     const swarm = await played(['honest', 'honest', 'honest', 'flip']);
     const { store, toy } = swarm.world;
     const liar = swarm.peers[3]!.id;
-    // The end of the job drops an audit that was just chosen.
+    // An audit is dropped if it is chosen just before the end of the job.
     const ended = results(swarm).filter(({ state }) => state !== 'dropped');
     expect(ended.length).toBeGreaterThan(1);
     for (const { peer, state, closeness } of ended) {
@@ -53,7 +53,7 @@ describe('audits', () => {
     const events = store.events.after(toy.job, 0, 10_000);
     const failed = events.filter((event) => event.type === 'audited' && event.verdict === 'failed');
     expect(failed.every((event) => event.type === 'audited' && event.peer === liar)).toBe(true);
-    // The share of the audited update counts as 0 from then on.
+    // After the failed audit, the share of the audited update counts as 0.
     const { round, decidedRound } = ended.find(({ peer }) => peer === liar)!;
     const shares = store.scores.shares(toy.job, liar, { before: decidedRound! + 1, limit: ROUNDS });
     expect(shares).toEqual(shares.map(() => 0));

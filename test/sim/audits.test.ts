@@ -7,7 +7,7 @@ import { VirtualNode } from '../utils/virtual/virtual-node.ts';
 import { COORDINATOR, VirtualCoordinator } from './virtual-coordinator.ts';
 
 const NODES = 5;
-/** Numbers of liars and rounds. Audits are drawn at random, but in so many rounds they are unlikely to miss both liars. */
+/** Numbers of liars and rounds. Audits are drawn at random. In so many rounds, they almost certainly find a liar. */
 const LIARS = 2;
 const ROUNDS = 100;
 /** Steps of a round. A node with low shares gets a third of them, which is enough to judge the balance. */
@@ -73,7 +73,7 @@ for (const seed of [1, 2]) {
     const struck = store.events.after(toy.job, 0, 100_000).filter((event) => event.type === 'struck');
     expect(struck.some((event) => event.type === 'struck' && event.kind === 'audit')).toBe(true);
     for (const event of struck) if (event.type === 'struck') expect(liars).toContain(event.peer);
-    // Nothing of an audit is kept after the job.
+    // After the end of the job, no audit is chosen, and no audit holds blobs.
     expect(audits.inState(toy.job, 'chosen')).toEqual([]);
     expect(audits.inState(toy.job, 'held')).toEqual([]);
   });

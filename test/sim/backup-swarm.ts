@@ -38,9 +38,10 @@ export async function swarm(seed: number, { rounds = ROUNDS, minPeers = 2 } = {}
   const pass = async (ms: number): Promise<void> => void (await clock.run(() => false, ms));
   const events = () => coordinator.store.events.after(job, 0, 10_000);
   /**
-   * Backs the coordinator up, lets the swarm run on, kills the coordinator, and restores the backup. The caller starts the
-   * coordinator.
-   * @param runOn work until the kill, or the round whose checkpoint the nodes fetch before the kill
+   * Backs the coordinator up, lets the swarm run on, kills the coordinator, and restores the backup. The caller starts
+   * the coordinator.
+   * @param runOn what the swarm does between backup and kill. A number stands for: the nodes fetch the checkpoint of
+   * that round
    * @returns the round of the newest checkpoint at the kill
    */
   const restoreBackup = async (runOn: number | (() => Promise<unknown>)): Promise<number> => {
@@ -72,7 +73,10 @@ export async function swarm(seed: number, { rounds = ROUNDS, minPeers = 2 } = {}
 
 export type Swarm = Awaited<ReturnType<typeof swarm>>;
 
-/** Checks that the chain has no gap, that no update is merged twice, and that each node knows which ones were merged. */
+/**
+ * Checks that the chain has no gap, that no update is merged twice, and that each node knows which of its updates were
+ * merged.
+ */
 export function checkHistory({ coordinator, nodes, job }: Swarm): void {
   let parent: string | null = null;
   const merged: string[] = [];

@@ -34,7 +34,7 @@ class CheapKey {
   }
 }
 
-/** A hash of a list of texts and byte arrays. Lists of other parts have other digests. */
+/** Returns the hash of a list of texts and byte arrays. Different lists have different hashes. */
 function digestOf(algorithm: 'sha256' | 'sha512', ...parts: readonly Bytes[]): Buffer {
   const lengths = parts.map(({ length }) => length).join();
   return crypto.hash(

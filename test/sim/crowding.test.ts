@@ -166,7 +166,7 @@ describe.runIf(process.platform === 'linux')(
         const ref = { digest: sha256(bytes), size: bytes.length };
         await coordinator.network.fetchBlob(ref, { holders: [node.peer], signal: patiently() });
       };
-      // The first fetch uses the whole burst.
+      // This fetch uses up the burst that the limit allows at the start.
       await fetch(blobs[0]!);
       const digest = sha256(blobs[0]!);
       let pulled = 0;
@@ -187,7 +187,7 @@ describe.runIf(process.platform === 'linux')(
       const strangers = await Promise.all(attackers(16).map(startAttacker));
       for (const stranger of strangers) {
         await stranger.dial(multiaddr(node.network.addresses()[0]!), { signal: patiently() });
-        // The streams end with the test.
+        // When the test ends, the stream closes, and this call fails.
         for (let i = 0; i < 4; i++) void pull(stranger).catch(() => {});
       }
       await soonOrLater(() => pulled > RATE);
@@ -210,7 +210,7 @@ describe.runIf(process.platform === 'linux')(
       const range = { size: bytes.length, target: new Uint8Array(BLOB_RANGE_BYTES), onArrival: () => {} };
       const [crowdsAddress, address] = attackers(2);
       let refused = 0;
-      // Two seconds of the rate are 16 pieces, so the last streams of the crowd are refused.
+      // The queue holds two seconds of the rate, which are 16 pieces. So the last of these 20 streams are refused.
       for (let identity = 0; identity < 5; identity++) {
         const attacker = await startAttacker(crowdsAddress!);
         for (let i = 0; i < 4; i++) {
@@ -223,7 +223,7 @@ describe.runIf(process.platform === 'linux')(
               });
             }
           };
-          // The streams end with the test.
+          // This call goes on until the test ends.
           void pull();
         }
       }

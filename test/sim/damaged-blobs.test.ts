@@ -54,7 +54,7 @@ test('a newcomer learns why it cannot get the base if no node has a whole copy',
   expect(newcomer.swarmNode.view().state.reason).toContain('copy of blob');
   expect(newcomer.swarmNode.view().state.reason).toContain('damaged');
   expect(events().filter(({ type }) => type.startsWith('blob-'))).toMatchObject([{ type: 'blob-damaged' }]);
-  // The node that has a whole copy comes back.
+  // The node with a whole copy of the file comes back.
   holder.start();
   const isWhole = (): boolean => coordinator.disk.files.get(file!.digest)?.length === file!.size;
   expect(await clock.run(isWhole, 5 * 60_000)).toBe(true);
@@ -72,7 +72,7 @@ test('a node finds its damaged files, and fetches them again', async () => {
     digests.every((digest) => files.get(digest) && sha256(files.get(digest)!) === digest);
   expect(await clock.run(isWhole, 3 * 60_000)).toBe(true);
   expect(holder.done).toBe(false);
-  // The trainer loads the new base.
+  // When the base is whole again, the trainer loads it anew.
   expect(await clock.run(() => prepared.mock.calls.length === 1, 10_000)).toBe(true);
   expect(await clock.run(() => holder.done, 10 * 60_000)).toBe(true);
 });

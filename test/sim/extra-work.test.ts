@@ -17,7 +17,10 @@ interface Swarm {
   readonly count: number;
 }
 
-/** Runs `count` rounds of a job with the default settings. Returns its extra work as shares of the rows that the nodes trained on. */
+/**
+ * Runs `count` rounds of a job with the default settings. Returns the cost of each kind of extra work, as a share of
+ * the rows that the nodes trained on.
+ */
 async function extraWork({ nodes, attackers, slowest, count }: Swarm) {
   const environment = virtualEnvironment();
   const { clock } = environment;

@@ -7,7 +7,10 @@ import { COORDINATOR, VirtualCoordinator } from './virtual-coordinator.ts';
 
 const NODES = 4;
 const ROUNDS = 6;
-/** A third of these steps, which each node gets at least, is not less than the minimum for a node on probation (MIN_STEPS). */
+/**
+ * Steps of a round. Each node gets at least a third of them, which is not less than the minimum for a node on probation
+ * (MIN_STEPS).
+ */
 const LOCAL_STEPS = 18;
 
 /** Runs a job in which all nodes train at one speed, but the last one delivers at once and sends harmful updates. */

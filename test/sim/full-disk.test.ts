@@ -6,7 +6,10 @@ import { toyJob } from '../utils/virtual/toy-job.ts';
 import { VirtualNode } from '../utils/virtual/virtual-node.ts';
 import { COORDINATOR, VirtualCoordinator } from './virtual-coordinator.ts';
 
-/** Time in which the rounds of these nodes end. Without the hold, a round would stay open for a minute. */
+/**
+ * A round of these nodes ends within this time. If the node with the full disk took no hold, the round would stay open
+ * for a minute.
+ */
 const ROUND_MS = 12_000;
 
 test('a node with a full disk says so at once, the round goes on without it, and it comes back', async () => {

@@ -149,7 +149,8 @@ describe('gossip among hosts', () => {
     const pubsub = rawGossip(hostile);
     const honest = await startHost();
     await join(honest, host);
-    // Scores are updated once a second, so several batches pass until one is ignored while honest messages arrive.
+    // Scores are updated once a second. So the hostile peer sends batches until one is ignored, while messages of the
+    // honest host still arrive.
     let batch = 0;
     await eventually(async () => {
       batch++;

@@ -33,7 +33,7 @@ async function played(count: number, tasks: JobTasks | null = TASKS): Promise<Wo
   return world;
 }
 
-/** Starts an evaluator whose figures follow from the round. An error is the result of a failed evaluation. */
+/** Starts an evaluator. `valueAt` returns the figure of a round, or an error with which the evaluation fails. */
 function evaluator(world: World, valueAt: (round: number) => number | Error | Promise<number>) {
   const asked: number[] = [];
   const source = new TaskEvaluator(
@@ -88,7 +88,7 @@ describe('the checkpoints of a job with tasks', () => {
     const { started } = evaluator(world, (round) => round);
     started.start();
     await eventuallyHolds(() => expect(rounds(world)).toEqual([0]));
-    // The checkpoints of rounds 1 and 2 still have their weights. They are evaluated too.
+    // The checkpoints of rounds 1 and 2 still have their weights, so they are evaluated too.
     world.run.change({ tasksEvery: 1 }, { reason: '' });
     await eventuallyHolds(() => expect(rounds(world)).toEqual([0, 1, 2]));
     await started.stop();
@@ -107,7 +107,7 @@ describe('the checkpoints of a job with tasks', () => {
     const { started, isDone } = evaluator(world, (round) => (round === 1 ? 0.9 : 0.1));
     started.start();
     await eventually(isDone);
-    // The held-out loss of round 3 is lower.
+    // Round 3 has the lowest held-out loss, but round 1 has the best value of the metric.
     expect(world.store.rounds.lowestLoss(job)?.round).toBe(3);
     expect(checkpointTasks(job, world.store, { from: 0, to: 9 }).best).toBe(1);
     expect(world.run.rollBack('best')).toBe(1);
@@ -174,7 +174,10 @@ describe('the checkpoints of a job with tasks', () => {
 });
 
 describe('the registry', () => {
-  /** Publishes with the registry of a test. Each round has a PEFT folder of its own. */
+  /**
+   * Returns a registry, and a function that makes a publisher for it. The checkpoint of each round has a separate PEFT
+   * folder.
+   */
   async function publisher(world: World) {
     const folders = await Promise.all(
       [0, 1, 2, 3, 4].map((round) => smallPeftFolder(round, world.toy.manifest.base.digest)),

@@ -94,7 +94,7 @@ describe('a peer that flips the signs of its updates', () => {
     );
     await untilRound(world, 45);
     expect(assigned(world, attacker.id).at(-1)).toBe(37);
-    // The ban has an end.
+    // Eight days later, the ban has ended.
     world.wrongMs += 8 * 24 * 3600_000;
     expect(world.run.ledger.bans.isBanned(world.run.ledger.standings.who(attacker.id))).toBe(false);
     for (const peer of honest)
@@ -114,7 +114,7 @@ describe('a peer that flips the signs of its updates', () => {
       await world.start();
     }
     await untilRound(world, 45);
-    // After a restart, a node may miss a round. Nothing else differs.
+    // After a restart, a node may miss a round. Everything else is as in a run without restarts.
     const rounds = assigned(world, attacker.id);
     expect(rounds.slice(0, 7)).toEqual([1, 2, 3, 8, 9, 18, 19]);
     expect(rounds).toHaveLength(9);
@@ -188,7 +188,10 @@ describe('payloads that do not decode', () => {
     store.strikes.of(toy.job, { peer: id, person: id });
   const isOver = (theWorld: World) => (): boolean => theWorld.run.driver.state.round > 1;
 
-  /** Starts a round in which the first peers send payloads that do not decode, and the others honest updates. */
+  /**
+   * Plays a round. The first `count` peers send payloads that do not decode, and the others send honest updates. Before
+   * its update, each peer sends `spam` updates that are refused.
+   */
   async function withBadPayloads(count: number, theWorld = world(), spam = 0) {
     const { peers, head } = await training(theWorld, 4);
     for (const [i, peer] of peers.entries()) {
@@ -242,7 +245,7 @@ describe('payloads that do not decode', () => {
     const { round } = head;
     await one.submit(one.seal(one.update(head, {}, Buffer.from('no payload'))));
     const { driver, ledger } = theWorld.run;
-    // No update was selected for a merge, as in a round without nodes.
+    // The empty list says that the round selected no update for a merge, as a round that restores a checkpoint does.
     driver.transact((outbox) => ledger.judge(round, [], outbox));
     expect(eventsOf(theWorld, 'shared-fault', 'struck')).toEqual([]);
     const delivered = honest.map((peer) => ({ peer: peer.id, round, digest: 'd'.repeat(64) }));

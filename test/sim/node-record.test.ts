@@ -174,7 +174,7 @@ describe('after the coordinator of an open job is gone', () => {
     }
     expect(problems).toEqual([]);
     expect([ok, checkpoints.map(({ round }) => round)]).toEqual([true, [0, 1, 3, 4, 5]]);
-    // The head names the parent of the newest checkpoint, so the chain reaches back to the gap.
+    // The head names the parent of the missing checkpoint 5. So the chain is complete after the missing checkpoint 2.
     expect(held).toMatchObject({ round: 5, chainFrom: 3, weights: { round: 5 } });
     expect(checkpoints[2]!.unchecked).toContainEqual({ check: 'chain', reason: NODE_REASONS.checkpoints });
     const { checked, unchecked } = checkpoints[4]!;
@@ -211,7 +211,10 @@ describe('after the coordinator of an open job is gone', () => {
   });
 });
 
-/** How a node lies: each function gets the honest answer to a request, and returns the answer that the node gives instead. */
+/**
+ * The lies of a node. Each function gets the honest answer to a request, and returns the answer that the node gives
+ * instead.
+ */
 interface Lies {
   manifest?: (honest: RpcResponse<'manifest'>) => RpcResponse<'manifest'>;
   record?: (honest: RpcResponse<'record'>, asked: RpcRequest<'record'>) => RpcResponse<'record'>;
@@ -333,7 +336,7 @@ describe('a node of a job to which not everyone is admitted', () => {
     for (const proof of wrong) {
       await expect(ask({ job, proof })).rejects.toMatchObject({ values: { code: 'JOB_NOT_READABLE' } });
     }
-    // A job that the node is not in gets the same answer.
+    // For a job that the node is not in, the answer is the same.
     const unknown = 'a'.repeat(64);
     const proof = proveMembership(unknown, key, ends);
     await expect(ask({ job: unknown, proof })).rejects.toMatchObject({

@@ -34,7 +34,8 @@ test('a coordinator that has made several checkpoints since the restore adopts t
   expect(caughtUp(all)).toMatchObject([{ round: lost, checkpoints: lost - 1, missing: 0, term: 2 }]);
   expect(coordinator.finished).toBe(true);
   expect([nodes[0]!, ...others].every(({ done }) => done)).toBe(true);
-  // The other nodes count their updates in the dropped checkpoints, because heads named these updates.
+  // The other nodes count those updates that are in the dropped checkpoints, because heads named these updates. So only
+  // the first node is checked.
   checkHistory({ ...all, nodes: [nodes[0]!] });
 });
 

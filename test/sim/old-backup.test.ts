@@ -32,7 +32,7 @@ test('a coordinator that is restored from an old backup goes on where its nodes 
     roundsDone: lost,
     phase: 'waiting',
   });
-  // The backup lacks this change, and each node has checked it.
+  // The backup lacks this change of the settings. The coordinator got it back from the nodes, which had checked it.
   const [change] = coordinator.store.jobs.settings(job).map((bytes) => verifyMessage('settings', bytes));
   expect(change?.message).toMatchObject({ sequence: 1, term: 1, values: { learningRate: 1e-4 } });
   await end();
@@ -192,7 +192,8 @@ test.each(['before the restart', 'after the restart'])(
     });
     const { peer } = nodes[2]!;
     await reach(2);
-    // Round 3 waits only for the slowest node. Without this node, the round has too few updates.
+    // Two nodes have delivered in round 3, which now waits for the slowest node. Without the update of this node, the
+    // round has too few updates.
     const { updates } = coordinator.store;
     const arrived = await clock.run(() => updates.ofRounds(job, 3, 3).length === 2, DEADLINE_MS);
     expect(arrived, 'two updates of round 3').toBe(true);
@@ -350,7 +351,7 @@ test('a coordinator that has worked with other nodes in the meantime drops this 
   await reach(1);
   await restoreBackup(7);
   nodes[0]!.crash();
-  // The other nodes have lost what they knew.
+  // The other nodes lose the heads and checkpoints that they kept.
   for (const node of nodes.slice(1)) {
     node.crash();
     node.database.exec('DELETE FROM kept_heads; DELETE FROM kept_checkpoints');

@@ -9,9 +9,9 @@ import { withCode } from '../utils/source/codes.ts';
 
 const INITIAL = 0.5;
 const BASE_LOSS = 5;
-/** The first round lowers the loss by this share. */
+/** The first round lowers the loss by this share of BASE_LOSS. */
 const GAIN = 0.02;
-/** Each further round raises the loss by this share. That is less than the gate's tolerance. */
+/** Each further round raises the loss by this share of BASE_LOSS, which is less than the tolerance of the gate. */
 const DRIFT = 0.0019;
 const BEST_ROUND = 1;
 /** Ten rounds after the best, the loss is 1.9 % above the best loss. The eleventh round would raise it to more than 2 %. */
@@ -26,7 +26,10 @@ function losses(adapter: readonly Float32Array[]): { lossSum: number; tokens: nu
   return Array.from({ length: 32 }, (_, i) => ({ lossSum: 8 * (loss + i / 1000), tokens: 8 }));
 }
 
-/** A payload that lowers all values by `d` has the mean 1.2 · d, see `ScriptedPeer.payload`. */
+/**
+ * Returns how far a payload of a round lowers the values. The mean of the payload is 1.2 times as large (see
+ * `ScriptedPeer.payload`).
+ */
 function delta(round: number): number {
   return (round === BEST_ROUND ? GAIN : -DRIFT) / 1.2;
 }
@@ -45,7 +48,10 @@ async function play(world: World): Promise<void> {
   await world.until(finished, 'the end of the job');
 }
 
-/** Runs a job whose loss drifts upwards. The coordinator is killed when it passes a step in a round for the first time. */
+/**
+ * Runs a job whose loss drifts upwards. The coordinator is killed when it first passes the step `kill.at` in the round
+ * `kill.round`.
+ */
 async function runJob(kill: { at: FailpointName; round: number } | null): Promise<Outcome> {
   const world = new World({
     rounds: { count: ROUNDS, minPeers: 2, localSteps: 1 },
@@ -166,7 +172,7 @@ test('a job whose best checkpoint has lost its weights goes on without it', asyn
     const best = world.store.rounds.lowestLoss(world.toy.job)!;
     expect(best).toMatchObject({ round: BEST_ROUND, weights: 'held' });
     world.disk.files.delete(verifyMessage('checkpoint', best.envelope).message.adapter.digest);
-    // The new process does not know the losses either.
+    // The kill also takes the losses of the best checkpoint, which the process keeps in memory.
     world.clock.after(1_500, () => void world.start());
     world.kill();
   };
@@ -201,7 +207,8 @@ describe('an operator who rolls a job back', () => {
     const back = chain.find(({ restores }) => restores === 1)!;
     expect(back).toMatchObject({ adapter: chain[1]!.adapter, contributors: [], delta: null });
     expect(chain).toHaveLength(7);
-    // The checkpoints before the roll-back are better by more than the gate allows, but the operator has decided.
+    // The checkpoints before the roll-back are better by more than the gate allows. But the operator has decided, so
+    // the coordinator does not roll back to one of them.
     expect(chain.filter(({ restores }) => restores !== null)).toHaveLength(1);
     expect(chain.at(-1)!.metrics.heldOutLoss).toBeLessThan(back.metrics.heldOutLoss!);
     const fates = world.store.updates.ofRounds(world.toy.job, 4, 4).map(({ fate }) => fate);
@@ -244,7 +251,8 @@ describe('an operator who rolls a job back', () => {
       try {
         world.run.rollBack(2);
       } catch {
-        // The process was killed within the command. A head is recorded by then, so the request is durable.
+        // The process was killed during this call, but after it had recorded a head. So the request of the operator is
+        // durable.
         expect(['round-closed', 'head-recorded']).toContain(at);
       }
       await world.until(finished, 'the end of the job');

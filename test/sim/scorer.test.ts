@@ -36,7 +36,7 @@ async function runJob({
   const environment = virtualEnvironment();
   const { clock } = environment;
   const rounds = { count: ROUNDS, minPeers: NODES, quorum: 1, maxSeconds: 120, preset: 'dense' } as const;
-  // With few parameters, scores are noisy.
+  // With fewer parameters, the scores would be noisy.
   const layout = toyLayout(256);
   const toy = toyJob(COORDINATOR, { layout, rows: 2048, rounds: { ...rounds, localSteps: 40 } });
   const own = { gradient: 0, loss: 0, training: 0 };

@@ -4,7 +4,10 @@ import { ScriptedPeer } from '../unit/coordinator/scripted-peer.ts';
 import { witnessed } from '../unit/coordinator/settings-witness.ts';
 import { World } from '../unit/coordinator/world.ts';
 
-/** Runs a job whose settings change in round 1. The coordinator is killed when it passes a step the second time. */
+/**
+ * Runs a job whose settings change in round 1. The coordinator is killed right after the change, or when it passes the
+ * step `at` for the second time.
+ */
 async function runJob(at: FailpointName | 'change' | null) {
   const world = new World({ rounds: { count: 2, minPeers: 1, localSteps: 1 } });
   const restart = (): never => {

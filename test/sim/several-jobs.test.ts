@@ -54,7 +54,9 @@ function twoSwarms(seed: number, weights: readonly [number, number] = [1, 1]): S
   return { clock, random, coordinators, toys, nodes: [both, ...alone] };
 }
 
-/** Returns the violated rules. Each update is merged at most once, and its node knows whether it was merged. */
+/**
+ * Returns the violations of two rules: each update is merged at most once, and its node knows whether it was merged.
+ */
 function violations({ coordinators, toys, nodes }: Swarms): string[] {
   return coordinators.flatMap(({ store }, i) => {
     const { job } = toys[i]!;

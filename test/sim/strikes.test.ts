@@ -104,7 +104,7 @@ for (const seed of [1, 2]) {
     const during = world.assigned(attacker.peer).filter((round) => round > last && round <= until);
     expect(during).toEqual([]);
 
-    // The attacker returns with a new key of the same invite, and the coordinator is killed repeatedly.
+    // The attacker returns with a new key and the same invite, and the coordinator is killed repeatedly.
     const second = world.node(12, 50, { invite, blunders: 1 });
     second.start();
     for (let round = 12; round <= 60; round += 8) {
