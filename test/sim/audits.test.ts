@@ -73,7 +73,7 @@ for (const seed of [1, 2]) {
     const struck = store.events.after(toy.job, 0, 100_000).filter((event) => event.type === 'struck');
     expect(struck.some((event) => event.type === 'struck' && event.kind === 'audit')).toBe(true);
     for (const event of struck) if (event.type === 'struck') expect(liars).toContain(event.peer);
-    // After the end of the job, no audit is chosen, and no audit holds blobs.
+    // The end of the job removes all updates that waited for an audit.
     expect(audits.inState(toy.job, 'chosen')).toEqual([]);
     expect(audits.inState(toy.job, 'held')).toEqual([]);
   });

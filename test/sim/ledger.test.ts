@@ -245,7 +245,7 @@ describe('payloads that do not decode', () => {
     const { round } = head;
     await one.submit(one.seal(one.update(head, {}, Buffer.from('no payload'))));
     const { driver, ledger } = theWorld.run;
-    // The empty list says that the round selected no update for a merge, as a round that restores a checkpoint does.
+    // No update has been selected for a merge, as in a round that restores a checkpoint.
     driver.transact((outbox) => ledger.judge(round, [], outbox));
     expect(eventsOf(theWorld, 'shared-fault', 'struck')).toEqual([]);
     const delivered = honest.map((peer) => ({ peer: peer.id, round, digest: 'd'.repeat(64) }));

@@ -74,7 +74,7 @@ describe('an adapter trained on a base from the hub', () => {
     const other = await makeTinyModel(await temporaryFolder(), { seed: 2 });
     const resumed = swarm('train', '--model', other, '--output', 'adapter', '--resume', '--steps', '3');
     await expect(resumed).rejects.toMatchObject({ code: 'RESUME_CONFLICT' });
-    // The branch has a newer commit than the run started with.
+    // The branch of the base on the hub now has a newer commit than the one with which the run started.
     world.model.commit = 'b'.repeat(40);
     world.model.files.set('generation_config.json', Buffer.from('{"eos_token_id": 1}'));
     const moved = swarm('train', '--model', NAME, '--output', 'adapter', '--resume');

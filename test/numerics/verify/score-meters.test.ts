@@ -70,7 +70,7 @@ async function trainerMeter({ threads = 1, baseBits = 32 as BaseBits, limitMs = 
   return meter;
 }
 
-/** Returns the size of the difference of two gradients, divided by the size of the first. */
+/** Returns the norm of the difference between two gradients, divided by the norm of the first. */
 function apart(a: LossGradient, b: LossGradient): number {
   const size = (values: readonly number[]): number => Math.hypot(...values);
   const flat = (tensors: LossGradient): number[] => tensors.flatMap((tensor) => [...tensor]);

@@ -60,7 +60,7 @@ it('a resumed run uses its devices, or the ones named now', async () => {
   // The run uses the devices of the last start, not of the first start.
   expect(await resumed('--steps', '4')).toEqual([4, 'onnx-cpu', 'onnx-cpu']);
   expect(await resumed('--steps', '5', '--engine', two)).toEqual([5, two, two]);
-  // A config file counts like a flag.
+  // A config file overrides the checkpoint as a flag does.
   expect(await resumed('--steps', '6', '--config', 'with-engine.yaml')).toEqual([6, 'onnx-cpu', 'onnx-cpu']);
 });
 
@@ -111,7 +111,7 @@ it('a run in float16 continues in float32 from the same state', async () => {
   expect([step, settings.precision]).toEqual([4, 'float32']);
   const adapter = (output: string) => readFile(join(cwd, output, 'adapter_model.safetensors'));
   expect(await adapter('out')).toEqual(await adapter('straight'));
-  // The loss scale is dropped.
+  // The resumed run has dropped the loss scale, so both runs write the same optimiser file.
   const optimizer = (output: string) =>
     readFile(join(cwd, output, 'checkpoints/step-00000004/optimizer.bin'));
   expect(await optimizer('out')).toEqual(await optimizer('straight'));

@@ -112,7 +112,7 @@ test('audits tell honest work from other work, whatever the base bits and the pr
   const quarter = own.map((_, i) => own[i % (own.length / 4)]!);
   add('a quarter of the rows', HONEST, await train(trainer, states[HONEST]!, quarter));
 
-  // The steps that the coordinator trains again, with moments of zero.
+  // Trains the rows of each node again, with moments of zero, as the coordinator does in an audit.
   const repeated: RepeatedSteps[] = [];
   for (const some of given) {
     await train(trainer, freshOptimizer(layout), some, STEPS / 2, STEPS);

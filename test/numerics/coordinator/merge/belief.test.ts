@@ -104,7 +104,7 @@ test('with a real trainer, honest nodes are believed, and a sign flip, a lazy no
   for (const share of shares.slice(0, HONEST)) expect(share).toBeGreaterThan(0.5);
   for (const share of shares.slice(HONEST)) expect(share).toBeLessThan(0.35);
 
-  // One scaled-up step has good scores to first order. But the whole step does not lower the loss enough.
+  // The effect and gain of one scaled-up step are good to first order. But its exact effect is too small.
   const swarm = [...figures.slice(0, HONEST), figures[SCALED]!];
   const exactOf = (i: number) => ({ effect: exact[i < HONEST ? i : SCALED]!, steps: OWN / 4 });
   expect(sharesOf(swarm)![HONEST]).toBeGreaterThan(0.4);

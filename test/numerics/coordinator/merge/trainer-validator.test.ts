@@ -58,7 +58,10 @@ beforeEach(async () => {
   };
 });
 
-/** Makes trainers kill themselves. @param lives the number of evaluations that each trainer answers before, such as `0,1` */
+/**
+ * Makes trainers kill themselves.
+ * @param lives number of evaluations that each trainer in turn answers before it dies, such as `0,1`
+ */
 async function trainersDie(lives: string): Promise<void> {
   const folder = join(bench.home, 'lives');
   await mkdir(folder);
@@ -137,7 +140,7 @@ describe('jobs on one base', () => {
     }
     expect(starts()).toBe(jobs.length);
     const shared = validator();
-    // The requests of the jobs reach the process in turns.
+    // One process works for all jobs in turns. Its results are those of a separate process for each job.
     expect(await Promise.all(jobs.map((job) => measured(shared, job)))).toEqual(
       alone.map(({ measured }) => measured),
     );
@@ -244,8 +247,8 @@ test('an audit stops for an evaluation, and continues to the same bits', async (
   const whole = await one.train(job, { ...start, rows: all, steps, position }, options);
   expect(whole).toMatchObject({ steps, rows: all.length });
 
-  // An evaluation stops each piece of the audit. The first piece is stopped at once. Before the stop of each later piece,
-  // another process evaluates once more than before the last stop, so the pieces get longer.
+  // An audit is trained in pieces, because each evaluation by the same validator stops it. The first piece is stopped
+  // at once. Each later piece gets more time, as long as another validator takes for one more evaluation.
   const other = validator();
   let state = { ...start, steps: 0, rows: 0 };
   let pieces = 0;

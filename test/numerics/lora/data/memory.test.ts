@@ -5,7 +5,10 @@ import { temporaryFolder } from '../../../utils/folder.ts';
 
 /** Limit on the peak memory of a process, in MiB. A process of Node.js without data takes about 60 MiB. */
 const LIMIT = 300;
-/** Limit on the growth of the memory in use, in MiB. The packing window of a million tokens may be full or nearly empty. */
+/**
+ * Limit on how much the memory in use may differ, in MiB. The packing window of a million tokens may be full or nearly
+ * empty.
+ */
 const SPREAD = 20;
 
 // The benchmark `npm run bench data-memory` reads 2 GiB.

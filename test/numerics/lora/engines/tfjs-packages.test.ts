@@ -35,8 +35,9 @@ const CORE = (() => {
 })();
 
 /**
- * Source of a stand-in for one of the packages: CommonJS, calls the functions that Node.js 23 removed from util,
- * registers kernels, re-exports tfjs-core and sets its own backend. Its kernels are those of tfjs' processor backend.
+ * Returns the source of a CommonJS module that stands in for one of the packages. Like the package, it calls functions
+ * that Node.js 23 removed from util, registers kernels, re-exports tfjs-core and sets its own backend. The kernels are
+ * those of tfjs' processor backend.
  */
 function standIn(mark: string, { backend = 'tensorflow', fails }: { backend?: string; fails?: string } = {}) {
   return `

@@ -226,7 +226,7 @@ describe('runs', () => {
     graph.output('y', ops.reduceSum(x));
     const before = tf.memory().numBytes;
     let peak = 0;
-    // Measures after each operation.
+    // Measures the memory after each operation, which ends with a call of `tidy`.
     const watched = await createTfjsEngine({
       ...tf,
       tidy: ((run: () => ReturnType<TensorFlow['tidy']>) => {
@@ -237,7 +237,7 @@ describe('runs', () => {
     });
     const executable = await watched.compile(graph, null);
     await executable.run({ x: new Float32Array(64 * 64) });
-    // The operand and both results of one silu.
+    // At most the operand and the two results of one silu are in memory.
     expect(peak).toBe(3 * 4 * 64 * 64);
     await executable.dispose();
   });

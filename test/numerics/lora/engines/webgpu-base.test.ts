@@ -63,7 +63,7 @@ function compareGradients(
   return { cosine: dot / Math.sqrt(a * b), worst };
 }
 
-/** Returns a step that reads weights outside products too. */
+/** Returns a step of an adapter with DoRA. Such a step reads weights outside products too. */
 async function doraStep(fixture: string): Promise<StepCase> {
   const model = await openBase(join(FIXTURES, fixture));
   const adapter = randomAdapter(model, loraConfig({ rank: 3, alpha: 6, useDora: true }));
@@ -96,7 +96,7 @@ describe.skipIf(missing !== null)('onnx-webgpu', () => {
       expect(Object.keys(found!).sort()).toEqual(Object.keys(expected!).sort());
       expect(cosine).toBeGreaterThan(FLOAT16_COSINE);
       expect(worst).toBeLessThan(FLOAT16_TENSOR);
-      // The difference shows that float16 was used.
+      // If the error were smaller, the products would not have been computed in float16.
       expect(worst).toBeGreaterThan(1e-4);
     });
 
@@ -192,7 +192,8 @@ describe.skipIf(missing !== null)('onnx-webgpu', () => {
       const made = (operator: string) => types.filter((type) => type === operator).length;
       const [ofBlocks, ofTables] = [used(quantised!), used(tables!)];
       expect(made('GatherBlockQuantized')).toBe(bits === 4 ? ofBlocks : 0);
-      // If two nodes read the same rows or chunk of the head, onnxruntime dequantises them for each.
+      // If two nodes of the graph read the same rows or the same chunk of the head, onnxruntime dequantises these
+      // values twice.
       const extra = made('DequantizeLinear') - (bits === 4 ? ofTables : ofTables + ofBlocks);
       expect(extra).toBeGreaterThanOrEqual(0);
       expect(extra).toBeLessThanOrEqual(2);

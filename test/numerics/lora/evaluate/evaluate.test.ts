@@ -80,7 +80,7 @@ describe('evaluating text', () => {
     const whole = bundle.tokenizer.encode(prompt + completion);
     const start = bundle.tokenizer.encode(prompt).length;
     const one = await of([{ kind: 'completion', origin, prompt, completion }]);
-    // The end-of-text token is part of the answer.
+    // The end-of-text token after the completion counts too.
     expect(one).toMatchObject({ tokens: whole.length - start + 1, bitsPerByte: null, bytes: null, rows: 1 });
     const untrained: Example = { kind: 'tokens', origin, ids: whole, labels: whole.map(() => -100) };
     await expect(of([untrained])).rejects.toMatchObject({ code: 'EVALUATE_EMPTY' });

@@ -85,7 +85,7 @@ it('refuses a continuation longer than the context, and answers longer than it',
   await expect(short.generate([{ prompt: 'it', until: [], maxTokens: 8 }])).rejects.toMatchObject({
     code: 'TASK_DOCUMENT',
   });
-  // A long context loses its beginning.
+  // A context that is too long is no error: it loses its beginning.
   const [last] = await short.likelihoods([{ context: LONG, continuation: ' it' }]);
   expect(last!.logLikelihood).toBeLessThan(0);
 });

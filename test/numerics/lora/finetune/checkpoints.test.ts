@@ -78,7 +78,7 @@ describe('checkpoints of a run', () => {
     const output = await temporaryFolder();
     const folder = new CheckpointFolder({ output, keep: 1 });
     const { about, ...state } = trainingState(4);
-    // The system gives this error for the first write of a checkpoint.
+    // When the disk is full, the first write of a checkpoint fails with this error of the system.
     const full = Object.assign(new Error('ENOSPC: no space left on device, write'), {
       ...{ code: 'ENOSPC', syscall: 'write' },
     });

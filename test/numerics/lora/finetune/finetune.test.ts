@@ -49,7 +49,8 @@ describe('finetune()', () => {
       };
       const failing = { ...options, output: `${options.output}-${stage}-throws` };
       const run = finetune({ ...failing, cacheDir: `${failing.output}-cache` }, { [stage]: fail });
-      // Reading the data ends with an error about the file, whose cause is the callback's error.
+      // A callback may throw while the data is read. The run then ends with an error about the file, and the callback's
+      // error is its cause.
       await expect(run).rejects.toSatisfy((error: Error) => error === thrown || error.cause === thrown);
     }
   });

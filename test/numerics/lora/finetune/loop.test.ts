@@ -12,12 +12,12 @@ import { trainingState } from '../../../utils/swarm/checkpoints.ts';
 
 const BATCH = 4;
 
-/** A trainer that records its rows. A row has `tokensOf` supervised tokens. */
+/** A trainer that records its rows. It says that row number n has `tokensOf(n)` supervised tokens. */
 class FakeTrainer {
   readonly batches: number[][] = [];
   step = 0;
   tokensOf = (_row: number): number => 1;
-  /** Held-out losses, in order. */
+  /** Held-out losses that the next evaluations return, in this order. */
   losses: number[] = [];
 
   async train({ rows, steps, adapter, onProgress }: TrainOptions) {

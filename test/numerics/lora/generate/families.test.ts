@@ -53,7 +53,7 @@ describe.each(Object.entries(GREEDY))('%s', (variant, { prompt, base: plain, ada
   });
 });
 
-// Adapters whose branches cannot be shared: DoRA, saved modules, biases, the embedding.
+// Adapters that need a separate graph, because they have DoRA, saved modules, biases or an adapted embedding.
 const OWN_GRAPH = [
   'dora-rslora-head',
   'embedding-tied',

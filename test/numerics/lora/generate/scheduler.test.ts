@@ -78,7 +78,7 @@ describe('continuing sequences together', () => {
   test('gives the same tokens if memory is short', async () => {
     const expected = [];
     for (const tokens of PROMPTS) expected.push((await continued(opened.scheduler(), tokens)).ids);
-    // Two rows fit. A third one waits.
+    // The memory has space for two sequences, so a third one waits.
     const cacheBytes = 2 * 256 * tokenBytes(opened.base.config);
     const scheduler = opened.scheduler({ cacheBytes });
     let most = 0;
@@ -91,7 +91,7 @@ describe('continuing sequences together', () => {
   });
 
   test('puts the youngest sequence back if the caches outgrow the memory', async () => {
-    // Caches grow in steps of 256 tokens. Two sequences fit until one of them has more.
+    // Caches grow in steps of 256 tokens. The memory has space for two sequences until one of them is longer than that.
     const nano = await openDecoder(nanoModel(), cacheDir, engine, 300);
     const cacheBytes = 2 * 256 * tokenBytes(nano.base.config);
     const prompts = [0, 1].map((i) => Array.from({ length: 200 }, (_, t) => (31 * t + 977 * i) % 4000));
@@ -105,7 +105,7 @@ describe('continuing sequences together', () => {
       prompts.map((tokens) => continued(scheduler, tokens, { ...request, onToken })),
     );
     expect(both.map(({ ids }) => ids)).toEqual(expected);
-    // Both run at first. Then one runs alone, and the other continues after its end.
+    // Both sequences run at first. Then one of them runs alone, and the other continues after its end.
     expect(counts).toContain(2);
     expect(counts.filter((count) => count === 1).length).toBeGreaterThan(40);
     await nano.decoder.dispose();

@@ -68,7 +68,8 @@ describe('gradients of whole graphs', () => {
       const w = graph.input('w', [vocabulary, width]);
       const some = [3, vocabulary - 1, -100, 3, 0];
       const labels = graph.constant([n], ints(Array.from({ length: n }, (_, i) => some[i % some.length]!)));
-      // Adding zeros hides the output head from crossEntropy.
+      // Zeros are added to the logits, so that crossEntropy does not see the output head and does not divide it into
+      // chunks.
       const zero = graph.constant([1], new Float32Array(1));
       const logits = plain ? ops.add(ops.linear(x, w), zero) : ops.linear(x, w);
       const losses = ops.crossEntropy(logits, labels);
@@ -85,7 +86,7 @@ describe('gradients of whole graphs', () => {
   });
 
   test('a frozen head in chunks, with more tokens than one pass takes, gives the same loss and gradients', async () => {
-    // One pass takes 2,048 tokens, so this takes two passes.
+    // One pass takes 2,048 tokens, so 2,050 tokens take two passes.
     const [n, width, vocabulary] = [2050, 3, 50];
     const build = (plain: boolean, smoothing: number) => (graph: Graph) => {
       const x = graph.input('x', [n, width]);
@@ -114,7 +115,7 @@ describe('gradients of whole graphs', () => {
     const loss = ops.reduceSum(ops.crossEntropy(logits, graph.input('labels', [n], 'int64')));
     graph.output('loss', loss);
     graph.output('dx', gradients(loss, [x])[0]!);
-    // The memory holds the logits of one chunk and their softmax. All tokens together would be 7.8 chunks.
+    // At most the logits of one chunk and their softmax are in memory. The logits of all tokens would fill 7.8 chunks.
     expect(graphCost(graph).activationBytes).toBeLessThan(2.1 * ops.LOGITS_CHUNK_BYTES);
   });
 

@@ -17,7 +17,10 @@ import {
 } from '../../../utils/models/tiny-trainer.ts';
 
 const STEPS = 12;
-/** Largest loss allowed, as a multiple of that of an adapter trained on the float32 base. */
+/**
+ * For each number of base bits: the largest loss allowed, as a multiple of the loss of an adapter trained on the
+ * float32 base.
+ */
 const MAX_LOSS = { 8: 1.005, 4: 1.02 } as const;
 
 let dir: string;

@@ -32,7 +32,7 @@ it.each(trainingReference().neftune)(
     const mean = noise.reduce((sum, value) => sum + value, 0) / noise.length;
     const deviation = Math.sqrt(noise.reduce((sum, value) => sum + value ** 2, 0) / noise.length - mean ** 2);
     const largest = Math.max(...noise.map(Math.abs));
-    // Adding to 9 and subtracting again costs some bits.
+    // Adding the noise to a value of up to 9, and subtracting this value again, costs some bits.
     expect(largest).toBeLessThanOrEqual(bound + 1e-6);
     expect(largest).toBeGreaterThan(0.99 * bound);
     expect(Math.abs(deviation / reference.deviation - 1)).toBeLessThan(0.03);

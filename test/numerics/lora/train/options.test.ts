@@ -159,7 +159,7 @@ describe('options of training', () => {
     expect(rates[0]).toBeCloseTo(at(52) / 2);
     expect(rates[1]).toBeCloseTo(at(54));
     expect(rates[2]).toBeCloseTo(at(56));
-    // The operator has changed the learning rate and the number of rounds.
+    // The operator has now changed the learning rate and the number of rounds.
     const schedule = { learningRate: 2e-3, totalSteps: 202 };
     await trainer.train({
       rows,

@@ -80,7 +80,7 @@ async function compare(
       sizes.push(supervised);
       return compile(supervised);
     });
-  // Five rows do not fill the second batch of three, so the second run has fewer tokens.
+  // Five rows do not fill two batches of three, so the second batch has fewer supervised tokens.
   const rows = completionRows(BATCH + 2, LENGTH, model.config.vocabularySize, 0.4);
   const step = async (runnable: Runnable) => {
     const into = layout.map(({ shape }) => new Float32Array(shape.reduce((a, b) => a * b, 1)));

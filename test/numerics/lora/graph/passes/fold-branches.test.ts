@@ -86,8 +86,9 @@ describe('a LoRA branch beside a frozen weight', () => {
     (transposed) => {
       const { graph } = branch(512, { transposed });
       const merged = foldBranches(graph);
-      // Folding replaces two of the three products for y by two others. The product with A stays, because the gradient of B
-      // reads it. The same holds for the gradient of x. So the number of products stays the same.
+      // Without folding, y takes three products: x with W, x with A, and the result with B. With folding, it takes
+      // three too: B with A, x with the folded weight, and x with A, which the gradient of B reads. The gradient of x
+      // also takes three products, with or without folding.
       expect(products(merged)).toBe(products(graph));
       const onto = merged.nodes.filter(
         ({ operation, inputs }) => operation === 'gemm' && inputs.length === 3,

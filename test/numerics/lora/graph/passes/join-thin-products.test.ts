@@ -38,7 +38,10 @@ function products(graph: Graph): number {
   return liveNodes(graph).filter(({ operation }) => operation === 'gemm').length;
 }
 
-/** Compares the outputs of a step's graph, after `before`, with thin products joined and not joined. */
+/**
+ * Returns the difference between the outputs of a graph with thin products joined and not joined. `before` rewrites the
+ * graph of the step first.
+ */
 async function differenceOf(step: StepCase, before = (graph: Graph) => graph): Promise<number> {
   const { graph, feeds } = stepOf(step);
   const weights = await prepareWeights(step.model, cacheDir);
@@ -86,7 +89,7 @@ describe('thin products that share an operand', () => {
   }
 
   it('are joined into one product of each kind, at any ranks', () => {
-    // The pass makes one product x·Aᵀ of three, and one product du·A of three.
+    // The pass joins the three products x·Aᵀ into one, and the three products du·A into one.
     const graph = branches([4, 8, 4]);
     expect(products(joinThinProducts(graph))).toBe(products(graph) - 2 * 2);
   });

@@ -94,7 +94,7 @@ describe('recomputing the forward pass', () => {
     const plain = graphCost(graph);
     const saving = graphCost(recomputeActivations(graph, { forwardNodes, from: ids }));
     expect(saving.activationBytes).toBeLessThan(0.4 * plain.activationBytes);
-    // The product into the wide layer is recomputed in all segments except the last.
+    // The product of x and w, whose result is wide, is recomputed in all segments except the last.
     expect(saving.flops - plain.flops).toBe((depth - 1) * 2 * rows * width * 4 * width);
   });
 });

@@ -92,7 +92,8 @@ describe('a step for some rows of the logits', () => {
     const supervised = countSupervised(step.rows);
     const { graph } = stepOf({ ...step, supervised });
     const nodes = ancestorNodes(graph.nodes, graph.outputs.get('loss')!);
-    // The gradient of the loss has the shape of the logits.
+    // Attention has a softmax over more than two axes. The softmax in the gradient of the loss has two, as the logits
+    // have.
     const isAttention = ({ operation, inputs: [x] }: GraphNode) =>
       operation === 'softmax' && x!.shape.length > 2;
     const last = nodes.findLastIndex(isAttention);
@@ -108,7 +109,7 @@ describe('rows of a matrix', () => {
   const [N, C] = [6, 4];
   const CHOSEN = [4n, 0n, 4n];
 
-  /** Returns the rows of `build` and their gradients, from selectRows and from gathering all rows. */
+  /** Returns how far selectRows and gatherRows differ, in the chosen rows of `build` and in their gradients. */
   async function bothWays(build: (x: Tensor, w: Tensor, graph: Graph) => Tensor) {
     const run = (rowsOf: (y: Tensor, ids: Tensor) => Tensor) =>
       evaluate(

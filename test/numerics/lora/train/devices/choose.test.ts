@@ -52,7 +52,10 @@ interface Speed {
   readonly onProcessor?: boolean;
 }
 
-/** A machine with engines of these speeds, and no others. An engine with several speeds has one per probe. */
+/**
+ * A machine with engines of these speeds, and no others. If an engine has several speeds, each probe of it measures the
+ * next one.
+ */
 function machine(speeds: Partial<Record<EngineName, number | Speed | 'software' | number[]>>) {
   const asked: EngineName[] = [];
   const probe = async ({ engine, baseBits = 32 }: ProbeRequest): Promise<EngineProbe> => {
@@ -123,7 +126,7 @@ describe('the engine', () => {
       ),
     });
     expect(new Set(asked)).toEqual(new Set(['onnx-cuda', 'onnx-webgpu']));
-    // Each precision has its own record.
+    // The record of float32 speeds is separate, so the choice in float32 differs.
     expect(await choose(on(), deps)).toMatchObject({ engine: 'tfjs' });
   });
 
@@ -188,7 +191,7 @@ describe('the engine', () => {
     const { engine, reason } = await choose(on(), deps);
     expect(engine).toBe('onnx-cpu');
     expect(reason).toContain('tfjs');
-    // There is no candidate to compare the processor to.
+    // No other engine is a candidate, so the speed of the processor is not measured.
     expect(asked).not.toContain('onnx-cpu');
     const gpu = machine({ 'onnx-cpu': 1, 'onnx-cuda': 5, tfjs: { plain: 9, onProcessor: true } });
     expect(await choose(on({ threads: 2 }), gpu.deps)).toMatchObject({ engine: 'onnx-cuda' });

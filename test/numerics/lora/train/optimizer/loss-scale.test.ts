@@ -19,7 +19,10 @@ import { withCode } from '../../../../utils/source/codes.ts';
 
 const FLOAT16_MAX = 65504;
 
-/** A graph of one gradient, 3, that overflows like float16. */
+/**
+ * A fake graph with one gradient, whose two values are 0.5 and 3. Both are multiplied by the loss scale. If the second
+ * one gets too large for float16, it becomes infinite.
+ */
 function graph(loss = 1) {
   const scales: number[] = [];
   const executable: Executable = {
@@ -112,7 +115,9 @@ describe('a trainer in float16', () => {
   });
   afterAll(() => rm(folder, { recursive: true }));
 
-  /** The processor, with gradients that overflow like float16. */
+  /**
+   * An engine on the processor that turns gradients too large for float16 into infinity. It records the loss scales.
+   */
   function narrow(): { engine: Engine; scales: number[] } {
     const scales: number[] = [];
     const compile: Engine['compile'] = async (graph, weights) => {
