@@ -1,4 +1,4 @@
-/** A child process or thread for the tests of calls. */
+/** The program of the child processes and threads that the tests of calls start. */
 
 import { readFileSync } from 'node:fs';
 import { defineErrors } from '../../common/errors.ts';

@@ -1,6 +1,6 @@
 import { readdir, readFile } from 'node:fs/promises';
 
-/** Returns the child processes of a process. Only on Linux. */
+/** Returns the ids of the child processes of a process. Works only on Linux. */
 export async function childrenOf(pid: number): Promise<number[]> {
   const found: number[] = [];
   for (const name of (await readdir('/proc')).filter((entry) => /^\d+$/.test(entry))) {

@@ -32,7 +32,7 @@ export async function eventually<T>(
 }
 
 /**
- * Calls `check` until it throws nothing, such as an assertion that comes true.
+ * Calls `check` until it throws nothing. `check` contains assertions that are expected to become true.
  * @throws what the last call threw
  */
 export async function eventuallyHolds(

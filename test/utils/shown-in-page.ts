@@ -5,7 +5,8 @@ import { firstDifference } from '../../scripts/doc-commands/shape.ts';
 const ROOT = join(import.meta.dirname, '../..');
 
 /**
- * Compares lines with the code block of a page that begins with a text. Figures, digests and times may differ.
+ * Compares lines with a code block of a page, the one that begins with the text `beginning`. Figures, digests and times
+ * may differ.
  * @returns the first difference; null if there is none
  */
 export function differenceFromPage(page: string, beginning: string, lines: readonly string[]) {

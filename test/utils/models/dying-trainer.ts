@@ -12,7 +12,7 @@ const folder = process.env.DYING_TRAINER!;
 const lives = process.env.DYING_TRAINER_STEPS!.split(',').filter(Boolean).map(Number);
 const send = process.send?.bind(process);
 
-// The command itself imports this too, but has no parent that it reports steps to.
+// The command itself imports this file too, but has no parent process to which it sends the numbers of steps.
 if (send !== undefined) {
   const life = readdirSync(folder).length;
   writeFileSync(join(folder, String(life)), '');

@@ -32,7 +32,10 @@ export interface TestDecoder {
   adapter(folder: string): Promise<{ read: Adapter; served: ServedAdapter }>;
 }
 
-/** @param longest largest number of tokens of a sequence */
+/**
+ * Opens a model, and compiles it for decoding.
+ * @param longest maximum number of tokens of a sequence
+ */
 export async function openDecoder(
   dir: string,
   cacheDir: string,

@@ -3,7 +3,10 @@ import type { BlockEntry, WeightEntry, WeightFile } from '../../../lora/engines/
 import { blockLayout, type QuantisedBits } from '../../../lora/models/weights/quantise.ts';
 import type { Blocks } from '../../../lora/models/weights/quantiser.ts';
 
-/** Returns the values of W's plain copy or, at 4 bits, of either copy: [rows, columns], row-major. */
+/**
+ * Returns the weights that codes and scales stand for, row by row. At 4 bits, a weight file has a second, transposed copy
+ * of each matrix. This function reads either copy.
+ */
 export function dequantise({ codes, scales }: Blocks, columns: number, bits: QuantisedBits): Float32Array {
   const { side, blocks, bytes } = blockLayout(columns, bits);
   const rows = scales.length / blocks;

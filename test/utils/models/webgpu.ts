@@ -10,7 +10,7 @@ import type { BaseBits } from '../../../lora/models/base/base-bits.ts';
 import { prepareWeights } from '../../../lora/models/weights/prepare-weights.ts';
 import { type StepCase, stepOf } from './step-cases.ts';
 
-/** GPUs may fuse multiply and add, and compute exponentials differently. */
+/** Largest difference from the processor. GPUs may fuse multiply and add, and compute exponentials differently. */
 export const TOLERANCE = 2e-3;
 
 export const gpu = await createEngine('onnx-webgpu', { threads: 1 }).catch((error: Error) => error);

@@ -5,7 +5,7 @@ import type { AddressInfo } from 'node:net';
 import { onTestFinished } from 'vitest';
 
 export interface HubModel {
-  /** Commit that `main` stands for. */
+  /** The commit to which the branch `main` points. */
   commit: string;
   files: Map<string, Buffer>;
   /** Files of at least this many bytes count as large: their etag is a SHA-256, and another host serves them. */
@@ -105,7 +105,7 @@ export class HubServer {
       });
     }
     response.writeHead(302, {
-      // A different host name, so that the token must not be sent to it.
+      // The redirect names another host, to which the client must not send the token.
       location: `${this.endpoint.replace('127.0.0.1', 'localhost')}/cdn/${name}/${path}`,
       'x-linked-etag': `"${etagOf(content, model.largeFrom)}"`,
       'x-linked-size': content.length,

@@ -10,7 +10,10 @@ export interface Uploads {
   readonly commits: string[];
 }
 
-/** @param token the token that the hub asks for */
+/**
+ * Makes the hub accept uploads, and returns what it has received.
+ * @param token the token that the hub asks for
+ */
 export function acceptUploads(hub: HubServer, token: string): Uploads {
   const uploads: Uploads = { created: [], commits: [] };
   const stored = new Map<string, Buffer>();

@@ -145,7 +145,7 @@ export function importOffences(file: string, source: string): string[] {
   for (const { name, start, parent } of references) {
     const used = membersUsed(start, parent);
     if (name === 'process' && checksProcess) {
-      // A local variable may have the name `process` too. No such variable of this project has these members.
+      // A local variable may have the name `process` too, but no such variable of this project has these members.
       const isOther = used === null && !declared.has(name);
       if (isOther || used?.some((member) => /^(env|argv|argv0|execArgv|\*)$/.test(member))) {
         add(start, 'can read process.env or process.argv, which only cli may');

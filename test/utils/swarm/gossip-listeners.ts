@@ -2,7 +2,7 @@ import type { GossipVerdict } from '../../../net/network.ts';
 import { eventually } from '../eventually.ts';
 import type { TestHost } from './hosts.ts';
 
-/** Subscribes with a fixed verdict and records the messages. */
+/** Subscribes a host to a topic, answers each message with the same verdict, and records the messages. */
 export function listen(host: TestHost, topic: string, verdict: GossipVerdict = 'accept') {
   const heard: { from: string; via: string; text: string }[] = [];
   const leave = host.network.subscribe(topic, ({ from, via, data }) => {
@@ -12,7 +12,7 @@ export function listen(host: TestHost, topic: string, verdict: GossipVerdict = '
   return { heard, leave };
 }
 
-/** Publishes numbered texts until one has reached each listener: subscriptions take time to spread. */
+/** Publishes numbered texts until each listener has received one, because subscriptions take time to spread. */
 export async function untilHeard(
   from: TestHost,
   topic: string,

@@ -2,7 +2,7 @@ import { encryptHead, JOB_KEY_BYTES } from '../../../protocol/access/job-key.ts'
 import type { JobKeysMessage } from '../../../protocol/access/job-keys-message.ts';
 import { SEALING_KEY_BYTES, SealingKey } from '../../../protocol/access/sealing.ts';
 
-/** The private key of the jobs in tests. */
+/** The private key with which the coordinators of tests open sealed messages. */
 export const testSealing = new SealingKey(new Uint8Array(SEALING_KEY_BYTES).fill(5));
 
 /** Keys as a coordinator sends them. Keys with different ids are different. */

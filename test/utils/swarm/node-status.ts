@@ -26,7 +26,7 @@ export const JOB: NodeJob = {
   newestChange: null,
 };
 
-/** Returns the activity with the changes that concern it. */
+/** Returns the activity with those of the changes that belong to its fields. */
 function pick(activity: NodeActivity, changes: Partial<NodeStatus>): NodeActivity {
   const own = Object.entries(changes).filter(([field]) => field in activity);
   return { ...activity, ...Object.fromEntries(own) };

@@ -46,7 +46,7 @@ export const layouts = fc
   })
   .map(layoutOf);
 
-/** A layout with tensors to send. */
+/** Random layouts, each with values for its tensors. */
 export const tensorSets = fc
   .tuple(layouts, fc.constantFrom(...VALUE_KINDS), fc.integer())
   .map(([layout, kind, seed]) => ({

@@ -85,9 +85,9 @@ export class MemoryBlobs implements BlobStore {
     return bytes.slice(offset, offset + length);
   }
 
-  /** Takes time like a write, so that a test can crash the process in between. */
   async deletePartial(): Promise<void> {}
 
+  /** Takes as long as a write, so that a test can crash the process meanwhile. */
   delete(digest: string): Promise<void> {
     this.#onWrite();
     return new Promise((resolve) => {

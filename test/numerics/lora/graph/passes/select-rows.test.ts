@@ -92,8 +92,7 @@ describe('a step for some rows of the logits', () => {
     const supervised = countSupervised(step.rows);
     const { graph } = stepOf({ ...step, supervised });
     const nodes = ancestorNodes(graph.nodes, graph.outputs.get('loss')!);
-    // Attention has a softmax over more than two axes. The softmax in the gradient of the loss has two, as the logits
-    // have.
+    // The softmax of the logits, which the gradient of the loss needs, has two axes. A softmax of attention has more.
     const isAttention = ({ operation, inputs: [x] }: GraphNode) =>
       operation === 'softmax' && x!.shape.length > 2;
     const last = nodes.findLastIndex(isAttention);
