@@ -71,7 +71,8 @@ describe('a queued job', () => {
   test('opens after the hold that follows a restart, if the other job ends meanwhile', async () => {
     const world = await new World({ awaitsNodes: true }).start();
     const next = await create(world, 'next', afterToy(world));
-    // A job with one head is not held. A job that was opened after the backup is queued again and has later heads.
+    // A job with only one head is not held after a restart, so this makes more heads. The job then has later heads and
+    // is queued, like a job that was opened after the backup.
     next.operate({ type: 'resume' });
     next.operate({ type: 'pause', reason: '' });
     next.operate({ type: 'resume' });

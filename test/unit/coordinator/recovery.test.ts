@@ -14,7 +14,7 @@ interface Outcome {
   kills: number;
 }
 
-/** Runs a job with two nodes. The coordinator is killed when it passes a durable step for the `nth` time. */
+/** Runs a job with two nodes. The coordinator is killed when it passes the durable step `at` for the `nth` time. */
 async function runJob(kill: { at: FailpointName; nth: number } | null): Promise<Outcome> {
   // One step per node: more steps would depend on measured speeds, which a kill changes.
   const world = new World({ rounds: { count: ROUNDS, minPeers: 2, localSteps: 1 } });

@@ -60,7 +60,7 @@ export class World {
   wrongMs = 0;
   /** Delay of the process's timers, as with a blocked event loop. */
   stalledMs = 0;
-  /** Called when a checkpoint's folder is emptied. Throwing is a kill before that. */
+  /** Called before the folder of a checkpoint is emptied. If this throws, the process is killed before that. */
   emptied: (round: number) => void = () => {};
   /** Called with each checkpoint that is written as a folder. */
   laidOut: (checkpoint: CheckpointToWrite) => void = () => {};
@@ -72,15 +72,15 @@ export class World {
   evaluations = 0;
   /** Number of evaluations from now on during which the device fails, so that a fallback computes the losses. */
   fallbacks = 0;
-  /** Measurements that the coordinator has reported. */
+  /** What the coordinator has reported about merges, gates and refusals, in order. */
   readonly measured: object[] = [];
-  /** Numbers of the scores of each round. */
+  /** What the coordinator has reported about the scores of each round. */
   readonly scored: object[] = [];
   /** Figures of each audit that has ended. */
   readonly audited: { verdict: string; rows: number; share: number }[] = [];
-  /** Numbers of requests to join, by code. */
+  /** How many requests to join had each result, by code. */
   readonly joins: Record<string, number> = {};
-  /** Numbers of changes of members that were not recorded. */
+  /** How many changes of members were not recorded, by kind. */
   readonly unrecorded: Record<string, number> = {};
   readonly #options: WorldOptions;
   #process = { alive: false };

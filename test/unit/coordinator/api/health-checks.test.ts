@@ -30,7 +30,7 @@ test('it is not live when a timer is late, and not ready when a job has paused i
   await peers[0]!.submit(peers[0]!.seal(peers[0]!.update(head)));
   await world.until(() => world.run.driver.state.phase === 'paused', 'the pause');
   expect(await failing(world, 'ready')).toEqual(['jobs']);
-  // `lora-swarm job wait` ends when a job needs its operator, also after a restart.
+  // After a restart, the job must still need its operator, because `lora-swarm job wait` ends on that.
   expect(() => world.kill()).toThrow();
   await world.start();
   expect(await failing(world, 'ready')).toEqual(['jobs']);

@@ -214,7 +214,7 @@ describe('the API', () => {
     await world.start();
     const peer = new ScriptedPeer(1, world);
     await peer.join('secret');
-    // Meanwhile, the node has chosen its engine.
+    // Since the node joined, it has chosen its engine.
     await peer.heartbeat('awaiting', { engine: 'onnx-cpu' });
     await peer.submit(Uint8Array.of(1, 2, 3));
     const { call } = await api(world);
@@ -368,7 +368,7 @@ describe('the API', () => {
     expect(resumed.phase).toBe('training');
     const stopped = await json<JobSummary>(post('/v1/jobs/toy/stop', {}));
     expect(stopped.phase).toBe('finished');
-    // The stop ended round 2 early. This does not change the number of rounds of the job.
+    // The stop ended round 2 early, but the number of rounds in the settings of the job stays the same.
     const { message: head } = verifyMessage('head', world.store.jobs.head(world.toy.job)!);
     const { count } = world.toy.manifest.rounds;
     expect(stopped).toMatchObject({

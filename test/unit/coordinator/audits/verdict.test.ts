@@ -8,10 +8,10 @@ describe('the verdict of an audit', () => {
     expect(passes({ closeness: 0.89, balance: 1.6 }, of)).toBe(true);
     expect(passes({ closeness: 0.6, balance: 1.6 }, of)).toBe(false);
     expect(passes({ closeness: 0.89, balance: 0.2 }, of)).toBe(false);
-    // An update that is this close is honest, even if a node that has lost its moments made it.
+    // An update this close is honest even if its balance is low, for example because its node has lost its moments.
     expect(passes({ closeness: 0.97, balance: 0.2 }, of)).toBe(true);
     expect(passes({ closeness: Number.NaN, balance: 1 }, of)).toBe(false);
-    // The limits differ between presets.
+    // The limits depend on the preset.
     expect(passes({ closeness: 0.6, balance: 1.6 }, { ...of, preset: 'dense' })).toBe(true);
     // The limit on the balance lies between these two: the lowest balance of an honest update with the preset tiny, and the
     // balance after half of the steps with the preset dense.
@@ -43,7 +43,7 @@ describe('the verdict of an audit', () => {
     fc.assert(
       fc.property(people, (newest) => {
         const failed = newest.filter(({ passed }) => !passed);
-        // If most persons fail, none of these failures counts.
+        // If more than half of the persons fail, none of the failures counts.
         const isShared = failed.length > newest.length / 2;
         const counted = failed.filter(({ person }) => isTrusted(person, newest));
         if (isShared) expect(counted).toEqual([]);

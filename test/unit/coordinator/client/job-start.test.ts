@@ -28,7 +28,7 @@ it('a job takes the chat template of the adapter that it starts from, unless the
     const options = { signal: new AbortController().signal, cacheDir: join(folder, 'cache') };
     const { spec } = await startedJob(written, parseJobSpec(written), options);
     expect(spec).toMatchObject({ lora: { rank: 2, alpha: 3 }, data: { template: used } });
-    // The page sends a job without the settings of the adapter.
+    // The web page sends a job without the LoRA settings, which come from the adapter in `start`.
     const sent = await sentJob(written);
     expect(sent).toMatchObject({ start, lora: { rank: 2, alpha: 3 }, data: { template: used } });
   }

@@ -301,7 +301,7 @@ describe('announced payloads', () => {
     peer!.disk.files.set(sha256(garbage), garbage);
     expect((await peer!.submit(announce(peer!, head, garbage))).code).toBe('bad-payload');
     expect(world.disk.files.has(sha256(garbage))).toBe(false);
-    // A file of the base, announced as an update.
+    // The peer announces a file of the base as the payload of an update.
     const base = world.toy.blobs[0]!;
     peer!.disk.files.set(sha256(base), base);
     expect((await peer!.submit(announce(peer!, head, base))).code).toBe('bad-payload');

@@ -26,7 +26,10 @@ const TOLERANCE = 0.002;
 const GAIN = 0.3;
 const HALF_LIFE = 10;
 
-/** Deviations from the expected losses: of all rows together, and of each row. */
+/**
+ * State of a job: its expected progress, and how far the mean loss and the loss of each row deviate from the expected
+ * losses.
+ */
 interface State {
   readonly progress: number;
   readonly mean: number;

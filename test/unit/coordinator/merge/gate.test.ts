@@ -179,7 +179,10 @@ interface Fake {
   readonly share?: number;
 }
 
-/** A merge is the weighted mean of its updates' harms, times the rate. Each update is of its own person. */
+/**
+ * Runs the gate. A merge raises the loss by the weighted mean of the harms of its updates, times the rate. Each update
+ * belongs to a different person.
+ */
 async function run(
   sources: readonly Fake[],
   { lowest = null, time = Infinity }: { lowest?: readonly RowLoss[] | null; time?: number } = {},

@@ -9,7 +9,7 @@ test('a node cannot widen the tolerance of the spot check with one huge answer',
   const honest = [1, -2, 3, -1, 2];
   expect(scaleOf(honest, [1.5])).toBe(2);
   expect(scaleOf([...honest.slice(1), 1e30], [1.5])).toBe(2);
-  // If the coordinator's own figures are larger than those of the other updates, they set the scale.
+  // The coordinator's own figures are larger than the figures of all updates, so they set the scale.
   expect(scaleOf(honest, [-40, 3])).toBe(40);
   expect(scaleOf([], [0.5])).toBe(0.5);
 });

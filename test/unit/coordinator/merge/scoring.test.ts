@@ -53,7 +53,7 @@ describe('scores of updates', () => {
       return swarm.scores(1);
     };
     const plain = await shares({});
-    // The first losses belong to the parent. One update raises the loss only as a whole, and no gradient shows that.
+    // The first losses are measured at the parent. One update raises the loss only as a whole, which no gradient shows.
     let adapters = 0;
     const rowLosses = (_adapter: readonly Float32Array[], rows: readonly Row[]) => {
       adapters++;

@@ -7,7 +7,7 @@ import { toyJob } from '../../../utils/virtual/toy-job.ts';
 
 afterEach(() => vi.restoreAllMocks());
 
-/** Computes with a trainer whose process starts as given. Returns the trainer. */
+/** Runs a computation on a shared trainer, and returns the trainer. Starting its process has the result `started`. */
 async function usedTrainer(started: Promise<unknown>): Promise<SharedTrainer> {
   vi.spyOn(TrainerProcess, 'start').mockReturnValue(started as Promise<TrainerProcess>);
   const { signal } = new AbortController();

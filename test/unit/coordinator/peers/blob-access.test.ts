@@ -76,7 +76,7 @@ test('no peer gets an update while its round is open; then contributors of a clo
     const { peers, head } = await training(world, 2, invite);
     const [author, other] = peers as [ScriptedPeer, ScriptedPeer];
     const { members } = world.run;
-    // Roles come with personal invites.
+    // In a real job, a role comes from a personal invite. Here, the list of members claims that the peer has the role.
     const get = members.list.get.bind(members.list);
     members.list.get = (peer) => (peer === other.id ? { ...get(peer)!, role } : get(peer));
     // The payloads have different proportions. If they were equal, the merged delta could have the same bytes as a payload.

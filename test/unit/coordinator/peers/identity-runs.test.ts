@@ -49,7 +49,7 @@ test('a restart is no duplicate, also when messages of the ended process arrive 
   for (let i = 0; i < 5; i++) runs.note({ peer, run: FIRST });
   expect(alternate([SECOND], 60)).toEqual([]);
   expect(runs.duplicateSince(peer)).toBe(null);
-  // The first process begins again.
+  // The machine is restarted again, so a third process follows the second one.
   expect(alternate([THIRD], 60)).toEqual([]);
 });
 

@@ -175,7 +175,7 @@ describe('a personal invite', () => {
     test('has changed the key of heads, even if the coordinator is killed immediately afterwards', async () => {
       const { world, reader, keyId, shutOut } = await readerWorld();
       const before = keyId();
-      // This is the first action after the transaction.
+      // The coordinator is killed in its first action after the transaction.
       world.run.context.deps.network.disconnect = () => world.kill();
       expect(shutOut).toThrow();
       await world.start();
@@ -298,7 +298,7 @@ describe('a revoked invite', () => {
     await world.until(() => world.run.record.checkpoint.checkpoint.round === head.round, 'the checkpoint');
     const { contributors } = world.run.record.checkpoint.checkpoint;
     expect(contributors.map(({ peer }) => peer).sort()).toEqual([b.id, c.id].sort());
-    // The operator sees why.
+    // An event tells the operator the reason.
     const events = world.store.events.after(world.toy.job, 0, 1000);
     expect(events).toContainEqual(
       expect.objectContaining({ type: 'peer-lost', peer: a.id, reason: 'revoked' }),
@@ -331,7 +331,7 @@ describe('a revoked invite', () => {
     const { invite, token } = create(world);
     await a.join(token);
     await a.submit(a.seal(a.update(head)));
-    // Killed after the revocation was recorded, and before the member was removed.
+    // Records a revocation, as if the coordinator were killed right after that, before it could remove the member.
     world.store.invites.revoke(world.toy.job, invite.id, world.clock.now());
     await restart(world);
     expect(world.run.members.list.has(a.id)).toBe(false);
@@ -354,7 +354,7 @@ describe('a revoked invite', () => {
     await a.heartbeat('training');
     expect(world.run.driver.state.current?.delivered).toEqual([]);
     expect(world.run.members.liveness.get(a.id)).toBeNull();
-    // All others may read an open job.
+    // The job is open, so all peers except the revoked one may fetch its blobs.
     const [blob] = world.store.blobs.usesOf(sha256(world.toy.blobs[0]!));
     expect(blob?.job).toBe(world.toy.job);
     const fetch = (peer: ScriptedPeer): Promise<void> =>

@@ -14,7 +14,10 @@ function secondsLeft({ run, clock }: World): number {
   return (deadlineOf(run.driver.state.current!) - clock.monotonic()) / 1000;
 }
 
-/** Returns the code of a promise's rejection. A request carries the peer's own code in the values. */
+/**
+ * Returns the code with which a promise is rejected. If a peer refused a request, this is the peer's code, which is in
+ * the values.
+ */
 async function refusal(promise: Promise<unknown>): Promise<unknown> {
   const error = await promise.then(
     () => null,
@@ -315,7 +318,7 @@ describe('admission', () => {
       expect(await world.settle(Promise.all(honest.map((host) => joinAs(host, world))))).toEqual(
         honest.map(() => null),
       );
-      // The flood itself does not fit into the time that a newcomer waits.
+      // The flood itself is larger than what the quota admits while a newcomer waits, so some of it is refused.
       expect(new Set(await world.settle(refused))).toEqual(new Set([null, 'BUSY']));
       expect(world.joins.BUSY).toBeGreaterThan(300);
     },

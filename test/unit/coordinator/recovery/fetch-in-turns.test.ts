@@ -30,7 +30,7 @@ function fetching({ groups }: { groups: number }) {
   const done = fetchInTurns(REF, { holders, again: true, signal: stop.signal }, { network, clock });
   // The test reads the outcome at its end.
   done.catch(() => {});
-  /** Lets almost half a turn pass. Then the newest call has stored `bytes` in total. */
+  /** Lets almost half a turn pass. At its end, the newest call has stored `bytes` in total. */
   const pass = async (bytes: number): Promise<void> => {
     clock.advance(TURN_MS / 2 - 1);
     await settle();

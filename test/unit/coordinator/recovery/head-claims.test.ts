@@ -7,7 +7,9 @@ import { signerOf } from '../../../utils/swarm/signers.ts';
 import { training } from '../scripted-peer.ts';
 import { COORDINATOR, World } from '../world.ts';
 
-/** Claims of later heads in a job with two members. The peers answer as `answers` says, or never. */
+/**
+ * Returns claims of later heads in a job with two members. Peers answer as `answers` says, and all others never answer.
+ */
 async function claims(answers: Readonly<Record<string, Uint8Array>> = {}) {
   const world = new World({ rounds: { minPeers: 1 } });
   await training(world, 2);

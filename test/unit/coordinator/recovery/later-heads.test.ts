@@ -8,7 +8,7 @@ import { noFolders } from '../../../utils/virtual/no-folders.ts';
 import { training } from '../scripted-peer.ts';
 import { COORDINATOR, World } from '../world.ts';
 
-/** A job with a node, and a later head that the node has. `restart` runs instead of the coordinator's own restart. */
+/** A job with a node that has a later head than the coordinator. `restart` replaces the coordinator's own restart. */
 async function behind(
   options: { members: number },
   { restart, fetchBlob }: Pick<LaterHeadsDeps, 'restart'> & Pick<CoordinatorDeps['network'], 'fetchBlob'>,

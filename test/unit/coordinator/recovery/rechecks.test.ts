@@ -4,7 +4,7 @@ import { Rechecks } from '../../../../coordinator/recovery/rechecks.ts';
 import { ManualClock } from '../../../utils/manual-clock.ts';
 
 let clock: ManualClock;
-/** Blobs that were read, oldest first. */
+/** Digests of the blobs that were read, oldest first. */
 let checked: string[];
 /** Ends the check in progress. */
 let end: (isWhole: boolean) => void;

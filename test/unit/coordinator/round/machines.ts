@@ -57,7 +57,7 @@ export class Machine {
     return this.feed({ type: 'tick' }, afterMs);
   }
 
-  /** Brings the machine into training with these peers. */
+  /** Returns a machine in a round in which these peers train. */
   static training(
     peers: readonly string[] = ['a', 'b', 'c'],
     settings: Partial<MachineSettings> = {},
@@ -65,7 +65,7 @@ export class Machine {
     return new Machine(settings).join(...peers).tick(2_000);
   }
 
-  /** Closes the round by a delivery of every peer. */
+  /** Returns a machine that merges a round, after each peer has delivered an update. */
   static validating(peers: readonly string[] = ['a', 'b'], settings: Partial<MachineSettings> = {}): Machine {
     const machine = Machine.training(peers, settings);
     machine.now += 1_000;

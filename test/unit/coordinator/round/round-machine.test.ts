@@ -119,7 +119,7 @@ describe('training and collecting', () => {
     expect(Object.keys(machine.state.present)).toEqual(['b', 'c']);
     machine.update('c');
     expect(machine.state.phase).toBe('validating');
-    // The round is closed, and its merge has begun.
+    // Both remaining updates have arrived, so the round is closed and its merge has begun.
     machine.feed({ type: 'peers-removed', peers: ['b'] });
     expect(machine.state.current?.delivered).toEqual(['b', 'c']);
   });

@@ -115,8 +115,8 @@ test('property: a standing never depends on the future, always ends, and one mis
       for (const [i, { suspendedUntil, suspensions }] of sentences.entries()) {
         const before = sentences[i - 1] ?? sentenceOf([]);
         if (suspendedUntil === before.suspendedUntil) continue;
-        // A suspension needs several misdeeds of different rounds that have not expired. After a first one, a failed
-        // audit is enough.
+        // A suspension needs strikes of several rounds that have not expired. If the person was suspended before, one
+        // failed audit is enough.
         const { kind, foundIn } = strikes[i]!;
         const recent = new Set(
           strikes
