@@ -5,8 +5,8 @@ import { SHIPPED, sourcesIn } from '../../utils/source/sources.ts';
 it('no modules import each other, by types or values, except a few operations', () => {
   const cycles = mutualImports(importGraph(sourcesIn([...SHIPPED, 'examples', 'scripts'])));
   expect(cycles).toEqual([
-    // The gradient of a broadcast is a sum, the gradient of a sum is a broadcast and a reshape, and all gradient rules use
-    // addition.
+    // These modules import each other, because the gradient of a broadcast is a sum, the gradient of a sum is a
+    // broadcast and a reshape, and all gradient rules use addition.
     ['lora/graph/ops/elementwise.ts', 'lora/graph/ops/layout.ts', 'lora/graph/ops/reduce.ts'],
   ]);
 });

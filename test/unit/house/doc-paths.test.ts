@@ -13,7 +13,8 @@ it('the docs name files that exist', () => {
   const missing = pages.flatMap((page) =>
     [...readFileSync(join(ROOT, page), 'utf8').matchAll(/`((?:[\w.-]+\/)+[\w.-]+\.(?:ts|js|py|json|md))`/g)]
       .map(([, path]) => path!)
-      // Other paths belong to a user's folders, or to another package.
+      // On other pages than docs/architecture.md, a path that begins with no top folder of the repository is a path on
+      // a user's machine or in another package.
       .filter((path) => page === 'docs/architecture.md' || new RegExp(`^(${TOP})/`).test(path))
       .filter((path) => !/NAME/.test(path) && !BASES.some((base) => existsSync(join(ROOT, base, path))))
       .map((path) => `${page}: ${path}`),

@@ -4,8 +4,8 @@ import { SHIPPED, sourcesIn } from '../../utils/source/sources.ts';
 import { SeededRandom } from '../../utils/virtual/seeded-random.ts';
 
 /**
- * The schemas with which the sources decode CBOR, and the decoder of scripts/fuzz/decoders.ts that covers each of them.
- * A stranger reaches all of them.
+ * The schemas with which the sources decode CBOR, and for each the decoder of scripts/fuzz/decoders.ts that covers it.
+ * Any stranger can send bytes to these decoders.
  */
 const FUZZED: Readonly<Record<string, string>> = {
   envelopeSchema: 'envelope:head',

@@ -7,7 +7,7 @@ import { ManualClock } from '../../utils/manual-clock.ts';
 
 const MiB = 1024 * 1024;
 
-/** The prefix of an RPC of `length` bytes. */
+/** Returns the bytes that give the length of an RPC, as they come before the RPC. */
 function prefix(length: number): Uint8Array {
   const bytes: number[] = [];
   let left = length;

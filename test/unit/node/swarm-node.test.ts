@@ -557,7 +557,7 @@ describe('receipts', () => {
     const [update] = coordinator.updates;
     expect(node.disk.files.has(update!.payload.digest)).toBe(false);
     const residual = await at.feedback();
-    // In round 1 the residual holds nothing but this update.
+    // In round 1, the error feedback contains nothing but this update.
     const { tensors } = decodeUpdate(update!.inline!, at.toy.layout, 'dense');
     for (const [i, { values }] of tensors.entries()) {
       for (const [j, value] of values.entries()) expect(residual![i]![j]! / value).toBeCloseTo(1, 0);

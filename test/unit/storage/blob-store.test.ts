@@ -219,7 +219,7 @@ describe('PartialBlob', () => {
     const digest = sha256(large);
     const { blobs } = await openStore();
     const partial = await blobs.resume({ digest, size: large.length });
-    // Large enough for the hashing thread, which borrows buffers.
+    // The blob is so large that a thread hashes it. The thread borrows the buffers.
     let lent = 0;
     for (let range = 40; range >= 0; range--) {
       const buffer = Uint8Array.from(

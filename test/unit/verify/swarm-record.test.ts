@@ -211,7 +211,7 @@ test('one address cannot use up the quota of strangers, which members do not use
     const { checkpoint } = await reader.ask('record', { job, ordinal: call % 4, first: 0 });
     expect(checkpoint).not.toBeNull();
   }
-  // Six calls per second are answered. While the reader calls, half of them are its calls.
+  // The coordinator answers six calls per second. While the reader calls, half of these answers are for the reader.
   expect(world.clock.now() - asked).toBeLessThan(10 * 3 * 170);
   const seconds = (world.clock.now() - before) / 1000;
   expect(attackers.answers).toBeLessThanOrEqual(60 + 6 * seconds + 1);
@@ -241,7 +241,7 @@ test('one address cannot use up the quota of the members of a job, which those o
   await world.pass(20_000);
   const asked = world.clock.now();
   for (let first = 0; first < 10; first++) await member.ask('record', { job, ordinal: 2, first });
-  // Twelve pages per second are read. While the member asks, half of them are for it.
+  // The coordinator reads twelve pages per second. While the member asks, half of these pages are for the member.
   expect(world.clock.now() - asked).toBeLessThan(10 * 3 * 85);
   const seconds = (world.clock.now() - before) / 1000;
   expect(attackers.answers).toBeLessThanOrEqual(120 + 12 * seconds + 1);

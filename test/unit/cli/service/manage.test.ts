@@ -18,7 +18,7 @@ let calls: string[];
 let code: number;
 let service: Service;
 let folder: string;
-/** Answers of the calls that ask for the state, before all others. */
+/** Outputs of the next calls that ask for the state of the service. Without one, the output is "active". */
 let states: string[];
 
 beforeEach(async () => {

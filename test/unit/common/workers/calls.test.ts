@@ -49,7 +49,7 @@ describe.each(Object.entries(starters))('calls to %s', (name, start) => {
     calls.pause(true);
     const stuck = new AbortController();
     const later = calls.call('step', 1, { signal: stuck.signal });
-    // The abort arrives after the pause, and ends the wait.
+    // The abort must end the call although the calls are paused.
     stuck.abort();
     await expect(later).rejects.toThrow();
   });

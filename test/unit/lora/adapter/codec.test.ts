@@ -55,7 +55,8 @@ test('decodes vectors and saved modules like matrices', () => {
   ];
   const values = [...tensors, Float32Array.of(1, 2, 3, 4), Float32Array.of(5, 6, 7)];
   expect(decodeAdapter(encodeAdapter(whole, values), whole)).toEqual(values);
-  // Refused are the same number of values in another shape, and an adapter that lacks the vectors of the layout.
+  // The codec refuses a vector with the right number of values in another shape, and an adapter that lacks the vectors
+  // of the layout.
   const [magnitude] = whole.slice(2);
   const column = whole.with(2, { ...magnitude!, shape: [4, 1] });
   for (const [given, data] of [

@@ -43,7 +43,7 @@ test.each<[Partial<LoraConfig>, string, object]>([
     'LORA_PATTERN',
     { field: 'alphaPattern', pattern: 'layers\\.11\\..*' },
   ],
-  // A module of the model, but not a target.
+  // The model has a module `q_proj`, but it is not a target.
   [{ targets: ['v_proj'], rankPattern: [['q_proj', 4]] }, 'LORA_PATTERN', { pattern: 'q_proj' }],
 ])('refuses %j, which matches nothing', (change, code, values) => {
   expect(() => adapterLayout(model, { ...lora, ...change })).toThrow(withCode(code, values));

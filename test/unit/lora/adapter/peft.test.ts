@@ -18,7 +18,8 @@ test.each<[string | string[], string[]]>([
     ['v_proj', 'lm_head', 'q_proj'],
     ['lm_head', 'q_proj', 'v_proj'],
   ],
-  // Written as the list of matches: PEFT would also match the whole block with this pattern, and fail.
+  // For a pattern, the list of matching modules is written. With the pattern, PEFT would also match the whole block,
+  // and fail.
   [
     String.raw`model\.layers\.1\.mlp.*`,
     ['model.layers.1.mlp.down_proj', 'model.layers.1.mlp.gate_proj', 'model.layers.1.mlp.up_proj'],

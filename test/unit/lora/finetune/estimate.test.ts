@@ -58,7 +58,7 @@ describe('a dry run', () => {
   it('is refused if memory or disk is too small, with the figures', () => {
     expect(refusal({})).toBeNull();
     expect(refusal({ needed: 9 * GB })).toMatchObject({ needed: 9 * GB, available: 8 * GB });
-    // The estimate may be too low: a quarter stays in reserve.
+    // The estimate may be too low, so a quarter of the available memory stays in reserve.
     expect(refusal({ needed: 7 * GB })).toMatchObject({ needed: 7 * GB });
     expect(refusal({ cache: 11 * GB })).toMatchObject({ needed: 11 * GB, available: 10 * GB });
     // A GPU has its own memory, but uses the same disk.

@@ -21,7 +21,7 @@ function expectClose(found: readonly number[], expected: readonly number[]): voi
 describe('sampling', () => {
   it('samples by the probabilities', () => {
     expectClose(frequencies({}), [0.5, 0.25, 0.2, 0.05]);
-    // Half of the temperature squares the probabilities, before they are normalised again.
+    // At half of the temperature, each probability is squared, and all are normalised again.
     const squares = [0.25, 0.0625, 0.04, 0.0025];
     const sum = squares.reduce((a, b) => a + b);
     expectClose(

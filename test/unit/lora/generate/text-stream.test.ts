@@ -61,7 +61,7 @@ describe('turning tokens into text', () => {
         const ends = stops.map((s) => [text.indexOf(s), text.indexOf(s) + s.length] as const);
         const found = ends.filter(([at]) => at >= 0);
         expect(stopped).toBe(found.length > 0);
-        // The text that is complete first stops the stream. Among texts that are complete at once, the longest counts.
+        // The stop string that ends first stops the stream. If several end at the same place, the longest one counts.
         const first = Math.min(...found.map(([, end]) => end));
         const cut = Math.min(...found.filter(([, end]) => end === first).map(([at]) => at), text.length);
         expect(pieces.join('')).toBe(text.slice(0, cut));

@@ -144,7 +144,8 @@ test('divides a coordinate with one sender by the floor of the total weight', ()
   ].entries()) {
     merge.add({ peer: `${peer}`, weight: 10, update });
   }
-  // 10·8 / max(10, 0.25·80) and 80·1 / max(80, 20).
+  // The weighted sum of a value is divided by the weight of the updates that have the value, or by a quarter of all
+  // weight if that is more: 10·8 / max(10, 20) and 80·1 / max(80, 20).
   expect(merge.finish().map((values) => values[0])).toEqual([4, 1]);
 });
 

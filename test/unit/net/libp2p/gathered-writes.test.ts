@@ -62,7 +62,7 @@ it.each([MiB, 10_000])(
     let sent = 0;
     for (let flowing = true; flowing; sent += size) flowing = sending.sendData(pieces(bytes)).canSendMore;
     expect(sent).toBeLessThan(64 * MiB);
-    // Otherwise no `drain` event would follow.
+    // If nothing waited to be written, no `drain` event would follow.
     expect(from.writableNeedDrain).toBe(true);
     let received = 0;
     to.on('data', (chunk: Buffer) => {

@@ -144,11 +144,11 @@ describe('a gossip message', () => {
 describe('a flood', () => {
   it('of 5,000 keys behind one peer is dropped whole, and the peer is read slower after its quota', async () => {
     const { clock, receive, passed, dropped } = gate();
-    // The RPC counts as one more.
+    // The RPC itself also counts as a call.
     await receive('flooder', flood(UNWANTED.calls - 1));
     let read = 0;
     const more = receive('flooder', flood(5_000)).then(() => read++);
-    // Another peer is not held up.
+    // The host still reads another peer at once.
     await receive(member.peerId, [gossipMessage(topic, text('mine'), member)]);
     expect(passed).toEqual(['mine']);
     await new Promise(setImmediate);
@@ -190,7 +190,7 @@ describe('a flood', () => {
 
   it('lowers the score softly, and is forgiven', async () => {
     const { clock, guard, receive } = gate();
-    // The RPC counts as one more.
+    // The RPC itself also counts as a call.
     await receive('flooder', flood(UNWANTED.calls - 1));
     expect(guard.softScore('flooder')).toBeGreaterThan(-0.1);
     for (let i = 0; i < 10_000; i++) guard.judged('flooder', 'ignore');

@@ -48,7 +48,9 @@ it('shares the inbound streams of all connections between peers, and releases th
   await eventually(() => streams.size === 0);
 });
 
-/** Connects a peer to a host whose time stands still. Returns what sends frames without data to it. */
+/**
+ * Connects a peer to a host whose time stands still. Returns functions with which the peer sends frames without data.
+ */
 async function frameSender({ isKnown = false } = {}) {
   const refusals: Refusal[] = [];
   const meter = { ...noMeter, refusal: (refusal: Refusal) => void refusals.push(refusal) };
@@ -59,7 +61,8 @@ async function frameSender({ isKnown = false } = {}) {
   await eventually(() => host.network.peers().length === 1);
   const { muxer } = connection as unknown as { muxer: RawMuxer };
   const handleFrame = muxer.handleFrame.bind(muxer);
-  // The library closes the connection when an answer arrives to a ping that it did not send.
+  // Drops the answers to pings. The library did not send these pings, and would close the connection because of the
+  // answers.
   muxer.handleFrame = (frame) => (frame.header.type === PING ? undefined : handleFrame(frame));
   let id = 10_001;
   /** Opens and resets streams. */

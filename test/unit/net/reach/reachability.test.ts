@@ -133,7 +133,7 @@ it('lists the addresses at which peers see the host although they are not announ
   expect(observed).toHaveLength(3);
   for (const one of observed) {
     expect(one).toMatchObject({ announced: false, reach: 'internet' });
-    // The answer about port 22, for which the host has not asked, does not count.
+    // The host has not asked about port 22, so the answers about this port do not count.
     expect(one.address).toMatch(/^\/ip4\/7\.7\.7\.\d\/tcp\/4040\/p2p\//);
   }
 });

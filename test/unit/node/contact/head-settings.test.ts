@@ -78,7 +78,7 @@ test('a head with other values than its change, or with a change that is missing
   const other = { record: first, values: { ...values, count: 9 } };
   await expect(check(head(first, { settings: other }))).rejects.toEqual(withCode('SETTINGS_MISMATCH'));
   await check(head(first));
-  // The change is known now, and its values are compared all the same.
+  // The node knows the change now. It still compares its values with those of the head.
   await expect(check(head(first, { settings: other }))).rejects.toEqual(withCode('SETTINGS_MISMATCH'));
   const missing = 'cd'.repeat(32);
   expect(changes.has(missing)).toBe(false);

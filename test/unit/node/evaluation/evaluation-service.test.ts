@@ -27,7 +27,7 @@ const keyOf = ({ job, adapter, questions }: RpcRequest<'evaluate'>): RpcRequest<
 
 type Answer = QuestionAnswerer['answer'];
 const answering: Answer = async ({ adapter }) => Buffer.from(`answers of ${adapter}`);
-/** Never answers, until the evaluation ends. */
+/** Gives no answer. It ends when the evaluation is aborted. */
 const hanging: Answer = (_questions, { signal }) =>
   new Promise((_, reject) => {
     signal.addEventListener('abort', () => reject(signal.reason));

@@ -8,7 +8,7 @@ const FULL = new SwarmError('STORE_FULL', 'the disk is full', {});
 
 let clock: VirtualClock;
 let holds: (Hold | null)[];
-/** Ends the checks that run. */
+/** The checks of the disk that have begun. The test ends a check by settling its promise. */
 let answers: PromiseWithResolvers<void>[];
 let hold: DiskHold;
 

@@ -120,7 +120,8 @@ describe('heads', () => {
     const held = node.state.fetching!;
     node.send({ type: 'synced', adapter: held }).head({ sequence: 2, round: 5, phase: 'paused' });
     expect(node.state.fetching).not.toBe(held);
-    // The operator rolls the job back. The fetch may already have stored its adapter.
+    // The operator rolls the job back to the held adapter. Meanwhile, the fetch may already have stored the other
+    // adapter.
     const { checkpoint } = makeHead({ sequence: 1, round: 4 });
     node.send({
       type: 'head',
@@ -221,7 +222,7 @@ describe('heads', () => {
       }
       node.head({ sequence: 4, round: 2 });
     }
-    // The polls at 11 s and at 22 s follow 10 s after the answer before them.
+    // The node asks early at 11 s and at 22 s, each time 10 s after the last answer.
     expect(polls).toEqual([1_000, 11_000, 12_000, 22_000, 23_000]);
   });
 

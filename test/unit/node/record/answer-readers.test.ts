@@ -69,7 +69,7 @@ test('all readers share one quota, in which addresses take turns', async () => {
   await clock.run(() => false, 20_000);
   const asked = clock.now();
   for (let call = 0; call < 10; call++) await run(ask(reader));
-  // Six calls per second are answered. While the reader calls, half of them are its calls.
+  // The node answers six calls per second. While the reader calls, half of these answers are for the reader.
   expect(clock.now() - asked).toBeLessThan(10 * 3 * 170);
   expect(answers).toBeLessThanOrEqual(60 + (6 * (clock.now() - before)) / 1000 + 1);
   isOver = true;

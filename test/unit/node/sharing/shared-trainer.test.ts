@@ -241,7 +241,7 @@ describe('a round of a node with several jobs', () => {
     expect(optimizer.step).toBe(7 + STEPS);
     expect(result).toMatchObject({ steps: STEPS, tokens: 4 * STEPS, seconds: STEPS });
 
-    // A node with one job trains the round at once.
+    // A node with only this job trains the round without a break. The adapter must be the same.
     calls = [];
     const alone = setUp().share(1);
     await alone.prepare(jobOf('a'), { signal: live });

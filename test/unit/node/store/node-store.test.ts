@@ -43,7 +43,7 @@ function save(
 test('a round cannot have a second update', () => {
   save(1);
   expect(() => save(1, { update: digest('other', 1) })).toThrow(withCode('UPDATE_EXISTS'));
-  // The second attempt left nothing behind.
+  // The second attempt has changed nothing.
   expect(store.job(JOB)).toMatchObject({ feedback: digest('feedback', 1), feedbackRound: 1 });
   expect(store.update(JOB, 1)?.update).toBe(digest('update', 1));
 });

@@ -74,7 +74,7 @@ async function witnessOf({
     const residual = digest && { digest, size: shown.blobs.get(digest)!.byteLength };
     return { checkpoint, proofs, residual };
   };
-  /** The jobs whose heads the coordinators give instead of the heads that the node has, by the coordinators' peer ids. */
+  /** By the peer id of a coordinator: the job whose head it gives, if this is not the head that the node has. */
   const heads: Record<string, KeptJob> = {};
   /** Called before each answer. */
   const gates: Record<string, (signal: AbortSignal) => Promise<void>> = {};
@@ -306,7 +306,7 @@ test('one verification runs at a time', async () => {
   const { promise: begin, resolve } = Promise.withResolvers<void>();
   gates.verify = () => begin;
   const looked = look(kept);
-  // The first verification does not end before the bundle of the other job is ready too.
+  // Keeps the first verification from ending until the other job's bundle is ready too.
   const ready = async () => {
     const names = await readdir(folder, { recursive: true });
     expect(names.filter((name) => name.endsWith('checking.bundle'))).toHaveLength(2);

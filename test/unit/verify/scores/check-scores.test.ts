@@ -49,7 +49,7 @@ describe('published scores', () => {
       expect(figures.updates).toHaveLength(6);
       expect(await checkScores(figures, witness)).toEqual([]);
     }
-    // The authors of the third round have a share in each of the two earlier merges.
+    // The figures of the third round name, for each author, its shares in the two earlier merges.
     const { updates } = rounds[2]!.figures;
     for (const { earlier } of updates) expect(earlier!.map(({ merge }) => merge)).toEqual([2, 1]);
   });

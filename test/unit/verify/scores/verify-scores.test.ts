@@ -165,7 +165,8 @@ test('the scores of a null round are part of the record, and a changed share in 
   const lie = { ...job, records: [...job.records.slice(0, -1), { ...last, nullFigures }] };
   const found = await verify(lie);
   expect(new Set(found.problems.map(({ code }) => code))).toEqual(new Set(['VERIFY_FIGURES']));
-  // The scores of the null round have wrong shares, and the scores of the next merge use other shares.
+  // The shares in the figures of the null round do not follow from its scores. The figures of the next merge name other
+  // shares for this round.
   expect(found.problems.map(({ values }) => values.merge)).toContain(2);
 });
 

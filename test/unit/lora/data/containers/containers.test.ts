@@ -290,7 +290,7 @@ describe('a file', () => {
       gzipSync(content),
       zstdCompressSync(content),
       Buffer.concat([gzipSync(content.slice(0, 500)), gzipSync(content.slice(500))]),
-      // A skippable frame, and frames with a checksum, without content, and without a checksum.
+      // One skippable frame, and three frames: one with a checksum, one without content, and one without a checksum.
       Buffer.concat([
         Buffer.from('502a4d1804000000aaaaaaaa', 'hex'),
         zstdCompressSync(content.slice(0, 500), { params: { [constants.ZSTD_c_checksumFlag]: 1 } }),

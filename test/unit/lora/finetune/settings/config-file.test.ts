@@ -22,7 +22,7 @@ describe('a config file', () => {
       gradientCheckpointing: false,
     });
     expect((await parse('engine: onnx-cuda:0,onnx-cpu\n')).compute.engine).toBe('onnx-cuda:0,onnx-cpu');
-    // A checkpoint has the engine that auto chose, and that choice stays.
+    // `auto` is only a default: a resumed run keeps the engine that `auto` chose before, which its checkpoint has.
     expect(await parse('engine: auto\n')).toMatchObject({
       compute: { engine: undefined },
       computeDefaults: { engine: 'auto' },

@@ -194,7 +194,7 @@ test('refuses an index without a map or with a wrong shard, but not one that lea
     values: { tensor: 'model.norm.weight' },
   });
   const short = await withIndex(({ 'model.norm.weight': _, ...rest }) => rest);
-  // The tensor is still in its shard.
+  // The shard still contains the tensor, although the index does not name it.
   expect((await openBase(short)).tensors.has('model.norm.weight')).toBe(true);
 });
 

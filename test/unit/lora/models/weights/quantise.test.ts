@@ -137,7 +137,7 @@ describe('cache', () => {
         await writeFile(join(cacheDir, name), '');
         await utimes(join(cacheDir, name), past, past);
       }
-      // A process in another container still writes this one, so the id means nothing here.
+      // A process in another container still writes this file, so its process id means nothing on this machine.
       const living = `${another}.q4v4.${gone}-2.partial`;
       await writeFile(join(cacheDir, living), '');
       await prepareWeights(model, cacheDir, { bits });

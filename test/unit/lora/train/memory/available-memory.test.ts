@@ -44,7 +44,7 @@ describe('the available memory', () => {
     expect(availableMemory(await system({ ...self('/'), ...group('', {}) }))).toBe(SAID);
     const unlimited = { max: String(2 ** 62), current: 5 * MiB };
     expect(availableMemory(await system({ ...self('/'), ...group('', unlimited) }))).toBe(SAID);
-    // The topmost group of a machine has no such files.
+    // A group without files about memory sets no limit. The topmost group of a machine has no such files.
     expect(availableMemory(await system(self('/user.slice/a')))).toBe(SAID);
   });
 
