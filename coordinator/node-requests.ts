@@ -1,6 +1,5 @@
 import { isNewer } from '../protocol/job/head-order.ts';
 import { JOBS_PER_COORDINATOR } from '../protocol/limits.ts';
-import { signedFigures } from './audits/figures.ts';
 import type { CoordinatorDeps } from './context.ts';
 import { coordinatorError } from './errors.ts';
 import { claimedUpdate } from './intake/header-checks.ts';
@@ -44,7 +43,8 @@ export function answerNodes({
   rechecks,
 }: RequestDeps): (() => void)[] {
   const records = new RecordAnswers({ clock });
-  const recordQuotas = new RecordQuotas({ clock, network });
+  const recordQuotas = new RecordQuotas('record', { clock, network });
+  const figuresQuotas = new RecordQuotas('figures', { clock, network });
   const removalRecords = new RemovalRecords({ clock });
   const all = (): JobRun[] => [...runs.values()];
   const running = (job: string): JobRun => {
@@ -186,19 +186,35 @@ export function answerNodes({
     }),
     network.handle('record', async (peer, { job, ordinal, first }, { signal }) => {
       const allowed = (): JobRun => readable(job, peer, 'checkpoints');
-      const isMember = allowed().members.list.has(peer);
-      if (!isMember) await recordQuotas.waitAsStranger(peer, { signal });
-      // While the peer waited, its invite may have been revoked.
-      const run = allowed();
-      return records.answer(run, { ordinal, first }, async (isNeeded) => {
-        if (!isMember) return;
-        await recordQuotas.waitAsMember(peer, run.context, { signal, isNeeded });
-        allowed();
-      });
+      const { run, beforeWork } = await inTurn(recordQuotas, allowed, { peer, signal });
+      return records.answer(run, { ordinal, first }, beforeWork);
     }),
-    network.handle('figures', async (peer, { job, round }) => {
-      const { context } = readable(job, peer, 'scores');
-      return { figures: signedFigures(round, context) };
+    network.handle('figures', async (peer, { job, round }, { signal }) => {
+      const allowed = (): JobRun => readable(job, peer, 'scores');
+      const { run, beforeWork } = await inTurn(figuresQuotas, allowed, { peer, signal });
+      return { figures: await records.figures(run, round, beforeWork) };
     }),
   ];
+}
+
+/**
+ * Waits until a stranger may make a call. A member waits in the function `beforeWork`, and only if its answer is not in
+ * memory.
+ * @param allowed checks that the peer may read the job, and returns the job
+ */
+async function inTurn(
+  quotas: RecordQuotas,
+  allowed: () => JobRun,
+  { peer, signal }: { peer: string; signal: AbortSignal },
+): Promise<{ run: JobRun; beforeWork: (isNeeded: () => boolean) => Promise<void> }> {
+  const isMember = allowed().members.list.has(peer);
+  if (!isMember) await quotas.waitAsStranger(peer, { signal });
+  // While the peer waited, its invite may have been revoked.
+  const run = allowed();
+  const beforeWork = async (isNeeded: () => boolean): Promise<void> => {
+    if (!isMember) return;
+    await quotas.waitAsMember(peer, run.context, { signal, isNeeded });
+    allowed();
+  };
+  return { run, beforeWork };
 }

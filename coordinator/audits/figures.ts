@@ -2,6 +2,7 @@ import type { Figures } from '../../protocol/messages.ts';
 import { signMessage, verifyMessage } from '../../protocol/signing.ts';
 import { FIGURE_RULES } from '../../verify/scores/belief.ts';
 import type { RunContext } from '../context.ts';
+import type { Store } from '../store/store.ts';
 
 /**
  * Returns the signed scores and audits of a round; null if its updates were not scored.
@@ -22,11 +23,14 @@ function figuresOf(
   const scores = store.scores.ofMerge(job, round);
   if (facts === null || scores.length === 0) return null;
   const audits = store.audits.ofMerge(job, round);
+  const rounds = new Map(
+    [...new Set(scores.map((score) => score.round))].map((made) => [made, roundOf(made, { job, store })]),
+  );
   const updates = scores.flatMap((score): Figures['updates'] => {
     const { peer, round: made, figures, late, earlier, share, belief, isHarmful } = score;
-    const update = store.updates.find(job, made, peer);
-    const trained = made === round ? facts : store.rounds.find(job, made);
-    const assignment = trained?.assignments.find((one) => one.peer === peer);
+    const trained = rounds.get(made);
+    const update = trained?.updates.get(peer);
+    const assignment = trained?.assignments.get(peer);
     if (!update || !trained || !assignment) return [];
     const audit = audits.find((one) => one.peer === peer && one.round === made);
     const { start, end, steps } = assignment;
@@ -75,5 +79,16 @@ function figuresOf(
     ...(isComplete && { rules: FIGURE_RULES }),
     updates,
     issuedAt,
+  };
+}
+
+/** Reads a round with all its updates. Reading the updates one by one would take several times as long. */
+function roundOf(round: number, { job, store }: { job: string; store: Store }) {
+  const facts = store.rounds.find(job, round);
+  if (facts === null) return null;
+  return {
+    parent: facts.parent,
+    assignments: new Map(facts.assignments.map((one) => [one.peer, one])),
+    updates: new Map(store.updates.ofRounds(job, round, round).map((one) => [one.peer, one])),
   };
 }

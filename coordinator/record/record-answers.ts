@@ -3,6 +3,7 @@ import type { Checkpoint } from '../../protocol/messages.ts';
 import type { RpcResponse } from '../../protocol/requests/rpc.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
 import type { UpdateProof } from '../../verify/record.ts';
+import { signedFigures } from '../audits/figures.ts';
 import type { CoordinatorDeps } from '../context.ts';
 import type { JobRun } from '../job-run.ts';
 import { proofsOf } from './job-record.ts';
@@ -14,26 +15,37 @@ import { proofsOf } from './job-record.ts';
  */
 const PAGES = 32;
 /**
- * Time for which a page is kept, in milliseconds. After that, the page is read again, because the receipt of
- * an update can have changed.
+ * Time for which a page or figures are kept, in milliseconds. After that, they are read again, because the receipt or the
+ * audit of an update can have changed.
  */
-const PAGE_MS = 10_000;
+const KEPT_MS = 10_000;
+/** Maximum number of signed figures in memory. Each takes at most 384 KiB. */
+const FIGURES = 8;
 /** Maximum number of decoded checkpoints in memory. One with 512 contributors takes about 150 KiB. */
 const CHECKPOINTS = 32;
 
-interface Page {
-  readonly proofs: (UpdateProof | null)[];
+/** An answer in memory. */
+interface Kept<T> {
+  readonly answer: T;
   readonly until: number;
 }
 
 /**
- * Answers the request `record`. Remembers the newest pages and decoded checkpoints, because the callers read a
- * checkpoint page by page, and many callers read the same checkpoint.
+ * Function that is called before an answer is computed that is not in memory. It gets a function that returns false as
+ * soon as another caller has made the coordinator compute the answer. If it rejects, the answer rejects with the same
+ * error.
+ */
+type BeforeWork = (isNeeded: () => boolean) => Promise<void>;
+
+/**
+ * Answers the requests `record` and `figures`. Remembers the newest pages, figures and decoded checkpoints, because the
+ * callers read a checkpoint page by page, and many callers read the same checkpoint.
  */
 export class RecordAnswers {
   readonly #clock: Pick<CoordinatorDeps['clock'], 'monotonic'>;
   readonly #contributors = new Map<string, Checkpoint['contributors']>();
-  readonly #pages = new Map<string, Page>();
+  readonly #pages = new Map<string, Kept<(UpdateProof | null)[]>>();
+  readonly #figures = new Map<string, Kept<Uint8Array | null>>();
 
   constructor(deps: Pick<CoordinatorDeps, 'clock'>) {
     this.#clock = deps.clock;
@@ -41,14 +53,12 @@ export class RecordAnswers {
 
   /**
    * @param place `first`: number of contributors before the first one in the answer
-   * @param beforeWork called before a page is read and signed, which takes up to 11 ms. It is not called for a page in
-   *   memory. It gets a function `isNeeded`, which returns false as soon as another caller has read the page. If
-   *   `beforeWork` rejects, `answer` rejects with the same error
+   * @param beforeWork called before a page is read and signed, which takes up to 11 ms
    */
   async answer(
     run: JobRun,
     { ordinal, first }: { ordinal: number; first: number },
-    beforeWork: (isNeeded: () => boolean) => Promise<void>,
+    beforeWork: BeforeWork,
   ): Promise<RpcResponse<'record'>> {
     const { job, deps } = run.context;
     const stored = deps.store.rounds.checkpointAt(job, ordinal);
@@ -65,25 +75,44 @@ export class RecordAnswers {
   async #page(
     run: JobRun,
     { digest, envelope, first }: { digest: string; envelope: Uint8Array; first: number },
-    beforeWork: (isNeeded: () => boolean) => Promise<void>,
+    beforeWork: BeforeWork,
   ): Promise<(UpdateProof | null)[]> {
-    const key = `${digest} ${first}`;
-    if (!this.#known(key)) await beforeWork(() => !this.#known(key));
-    const known = this.#known(key);
-    if (known) return known;
-    let contributors = this.#contributors.get(digest);
-    if (contributors === undefined) {
-      contributors = verifyMessage('checkpoint', envelope).message.contributors;
-      remember(this.#contributors, digest, contributors, CHECKPOINTS);
-    }
-    const proofs = proofsOf(contributors.slice(first, first + PROOFS_PER_ANSWER), run);
-    remember(this.#pages, key, { proofs, until: this.#clock.monotonic() + PAGE_MS }, PAGES);
-    return proofs;
+    return this.#kept(this.#pages, { key: `${digest} ${first}`, most: PAGES }, beforeWork, () => {
+      let contributors = this.#contributors.get(digest);
+      if (contributors === undefined) {
+        contributors = verifyMessage('checkpoint', envelope).message.contributors;
+        remember(this.#contributors, digest, contributors, CHECKPOINTS);
+      }
+      return proofsOf(contributors.slice(first, first + PROOFS_PER_ANSWER), run);
+    });
   }
 
-  #known(key: string): (UpdateProof | null)[] | null {
-    const page = this.#pages.get(key);
-    return page !== undefined && page.until > this.#clock.monotonic() ? page.proofs : null;
+  /**
+   * Returns the signed figures of a round; null if the updates of the round were not scored.
+   * @param beforeWork called before figures are read and signed, which takes up to 25 ms
+   */
+  async figures({ context }: JobRun, round: number, beforeWork: BeforeWork): Promise<Uint8Array | null> {
+    const place = { key: `${context.job} ${round}`, most: FIGURES };
+    return this.#kept(this.#figures, place, beforeWork, () => signedFigures(round, context));
+  }
+
+  /** Returns an answer that is in memory, or computes it and keeps it in memory for a while, unless it is null. */
+  async #kept<T>(
+    answers: Map<string, Kept<T>>,
+    { key, most }: { key: string; most: number },
+    beforeWork: BeforeWork,
+    compute: () => T,
+  ): Promise<T> {
+    const known = (): Kept<T> | undefined => {
+      const kept = answers.get(key);
+      return kept !== undefined && kept.until > this.#clock.monotonic() ? kept : undefined;
+    };
+    if (known() === undefined) await beforeWork(() => known() === undefined);
+    const kept = known();
+    if (kept !== undefined) return kept.answer;
+    const answer = compute();
+    if (answer !== null) remember(answers, key, { answer, until: this.#clock.monotonic() + KEPT_MS }, most);
+    return answer;
   }
 }
 

@@ -241,6 +241,7 @@ export const rpcMethods = {
     response: z.strictObject({ figures: envelope.nullable() }),
     maxRequestBytes: 256,
     maxResponseBytes: RPC_MESSAGE_BYTES,
+    // All members of a job together, and all other peers together, have further quotas, as for `record`.
     quota: { calls: 10, perMs: 10_000 },
   },
   /**

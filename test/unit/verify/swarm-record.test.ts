@@ -251,6 +251,22 @@ test('one address cannot use up the quota of the members of a job, which those o
   expect(world.clock.now() - inMemory).toBeLessThan(50);
 });
 
+test('strangers under many identities share a quota for figures, and an answer in memory costs members nothing', async () => {
+  const { swarm: played } = await playedJob();
+  const { world } = played;
+  const { job } = world.toy;
+  const strangers = peersAt('strangers', 40, world, 60);
+  const asked = world.clock.now();
+  await Promise.all(strangers.map((one) => one.ask('figures', { job, round: 1 })));
+  // 30 calls are answered at once, and the other 10 at 3 calls per second at most.
+  expect(world.clock.now() - asked).toBeGreaterThan(10 * 300);
+  const [member] = peersAt('member', 1, world, 50) as [ScriptedPeer];
+  await member.join();
+  const joined = world.clock.now();
+  for (let call = 0; call < 10; call++) await member.ask('figures', { job, round: 1 });
+  expect(world.clock.now() - joined).toBeLessThan(100);
+});
+
 test('of many members that ask for one page at the same time, one uses the quota', async () => {
   const { swarm: played } = await playedJob();
   const { world } = played;
