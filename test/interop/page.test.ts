@@ -132,7 +132,7 @@ it('shows a job to its operator, who pauses and resumes it', async (browser) => 
   await page.fill('dialog[open] input', 'no tag!');
   await page.keyboard.press('Enter');
   await page.waitForSelector('dialog[open] [role=alert]');
-  // The browser reports the answer 400 in its console.
+  // The API answers with status 400, which the browser reports in its console.
   expect(errors.splice(0)).toHaveLength(1);
   await page.fill('dialog[open] input', 'stable');
   await page.keyboard.press('Enter');

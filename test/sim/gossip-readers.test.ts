@@ -32,7 +32,7 @@ describe('messages of nodes', () => {
       await node.network.publish(heads, Buffer.from(`head ${n++}`));
       return read.length > 4 && forwarded.heard.length > 4;
     });
-    // gossipsub offers messages to further peers at its heartbeats.
+    // This is time for heartbeats of gossipsub, at which it offers messages to further peers.
     await pause(2_500);
     expect(overheard.heard).toEqual([]);
   });

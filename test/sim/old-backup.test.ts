@@ -235,7 +235,7 @@ test('a coordinator that starts again goes on soon after its nodes have connecte
   coordinator.start();
   const before = newest();
   expect(await clock.run(() => newest() > before, 15_000), 'a checkpoint within 15 s').toBe(true);
-  // The nodes leave while the coordinator merges a round.
+  // The coordinator and all nodes are killed during a merge. Only the coordinator starts again.
   await inPhase('validating');
   const last = newest();
   coordinator.crash();
@@ -311,7 +311,7 @@ test.each([
     await pass(20_000);
     const { id } = coordinator.store.keys.find(job)!;
     for (const node of honest) expect(node.store.kept.newestRemovals(job)).toBe(id - 1);
-    // Both nodes return the record, and the second one adds nothing.
+    // Both nodes return the record of the ban. The second copy adds nothing.
     expect(events().filter(({ type }) => type === 'banned')).toHaveLength(1);
     expect(events().filter(({ type }) => type === 'caught-up')).toHaveLength(1);
   },

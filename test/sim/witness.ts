@@ -98,7 +98,7 @@ export class Witness {
   hearDamaged(original: Uint8Array, changed: Uint8Array): void {
     try {
       const evidence = sha256(keepEvidence(changed));
-      // A change of the payload alone changes no evidence.
+      // Evidence contains no payload, so a change of the payload alone leaves the evidence the same.
       if (evidence !== sha256(keepEvidence(original))) this.#damaged.add(evidence);
     } catch {
       // The coordinator cannot record these bytes as an update, because they are no longer a message.
@@ -114,7 +114,10 @@ export class Witness {
     return verified;
   }
 
-  /** @returns the violated rules */
+  /**
+   * Checks the rules that can be checked only at the end.
+   * @returns the violated rules
+   */
   verdict(): string[] {
     const hostile = this.#swarm.adversaries.map(({ node }) => node.peer);
     const rejected = this.#swarm.network.rejected.filter(

@@ -287,7 +287,7 @@ describe('peers', () => {
     }
     const silent = peerLines([{ ...peer, state: 'training' }])[1];
     expect(silent).toMatch(/training\b.* 2 \(5\/20\)/);
-    // Nodes that are gone come last.
+    // Connected nodes come first, and nodes that are gone come last.
     const connected = peerLines([peer, { ...peer, state: 'training', connected: true }])[1];
     expect(connected).toContain('training ');
     expect(silent, 'shows that the node is not connected').not.toContain('training ');
@@ -513,7 +513,7 @@ describe("a job's events", () => {
     lines.line(event({ type: 'null-round', round: 9, reason: 'too few' }));
     lines.line(event({ ...checkpoint, round: 10 }));
     expect(lines.line(event({ ...end, round: 10 }))).toMatch(/^finished/);
-    // A node that has not chosen its engine yet sends none.
+    // A node that has not chosen its engine yet sends an empty name.
     const joined = { type: 'peer-joined', peer: PEER, name: 'otter', engine: '' };
     expect(lines.line(event({ ...joined, engine: 'onnx-cpu' }))).toContain('(onnx-cpu)');
     expect(lines.line(event(joined))).toMatch(/otter[^()]*$/);

@@ -104,7 +104,7 @@ it('counts traffic: at least the payload, and little more', async () => {
   const { received } = a.network.traffic();
   expect(received).toBeGreaterThan(bytes.length);
   expect(received).toBeLessThan(1.02 * bytes.length);
-  // Counts survive the end of a connection, and both sides agree.
+  // The end of the connection does not reset the counts. Each side counts the same bytes.
   await a.network.stop();
   await eventually(() => b.network.peers().length === 0);
   expect(a.network.traffic().received).toBeGreaterThanOrEqual(received);

@@ -388,7 +388,7 @@ test('refuses a job that needs more than the owner lends, and fetches nothing', 
   await at.until(() => at.coordinator.joins === 2);
   expect(at.codes('join-failed')[0]).toBe('POLICY_BASE');
   expect(at.node.swarmNode.view().state.reason).toContain('--max-base');
-  // The operator also sees the reason.
+  // The node also takes a hold with this reason, which the operator sees.
   expect(at.node.swarmNode.view().hold).toMatchObject({
     reason: 'base',
     detail: expect.stringContaining('GiB'),

@@ -33,7 +33,7 @@ describe('a version on a hub', () => {
       'swarm.json',
     ]);
     expect(files.get('README.md')!.toString()).toContain('library_name: peft');
-    // A second upload finds the repository.
+    // The second upload finds the repository that the first one created.
     await pushToHub(registry, version, account);
     expect(uploads.created).toHaveLength(1);
 

@@ -9,7 +9,9 @@ const DOCS = join(import.meta.dirname, '../../../docs');
 /** Labels that Prometheus itself adds. */
 const ADDED = ['instance', 'job', 'le'];
 
-/** The labels of each metric, from docs/metrics.md, which its own test compares with the registered metrics. */
+/**
+ * Returns the labels of each metric, from docs/metrics.md. Another test compares that page with the metrics themselves.
+ */
 function metrics(): Map<string, Set<string>> {
   const found = new Map<string, Set<string>>();
   for (const [, name, kind, labels] of readFileSync(join(DOCS, 'metrics.md'), 'utf8').matchAll(

@@ -16,7 +16,7 @@ it.each([SMALL, LARGE])('returns the pieces of a blob of %i bytes and computes i
 it('returns all pieces and rejects the digest if its thread dies', async () => {
   const hash = startHash(LARGE);
   const update = (piece: Uint8Array) => new Promise((done) => hash.update(piece, done));
-  // Not bytes, so that the hash throws.
+  // This value is not bytes, so the hash throws.
   const poison = 17 as unknown as Uint8Array;
   await Promise.all([update(randomBytes(10)), update(poison), update(randomBytes(10))]);
   await update(randomBytes(10));

@@ -41,7 +41,7 @@ export function keptOf(swarm: ToySwarm): KeptJob {
   return { manifest, settings, records: [...checkpoints()], blobs };
 }
 
-/** Returns a job as the verification reads it. */
+/** Returns the record of a job in the form that the verification reads. */
 export function recordOf({ manifest, settings, records, blobs }: KeptJob): JobRecord {
   return {
     manifest,
@@ -107,7 +107,7 @@ export function forged(kept: KeptJob, forgery: Forgery): KeptJob {
   };
 }
 
-/** Returns a job that another coordinator signed. Its manifest must not name its coordinator. */
+/** Returns the job with the signatures of another coordinator. Its manifest must not name a coordinator. */
 export function signedAgain(kept: KeptJob, signer: Signer): KeptJob {
   const again = <K extends MessageKind>(kind: K, bytes: Uint8Array): Uint8Array =>
     signMessage(kind, verifyMessage(kind, bytes).message, signer);

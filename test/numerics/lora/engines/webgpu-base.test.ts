@@ -76,7 +76,7 @@ describe.skipIf(missing !== null)('onnx-webgpu', () => {
 
   beforeAll(async () => {
     folder = await mkdtemp(join(tmpdir(), 'webgpu-base-test-'));
-    // A GPU does not round activations either.
+    // The engine of the processor must not round activations, because a GPU does not round them either.
     exact = await createEngine('onnx-cpu', { threads: 1, roundActivations: false });
   });
 

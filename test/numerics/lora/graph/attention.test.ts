@@ -12,7 +12,7 @@ import { withCode } from '../../../utils/source/codes.ts';
 const [B, H, KV, D] = [2, 4, 2, 3];
 const SCALE = 0.7;
 
-/** Attention that computes all scores at once, with the gradient rules of its operations. */
+/** Attention that computes all scores at once. Its gradient follows from the gradient rules of the operations in it. */
 function plainAttention(
   q: Tensor,
   k: Tensor,

@@ -74,7 +74,7 @@ it('asks npm for the pinned checksum, and leaves nothing behind when npm refuses
 it('two starts at once end with one whole folder, and the second does not disturb the first', async () => {
   const cache = await temporaryFolder();
   const second = (folder: string): boolean => {
-    // The first start ends while the second one still installs.
+    // Of two starts at the same time, the first one ends while the second one still installs.
     expect(fetchNode(cache, install)).toBe(true);
     writeFileSync(fetchedNode(cache), 'in use');
     return install(folder);

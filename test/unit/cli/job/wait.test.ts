@@ -96,7 +96,7 @@ describe('waiting for a job', () => {
     const error = await waitForJob(context, JOB, { home, until: 'finished' }).catch((e: unknown) => e);
     expect(failureOf(error)).toMatchObject({ code: 'JOB_PAUSED', values: { reason: REASON } });
     expect(out()).toContain('resumed');
-    // Round 3 was reached before the pause.
+    // The job is paused, but it reached round 3 before the pause.
     await waitForJob(context, JOB, { home, until: 'round=3' });
   });
 

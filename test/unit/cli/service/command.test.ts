@@ -29,7 +29,7 @@ it('keeps the invite where the node keeps its jobs, and out of the arguments of 
   expect(unit).not.toContain('p2p');
   expect(unit).toContain(`"node" "--home" "${home}" "--threads" "2"`);
   expect(commands[0]).toContain('daemon-reload');
-  // The next call needs no invite.
+  // The invite has been kept, so the next call needs none.
   expect(await install(folder, {}, '--', '--threads', '2')).toMatchObject({ file });
   // A new invite is not kept if the file of the service is not replaced.
   await expect(install(folder, { SWARM_INVITE: `${ADDRESS.slice(0, -1)}C` })).rejects.toMatchObject({

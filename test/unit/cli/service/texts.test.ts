@@ -66,7 +66,7 @@ it('systemd finds no fault in the unit', async ({ skip }) => {
     encoding: 'utf8',
   });
   const [, exposure] = /exposure level for \S+: ([\d.]+)/.exec(security.stdout)!;
-  // systemd 252 gives 5.6. Other versions weigh the options a little differently.
+  // systemd 252 gives the unit an exposure of 5.6. Other versions weigh the options a little differently.
   expect(Number(exposure)).toBeLessThan(6.5);
 });
 

@@ -213,7 +213,7 @@ describe('following a job', () => {
     const { client } = await daemon((_request, response) => {
       if (opened === 1) response.write('{"sequ', () => response.socket?.end());
       else response.end(`${JSON.stringify({ sequence: 1, type: 'resumed' })}\n`);
-      // The stream is open for an hour without an event.
+      // Each stream stays open for an hour without an event.
       now += 3_600_000;
     });
     // The second attempt finds no daemon.

@@ -14,7 +14,7 @@ const EVALUATION = {
   baseBits: 8,
 } as const;
 
-/** Asks a scorer whose state after some seconds is the result of `stateAt`. An error is a failed request. */
+/** Asks a scorer. `stateAt` returns its state after some seconds, or an error with which the request fails. */
 async function ask(stateAt: (seconds: number) => State | SwarmError, runSeconds = 7 * 3600) {
   const clock = new VirtualClock(0);
   const requests: object[] = [];

@@ -185,7 +185,7 @@ test('a node that joins hears for which round the coordinator has its update, so
   expect(await delivered(one)).toBeNull();
   expect((await one.submit(one.seal(one.update(head)))).code).toBe('accepted');
   expect(await delivered(one)).toBe(head.round);
-  // An update whose payload is still being fetched counts too.
+  // The coordinator also reports an update whose payload it is still fetching.
   other.blobs.get = () => new Promise(() => {});
   await other.publish(
     other.seal({ ...other.update(head, {}, other.payload(0.01, head.preset)), inline: null }),

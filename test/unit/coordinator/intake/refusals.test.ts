@@ -250,7 +250,7 @@ describe('an update is refused, with its code, for', () => {
     }
     const recorded = () => world.store.updates.receiptCounts(job).reduce((sum, { count }) => sum + count, 0);
     expect(recorded()).toBeLessThan(ALL_REFUSALS.calls + 20);
-    // The shared limit is used up. But the first refusal of an assigned node is still recorded.
+    // The limit that all peers share is used up. But the first refusal of an assigned node is still recorded.
     const wrong = peer.update(head, { parent: OTHER });
     expect((await peer.submit(peer.seal(wrong))).code).toBe('wrong-parent');
     expect(await peer.receipt(wrong.payload.digest)).toMatchObject({ code: 'wrong-parent' });

@@ -278,7 +278,7 @@ describe('passGate', () => {
     expect(harmsLeftOut(result)).toEqual([1.1, 1.2]);
     const suspects = await run(sources.map(({ harm }) => ({ harm, share: harm > 0 ? 0 : 1 })));
     expect(harmsLeftOut(suspects.result)).toEqual([1.1, 1.2]);
-    // A person whose removal does not help stays, although its score is low.
+    // A person with a low score stays, because the merge gets no better without its update.
     const innocent = await run([
       { harm: 4, share: 0 },
       { harm: -0.1, share: 0.3 },
@@ -297,7 +297,7 @@ describe('passGate', () => {
   });
 
   test('tries half the rate without the removed persons last', async () => {
-    // Without the attacker, the step is still too long.
+    // Even without the attacker, the merge is too large a step to pass.
     const { result } = await run([{ harm: 4 }, { harm: 0.008 }, { harm: 0.008 }]);
     expect(harmsLeftOut(result)).toEqual([4]);
     expect(result).toMatchObject({ verdict: 'removed', rate: 0.5 });

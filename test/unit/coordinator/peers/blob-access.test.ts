@@ -9,7 +9,7 @@ const INVITE: WorldOptions = { admission: { kind: 'invite' }, token: 'secret' };
 /** Returns the digests that a peer can fetch from the coordinator, out of those given. */
 async function fetched(world: World, peer: ScriptedPeer, blobs: readonly Blob[]): Promise<string[]> {
   const found: string[] = [];
-  // Connects the peer.
+  // With this request, the peer connects to the coordinator.
   await peer.ask('jobs', { invite: null });
   for (const blob of blobs) {
     const fetch = peer.host.fetchBlob(blob, {

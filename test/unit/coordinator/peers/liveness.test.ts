@@ -63,7 +63,7 @@ describe('liveness', () => {
     await held.heartbeat('awaiting', { hold });
     const present = (): string[] => Object.keys(world.run.driver.state.present);
     expect(present()).toEqual([other.id]);
-    // The open round does not wait for this node. It also does not count the node as one that left.
+    // The open round does not wait for the held node, and does not count it among the nodes that left.
     expect(world.run.driver.state.current).toMatchObject({ held: [held.id], left: [] });
     const events = () =>
       world.store.events.after(world.toy.job, 0, 100).filter(({ type }) => type === 'peer-held');
@@ -223,7 +223,7 @@ describe('a clock set by an hour', () => {
     expect((await here.submit(here.seal(here.update(head)))).code).toBe('accepted');
     await world.until(() => world.run.record.checkpoint.checkpoint.round === 1, 'the checkpoint');
     expect(world.run.record.checkpoint.checkpoint.metrics.seconds).toBe(0);
-    // Later rounds have their normal length.
+    // The next round has its normal length again.
     await beat();
     const next = await here.head();
     expect(next.deadlineMs).toBeLessThanOrEqual(20_000);

@@ -137,7 +137,7 @@ describe('a coordinator', () => {
   test('deletes no blob that another job needs', async () => {
     const world = new World(OPTIONS);
     await world.start();
-    // Another job with the same base, seed and shape has the same initial adapter.
+    // A second job with the same base, seed and shape has the same initial adapter, and therefore shares its blob.
     const { store, toy } = world;
     const shared = toy.manifest.adapter.initial.digest;
     store.blobs.release(toy.job, 'adapter', 0, 0);

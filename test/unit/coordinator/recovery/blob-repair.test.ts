@@ -13,7 +13,7 @@ async function trained() {
   const peer = new ScriptedPeer(1, world);
   let isWorking = true;
   const finished = (): boolean => !isWorking || (world.alive && world.run?.driver.state.phase === 'finished');
-  // A payload of a later round must not have the bytes of a damaged delta.
+  // The deltas differ from round to round. Otherwise a later payload could have the same bytes as the damaged delta.
   await peer.work((round) => 0.01 * round, finished);
   await world.until(() => world.run.record.checkpoint.checkpoint.round >= 1, 'the first checkpoint');
   const digests = () => {

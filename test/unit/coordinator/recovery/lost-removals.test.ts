@@ -114,7 +114,8 @@ test('members share one signed record, and each gets the same number once a minu
   expect(await get(second)).toEqual(record);
   world.coordinator.pardon(gone!.id, { job: null });
   expect(verifyMessage('removals', (await get())!).message.sequence).toBe(2);
-  // The ban of a stranger does not change the number. The record is signed again after a minute.
+  // The ban of a stranger does not change the number of the record. The coordinator signs the record again after a
+  // minute, and then it has this ban too.
   world.coordinator.ban(signerOf(90).peerId, { job: null, reason: '', until: null });
   await world.pass(60_000);
   for (const peer of [first!, second!]) await peer.join();

@@ -86,7 +86,7 @@ test('a job pauses because of a full disk only after its hold', async () => {
   await guard.look();
   expect(world.run.driver.state.pauseCause).toBe('disk-full');
   disk.free = RESUME_FROM_BYTES;
-  // The job is paused when the coordinator starts again.
+  // The coordinator starts again while the job is paused.
   expect(() => world.kill()).toThrow();
   await world.start();
   await guard.look();

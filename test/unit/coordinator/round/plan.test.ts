@@ -31,7 +31,7 @@ const anySwarm = fc.dictionary(fc.string({ minLength: 1, maxLength: 6 }), anyPee
 
 describe('planRound', () => {
   test('gives steps in proportion to speed, from a third of them to all', () => {
-    // The unmeasured node gets the median node's steps.
+    // Node d has no measured speed, so it gets as many steps as a node with the median speed.
     expect(stepsOf({ a: node(1000), b: node(500), c: node(10), d: node(0) })).toEqual([30, 15, 10, 15]);
     const proven = { a: node(1000, PROVEN), b: node(500, PROVEN), c: node(10, PROVEN), d: node(0, PROVEN) };
     expect(stepsOf(proven)).toEqual([30, 15, 10, 15]);

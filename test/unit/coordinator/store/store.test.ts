@@ -77,7 +77,7 @@ describe('Store', () => {
     expect(() => store.updates.insert(JOB.job, { ...update, digest: 'e' })).toThrow(
       expect.objectContaining({ errcode: SQLITE_CONSTRAINT_PRIMARYKEY }),
     );
-    // The late update is merged once.
+    // Two merges select updates, but only one of them gets the late update.
     store.updates.select(JOB.job, 1, 0, 10);
     store.updates.select(JOB.job, 2, 0, 10);
     expect(store.updates.selected(JOB.job, 1)).toHaveLength(1);

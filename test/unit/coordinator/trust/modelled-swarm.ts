@@ -112,7 +112,7 @@ export function playRounds(
       return { ...common, figures: figures[i]!, share, belief: beliefOf(known), isHarmful, scoredSince };
     });
     const { misdeeds, isShared, isClear } = misdeedsOf(judged);
-    // The same calls compute the weights in coordinator/merge/merge-round.ts.
+    // These calls are the same as in coordinator/merge/merge-round.ts.
     const untrained = untrainedUpdates(judged);
     const weights = weighUpdates(
       judged.map(({ peer, belief, isHarmful, earlier }, i) => {

@@ -182,7 +182,7 @@ describe('webhooks', () => {
       attempts++;
       throw Object.assign(new Error('connect ECONNREFUSED'), { code: 'ECONNREFUSED' });
     };
-    // This clock has no timers of the job, because a job sets thousands of timers in three days.
+    // The webhooks get a clock without the timers of the job, because a job sets thousands of timers in three days.
     const clock = new VirtualClock(world.clock.now());
     open([target], post, clock).observe(record(banned('')));
     await eventually(() => attempts === 1);

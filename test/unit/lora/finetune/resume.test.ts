@@ -8,7 +8,7 @@ import { trainingState } from '../../../utils/swarm/checkpoints.ts';
 
 const ROWS = 800;
 
-/** Resumes a run of 100 steps after `step` steps, with the settings `run`. */
+/** Resumes a run that was started with 100 steps, after `step` steps. `run` has the settings of the resumed run. */
 function resumed(step: number, run: Layer['run'], change: Partial<RunState> = {}, training = {}) {
   const spec = (length: Layer['run']) =>
     resolveSpec({ base: '/base', data: { train: ['/data'] }, training, run: length });
@@ -58,7 +58,7 @@ describe('a resumed run', () => {
     expect(resumed(40, { epochs: 2 }, {}, { schedule: 'cosine' }).warnings).toEqual(['RATE_JUMPS']);
     expect(resumed(40, { epochs: 2 }, {}, { schedule: 'constant' }).warnings).toEqual([]);
     expect(resumed(4, { epochs: 2 }, {}, { warmupRatio: 0.1 }).warnings).toEqual(['RATE_JUMPS']);
-    // No step is left.
+    // All 40 steps have been made, so no later step has another learning rate.
     expect(resumed(40, { steps: 40 }, {}, { schedule: 'linear' }).warnings).toEqual([]);
   });
 

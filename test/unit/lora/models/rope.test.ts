@@ -27,7 +27,8 @@ test.each([
   expect(ours.length).toBe(reference.frequencies.length);
   for (const [i, theirs] of reference.frequencies.entries())
     expect(Math.abs(ours[i]! / theirs - 1), `pair ${i}`).toBeLessThan(1e-6);
-  // Covers all three branches: kept, divided by the factor, interpolated.
+  // All three cases occur: the first frequency is kept, the last one is divided by the factor, and some between are
+  // interpolated.
   expect(ratios[0]).toBe(1);
   expect(ratios.at(-1)).toBeCloseTo(factor, 10);
   expect(ratios.some((ratio) => ratio > 1.01 && ratio < factor - 1)).toBe(true);

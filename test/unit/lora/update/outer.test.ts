@@ -39,7 +39,7 @@ test.each(PRESET_NAMES)(
     for (let round = 0; round < 6; round++) {
       const delta = values(10 + round);
       const published = encodeDelta(feedback, delta, 0.5, preset);
-      // A candidate delta that is dropped changes nothing.
+      // Encodes the delta of a merge that is then dropped. This must not change the residual.
       encodeDelta(feedback, values(99), 0.25, preset);
       feedback = published.feedback;
       coordinator = applyDelta(layout, coordinator, published.bytes, preset);

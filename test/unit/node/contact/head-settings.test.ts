@@ -103,7 +103,7 @@ test('a change must continue the changes that the node knows', async () => {
   for (const broken of [sign(5, late, { fromRound: 4, term: 2 }), sign(5, late, { fromRound: 5 })]) {
     await expect(check(head(broken)), broken).rejects.toEqual(withCode('SETTINGS_CHAIN'));
   }
-  // A newer head without settings hides a change that applies to its round.
+  // A newer head without settings would hide a change of the settings that applies to its round.
   await expect(check(head(null))).rejects.toEqual(withCode('SETTINGS_CHAIN'));
 });
 

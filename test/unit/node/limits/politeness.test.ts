@@ -28,7 +28,7 @@ it('pauses when others are busy for a while, and goes on only after a minute of 
 
 it('does not change back and forth while the load does', () => {
   const load = Array.from({ length: 40 }, (_, i): [typeof calm, number] => [i % 2 ? calm : busy, 5]);
-  // Bursts that are too short begin no pause. During a pause, they prolong it.
+  // A burst of 5 s is too short to begin a pause. But during a pause, each burst prolongs the pause.
   expect(new Set(reasons(...load))).toEqual(new Set([null]));
   expect(new Set(reasons([busy, 20], ...load))).toEqual(new Set(['machine-busy']));
 });

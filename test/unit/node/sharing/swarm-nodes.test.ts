@@ -129,7 +129,7 @@ test('a coordinator that names the job of another coordinator does not lock the 
   await pass(60_000);
   expect(first.speeds.at(-1)).toBe(0);
   expect(new Set(second.speeds)).toEqual(new Set([0]));
-  // The node takes its next offer, which is another job.
+  // The second coordinator now offers another job, and the node takes it.
   second.listed = toys[1].job;
   await second.open(1, [node.peer]);
   await until(() => second.updates.length === 1);

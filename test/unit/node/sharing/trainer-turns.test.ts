@@ -166,7 +166,7 @@ describe('a turn is up for another job', () => {
     const day = { dueAt: 24 * HOUR_MS, workMs: 20 * HOUR_MS };
     const upAfter = await waiting(day, { dueAt: 600_000, workMs: 80_000 });
     expect(await upAfter(HOUR_MS)).toBe(500_000);
-    // Its work takes an unknown time, so half of the time until its deadline is reserved.
+    // The work of the waiting job takes an unknown time, so half of the time until its deadline is reserved for it.
     const unknown = await waiting(day, { dueAt: 600_000, workMs: null });
     expect(await unknown(HOUR_MS)).toBe(300_000);
     const undated = await waiting(day, { dueAt: null, workMs: null });

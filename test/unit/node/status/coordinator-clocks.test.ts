@@ -31,7 +31,7 @@ test('the exchange with the shortest round trip counts', async () => {
     [30, 30],
   ] as const;
   expect(await coordinatorClocks([connected('p'), connected('p')], world(ways, -70_000))).toEqual([
-    // Half of the round trip is 5 ms, and the way there took 4 ms.
+    // The estimate assumes that the way there took half of the round trip, which is 5 ms. It took 4 ms.
     { coordinator: 'p', offsetMs: -70_001, roundTripMs: 10 },
   ]);
 });

@@ -27,7 +27,7 @@ it('keeps the invites of joined jobs, readable by the owner only, until the jobs
   const known = new KnownJobs({ home }, { log: silentLogger });
   known.remember(invite, MOBY);
   known.remember(open, ALICE);
-  // The coordinator has moved.
+  // The coordinator has a new address.
   known.remember({ ...invite, addresses: [`/ip4/5.6.7.8/tcp/1/p2p/${PEER}`] }, MOBY);
   await known.saved();
   const path = join(home, 'known-jobs.json');

@@ -57,7 +57,8 @@ test('measurements take a share of the time, and which merges are measured is ra
   const isMeasured = async () => (await tasks.prepare({ ...job, figures }, signal)) !== null;
   expect(await isMeasured()).toBe(true);
   tasks.note(1000);
-  // The probability is 5 % of the passed time, divided by the time of a measurement.
+  // The probability of a measurement is 5 % of the time since the last decision, divided by the time that a measurement
+  // takes.
   clock.advance(9_000);
   expect(await isMeasured()).toBe(false);
   clock.advance(11_000);

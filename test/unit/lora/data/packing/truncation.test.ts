@@ -50,7 +50,8 @@ describe('truncation', () => {
           expect(ids).toEqual([...ids].sort((a, b) => a - b));
           for (const [i, id] of ids.entries()) {
             expect(trained[i]).toBe(Number(mask[id]));
-            // The token before a trained token is the same as before.
+            // Each trained token keeps its context: the token before it is the one that was before it in the whole
+            // sample.
             if (trained[i] && i > 0) expect(ids[i - 1]).toBe(id - 1);
           }
           if (mask.includes(true, 1)) expect(trained.indexOf(1, 1)).toBeGreaterThan(0);

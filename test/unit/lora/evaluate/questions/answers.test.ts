@@ -94,7 +94,7 @@ test('a single answer has a limit, and infinite log-probabilities are refused', 
 });
 
 test('questions and answers with very many tiny values are refused before they are decoded', () => {
-  // A context with one continuation has four values.
+  // Encoded as CBOR, a context with one continuation has four values. So these questions have too many values.
   const many = Array.from({ length: QUESTION_ITEMS / 4 }, (_, i) => [[i % 2 ? 'a' : 'b', '']] as const);
   expect(() => encodeQuestions([task('multiple_choice', many)])).toThrow(withCode('TASK_TOO_LARGE'));
   // In CBOR, each byte 0 is an integer, so these bytes hold more values than are allowed.

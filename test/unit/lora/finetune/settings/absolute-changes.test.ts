@@ -11,7 +11,7 @@ test('the training files in changes start from a folder, and nothing else change
   expect(absoluteChanges({ data: { train: ['a.jsonl', b], packing: 'none' } }, 'data')).toEqual({
     data: { train: [a, b], packing: 'none' },
   });
-  // The coordinator refuses values that are not paths.
+  // Values that are not paths stay as they are. The coordinator refuses them later.
   for (const changes of [{ seed: 1 }, { data: 5 }, { 'data.train': 5 }]) {
     expect(absoluteChanges(changes, 'data')).toEqual(changes);
   }

@@ -58,7 +58,7 @@ describe('settings of a run', () => {
       { ...least, run: { patience: 2 } },
       { ...least, training: { learningRate: -1 } },
       { ...least, lora: { dropout: 1 } },
-      // Biases never decay.
+      // Biases never decay, so this group is refused.
       { ...least, training: { weightDecayGroups: ['bias'] } },
       { ...least, preset: 'best' },
     ]) {
