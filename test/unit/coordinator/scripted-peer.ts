@@ -54,7 +54,7 @@ export class ScriptedPeer {
     return world.settle(host.request(COORDINATOR.peerId, method, body, { signal: never }));
   }
 
-  /** Joins, and sends a heartbeat that it is ready. */
+  /** Joins the job, and sends a heartbeat that says that the peer is ready. */
   async join(invite: string | null = null): Promise<void> {
     await this.ask('join', {
       job: this.job,

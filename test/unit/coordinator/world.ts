@@ -64,7 +64,7 @@ export class World {
   emptied: (round: number) => void = () => {};
   /** Called with each checkpoint that is written as a folder. */
   laidOut: (checkpoint: CheckpointToWrite) => void = () => {};
-  /** Called before each fetch of a blob. The fetch fails with its exception. */
+  /** Called before each fetch of a blob. If this throws, the fetch fails with the exception. */
   fetching: () => void = () => {};
   /** Number of evaluations that fail from now on. */
   brokenEvaluations = 0;
@@ -120,7 +120,7 @@ export class World {
     return this.coordinator.jobs()[0]!;
   }
 
-  /** A new process; creates the job if it is not there yet. */
+  /** Starts a process. It creates the job if the job does not exist yet. */
   async start(): Promise<this> {
     const process = { alive: true };
     this.#process = process;

@@ -8,7 +8,10 @@ import { SHIPPED, sourcesIn } from '../../utils/source/sources.ts';
 const CODE_FROM_DATA =
   /\beval\(|\bFunction\(|\bnode:vm\b|\bdeserialize\(|\bimport\((?!['"`])|\bexecSync\(|\bshell: true/;
 
-/** These files run regular expressions of a peer in a context of its own, with a time limit. The script is a constant. */
+/**
+ * These files run regular expressions of a peer in a separate context, with a time limit. The code that they run there
+ * is constant.
+ */
 const WITH_TIME_LIMIT = ['lora/data/tokenizing/deadline.ts', 'lora/models/patterns.ts'];
 
 function filesWithCodeFromData(sources: readonly { path: string; text: string }[]): string[] {

@@ -30,7 +30,7 @@ it('every dependency is used: by the package, or by tests and scripts', () => {
   expect(unused(others, textOf([...SHIPPED, 'scripts', 'test']))).toEqual([]);
 });
 
-/** Returns the mentions in a source's comments of a package's version that differs from the installed one. */
+/** Returns the places in the comments of a source that name another version of a package than the installed one. */
 function outdatedMentions(text: string, versions: Readonly<Record<string, string>>): string[] {
   const joined = text.replace(/\n\s*(\*|\/\/) ?/g, ' ');
   return [...joined.matchAll(/`?((?:@[\w-]+\/)?[\w-]+)`? \(?(\d+\.\d+\.\d+)\b/g)]

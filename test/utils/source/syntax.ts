@@ -50,7 +50,7 @@ export function importsOf(program: Node): Import[] {
   return found;
 }
 
-/** Returns the names that a module exports, with the offset of each. A module of which it exports all is left out. */
+/** Returns the names that a module exports, with the offset of each. Names of `export * from …` are left out. */
 export function exportsOf(program: Node): Map<string, number> {
   const names = new Map<string, number>();
   walk(program, (node) => {
@@ -225,7 +225,7 @@ function isKey(node: Node, parent: Node): boolean {
   return parent.key === node;
 }
 
-/** Nodes that contain only types. The others with this prefix contain expressions too. */
+/** Matches nodes that contain only types. Other nodes whose names begin with TS contain expressions too. */
 const TYPES = /^TS(?!As|Satisfies|NonNull|TypeAssertion|Instantiation|ParameterProperty|Enum|Export)/;
 
 function isInType(ancestors: readonly Node[]): boolean {

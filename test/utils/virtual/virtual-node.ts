@@ -100,7 +100,7 @@ export class VirtualNode {
     return this.nodes.all[0]!;
   }
 
-  /** Whether its jobs need nothing more of this node. */
+  /** Whether no job of the node needs anything more of it. */
   get done(): boolean {
     return this.nodes.all.every(({ isDone }) => isDone);
   }

@@ -34,7 +34,10 @@ beforeEach(async () => {
   onTestFinished(() => spy.mockRestore());
 });
 
-/** @returns the text that it prints, to both streams */
+/**
+ * Runs `lora-swarm train`.
+ * @returns the text that the command prints, to both streams
+ */
 async function train(output: string, ...args: string[]): Promise<string> {
   const environment = { SWARM_CACHE: join(cwd, 'cache'), SWARM_ENGINE: 'onnx-cpu' };
   const { context, out, err } = fakeContext({ cwd, environment });

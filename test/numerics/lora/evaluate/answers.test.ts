@@ -1,4 +1,4 @@
-/** An evaluation from answers that were sent as bytes has the figures of an evaluation in one step. */
+/** If a model sends its answers as bytes, the figures computed from them equal those of an evaluation in one step. */
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { packageRoot } from '../../../../common/package.ts';

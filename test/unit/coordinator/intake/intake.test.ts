@@ -19,7 +19,7 @@ function announced(peer: ScriptedPeer, head: Head, delta: number): Update {
   return { ...peer.update(head, {}, payload), inline: null };
 }
 
-/** Makes a peer never serve a blob. Returns the number of requests to it. */
+/** Makes a peer never serve a blob. Returns an object that counts the requests for its blobs. */
 function stall(peer: ScriptedPeer): { asked: number } {
   const count = { asked: 0 };
   peer.blobs.get = () => {

@@ -15,7 +15,10 @@ import { ScriptedPeer, strangers, training } from '../scripted-peer.ts';
 import { World } from '../world.ts';
 
 const OTHER = 'ab'.repeat(32);
-/** Number of updates in a flood. Before there were limits, so many stopped the event loop for 1.7 s and left 549 events. */
+/**
+ * Number of updates in a flood. Before there were limits, this many updates stopped the event loop for 1.7 s and left
+ * 549 events.
+ */
 const FLOOD = 8_000;
 
 /** The change that each violation makes to an honest update. */

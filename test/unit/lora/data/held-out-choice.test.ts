@@ -4,7 +4,7 @@ import { expect, it } from 'vitest';
 import { chooseHeldOut } from '../../../../lora/data/held-out-choice.ts';
 import { withCode } from '../../../utils/source/codes.ts';
 
-/** Computes the same choice from a list of all hashes. */
+/** Chooses the held-out examples in a simpler way, from a list of all hashes. */
 function smallest(examples: number, share: number, seed: number): Set<number> {
   const hashes = Array.from({ length: examples }, (_, index) => ({
     index,

@@ -9,7 +9,10 @@ const dense = (values: ArrayLike<number>): SparseUpdate => ({
   preset: 'dense',
   tensors: [{ indices: null, values: Float32Array.from(values) }],
 });
-/** Returns the adapters before, in the middle of and after steps whose two halves make these changes. */
+/**
+ * Returns the adapters before some steps, in their middle and after them. The first half of the steps makes the change
+ * `first`, and the second half makes the change `second`.
+ */
 const steps = (first: readonly number[], second: readonly number[]): RepeatedSteps => {
   const middle = Float32Array.from(second);
   const before = [Float32Array.from(first, (value, i) => value + middle[i]!)];

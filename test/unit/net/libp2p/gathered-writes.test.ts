@@ -13,7 +13,7 @@ interface Sending {
   sendData(pieces: ReturnType<typeof encode.single>): { sentBytes: number; canSendMore: boolean };
 }
 
-/** Both ends of a TCP connection; the first one as the transport wraps it. */
+/** Returns both ends of a TCP connection. The first end is wrapped as the transport wraps it. */
 async function pair(): Promise<{ sending: Sending; from: Socket; to: Socket }> {
   const server = createServer({ pauseOnConnect: true }).listen(0, '127.0.0.1');
   await once(server, 'listening', { signal: soon() });

@@ -9,7 +9,7 @@ import { noiseCrypto } from '../../../../net/libp2p/noise-crypto.ts';
 const TAG_BYTES = 16;
 const LARGEST = 65_535 - TAG_BYTES;
 
-/** The bytes in pieces, as they arrive from the socket. */
+/** Divides bytes into pieces, as if they arrived from a socket. */
 function inPieces(bytes: Uint8Array, cuts: readonly number[]) {
   const list = encode.single(bytes).sublist(0, 0);
   const ends = [...cuts.map((cut) => cut % (bytes.length + 1)), bytes.length].sort((a, b) => a - b);

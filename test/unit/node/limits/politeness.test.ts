@@ -5,7 +5,10 @@ import { BUSY_MS, BUSY_SHARE, CALM_MS, Politeness } from '../../../../node/limit
 const calm = { othersShare: 0.05, onBattery: false };
 const busy = { othersShare: BUSY_SHARE, onBattery: false };
 
-/** Returns the reasons after facts that last for some seconds each, with a look every 5 s. */
+/**
+ * Returns the reason for a pause, or null, after each of some facts. Each fact lasts for some seconds, in which the
+ * machine is looked at every 5 s.
+ */
 function reasons(...facts: [typeof calm, number][]): (string | null)[] {
   const politeness = new Politeness();
   let now = 1_000;

@@ -49,7 +49,7 @@ class ModelCoordinator {
   checkpoint = 0;
   phase: Head['phase'] = 'training';
   assigned = true;
-  /** Whether it cannot fetch payloads at present. */
+  /** Whether the coordinator is unable to fetch payloads at present. */
   refusing = false;
   included: string[] = [];
   readonly receipts = new Map<string, { round: number; code: ReceiptCode; merged: boolean }>();

@@ -76,7 +76,10 @@ async function witnessOf({
   };
   /** By the peer id of a coordinator: the job whose head it gives, if this is not the head that the node has. */
   const heads: Record<string, KeptJob> = {};
-  /** Called before each answer. */
+  /**
+   * Functions that delay something: by the peer id of a coordinator its answers, `blobs` the fetches of blobs, and `verify`
+   * the verifications.
+   */
   const gates: Record<string, (signal: AbortSignal) => Promise<void>> = {};
   const network = {
     request: async (peer: string, method: string, body: never, { signal }: { signal: AbortSignal }) => {

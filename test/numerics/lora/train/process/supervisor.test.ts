@@ -18,7 +18,7 @@ import {
 
 /** Time for which a test pauses the trainer. Without the pause, four steps take a few milliseconds. */
 const PAUSE_MS = 300;
-/** A timer may fire this much early. */
+/** Milliseconds by which a timer may fire too early. */
 const CLOCK_MS = 5;
 /** More steps than any test waits for. Each test kills or aborts the trainer before. */
 const FOREVER = 100_000;
