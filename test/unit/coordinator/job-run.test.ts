@@ -62,7 +62,8 @@ describe('a round', () => {
   test('leaves out the one update that makes its merge worse, and sends its author a receipt', async () => {
     const world = new World({
       rounds: { minPeers: 3, count: 1 },
-      // Honest updates lower the first tensor. The third one raises the second tensor, which costs more than the others gain.
+      // Two honest updates lower the first tensor. The third update raises the second tensor, which costs more than the
+      // others gain.
       losses: ([first, second]) => {
         const mean = (tensor: Float32Array): number =>
           tensor.reduce((sum, value) => sum + value, 0) / tensor.length;
@@ -216,7 +217,8 @@ describe('a round', () => {
       await world.until(() => world.run.record.checkpoint.checkpoint.round === head.round, 'the checkpoint');
       evaluations.push(world.evaluations - before);
     }
-    // First the parent and the merge, then the merge alone, and then both again with the fallback.
+    // Round 1 evaluates the parent and the merge. Round 2 evaluates only the merge, but with a fallback, because the
+    // device fails. So round 3 evaluates both again.
     expect(evaluations).toEqual([2, 1, 2]);
     const events = world.store.events.after(world.toy.job, 0, 100);
     expect(events.filter(({ type }) => type === 'evaluation-fallback')).toHaveLength(1);

@@ -35,7 +35,7 @@ it('every code of a module is used', async () => {
 
 it('every error code in the source is declared in a table', async () => {
   const owners = await ownersOfCodes();
-  // No table declares codes of bad data rows (ROW_…), and codes of errors of zlib (Z_…) and Node.js (ERR_…).
+  // No table declares the codes of bad rows (ROW_…), of zlib (Z_…) and of Node.js (ERR_…).
   const others = /^(ROW_|Z_|ERR_)/;
   const uses =
     /\bisSwarmError\(\s*\w+,\s*'([A-Z_]+)'|\b(?:code|failed|aborted): '([A-Z_]+)'|\bcode [!=]== '([A-Z]+_[A-Z_]+)'/g;

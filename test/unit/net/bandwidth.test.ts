@@ -140,7 +140,7 @@ describe('a limit of 100 kB/s', () => {
         queue.add({ ...late, bytes: 1, grant });
         let before = 0;
         for (let next = queue.shift(); next!.grant !== grant; next = queue.shift()) before++;
-        // An address or peer that already waits may come earlier than a new one whose turn has the same number.
+        // Among turns with the same number, some may come after the late bytes. The count includes all of them.
         expect(before).toBeLessThanOrEqual(counted);
         expect(before).toBeGreaterThanOrEqual(counted - 8);
       }),

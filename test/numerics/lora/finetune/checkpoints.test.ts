@@ -99,7 +99,8 @@ describe('checkpoints of a run', () => {
     const output = await temporaryFolder();
     const folder = new CheckpointFolder({ output, keep: 1 });
     expect(await folder.steps()).toEqual([]);
-    // A file takes the place of the folder, so that reading fails. Without read permission, root could still read it.
+    // A file takes the place of the folder, so that reading fails. It would not be enough to remove the read
+    // permission, because root could still read the folder.
     await writeFile(folder.path, '');
     await expect(folder.steps()).rejects.toMatchObject({ code: 'ENOTDIR' });
     await expect(folder.newest()).rejects.toMatchObject({ code: 'ENOTDIR' });

@@ -105,7 +105,8 @@ describe('training', () => {
     );
     for (const { loss, parameters } of steps) {
       expect(loss).toBeCloseTo(steps[0]!.loss, 5);
-      // First moments are the gradient × (1 − β₁), free of AdamW's division by its own size.
+      // After one step, the first moments are the gradient × (1 − β₁). The parameters would hide errors, because AdamW
+      // divides the gradient by its own size.
       expect(greatestDifference(parameters, steps[0]!.parameters)).toBeLessThan(1e-7);
     }
   });

@@ -351,8 +351,8 @@ describe('passGate', () => {
   test('refuses the round when nothing passes', async () => {
     const { result, merges } = await run([{ harm: 3 }, { harm: 4 }, { harm: 5 }]);
     expect(result).toMatchObject({ accepted: false, isDrifted: false });
-    // The merges in order: all three updates, all at half the rate, all without each update in turn, the best of these
-    // merges at half the rate, and all at a quarter of the rate.
+    // The gate tries these merges: all three updates, all at half the rate, all without each update in turn, the best
+    // of these merges at half the rate, and all at a quarter of the rate.
     expect(merges).toHaveLength(1 + 1 + 3 + 1 + 1);
   });
 

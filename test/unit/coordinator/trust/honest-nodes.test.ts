@@ -55,7 +55,7 @@ test('if effects are noise and gains are clear, few shares are too low for a wei
   ]) {
     const nodes = play({ ...MEASURED, noise, gainOverEffect: 20 }, [], 30).flat();
     const shares = nodes.flatMap(({ scored }) => scored.slice(4));
-    // Without the allowance for the noise of effects, this fraction was 0.17 and 0.24.
+    // Without the allowance for the noise of effects, these two fractions were 0.17 and 0.24.
     expect(shares.filter((share) => share < BELIEF_LINE).length / shares.length).toBeLessThan(most);
     expect(nodes.filter(({ suspended }) => suspended.length > 0)).toEqual([]);
   }

@@ -74,7 +74,8 @@ describe(`the weight of one to three of ${NODES} nodes after ${TARGET} attacks, 
 test('where the effects are noise because a job has almost converged, on-off attackers have as little weight', () => {
   const spreads = { ...SPREADS, noise: 1, gainOverEffect: 20 };
   for (const attack of Object.keys(ATTACKS) as (keyof typeof ATTACKS)[]) {
-    // Before a low gain alone could remove the weight of an update, these attackers had 0.5 to 0.8.
+    // Before a low gain alone could remove the weight of an update, these attackers kept 0.5 to 0.8 of the weight of
+    // honest nodes.
     expect(laterWeight(attack, 'on-off', 3, spreads), attack).toBeLessThanOrEqual(ATTACKS[attack].most[1]);
   }
 });

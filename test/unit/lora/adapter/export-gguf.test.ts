@@ -47,7 +47,7 @@ describe.each(FAMILY_FIXTURES)('%s', (fixture) => {
       const found = after.tensors.get(name)!;
       const values = await readTensor(join(output, found.file), found.entry);
       const expected = await readTensor(join(base, shard), entry);
-      // The export adds 1 to the weights of Gemma's norms, and the import subtracts it again. Both round.
+      // The export adds 1 to the weights of Gemma's norms, and the import subtracts it again. Both operations round.
       const tolerance = before.config.family === 'gemma3_text' && name.includes('norm') ? 2 ** -23 : 0;
       expect(Math.max(...values.map((value, i) => Math.abs(value - expected[i]!))), name).toBeLessThanOrEqual(
         tolerance,

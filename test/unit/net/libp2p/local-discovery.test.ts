@@ -27,7 +27,7 @@ it('connects the peers of one coordinator in the local network, and no others', 
   const first = await startHost({ mdns: [coordinator] });
   const second = await startHost({ mdns: [coordinator] });
   await meet(first, second);
-  // The stranger receives the same queries as the first host, and its own queries are answered by the neighbour.
+  // The stranger meets the neighbour, which shows that its discovery works.
   const neighbour = await startHost({ mdns: [other] });
   await meet(stranger, neighbour);
   const third = await startHost({ mdns: [coordinator] });
