@@ -30,7 +30,7 @@ export function decodeCbor<S extends z.ZodType>(
       },
     );
   }
-  if (maxItems < Number.POSITIVE_INFINITY && countItems(bytes) > maxItems) {
+  if (maxItems < Number.POSITIVE_INFINITY && countItems(bytes, maxItems) > maxItems) {
     const message = `a message has more than ${maxItems} values`;
     throw protocolError('MESSAGE_TOO_LARGE', message, { bytes: bytes.byteLength, maxItems });
   }
@@ -55,11 +55,12 @@ export function decodeCbor<S extends z.ZodType>(
 /**
  * Counts the values in CBOR, including keys, arrays and objects, without decoding them. Stops at the first byte that
  * DAG-CBOR does not allow, where a decoder stops too.
+ * @param most number of values after which counting stops. @default counts all values
  */
-export function countItems(bytes: Uint8Array): number {
+export function countItems(bytes: Uint8Array, most = Number.POSITIVE_INFINITY): number {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   let count = 0;
-  for (let at = 0; at < bytes.byteLength; count++) {
+  for (let at = 0; at < bytes.byteLength && count <= most; count++) {
     const head = bytes[at++]!;
     const [major, info] = [head >> 5, head & 31];
     if (info > 27) break;

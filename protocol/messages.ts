@@ -238,3 +238,9 @@ export const messageBytes: Record<MessageKind, number> = {
   removals: CONTROL_MESSAGE_BYTES,
   'version-manifest': RPC_MESSAGE_BYTES / 2,
 };
+
+/**
+ * Maximum number of values in an update, including keys. An update has about 40. Without a limit, an update of tiny
+ * values could take dozens of milliseconds to decode. The other messages are small, or come from a coordinator.
+ */
+export const UPDATE_ITEMS = 256;

@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { decodeCbor, encodeCbor, sha256 } from './cbor.ts';
 import { protocolError } from './errors.ts';
 import { bytesSchema, peerIdOf, peerIdSchema, publicKeyOf } from './ids.ts';
-import { type MessageKind, type Messages, messageBytes, messageSchemas } from './messages.ts';
+import { type MessageKind, type Messages, messageBytes, messageSchemas, UPDATE_ITEMS } from './messages.ts';
 
 /** Signs with a libp2p key (Ed25519). */
 export interface Signer {
@@ -27,6 +27,8 @@ const envelopeSchema = z.strictObject({
 });
 /** Space for the fields around the body: kind, author, signature and CBOR framing. */
 const ENVELOPE_OVERHEAD_BYTES = 512;
+/** Maximum number of values in an envelope. It has nine, including itself and its keys. */
+const ENVELOPE_ITEMS = 16;
 
 /** The bytes before a raw 32-byte Ed25519 seed in its PKCS#8 form (RFC 8410). */
 const PKCS8_PREFIX = Buffer.from('302e020100300506032b657004220420', 'hex');
@@ -71,7 +73,8 @@ export function signMessage<K extends MessageKind>(
  * @throws SwarmError MESSAGE_TOO_LARGE, MESSAGE_MALFORMED, MESSAGE_INVALID, MESSAGE_KIND, SIGNATURE_INVALID
  */
 export function verifyMessage<K extends MessageKind>(kind: K, bytes: Uint8Array): Verified<K> {
-  const envelope = decodeCbor(bytes, envelopeSchema, messageBytes[kind] + ENVELOPE_OVERHEAD_BYTES);
+  const maxBytes = messageBytes[kind] + ENVELOPE_OVERHEAD_BYTES;
+  const envelope = decodeCbor(bytes, envelopeSchema, maxBytes, ENVELOPE_ITEMS);
   if (envelope.kind !== kind) {
     throw protocolError('MESSAGE_KIND', `expected a signed ${kind}, found "${envelope.kind.slice(0, 32)}"`, {
       expected: kind,
@@ -90,7 +93,13 @@ export function verifyMessage<K extends MessageKind>(kind: K, bytes: Uint8Array)
       author: envelope.author,
     });
   }
-  const message = decodeCbor(envelope.body, messageSchemas[kind], messageBytes[kind]) as Messages[K];
+  const maxItems = kind === 'update' ? UPDATE_ITEMS : Number.POSITIVE_INFINITY;
+  const message = decodeCbor(
+    envelope.body,
+    messageSchemas[kind],
+    messageBytes[kind],
+    maxItems,
+  ) as Messages[K];
   // Without this check, another coordinator could sign the same manifest, and its job would have the same
   // digest.
   const signer = kind === 'manifest' ? (message as Messages['manifest']).coordinator : undefined;

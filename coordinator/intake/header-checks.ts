@@ -1,12 +1,11 @@
-import { decode } from '@ipld/dag-cbor';
 import { z } from 'zod';
 import { isSwarmError } from '../../common/errors.ts';
 import type { AdapterLayout } from '../../lora/adapter/layout.ts';
 import { updateLimits } from '../../lora/update/index.ts';
-import { sha256 } from '../../protocol/cbor.ts';
-import { digestSchema } from '../../protocol/ids.ts';
+import { decodeCbor, sha256 } from '../../protocol/cbor.ts';
+import { bytesSchema, digestSchema } from '../../protocol/ids.ts';
 import { GOSSIP_MESSAGE_BYTES, STALE_ROUNDS } from '../../protocol/limits.ts';
-import type { Update } from '../../protocol/messages.ts';
+import { UPDATE_ITEMS, type Update } from '../../protocol/messages.ts';
 import type { ReceiptCode } from '../../protocol/receipts.ts';
 import { type Verified, verifyMessage } from '../../protocol/signing.ts';
 import type { RoundFacts } from '../store/store.ts';
@@ -71,6 +70,7 @@ export interface ClaimedUpdate {
   readonly payload: string;
 }
 
+const claimedEnvelopeSchema = z.object({ body: bytesSchema });
 const claimSchema = z.object({
   job: digestSchema,
   round: z.int().positive(),
@@ -80,7 +80,8 @@ const claimSchema = z.object({
 /** Reads the claims of an update without verifying its signature. Returns null if the message is not an update. */
 export function claimedUpdate(bytes: Uint8Array): ClaimedUpdate | null {
   try {
-    const claim = claimSchema.parse(decode(decode<{ body: Uint8Array }>(bytes).body));
+    const { body } = decodeCbor(bytes, claimedEnvelopeSchema, bytes.byteLength, UPDATE_ITEMS);
+    const claim = decodeCbor(body, claimSchema, body.byteLength, UPDATE_ITEMS);
     return { job: claim.job, round: claim.round, payload: claim.payload.digest };
   } catch {
     return null;

@@ -36,6 +36,12 @@ const UNREAD_CALL_BYTES =
   METHOD_NAME_BYTES +
   Math.max(...Object.values(rpcMethods).map(({ maxRequestBytes }) => maxRequestBytes));
 
+/**
+ * Maximum number of values in a request, including keys. The request with the most values (`measure`) has about 350.
+ * Without a limit, a stranger could send requests of tiny values, which take dozens of milliseconds to decode.
+ */
+const REQUEST_ITEMS = 1024;
+
 type Handler = (
   peer: string,
   body: unknown,
@@ -170,7 +176,7 @@ export class RpcServer {
     }
     const bytes = await frames.read(spec.maxRequestBytes, signal, progressed);
     call.received = bytes.byteLength;
-    const body = decodeCbor(bytes, spec.request, spec.maxRequestBytes);
+    const body = decodeCbor(bytes, spec.request, spec.maxRequestBytes, REQUEST_ITEMS);
     const answer = encodeCbor({ ok: await handler(peer, body, { signal, ip }) });
     if (answer.byteLength > spec.maxResponseBytes + ANSWER_OVERHEAD_BYTES) {
       throw oversized(name, 'answer', answer.byteLength, spec.maxResponseBytes);

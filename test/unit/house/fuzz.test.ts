@@ -24,6 +24,8 @@ const FUZZED: Readonly<Record<string, string>> = {
   removalsContentSchema: 'removals',
   questionsSchema: 'questions',
   answersSchema: 'answers',
+  claimedEnvelopeSchema: 'update:claims',
+  claimSchema: 'update:claims',
 };
 
 it('every schema of CBOR bytes has an entry in scripts/fuzz/decoders.ts', () => {

@@ -282,6 +282,15 @@ describe('limits of requests', () => {
     });
   });
 
+  it('refuses a body of many tiny values before it decodes them', async () => {
+    const host = await startHost();
+    host.network.handle('submit', async () => ({ receipt: new Uint8Array() }));
+    const body = encodeCbor({ update: Array.from({ length: 200_000 }, () => 0) });
+    expect(await answerTo(host, [framed(Buffer.from('submit')), framed(body)])).toMatchObject({
+      code: 'MESSAGE_TOO_LARGE',
+    });
+  });
+
   it('refuses calls above the quota, which refills with time', async () => {
     const clock = new ManualClock();
     const [caller, callee] = await pair({ clock });

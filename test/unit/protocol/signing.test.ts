@@ -1,7 +1,7 @@
 import { decode as decodeAny } from '@ipld/dag-cbor';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { decodeCbor, encodeCbor } from '../../../protocol/cbor.ts';
+import { countItems, decodeCbor, encodeCbor } from '../../../protocol/cbor.ts';
 import { peerIdOf, publicKeyOf } from '../../../protocol/ids.ts';
 import { INLINE_UPDATE_BYTES } from '../../../protocol/limits.ts';
 import { type Heartbeat, messageBytes, messageSchemas, type Update } from '../../../protocol/messages.ts';
@@ -122,6 +122,20 @@ describe('strict CBOR', () => {
     const duplicate = Uint8Array.of(0xa2, 0x61, 0x61, 0x01, 0x61, 0x61, 0x02);
     expect(codeOf(() => decodeCbor(duplicate, messageSchemas.heartbeat, 100))).toMatch(/^MESSAGE_/);
     expect(({} as { polluted?: unknown }).polluted).toBeUndefined();
+  });
+
+  it('refuses a message of tiny values before it decodes them', () => {
+    const tiny = encodeCbor(Array.from({ length: 200_000 }, () => 0));
+    expect(() => decodeCbor(tiny, messageSchemas.heartbeat, 1_000_000, 1_000)).toThrow(
+      withCode('MESSAGE_TOO_LARGE'),
+    );
+    expect(() => verifyMessage('update', tiny)).toThrow(withCode('MESSAGE_TOO_LARGE'));
+    // A member can sign such an update too.
+    const body = encodeCbor({ ...update(null), inline: Array.from({ length: 200_000 }, () => 0) });
+    const signature = signer.sign(Buffer.concat([Buffer.from('lora-swarm/1/update\0'), body]));
+    const envelope = encodeCbor({ kind: 'update', author: signer.peerId, body, signature });
+    expect(() => verifyMessage('update', envelope)).toThrow(withCode('MESSAGE_TOO_LARGE'));
+    expect(countItems(tiny, 10)).toBe(11);
   });
 
   it('refuses a length beyond the end of the bytes', () => {
