@@ -4,7 +4,7 @@ import { placesInRound, readRows } from '../../../lora/data/shards/round-rows.ts
 import { encodeUpdate } from '../../../lora/update/index.ts';
 import type { Head } from '../../../protocol/messages.ts';
 import { verifyMessage } from '../../../protocol/signing.ts';
-import { type ScriptedPeer, training } from './scripted-peer.ts';
+import { ScriptedPeer, training } from './scripted-peer.ts';
 import { World, type WorldOptions } from './world.ts';
 
 const { signal } = new AbortController();
@@ -43,10 +43,20 @@ export class ToySwarm {
     });
   }
 
-  async start(): Promise<Head> {
-    const { peers, head } = await training(this.world, this.#behaviours.length);
+  /** Starts the job. @param count number of peers that join now. @default all peers */
+  async start(count = this.#behaviours.length): Promise<Head> {
+    const { peers, head } = await training(this.world, count);
     this.peers = peers;
     return head;
+  }
+
+  /** Lets the peers join that have not joined at the start. */
+  async join(): Promise<void> {
+    while (this.peers.length < this.#behaviours.length) {
+      const peer = new ScriptedPeer(this.peers.length + 1, this.world);
+      await peer.join();
+      this.peers.push(peer);
+    }
   }
 
   async #change(head: Head, peer: ScriptedPeer): Promise<Float32Array[]> {
@@ -61,11 +71,11 @@ export class ToySwarm {
     return gradient(adapter, rows).map((tensor) => tensor.map((value) => 0.05 * value));
   }
 
-  /** Delivers an update of every peer, or of some. */
+  /** Delivers an update of every peer that has work, or of some. */
   async deliver(head: Head, some: readonly ScriptedPeer[] = this.peers): Promise<void> {
     const { layout } = this.world.toy;
     for (const [i, peer] of this.peers.entries()) {
-      if (!some.includes(peer)) continue;
+      if (!some.includes(peer) || !head.assignments.some((one) => one.peer === peer.id)) continue;
       const behaviour = this.#behaviours[i]!;
       const isCopy = behaviour === 'copy' || (behaviour === 'turncoat' && head.round > 3);
       const change = await this.#change(head, isCopy ? this.peers[0]! : peer);

@@ -78,10 +78,20 @@ describe('scores of updates', () => {
   });
 
   test('new identities cannot move the median of nodes that are believed', async () => {
-    const swarm = new ToySwarm(['honest', 'honest', 'honest'], { rounds: { minPeers: 3 } });
-    const head = await swarm.start();
-    await swarm.play(head, 3);
-    for (const { share } of swarm.scores(3)) expect(share).toBeGreaterThan(0.4);
+    const crowd = ['flip', 'flip', 'flip', 'flip', 'flip'] as const;
+    const swarm = new ToySwarm(['honest', 'honest', 'honest', ...crowd], {
+      ...QUIET,
+      rounds: { minPeers: 3, count: 5 },
+    });
+    await swarm.play(await swarm.start(3), 3);
+    await swarm.join();
+    // The crowd gets work in the round after the next one.
+    await swarm.play(await swarm.peers[0]!.head(), 5);
+    const scores = swarm.scores(5);
+    expect(scores).toHaveLength(8);
+    for (const { share } of scores.slice(0, 3)) expect(share).toBeGreaterThan(0.4);
+    for (const { share, isHarmful } of scores.slice(3))
+      expect({ share, isHarmful }).toEqual({ share: 0, isHarmful: true });
   });
 
   test('an update for an older parent is not scored, and counts like one of a new node', async () => {
