@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 import { Option } from 'commander';
-import type { BanView } from '../../index.ts';
+import type { ApiClient, BanView } from '../../index.ts';
 import { SWARM } from '../command-name.ts';
 import { confirm } from '../confirm.ts';
 import type { Context } from '../context.ts';
@@ -92,7 +92,8 @@ async function peers(context: Context, { home, why, json }: CommonOptions & { wh
     }
     return;
   }
-  const receipts = await api.receipts(choosePeer([...all, ...bans], why));
+  const known = [...all, ...bans, ...(await invitedNodes(api))];
+  const receipts = await api.receipts(choosePeer(known, why));
   const present = all.filter(({ peer }) => peer === receipts.peer);
   if (json) printJson(context, { schemaVersion: 1, ...receipts, present });
   else printWrapped(context, [...presentLines(present), ...receiptLines(receipts)], MEANING_INDENT);
@@ -140,6 +141,13 @@ async function pardon(
     ...(left.length > 0 ? ['a ban from all jobs is still in force'] : []),
     'next: a node that was banned has stopped; its owner has to start it again',
   ]);
+}
+
+/** Returns the nodes that have used a personal invite, also those that are no longer members. */
+async function invitedNodes(api: ApiClient): Promise<{ peer: string; name: string }[]> {
+  const jobs = await api.jobs();
+  const invites = await Promise.all(jobs.map(({ job }) => api.invites(job)));
+  return invites.flat().flatMap(({ nodes }) => nodes.map(({ peer, name }) => ({ peer, name: name ?? '' })));
 }
 
 /** Finds a peer by its id, its name, or the end of its id ("…x7Qk" as other commands print it). */

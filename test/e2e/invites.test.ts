@@ -74,6 +74,8 @@ it('a person joins with an invite that no other machine can use, and is removed 
 
   const revoked = await run<InviteView>(swarm, 'invite', 'revoke', 'ada');
   expect(revoked).toMatchObject({ state: 'revoked', nodes: [{ peer: adaId }] });
+  // The operator can still name the node that was removed.
+  expect(await run(swarm, 'peers', '--why', 'ada')).toMatchObject({ peer: adaId });
   const api = await swarm.api();
   const peers = await api.peers();
   expect(peers).toMatchObject([{ peer: bobId, person: `invite:${bob.id}`, connected: true }]);
