@@ -126,11 +126,11 @@ describe('a job with tasks', () => {
     }) as unknown as JobDetail;
 
   it('says how often its checkpoints are evaluated, and what a change of this does', () => {
-    expect(evaluationLines(every(1)).join()).toContain('every checkpoint');
-    expect(evaluationLines(every(5)).join()).toContain('every 5 checkpoints');
+    expect(evaluationLines(every(1))).toEqual([expect.stringMatching(/^tasks +\D+$/)]);
+    expect(evaluationLines(every(5))).toEqual([expect.stringMatching(/^tasks .*\b5 checkpoints\b/)]);
     expect(evaluationLines({ ...every(1), tasks: null })).toEqual([]);
     expect(changeLines(every(5), every(2))).toEqual(['tasks.every 5 → 2']);
-    expect(changeLines(every(5), every(5)).join()).toContain('nothing');
+    expect(changeLines(every(5), every(5))).toEqual([expect.not.stringMatching(/→|tasks/)]);
   });
 });
 
@@ -163,41 +163,43 @@ describe('the effect of an order', () => {
       updates: { assigned: [], received: [] },
     } as unknown as JobDetail);
     const shown = [orderText(pausing, 'pause'), jobLines(pausing)[0]!, activity!];
-    for (const line of shown) expect(line).toMatch(/pauses when round 3 has ended: moving/);
+    for (const line of shown) expect(line).toMatch(/\bpauses\b.*\bround 3\b.*: moving/);
     expectSafe(shown);
     const stopping = { ...pausing, pendingOrders: [{ action: 'stop', reason: '', to: null } as const] };
-    expect(orderText(stopping, 'stop')).toBe('job moby stops when round 3 has ended');
+    expect(orderText(stopping, 'stop')).toMatch(/\bmoby stops\b.*\bround 3\b/);
     const last = orderText({ ...pausing, round: 8, roundsDone: 7 }, 'pause');
-    expect(last).toMatch(/round 8 .*unless/);
+    expect(last).toContain('round 8');
+    // The last round completes the job, unless its merge fails.
+    expect(last).not.toBe(orderText({ ...pausing, round: 8, roundsDone: 6 }, 'pause'));
   });
 
   it('is named in a few words in a table', () => {
     const rollBack = { action: 'roll-back', reason: '', to: 1 } as const;
-    expect(shortOrdersText({ pendingOrders: [rollBack, pause] })).toBe(', then rolled back, then paused');
-    expect(ordersText({ ...pausing, pendingOrders: [rollBack] })).toMatch(/round 1 when round 3/);
+    expect(shortOrdersText({ pendingOrders: [rollBack, pause] })).toMatch(/^, .*\brolled back, .*\bpaused$/);
+    expect(ordersText({ ...pausing, pendingOrders: [rollBack] })).toMatch(/\bround 1\b.*\bround 3\b/);
     expect(ordersText(job)).toBe('');
-    expect(phaseCell(pausing)).toBe('validating, then paused');
+    expect(phaseCell(pausing)).toMatch(/^validating, .*\bpaused$/);
   });
 
   it('that cancels a pause is named', () => {
     const resumed = { ...pausing, pendingOrders: [] };
-    expect(orderText(resumed, 'resume', pausing)).toMatch(/no longer pauses after round 3\b.*validating/);
-    expect(orderText(resumed, 'resume', resumed)).toBe('job moby is validating');
+    expect(orderText(resumed, 'resume', pausing)).toMatch(/\bmoby\b.*\bpauses\b.*\bround 3\b.*\bvalidating$/);
+    expect(orderText(resumed, 'resume', resumed)).toMatch(/\bmoby\b(?!.*pauses).*\bvalidating$/);
   });
 
   it('waits while the job is held, which the table of jobs shows', () => {
     expect(phaseCell({ ...job, isHeld: true })).toBe('training, held');
     expect(phaseCell(job)).toBe('training');
-    expect(phaseCell({ ...job, phase: 'queued', after: { job: 'x', name: 'first' } })).toBe(
-      'queued after first',
+    expect(phaseCell({ ...job, phase: 'queued', after: { job: 'x', name: 'first' } })).toMatch(
+      /^queued\b.*\bfirst$/,
     );
   });
 
   it('comes at once without such a round', () => {
     const paused: JobSummary = { ...job, phase: 'paused', reason: 'lunch' };
-    expect(orderText(paused, 'pause')).toBe('job moby is paused: lunch');
-    expect(orderText(job, 'resume')).toBe('job moby is training');
-    expect(orderText({ ...job, phase: 'finished' }, 'stop')).toBe('job moby is stopped');
+    expect(orderText(paused, 'pause')).toMatch(/\bmoby\b.*\bpaused: lunch$/);
+    expect(orderText(job, 'resume')).toMatch(/\bmoby\b.*\btraining$/);
+    expect(orderText({ ...job, phase: 'finished' }, 'stop')).toMatch(/\bmoby\b.*\bstopped$/);
   });
 });
 
@@ -225,13 +227,13 @@ describe('the activity of a job', () => {
 });
 
 it('the status of a job counts the nodes that take no work, by reason', () => {
-  expect(jobLines(job).join('\n')).not.toContain('no work');
+  expect(jobLines(job).join('\n')).not.toMatch(/clock|disk/);
   const waitingNodes = [
     { reason: 'clock', nodes: 1 },
     { reason: 'disk', nodes: 2 },
   ] as const;
   const lines = jobLines({ ...job, waitingNodes: [...waitingNodes] });
-  expect(lines.join('\n')).toMatch(/no work for 3 nodes: clock, 2 disk/);
+  expect(lines.join('\n')).toMatch(/\b3 nodes: clock, 2 disk\b/);
 });
 
 describe('peers', () => {
@@ -272,9 +274,9 @@ describe('peers', () => {
     const version = { reason: 'version', detail: 'it runs lora-swarm/9.0.0' } as const;
     const other = { ...lost, state: 'joining', hold: version, job: '', jobName: '' } as const;
     const lines = peerLines([lost, other]).join('\n');
-    expect(lines).toMatch(/no work \(version\).*\n.*no work \(clock\)/);
+    expect(lines).toMatch(/\(version\).*\n.*\(clock\)/);
     const present = presentLines([lost, other]);
-    expect(present[0]).toMatch(/^now in job moby: lost, .*2 min 0 s ahead/);
+    expect(present[0]).toMatch(/^now\b.*\bmoby: lost, .*2 min 0 s ahead/);
     expect(present[1]).toMatch(/^now: joining, .*runs lora-swarm\/9\.0\.0/);
   });
 
@@ -396,13 +398,18 @@ describe('peers', () => {
       bans: [{ ...ban, pardonedAt: null }],
     });
     expectSafe(lines);
-    expect(lines[1]).toMatch(/moby: suspended up to round 7, 3 strikes.*Ada.*0123456789ab/);
-    expect(lines[0]).toMatch(/banned 1970.*all jobs for good/);
+    expect(lines[1]).toMatch(/\bmoby: suspended\b.*\bround 7, 3 strikes\b.*Ada.*0123456789ab/);
+    expect(lines[0]).toMatch(/^banned 1970-\S+ (?!.*(?:abab|\d{4}-)).*: ot/);
+    const limited = { ...ban, job: DIGEST, until: Date.UTC(2030, 0), pardonedAt: null };
+    const limits = /abababababab.*\b2030-01-01/;
+    const shown = receiptLines({ peer: PEER, ...nothing, bans: [limited] })[0];
+    expect(shown).toMatch(limits);
     expect(lines[3]).toMatch(
-      / 3 .*harmful.*1970.*found in round 4.*update abab.*receipt harmful.*effect -0\.0123/,
+      / 3 .*harmful.*1970.*\bround 4\b.*\bupdate abab.*\breceipt harmful\b.*\beffect -0\.0123/,
     );
     expect(lines[4]).toContain(strike.meaning);
-    expect(banLines([{ ...ban, pardonedAt: null }])[2]).toMatch(/all jobs.*for good/);
+    expect(banLines([limited])[2]).toMatch(limits);
+    expect(banLines([{ ...ban, pardonedAt: null }])[2]).not.toMatch(/abab|\d{4}-/);
     expectSafe(banLines([{ ...ban, pardonedAt: null }]));
     expect(banLines([{ ...ban, pardonedAt: null }])[2]).toMatch(/^otter ….*bob \(invite:0123456789ab\)/);
     expect(banLines([])).toEqual([]);
@@ -443,10 +450,10 @@ describe("a job's events", () => {
     const struck = { type: 'struck', peer: PEER, round: 1, kind: 'harmful', standing: 'good' };
     expect(lines.line(event(struck))).toBeNull();
     const suspended = { type: 'suspended', peer: PEER, round: 3, until: 7, suspensions: 1 };
-    expect(lines.line(event(suspended))).toMatch(/up to round 7\b/);
+    expect(lines.line(event(suspended))).toMatch(/\bround 7\b/);
     const banned = { type: 'banned', peer: PEER, cause: 'strikes', reason: 'because', until: 0 };
     expect(lines.line(event(banned))).toMatch(/until 1970.*because/);
-    expect(lines.line(event({ ...banned, until: null }))).toMatch(/for good/);
+    expect(lines.line(event({ ...banned, until: null }))).toMatch(/^(?!.*1970).*because$/);
     expect(lines.line(event({ type: 'pardoned', peer: PEER, strikes: 1, bans: 0 }))).toMatch(/pardoned/);
     const fault = { type: 'shared-fault', round: 4, faulty: 3, updates: 5 };
     expect(lines.line(event(fault))).toMatch(/\b4\b.*3 of 5 updates are/);
@@ -645,7 +652,7 @@ describe('a node', () => {
     const text = nodeLines(exampleStatus({ totals: [given] }), '').join('\n');
     expect(text).toMatch(/^contributed .*35 rounds.*1,200,000 tokens/m);
     expect(text).toMatch(/^place .*1st of 1 contributor, .*100 %/m);
-    expect(text).toMatch(/^costs .*threads.*\n^traffic .*this month/m);
+    expect(text).toMatch(/^costs .*\d threads\b.*\n^traffic .*\d/m);
     const reach = [
       { address: '/ip4/1.2.3.4/tcp/9', announced: true, reach: 'internet', check: null } as const,
     ];
@@ -676,10 +683,10 @@ describe('a node', () => {
     const news = new NodeLines({ homeFlag: '' });
     const joined = news.next(several());
     expect(joined.filter((line) => line.startsWith('moby: '))).toHaveLength(3);
-    expect(joined).toContainEqual(expect.stringMatching(/^alice: .*waits.*moby/));
+    expect(joined).toContainEqual(expect.stringMatching(/^alice: .*moby/));
     // Lines about the whole node have no job, and come once.
     const draining = { ...several(), jobs: several().jobs.map((one) => ({ ...one, draining: true })) };
-    expect(news.next(draining)).toEqual([expect.stringMatching(/^takes no new work/)]);
+    expect(news.next(draining)).toEqual([expect.stringMatching(/^(?!moby: |alice: )\S/)]);
     // The state of the job changes with the refusal, but only one line says why.
     const leaving = { state: 'leaving', round: 9, reason: 'you are banned' } as const;
     const refused = { ...second, ...leaving, shutOut: { code: 'BANNED', message: 'you are banned' } };
@@ -690,10 +697,10 @@ describe('a node', () => {
 
   it('has a standing, if there is something to say about it, and a line for each change', () => {
     const suspended = { ...node, standing: { kind: 'suspended', untilRound: 7, strikes: 3 } as const };
-    expect(nodeLines(suspended, '').join('\n')).toMatch(/^standing +suspended up to round 7\b.*3 strikes/m);
+    expect(nodeLines(suspended, '').join('\n')).toMatch(/^standing +suspended\b.*\bround 7\b.*3 strikes/m);
     const news = new NodeLines({ homeFlag: '' });
     news.next(node);
-    expect(news.next(suspended)).toEqual([expect.stringMatching(/suspended up to round 7/)]);
+    expect(news.next(suspended)).toEqual([expect.stringMatching(/\bsuspended\b.*\bround 7\b/)]);
     expect(news.next(suspended)).toEqual([]);
     expect(news.next(node)).toEqual([expect.stringMatching(/good/)]);
   });
