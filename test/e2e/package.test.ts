@@ -197,7 +197,7 @@ it('examples/fine-tune.ts trains an adapter and generates text', async () => {
 
 it('examples/serve.ts serves the base and the adapter that the example before trained', async () => {
   const out = await output('node', 'examples/serve.ts', 'adapter');
-  expect(out).toMatch(/serving at http:\/\/127\.0\.0\.1:\d+\/v1\n/);
+  expect(out).toMatch(/ http:\/\/127\.0\.0\.1:\d+\/v1\n/);
   const [, base, mine] = /nano: (.+)\n[\s\S]*mine: (.+)\n/.exec(out)!;
   expect(mine).not.toBe(base);
 });
