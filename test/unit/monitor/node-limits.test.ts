@@ -3,6 +3,9 @@ import { limitMeaning, NODE_LIMITS } from '../../../monitor/node-limits.ts';
 
 test('the meaning of a limit is a sentence that names the limit and its smallest value', () => {
   const meaning = (key: string) => limitMeaning(key, NODE_LIMITS[key]!);
-  expect(meaning('max-upload')).toBe('max-upload sets the maximum upload, in MB per second, at least 0.1');
-  expect(meaning('hours')).toMatch(/^hours sets the hours of the day/);
+  expect(meaning('max-upload')).toMatch(/^max-upload [a-z].*\b0\.1$/);
+  for (const key of ['max-upload', 'hours']) {
+    expect(meaning(key).startsWith(`${key} `), key).toBe(true);
+    expect(meaning(key)).toContain(NODE_LIMITS[key]!.help);
+  }
 });

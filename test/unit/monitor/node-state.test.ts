@@ -10,9 +10,10 @@ const of = (changes: Parameters<typeof exampleStatus>[0], more: Partial<typeof o
 
 describe('the state of a node', () => {
   it('is its work, with the progress', () => {
-    expect(of({})).toEqual({ now: 'training round 21: step 5 of 8, 1,240 tokens/s', problem: null });
+    const now = expect.stringMatching(/^training round 21: .*\b5 of 8\b.*\b1,240 tokens\/s$/);
+    expect(of({})).toEqual({ now, problem: null });
     const download = { what: 'base', bytes: 1_000_000, total: 4_000_000 } as const;
-    expect(of({ state: 'joining', download }).now).toMatch(/base model: 25 % of 4\.0 MB/);
+    expect(of({ state: 'joining', download }).now).toMatch(/\bbase\b.*\b25 %.*\b4\.0 MB$/);
     expect(of({ state: 'busy', reason: 'the trainer works for moby' })).toMatchObject({
       now: expect.stringContaining('moby'),
       problem: null,
@@ -23,7 +24,8 @@ describe('the state of a node', () => {
     const reason = 'the job needs 3 GB (--max-disk)';
     const { now, problem } = of({ state: 'awaiting', hold: { reason: 'disk', detail: '' }, reason });
     expect(now).toBe('waiting');
-    expect(problemText(problem!)).toMatch(/change.*--max-disk/);
+    expect(problem).toEqual({ text: expect.stringMatching(/\w: the job needs 3 GB/), next: null });
+    expect(problemText(problem!)).toContain('--max-disk');
   });
 
   it('names a pause with its end instead of a problem', () => {
@@ -49,8 +51,8 @@ describe('the state of a node', () => {
     });
     const refused = `could not connect to /ip4/127.0.0.1/tcp/4040/p2p/12D3KooW${'a'.repeat(44)}: connection refused`;
     const away = { ...coordinator, unreachable: { ...coordinator.unreachable, reason: refused } };
-    expect(of({ coordinator: away }).problem?.text).toBe(
-      'cannot reach the coordinator at /ip4/127.0.0.1/tcp/4040: connection refused',
+    expect(of({ coordinator: away }).problem?.text).toMatch(
+      / \/ip4\/127\.0\.0\.1\/tcp\/4040: connection refused$/,
     );
     expect(of({ state: 'joining', job: null, reason: NOT_YET_CONNECTED }).problem).toBeNull();
     expect(of({ state: 'joining', reason: 'no engine', retrySeconds: 9 }).problem?.text).toContain(
@@ -60,15 +62,17 @@ describe('the state of a node', () => {
 
   it('after the job depends on whether the node goes on with the next job', () => {
     const over = { state: 'awaiting', done: true } as const;
-    expect(of({ ...over, followsJobs: false }).now).toMatch(/only serves the files/);
-    const next = of({ ...over, followsJobs: true }).now;
-    expect(next).toMatch(/next job/);
-    expect(next).not.toMatch(/only/);
+    const nowIf = (followsJobs: boolean) => of({ ...over, followsJobs }).now;
+    expect(nowIf(true)).toMatch(/\bnext job\b/);
+    expect(nowIf(false)).toMatch(/^(?!.*\bnext job\b).*\S/);
   });
 
   it('is the refusal if the coordinator has shut the node out', () => {
     const shutOut = { code: 'BANNED', message: 'banned' };
-    expect(of({ reason: 'x' }, { shutOut } as object)).toEqual({ now: 'shut out: banned', problem: null });
+    expect(of({ reason: 'x' }, { shutOut } as object)).toEqual({
+      now: expect.stringMatching(/: banned$/),
+      problem: null,
+    });
   });
 });
 
@@ -121,7 +125,7 @@ it.each([
   [{ code: null, outcome: null }, 'sent', /no receipt/],
   [{ code: 'accepted', outcome: null }, 'accepted', /^$/],
   [{ code: 'accepted', outcome: 'counted' }, 'accepted, merged', /^$/],
-  [{ code: 'late', outcome: 'restored', detail: 'round 3' }, 'late', /round 3.*next update/],
+  [{ code: 'late', outcome: 'restored', detail: 'round 3' }, 'late', /round 3\W+\w/],
 ] as const)('the outcome of an update %j is "%s"', (update, state, why) => {
   const text = outcomeText({
     meaning: update.code === null ? 'no receipt yet' : 'means',

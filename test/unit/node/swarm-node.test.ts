@@ -306,7 +306,7 @@ test('learns its standing after a harmful update, and says that it is suspended'
   await at.until(() => at.phase() === 'awaiting' && node.status().round === 3);
   expect(node.status()).toMatchObject({
     standing: { kind: 'suspended', strikes: 3 },
-    reason: expect.stringMatching(/suspended up to round 5.*3 strikes/),
+    reason: expect.stringMatching(/\bsuspended\b.*\bround 5\b.*3 strikes/),
   });
 });
 

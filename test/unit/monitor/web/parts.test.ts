@@ -17,7 +17,7 @@ it('labels of an axis differ, also if the format rounds them to the same text', 
 
 it('a node that has not begun has made no steps, although its heartbeat has those of its last round', () => {
   const view = { state: 'awaiting', round: 3, step: 50, steps: 50 } as const;
-  expect(progressOf(view, 4)).toMatchObject({ done: 0, words: 'has not begun' });
+  expect(progressOf(view, 4)).toEqual({ done: 0, words: expect.not.stringContaining('50') });
   expect(progressOf({ ...view, round: 4 }, 4).done).toBe(0);
   expect(progressOf({ ...view, state: 'training', step: 10 }, 4).done).toBe(0);
   expect(progressOf({ ...view, state: 'training', step: 10, round: 4 }, 4).done).toBe(0.2);

@@ -103,8 +103,9 @@ test('a measurement counts the memory of the verification, which runs at the sam
   });
   expect(await tasks.prepare({ ...job, figures }, signal)).toBeNull();
   expect(asked).toEqual([7]);
-  const memory = { wanted: 300, loaded: 500, limit: 2000, free: 2000 };
+  const MIB = 2 ** 20;
+  const memory = { wanted: 300 * MIB, loaded: 500 * MIB, limit: 2000 * MIB, free: 2000 * MIB };
   expect(memoryObstacle(memory)).toBeNull();
-  expect(memoryObstacle({ ...memory, limit: 700 })).toContain('--max-memory');
-  expect(memoryObstacle({ ...memory, free: 200 })).toContain('are free');
+  expect(memoryObstacle({ ...memory, limit: 700 * MIB })).toContain('--max-memory');
+  expect(memoryObstacle({ ...memory, free: 200 * MIB })).toMatch(/\b300 MiB\b.*\b200 MiB\b/);
 });

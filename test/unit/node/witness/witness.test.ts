@@ -287,7 +287,7 @@ test('a coordinator that gives only an older head is reported once, and the node
   heads[COORDINATOR.peerId] = upTo(kept, 3);
   await look(kept);
   expect(found).toMatchObject([
-    { round: 3, code: 'VERIFY_SOURCE', reason: expect.stringContaining('announced one of round 3') },
+    { round: 3, code: 'VERIFY_SOURCE', reason: expect.stringMatching(/\bround 2\b.*\bround 3$/) },
   ]);
   const before = calls.length;
   await look(kept);
@@ -449,9 +449,7 @@ test('a coordinator that announces endless checkpoints is reported once, and the
   for (const first of [kept, endless]) {
     const { look, found, calls } = await witnessOf();
     for (const job of [first, endless, endless]) await look(job);
-    expect(found).toMatchObject([
-      { code: 'VERIFY_SOURCE', reason: expect.stringContaining('of round 9000') },
-    ]);
+    expect(found).toMatchObject([{ code: 'VERIFY_SOURCE', reason: expect.stringContaining('round 9000') }]);
     expect(calls.length).toBeLessThan(60);
   }
 });
