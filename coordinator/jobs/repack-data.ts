@@ -57,6 +57,7 @@ export async function repackTrainingData(
         which: 'training',
         trainingRows: 0,
         heldOutRows: original.heldOut.rows,
+        heldOutSamples: tally.heldOut,
       });
     }
     return { data: { ...original, ...stored }, read: report.summary(), tally, heldOutPart: null };

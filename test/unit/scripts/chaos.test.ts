@@ -31,5 +31,5 @@ test('leaves out checkpoints without a loss', () => {
 
 test('refuses a run without faults that has trained too few tokens', () => {
   expect(() => compareLosses([{ tokens: 301, loss: 1 }], calm)).toThrow('300 of 301');
-  expect(() => compareLosses([{ tokens: 1, loss: null }], calm)).toThrow('no checkpoint');
+  expect(() => compareLosses([{ tokens: 1, loss: null }], calm)).toThrow(/\bcheckpoint\b/);
 });

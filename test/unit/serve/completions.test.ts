@@ -119,10 +119,7 @@ describe('POST /v1/completions', () => {
     ];
     for (const body of bodies) {
       const { status, message } = await refused('/v1/completions', { model: 'nano', ...body });
-      expect([status, message]).toEqual([
-        400,
-        expect.stringMatching(/the limit is 262144|more than 20000 values/),
-      ]);
+      expect([status, message]).toEqual([400, expect.stringMatching(/\b(262144|20000)\b/)]);
     }
   });
 
@@ -189,10 +186,10 @@ describe('POST /v1/completions', () => {
       [{ n: 99 }, ['99', '16']],
       [{ temperature: 'hot' }, ['"hot"', 'number']],
       [{ max_tokens: 'y'.repeat(500) }, [`"${'y'.repeat(60)}…"`]],
-      [{ stop: [1] }, ['list with 1 item', '1024 characters', 'at most 16']],
-      [{ logprobs: true }, ['true', 'from 0 to 20']],
-      [{ logprobs: {} }, ['an object']],
-      [{ prompt: { a: 1 } }, ['a list of texts', 'token ids']],
+      [{ stop: [1] }, ['1 item', '1024', '16']],
+      [{ logprobs: true }, ['true', '20']],
+      [{ logprobs: {} }, ['object']],
+      [{ prompt: { a: 1 } }, ['text', 'ids']],
       [{ prompt: [1, 'x'] }, ['"x"']],
       [{ best_of: 3 }, ['best_of', 'docs/serving.md']],
     ];

@@ -88,7 +88,7 @@ describe('the verification of an honest job', () => {
   test('finds nothing wrong if the job has not reached the first round to check', async () => {
     await expect(verifyRecord(recordOf(kept), { from: 4 })).rejects.toMatchObject({
       ...{ code: 'ROUND_UNKNOWN', kind: 'notFound' },
-      ...{ values: { from: 4, newest: 3 }, message: expect.stringContaining('is of round 3') },
+      values: { from: 4, newest: 3 },
     });
   });
 
@@ -155,7 +155,10 @@ describe('held-out losses', () => {
     );
     expect(verifyError('VERIFY_LOSS', '')).toMatchObject({ kind: 'failed' });
     expect((await verified(Number.NaN)).ok).toBe(false);
-    expect((await verified(null)).problems[0]!.message).toMatch(/no supervised token/);
+    expect((await verified(null)).problems[0]).toMatchObject({
+      code: 'VERIFY_LOSS',
+      values: { measured: null },
+    });
   });
 
   test('of a malformed adapter are a problem, and do not hide a proof of another check', async () => {
@@ -172,7 +175,7 @@ describe('held-out losses', () => {
     const gone = without(kept, [digest, last.delta!.digest, ...payloads()]);
     const { ok, checkpoints } = await verified(1, gone);
     expect(ok).toBe(true);
-    const reason = expect.stringContaining('does not have the adapter');
+    const reason = expect.stringContaining('adapter');
     expect(checkpoints.at(-1)!.unchecked).toContainEqual({ check: 'loss', reason });
   });
 });

@@ -137,7 +137,7 @@ describe('two different updates of a round by one node', () => {
     await world.until(() => world.run.driver.state.round === 2, 'round 2');
     expect(await liar.submit(liar.seal(second))).toMatchObject({
       code: 'conflicting',
-      detail: expect.stringContaining('taken by a merge'),
+      detail: expect.stringMatching(/\bround 1; .*\bmerge\b/),
     });
     expect(await liar.receipt(first.payload.digest)).toMatchObject({ code: 'accepted' });
     expect(world.store.updates.find(job, 1, liar.id)).toMatchObject({ fate: 'merged' });

@@ -100,7 +100,7 @@ describe('packJobData', () => {
     const held = [...new Set(decodeHeldOut(heldOut).flatMap(({ ids }) => [...ids]))].filter((id) => id >= 65);
     await expect(repack(held.map((id) => String.fromCharCode(id).repeat(40)))).rejects.toMatchObject({
       code: 'DATA_TOO_SMALL',
-      message: expect.stringContaining('5 are held-out samples'),
+      values: { which: 'training', trainingRows: 0, heldOutSamples: 5 },
     });
   });
 

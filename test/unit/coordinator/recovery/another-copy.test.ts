@@ -34,7 +34,10 @@ it('pauses a job that another copy of the coordinator has taken over, so that it
   const state = () => world.run.driver.state;
   laterHeads.claims.note(world.run, 'peer', { term: own.term + 1, sequence: own.sequence });
   await world.until(() => state().phase === 'paused', 'the pause');
-  expect(state().reason).toContain('another copy of this coordinator');
+  expect(state()).toMatchObject({
+    pauseCause: 'problem',
+    reason: expect.stringContaining(`term ${own.term + 1}`),
+  });
   expect(needsOperator(state())).toBe(true);
   expect(() => world.kill()).toThrow();
   await world.start();

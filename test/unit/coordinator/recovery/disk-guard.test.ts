@@ -2,6 +2,7 @@ import { existsSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { SwarmError } from '../../../../common/errors.ts';
+import { formatBytes } from '../../../../common/text.ts';
 import {
   DiskGuard,
   PAUSE_BELOW_BYTES,
@@ -32,7 +33,8 @@ it('pauses jobs with the reason when the disk is almost full, and continues them
   disk.free = PAUSE_BELOW_BYTES - 1;
   await guard.look();
   await world.until(() => state().phase === 'paused', 'the pause');
-  expect(state().reason).toContain('disk of the coordinator is full');
+  expect(state().pauseCause).toBe('disk-full');
+  for (const bytes of [disk.free, RESUME_FROM_BYTES]) expect(state().reason).toContain(formatBytes(bytes));
   disk.free = RESUME_FROM_BYTES - 1;
   await guard.look();
   expect(state().phase).toBe('paused');

@@ -199,9 +199,9 @@ describe('shares and beliefs', () => {
     expect([ok, problems.map(({ code }) => code)]).toEqual([false, ['VERIFY_FIGURES']]);
     const repeated = changed(kept, ({ earlier }) => ({ earlier: [earlier![0]!, earlier![0]!] }));
     const found = await verify(repeated);
-    expect(found.problems).toContainEqual(
-      expect.objectContaining({ code: 'VERIFY_FIGURES', message: expect.stringContaining('repeated') }),
-    );
+    expect(found.problems).toMatchObject([
+      { code: 'VERIFY_FIGURES', values: { peer: expect.any(String), scored: 3 } },
+    ]);
   });
 
   test('that follow from figures that cannot be checked are not checked either', async () => {
@@ -215,7 +215,7 @@ describe('shares and beliefs', () => {
     expect(ok).toBe(true);
     expect(checkpoints.at(-1)!.unchecked).toContainEqual({
       check: 'shares',
-      reason: expect.stringContaining('earlier shares'),
+      reason: expect.any(String),
     });
   });
 

@@ -77,7 +77,7 @@ async function written(ending: string, { base = 'org/base', other = evaluation }
 
 describe('a report', () => {
   it('says on which tasks the model is better', () => {
-    expect(evaluation.comparison!.summary).toMatch(/^better on pick by 50 ± 19 points \(acc\)$/);
+    expect(evaluation.comparison!.summary).toMatch(/^better\b.*\bpick\b.*\b50 ± 19\b.*\(acc\)$/);
     expect(evaluation.comparison!.metrics[0]).toMatchObject({
       value: 0.75,
       against: 0.25,
@@ -101,14 +101,14 @@ describe('a report', () => {
     const { base_model, 'model-index': index } = parse(head);
     expect(base_model).toBe('org/base');
     expect(index[0].results[0].metrics).toEqual([{ type: 'acc', value: 0.75, name: 'acc' }]);
-    expect(card).toContain('Better on pick');
+    expect(card).toMatch(/\bBetter\b.*\bpick\b/);
     expect(card.slice(head.length + 8)).not.toMatch(/(?<!\\)</);
   });
 
   it('has a card without the folders of this machine, and without a base that the hub would refuse', async () => {
     const local = await written('.md', { base: '/home/ada/models/nano' });
     expect(parse(local.split('---\n')[1]!)).not.toHaveProperty('base_model');
-    expect(local).toContain('A LoRA adapter for nano.');
+    expect(local).toMatch(/^A .*\bnano\b/m);
     expect(local).not.toContain('/home/ada');
     const commit = 'a'.repeat(40);
     const cached = await written('.md', { base: `/cache/models--org--base/snapshots/${commit}` });
@@ -118,9 +118,9 @@ describe('a report', () => {
   it('says on which tasks the model is worse', async () => {
     const { against, evaluated } = evaluation;
     const reverse = compare(against!.evaluated, evaluated);
-    expect(reverse.summary).toMatch(/^worse on pick by 50 ± 19 points \(acc\)$/);
+    expect(reverse.summary).toMatch(/^worse\b.*\bpick\b.*\b50 ± 19\b.*\(acc\)$/);
     const worse = { ...evaluation, ...against!, against: evaluation, comparison: reverse };
-    expect(await written('.md', { other: worse })).toContain('Worse on pick');
+    expect(await written('.md', { other: worse })).toMatch(/\bWorse\b.*\bpick\b/);
   });
 
   it('has the answers to all documents, and the losses of the run', async () => {

@@ -175,9 +175,10 @@ describe('a group', () => {
 
   it('names a task without a file', async () => {
     await writeFile(join(dir, 'none.yaml'), 'group: none\ntask: [nowhere]\n');
-    await expect(loadTasks({ tasks: [join(dir, 'none.yaml')] })).rejects.toThrow(
-      'none.yaml:2: task names nowhere',
-    );
+    await expect(loadTasks({ tasks: [join(dir, 'none.yaml')] })).rejects.toMatchObject({
+      code: 'TASK_FILE',
+      message: expect.stringMatching(/none\.yaml:2: task\b.*\bnowhere\.yaml\b/),
+    });
   });
 
   it.each(parts.groups as GroupCase[])('of $sizes documents has the figures of lm-eval', (expected) => {
