@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import type { Socket } from 'node:net';
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import { commonError } from '../../common/common-errors.ts';
+import { FairPermits } from '../../common/limits/fair-permits.ts';
 import { RateLimiter } from '../../common/limits/rate-limiter.ts';
 import { readStyles } from '../../monitor/page.ts';
 import { networkOfIp } from '../../net/libp2p/remote-network.ts';
@@ -31,8 +32,8 @@ export const NETWORK_RECEIPTS_QUOTA = { calls: 10, perMs: 60_000 };
  * of a minute at most.
  */
 const RECEIPTS_QUOTA = { calls: 300, perMs: 60_000 };
-/** Maximum number of open connections. */
-const CONNECTIONS = 512;
+/** Maximum number of open connections. When all are open, they are shared fairly between networks. */
+export const CONNECTIONS = 512;
 /** Maximum number of open connections from one network (see NETWORK_QUOTA). A browser opens 6. */
 export const NETWORK_CONNECTIONS = 32;
 /** Time in which a client must have sent its request, in milliseconds. */
@@ -74,7 +75,6 @@ export function publicServer(options: PublicPageOptions, deps: PublicServerDeps)
     connectionTimeout: 2 * REQUEST_MS,
     frameworkErrors: (_error, _request, reply) => fail(reply, 400, 'This address is malformed'),
   });
-  server.server.maxConnections = CONNECTIONS;
   limitConnections(server);
   // No request to the page has a body, so no body is parsed.
   server.removeAllContentTypeParsers();
@@ -110,22 +110,32 @@ function limitRate(server: FastifyInstance, { clock }: PublicServerDeps): void {
   });
 }
 
-/** Closes each new connection from a network that already has NETWORK_CONNECTIONS open connections. */
+/**
+ * Closes each new connection from a network that already has NETWORK_CONNECTIONS open connections. When CONNECTIONS are
+ * open, the network with the most connections loses its oldest one to a network that has fewer.
+ */
 export function limitConnections({ server }: Pick<FastifyInstance, 'server'>): void {
   const open = new Map<string, number>();
+  const places = new FairPermits(
+    { total: CONNECTIONS, reserved: 0, withdraws: 'oldest' },
+    { knows: () => false, onRefusal: () => {} },
+  );
   server.on('connection', (socket: Socket) => {
     // The address is undefined if the client has already closed the connection. Such a connection does not
     // count.
     const { remoteAddress: ip } = socket;
-    if (ip === undefined || isLoopback(ip)) return;
+    if (ip === undefined) return;
     const network = networkOfIp(ip);
     const count = open.get(network) ?? 0;
-    if (count >= NETWORK_CONNECTIONS) {
+    const hasTooMany = count >= NETWORK_CONNECTIONS && !isLoopback(ip);
+    const release = hasTooMany ? null : places.take({ address: network, peer: '' }, () => socket.destroy());
+    if (release === null) {
       socket.destroy();
       return;
     }
     open.set(network, count + 1);
     socket.once('close', () => {
+      release();
       const left = open.get(network)! - 1;
       if (left === 0) open.delete(network);
       else open.set(network, left);

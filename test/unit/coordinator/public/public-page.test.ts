@@ -1,6 +1,7 @@
 import { EventEmitter } from 'node:events';
 import { afterEach, describe, expect, test } from 'vitest';
 import {
+  CONNECTIONS,
   limitConnections,
   NETWORK_CONNECTIONS,
   NETWORK_QUOTA,
@@ -26,6 +27,25 @@ function depsOf(world: World) {
   const blobs = new MemoryBlobs({ disk, clock, random, isAlive: () => true });
   const network = world.network.host({ signer: COORDINATOR, blobs, isAlive: () => true });
   return { coordinator: world.coordinator, network, store, clock, log: silentLogger };
+}
+
+/** Limits the connections of a server. Returns a function that opens a connection. */
+function connections() {
+  const server = new EventEmitter();
+  limitConnections({ server } as unknown as Parameters<typeof limitConnections>[0]);
+  return (remoteAddress: string) => {
+    const socket = Object.assign(new EventEmitter(), {
+      remoteAddress,
+      destroyed: false,
+      destroy: () => {},
+    });
+    socket.destroy = () => {
+      socket.destroyed = true;
+      socket.emit('close');
+    };
+    server.emit('connection', socket);
+    return socket;
+  };
 }
 
 function page(world: World, options: Partial<PublicPageOptions> = {}) {
@@ -167,21 +187,7 @@ describe('the public page', () => {
   });
 
   test('closes connections of a network that has too many', () => {
-    const server = new EventEmitter();
-    limitConnections({ server } as unknown as Parameters<typeof limitConnections>[0]);
-    const connect = (remoteAddress: string) => {
-      const socket = Object.assign(new EventEmitter(), {
-        remoteAddress,
-        destroyed: false,
-        destroy: () => {},
-      });
-      socket.destroy = () => {
-        socket.destroyed = true;
-        socket.emit('close');
-      };
-      server.emit('connection', socket);
-      return socket;
-    };
+    const connect = connections();
     const sockets = Array.from({ length: NETWORK_CONNECTIONS }, (_, i) => connect(`2001:db8::${i + 1}`));
     expect(sockets.some(({ destroyed }) => destroyed)).toBe(false);
     expect(connect('2001:db8::ffff').destroyed).toBe(true);
@@ -191,6 +197,17 @@ describe('the public page', () => {
     expect(connect('2001:db8::ffff').destroyed).toBe(true);
     const local = Array.from({ length: NETWORK_CONNECTIONS + 1 }, () => connect('::ffff:127.0.0.1'));
     expect(local.some(({ destroyed }) => destroyed)).toBe(false);
+  });
+
+  test('gives a place to a network with few connections when others hold all places', () => {
+    const connect = connections();
+    const networks = CONNECTIONS / NETWORK_CONNECTIONS;
+    const held = Array.from({ length: CONNECTIONS }, (_, i) => connect(`192.0.2.${i % networks}`));
+    expect(held.some(({ destroyed }) => destroyed)).toBe(false);
+    expect(connect('198.51.100.1').destroyed).toBe(false);
+    expect(held.filter(({ destroyed }) => destroyed)).toHaveLength(1);
+    expect(connect('198.51.100.2').destroyed).toBe(false);
+    expect(held.filter(({ destroyed }) => destroyed)).toHaveLength(2);
   });
 });
 
