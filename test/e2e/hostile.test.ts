@@ -152,8 +152,8 @@ it('a hostile peer is refused with a reason code for each attack, and does not c
   }
   expect(attacks, 'all attacks were made').toEqual([]);
   await eventually(async () => (await hostile.refusalToJoin()) === 'BANNED', { timeout: PATIENCE_MS });
-  // Finally, the peer publishes messages on the topic of updates that are not updates. Their receivers stop accepting
-  // messages from this peer, and the job continues.
+  // Finally, the peer publishes 200 messages that are not updates on the gossip topic for updates. The nodes that
+  // receive them stop accepting messages from this peer, and the job continues.
   for (let i = 0; i < 200; i++) {
     await hostile.network.publish(jobTopic(hostile.job, 'updates'), new Uint8Array(2_000).fill(i));
   }

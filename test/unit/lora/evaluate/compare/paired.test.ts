@@ -42,7 +42,8 @@ describe('paired differences', () => {
     ] as const;
     const { difference, standardError } = ratioDifference(first, second);
     expect(difference).toBeCloseTo(0.5, 12);
-    // Residuals 0, 0.5 and −0.5: √(3/2 · 0.5) / 10.
+    // The differences 1, 3 and 1 minus 0.5 × weight leave the residuals 0, 0.5 and −0.5, whose squares sum to 0.5. The
+    // standard error is √(n / (n − 1) · 0.5) divided by the total weight, with n = 3 and a total weight of 10.
     expect(standardError).toBeCloseTo(Math.sqrt(0.75) / 10, 12);
   });
 
