@@ -12,8 +12,8 @@ import { type BlobPurpose, purposeOf } from './blob-purpose.ts';
 import { fetchInTurns, inTurns } from './fetch-in-turns.ts';
 
 /**
- * Pause after a failed repair of a blob, in milliseconds. If a node that has the blob connects during the
- * pause, the next attempt can succeed.
+ * Pause after a failed repair of a blob, in milliseconds. The pause ends when another member connects, because it may have the
+ * blob.
  */
 const RETRY_MS = 60_000;
 
@@ -35,8 +35,8 @@ interface Deps {
 export class BlobRepair {
   readonly #deps: Deps;
   readonly #running = new Map<string, Promise<boolean>>();
-  /** Time of the last failed attempt for each damaged blob, on the monotonic clock. */
-  readonly #failed = new Map<string, number>();
+  /** The last failed attempt for each damaged blob. `at`: its end on the monotonic clock. `asked`: members connected then. */
+  readonly #failed = new Map<string, { readonly at: number; readonly asked: ReadonlySet<string> }>();
 
   constructor(deps: Deps) {
     this.#deps = deps;
@@ -56,15 +56,17 @@ export class BlobRepair {
   }
 
   /**
-   * Repairs a blob that is missing or damaged. After a failed attempt, the next one begins a minute later at the earliest.
+   * Repairs a blob that is missing or damaged. After a failed attempt, the next one begins when another
+   * member has connected, or else a minute later at the earliest.
    * @returns whether the store now has the whole blob
    */
   repair(digest: string): Promise<boolean> {
     const running = this.#running.get(digest);
     if (running !== undefined) return running;
-    const failedAt = this.#failed.get(digest);
-    if (failedAt !== undefined && this.#deps.clock.monotonic() - failedAt < RETRY_MS) {
-      return Promise.resolve(false);
+    const failed = this.#failed.get(digest);
+    if (failed !== undefined && this.#deps.clock.monotonic() - failed.at < RETRY_MS) {
+      const members = this.#purposes(digest).flatMap(({ run }) => this.#connected(run));
+      if (members.every((peer) => failed.asked.has(peer))) return Promise.resolve(false);
     }
     const run = this.#repair(digest).finally(() => this.#running.delete(digest));
     this.#running.set(digest, run);
@@ -76,6 +78,7 @@ export class BlobRepair {
     if (purposes.length === 0) return false;
     if (!this.#failed.has(digest)) this.#report(purposes, { type: 'blob-damaged', digest });
     const reasons: string[] = [];
+    const asked = new Set(purposes.flatMap(({ run }) => this.#connected(run)));
     for (const purpose of purposes) {
       for (const how of ['rebuilt', 'fetched'] as const) {
         try {
@@ -93,7 +96,7 @@ export class BlobRepair {
         }
       }
     }
-    this.#failed.set(digest, this.#deps.clock.monotonic());
+    this.#failed.set(digest, { at: this.#deps.clock.monotonic(), asked });
     const what = describe(purposes[0]!);
     this.#deps.log.error({ digest, what, reasons }, 'blob-not-repaired');
     return false;
@@ -119,12 +122,16 @@ export class BlobRepair {
   async #fetch(digest: string, { run, size, author }: BlobPurpose): Promise<boolean> {
     const { network, signal } = this.#deps;
     if (size === null) return false;
-    const members = network.peers().flatMap(({ peer }) => (run.members.list.has(peer) ? peer : []));
-    const holders = inTurns(members, (peer) => network.networkOf(peer));
+    const holders = inTurns(this.#connected(run), (peer) => network.networkOf(peer));
     holders.sort((a, b) => Number(b === author) - Number(a === author));
     if (holders.length === 0) return false;
     await fetchInTurns({ digest, size }, { holders, again: true, signal }, this.#deps);
     return true;
+  }
+
+  /** Returns the connected members of a job. */
+  #connected({ members }: JobRun): string[] {
+    return this.#deps.network.peers().flatMap(({ peer }) => (members.list.has(peer) ? peer : []));
   }
 
   #purposes(digest: string): BlobPurpose[] {

@@ -69,18 +69,19 @@ describe('a coordinator whose newest adapter is damaged on disk', () => {
   });
 
   it('pauses the job if no node ever has it, and a resume merges the round', async () => {
-    const { world, peer, digests, end } = await trained();
+    const { world, peer, digests, stopPeer } = await trained();
     const { adapter, delta } = digests();
     const whole = world.disk.files.get(adapter)!;
     for (const digest of [adapter, delta]) damage(world, digest);
-    await world.pass(60 * 60_000);
+    await world.until(() => world.run.driver.state.phase === 'validating', 'the merge');
+    stopPeer();
+    await world.pass(27 * 60_000);
     expect(world.run.driver.state).toMatchObject({ phase: 'paused', pauseCause: 'problem' });
     const paused = world.store.events.after(world.toy.job, 0, 1_000).filter(({ type }) => type === 'paused');
     expect(paused).toHaveLength(1);
     peer.disk.files.set(adapter, whole);
     world.run.operate({ type: 'resume' });
-    await end();
-    expect(world.store.rounds.count(world.toy.job, 'checkpoint')).toBe(4);
+    await world.until(() => world.run.record.checkpoint.checkpoint.round === 2, 'the merge after the resume');
   });
 
   it('finds it at the next start, before the adapter is needed', async () => {
@@ -127,6 +128,23 @@ it('repairs the first checkpoint only from a node, because it has no parent', as
   peer.disk.files.set(digest, whole);
   await world.pass(61_000);
   expect(await world.settle(world.coordinator.repair.repair(digest))).toBe(true);
+});
+
+it('asks a member that has connected since the failed attempt, without a pause', async () => {
+  const { world, end } = await trained();
+  await end();
+  const [shard] = world.toy.manifest.data.shards;
+  const whole = world.disk.files.get(shard!.digest)!;
+  damage(world, shard!.digest);
+  const repair = () => world.settle(world.coordinator.repair.repair(shard!.digest));
+  expect(await repair()).toBe(false);
+  const other = new ScriptedPeer(2, world);
+  other.disk.files.set(shard!.digest, whole);
+  const has = world.run.members.list.has.bind(world.run.members.list);
+  Object.assign(world.run.members.list, { has: (peer: string) => peer === other.id || has(peer) });
+  expect(await repair()).toBe(false);
+  await other.ask('head', { job: world.toy.job });
+  expect(await repair()).toBe(true);
 });
 
 it('asks further members if the first eight do not have a blob', async () => {
