@@ -1,0 +1,51 @@
+import { mkdtempSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Readable } from 'node:stream';
+import { expect, it, onTestFinished } from 'vitest';
+import { writeBundle } from '../../../../cli/job/bundle.ts';
+import { type BundleSource, blobsOf, encodeBundle } from '../../../../verify/bundle/encode.ts';
+import { verifyBundle } from '../../../../verify/bundle/verify-bundle.ts';
+import { fakeContext } from '../../../utils/cli-context.ts';
+import { playedJob } from '../../verify/forged-job.ts';
+
+/** Starts a coordinator that answers each request with the bundle of a job. @returns its home */
+async function coordinator(source: BundleSource): Promise<string> {
+  const server = createServer((_request, response) => {
+    Readable.from(encodeBundle(source), { objectMode: false }).pipe(response);
+  });
+  await new Promise<void>((listening) => server.listen(0, '127.0.0.1', listening));
+  onTestFinished(() => void server.close());
+  const home = mkdtempSync(join(tmpdir(), 'bundle-'));
+  const { port } = server.address() as AddressInfo;
+  writeFileSync(join(home, 'coordinator.json'), JSON.stringify({ url: `http://127.0.0.1:${port}`, pid: 1 }));
+  writeFileSync(join(home, 'api-token'), 'token');
+  return home;
+}
+
+it('keeps a bundle that lacks damaged blobs, names the blobs, and fails', async () => {
+  const { source } = await playedJob();
+  const { digest } = blobsOf([...source.checkpoints()].at(-1)!)[0]!;
+  const missing = [{ use: 'adapter', round: 3, digest }] as const;
+  const home = await coordinator({ ...source, missing });
+  const { context, out } = fakeContext({ cwd: home });
+  for (const json of [true, false]) {
+    const file = join(home, `${json}.bundle`);
+    await expect(
+      writeBundle(context, 'toy', `${json}.bundle`, { home, json, blobs: true }),
+    ).rejects.toMatchObject({ code: 'BUNDLE_INCOMPLETE', kind: 'failed', values: { file, missing } });
+    // With --json, the error is the only object.
+    expect(out().includes(file)).toBe(!json);
+    expect(await verifyBundle(file)).toMatchObject({ ok: true });
+  }
+});
+
+it('writes a whole bundle without an error', async () => {
+  const { source } = await playedJob();
+  const home = await coordinator(source);
+  const { context, out } = fakeContext({ cwd: home });
+  await writeBundle(context, 'toy', 'whole.bundle', { home, json: true, blobs: true });
+  expect(JSON.parse(out())).toMatchObject({ file: join(home, 'whole.bundle'), missing: [] });
+});
