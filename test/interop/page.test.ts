@@ -215,7 +215,9 @@ it('shows a node to its owner, who sets a limit, pauses the node and drains it',
     await node.page.waitForSelector(`dt:has-text("${fact}")`);
   }
   await node.page.waitForSelector('tr:has(td:text-is("tale")):has(td:text-is("accepted, merged"))');
-  expect(await node.page.textContent('dd:has-text("since the start")')).toContain('since the start; ');
+  expect(await node.page.textContent('dt:text-is("Traffic") + dd')).toMatch(
+    /\d [kMG]?B\b.*\d [kMG]?B\b.*; .*\d/s,
+  );
   await expectReadable(node.page, 360, 'a node');
   await screenshot(node.page, 'node-360');
   const wide = await open(browser, await addressOf(swarm.homeOf('otter')), 1280, 'dark');

@@ -121,7 +121,7 @@ describe('the turns of the trainer', () => {
     const withdrawn = turns.claim(b, stop.signal);
     const again = turns.claim(a, new AbortController().signal);
     stop.abort(new Error('stale'));
-    await expect(withdrawn).rejects.toThrow('stale');
+    await expect(withdrawn).rejects.toBe(stop.signal.reason);
     const claimed = turns.claim(b, new AbortController().signal);
     await clock.run(() => false, 1_000);
     end();
