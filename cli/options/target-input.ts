@@ -9,7 +9,7 @@ import type { Context } from '../context.ts';
 import { cliError } from '../error-codes.ts';
 import { usageError } from '../errors.ts';
 import { printNote } from '../print.ts';
-import { parseTarget, parseTargets, type Target, type WeightedTarget } from './target.ts';
+import { parseTarget, parseTargets, type Target, type WeightedTarget, wordsOf } from './target.ts';
 
 /** Argument that stands for the standard input. */
 const STDIN = '-';
@@ -120,7 +120,7 @@ async function readWords(
     throw usageError('"-" reads all addresses from stdin, so give no other address');
   }
   if (given[0] === STDIN) return fromStdin();
-  if (given.length > 0) return given;
+  if (given.length > 0) return wordsOf(given.join(' '));
   if (inviteFile !== undefined) return fromFile(resolve(cwd, inviteFile));
   return words(environment[VARIABLE] ?? '', VARIABLE);
 }
@@ -181,8 +181,8 @@ async function fromFile(path: string): Promise<string[]> {
 
 /** Splits a text into its words. @param source file, variable or stream that the text comes from, for error messages */
 function words(text: string, source: string): string[] {
-  const found = text.slice(0, TEXT_BYTES).trim().split(/\s+/);
-  if (found[0] !== '' && text.length <= TEXT_BYTES) return found;
+  const found = text.slice(0, TEXT_BYTES).split('\n').flatMap(wordsOf);
+  if (found.length > 0 && text.length <= TEXT_BYTES) return found;
   const missing = source === VARIABLE ? 'no invite was given' : `there is no invite in ${source}`;
   throw usageError(
     text.length > TEXT_BYTES

@@ -46,7 +46,7 @@ export function parseTarget(target: readonly string[], job: string | undefined):
   if (wrong !== undefined) {
     throw usageError(
       `"${wrong}" is neither an invite nor a multiaddr that ends in /p2p/PEER`,
-      'paste the invite that "lora-swarm job create" or "lora-swarm status" prints on the coordinator',
+      'paste only the invite, which begins with "swarm1"; if you have none, ask the operator of the job for one',
     );
   }
   for (const address of target) {
@@ -58,6 +58,21 @@ export function parseTarget(target: readonly string[], job: string | undefined):
     );
   }
   return { addresses: target, job: job ?? null, token: null };
+}
+
+/** An invite, perhaps with a weight, in quotation marks or brackets or before a punctuation mark. */
+const WRAPPED_INVITE = /^["'`<([{“‘«]*(swarm1.*?)["'`>)\]}”’».,;:]*$/s;
+
+/**
+ * Splits a line into its invites and multiaddrs. If the line contains exactly one invite, leaves out words that are neither,
+ * such as the label before an invite that another command printed.
+ */
+export function wordsOf(line: string): string[] {
+  const found = line
+    .split(/\s+/)
+    .filter((word) => word !== '')
+    .map((word) => WRAPPED_INVITE.exec(word)?.[1] ?? word);
+  return found.filter(looksLikeInvite).length === 1 ? found.filter(looksLikeTarget) : found;
 }
 
 /** Returns whether an argument is an invite, a multiaddr or "-". All other arguments are names of jobs. */

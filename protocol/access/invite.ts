@@ -1,3 +1,4 @@
+import { multiaddr } from '@multiformats/multiaddr';
 import { z } from 'zod';
 import type { SwarmError } from '../../common/errors.ts';
 import { decodeCbor, encodeCbor } from '../cbor.ts';
@@ -20,6 +21,7 @@ const inviteSchema = z.strictObject({
     .array(z.string().max(256).regex(PEER_ADDRESS, 'must be a multiaddr that ends in /p2p/PEER'))
     .min(1)
     .max(INVITE_ADDRESSES)
+    .refine((addresses) => addresses.every(isMultiaddr), 'must be multiaddrs')
     .refine(
       (addresses) => new Set(addresses.map((address) => PEER_ADDRESS.exec(address)?.[2])).size === 1,
       'must all belong to one coordinator',
@@ -92,6 +94,16 @@ export function resolveTarget({ invite, addresses, job, token }: JobTarget): Inv
     job: job ?? from.job,
     token: token ?? (isOfInvite ? from.token : null),
   };
+}
+
+function isMultiaddr(address: string): boolean {
+  try {
+    multiaddr(address);
+    return true;
+  } catch {
+    // The error describes an address, but the user knows only the invite.
+    return false;
+  }
 }
 
 function peerOf(address: string | undefined): string | null {

@@ -142,7 +142,7 @@ describe('the jobs of a node', () => {
       return (await readTargets(context, ['-'], {}, '/nowhere')).map(({ job, weight }) => [job, weight]);
     };
     expect(await read(`${invite}\n`)).toEqual([[JOB, 1]]);
-    expect(await read(`${invite}=3\n`, `${second}\n`)).toEqual([
+    expect(await read(`invite ${invite}=3\n`, `"${second}"\n`)).toEqual([
       [JOB, 3],
       ['ee'.repeat(32), 1],
     ]);
@@ -180,6 +180,23 @@ describe('an invite', () => {
     const { context, err } = fakeContext({ stdin: typed(`${invite}\n`) });
     expect(await readTarget(context, ['-'], { job: JOB })).toEqual(target);
     expect(err()).toContain('Enter');
+  });
+
+  it('is taken out of the line that another command printed, and out of quotation marks', async () => {
+    const lines = [`invite    ${invite}`, `"${invite}"`, `<${invite}>`, `moby: “${invite}”.`];
+    for (const line of lines) {
+      const { context } = fakeContext({ stdin: piped(`${line}\n`) });
+      expect(await readTarget(context, ['-'], {}), line).toEqual(target);
+      expect(await readTarget(context, line.split(' '), {}), line).toEqual(target);
+    }
+    const { context } = fakeContext({ stdin: piped(`invite ${invite}=2\ninvite ${invite}x\n`) });
+    await expect(readTarget(context, ['-'], {})).rejects.toMatchObject({ code: 'USAGE' });
+    await expect(readTarget(context, ['invite'], {})).rejects.toMatchObject({
+      code: 'USAGE',
+      next: expect.stringContaining('swarm1'),
+    });
+    const [half, rest] = [invite.slice(0, 40), invite.slice(40)];
+    await expect(readTarget(context, [half, rest], {})).rejects.toMatchObject({ code: 'INVITE_INVALID' });
   });
 
   it('is read from a file, or else from SWARM_INVITE', async () => {

@@ -68,6 +68,8 @@ it('requires the peer id of one coordinator, and characters that are harmless on
     [`/dns4/a b/tcp/4001/p2p/${PEER}`],
     [`${good}\n`],
     [good, good.replace(/A$/, 'B')],
+    [good.replace('192.0.2.1', '192.0,r.2')],
+    [good.replace('/tcp/', '/tcq/')],
   ]) {
     expect(
       codeOf(() => decodeInvite(packed(addresses))),
