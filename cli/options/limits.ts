@@ -26,7 +26,7 @@ function parsed(limit: NodeLimit, text: string): ReturnType<typeof readLimit> {
   return limit.kind === 'hours' && !areHours(text) ? undefined : readLimit(limit, text);
 }
 
-/** Parses limits of the form KEY=VALUE. KEY=default restores a default. @throws SwarmError USAGE */
+/** Parses limits of the form KEY=VALUE. KEY=default, or the text that is shown as the default, restores a default. @throws SwarmError USAGE */
 export function parseLimits(texts: readonly string[]): LimitChanges {
   const changes: Record<string, number | string | boolean | null> = {};
   for (const text of texts) {
@@ -37,7 +37,7 @@ export function parseLimits(texts: readonly string[]): LimitChanges {
       throw usageError(`"${text}" does not set a limit`, `write KEY=VALUE; the keys are ${keys}`);
     }
     if (limit.field in changes) throw usageError(`${key} is given twice`, 'give each key once');
-    const change = value === 'default' ? null : parsed(limit, value);
+    const change = ['default', limit.byDefault].includes(value) ? null : parsed(limit, value);
     if (change === undefined) {
       throw usageError(
         `"${value}" is not a value of ${key}`,

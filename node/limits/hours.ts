@@ -1,9 +1,11 @@
-const RANGE = /^([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]):([0-5]\d)$/;
+const RANGE = /^([01]\d|2[0-3]):([0-5]\d)-(([01]\d|2[0-3]):([0-5]\d)|24:00)$/;
+/** Stands for the whole day. */
+const ALL = 'all';
 const DAY = 24 * 60;
 
-/** Returns whether a text names hours of the day, such as "22:00-07:00" or "12:00-13:00,20:00-23:30". */
+/** Returns whether a text names hours of the day: "all", or ranges such as "22:00-07:00" or "12:00-13:00,20:00-23:30". */
 export function areHours(text: string): boolean {
-  return text.split(',').every((range) => RANGE.test(range));
+  return text === ALL || text.split(',').every((range) => RANGE.test(range));
 }
 
 /**
@@ -13,6 +15,7 @@ export function areHours(text: string): boolean {
  * @param now local time
  */
 export function untilHours(hours: string, now: Date): number {
+  if (hours === ALL) return 0;
   const minute = now.getHours() * 60 + now.getMinutes();
   const waits = hours.split(',').map((range) => {
     const [from = 0, to = 0] = range.split('-').map((time) => {

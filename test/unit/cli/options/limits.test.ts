@@ -1,6 +1,7 @@
 import { expect, it } from 'vitest';
 import { lifetime, pauseLength } from '../../../../cli/options/common.ts';
-import { parseLimits } from '../../../../cli/options/limits.ts';
+import { limitOption, parseLimits } from '../../../../cli/options/limits.ts';
+import { limitText, NODE_LIMITS } from '../../../../monitor/node-limits.ts';
 
 it.each([
   ['max-upload=0.05', /at least 0\.1/],
@@ -11,6 +12,17 @@ it.each([
   expect(() => parseLimits([text])).toThrow(
     expect.objectContaining({ code: 'USAGE', next: expect.stringMatching(next) }),
   );
+});
+
+it.each(Object.entries(NODE_LIMITS))('accepts the default of %s as it is shown', (key, limit) => {
+  const shown = limitText(limit, undefined).replace('default: ', '');
+  expect(parseLimits([`${key}=${shown}`])).toEqual({ [limit.field]: null });
+  expect(parseLimits([`${key}=default`])).toEqual({ [limit.field]: null });
+});
+
+it('accepts all hours as an option, which then overrides the hours of the home', () => {
+  expect(limitOption('hours')('all')).toBe('all');
+  expect(limitOption('hours')('00:00-24:00')).toBe('00:00-24:00');
 });
 
 it('suggests lengths of a pause for a pause, and those of an invite for an invite', () => {

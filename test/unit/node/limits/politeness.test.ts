@@ -46,6 +46,9 @@ it('pauses on battery at once, and not when the load of others is unknown', () =
 it.each([
   ['22:00-07:00', true],
   ['12:00-13:00,20:00-23:59', true],
+  ['00:00-24:00', true],
+  ['all', true],
+  ['all,22:00-07:00', false],
   ['7:00-8:00', false],
   ['24:00-07:00', false],
   ['', false],
@@ -61,6 +64,10 @@ it.each([
   ['12:00-13:00,20:00-21:00', '14:00:00', 6 * 60],
   ['12:00-13:00,20:00-21:00', '23:00:00', 13 * 60],
   ['00:00-00:00', '15:00:00', 0],
+  ['00:00-24:00', '15:00:00', 0],
+  ['22:00-24:00', '21:00:00', 60],
+  ['22:00-24:00', '23:59:59', 0],
+  ['all', '15:00:00', 0],
 ])('at the hours %s, at %s, the next hours begin in %d minutes', (hours, time, minutes) => {
   expect(untilHours(hours, new Date(`2026-11-28T${time}`))).toBe(minutes * 60_000);
 });
