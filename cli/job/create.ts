@@ -11,7 +11,7 @@ const STAGES = {
   base: 'reading the base model',
   data: 'packing the data',
   adapter: 'creating the initial adapter',
-  baseline: "measuring the base's held-out loss",
+  baseline: 'measuring the held-out loss of the initial adapter',
 } as const;
 type Stage = keyof typeof STAGES;
 

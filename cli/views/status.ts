@@ -145,7 +145,9 @@ function tasksLines({ tasks }: JobSummary): string[] {
 function lossOf({ baseLoss, heldOutLoss }: JobSummary): string {
   if (heldOutLoss === null) return formatLoss(baseLoss);
   const change =
-    baseLoss === null ? '' : ` (base ${formatLoss(baseLoss)}, ${formatChange(heldOutLoss - baseLoss)})`;
+    baseLoss === null
+      ? ''
+      : ` (initial adapter ${formatLoss(baseLoss)}, ${formatChange(heldOutLoss - baseLoss)})`;
   return `${formatLoss(heldOutLoss)}${change}`;
 }
 

@@ -43,6 +43,7 @@ export interface JobSummary {
   /** Seconds until the round's deadline; null if no round is open. */
   secondsLeft: number | null;
   peers: number;
+  /** Held-out loss of the initial adapter, in nats per token. An initial adapter without training has the loss of the base. */
   baseLoss: number | null;
   heldOutLoss: number | null;
   checkpoint: { round: number; digest: string };

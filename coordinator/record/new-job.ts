@@ -22,7 +22,7 @@ export interface PreparedJob {
   readonly token: string | null;
   /** Digest of all settings and data. Two jobs with the same name and the same content are the same job. */
   readonly content: string;
-  /** Loss of the base on the held-out rows that the gate evaluates, in nats per token. */
+  /** Loss of the initial adapter on the held-out rows that the gate evaluates, in nats per token. */
   readonly baseLoss: number | null;
   /** Number of supervised tokens in the rows on which `baseLoss` was measured. */
   readonly baseTokens: number;

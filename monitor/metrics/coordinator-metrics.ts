@@ -76,7 +76,7 @@ export function createCoordinatorMetrics(source: CoordinatorMetricsSource): Coor
     'Value of the metric that the job has chosen, for the newest evaluated checkpoint.',
     (j) => j.tasks?.newest?.value ?? null,
   );
-  gauge('swarm_base_loss', 'Held-out loss of the base model, nats per token.', (j) => j.baseLoss);
+  gauge('swarm_base_loss', 'Held-out loss of the initial adapter, nats per token.', (j) => j.baseLoss);
   gauge(
     'swarm_tokens_per_second',
     'Training speed of all nodes of the job together, tokens per second.',

@@ -92,12 +92,12 @@ export const coordinatorDashboard: Dashboard = {
   panels: [
     {
       title: 'Held-out loss',
-      description: 'Loss of the newest checkpoint and loss of the base, in nats per token.',
+      description: 'Loss of the newest checkpoint and loss of the initial adapter, in nats per token.',
       kind: 'timeseries',
       unit: 'none',
       queries: [
         { expr: 'swarm_held_out_loss{job=~"$job"}', legend: '{{job}}' },
-        { expr: 'swarm_base_loss{job=~"$job"}', legend: '{{job}}, base' },
+        { expr: 'swarm_base_loss{job=~"$job"}', legend: '{{job}}, initial adapter' },
       ],
     },
     {

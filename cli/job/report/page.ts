@@ -47,7 +47,9 @@ function summary({ job, checkpoints, nodes }: JobReport): [string, string][] {
   const reason = job.reason === '' ? '' : `: ${job.reason}`;
   const pending = ordersText(job);
   const change =
-    baseLoss === null || heldOutLoss === null ? '' : ` (${formatChange(heldOutLoss - baseLoss)} to the base)`;
+    baseLoss === null || heldOutLoss === null
+      ? ''
+      : ` (${formatChange(heldOutLoss - baseLoss)} compared with the initial adapter)`;
   const bestText =
     best === null
       ? 'none was measured yet'
@@ -58,7 +60,7 @@ function summary({ job, checkpoints, nodes }: JobReport): [string, string][] {
     ['base', `${manifest.base.name}, ${formatCount(manifest.base.parameters)} parameters`],
     ['adapter', `rank ${manifest.lora.rank}, ${formatCount(manifest.adapter.parameters)} parameters`],
     ['data', `${countOf(manifest.data.rows, 'row')}, ${formatCount(manifest.data.tokens)} tokens`],
-    ['loss of the base', `${formatLoss(baseLoss)} nats per token, on held-out data`],
+    ['initial adapter', `held-out loss ${formatLoss(baseLoss)} nats per token`],
     ['newest loss', `${formatLoss(heldOutLoss)}${change}`],
     ['best checkpoint', bestText],
     [

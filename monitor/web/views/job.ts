@@ -110,7 +110,7 @@ function OverviewPart({ job, peers, history, onChange }: PartProps) {
       <${Progress} label="Rounds of ${job.name}" done=${job.roundsDone} total=${job.rounds} unit="rounds" />
       <dl class="facts">
         <dt>Held-out loss</dt>
-        <dd>${formatLoss(job.heldOutLoss)} (base ${formatLoss(job.baseLoss)})</dd>
+        <dd>${formatLoss(job.heldOutLoss)} (initial adapter ${formatLoss(job.baseLoss)})</dd>
         <dt>Best checkpoint</dt>
         <dd>${job.best ? `${formatLoss(job.best.heldOutLoss)}, round ${job.best.round}` : 'none yet'}</dd>
         ${

@@ -95,7 +95,7 @@ describe('the status of a coordinator', () => {
       expect(text, part).toContain(part);
     }
     expect(text).toMatch(/\b3\b.*\b8\b.*training.*\b18 s\b/);
-    expect(text).toMatch(/4\.5000 .*5\.0000.*−0\.5000/);
+    expect(text).toMatch(/4\.5000 .*initial adapter 5\.0000.*−0\.5000/);
     expect(text).not.toContain('best');
     const behind = { ...job, best: { round: 1, heldOutLoss: 4.4 }, rolledBack: { round: 7, to: 1 } };
     expect(coordinatorLines(status([behind]), '').join('\n')).toMatch(/4\.4000.*\b1\b.*\b7\b.*\b1\b/s);

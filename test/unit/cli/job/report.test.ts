@@ -112,6 +112,8 @@ test('the report of a job has its settings, losses, tasks, contributors, problem
     '2 of 8 checkpoints',
     '4.7500',
     '<svg',
+    '5.0000',
+    '−0.5000 compared with the initial adapter',
     'round 2: 4.5000',
     'quiz.acc',
     '0.5000',
