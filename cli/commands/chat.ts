@@ -1,5 +1,4 @@
 import { randomInt } from 'node:crypto';
-import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import { ADAPTER_HELP, adapterFolder } from '../adapter/folder.ts';
 import type { Context } from '../context.ts';
@@ -7,6 +6,7 @@ import { usageError } from '../errors.ts';
 import { BASE_MODEL } from '../models/base-model.ts';
 import { openCliGenerator } from '../models/generator.ts';
 import { baseBits, ENGINE_THREADS, integer, jsonOption, number } from '../options/common.ts';
+import { templatePath } from '../options/template.ts';
 import { printNote } from '../print.ts';
 import { type ApiKeyFlags, apiKeys } from '../serve/api-keys.ts';
 
@@ -98,7 +98,8 @@ async function chat(context: Context, options: ChatOptions): Promise<void> {
     const partner = await openLocalChat(
       {
         template:
-          templateOf(context.cwd, options.template) ?? (adapter && (await adapterTemplate(adapter.folder))),
+          (options.template === undefined ? null : templatePath(options.template, context.cwd)) ??
+          (adapter && (await adapterTemplate(adapter.folder))),
         adapter: loaded?.id,
         ...settings,
       },
@@ -116,9 +117,4 @@ async function chat(context: Context, options: ChatOptions): Promise<void> {
   } finally {
     await generator.close();
   }
-}
-
-function templateOf(cwd: string, template: string | undefined): string | null {
-  if (template === undefined) return null;
-  return /^(chatml|plain)$/.test(template) ? template : resolve(cwd, template);
 }

@@ -1,14 +1,16 @@
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
 import { safeText } from '../../common/text.ts';
 import type { ModelBundle } from '../../index.ts';
 import { adapterFolder } from '../adapter/folder.ts';
 import type { Context } from '../context.ts';
 import { integer, jsonOption, number } from '../options/common.ts';
 import { addModelOptions, type ModelFlags, openModelBundle } from '../options/model.ts';
+import { templatePath } from '../options/template.ts';
 import { printJson } from '../print.ts';
 
 interface GenerateOptions extends ModelFlags {
   prompt: string;
+  template?: string;
   raw?: boolean;
   maxTokens: number;
   temperature: number;
@@ -25,7 +27,16 @@ export function registerGenerate(program: Command, context: Context): void {
     );
   addModelOptions(command)
     .requiredOption('--prompt <text>', 'message to answer, or beginning of a raw text')
-    .option('--raw', 'continue the prompt as raw text, even if the model or the adapter has a chat template')
+    .option(
+      '--template <name>',
+      "chat template: chatml, plain or a file (default: the adapter's, else the model's, else raw text)",
+    )
+    .addOption(
+      new Option(
+        '--raw',
+        'continue the prompt as raw text, even if the model or the adapter has a chat template',
+      ).conflicts('template'),
+    )
     .option('--max-tokens <n>', 'maximum number of tokens to generate', integer(1, 131072), 100)
     .option(
       '--temperature <t>',
@@ -68,24 +79,27 @@ async function generate(context: Context, options: GenerateOptions): Promise<voi
 }
 
 /**
- * Returns the prompt as tokens: as a message in the chat template of the adapter, else of the model, else as raw text.
+ * Returns the prompt as tokens: as a message in the chat template of --template, else of the adapter, else of the model, else as
+ * raw text.
  * `endTokens` also end the answer. `template` says where the template comes from; null for raw text.
  */
 async function promptTokens(
   context: Context,
   { model: { dir }, tokenizer }: ModelBundle,
-  { prompt, adapter, raw = false }: GenerateOptions,
+  { prompt, adapter, template, raw = false }: GenerateOptions,
 ): Promise<{ tokens: number[]; endTokens: number[]; template: string | null }> {
   const [{ ChatPrompts }, { adapterTemplate }, { readEndTokens }] = await Promise.all([
     import('../../serve/chat-prompt.ts'),
     import('../../lora/adapter/adapter-template.ts'),
     import('../../lora/generate/end-tokens.ts'),
   ]);
-  const folder = adapter === undefined || raw ? null : (await adapterFolder(context, adapter)).folder;
-  const own = folder && (await adapterTemplate(folder));
+  const isNamed = template !== undefined;
+  const folder =
+    adapter === undefined || raw || isNamed ? null : (await adapterFolder(context, adapter)).folder;
+  const chosen = isNamed ? templatePath(template, context.cwd) : folder && (await adapterTemplate(folder));
   const prompts = raw
     ? null
-    : await ChatPrompts.open({ dir, template: own }, { now: () => context.clock.now() });
+    : await ChatPrompts.open({ dir, template: chosen }, { now: () => context.clock.now() });
   if (prompts === null) {
     const tokens = [...tokenizer.prefix, ...tokenizer.encode(prompt, { special: false })];
     return { tokens, endTokens: [], template: null };

@@ -20,6 +20,7 @@ import {
   jsonOption,
   webOrigin,
 } from '../options/common.ts';
+import { templatePath } from '../options/template.ts';
 import { printJson, printLines } from '../print.ts';
 import { type ApiKeyFlags, apiKeys } from '../serve/api-keys.ts';
 import { servedAdapters } from '../serve/served-adapters.ts';
@@ -159,7 +160,7 @@ async function serve(context: Context, options: ServeOptions): Promise<void> {
         port: options.port,
         keys,
         origins: options.cors ?? [],
-        template: templateOf(cwd, options.template),
+        template: options.template === undefined ? null : templatePath(options.template, cwd),
         maxAdapters: options.maxAdapters,
         maxUnanswered: options.maxUnanswered,
         maxUnansweredPerClient: options.maxPerClient,
@@ -221,9 +222,4 @@ async function templatesOf(adapters: readonly AdapterSource[]): Promise<string[]
 /** Returns the name of a base in requests: its name on the hub, or the name of its folder. */
 function modelName(dir: string): string {
   return hubOrigin(dir)?.name ?? basename(resolve(dir));
-}
-
-function templateOf(cwd: string, template: string | undefined): string | null {
-  if (template === undefined) return null;
-  return /^(chatml|plain)$/.test(template) ? template : resolve(cwd, template);
 }

@@ -1,12 +1,11 @@
-import { resolve } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { FORMATS } from '../../lora/data/examples.ts';
 import { PACKINGS } from '../../lora/data/packing/pack-examples.ts';
 import { TRUNCATIONS } from '../../lora/data/packing/truncation.ts';
-import { isBuiltIn } from '../../lora/data/render/built-in.ts';
 import { TRAIN_ON } from '../../lora/data/render/rendered.ts';
 import { type DataSettings, dataSettingsSchema } from '../../lora/data/settings.ts';
 import { number } from './common.ts';
+import { templatePath } from './template.ts';
 
 export interface DataFlags {
   format: DataSettings['format'];
@@ -84,7 +83,7 @@ export function dataSettings(flags: DataFlags, cwd: string): DataSettings {
     format: flags.format,
     columns: flags.column,
     trainOn: flags.trainOn,
-    template: template === undefined || isBuiltIn(template) ? template : resolve(cwd, template),
+    template: template && templatePath(template, cwd),
     templateVariables: flags.templateVariable,
     packing: flags.packing,
     truncation: flags.truncation,

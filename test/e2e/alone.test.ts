@@ -143,6 +143,9 @@ describe('a single machine', { timeout: 120_000 }, () => {
     expect(first.last).toMatchObject({ schemaVersion: 1, prompt: 'the' });
     expect(first.last.tokens).toBeLessThanOrEqual(12);
     expect(swarm(...generate).last.text).toBe(first.last.text);
+    const named = swarm(...generate, '--template', 'plain');
+    expect([first.last.template, named.last.template]).toEqual([null, expect.stringContaining('plain')]);
+    expect(swarm(...generate, '--template', 'plain', '--raw').status).toBe(2);
   });
 
   it('fails with an exit code and the name of what is missing', () => {
