@@ -92,7 +92,9 @@ export class PeerViews {
         present?.hold ?? members.refused.get(entry.peer)?.hold ?? (other && versionHold(other)) ?? null;
       const { accepted, refused, last } = receipts.tally(entry.peer);
       const seenAt = members.liveness.seenAt(entry.peer) ?? entry.joinedAt;
-      const state = present ? (heartbeat?.state ?? 'joining') : entry.saidGoodbye ? 'left' : 'lost';
+      // A former member with a hold is back, but cannot join.
+      const gone = entry.saidGoodbye ? (held === null ? 'left' : 'joining') : 'lost';
+      const state = present ? (heartbeat?.state ?? 'joining') : gone;
       const standing = ledger.standings.ofMember(entry);
       const rttMs = connection?.rttMs ?? null;
       const lastSeenSeconds = Math.max(0, (clock.now() - seenAt) / 1000);

@@ -172,6 +172,8 @@ export class Liveness {
   }
 
   leave(peer: string): void {
+    // A refusal after this departure shows that the peer is back.
+    this.#refused.forget(peer);
     this.#drop(peer, 'left');
   }
 

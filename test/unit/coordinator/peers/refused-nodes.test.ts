@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest';
+import { peerLines, presentLines } from '../../../../cli/views/peers.ts';
 import { PeerViews } from '../../../../coordinator/api/peer-views.ts';
 import { waitingNodes } from '../../../../coordinator/api/waiting-view.ts';
 import {
@@ -122,4 +123,22 @@ test('the operator sees nodes of other versions, members of a job or not', async
     { peer: 'stranger', name: 'other version', job: '', jobName: '', ...held('it runs lora-swarm/9.0.0') },
     { peer: 'silent', job: '', ...held('') },
   ]);
+});
+
+test('a former member that cannot join again is shown with the reason, until it leaves again', async () => {
+  const world = await new World().start();
+  const peer = new ScriptedPeer(1, world);
+  await peer.join();
+  const leave = () => peer.ask('leave', { job: world.toy.job, reason: '' });
+  await leave();
+  expect(shown(world)).toMatchObject([{ state: 'left', hold: null, health: { level: 'grey' } }]);
+  world.wrongMs = CLOCK_SKEW_MS + 30_000;
+  await expect(peer.join()).rejects.toMatchObject({ values: { code: 'CLOCK_OFF' } });
+  expect(shown(world)).toMatchObject([{ state: 'joining', hold: { reason: 'clock' }, health: byClock }]);
+  expect(peerLines(shown(world)).join('\n')).toContain('no work (clock)');
+  expect(presentLines(shown(world)).join('\n')).toContain('1 min 30 s');
+  await leave();
+  expect(shown(world)).toMatchObject([{ state: 'left', hold: null, health: { level: 'grey' } }]);
+  const others = [{ peer: peer.id, agent: 'lora-swarm/9.0.0' }];
+  expect(shown(world, others)).toMatchObject([{ state: 'joining', hold: { reason: 'version' } }]);
 });
