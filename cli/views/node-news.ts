@@ -1,5 +1,5 @@
 import { formatBytes, formatCount, formatLoss, safeText } from '../../common/text.ts';
-import type { NodeStatus } from '../../index.ts';
+import type { NodeStatus, NodeUpdate } from '../../index.ts';
 import {
   afterJobText,
   downloadText,
@@ -36,6 +36,10 @@ function isOfNode(line: string): boolean {
 export class NodeLines {
   readonly #jobs: JobLines[] = [];
   readonly #homeFlag: string;
+  /** Updates in the first status. They are from before this run; null before the first status. */
+  #old: ReadonlySet<string> | null = null;
+  /** The updates of all jobs in the previous status. */
+  #updates: readonly NodeUpdate[] = [];
 
   /** @param options.homeFlag the result of `homeFlag` (see thanks.ts) for the node */
   constructor({ homeFlag }: { homeFlag: string }) {
@@ -44,13 +48,25 @@ export class NodeLines {
 
   next(status: NodeStatus): string[] {
     const jobs = perJob(status);
+    this.#old ??= new Set(status.updates.map(({ update }) => update));
+    // The node may join a job after its first status. The updates of this job are then not new.
+    const known = { old: this.#old, before: this.#updates };
+    this.#updates = status.updates;
     const lines = jobs.flatMap((job, i) => {
       this.#jobs[i] ??= new JobLines({ showsEngine: i === 0, homeFlag: this.#homeFlag });
-      const own = this.#jobs[i].next(job);
+      const own = this.#jobs[i].next(job, known);
       return own.map((line) => (jobs.length === 1 || isOfNode(line) ? line : `${labelOf(job)}${line}`));
     });
     return [...new Set(lines)];
   }
+}
+
+/** The updates of all jobs of a node that earlier statuses contained. */
+interface KnownUpdates {
+  /** Digests of the updates from before this run. */
+  readonly old: ReadonlySet<string>;
+  /** Updates in the previous status. */
+  readonly before: readonly NodeUpdate[];
 }
 
 /** Makes the lines about one job of a node. */
@@ -65,7 +81,7 @@ class JobLines {
     this.#showsEngine = showsEngine;
   }
 
-  next(status: NodeForJob): string[] {
+  next(status: NodeForJob, { old, before: updatesBefore }: KnownUpdates): string[] {
     const before = this.#last;
     this.#last = status;
     if (status.shutOut !== null)
@@ -100,12 +116,14 @@ class JobLines {
       lines.push('the base model has arrived; preparing the trainer');
     }
     for (const update of [...status.updates].reverse()) {
-      const known = before?.updates.find((u) => u.update === update.update);
+      const known = updatesBefore.find((u) => u.update === update.update);
       const restored = update.outcome === 'restored' && known?.outcome !== 'restored';
       const accepted = update.code !== null && counts(update.code) && update.code !== known?.code;
       // The line about a refused update is printed when the node has added the update back to its error feedback.
       if (before !== null && update.code !== null && (restored || accepted)) {
-        lines.push(`${updateLine(update)}${accepted ? speedOf(status) : ''}`);
+        lines.push(
+          `${updateLine(update)}${accepted && !old.has(update.update) ? speedOf(status, update) : ''}`,
+        );
       }
     }
     const flag = this.#homeFlag;
@@ -175,6 +193,9 @@ function isExplained({ state, reason, coordinator, job, round, updates }: NodeSt
   );
 }
 
-function speedOf({ tokensPerSecond }: NodeStatus): string {
-  return tokensPerSecond > 0 ? `, trained at ${formatCount(tokensPerSecond)} tokens/s` : '';
+/** Returns the speed of an update's round, if the speed in the status is of this round. */
+function speedOf({ tokensPerSecond, updates }: NodeStatus, { update }: NodeUpdate): string {
+  return tokensPerSecond > 0 && updates[0]?.update === update
+    ? `, trained at ${formatCount(tokensPerSecond)} tokens/s`
+    : '';
 }

@@ -67,18 +67,17 @@ export const DRAINING = 'it takes no new work, and stops after its present round
 export type NodeForJob = NodeStatus & NodeJobStatus;
 
 /**
- * Splits the status of a node into one status for each of its jobs. With several jobs, each contains only the updates of
- * its job.
+ * Splits the status of a node into one status for each of its jobs. Each contains only the updates of its job, because
+ * a node may have updates of earlier jobs too.
  */
 export function perJob(status: NodeStatus): NodeForJob[] {
+  const updatesOf = (job: NodeStatus['job']): NodeUpdate[] =>
+    status.updates.filter((update) => update.job === job?.job);
   if (status.jobs.length < 2) {
     const { weight = 1, trainerSeconds = 0, shutOut = null } = status.jobs[0] ?? {};
-    return [{ ...status, weight, trainerSeconds, shutOut }];
+    return [{ ...status, weight, trainerSeconds, shutOut, updates: updatesOf(status.job) }];
   }
-  return status.jobs.map((one) => {
-    const updates = status.updates.filter(({ job }) => job === one.job?.job);
-    return { ...status, ...one, updates };
-  });
+  return status.jobs.map((one) => ({ ...status, ...one, updates: updatesOf(one.job) }));
 }
 
 /** Returns the lines of one of several jobs, which share the trainer of the node. */

@@ -707,7 +707,7 @@ describe('a node', () => {
 
   it('prints each change once: joining, rounds, outcomes of updates, the end', () => {
     const lines = new NodeLines({ homeFlag: '' });
-    const joined = lines.next(node);
+    const joined = lines.next({ ...node, updates: [] });
     expectSafe(joined);
     expect(joined).toHaveLength(3);
     expect(joined[1]).toMatch(/moby.*\b3,000,000\b.*\b100,000\b/);
@@ -746,6 +746,44 @@ describe('a node', () => {
     const told = lines.next(paused);
     expect(told.join()).toMatch(/moby .*\bpaused: ot.*ter/);
     expectSafe(told);
+  });
+
+  it('prints no update from before its start as new, and gives a speed only to a round that it trained', () => {
+    const job = 'cd'.repeat(32);
+    const taken = { ...update, code: 'accepted' as const, outcome: 'counted' as const };
+    const old = { ...taken, job, round: 8, update: 'e1'.repeat(32) };
+    const open = { ...taken, job, round: 9, update: 'e2'.repeat(32), code: null, outcome: null };
+    const shared = { ...node, weight: 1, trainerSeconds: 0, shutOut: null };
+    const joining = { ...shared, job: null, jobName: 'alice', state: 'joining' as const };
+    const status = (other: NodeStatus['jobs'][number], updates: NodeStatus['updates']): NodeStatus => ({
+      ...node,
+      jobs: [shared, other],
+      updates,
+    });
+    const alice = { ...shared, job: { ...node.job!, job, name: 'alice' }, jobName: 'alice' };
+    const news = new NodeLines({ homeFlag: '' });
+    news.next(status(joining, [open, old]));
+    const joined = news.next(status(alice, [open, old]));
+    expect(joined).toContainEqual(expect.stringMatching(/^alice: joined/));
+    expect(joined.join('\n')).not.toMatch(/accepted/);
+    const later = { ...open, code: 'accepted' as const, outcome: 'counted' as const };
+    const [line, ...others] = news.next(status(alice, [later, old]));
+    expect(others).toEqual([]);
+    expect(line).toMatch(/^alice: round 9 .*accepted/);
+    expect(line).not.toContain('tokens/s');
+    const own = [11, 10].map((round) => ({ ...taken, job, round, update: String(round).padStart(64, '0') }));
+    expect(news.next(status(alice, [...own, later, old]))).toEqual([
+      expect.stringMatching(/^alice: round 10 (?!.*tokens)/),
+      expect.stringMatching(/^alice: round 11 .*800 tokens/),
+    ]);
+  });
+
+  it('shows only the updates of its present job', () => {
+    const earlier = { ...update, job: 'ef'.repeat(32), round: 48 };
+    const lines = nodeLines({ ...node, updates: [update, earlier] }, '').filter((line) =>
+      /^update/.test(line),
+    );
+    expect(lines).toEqual([expect.stringMatching(/round 1\b/)]);
   });
 
   it('prints only what it is waiting for at first', () => {
