@@ -1,6 +1,6 @@
 import { createPrivateKey, sign as edSign, verify as edVerify, type KeyObject } from 'node:crypto';
 import { z } from 'zod';
-import { decodeCbor, encodeCbor, sha256 } from './cbor.ts';
+import { countItems, decodeCbor, encodeCbor, sha256 } from './cbor.ts';
 import { protocolError } from './errors.ts';
 import { bytesSchema, peerIdOf, peerIdSchema, publicKeyOf } from './ids.ts';
 import { type MessageKind, type Messages, messageBytes, messageSchemas, UPDATE_ITEMS } from './messages.ts';
@@ -74,7 +74,11 @@ export function signMessage<K extends MessageKind>(
  */
 export function verifyMessage<K extends MessageKind>(kind: K, bytes: Uint8Array): Verified<K> {
   const maxBytes = messageBytes[kind] + ENVELOPE_OVERHEAD_BYTES;
-  const envelope = decodeCbor(bytes, envelopeSchema, maxBytes, ENVELOPE_ITEMS);
+  // Count the values first, because many tiny values take long to decode.
+  if (bytes.byteLength <= maxBytes && countItems(bytes, ENVELOPE_ITEMS) > ENVELOPE_ITEMS) {
+    throw protocolError('MESSAGE_MALFORMED', `a signed message has at most ${ENVELOPE_ITEMS} values`);
+  }
+  const envelope = decodeCbor(bytes, envelopeSchema, maxBytes);
   if (envelope.kind !== kind) {
     throw protocolError('MESSAGE_KIND', `expected a signed ${kind}, found "${envelope.kind.slice(0, 32)}"`, {
       expected: kind,
