@@ -148,10 +148,18 @@ export function dateAndTime(time: number): string {
 /** Minimum time between two progress lines in a pipe or file, where a line cannot be overwritten. */
 const PLAIN_INTERVAL_MS = 5_000;
 
-/** A sanitised line of progress on stderr. A terminal overwrites it; elsewhere a new line appears at most every 5 s. */
+/**
+ * A sanitised line of progress on stderr. A terminal overwrites it. Elsewhere, a new line appears at most every 5 s, and the
+ * newest text follows at the end. Work that takes less than 5 s prints nothing there.
+ */
 export class ProgressLine {
   readonly #context: Pick<Context, 'stderr' | 'clock'>;
-  #lastAt = Number.NEGATIVE_INFINITY;
+  /** Time of the next line outside a terminal; null if nothing was shown since the last `clear`. */
+  #nextAt: number | null = null;
+  /** The newest text that was not printed; null if there is none. */
+  #unprinted: string | null = null;
+  /** Whether a line was printed outside a terminal since the last `clear`. */
+  #hasPrinted = false;
 
   constructor(context: Pick<Context, 'stderr' | 'clock'>) {
     this.#context = context;
@@ -163,14 +171,31 @@ export class ProgressLine {
     if (stderr.isTTY) {
       stderr.write(`\r\u001b[K${text.slice(0, stderr.columns - 1)}`);
       shownProgress.add(this);
-    } else if (clock.now() - this.#lastAt >= PLAIN_INTERVAL_MS) {
-      this.#lastAt = clock.now();
-      stderr.write(`${text}\n`);
+      return;
     }
+    const now = clock.now();
+    this.#nextAt ??= now + PLAIN_INTERVAL_MS;
+    this.#unprinted = text;
+    if (now < this.#nextAt) return;
+    this.#nextAt = now + PLAIN_INTERVAL_MS;
+    this.#printPlain();
   }
 
-  /** Erases the line, so that the next output starts in column 1. */
+  /**
+   * Ends the progress. Erases the line in a terminal, so that the next output starts in column 1. Elsewhere, prints the
+   * newest text if earlier lines were printed, so that the last line is not one from the middle of the work.
+   */
   clear(): void {
     if (shownProgress.delete(this)) this.#context.stderr.write('\r\u001b[K');
+    if (this.#hasPrinted) this.#printPlain();
+    this.#nextAt = null;
+    this.#unprinted = null;
+    this.#hasPrinted = false;
+  }
+
+  #printPlain(): void {
+    if (this.#unprinted !== null) this.#context.stderr.write(`${this.#unprinted}\n`);
+    this.#unprinted = null;
+    this.#hasPrinted = true;
   }
 }

@@ -99,7 +99,11 @@ export async function startCoordinator(
     const baseFolder = (base: Manifest['base']): Promise<string> =>
       withRepairs(repairingBlobs(blobs, coordinator.repair), () => layOutBase({ home, base, pathOf }));
     const validator = new TrainerValidator(
-      { home, compute },
+      {
+        home,
+        compute,
+        ...(options.compute?.engine === undefined && { engineReason: 'default of the coordinator' }),
+      },
       {
         baseFolder,
         heldOut: (job) => store.jobs.heldOut(job),

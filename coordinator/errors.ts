@@ -71,7 +71,10 @@ export const coordinatorError = defineErrors({
   TOO_MANY_JOBS: { kind: 'conflict', next: 'stop a job: "lora-swarm job stop JOB"' },
   SCORING_SLOW: { kind: 'failed', next: 'give the coordinator more threads (--threads) or a GPU (--engine)' },
   WEBHOOKS_INVALID: 'usage',
-  WEBHOOK_PRIVATE: { kind: 'refused', next: 'allow it with allowPrivate: true, or --webhook-allow-private' },
+  WEBHOOK_PRIVATE: {
+    kind: 'refused',
+    next: 'start the coordinator with --webhook-allow-private, or write allowPrivate: true into webhooks.yaml',
+  },
   WORKER_DIED: 'failed',
   WORKER_FAILED: { kind: 'internal', next: REPORT },
   API_FAILED: 'failed',

@@ -252,4 +252,11 @@ export type JobEventBody =
   | { type: 'clock-set'; byMs: number }
   | { type: 'paused'; reason: string }
   | { type: 'resumed' }
-  | { type: 'finished'; round: number; heldOutLoss: number | null; baseLoss: number | null };
+  | {
+      type: 'finished';
+      round: number;
+      heldOutLoss: number | null;
+      baseLoss: number | null;
+      /** Reason with which the job was stopped before its last round, or an empty text; missing if it did all rounds. */
+      stopReason?: string;
+    };

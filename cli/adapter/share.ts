@@ -111,7 +111,7 @@ export async function fetchShared(
   ]);
   const progress = new ProgressLine(context);
   const onProgress = ({ bytes, total }: { bytes: number; total: number }): void =>
-    progress.update(`${formatBytes(bytes)} of ${formatBytes(total)}`);
+    progress.update(`fetched ${formatBytes(bytes)} of ${formatBytes(total)}`);
   try {
     const options = { ticket, name, signal: context.signal, onProgress };
     return await fetchVersion(registry, options, { log: silentLogger });

@@ -99,7 +99,7 @@ export function registerCoordinator(program: Command, context: Context): void {
     .addOption(registryOption())
     .option(
       '--webhook <url>',
-      'send a signed message to this URL when a job finishes, pauses itself or bans a node, or its loss rises; repeatable, in addition to the webhooks in the file webhooks.yaml of the home',
+      'send a signed message to this URL when a job ends, pauses itself or bans a node, or its loss rises; repeatable, in addition to the webhooks in the file webhooks.yaml of the home',
       webhookUrl,
     )
     .option(

@@ -92,7 +92,7 @@ async function inspectCommand(context: Context, flags: InspectFlags): Promise<vo
       now: clock.now(),
       signal,
       onProgress: ({ bytes, totalBytes }) =>
-        progress.update(`${formatBytes(bytes)} of ${formatBytes(totalBytes)}`),
+        progress.update(`read ${formatBytes(bytes)} of ${formatBytes(totalBytes)}`),
     });
     progress.clear();
     if (report !== null) {

@@ -80,7 +80,10 @@ export function registerJob(program: Command, context: Context): void {
     .argument(...JOB_ARGUMENT)
     .action((id: string | undefined, options: CommonOptions) => show(context, id, options));
   for (const [action, text] of [
-    ['pause', 'pause a job after its current round, until it is resumed'],
+    [
+      'pause',
+      'pause a job until it is resumed; if the open round has too few updates for a merge, it ends at once as a null round, and otherwise it is merged first',
+    ],
     ['resume', 'continue a paused job, or open a queued one'],
     ['stop', 'end a job for good; its checkpoints are kept'],
   ] as const) {

@@ -57,7 +57,11 @@ async function test(context: Context, options: WebhookOptions): Promise<void> {
     'WEBHOOK_FAILED',
     `${failed.length} of ${results.length} webhooks did not accept the test: ${safeText(failed[0]!.attempt.reason)}`,
     { results },
-    { next: 'check the URL, and that the receiver answers with an HTTP status from 200 to 299' },
+    {
+      next:
+        failed[0]!.attempt.next ??
+        'check the URL, and that the receiver answers with an HTTP status from 200 to 299',
+    },
   );
 }
 

@@ -86,6 +86,8 @@ const WORDS: Readonly<Record<string, string>> = {
   'stop-step-failed': 'a part of the shutdown failed',
   'gossip-silent': 'no gossip arrives from a peer, so the node connects to it again',
   'job-not-published': 'the adapter of a finished job could not be added to the registry',
+  'webhook-private':
+    'a webhook gets no messages, because its URL leads to this machine or to a private network',
   'webhook-failed': 'a message to a webhook was not delivered, and is sent again later',
   'webhook-given-up': 'a message to a webhook was not delivered, and is not sent again',
 };

@@ -23,7 +23,7 @@ export async function writingModel<T>(
   const { environment, cwd, signal } = context;
   const progress = new ProgressLine(context);
   const onProgress = (done: number, total: number): void =>
-    progress.update(`${formatBytes(done)} of ${formatBytes(total)}`);
+    progress.update(`wrote ${formatBytes(done)} of ${formatBytes(total)}`);
   const onWarning = (text: string): void => {
     progress.clear();
     printNote(context, text);

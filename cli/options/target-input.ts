@@ -23,6 +23,11 @@ const TEXT_BYTES = 20 * INVITE_CHARACTERS;
  */
 const QUIET_MS = 300;
 
+/** Advice of commands that take part in jobs. */
+const NODE_ADVICE = `paste the invite after "${SWARM} node -", or name a file that contains it with --invite-file`;
+/** Advice of all other commands. */
+const INVITE_ADVICE = `run the command again with the invite: in a file that --invite-file names, or in ${VARIABLE}`;
+
 /** Help of an argument that names a job by its invite. */
 export const TARGET_HELP =
   'invite of the job, or multiaddrs of its coordinator; "-" reads them from stdin. Other users of this machine can read arguments, so pass an invite by stdin, --invite-file or SWARM_INVITE instead';
@@ -56,7 +61,8 @@ export async function readTarget(
   given: readonly string[],
   options: TargetOptions,
 ): Promise<Target> {
-  return parseTarget(await readWords(context, given, options, () => lineFromStdin(context)), options.job);
+  const input = { fromStdin: () => lineFromStdin(context), next: INVITE_ADVICE };
+  return parseTarget(await readWords(context, given, options, input), options.job);
 }
 
 /** Returns whether the environment variable for invites is set. */
@@ -81,10 +87,11 @@ export async function readTargets(
     if (known.length > 0) return known;
     throw usageError(
       `no invite was given, and the node in ${home} belongs to no job that still runs`,
-      `paste the invite after "${SWARM} node -", or name a file that contains it with --invite-file`,
+      NODE_ADVICE,
     );
   }
-  return parseTargets(await readWords(context, given, options, () => linesFromStdin(context)), options.job);
+  const input = { fromStdin: () => linesFromStdin(context), next: NODE_ADVICE };
+  return parseTargets(await readWords(context, given, options, input), options.job);
 }
 
 /**
@@ -99,10 +106,8 @@ export async function readInvites(
 ): Promise<readonly WeightedTarget[]> {
   const isGiven = options.inviteFile !== undefined || hasInviteVariable(context);
   if (!isGiven && !needed) return [];
-  return parseTargets(
-    await readWords(context, isGiven ? [] : [STDIN], options, () => linesFromStdin(context)),
-    options.job,
-  );
+  const input = { fromStdin: () => linesFromStdin(context), next: NODE_ADVICE };
+  return parseTargets(await readWords(context, isGiven ? [] : [STDIN], options, input), options.job);
 }
 
 type InputContext = Pick<Context, 'cwd' | 'environment' | 'stderr' | 'stdin' | 'signal'>;
@@ -111,7 +116,7 @@ async function readWords(
   { cwd, environment }: InputContext,
   given: readonly string[],
   { inviteFile }: TargetOptions,
-  fromStdin: () => Promise<string[]>,
+  { fromStdin, next }: { fromStdin: () => Promise<string>; next: string },
 ): Promise<readonly string[]> {
   if (given.length > 0 && inviteFile !== undefined) {
     throw usageError('give the invite as an argument or with --invite-file, not both');
@@ -119,10 +124,11 @@ async function readWords(
   if (given.length > 1 && given.includes(STDIN)) {
     throw usageError('"-" reads all addresses from stdin, so give no other address');
   }
-  if (given[0] === STDIN) return fromStdin();
+  if (given[0] === STDIN) return words(await fromStdin(), 'stdin', next);
   if (given.length > 0) return wordsOf(given.join(' '));
-  if (inviteFile !== undefined) return fromFile(resolve(cwd, inviteFile));
-  return words(environment[VARIABLE] ?? '', VARIABLE);
+  if (inviteFile === undefined) return words(environment[VARIABLE] ?? '', VARIABLE, next);
+  const path = resolve(cwd, inviteFile);
+  return words(await fromFile(path), path, next);
 }
 
 /** Reads lines until the input ends, or until it pauses after a line that is not blank. */
@@ -131,7 +137,7 @@ async function linesFromStdin({
   stderr,
   signal,
   clock,
-}: Pick<Context, 'stderr' | 'stdin' | 'signal' | 'clock'>): Promise<string[]> {
+}: Pick<Context, 'stderr' | 'stdin' | 'signal' | 'clock'>): Promise<string> {
   if (stdin.isTerminal)
     printNote({ stderr }, 'paste the invite, then press Enter; write several invites one per line');
   const quiet = new AbortController();
@@ -149,14 +155,14 @@ async function linesFromStdin({
   } finally {
     cancel();
   }
-  return words(text, 'stdin');
+  return text;
 }
 
 async function lineFromStdin({
   stdin,
   stderr,
   signal,
-}: Pick<Context, 'stderr' | 'stdin' | 'signal'>): Promise<string[]> {
+}: Pick<Context, 'stderr' | 'stdin' | 'signal'>): Promise<string> {
   if (stdin.isTerminal) printNote({ stderr }, 'paste the invite, then press Enter');
   // In a terminal, the first line is the whole input. A pipe is read to its end, or to its first line that is not blank.
   let text = '';
@@ -164,10 +170,10 @@ async function lineFromStdin({
     text += chunk;
     if (text.length > TEXT_BYTES || /\S\s*\n/.test(text)) break;
   }
-  return words(text, 'stdin');
+  return text;
 }
 
-async function fromFile(path: string): Promise<string[]> {
+async function fromFile(path: string): Promise<string> {
   let text = '';
   try {
     for await (const chunk of createReadStream(path, { encoding: 'utf8', end: TEXT_BYTES })) text += chunk;
@@ -176,11 +182,15 @@ async function fromFile(path: string): Promise<string[]> {
     const next = 'check the path after --invite-file';
     throw cliError('INVITE_FILE_NOT_FOUND', `there is no file ${path}`, { path }, { cause: error, next });
   }
-  return words(text, path);
+  return text;
 }
 
-/** Splits a text into its words. @param source file, variable or stream that the text comes from, for error messages */
-function words(text: string, source: string): string[] {
+/**
+ * Splits a text into its words.
+ * @param source file, variable or stream that the text comes from, for error messages
+ * @param next advice if the text has no invite
+ */
+function words(text: string, source: string, next: string): string[] {
   const found = text.slice(0, TEXT_BYTES).split('\n').flatMap(wordsOf);
   if (found.length > 0 && text.length <= TEXT_BYTES) return found;
   const missing = source === VARIABLE ? 'no invite was given' : `there is no invite in ${source}`;
@@ -188,6 +198,6 @@ function words(text: string, source: string): string[] {
     text.length > TEXT_BYTES
       ? `${source} has more than ${TEXT_BYTES} bytes, so it cannot be an invite`
       : missing,
-    `paste the invite after "${SWARM} node -", or name a file that contains it with --invite-file`,
+    next,
   );
 }

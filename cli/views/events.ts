@@ -189,12 +189,12 @@ function detail(text: string): string {
 
 /** @param options.rounds number of rounds of the job; null when unknown */
 function finished(
-  { round, heldOutLoss, baseLoss }: Extract<JobEvent, { type: 'finished' }>,
+  { round, heldOutLoss, baseLoss, stopReason = '' }: Extract<JobEvent, { type: 'finished' }>,
   { rounds, roundsDone }: { rounds: number | null; roundsDone: number },
 ): string {
   const end =
     rounds !== null && roundsDone < rounds
-      ? `stopped after ${roundsDone} of ${countOf(rounds, 'round')}`
+      ? `stopped after ${roundsDone} of ${countOf(rounds, 'round')}${stopReason === '' ? '' : ` (${safeText(stopReason)})`}`
       : 'finished';
   if (heldOutLoss === null || baseLoss === null || round === 0) return end;
   const percent = ((heldOutLoss - baseLoss) / baseLoss) * 100;

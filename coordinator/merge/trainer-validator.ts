@@ -29,6 +29,8 @@ export interface TrainerValidatorOptions {
    * gradient checkpointing, and evaluations have no backward pass.
    */
   readonly compute: Compute;
+  /** Reason for the device of `compute`, for the log. @default the user chose it */
+  readonly engineReason?: string;
 }
 
 export interface TrainerValidatorDeps {
@@ -258,7 +260,7 @@ export class TrainerValidator implements Validator {
   }
 
   async #choose(modelDir: string, { training }: Manifest): Promise<Workload> {
-    const { home, compute: asked } = this.#options;
+    const { home, compute: asked, engineReason = 'set by the user' } = this.#options;
     const { clock, log } = this.#deps;
     const { compute, reason } = await resolveDevices(asked, {
       model: await openBase(modelDir),
@@ -266,7 +268,7 @@ export class TrainerValidator implements Validator {
       now: clock.now(),
       signal: this.#life.signal,
     });
-    log.info({ engine: compute.devices[0].engine, reason: reason ?? 'set by the user' }, 'engine-chosen');
+    log.info({ engine: compute.devices[0].engine, reason: reason ?? engineReason }, 'engine-chosen');
     // The coordinator's machine may have only as much memory as evaluations need. Gradients need more, so they always
     // use gradient checkpointing.
     return { compute: { ...compute, checkpointing: true }, microBatch: training.microBatch };

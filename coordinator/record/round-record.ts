@@ -205,7 +205,14 @@ export class RoundRecord {
     if (phase === 'paused') outbox.event({ type: 'paused', reason });
     if (phase === 'finished') {
       const { heldOutLoss } = metrics;
-      outbox.event({ type: 'finished', round, heldOutLoss, baseLoss: stored.baseLoss });
+      const isStopped = state.committed < state.settings.count;
+      outbox.event({
+        type: 'finished',
+        round,
+        heldOutLoss,
+        baseLoss: stored.baseLoss,
+        ...(isStopped && { stopReason: reason }),
+      });
       this.#expireUpdates(state.round, outbox);
       this.audits.close();
       outbox.afterwards(() => void this.retention.clean());

@@ -1,3 +1,4 @@
+import { countOf } from '../../common/text.ts';
 import { HEARTBEAT_INTERVAL_MS, PEER_LOST_AFTER_MS } from '../../protocol/limits.ts';
 import { earnedBelief } from '../../verify/scores/belief.ts';
 import { isProven, type PresentPeer } from './plan.ts';
@@ -176,7 +177,7 @@ export function undelivered({ assigned, delivered, left, excluded }: Round): str
 }
 
 function tooFew(count: number, least: number, because: string): string {
-  return `${count} updates arrived (at least ${least} needed), and ${because}`;
+  return `${countOf(count, 'update')} arrived (at least ${least} needed), and ${because}`;
 }
 
 /**

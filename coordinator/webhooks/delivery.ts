@@ -20,6 +20,8 @@ export interface Attempt {
   readonly status: number | null;
   /** Reason of the failure; empty after a success. It contains neither the URL nor a secret. */
   readonly reason: string;
+  /** Advice about the failure; null if there is none. */
+  readonly next: string | null;
   /** Time of the attempt in milliseconds since 1970. */
   readonly at: number;
 }
@@ -83,9 +85,15 @@ export class WebhookDelivery {
       const { signal } = this.#stopping;
       const status = await post({ url, headers, body: message.body, allowPrivate, signal });
       const ok = status >= 200 && status < 300;
-      this.#last = { ok, status, reason: ok ? '' : `the answer has HTTP status ${status}`, at };
+      this.#last = { ok, status, reason: ok ? '' : `the answer has HTTP status ${status}`, next: null, at };
     } catch (error) {
-      this.#last = { ok: false, status: null, reason: failureOf(error), at };
+      this.#last = {
+        ok: false,
+        status: null,
+        reason: failureOf(error),
+        next: isSwarmError(error) ? error.next : null,
+        at,
+      };
     }
     return this.#last;
   }

@@ -3,7 +3,13 @@ import type { JobEvent } from '../../monitor/job-events.ts';
 import { WORSE_SHARE } from '../../monitor/job-health.ts';
 
 /** Types of the messages that webhooks get. */
-export const WEBHOOK_EVENTS = ['job-finished', 'job-paused', 'peer-banned', 'loss-up'] as const;
+export const WEBHOOK_EVENTS = [
+  'job-finished',
+  'job-stopped',
+  'job-paused',
+  'peer-banned',
+  'loss-up',
+] as const;
 export type WebhookEvent = (typeof WEBHOOK_EVENTS)[number];
 
 /** Types of the job events from which messages are made. */
@@ -44,13 +50,19 @@ export function newsOf(
   const same = (news: News | null) => ({ news, memory });
   switch (event.type) {
     case 'finished': {
-      const { round, heldOutLoss, baseLoss } = event;
+      const { round, heldOutLoss, baseLoss, stopReason } = event;
       const losses =
         heldOutLoss === null || baseLoss === null
           ? ''
           : `; held-out loss ${formatLoss(heldOutLoss)} (initial adapter: ${formatLoss(baseLoss)})`;
-      const text = `job ${name} has finished after round ${round}${losses}`;
-      return same({ type: 'job-finished', text, data: { round, heldOutLoss, baseLoss } });
+      const data = { round, heldOutLoss, baseLoss };
+      if (stopReason === undefined) {
+        const text = `job ${name} has finished after round ${round}${losses}`;
+        return same({ type: 'job-finished', text, data });
+      }
+      const reason = safeText(stopReason);
+      const text = `job ${name} was stopped after round ${round}${reason === '' ? '' : ` (${reason})`}${losses}`;
+      return same({ type: 'job-stopped', text, data: { ...data, reason } });
     }
     case 'paused': {
       // A pause that the operator ordered needs no message.

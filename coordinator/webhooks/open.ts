@@ -1,5 +1,5 @@
 import type { Coordinator } from '../coordinator.ts';
-import { postOverHttp } from './post.ts';
+import { isPrivateUrl, postOverHttp, privateError } from './post.ts';
 import { loadWebhooks, type WebhookSetting } from './settings.ts';
 import { Webhooks, type WebhooksDeps } from './webhooks.ts';
 
@@ -16,6 +16,10 @@ export async function openWebhooks(
   deps: Omit<WebhooksDeps, 'post' | 'version' | 'coordinator'> & { coordinator: Coordinator },
 ): Promise<Webhooks> {
   const targets = await loadWebhooks(home, given);
+  for (const { url, shown, allowPrivate } of targets) {
+    if (allowPrivate || !isPrivateUrl(url)) continue;
+    deps.log.warn({ webhook: shown, reason: `${shown}; ${privateError().next}` }, 'webhook-private');
+  }
   const webhooks = new Webhooks({ targets }, { ...deps, version, post: postOverHttp });
   deps.coordinator.onEvent((event) => webhooks.observe(event));
   return webhooks;

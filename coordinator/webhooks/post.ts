@@ -36,9 +36,8 @@ export function postOverHttp(
 ): Promise<number> {
   return new Promise((resolve, reject) => {
     const target = new URL(url);
-    const host = target.hostname.replace(/^\[|\]$/g, '');
     // If the host is an IP address, Node.js does not call `lookup`, so the address is checked here.
-    if (!allowPrivate && isIP(host) !== 0 && isPrivateAddress(host)) throw privateError();
+    if (!allowPrivate && isPrivateUrl(url)) throw privateError();
     const send = target.protocol === 'https:' ? httpsRequest : httpRequest;
     const call = send(target, {
       method: 'POST',
@@ -57,6 +56,12 @@ export function postOverHttp(
   });
 }
 
+/** Returns whether a URL has the name `localhost` or a private address, so that no lookup is needed to see where it leads. */
+export function isPrivateUrl(url: string): boolean {
+  const host = new URL(url).hostname.replace(/^\[|\]$/g, '');
+  return host === 'localhost' || (isIP(host) !== 0 && isPrivateAddress(host));
+}
+
 /** Returns a lookup that gives only public addresses. */
 function checkedLookup(lookup: Lookup): LookupFunction {
   return (host, options, callback) => {
@@ -73,6 +78,7 @@ function checkedLookup(lookup: Lookup): LookupFunction {
   };
 }
 
-function privateError() {
+/** Returns the error for a URL that leads to a private address. */
+export function privateError() {
   return coordinatorError('WEBHOOK_PRIVATE', 'the URL leads to this machine or to a private network');
 }

@@ -37,8 +37,8 @@ const uses = [
   ['merge', ['checkpoint', 'export', 'adapter', 'merged', '--merge', '--force']],
 ] as const;
 
-/** Returns whether a line reports progress: "130 tokens measured", or "38 kB of 113 kB". */
-const isProgress = (line: string): boolean => /^\d+ (tokens|kB)\b/.test(line);
+/** Returns whether a line reports progress: "130 tokens measured", or "wrote 38 kB of 113 kB". */
+const isProgress = (line: string): boolean => /^(\d+ tokens|wrote \d+ kB)\b/.test(line);
 
 describe('an adapter trained on a base from the hub', () => {
   it('records name, commit and digest of its base, and every command checks them', async () => {

@@ -167,6 +167,25 @@ it('a message about a signal starts in column 1, after the progress line is eras
   expect(stderr.split('\n')).toHaveLength(2);
 });
 
+it('progress outside a terminal prints nothing if it is short, and else ends with its newest value', () => {
+  let now = 0;
+  const { context, err } = fakeContext();
+  const clock = { ...context.clock, now: () => now };
+  const progress = new ProgressLine({ stderr: context.stderr, clock });
+  const passing = (...times: readonly number[]): string => {
+    const before = err().length;
+    for (const time of times) {
+      now = time;
+      progress.update(`${time} of 9`);
+    }
+    progress.clear();
+    return err().slice(before);
+  };
+  expect(passing(0, 4_999)).toBe('');
+  expect(passing(10_000, 14_999, 15_000, 16_000, 17_000)).toBe('15000 of 9\n17000 of 9\n');
+  expect(passing(20_000, 25_000)).toBe('25000 of 9\n');
+});
+
 it('shows a path inside the current folder as a user would type it', () => {
   const cwd = tmpdir();
   expect(shownPath({ cwd }, join(cwd, 'models', 'nano'))).toBe(join('models', 'nano'));

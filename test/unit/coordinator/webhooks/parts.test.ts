@@ -2,12 +2,18 @@ import { chmod, readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import type { SwarmError } from '../../../../common/errors.ts';
+import type { Logger } from '../../../../common/logger.ts';
+import { systemClock } from '../../../../common/time/system-clock.ts';
+import type { Coordinator } from '../../../../coordinator/coordinator.ts';
+import type { Store } from '../../../../coordinator/store/store.ts';
 import { keyOf, newSecret, signatureHeaders } from '../../../../coordinator/webhooks/message.ts';
 import { type LossMemory, newsOf } from '../../../../coordinator/webhooks/news.ts';
+import { openWebhooks } from '../../../../coordinator/webhooks/open.ts';
 import { postOverHttp } from '../../../../coordinator/webhooks/post.ts';
 import { isPrivateAddress } from '../../../../coordinator/webhooks/private-addresses.ts';
 import { loadWebhooks } from '../../../../coordinator/webhooks/settings.ts';
 import type { JobEvent, JobEventBody } from '../../../../monitor/job-events.ts';
+import { silentLogger } from '../../../../monitor/logs/log.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
 
 describe('a signature', () => {
@@ -51,6 +57,15 @@ describe('news of a job', () => {
     const { memory } = newsOf(rolledBack, { lowest: 2, isUp: true }, about);
     expect(newsOf(checkpoint(6, 2.51), memory, about).news).toBeNull();
     expect(newsOf(checkpoint(6, 2.6), memory, about).news).toMatchObject({ data: { lowestLoss: 2.5 } });
+  });
+
+  it('calls a job finished only if it was not stopped', () => {
+    const memory = { lowest: null, isUp: false };
+    const losses = { round: 3, heldOutLoss: 2, baseLoss: 4 };
+    const done = newsOf(event({ type: 'finished', ...losses }), memory, about).news;
+    expect(done).toMatchObject({ type: 'job-finished', data: losses });
+    const stopped = newsOf(event({ type: 'finished', ...losses, stopReason: 'not needed' }), memory, about);
+    expect(stopped.news).toMatchObject({ type: 'job-stopped', data: { ...losses, reason: 'not needed' } });
   });
 
   it('tells of a pause only if the job paused itself, and makes texts of strangers safe', () => {
@@ -101,6 +116,22 @@ describe('private addresses', () => {
   });
 });
 
+describe('an opened webhook', () => {
+  it.each([
+    [{ url: 'http://127.0.0.1:1/hook' }, 1],
+    [{ url: 'http://localhost:1/hook' }, 1],
+    [{ url: 'http://127.0.0.1:1/hook', allowPrivate: true }, 0],
+    [{ url: 'https://a.test/hook' }, 0],
+  ])('warns of a private address that is not allowed: %j', async (setting, count) => {
+    const warnings: string[] = [];
+    const log: Logger = { ...silentLogger, warn: (_, action) => void warnings.push(action) };
+    const coordinator = { jobs: () => [], onEvent: () => () => {} } as unknown as Coordinator;
+    const options = { home: await temporaryFolder(), given: [setting], version: '1.2.3' };
+    await openWebhooks(options, { coordinator, store: {} as Store, clock: systemClock, log });
+    expect(warnings).toEqual(Array(count).fill('webhook-private'));
+  });
+});
+
 describe('the settings of webhooks', () => {
   it('come from the file and the command line, and share one secret that only the owner can read', async () => {
     const home = await temporaryFolder();
@@ -115,8 +146,8 @@ describe('the settings of webhooks', () => {
     const targets = await loadWebhooks(home, given);
     expect(targets.map(({ shown, events, allowPrivate }) => [shown, events.length, allowPrivate])).toEqual([
       ['https://a.test/…', 1, true],
-      ['https://b.test', 4, false],
-      ['https://c.test/…', 4, false],
+      ['https://b.test', 5, false],
+      ['https://c.test/…', 5, false],
     ]);
     expect(targets[1]!.key).toEqual(keyOf(own));
     expect(targets[0]!.key).toEqual(targets[2]!.key);

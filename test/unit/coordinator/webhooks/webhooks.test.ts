@@ -90,7 +90,7 @@ const neverAnswers: Post = ({ signal }) =>
   });
 
 describe('webhooks', () => {
-  it('tell that a job has finished, with a signature over id, time and body', async () => {
+  it('tell that a job was stopped and why, with a signature over id, time and body', async () => {
     const { world, open, job } = await setUp();
     const { url, received } = await receiver();
     open([targetOf(url)]);
@@ -99,9 +99,9 @@ describe('webhooks', () => {
     const { headers, body } = received[0]!;
     expect(JSON.parse(body)).toMatchObject({
       schemaVersion: 1,
-      type: 'job-finished',
-      text: expect.stringContaining('toy'),
-      data: { job, name: 'toy', round: 0 },
+      type: 'job-stopped',
+      text: expect.stringContaining('enough'),
+      data: { job, name: 'toy', round: 0, reason: 'enough' },
     });
     expect(headers['content-type']).toBe('application/json');
     expect(headers['user-agent']).toBe('lora-swarm/1.2.3');
@@ -158,11 +158,11 @@ describe('webhooks', () => {
   it('get only the types of messages that they ask for', async () => {
     const { world, open, record } = await setUp();
     const { url, received } = await receiver();
-    const webhooks = open([targetOf(url, { events: ['job-finished'] })]);
+    const webhooks = open([targetOf(url, { events: ['job-stopped'] })]);
     webhooks.observe(record(banned('')));
     world.run.operate({ type: 'stop', reason: '' });
     await eventually(() => received.length === 1);
-    expect(received[0]!.body).toContain('job-finished');
+    expect(received[0]!.body).toContain('job-stopped');
   });
 
   it('keep a bounded queue: the oldest messages are dropped', async () => {
