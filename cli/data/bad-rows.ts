@@ -1,5 +1,6 @@
 import { countOf, formatCount } from '../../common/text.ts';
 import type { BadRow, RowSummary, RowTally } from '../../index.ts';
+import { isSwarmError } from '../../index.ts';
 import type { Context } from '../context.ts';
 import { printNote } from '../print.ts';
 
@@ -45,6 +46,12 @@ export function badRowLines({ reasons }: RowSummary): string[] {
     ...rows.map(badRowText),
     ...(count > rows.length ? [`and ${formatCount(count - rows.length)} more with ${code}`] : []),
   ]);
+}
+
+/** Prints the listed bad records of an error DATA_BAD_ROWS to stderr. Other errors print nothing. */
+export function printRefusedRows(context: Pick<Context, 'stderr'>, error: unknown): void {
+  if (!isSwarmError(error, 'DATA_BAD_ROWS')) return;
+  for (const text of badRowLines(error.values as unknown as RowSummary)) printNote(context, text);
 }
 
 /**

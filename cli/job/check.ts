@@ -3,6 +3,7 @@ import type { JobCheck } from '../../coordinator/jobs/check-job.ts';
 import type { JobProgress } from '../../index.ts';
 import type { JobSpec } from '../../lora/finetune/settings/job-spec.ts';
 import type { Context } from '../context.ts';
+import { printRefusedRows } from '../data/bad-rows.ts';
 import { cacheFolder } from '../folders.ts';
 import { ProgressLine } from '../print.ts';
 import { dataLines, stageProgress } from './create.ts';
@@ -17,6 +18,10 @@ export async function checkJobSpec(context: Context, spec: JobSpec): Promise<Job
     const onProgress = ({ stage, done, total }: JobProgress): void =>
       progress.update(stageProgress(stage, ['base', 'data'], percentDone(done, total)));
     return await checkJob(spec, { cacheDir, signal, onProgress }, { clock });
+  } catch (error) {
+    progress.clear();
+    printRefusedRows(context, error);
+    throw error;
   } finally {
     progress.clear();
   }

@@ -3,7 +3,7 @@ import type { ApiClient, CreatedJob, CreateJobOptions, JobDataReport, JobSpecInp
 import { mostAreCut } from '../../lora/data/packing/tally.ts';
 import { SWARM } from '../command-name.ts';
 import type { Context } from '../context.ts';
-import { badRowLines, badRowSummary, tallyLines } from '../data/bad-rows.ts';
+import { badRowLines, badRowSummary, printRefusedRows, tallyLines } from '../data/bad-rows.ts';
 import { downloadTexts } from '../models/base-model.ts';
 import { ProgressLine, printJson, printLines, printNote, printWarning } from '../print.ts';
 
@@ -58,6 +58,10 @@ export async function withProgress(
         if (cut !== null) printWarning(context, cut);
       },
     });
+  } catch (error) {
+    progress.clear();
+    printRefusedRows(context, error);
+    throw error;
   } finally {
     progress.clear();
   }

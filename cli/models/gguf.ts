@@ -1,4 +1,4 @@
-/** Functions that all commands that write merged models and GGUF files use. */
+/** Functions shared by all commands that write merged models or GGUF files. */
 import { Option } from 'commander';
 import { resolveCache } from '../../common/files/user-folders.ts';
 import { formatBytes } from '../../common/text.ts';

@@ -55,11 +55,12 @@ export class DataReader {
    *   set
    * @param other report of another part of the same files, which was read completely. It has already counted the
    *   records of the files. It also counts the examples of this part that cannot be rendered
+   * @param moreFollow whether another part uses this part's report. The share of bad records is checked after that part
    */
   part(
     paths: Paths,
     wanted: (index: number) => boolean,
-    { heldOut, other }: { heldOut?: PieceSet; other?: RowReport } = {},
+    { heldOut, other, moreFollow }: { heldOut?: PieceSet; other?: RowReport; moreFollow?: boolean } = {},
   ): DataPart {
     const { spec, signal } = this.#options;
     const { packing, truncation } = spec.data;
@@ -74,6 +75,7 @@ export class DataReader {
       tally,
       signal,
       ...(heldOut && { heldOut }),
+      ...(moreFollow && { moreFollow }),
     };
     const examples = this.#chosen(paths, other === undefined ? report : this.#report(), wanted);
     return { report, tally, rows: packExamples(examples, this.#renderer, packed) };

@@ -91,7 +91,10 @@ async function packRendered(
   const chosen = typeof heldOut === 'number' ? chooseHeldOut(examples, heldOut, spec.seed) : () => false;
   total = examples + (typeof heldOut === 'number' ? 0 : await reader.count(heldOut));
 
-  const checked = typeof heldOut === 'number' ? reader.part(train, chosen) : reader.part(heldOut, () => true);
+  const checked =
+    typeof heldOut === 'number'
+      ? reader.part(train, chosen, { moreFollow: true })
+      : reader.part(heldOut, () => true);
   const heldOutRows: Row[] = [];
   for await (const row of checked.rows) {
     heldOutRows.push(row);

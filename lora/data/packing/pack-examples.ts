@@ -35,6 +35,11 @@ export interface PackingOptions extends Pick<RenderOptions, 'report' | 'signal'>
   tally?: RowTally;
   /** Pieces of held-out samples. A sample is left out if all of its pieces are in this set. @default none */
   heldOut?: PieceSet;
+  /**
+   * Whether more examples with the same report follow in another call. The last call checks the share of bad records.
+   * @default false
+   */
+  moreFollow?: boolean;
 }
 
 /**
@@ -51,7 +56,7 @@ export async function* packExamples(
   for await (const { example, rendered } of renderExamples(examples, renderer, options)) {
     yield* packer.add(example, rendered);
   }
-  options.report.finish();
+  if (options.moreFollow !== true) options.report.finish();
   yield* packer.finish();
 }
 

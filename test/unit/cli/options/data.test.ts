@@ -1,6 +1,13 @@
 import { Command } from 'commander';
 import { describe, expect, it } from 'vitest';
-import { badRowLines, badRowSummary, firstRows, tallyLines } from '../../../../cli/data/bad-rows.ts';
+import type { Context } from '../../../../cli/context.ts';
+import {
+  badRowLines,
+  badRowSummary,
+  firstRows,
+  printRefusedRows,
+  tallyLines,
+} from '../../../../cli/data/bad-rows.ts';
 import { addDataOptions, type DataFlags, dataSettings } from '../../../../cli/options/data.ts';
 import { newTally } from '../../../../lora/data/packing/tally.ts';
 import { DEFAULT_BAD_ROW_SHARE, RowReport } from '../../../../lora/data/row-report.ts';
@@ -78,6 +85,22 @@ describe('rows that were left out', () => {
     const lines = badRowLines(report.summary());
     expect(lines).toHaveLength(15);
     expect(lines[10]).toMatch(/\b10\b.*\bROW_A$/);
+  });
+
+  it('are printed if there are too many of them', () => {
+    const report = new RowReport();
+    report.see();
+    report.bad({ origin: { file: 'f', row: 7 }, code: 'ROW_A', reason: 'odd' });
+    const printed: string[] = [];
+    const stderr = { isTTY: false, columns: 80, write: (text: string) => void printed.push(text) };
+    let error: unknown;
+    try {
+      report.finish();
+    } catch (thrown) {
+      error = thrown;
+    }
+    printRefusedRows({ stderr } as unknown as Context, error);
+    expect(printed.join('')).toMatch(/f:7: ROW_A/);
   });
 
   it('are followed by a line about changed samples', () => {

@@ -133,6 +133,11 @@ describe('checkJob', () => {
       ],
     });
     expect(counts(data.read)).toEqual(counts(inspection.read));
+    const refused = check({ data: { train: path, heldOut: 0.5, ...settings, badRowShare: 0.01 } });
+    await expect(refused).rejects.toMatchObject({
+      code: 'DATA_BAD_ROWS',
+      values: { rows: 25, bad: 13, reasons: data.read.reasons },
+    });
     expect(data.heldOut.read).toBeNull();
     expect(data.tally.samples + data.heldOut.tally.samples).toBe(inspection.tally.samples);
   });
