@@ -102,15 +102,39 @@ interface Span {
   readonly to: number;
 }
 
-/** @param span null: returns the entries that name the round. A span: returns the entries in it that name no round */
+/** Says whether the records show that the node made an update in the round of the subject. */
+export function hasUpdate({ job, round }: Subject, { log, updates, receipts, answer }: Sources): boolean {
+  // The node's record and the coordinator's receipts are limited to the newest updates, so the log and the answer count too.
+  const isSubject = (one: { job: string; round: number }): boolean => one.job === job && one.round === round;
+  return (
+    updates.some(isSubject) ||
+    (receipts?.receipts ?? []).some(isSubject) ||
+    (answer?.receipt ?? null) !== null ||
+    (log ?? []).some(
+      ({ fields }) => fields?.msg === 'update-built' && fields.round === round && isOfJob(fields, job),
+    )
+  );
+}
+
+function isOfJob({ job: named }: Record<string, unknown>, job: string): boolean {
+  // A node with several invites also logs the beginning of the digest.
+  return typeof named === 'string' && job.startsWith(named);
+}
+
+/**
+ * An entry of another job never counts. An entry with the round but without a job, from an older version of this program, may
+ * be about a round of another job, so it counts only in the span.
+ * @param span null: returns the entries that name the round of the job, or the update. A span: returns the other entries in it
+ */
 function logEntries({ job, round }: Subject, { log, updates }: Sources, span: Span | null): TimelineEntry[] {
   const update = updates.find((one) => one.job === job && one.round === round)?.update;
   return (log ?? []).flatMap(({ at, fields }): TimelineEntry[] => {
     if (fields === null || at === null) return [];
-    // A node with several invites also logs the beginning of the digest.
-    if (typeof fields.job === 'string' && !job.startsWith(fields.job)) return [];
-    const isNamed = fields.round === round || (update !== undefined && fields.update === update);
-    const isNear = span !== null && at >= span.from && at <= span.to && fields.round === undefined;
+    const isOwn = isOfJob(fields, job);
+    if (fields.job !== undefined && !isOwn) return [];
+    const isNamed = (isOwn && fields.round === round) || (update !== undefined && fields.update === update);
+    const isRound = fields.round === undefined || fields.round === round;
+    const isNear = span !== null && at >= span.from && at <= span.to && isRound;
     if (span === null ? !isNamed : isNamed || !isNear) return [];
     const level = fields.level === 'warn' || fields.level === 'error' ? `${fields.level} ` : '';
     return [{ at, source: 'node', text: withFacts(`${level}${String(fields.msg)}`, fields) }];

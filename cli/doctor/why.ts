@@ -20,7 +20,14 @@ import type { LogEntry } from '../logs/log-entry.ts';
 import { storedEntries, withLogs } from '../logs/read-logs.ts';
 import { printJson, printLines, printWrapped, timeOfDay } from '../print.ts';
 import { clocksOf } from './swarm.ts';
-import { chooseSubject, type Sources, type Subject, type TimelineEntry, timeline } from './timeline.ts';
+import {
+  chooseSubject,
+  hasUpdate,
+  type Sources,
+  type Subject,
+  type TimelineEntry,
+  timeline,
+} from './timeline.ts';
 
 /** Number of the newest events of a job that are searched. A round of a large job has about a thousand events. */
 const EVENTS = 20_000;
@@ -72,9 +79,7 @@ export async function doctorWhy(context: Context, { home, why, round, json }: Wh
   if (json) printJson(context, { schemaVersion: 1, peer, ...subject, homes, entries, notes });
   else {
     const { jobName, round: number } = subject;
-    const made = [...known.updates, ...(known.receipts?.receipts ?? [])];
-    const isMade = made.some((one) => one.job === subject.job && one.round === number);
-    const what = isMade ? 'update' : 'no update';
+    const what = hasUpdate(subject, sources) ? 'update' : 'no update';
     const title = `${what} of node ${shortPeer(peer)} in round ${number} of job ${jobName}`;
     const from = `records of ${homes.map((one) => `the ${one.role} in ${one.home}`).join(' and ')}`;
     printLines(context, [title, from]);

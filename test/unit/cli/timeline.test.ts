@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { chooseSubject, type Sources, timeline } from '../../../cli/doctor/timeline.ts';
+import { chooseSubject, hasUpdate, type Sources, timeline } from '../../../cli/doctor/timeline.ts';
 import { readEntry } from '../../../cli/logs/log-entry.ts';
 import type { JobEvent, NodeUpdate, PeerReceipts } from '../../../index.ts';
 
@@ -104,6 +104,31 @@ it('joins the log of the node and the record of the coordinator by time', () => 
     [20, 'coordinator', expect.any(String)],
   ]);
   expect(entries.find(({ text }) => text.startsWith('warn'))!.text).toContain('reason no answer');
+});
+
+it('has only entries of the job, also if the node had a round of the same number in another job', () => {
+  const other = 'ef'.repeat(32);
+  const sources: Sources = {
+    ...NOTHING,
+    updates: [update(2, { job: other, update: 'ee'.repeat(32), at: START - 1_200_000 })],
+    log: [
+      log(-1201, { msg: 'older-without-job', round: 2 }),
+      log(-1200, { msg: 'update-built', round: 2, update: 'ee'.repeat(32), job: other }),
+      log(-600, { msg: 'node-started' }),
+      log(0, { msg: 'round-trained', round: 2, job: JOB }),
+      log(2, { msg: 'near-without-job', round: 2 }),
+      log(3, { msg: 'receipt-arrived', round: 2, job: other }),
+      log(4, { msg: 'peer-unreachable' }),
+    ],
+  };
+  const texts = (all: Sources) => timeline(SUBJECT, all).map(({ text }) => text);
+  expect(texts(sources)).toEqual(['round-trained', 'near-without-job', 'peer-unreachable']);
+  expect(hasUpdate(SUBJECT, sources)).toBe(false);
+  const built = [log(1, { msg: 'update-built', round: 2, job: JOB })];
+  expect(hasUpdate(SUBJECT, { ...sources, log: built })).toBe(true);
+  const receipt = { code: 'accepted' as const, detail: '', at: START };
+  expect(hasUpdate(SUBJECT, { ...sources, answer: { receipt, figures: null } })).toBe(true);
+  expect(hasUpdate(SUBJECT, { ...sources, updates: [update(2)] })).toBe(true);
 });
 
 it('shows the answer of a coordinator on another machine at the time of this machine', () => {
