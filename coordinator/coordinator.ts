@@ -162,10 +162,10 @@ export class Coordinator {
   }
 
   /**
-   * Records a prepared job and starts it. If the job exists already, returns its run.
+   * Records a prepared job and starts it. If the job exists already, returns its run, and `isNew` is false.
    * @throws SwarmError JOB_EXISTS, TOO_MANY_JOBS, JOB_TOO_LARGE, STORE_FULL, WRITE_FAILED
    */
-  async create(prepared: PreparedJob): Promise<JobRun> {
+  async create(prepared: PreparedJob): Promise<{ run: JobRun; isNew: boolean }> {
     const release = await this.#creating.take('', this.#stopping.signal);
     try {
       const running = this.jobs().filter(({ driver }) => !isOver(driver.state)).length;
@@ -177,13 +177,13 @@ export class Coordinator {
         recordJob(prepared, this.#deps, scope),
       );
       const known = this.#runs.get(stored.job);
-      if (known) return known;
+      if (known) return { run: known, isNew: false };
       const run = this.#add(stored);
       for (const event of events) this.#announce(event, stored.name);
       run.start({ held: false });
       // Open the new job if the job that it waits for has ended meanwhile.
       openQueued(this.jobs());
-      return run;
+      return { run, isNew: true };
     } finally {
       release();
     }

@@ -80,16 +80,22 @@ export async function noteReach(context: Pick<Context, 'stderr'>, invite: string
   printNote(context, `this invite works only in the coordinator's network; see "${SWARM} doctor --swarm"`);
 }
 
-/** Prints a new job with its invite, and a note if peers in other networks cannot use the invite. */
+/**
+ * Prints a created job, or the same job that existed already, with its invite. Also prints a note if peers in other networks
+ * cannot use the invite.
+ */
 export async function printCreated(
   context: Context,
-  { job, name, invite }: CreatedJob,
+  { job, name, invite, isNew }: CreatedJob,
   { json = false }: { json?: boolean },
 ): Promise<void> {
   await noteReach(context, invite);
-  if (json) printJson(context, { schemaVersion: 1, job, name, invite });
+  if (json) printJson(context, { schemaVersion: 1, job, name, invite, isNew });
   else {
     printLines(context, [
+      ...(isNew
+        ? []
+        : [`job ${name} exists already, with the same settings and data, so nothing was created or changed`]),
       `job ${name}  ${job}`,
       `invite ${invite}`,
       `next: on every machine that joins, run ${SWARM} node - and paste the invite`,

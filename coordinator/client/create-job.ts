@@ -50,18 +50,20 @@ export interface CreateJobOptions {
   readonly after?: string | null;
 }
 
-/** A new job. */
+/** A created job, or the same job that existed already. */
 export interface CreatedJob {
-  /** Digest of the manifest of the created job. */
+  /** Digest of the manifest of the job. */
   job: string;
   name: string;
   /** Invite for `lora-swarm node`. */
   invite: string;
+  /** False if the coordinator has the same job already. Nothing was created then. */
+  isNew: boolean;
 }
 
 /**
  * Creates a job. The coordinator must run on this machine, because it reads the base and the data from disk. Creating
- * the same job again changes nothing. Relative paths start from the current folder. A base that the spec names on the
+ * the same job again changes nothing, and the result says so (`isNew`). Relative paths start from the current folder. A base that the spec names on the
  * hub is downloaded first.
  *
  * @param where the coordinator: the result of `startCoordinator`, a home, a URL and token, or a client
@@ -134,7 +136,9 @@ async function readCreation(
   { onProgress, onData }: Pick<CreateJobOptions, 'onProgress' | 'onData'>,
 ): Promise<CreatedJob> {
   for await (const line of lines) {
-    if (line.event === 'created') return { job: line.job, name: line.name, invite: line.invite };
+    if (line.event === 'created') {
+      return { job: line.job, name: line.name, invite: line.invite, isNew: line.isNew };
+    }
     if (line.event === 'error') throw SwarmError.fromJSON(line);
     if (line.event === 'data')
       onData?.({ read: line.read, tally: line.tally, heldOutPart: line.heldOutPart });

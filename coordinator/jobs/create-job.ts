@@ -35,7 +35,8 @@ export type CreateJobLine =
    * files.
    */
   | { event: 'data'; read: RowSummary; tally: RowTally; heldOutPart: PartCounts | null }
-  | { event: 'created'; job: string; name: string; invite: string }
+  /** `isNew`: whether the job was created; false if it existed already. */
+  | { event: 'created'; job: string; name: string; invite: string; isNew: boolean }
   | ({ event: 'error' } & ErrorJson);
 
 export interface JobCreationDeps extends Pick<CoordinatorDeps, 'network' | 'store' | 'clock' | 'log'> {
@@ -118,9 +119,9 @@ export class JobCreation {
       // If an attempt with the same base has just failed, `clean` may still be deleting the folder of that base.
       await this.#cleaning;
       await coordinator.collector.withScope(async (scope) => {
-        const { context } = await coordinator.create({ ...(await prepare(scope)), priority, after });
-        const { job, stored } = context;
-        onLine({ event: 'created', job, name: stored.name, invite: inviteTo(stored, network) });
+        const { run, isNew } = await coordinator.create({ ...(await prepare(scope)), priority, after });
+        const { job, stored } = run.context;
+        onLine({ event: 'created', job, name: stored.name, invite: inviteTo(stored, network), isNew });
       });
     } finally {
       this.#running--;

@@ -132,7 +132,7 @@ test('a job is created from files, survives a restart, and is not created twice'
     (await readdir(join(home, 'blobs'), { recursive: true })).filter((name) => /[0-9a-f]{64}$/.test(name));
   const needed = await blobs();
   const again = (await create(home, spec)).at(-1);
-  expect(again).toEqual(created);
+  expect(again).toEqual({ ...created, isNew: false });
   const other = (await create(home, { ...spec, seed: 1 })).at(-1);
   expect(other).toMatchObject({ event: 'error', code: 'JOB_EXISTS' });
   const lost = (await create(home, { ...spec, name: 'lost', base: join(folder, 'nowhere') })).at(-1);

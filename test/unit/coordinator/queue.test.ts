@@ -16,7 +16,8 @@ function create(
   const prepared = world.prepared();
   const { manifest } = prepared;
   const changed = { ...manifest, name, rounds: { ...manifest.rounds, ...rounds } };
-  return world.settle(world.coordinator.create({ ...prepared, ...place, content: name, manifest: changed }));
+  const creating = world.coordinator.create({ ...prepared, ...place, content: name, manifest: changed });
+  return world.settle(creating.then(({ run }) => run));
 }
 
 function afterToy(world: World): { after: { job: string; name: string } } {

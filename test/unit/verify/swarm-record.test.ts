@@ -229,7 +229,9 @@ test('one address cannot use up the quota of the members of a job, which those o
   const { job } = world.toy;
   const prepared = world.prepared();
   const manifest = { ...prepared.manifest, name: 'other' };
-  const other = await world.settle(world.coordinator.create({ ...prepared, content: 'other', manifest }));
+  const { run: other } = await world.settle(
+    world.coordinator.create({ ...prepared, content: 'other', manifest }),
+  );
   const ofOther = new ScriptedPeer(49, world);
   ofOther.job = other.context.job;
   await ofOther.join();

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { dataLines, noteReach } from '../../../../cli/job/create.ts';
+import { dataLines, noteReach, printCreated } from '../../../../cli/job/create.ts';
 import { newTally } from '../../../../lora/data/packing/tally.ts';
 import { encodeInvite } from '../../../../protocol/access/invite.ts';
 import { fakeContext } from '../../../utils/cli-context.ts';
@@ -34,4 +34,20 @@ it('names the left-out samples of both parts of the data, and the bad records of
   expect(lines.filter((line) => line.startsWith('held-out data: '))).toHaveLength(2);
   expect(lines).toContainEqual(expect.stringMatching(/^held-out data: \D*\b2 samples\b\D+1 /));
   expect(lines).toContainEqual(expect.stringMatching(/^held-out data: f:5: /));
+});
+
+it('does not call a job new that existed already, on the terminal and in JSON', async () => {
+  const invite = encodeInvite({ addresses: [`/p2p/${PEER}`], job: 'ab'.repeat(32), token: null });
+  const created = { job: 'ab'.repeat(32), name: 'moby', invite };
+  const lines = async (isNew: boolean): Promise<string[]> => {
+    const { context, out } = fakeContext();
+    await printCreated(context, { ...created, isNew }, {});
+    return out().trimEnd().split('\n');
+  };
+  const [first, again] = [await lines(true), await lines(false)];
+  expect(again).toHaveLength(first.length + 1);
+  expect(again.slice(1)).toEqual(first);
+  const { context, out } = fakeContext();
+  await printCreated(context, { ...created, isNew: false }, { json: true });
+  expect(JSON.parse(out())).toEqual({ schemaVersion: 1, ...created, isNew: false });
 });

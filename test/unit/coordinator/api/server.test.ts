@@ -73,7 +73,7 @@ async function api(
       creation: {
         create: createJob ?? (async () => {}),
         clone: async (job, options, onLine) =>
-          onLine({ event: 'created', job, name: JSON.stringify(options), invite: 'i' }),
+          onLine({ event: 'created', job, name: JSON.stringify(options), invite: 'i', isNew: true }),
       },
       sweeps: new Sweeps({ ...deps, log: silentLogger }),
       tags: new CheckpointTags({ registry: null }, { ...deps, signer: COORDINATOR }),
@@ -518,7 +518,7 @@ describe('the API', () => {
       expect(rounds.count).toBe(8);
       expect(place).toEqual({ priority: -2, after: 'toy' });
       onLine({ event: 'progress', stage: 'base', done: 1, total: 2 });
-      onLine({ event: 'created', job: 'j', name: 'new', invite: 'i' });
+      onLine({ event: 'created', job: 'j', name: 'new', invite: 'i', isNew: true });
     });
     const response = await good.post('/v1/jobs?priority=-2&after=toy', spec);
     expect(response.headers.get('content-type')).toBe('application/x-ndjson');

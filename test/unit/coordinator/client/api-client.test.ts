@@ -145,12 +145,14 @@ describe('creating a job', () => {
     const { home } = await daemon(async (request, response) => {
       sent = JSON.parse((await readAll(request)).toString());
       const progress = { event: 'progress', stage: 'base', done: 1, total: 2 };
-      response.end(lines(progress, { event: 'created', job: 'ab', name: 'm', invite: 'swarm1' }));
+      response.end(
+        lines(progress, { event: 'created', job: 'ab', name: 'm', invite: 'swarm1', isNew: false }),
+      );
     });
     const progress: unknown[] = [];
     const spec = { name: 'm', base, data: { train: 'text/*.txt' } };
     const created = await createJob({ home }, spec, { onProgress: (one) => progress.push(one) });
-    expect(created).toEqual({ job: 'ab', name: 'm', invite: 'swarm1' });
+    expect(created).toEqual({ job: 'ab', name: 'm', invite: 'swarm1', isNew: false });
     expect(sent).toMatchObject({ base, data: { train: [resolve('text/*.txt')], heldOut: 0.1 } });
     expect(progress).toEqual([{ stage: 'base', done: 1, total: 2 }]);
   });

@@ -29,7 +29,8 @@ async function prepare(world: World, options: CloneOptions) {
     signal,
   } as unknown as CloneDeps;
   const prepared = await world.settle(prepareClone(world.run, options, deps));
-  const start = (): Promise<JobRun> => world.settle(world.coordinator.create(prepared));
+  const start = (): Promise<JobRun> =>
+    world.settle(world.coordinator.create(prepared).then(({ run }) => run));
   return { prepared, start, measured };
 }
 

@@ -18,7 +18,7 @@ test('the second of two jobs of one name, created at the same time, does not tou
     world.coordinator.create(other(world, content)),
   );
   const refused = expect(second).rejects.toMatchObject({ code: 'JOB_EXISTS' });
-  const run = await world.settle(first!);
+  const { run } = await world.settle(first!);
   await refused;
   expect(laidOut).toEqual([run.context.job]);
 });
@@ -27,9 +27,10 @@ test('the same job created twice at the same time is one job', async () => {
   const world = await new World().start();
   const laidOut: string[] = [];
   world.laidOut = ({ checkpoint }) => void laidOut.push(checkpoint.job);
-  const runs = await world.settle(
+  const created = await world.settle(
     Promise.all([1, 2].map(() => world.coordinator.create(other(world, 'same')))),
   );
-  expect(runs[0]).toBe(runs[1]);
-  expect(laidOut).toEqual([runs[0]!.context.job]);
+  expect(created[0]!.run).toBe(created[1]!.run);
+  expect(created.map(({ isNew }) => isNew)).toEqual([true, false]);
+  expect(laidOut).toEqual([created[0]!.run.context.job]);
 });
