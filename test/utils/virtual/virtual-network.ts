@@ -388,7 +388,7 @@ export class VirtualHost implements SwarmNetwork {
 }
 
 export function addressOf(peer: string): string {
-  return `/memory/p2p/${peer}`;
+  return `/memory/1/p2p/${peer}`;
 }
 
 function peerOf(address: string): string {
