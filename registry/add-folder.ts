@@ -9,7 +9,7 @@ import {
   readPeftFolder,
 } from '../lora/adapter/peft.ts';
 import { openBase } from '../lora/models/base/base-model.ts';
-import { hubOrigin, parseHubReference } from '../lora/models/hub/reference.ts';
+import { hubOrigin, isCommit, parseHubReference } from '../lora/models/hub/reference.ts';
 import { readJsonObject } from '../lora/models/json.ts';
 import { readHeader } from '../lora/models/weights/safetensors.ts';
 import { sha256 } from '../protocol/cbor.ts';
@@ -17,10 +17,14 @@ import type { VersionManifest } from '../protocol/version-manifest.ts';
 import { storageError } from '../storage/errors.ts';
 import { loraSettings } from './adapter-settings.ts';
 import { registryError } from './errors.ts';
+import { cardMetrics } from './export/card-file.ts';
 import { digestOfFile } from './folder-views.ts';
 import { type KnownBase, knownBase } from './known-base.ts';
 import type { Registry } from './registry.ts';
 import type { AdapterVersion } from './version.ts';
+
+/** Maximum length of the name of a base in a version manifest, in characters. */
+const NAME_CHARACTERS = 200;
 
 /** Facts about a version, besides its files and its base. All are optional. */
 export type VersionFacts = Partial<
@@ -37,7 +41,7 @@ export interface AddOptions extends VersionFacts {
    * @default the base that the adapter's file names by its digest
    */
   readonly base?: string | KnownBase;
-  /** Tags besides `latest` to move to the version. @default none */
+  /** Tags to move to the version, besides `latest`, which moves only to a new version. @default none */
   readonly tags?: readonly string[];
   /** Reason for the addition, which the tag log shows. @default "added from a folder" */
   readonly reason?: string;
@@ -52,7 +56,7 @@ export interface AddOptions extends VersionFacts {
  * the base by a path of this machine, the copy has the name of the base instead. If the folder of the base is known,
  * checks every tensor. Otherwise, checks only the header of the weight file.
  * @returns the version, and whether it is new. If a version of this name already has the same content, that
- *   version is returned instead of a new one.
+ *   version is returned instead of a new one, and `latest` stays where it is.
  * @throws SwarmError BASE_UNKNOWN if neither the adapter nor the caller names the base
  * @throws SwarmError ADAPTER_BASE if the adapter was made for another base
  * @throws SwarmError ADAPTER_*, MODEL_*, TENSORS_*, FILE_CHANGED, STORE_FULL, WRITE_FAILED; the signal's
@@ -67,7 +71,7 @@ export async function addFolder(
   const config = await readJsonObject(join(folder, ADAPTER_CONFIG_FILE), MAX_CONFIG_BYTES);
   const header = await readHeader(weights, MAX_ADAPTER_HEADER_BYTES);
   const named = header.metadata[BASE_DIGEST_KEY] ?? null;
-  const known = await baseOf(options, named, registry);
+  const known = await baseOf(options, { named, config }, registry);
   if (named !== null && named !== known.base.digest) {
     throw adapterError(
       'ADAPTER_BASE',
@@ -112,7 +116,7 @@ export async function addFolder(
       job: options.job ?? null,
       data: options.data ?? [],
       settings: { ...loraSettings(config), ...options.settings },
-      metrics: options.metrics ?? {},
+      metrics: options.metrics ?? (await cardMetrics(folder)),
       ...((options.curve?.length ?? 0) > 1 && { curve: options.curve }),
       createdAt: registry.clock.now(),
     };
@@ -143,7 +147,7 @@ function withoutLocalBase(config: Record<string, unknown>, name: string | null):
 
 async function baseOf(
   { base, folder, cacheDir, signal }: AddOptions,
-  named: string | null,
+  { named, config }: { named: string | null; config: Readonly<Record<string, unknown>> },
   registry: Registry,
 ): Promise<KnownBase> {
   if (typeof base === 'object') return base;
@@ -158,8 +162,24 @@ async function baseOf(
   const seen = registry.baseFolder(named);
   const found =
     seen === null ? null : await knownBase(seen, describing).catch(() => signal?.throwIfAborted() ?? null);
-  if (found?.base.digest === named) return found;
-  return { base: { name: null, revision: null, digest: named, tokenizer: null }, folder: null };
+  const configured = configuredBase(config, named);
+  if (found?.base.digest === named)
+    return found.base.name === null ? { ...found, base: { ...found.base, ...configured } } : found;
+  return { base: { ...configured, digest: named, tokenizer: null }, folder: null };
+}
+
+/** Returns the name of the base in an adapter's settings, and its commit on the hub. For a path, the name is that of the folder. */
+function configuredBase(
+  { base_model_name_or_path: base, revision }: Readonly<Record<string, unknown>>,
+  digest: string,
+): { name: string | null; revision: string | null } {
+  if (typeof base !== 'string') return { name: null, revision: null };
+  const hub = parseHubReference(base);
+  if (hub !== null)
+    return { name: hub.name, revision: typeof revision === 'string' && isCommit(revision) ? revision : null };
+  const name = hubOrigin(base)?.name ?? base.split(/[/\\]/).at(-1)!;
+  const isName = name !== '' && name !== digest && name.length <= NAME_CHARACTERS;
+  return { name: isName ? name : null, revision: hubOrigin(base)?.revision ?? null };
 }
 
 async function requireDigest(path: string): Promise<string> {

@@ -24,7 +24,9 @@ export async function knownBase(folder: string, options: DescribeOptions = {}): 
   const { digest, files } = await describeBase(folder, options);
   const origin = hubOrigin(folder);
   const tokenizer = baseDigest(files.filter(({ path }) => TOKENIZER_FILES.has(path)));
-  const name = origin?.name ?? basename(folder);
+  // A daemon keeps a base in a folder that is named by the digest. Such a folder does not have the base's name.
+  const folderName = basename(folder);
+  const name = origin?.name ?? (folderName === digest ? null : folderName);
   return { base: { name, revision: origin?.revision ?? null, digest, tokenizer }, folder };
 }
 

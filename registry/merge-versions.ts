@@ -1,3 +1,6 @@
+import { copyFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { CHAT_TEMPLATE_FILE } from '../lora/adapter/adapter-template.ts';
 import { combine } from '../lora/adapter/combine/combine.ts';
 import {
   type CombinableFolder,
@@ -42,7 +45,8 @@ export interface MergeVersionsOptions {
 
 /**
  * Merges versions of one base. The result is a new version, which records the merged versions as its parents.
- * The formulas are the same as in PEFT's `add_weighted_adapter`. The base is not needed.
+ * The formulas are the same as in PEFT's `add_weighted_adapter`. The base is not needed. The result has the chat template
+ * of the versions if all of them have the same one.
  * @throws SwarmError ADAPTER_BASE if the versions belong to different bases; COMBINE_PARTS if a version has
  *   more than LoRA matrices; COMBINE_RANKS if the method needs equal ranks; LORA_CONFIG if the rank of the
  *   result is above the limit; VERSION_DAMAGED; the signal's reason
@@ -85,6 +89,10 @@ export async function mergeVersions(
   };
   return inTemporaryFolder(registry.home, async (folder) => {
     await writeCombined(folder, combined, folders, base);
+    if (isTemplateShared(sources.map(({ version }) => version)))
+      await withFiles(registry, first, (from) =>
+        copyFile(join(from, CHAT_TEMPLATE_FILE), join(folder, CHAT_TEMPLATE_FILE)),
+      );
     return addFolder(registry, {
       name,
       folder,
@@ -101,4 +109,14 @@ export async function mergeVersions(
       signal,
     });
   });
+}
+
+/** Returns the digest of a version's chat template; null if the version uses the template of its base. */
+export function templateOf({ manifest }: AdapterVersion): string | null {
+  return manifest.files.find(({ path }) => path === CHAT_TEMPLATE_FILE)?.digest ?? null;
+}
+
+function isTemplateShared(versions: readonly AdapterVersion[]): boolean {
+  const templates = new Set(versions.map(templateOf));
+  return templates.size === 1 && !templates.has(null);
 }

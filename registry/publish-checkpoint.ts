@@ -7,6 +7,7 @@ import { flatSettings } from './adapter-settings.ts';
 import { addFolder } from './add-folder.ts';
 import { TOKENIZER_FILES } from './known-base.ts';
 import { startOf } from './publish-run.ts';
+import { LATEST } from './reference.ts';
 import type { Registry } from './registry.ts';
 import type { AdapterVersion } from './version.ts';
 import { versionCurve } from './version-curve.ts';
@@ -74,7 +75,9 @@ export function publishCheckpoint(
     metrics,
     curve: versionCurve(curve.map((point) => ({ at: point.round, loss: point.heldOutLoss }))),
     reason,
-    tags,
+    // A roll-back gives a job an adapter that is already there, and its newest checkpoint is the latest version all the
+    // same.
+    tags: [LATEST, ...tags],
   });
 }
 

@@ -6,6 +6,7 @@ import type { VersionManifest } from '../protocol/version-manifest.ts';
 import { flatSettings } from './adapter-settings.ts';
 import { addFolder } from './add-folder.ts';
 import { registryError } from './errors.ts';
+import { LATEST } from './reference.ts';
 import type { Registry } from './registry.ts';
 import type { AdapterVersion } from './version.ts';
 import { versionCurve } from './version-curve.ts';
@@ -41,6 +42,7 @@ export async function publishRun(
     base: settings.spec.base,
     parents: startOf(settings.start, 'train', registry),
     ...runFacts(state, result),
+    tags: [LATEST],
     reason: 'lora-swarm train',
     ...(cacheDir !== undefined && { cacheDir }),
     ...(signal && { signal }),

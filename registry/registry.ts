@@ -194,7 +194,9 @@ export class Registry {
         );
       } else if (same.removedAt !== null) this.#versions.setRemoved(name, number, null);
       const move = { author, at: now, reason: given.reason };
-      for (const tag of new Set([LATEST, ...(given.tags ?? [])]))
+      // A version that is already there stays where it is in the order of additions.
+      const isAdded = same === null || same.removedAt !== null;
+      for (const tag of new Set([...(isAdded ? [LATEST] : []), ...(given.tags ?? [])]))
         this.#writer.set({ name, number, tag }, move);
       return { version: this.#lookup.view(this.#versions.get(name, number)!), created: same === null };
     });

@@ -5,7 +5,7 @@ import { VERSION_PARENTS } from '../../protocol/version-manifest.ts';
 import type { Context } from '../context.ts';
 import { usageError } from '../errors.ts';
 import { collect, integer, jsonOption, number } from '../options/common.ts';
-import { printJson, printLines } from '../print.ts';
+import { printJson, printLines, printNote } from '../print.ts';
 import { versionJson } from '../views/adapters.ts';
 import { adapterName, type RegistryFlags, registryOption, withRegistry } from './with-registry.ts';
 
@@ -102,6 +102,13 @@ async function merge(
         `${method}, rank ${version.manifest.settings['lora.rank']}: ${parts.join(' + ')}`,
       ]);
     }
+    const { templateOf } = await import('../../registry/merge-versions.ts');
+    const isLost = templateOf(version) === null && weighted.some((one) => templateOf(one.version) !== null);
+    if (isLost)
+      printNote(
+        context,
+        `${version.label} has no chat template, because the merged versions do not all have the same one`,
+      );
   });
 }
 

@@ -24,7 +24,7 @@ export function versionTable(versions: readonly Listed[], columns?: number): str
           label,
           removedAt === null ? tags.join(' ') || '-' : '(removed)',
           formatLoss(allMetrics(listed.version, listed.measurements).heldOutLoss),
-          manifest.base.name ?? manifest.base.digest.slice(0, 12),
+          baseText(manifest.base),
           String(manifest.settings['lora.rank'] ?? '-'),
           formatBytes(manifest.files.reduce((sum, { size }) => sum + size, 0)),
           day(addedAt),
@@ -34,6 +34,11 @@ export function versionTable(versions: readonly Listed[], columns?: number): str
     ],
     { columns },
   );
+}
+
+/** Returns the name of a base, or the beginning of its digest. An older version took the digest as the name of some bases. */
+function baseText({ name, digest }: AdapterVersion['manifest']['base']): string {
+  return name === null || name === digest ? digest.slice(0, 12) : name;
 }
 
 /** Returns lines that show everything about one version. */

@@ -1,9 +1,49 @@
 import { existsSync } from 'node:fs';
-import { readFile } from 'node:fs/promises';
+import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { parse } from 'yaml';
+import { z } from 'zod';
 import { messageOf } from '../../common/errors.ts';
 import { writeDurably } from '../../common/files/durable.ts';
 import { CARD_FILE } from './card.ts';
+
+/** Maximum size of a model card that is read, in bytes. */
+const CARD_BYTES = 2 ** 20;
+/** Metrics of the training that a card has, as `frontMatter` writes them. */
+const trainingMetrics = ['heldOutLoss', 'heldOutLossBefore'];
+const frontSchema = z.object({
+  tags: z.array(z.string()).refine((tags) => tags.includes('lora-swarm')),
+  'model-index': z.array(
+    z.object({
+      results: z.array(z.object({ metrics: z.array(z.object({ name: z.string(), value: z.number() })) })),
+    }),
+  ),
+});
+
+/**
+ * Returns the losses of the training in the model card of a folder; none if the folder has no card that lora-swarm wrote.
+ */
+export async function cardMetrics(folder: string): Promise<Record<string, number>> {
+  const path = join(folder, CARD_FILE);
+  const size = await stat(path).then(
+    (entry) => (entry.isFile() ? entry.size : null),
+    () => null,
+  );
+  if (size === null || size > CARD_BYTES) return {};
+  const [, front] = /^---\n(.*?)\n---\n/s.exec(await readFile(path, 'utf8')) ?? [];
+  let value: unknown;
+  try {
+    value = parse(front ?? '');
+  } catch {
+    // The card of another program need not be YAML. It has no losses for this program.
+    return {};
+  }
+  const { success, data } = frontSchema.safeParse(value);
+  if (!success) return {};
+  const all = data['model-index'].flatMap(({ results }) => results.flatMap(({ metrics }) => metrics));
+  const losses = all.filter(({ name }) => trainingMetrics.includes(name)).reverse();
+  return Object.fromEntries(losses.map(({ name, value }) => [name, value]));
+}
 
 /**
  * Writes the model card of an exported model. A README.md that lora-swarm did not write is kept. A failure is only a

@@ -1,3 +1,4 @@
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { createProgram } from '../../../cli/program.ts';
@@ -49,6 +50,32 @@ describe('lora-swarm adapter', () => {
     expect(await json('gc')).toMatchObject({ deleted: false, blobs: [] });
     await expect(run('show', 'demo:v2')).rejects.toThrow(withCode('VERSION_REMOVED'));
     await expect(run('list', 'other')).rejects.toThrow(withCode('VERSION_UNKNOWN'));
+  });
+
+  it('keeps the chat template of a merge if all versions share it, and else says that it is gone', async () => {
+    const environment = { SWARM_REGISTRY: join(await temporaryFolder(), 'registry') };
+    const { context, out, err } = fakeContext({ environment });
+    const run = (...args: string[]) =>
+      createProgram(context).parseAsync(['adapter', ...args], { from: 'user' });
+    for (const [value, template] of [
+      [1, 'a'],
+      [2, 'a'],
+      [3, 'b'],
+    ] as const) {
+      const folder = await smallPeftFolder(value);
+      await writeFile(join(folder, 'chat_template.jinja'), template);
+      await run('add', 'demo', folder);
+    }
+    await run('merge', 'kept', 'demo:v1', 'demo:v2', '--json');
+    expect(err()).toBe('');
+    await run('merge', 'lost', 'demo:v1', 'demo:v3', '--json');
+    expect(err()).toContain('lost:v1');
+    const [kept, lost] = out()
+      .split('\n')
+      .filter((line) => line.startsWith('{'))
+      .map((line) => JSON.parse(line).manifest.files.map(({ path }: { path: string }) => path));
+    expect(kept).toContain('chat_template.jinja');
+    expect(lost).not.toContain('chat_template.jinja');
   });
 
   it('merges versions with weights, and shows where the result comes from', async () => {

@@ -3,12 +3,14 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { adapterError } from '../../../lora/adapter/errors.ts';
 import { addFolder } from '../../../registry/add-folder.ts';
+import { checkpointCard } from '../../../registry/export/checkpoint-card.ts';
 import { requireSameBase } from '../../../registry/known-base.ts';
 import { Registry } from '../../../registry/registry.ts';
 import { ManualClock } from '../../utils/manual-clock.ts';
 import { addSmall, BASE, openTestRegistry, smallPeftFolder } from '../../utils/registry/registry.ts';
 import { withCode } from '../../utils/source/codes.ts';
 import { signerOf } from '../../utils/swarm/signers.ts';
+import { toyJob } from '../../utils/virtual/toy-job.ts';
 
 describe('a registry', () => {
   it('numbers versions by name, and finds them by name, number, tag and digest', async () => {
@@ -26,15 +28,33 @@ describe('a registry', () => {
     expect(first.author).toBe(signerOf(1).peerId);
   });
 
-  it('gives the same content the same version, and makes it the latest again', async () => {
+  it('gives the same content the same version, and moves only the tags that were asked for', async () => {
     const { registry } = await openTestRegistry();
     const folder = await smallPeftFolder(1);
     const first = await addFolder(registry, { name: 'demo', folder });
     await addSmall(registry, 'demo', 2);
     const again = await addFolder(registry, { name: 'demo', folder, metrics: { loss: 3 } });
     expect([first.created, again.created]).toEqual([true, false]);
-    expect(again.version).toMatchObject({ number: 1, digest: first.version.digest, tags: ['latest'] });
+    expect(again.version).toMatchObject({ number: 1, digest: first.version.digest, tags: [] });
     expect(registry.versions('demo')).toHaveLength(2);
+    const tagged = await addFolder(registry, { name: 'demo', folder, tags: ['latest', 'best'] });
+    expect(tagged.version).toMatchObject({ number: 1, tags: ['best', 'latest'] });
+  });
+
+  it('takes the name of the base and the losses from the folder of an exported checkpoint', async () => {
+    const { registry } = await openTestRegistry();
+    const folder = await smallPeftFolder(1);
+    const { manifest } = toyJob(signerOf(1), {});
+    const checkpoint = { round: 4, digest: BASE, heldOutLoss: 3.25 };
+    const card = checkpointCard({ job: BASE, manifest, checkpoint, baseLoss: 4, curve: [], figures: null });
+    await writeFile(join(folder, 'README.md'), card);
+    const { version } = await addFolder(registry, { name: 'demo', folder });
+    expect(version.manifest).toMatchObject({
+      base: { name: 'tiny', digest: BASE },
+      metrics: { heldOutLoss: 3.25, heldOutLossBefore: 4 },
+    });
+    await writeFile(join(folder, 'README.md'), '---\ntags: [other]\n---\n# a card of another program\n');
+    expect((await addFolder(registry, { name: 'other', folder })).version.manifest.metrics).toEqual({});
   });
 
   it('keeps the chat template of an adapter', async () => {
