@@ -64,7 +64,16 @@ export function doctorLines(diagnosis: Diagnosis, columns = Number.POSITIVE_INFI
             : []),
         ]),
     ...problems.flatMap((problem) => wrapped(`problem    ${withCommandName(problem)}`)),
+    ...verdict(diagnosis).flatMap((line) => ['', ...wrapped(line, 2)]),
   ];
+}
+
+/** Returns a line with the engines that can train; no line if the machine cannot train, because an error says so. */
+function verdict({ engines, base, problems }: Diagnosis): string[] {
+  const able = engines.filter(({ speed, lacks }) => speed !== null && lacks === null);
+  if (problems.length > 0 || able.length === 0) return [];
+  const names = able.map(({ engine }) => engine).join(' or ');
+  return [`this machine can train${base === null ? '' : ' this base'}, with ${names}`];
 }
 
 /** Returns the command to try next, with the measured base bits and precision. */

@@ -18,6 +18,18 @@ test('the text has every engine with its speed, or what it needs', async () => {
   const { reason, needs } = diagnosis.engines[1]!;
   expect(text).toContain(`onnx-cuda: ${reason}\n  ${needs}`);
   expect(text).not.toContain('tokens/s');
+  expect(text.split('\n').at(-1)).toMatch(/\bcan train\b.*\bonnx-cpu\b.*\bonnx-webgpu$/);
+});
+
+test('the text says that the machine can train only if it can', async () => {
+  const broken: Change['probe'] = async ({ engine }) => ({
+    ...{ engine, software: false, needs: null },
+    ...{ speed: null, reason: 'no library' },
+  });
+  const text = await textOf(false, { probe: broken });
+  expect(text).toMatch(/^problem /m);
+  expect(text).not.toMatch(/\bcan train\b/);
+  expect((await textOf(true)).split('\n').at(-1)).toMatch(/\bcan train\b.*\bbase\b.*\bonnx-cpu\b/);
 });
 
 test('with a base the text has the predicted speeds and the chosen engine', async () => {
