@@ -16,9 +16,12 @@ import {
   speedText,
   totalsText,
 } from '../../monitor/node-work.ts';
+import { shortPeer } from '../../protocol/ids.ts';
 import { counts } from '../../protocol/receipts.ts';
+import { SWARM } from '../command-name.ts';
 import { timeOfDay } from '../print.ts';
 import {
+  because,
   clockTexts,
   DRAINING,
   engineText,
@@ -67,20 +70,22 @@ const BAR = 20;
 const LEAST_COLUMNS = 30;
 /** Maximum number of lines of one text. Longer texts are cut; the log or `status` shows them in full. */
 const LINES_OF_TEXT = 3;
+/** Maximum number of lines of a text about a problem. Its end says what the owner has to do. */
+const LINES_OF_PROBLEM = 6;
 const SHOWN_NEWS = 6;
 const SHOWN_WARNINGS = 3;
 
 /**
  * Returns the lines of the screen of a node: what happens now, progress, contribution, cost, refusals, waiting,
- * warnings and news. The lines fit into the columns, and only as many news are shown as fit into the rows. Texts that
- * come from other machines are sanitised.
+ * warnings and news. The lines fit into the columns and the rows: news are left out first, then the last lines above the
+ * final line, and a line says so. Texts that come from other machines are sanitised.
  */
 export function screenLines(state: ScreenState, { columns, rows }: ScreenSize): string[] {
-  const { status, warnings, news, logFile } = state;
+  const { status, warnings, news, logFile, homeFlag } = state;
   // One column stays free, because a full line would wrap in some terminals.
   const width = Math.max(LEAST_COLUMNS, columns - 1);
   const lines = (label: string, text: string, limit = LINES_OF_TEXT): string[] =>
-    wrap(safeText(text, NOTE), { columns: width - LABEL, lines: limit }).map((line, i) =>
+    wrap(safeText(shortPeers(text), NOTE), { columns: width - LABEL, lines: limit }).map((line, i) =>
       `${i === 0 ? padded(label) : ' '.repeat(LABEL)}${line}`.trimEnd(),
     );
   const jobs = jobsOf(status);
@@ -95,7 +100,7 @@ export function screenLines(state: ScreenState, { columns, rows }: ScreenSize): 
     ),
     ...(status.draining ? lines('draining', DRAINING) : []),
     ...totalsText(status).flatMap((text, i) => lines(i === 0 ? 'contributed' : 'in all', text)),
-    ...(jobs.length === 1 ? placeOf(jobs[0]!).flatMap((text) => lines('place', text)) : []),
+    ...(jobs.length === 1 && !jobs[0]!.done ? placeOf(jobs[0]!).flatMap((text) => lines('place', text)) : []),
     ...clockTexts(status).flatMap((text) => lines('clock', text)),
     ...lines('costs', costText(status)),
     ...lines('traffic', `${speedText(status)}; ${monthText(status)}`),
@@ -115,7 +120,23 @@ export function screenLines(state: ScreenState, { columns, rows }: ScreenSize): 
     if (recent.length + next.length > room) break;
     recent.push(...next);
   }
-  return [...body, ...recent, ...end];
+  return [...fitted(body, { room: rows - 1 - end.length, width, homeFlag }), ...recent, ...end];
+}
+
+/** Returns the first lines of the body that fit into the room. If lines are left out, the last line says so. */
+function fitted(
+  body: readonly string[],
+  { room, width, homeFlag }: { room: number; width: number; homeFlag: string },
+): readonly string[] {
+  if (body.length <= room) return body;
+  const kept = body.slice(0, Math.max(0, room - 1));
+  const left = countOf(body.length - kept.length, 'more line');
+  return [...kept, cut(`… ${left}: ${SWARM} status${homeFlag}`, width)];
+}
+
+/** Shortens the peer ids in a text, as other texts for people do, so that the rest of the text has space. */
+function shortPeers(text: string): string {
+  return text.replace(/\b12D3KooW\w{44}\b/g, (peer) => shortPeer(peer));
 }
 
 /** Returns one status for each job of a node, with the updates of that job only. */
@@ -134,7 +155,7 @@ function onlyJob(job: NodeForJob, state: ScreenState, lines: Lines): string[] {
   const left = timeLeft[0] ?? { round: null, job: null };
   return [
     ...lines('now', job.shutOut === null ? (download ?? now) : now),
-    ...(problem === null ? [] : lines('waiting', problemText(problem))),
+    ...(problem === null ? [] : lines('waiting', problemText(problem), LINES_OF_PROBLEM)),
     ...(job.state === 'training' ? lines('round', progressText(job.step, job.steps, left.round)) : []),
     ...(job.job === null ? [] : lines('job', jobText(job, left.job))),
     ...changeOf(job).flatMap((text) => lines('changed', text)),
@@ -151,16 +172,24 @@ function oneOfSeveral(job: NodeForJob, index: number, state: ScreenState, lines:
   const total = state.status.jobs.reduce((sum, one) => sum + one.trainerSeconds, 0);
   const share = `weight ${weight}, ${percentDone(trainerSeconds, total)} of the trainer's time`;
   if (shutOut !== null) return lines(name, now);
+  if (job.done && job.job !== null)
+    return [endedText(job), ...thanksOf(job, state)].flatMap((text, i) => lines(i === 0 ? name : '', text));
   const isDownloading = job.download !== null && state.download !== null;
   return [
     ...lines(name, isDownloading ? state.download! : now),
-    ...(problem === null ? [] : lines('', problemText(problem))),
+    ...(problem === null ? [] : lines('', problemText(problem), LINES_OF_PROBLEM)),
     ...(job.job === null ? [] : lines('', `${jobText(job, left.job)}; ${share}`)),
     ...changeOf(job).flatMap((text) => lines('', `changed ${text}`)),
     ...standingOf(job).flatMap((text) => lines('', `standing ${text}`)),
     ...placeOf(job).flatMap((text) => lines('', text)),
     ...thanksOf(job, state).flatMap((text) => lines('', text)),
   ];
+}
+
+/** Returns a short text about a job that has ended. The other jobs of the node need the space on the screen. */
+function endedText({ job, followsJobs }: NodeForJob): string {
+  const loss = job!.checkpoint === null ? '' : `; held-out loss ${formatLoss(job!.checkpoint.heldOutLoss)}`;
+  return `${job!.phase}${because(job!)}${loss}; serves its files${followsJobs ? ', and waits for the next job' : ''}`;
 }
 
 function padded(label: string): string {

@@ -237,6 +237,50 @@ it('has lines for each of several jobs, with its share', () => {
   expect(shown).toMatch(/banned for copies/);
 });
 
+it('has short lines for jobs that have ended, and shows the final line on 80 × 24', () => {
+  const ended = (name: string, job: string) => ({
+    ...exampleStatus().jobs[0]!,
+    ...{ job: { ...JOB, name, job, phase: 'finished' as const }, jobName: name },
+    ...{ state: 'awaiting' as const, done: true, followsJobs: true, reason: 'the job is finished' },
+  });
+  const other = 'ef'.repeat(32);
+  const both = [...totals, { ...totals[0]!, job: other, name: 'bolt' }];
+  const status = { cost, totals: both, jobs: [ended('moby', JOB.job), ended('bolt', other)] };
+  const small = { columns: 80, rows: 24 };
+  const lines = screenLines(state(status), small);
+  expect(lines.length).toBeLessThan(small.rows);
+  const shown = joined(lines);
+  expect(shown).toMatch(/^moby +finished; held-out loss 2\.9130;.* next job/m);
+  expect(shown).toMatch(/^costs .*2\.9 threads/m);
+  expect(shown).toMatch(/^traffic /m);
+  expect(shown).toContain('checkpoint pull bolt --home /srv/node');
+  expect(shown.match(/3rd of 12/g)).toHaveLength(2);
+  expect(lines.at(-1)).toMatch(/^Ctrl-C /);
+  expect(shown).not.toMatch(/more lines/);
+});
+
+it.each([24, 12, 5])('says on %i rows that lines are left out, and keeps the final line', (rows) => {
+  const one = exampleStatus().jobs[0]!;
+  const jobs = Array.from({ length: 12 }, () => one);
+  const lines = screenLines(state({ jobs }), { columns: 80, rows });
+  expect(lines).toHaveLength(rows - 1);
+  expect(lines.at(-3)).toMatch(/^… \d+ more lines?: .* status --home \/srv\/node$/);
+  expect(lines.at(-1)).toMatch(/^Ctrl-C /);
+});
+
+it('shows the advice about a wrong clock on 80 columns, with a short peer id', () => {
+  const peer = `12D3KooW${'b'.repeat(38)}GDq8xk`;
+  const reason = `peer ${peer} refused the request: the node's clock is 2 h 0 min ahead of the coordinator's clock; the maximum difference is 60 s; set the clocks of both machines over the network (NTP)`;
+  const held = { state: 'joining', reason, hold: { reason: 'clock', detail: '' } } as const;
+  for (const jobs of [[], [exampleStatus().jobs[0]!]]) {
+    const status = { ...held, jobs: [...jobs, { ...exampleStatus().jobs[0]!, ...held }] };
+    const shown = joined(screenLines(state(status), { columns: 80, rows: 24 }));
+    expect(shown).toContain('(NTP)');
+    expect(shown).toContain('GDq8xk');
+    expect(shown).not.toContain('12D3KooW');
+  }
+});
+
 it('names a job before it has joined, by the name that its home keeps', () => {
   const joining = { job: null, jobName: 'bolt', state: 'joining' as const };
   expect(text(joining)).toMatch(/^now +joining\b.*\bbolt$/m);
