@@ -136,7 +136,8 @@ function nowText(facts: NodeFacts): string {
   switch (facts.state) {
     case 'joining':
       if (job !== null) return `preparing the job ${job.name}`;
-      return facts.jobName === null ? 'joining the job' : `joining the job ${facts.jobName}`;
+      if (facts.jobName !== null) return `joining the job ${facts.jobName}`;
+      return facts.followsJobs ? 'joining the next open job of the coordinator' : 'joining the job';
     case 'syncing':
       return `fetching the adapter for round ${round}`;
     case 'busy':

@@ -43,9 +43,12 @@ export class JobMembership {
   #hold: Hold | null = null;
   #standing: OwnStanding | null = null;
   #cancelWatch = (): void => {};
+  /** Name of the job that the home keeps with the invite; null if there is none, or if this job has ended. */
+  knownName: string | null;
 
   constructor(options: SwarmNodeOptions, { node, runner, tasks }: JobMembershipDeps) {
     this.#options = options;
+    this.knownName = options.knownName ?? null;
     this.#deps = { ...node, onStanding: (standing) => this.#onStanding(standing) };
     this.#runner = runner;
     this.#tasks = tasks;
@@ -72,6 +75,7 @@ export class JobMembership {
 
   /** Sets the hold that a failed phase of the work causes. */
   noteFailure(phase: MainEffect['type'], error: unknown): void {
+    if (isSwarmError(error, 'NO_OPEN_JOB') && error.values.ended !== null) this.knownName = null;
     if (phase === 'join') this.setHold(holdOf(error));
     else this.#diskHold.note(error);
   }

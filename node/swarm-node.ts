@@ -80,7 +80,7 @@ export class SwarmNode implements SiblingJob {
       shutOut: this.#shutOut,
       standing: this.membership.standing,
       context,
-      jobName: context?.manifest.name ?? this.#options.knownName ?? null,
+      jobName: context?.manifest.name ?? this.membership.knownName,
       progress,
       download,
       busyWith,

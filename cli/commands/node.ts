@@ -235,10 +235,11 @@ async function run(context: Context, target: readonly string[], options: NodeOpt
 
 /** Returns the lines about one target: its coordinator, and its job's name if the invite comes from the node's home. */
 function targetLines(target: Awaited<ReturnType<typeof readTargets>>[number]): string[] {
-  const { addresses, weight } = target;
+  const { addresses, job, weight } = target;
+  const next = job === null ? ', or the next job of its coordinator,' : ',';
   return [
     ...('name' in target && target.name !== null
-      ? [`rejoins     ${target.name}, with the invite that this home keeps`]
+      ? [`rejoins     ${target.name}${next} with the invite that this home keeps`]
       : []),
     `coordinator ${addresses[0]}${weightText(weight)}`,
   ];

@@ -116,18 +116,19 @@ function warnOfDuplicate({ deps, options, job }: PhaseContext, since: number): v
 
 /** Phases in which a job has no work for a node. */
 const CLOSED_PHASES: readonly string[] = ['queued', 'finished', 'failed'];
+const OVER_PHASES: readonly string[] = ['finished', 'failed'];
 
 /**
  * Returns the digests of the coordinator's jobs that the node may join and that are open, in the coordinator's order. A
- * queued job is not open yet. Leaves out the jobs of the node's other invites. `others` says whether the coordinator also
- * has jobs that the node may not join.
+ * queued job is not open yet. Leaves out the jobs of the node's other invites. `over` contains the names of jobs that have
+ * ended. `others` says whether the coordinator also has jobs that the node may not join.
  */
 export async function openJobs(
   { invite }: Pick<SwarmNodeOptions, 'invite'>,
   deps: SwarmNodeDeps,
   coordinator: string,
   signal: AbortSignal,
-): Promise<{ open: string[]; others: boolean }> {
+): Promise<{ open: string[]; over: string[]; others: boolean }> {
   const { jobs, others } = await request(deps, coordinator, 'jobs', { invite }, signal);
   const isTaken = (job: string): boolean =>
     deps
@@ -136,7 +137,8 @@ export async function openJobs(
   const open = jobs
     .filter(({ job, phase }) => !CLOSED_PHASES.includes(phase) && !isTaken(job))
     .map(({ job }) => job);
-  return { open, others };
+  const over = jobs.filter(({ phase }) => OVER_PHASES.includes(phase)).map(({ name }) => name);
+  return { open, over, others };
 }
 
 /**

@@ -95,11 +95,16 @@ async function firstOpenJob(
   coordinator: string,
   signal: AbortSignal,
 ): Promise<string> {
-  const { open, others } = await openJobs(options, deps, coordinator, signal);
+  const { open, over, others } = await openJobs(options, deps, coordinator, signal);
   if (open[0] !== undefined) return open[0];
+  const { knownName = null } = options;
+  const ended = knownName !== null && over.includes(knownName) ? knownName : null;
   const why = others ? ' that this node may join without another invite' : '';
-  const message = `the coordinator has no open job${why}; waiting for one`;
-  throw nodeError('NO_OPEN_JOB', message, { coordinator, others });
+  const message =
+    ended === null
+      ? `the coordinator has no open job${why}; waiting for one`
+      : `the job ${ended} has ended, and the coordinator has no other open job${why}; waiting for its next job`;
+  throw nodeError('NO_OPEN_JOB', message, { coordinator, others, ended });
 }
 
 /**

@@ -20,6 +20,13 @@ describe('the state of a node', () => {
     });
   });
 
+  it('names the job that it joins; without a name, it says whether it waits for the next job', () => {
+    const joining = { state: 'joining', job: null, reason: 'no open job', retrySeconds: 9 } as const;
+    expect(of({ ...joining, jobName: 'moby', followsJobs: true }).now).toMatch(/\bmoby$/);
+    expect(of({ ...joining, jobName: null, followsJobs: true }).now).toMatch(/\bnext\b/);
+    expect(of({ ...joining, jobName: null, followsJobs: false }).now).not.toMatch(/\bnext\b/);
+  });
+
   it('has the hold with its reason, and the advice to change it', () => {
     const reason = 'the job needs 3 GB (--max-disk)';
     const { now, problem } = of({ state: 'awaiting', hold: { reason: 'disk', detail: '' }, reason });

@@ -463,6 +463,27 @@ test('looks for the next job again and again after its job has ended', async () 
   expect(asked).toBeGreaterThanOrEqual(3);
 });
 
+test('a node that starts again after the end of its job says so, and no longer names that job', async () => {
+  at = setUp({}, { options: { knownName: 'toy' } });
+  const { node, coordinator } = at;
+  await coordinator.open(1, [], { phase: 'finished' });
+  node.start();
+  await at.until(() => at.codes('join-failed').length > 0);
+  expect(at.codes('join-failed')[0]).toBe('NO_OPEN_JOB');
+  const { jobName, state } = node.swarmNode.view();
+  expect(jobName).toBeNull();
+  expect(state.reason).toContain('toy');
+});
+
+test('a node whose job is not open yet still names it', async () => {
+  at = setUp({}, { options: { knownName: 'toy' } });
+  const { node, coordinator } = at;
+  coordinator.host.handle('jobs', async () => ({ jobs: [], others: true }));
+  node.start();
+  await at.until(() => at.codes('join-failed').length > 0);
+  expect(node.swarmNode.view().jobName).toBe('toy');
+});
+
 test('deletes the files that only the previous job needed when it turns to another job', async () => {
   const { node, coordinator, toy, network } = at;
   await coordinator.open(1, [node.peer]);
