@@ -81,7 +81,7 @@ export const NODE_LIMITS: Readonly<Record<string, NodeLimit>> = {
   'max-disk': {
     field: 'maxDiskBytes',
     kind: gib,
-    help: 'maximum disk space, in GiB',
+    help: 'maximum disk space for the base models, data and adapters of jobs, in GiB',
     byDefault: '100 GiB',
   },
   'max-memory': {

@@ -1,9 +1,10 @@
 import { type Command, Option } from 'commander';
 import { resolveHomes } from '../../common/files/user-folders.ts';
-import { formatDuration } from '../../common/text.ts';
+import { formatBytes, formatDuration } from '../../common/text.ts';
 import type { ApiClient, KeptLimits, NodeStatus } from '../../index.ts';
 import { NODE_LIMITS } from '../../monitor/node-limits.ts';
 import { claimHome, isDaemonAway } from '../../storage/daemon-home.ts';
+import { folderBytes } from '../../storage/folder-size.ts';
 import { SWARM, withHome } from '../command-name.ts';
 import type { Context } from '../context.ts';
 import { daemonApi } from '../daemon/connect.ts';
@@ -123,9 +124,21 @@ async function config(context: Context, texts: readonly string[], options: Contr
       ...(late.length === 0
         ? []
         : [`note  ${late.join(', ')}: a change takes effect at the next start of the node`]),
+      ...(await diskNotes(home, limits)),
     ],
     LIMIT_INDENT,
   );
+}
+
+/** Returns a note if the home has more bytes than `max-disk`, because the limit does not count all files of the home. */
+async function diskNotes(home: string, { maxDiskBytes }: KeptLimits): Promise<string[]> {
+  if (maxDiskBytes === undefined) return [];
+  const used = await folderBytes(home);
+  return used <= maxDiskBytes
+    ? []
+    : [
+        `note  max-disk: the home uses ${formatBytes(used)} now, and the limit is ${formatBytes(maxDiskBytes)}; the limit counts only the base models, data and adapters of the jobs, not the database and the logs`,
+      ];
 }
 
 async function orderLimits(api: ApiClient, changes: object): Promise<KeptLimits> {

@@ -28,7 +28,7 @@ export function addLimitOptions(command: Command): Command {
       'maximum size of a base model to download, in GiB (default: 32)',
       number(LEAST_GIB),
     )
-    .option('--max-disk <GiB>', 'maximum disk space to use, in GiB (default: 100)', number(LEAST_GIB))
+    .option('--max-disk <GiB>', `${NODE_LIMITS['max-disk']!.help} (default: 100)`, number(LEAST_GIB))
     .option(
       '--max-memory <GiB>',
       "maximum memory to use, in GiB (default: four fifths of the machine's memory)",
