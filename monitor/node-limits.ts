@@ -87,8 +87,8 @@ export const NODE_LIMITS: Readonly<Record<string, NodeLimit>> = {
   'max-memory': {
     field: 'maxMemoryBytes',
     kind: gib,
-    help: 'maximum memory, in GiB',
-    byDefault: "four fifths of the machine's memory",
+    help: 'maximum memory of the node, its trainers and its jobs together, in GiB',
+    byDefault: "four fifths of the machine's memory for the jobs alone",
   },
 };
 

@@ -16,7 +16,7 @@ import type { HeadSettings } from './contact/head-settings.ts';
 import type { JobKeys } from './contact/job-keys.ts';
 import type { QuestionAnswerer } from './evaluation/answerer.ts';
 import type { Pauses } from './limits/pauses.ts';
-import type { NodePolicy } from './limits/policy.ts';
+import type { JobLimits } from './limits/policy.ts';
 import type { FetchTurns } from './sharing/fetch-turns.ts';
 import type { TrainerShare } from './sharing/trainer-share.ts';
 import type { JobClaim } from './store/job-files.ts';
@@ -40,7 +40,7 @@ export interface SwarmNodeOptions {
   name: string;
   /** Name and version of the program. */
   agent: string;
-  policy: NodePolicy;
+  policy: JobLimits;
   /** Number of the node's trainer processes, and of the copies of the base in memory. @default one of each */
   trainers?: Trainers;
   /**

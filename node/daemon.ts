@@ -159,7 +159,7 @@ export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps
     });
     teardown.add(() => metrics.stop());
     networkMetrics.register(metrics.registry);
-    const compute = { ...computed, memoryLimit: policy.maxMemoryBytes };
+    const compute = { ...computed, memoryLimit: owner.trainerBytes };
     const isPolite = (): boolean => owner.isPolite;
     const trainer = new TrainingProcess(
       { home, compute },

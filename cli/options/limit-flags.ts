@@ -31,7 +31,7 @@ export function addLimitOptions(command: Command): Command {
     .option('--max-disk <GiB>', `${NODE_LIMITS['max-disk']!.help} (default: 100)`, number(LEAST_GIB))
     .option(
       '--max-memory <GiB>',
-      "maximum memory to use, in GiB (default: four fifths of the machine's memory)",
+      "maximum memory of the node's own process, its trainers and its jobs together, in GiB; activations do not count (default: four fifths of the machine's memory for the jobs alone)",
       number(LEAST_GIB),
     )
     .option(

@@ -23,7 +23,7 @@ export interface KeptLimits {
   readonly maxBaseBytes?: number | undefined;
   /** Maximum disk space for the files of jobs, in bytes. */
   readonly maxDiskBytes?: number | undefined;
-  /** Maximum memory for training, in bytes. */
+  /** Maximum memory of the node's own process, its trainers and its jobs together, in bytes. */
   readonly maxMemoryBytes?: number | undefined;
   /** Whether the node pauses for the user of the machine. */
   readonly polite?: boolean | undefined;

@@ -8,7 +8,7 @@ import { probeOf } from './machine/probe-of.ts';
 import { MachineWatch, type MachineWatchDeps } from './machine-watch.ts';
 import { NodeControl, type NodeControlDeps } from './node-control.ts';
 import { Pauses } from './pauses.ts';
-import type { NodePolicy } from './policy.ts';
+import type { JobLimits, NodePolicy } from './policy.ts';
 
 export interface OwnerLimitsOptions {
   readonly home: string;
@@ -56,12 +56,16 @@ const POLICY = ['maxBaseBytes', 'maxDiskBytes', 'maxMemoryBytes'] as const;
 export class OwnerLimits {
   readonly pauses = new Pauses();
   /** Limits that jobs are compared with. They change while the node runs. */
-  readonly policy: NodePolicy;
+  readonly policy: JobLimits;
   readonly #options: OwnerLimitsOptions;
   readonly #deps: OwnerLimitsDeps;
   readonly #file: LimitsFile;
   /** Limits that were given as options at this start of the node, without those that the owner has changed since. */
   #given: KeptLimits;
+  /** Whether the owner has set the memory limit. */
+  #limitsMemory: boolean;
+  /** Memory of this process, measured when it is first needed. The process then holds no data of a job. */
+  #processBytes: number | null = null;
   #node: LimitedNode | null = null;
   #watch: MachineWatch | null = null;
   #control: NodeControl | null = null;
@@ -74,7 +78,9 @@ export class OwnerLimits {
     const kept = POLICY.flatMap((name) =>
       file.limits[name] === undefined ? [] : [[name, file.limits[name]]],
     );
-    this.policy = { ...defaults, ...Object.fromEntries(kept), ...policy };
+    this.#limitsMemory = (policy.maxMemoryBytes ?? file.limits.maxMemoryBytes) !== undefined;
+    const processBytes = (): number | null => (this.#limitsMemory ? this.#ownBytes() : null);
+    this.policy = { ...defaults, ...Object.fromEntries(kept), ...policy, processBytes };
     this.#given = { ...limits, ...(typeof polite === 'boolean' && { polite }) };
   }
 
@@ -91,6 +97,17 @@ export class OwnerLimits {
   /** Whether the node pauses for the user of the machine. */
   get isPolite(): boolean {
     return this.#watch?.isPolite ?? false;
+  }
+
+  /** Memory that the limit leaves to the trainer processes, in bytes. */
+  get trainerBytes(): number {
+    const { maxMemoryBytes, processBytes } = this.policy;
+    return Math.max(0, maxMemoryBytes - (processBytes?.() ?? 0));
+  }
+
+  #ownBytes(): number {
+    this.#processBytes ??= process.memoryUsage.rss();
+    return this.#processBytes;
   }
 
   /** Starts to pause and resume the node automatically, according to its limits and the state of the machine. */
@@ -153,6 +170,7 @@ export class OwnerLimits {
       const value = changes[name];
       if (value !== undefined) this.policy[name] = value ?? defaults[name];
     }
+    if (changes.maxMemoryBytes !== undefined) this.#limitsMemory = changes.maxMemoryBytes !== null;
     if (POLICY.some((name) => name in changes)) this.#node?.checkLimits();
     const given = Object.entries(this.#given).filter(([name]) => !(name in changes));
     this.#given = Object.fromEntries(given);

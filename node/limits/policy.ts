@@ -12,11 +12,23 @@ export interface NodePolicy {
   /** Maximum disk space for the base, its float32 copy, the data and the adapter together. @default 100 GiB */
   maxDiskBytes: number;
   /**
-   * Maximum memory for weights, adapter, gradients and moments of all trainer processes, and for a round's rows.
-   * Activations are not counted.
-   * @default Infinity (the daemon sets four fifths of the machine's memory)
+   * Maximum memory for the node's own process, for all trainer processes, and in them for weights, adapter, gradients,
+   * moments and a round's rows. Activations are not counted.
+   * @default Infinity (the daemon sets four fifths of the machine's memory, in which the processes themselves do not
+   *   count)
    */
   maxMemoryBytes: number;
+}
+
+/** The limits of an owner, and what counts in them besides the jobs. */
+export interface JobLimits extends NodePolicy {
+  /**
+   * Returns the memory of the node's own process without the data of jobs, in bytes. It counts in `maxMemoryBytes`, as
+   * does the memory of trainer processes that have loaded nothing. Returns null if neither counts, because the owner has
+   * set no limit. The rest of the machine's memory is then for the processes themselves.
+   * @default null
+   */
+  readonly processBytes?: () => number | null;
 }
 
 const GiB = 1024 ** 3;
@@ -131,29 +143,43 @@ interface PolicyCheck {
  */
 export function checkPolicy(
   manifest: Manifest,
-  policy: NodePolicy,
+  policy: JobLimits,
   { trainers = ONE_TRAINER, others = [], evaluates = false }: PolicyCheck = {},
 ): void {
   const demand = demandOf(manifest, trainers, others);
-  if (evaluates) demand.memory += evaluationBytes(manifest, trainers);
+  const ofJobs = demand.memory + (evaluates ? evaluationBytes(manifest, trainers) : 0);
+  const ofProcesses = memoryOfProcesses(policy, trainers);
   const checks = [
     ['POLICY_BASE', 'a base model', demand.base, policy.maxBaseBytes],
     ['POLICY_DISK', 'disk space', demand.disk, policy.maxDiskBytes],
-    ['POLICY_MEMORY', 'memory', demand.memory, policy.maxMemoryBytes],
+    ['POLICY_MEMORY', 'memory', ofJobs + ofProcesses, policy.maxMemoryBytes],
   ] as const;
   for (const [code, what, needed, allowed] of checks) {
     if (needed <= allowed) continue;
     const isMemory = code === 'POLICY_MEMORY';
-    const processes = isMemory ? forTrainers(trainers) : '';
+    const processes = isMemory ? `${forTrainers(trainers)}${withProcesses(ofProcesses)}` : '';
     const isSum = others.length > 0 && code !== 'POLICY_BASE';
     const together = isSum ? `, together with ${countOf(others.length, 'other job')} of this node,` : '';
     throw nodeError(
       code,
       `the job "${manifest.name}"${together} needs ${what} of ${gibibytes(needed)}${processes}; this node lends ${gibibytes(allowed)}`,
       { needed, allowed, job: manifest.name },
-      isMemory ? { next: memoryAdvice({ manifest, others }, trainers, allowed) } : {},
+      isMemory ? { next: memoryAdvice({ manifest, others }, trainers, { allowed, ofProcesses }) } : {},
     );
   }
+}
+
+/**
+ * Returns the bytes that count in the memory limit in addition to the jobs: the node's own process, and its trainer
+ * processes before they load anything.
+ */
+export function memoryOfProcesses({ processBytes }: JobLimits, { processes } = ONE_TRAINER): number {
+  const own = processBytes?.() ?? null;
+  return own === null ? 0 : own + processes * RUNTIME_BYTES;
+}
+
+function withProcesses(bytes: number): string {
+  return bytes === 0 ? '' : `, of which the processes of the node need ${gibibytes(bytes)} without any job`;
 }
 
 function forTrainers({ processes, bases }: Trainers): string {
@@ -168,15 +194,18 @@ function forTrainers({ processes, bases }: Trainers): string {
 function memoryAdvice(
   { manifest, others }: { manifest: Manifest; others: readonly Manifest[] },
   { processes, baseBits }: Trainers,
-  allowed: number,
+  { allowed, ofProcesses }: { allowed: number; ofProcesses: number },
 ): string {
   const ways = ['raise --max-memory'];
   if (processes > 1) ways.push('name fewer devices in --engine');
   const fitting = BASE_BITS.filter((bits) => bits < baseBits)
     // Each process needs its own copy of an 8-bit or 4-bit base.
-    .map((bits) => ({ bits, ...demandOf(manifest, { processes, bases: processes, baseBits: bits }, others) }))
-    .find(({ memory }) => memory <= allowed);
-  if (fitting) ways.push(`pass --base-bits ${fitting.bits} (needs ${gibibytes(fitting.memory)})`);
+    .map((bits) => {
+      const { memory } = demandOf(manifest, { processes, bases: processes, baseBits: bits }, others);
+      return { bits, needed: memory + ofProcesses };
+    })
+    .find(({ needed }) => needed <= allowed);
+  if (fitting) ways.push(`pass --base-bits ${fitting.bits} (needs ${gibibytes(fitting.needed)})`);
   return `${ways.join(', ')}, or choose another job`;
 }
 

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import type { FileBlobs } from '../../storage/blobs.ts';
 import { verifyInProcess } from '../../verify/process/verify-in-process.ts';
 import { nodeError } from '../errors.ts';
-import { demandOf, type NodePolicy } from '../limits/policy.ts';
+import { demandOf, type JobLimits, memoryOfProcesses } from '../limits/policy.ts';
 import { rowsAt } from '../phases/round-rows.ts';
 import type { SwarmNodes } from '../sharing/swarm-nodes.ts';
 import type { NodeStore } from '../store/node-store.ts';
@@ -23,7 +23,7 @@ interface StartDeps extends Pick<WitnessDeps, 'network' | 'pauses' | 'clock' | '
 
 /** Starts the witness of a node, which verifies each new checkpoint in a new process. */
 export async function startWitness(
-  { home, policy }: { home: string; policy: NodePolicy },
+  { home, policy }: { home: string; policy: JobLimits },
   { nodes, store, trainer, ...shared }: StartDeps,
 ): Promise<Witness> {
   const folder = join(home, WITNESS_FOLDER);
@@ -38,14 +38,18 @@ export async function startWitness(
     const contexts = jobs().flatMap(({ context }) => context ?? []);
     const [first, ...others] = contexts.map(({ manifest }) => manifest);
     if (first === undefined) return { disk: 0, memory: 0 };
-    return demandOf(first, contexts[0]!.options.trainers, others);
+    const { trainers } = contexts[0]!.options;
+    const { disk, memory } = demandOf(first, trainers, others);
+    return { disk, memory: memory + memoryOfProcesses(policy, trainers) };
   };
   const spareBytes = async (): Promise<number> =>
     policy.maxDiskBytes - needed().disk - (await proofBytes(folder));
   // The memory of the loaded trainer processes includes activations, which `needed` does not count. So take the
   // larger of the two figures.
-  const spareMemory = (): number =>
-    policy.maxMemoryBytes - Math.max(needed().memory, trainer.loaded?.memoryBytes ?? 0);
+  const spareMemory = (): number => {
+    const loaded = (policy.processBytes?.() ?? 0) + (trainer.loaded?.memoryBytes ?? 0);
+    return policy.maxMemoryBytes - Math.max(needed().memory, loaded);
+  };
   const isFrom = (digest: string, coordinator: string): boolean => store.origins.has(digest, coordinator);
   const keep: WitnessDeps['keep'] = (job, checked) => store.keptMerges.keep(job, checked);
   const { blobs, clock, log } = shared;

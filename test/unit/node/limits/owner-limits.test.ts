@@ -46,10 +46,10 @@ it('limits of the start come before those of the home, until the owner changes t
     limits: { maxDownload: 300_000 },
   });
   const { maxMemoryBytes } = defaultPolicy;
-  expect(owner.policy).toEqual({ maxBaseBytes: 8, maxDiskBytes: 5, maxMemoryBytes });
+  expect(owner.policy).toMatchObject({ maxBaseBytes: 8, maxDiskBytes: 5, maxMemoryBytes });
   expect(rates).toEqual({ upload: 200_000, download: 300_000 });
   await control.setLimits({ maxBaseBytes: null, maxDownload: 400_000 });
-  expect(owner.policy).toEqual({ ...defaultPolicy, maxDiskBytes: 5 });
+  expect(owner.policy).toMatchObject({ ...defaultPolicy, maxDiskBytes: 5 });
   await eventually(() => rates?.download === 400_000);
   await control.setLimits({ maxDiskBytes: 7, maxUpload: null });
   expect(owner.policy.maxDiskBytes).toBe(7);
@@ -67,6 +67,29 @@ it('compares the jobs with changed limits on what a job may need, after the chan
   await control.setLimits({ maxMemoryBytes: null, maxBaseBytes: null });
   expect(checks).toBe(2);
   owner.stop();
+});
+
+it('counts its own process in a memory limit that the owner has set, and not in the default', async () => {
+  const GIB = 2 ** 30;
+  const machine = { defaults: { ...defaultPolicy, maxMemoryBytes: 64 * GIB } };
+  const { owner, control } = await start(machine);
+  const own = () => owner.policy.processBytes!();
+  expect([own(), owner.trainerBytes]).toEqual([null, 64 * GIB]);
+  await control.setLimits({ maxMemoryBytes: 8 * GIB });
+  const measured = own()!;
+  expect(measured).toBeGreaterThan(20e6);
+  expect(owner.trainerBytes).toBe(8 * GIB - measured);
+  await control.setLimits({ maxMemoryBytes: 1 });
+  expect([own(), owner.trainerBytes]).toEqual([measured, 0]);
+  owner.stop();
+  const again = await start(machine);
+  expect(again.owner.policy.processBytes!(), 'the home keeps the limit').not.toBeNull();
+  await again.control.setLimits({ maxMemoryBytes: null });
+  expect(again.owner.policy.processBytes!()).toBeNull();
+  again.owner.stop();
+  const given = await start({ ...machine, policy: { maxMemoryBytes: GIB } });
+  expect(given.owner.policy.processBytes!()).not.toBeNull();
+  given.owner.stop();
 });
 
 it('a polite node has limits of the bandwidth by default', async ({ skip }) => {

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import type { BaseBits } from '../../../../lora/models/base/base-bits.ts';
 import type { Devices } from '../../../../lora/train/compute.ts';
+import { RUNTIME_BYTES } from '../../../../lora/train/memory/estimate.ts';
 import { ONE_TRAINER, trainersOf } from '../../../../lora/train/memory/trainers.ts';
 import { checkPolicy, defaultPolicy, demandOf } from '../../../../node/limits/policy.ts';
 import { withCode } from '../../../utils/source/codes.ts';
@@ -9,6 +10,7 @@ import { toyJob } from '../../../utils/virtual/toy-job.ts';
 
 const { manifest } = toyJob(signerOf(1));
 const demand = demandOf(manifest);
+const MIB = 2 ** 20;
 
 test('accepts a job that fits', () => {
   expect(() => checkPolicy(manifest, defaultPolicy)).not.toThrow();
@@ -68,6 +70,29 @@ test('refuses two trainers if only one fits', () => {
   expect(() => checkPolicy(manifest, lends, { trainers: ONE_TRAINER })).not.toThrow();
   expect(() => checkPolicy(manifest, lends, { trainers: { ...ONE_TRAINER, processes: 2 } })).toThrow(
     withCode('POLICY_MEMORY'),
+  );
+});
+
+test('counts the processes of the node in a memory limit of the owner', () => {
+  const own = 223 * MIB;
+  const check = (maxMemoryBytes: number, processes = 1, counts: number | null = own): void => {
+    const policy = { ...defaultPolicy, maxMemoryBytes, processBytes: () => counts };
+    checkPolicy(manifest, policy, { trainers: { ...ONE_TRAINER, processes } });
+  };
+  const needed = demand.memory + own + RUNTIME_BYTES;
+  expect(() => check(needed)).not.toThrow();
+  expect(() => check(needed - 1)).toThrow(
+    expect.objectContaining({
+      code: 'POLICY_MEMORY',
+      values: { job: manifest.name, allowed: needed - 1, needed },
+      message: expect.stringContaining('0.36 GiB without any job'),
+    }),
+  );
+  expect(() => check(needed + RUNTIME_BYTES, 2)).toThrow(withCode('POLICY_MEMORY'));
+  expect(() => check(demand.memory, 1, null)).not.toThrow();
+  const four = demandOf(manifest, { ...ONE_TRAINER, baseBits: 4 }).memory + own + RUNTIME_BYTES;
+  expect(() => check(four)).toThrow(
+    expect.objectContaining({ next: expect.stringContaining('--base-bits 4 (needs 0.36 GiB)') }),
   );
 });
 
