@@ -109,7 +109,23 @@ export function formatLoss(loss: number | null | undefined): string {
 
 /** Rounds a figure to five significant digits, as tables for people show it. Whole numbers stay as they are. */
 export function rounded(figure: number): number {
-  return Number.isInteger(figure) ? figure : Number(figure.toPrecision(5));
+  return Number.isSafeInteger(figure) ? figure : Number(figure.toPrecision(5));
+}
+
+/**
+ * Formats a figure of a task for people, with at most six significant digits and four decimals: "0.8600", "8738.84". Very
+ * large and very small figures, such as perplexities of long answers, have an exponent: "1.047e72".
+ */
+export function formatFigure(figure: number): string {
+  const size = Math.abs(figure);
+  if (!Number.isFinite(figure)) return String(figure);
+  if (size !== 0 && (size < 1e-3 || size >= 1e6)) return figure.toExponential(3).replace('e+', 'e');
+  return figure.toFixed(Math.min(4, 5 - Math.floor(Math.log10(Math.max(size, 1)))));
+}
+
+/** Returns the name of a figure for people: without the name of lm-eval's filter that changes nothing, `none`. */
+export function figureName(name: string): string {
+  return name.replace(/,none$/, '');
 }
 
 /** Formats a change with its sign: "−0.0123", "+0.0040". */

@@ -1,4 +1,4 @@
-import { formatChange, formatLoss, rounded, table } from '../../common/text.ts';
+import { figureName, formatChange, formatLoss, rounded, table } from '../../common/text.ts';
 import type { AdapterVersion, LineageNode, ModuleComparison, VersionDiff } from '../../index.ts';
 
 /** Returns the lineage of a version as a tree, with the version itself at the top. */
@@ -52,7 +52,7 @@ export function diffLines(
     ...section('metrics', [
       ['metric', first.label, second.label, 'change'],
       ...metrics.map((change) => [
-        change.name,
+        figureName(change.name),
         shown(change.first),
         shown(change.second),
         change.first === null || change.second === null ? '-' : changeOf(change.first, change.second),

@@ -1,4 +1,4 @@
-import { formatBytes, formatLoss, rounded, table } from '../../common/text.ts';
+import { figureName, formatBytes, formatLoss, rounded, table } from '../../common/text.ts';
 import type { AdapterVersion, Measurement, TagChange } from '../../index.ts';
 import { allMetrics } from '../../registry/version.ts';
 
@@ -70,7 +70,7 @@ export function versionLines(
     ...Object.entries(settings)
       .sort(([a], [b]) => (a < b ? -1 : 1))
       .map(([name, value]) => `setting    ${name} = ${value}`),
-    ...metrics.map(([name, value]) => `metric     ${name} = ${rounded(value)}`),
+    ...metrics.map(([name, value]) => `metric     ${figureName(name)} = ${rounded(value)}`),
   ];
 }
 

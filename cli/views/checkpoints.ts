@@ -1,4 +1,13 @@
-import { formatBytes, formatCount, formatDuration, formatLoss, safeText, table } from '../../common/text.ts';
+import {
+  figureName,
+  formatBytes,
+  formatCount,
+  formatDuration,
+  formatFigure,
+  formatLoss,
+  safeText,
+  table,
+} from '../../common/text.ts';
 import type { CheckpointView, SampleResult } from '../../index.ts';
 import { shortPeer } from '../../protocol/ids.ts';
 
@@ -22,9 +31,7 @@ export function checkpointTable(checkpoints: readonly CheckpointView[], columns?
       ...checkpoints.map(({ round, restores, digest, kept, isBest, tasks, checkpoint }) => [
         restores === null ? String(round) : `${round} (= ${restores})`,
         formatLoss(checkpoint.metrics.heldOutLoss),
-        ...ifTasks(
-          tasks === null ? '–' : (tasks.value?.toFixed(4) ?? (tasks.figures ? 'evaluated' : 'failed')),
-        ),
+        ...ifTasks(tasks === null ? '–' : taskCell(tasks)),
         // A merge can include two updates of a node, one of them late. The node counts once.
         String(new Set(checkpoint.contributors.map(({ peer }) => peer)).size),
         formatCount(checkpoint.metrics.tokens),
@@ -82,6 +89,11 @@ export function sampleLines(samples: SampleResult | null): string[] {
   ]);
 }
 
+function taskCell({ value, figures }: NonNullable<CheckpointView['tasks']>): string {
+  if (value !== null) return formatFigure(value);
+  return figures === null ? 'failed' : 'evaluated';
+}
+
 /**
  * Returns a line for each figure of a checkpoint, without standard errors. If the evaluation failed, returns one line
  * with the reason.
@@ -91,5 +103,5 @@ function taskLines(tasks: CheckpointView['tasks']): string[] {
   if (tasks.figures === null) return [`tasks         not evaluated: ${safeText(tasks.reason)}`];
   return Object.entries(tasks.figures)
     .filter(([name]) => !name.includes('_stderr,'))
-    .map(([name, value]) => `task          ${safeText(name)} ${value.toFixed(4)}`);
+    .map(([name, value]) => `task          ${safeText(figureName(name))} ${formatFigure(value)}`);
 }

@@ -1,10 +1,12 @@
 import {
   changeText,
   countOf,
+  figureName,
   formatBytes,
   formatChange,
   formatCount,
   formatDuration,
+  formatFigure,
   formatLoss,
   safeText,
 } from '../../common/text.ts';
@@ -214,10 +216,12 @@ function figuresText({
 }: Extract<JobEvent, { type: 'tasks-evaluated' }>): string {
   const by = scorer === undefined ? '' : ` (evaluated by node ${shortPeer(scorer)})`;
   if (metric !== null && value !== null) {
-    return `${safeText(metric)} ${value.toFixed(4)}${isBest ? ', the best so far' : ''}${by}`;
+    return `${safeText(figureName(metric))} ${formatFigure(value)}${isBest ? ', the best so far' : ''}${by}`;
   }
   const names = Object.keys(figures).filter((name) => !name.includes('_stderr,'));
-  const shown = names.slice(0, SHOWN_FIGURES).map((name) => `${safeText(name)} ${figures[name]!.toFixed(4)}`);
+  const shown = names
+    .slice(0, SHOWN_FIGURES)
+    .map((name) => `${safeText(figureName(name))} ${formatFigure(figures[name]!)}`);
   return `${[...shown, ...(names.length > SHOWN_FIGURES ? ['…'] : [])].join(', ')}${by}`;
 }
 

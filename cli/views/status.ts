@@ -1,10 +1,12 @@
 import {
   changeText,
   countOf,
+  figureName,
   formatBytes,
   formatChange,
   formatCount,
   formatDuration,
+  formatFigure,
   formatLoss,
   phaseText,
   roundText,
@@ -138,8 +140,10 @@ function tasksLines({ tasks }: JobSummary): string[] {
   const better =
     best === null || best.round === newest.round
       ? ''
-      : `, best ${best.value.toFixed(4)} in round ${best.round}`;
-  return [`            ${safeText(metric)} ${newest.value.toFixed(4)} in round ${newest.round}${better}`];
+      : `, best ${formatFigure(best.value)} in round ${best.round}`;
+  return [
+    `            ${safeText(figureName(metric))} ${formatFigure(newest.value)} in round ${newest.round}${better}`,
+  ];
 }
 
 function lossOf({ baseLoss, heldOutLoss }: JobSummary): string {

@@ -1,6 +1,6 @@
 /** Parts of model cards in Markdown. */
 import { stringify } from 'yaml';
-import { formatLoss, lossPicture, rounded } from '../../common/text.ts';
+import { figureName, formatLoss, lossPicture, rounded } from '../../common/text.ts';
 import { parseHubReference } from '../../lora/models/hub/reference.ts';
 import type { VersionManifest } from '../../protocol/version-manifest.ts';
 
@@ -74,7 +74,7 @@ function typeOf(name: string): string {
 /** Returns a row for each metric, for a table with the columns data, metric and value. */
 export function resultRows(all: readonly Results[]): (readonly [string, string, number])[] {
   return all.flatMap(({ dataset, metrics }) =>
-    Object.entries(metrics).map(([name, value]) => [dataset, name, rounded(value)] as const),
+    Object.entries(metrics).map(([name, value]) => [dataset, figureName(name), rounded(value)] as const),
   );
 }
 

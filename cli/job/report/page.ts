@@ -3,9 +3,11 @@ import { escapeHtml, reportPage } from '../../../common/html.ts';
 import {
   changeText,
   countOf,
+  figureName,
   formatBytes,
   formatChange,
   formatCount,
+  formatFigure,
   formatLoss,
   formatPercent,
   phaseText,
@@ -114,12 +116,17 @@ function taskTable({ checkpoints, job }: JobReport): string {
       String(round),
       ...(tasks?.figures == null
         ? [`failed: ${tasks!.reason}`]
-        : names.map((name) => tasks.figures![name]?.toFixed(4) ?? '–')),
+        : names.map((name) => figureCell(tasks.figures![name]))),
       isBest ? 'best' : '',
     ]);
   const metric = job.tasks?.metric ?? null;
-  const note = metric === null ? '' : `<p>${escapeHtml(metric)} decides which checkpoint is the best.</p>`;
-  return `<h2>Tasks</h2>${note}${tableOf(['round', ...names, 'note'], rows)}`;
+  const note =
+    metric === null ? '' : `<p>${escapeHtml(figureName(metric))} decides which checkpoint is the best.</p>`;
+  return `<h2>Tasks</h2>${note}${tableOf(['round', ...names.map(figureName), 'note'], rows)}`;
+}
+
+function figureCell(figure: number | undefined): string {
+  return figure === undefined ? '–' : formatFigure(figure);
 }
 
 function nodeTable({ nodes }: JobReport): string {

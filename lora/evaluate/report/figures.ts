@@ -1,3 +1,4 @@
+import { formatFigure } from '../../../common/text.ts';
 import { changeText, type MetricComparison, probabilityText } from '../compare/compare.ts';
 import type { TaskResults } from '../tasks/results.ts';
 
@@ -43,15 +44,15 @@ export function figureList({ results, higher_is_better, 'n-shot': shots }: TaskR
 /** Titles of the columns of {@link figureCells}. */
 export const FIGURE_HEAD = ['task', 'shots', 'filter', 'metric', 'value', 'standard error'];
 
-/** Returns the figures of a model as the cells of a table, with the digits of lm-evaluation-harness's table. */
+/** Returns the figures of a model as the cells of a table. */
 export function figureCells(figures: TaskResults): string[][] {
   return figureList(figures).map(({ alias, shots, filter, metric, higherIsBetter, value, standardError }) => [
     alias,
     String(shots ?? ''),
     filter,
     `${metric} ${higherIsBetter ? '↑' : '↓'}`,
-    value.toFixed(4),
-    `± ${standardError === null ? 'N/A' : standardError.toFixed(4)}`,
+    formatFigure(value),
+    `± ${standardError === null ? 'N/A' : formatFigure(standardError)}`,
   ]);
 }
 
@@ -69,8 +70,8 @@ export function comparisonCells(one: MetricComparison): string[] {
     one.task,
     one.filter,
     `${one.metric} ${one.higherIsBetter ? '↑' : '↓'}`,
-    one.value.toFixed(4),
-    one.against.toFixed(4),
+    formatFigure(one.value),
+    formatFigure(one.against),
     changeText(one),
     probabilityText(one.p),
     one.verdict,

@@ -1,6 +1,6 @@
 import { html } from 'htm/preact';
 import { useState } from 'preact/hooks';
-import { formatCount, formatLoss } from '../../../common/text.ts';
+import { figureName, formatCount, formatFigure, formatLoss } from '../../../common/text.ts';
 import type { CheckpointVersion, CheckpointView, JobDetail } from '../../../coordinator/api/types.ts';
 import { jobPath, post } from '../api.ts';
 import { formatDate } from '../format.ts';
@@ -94,7 +94,7 @@ function columnsOf(
       ? []
       : [
           {
-            title: job.tasks.metric ?? 'Tasks',
+            title: figureName(job.tasks.metric ?? 'Tasks'),
             cell: ({ tasks }: CheckpointView) => (tasks === null ? '–' : taskCell(tasks)),
             by: ({ tasks }: CheckpointView) => tasks?.value ?? Number.NEGATIVE_INFINITY,
             numeric: true,
@@ -188,6 +188,6 @@ function VersionCell({ job, view: { round, kept }, version, onDone }: VersionCel
  */
 function taskCell({ figures, value, reason }: NonNullable<CheckpointView['tasks']>) {
   if (figures === null) return html`<span title=${reason}>failed</span>`;
-  const all = Object.entries(figures).map(([name, figure]) => `${name} ${Number(figure.toPrecision(4))}`);
-  return html`<span title=${all.join('\n')}>${value === null ? `${all.length} figures` : value.toPrecision(4)}</span>`;
+  const all = Object.entries(figures).map(([name, figure]) => `${figureName(name)} ${formatFigure(figure)}`);
+  return html`<span title=${all.join('\n')}>${value === null ? `${all.length} figures` : formatFigure(value)}</span>`;
 }

@@ -1,6 +1,6 @@
 import { html } from 'htm/preact';
 import { useMemo, useState } from 'preact/hooks';
-import { rounded } from '../../../common/text.ts';
+import { figureName, formatFigure } from '../../../common/text.ts';
 import type { JobTasksView } from '../../../coordinator/api/types.ts';
 import type { JobEvent } from '../../job-events.ts';
 import { Chart } from '../parts/chart.ts';
@@ -32,7 +32,7 @@ interface FigureProps {
 function FigureChart({ results, names, name, onChoice }: FigureProps) {
   const [x, lines] = useMemo(() => {
     const values = results.map(({ figures }) => figures[name] ?? null);
-    return [results.map(({ round }) => round), [{ label: name, colour: '--blue', values }]];
+    return [results.map(({ round }) => round), [{ label: figureName(name), colour: '--blue', values }]];
   }, [results, name]);
   return html`<div>
     ${
@@ -40,11 +40,11 @@ function FigureChart({ results, names, name, onChoice }: FigureProps) {
       html`<label
         >Figure of the tasks
         <select value=${name} onChange=${(event: Event) => onChoice((event.target as HTMLSelectElement).value)}>
-          ${names.map((one) => html`<option value=${one}>${one}</option>`)}
+          ${names.map((one) => html`<option value=${one}>${figureName(one)}</option>`)}
         </select></label
       >`
     }
-    <${Chart} title=${name} xLabel="round" x=${x} lines=${lines} format=${(value: number) => String(rounded(value))} />
+    <${Chart} title=${figureName(name)} xLabel="round" x=${x} lines=${lines} format=${formatFigure} />
   </div>`;
 }
 

@@ -507,6 +507,8 @@ describe("a job's events", () => {
     };
     const evaluated = lines.line(event({ ...tasks, isBest: false, scorer: PEER }));
     expect(evaluated).toContain(PEER.slice(-6));
+    const huge = lines.line(event({ ...tasks, isBest: true, value: 1.0473110411909363e72 }));
+    expect(huge).toMatch(/\bwords\.acc 1\.047e72,/);
     const scores = { type: 'scored', round: 3, scored: 4, unscored: 0, harmful: 1, rows: 60, seconds: 1 };
     expect(lines.line(event({ ...scores, disbelieved: 0 }))).toBeNull();
     expect(lines.line(event({ ...scores, disbelieved: 2 }))).toMatch(/\b3\b.*\b2 updates\b/);

@@ -4,11 +4,33 @@ import {
   formatBytes,
   formatChange,
   formatDuration,
+  formatFigure,
   lossPicture,
+  rounded,
   roundText,
   safeText,
   table,
 } from '../../../common/text.ts';
+
+it.each([
+  [0.86, '0.8600'],
+  [0, '0.0000'],
+  [-12.345678, '-12.3457'],
+  [8738.8448, '8738.84'],
+  [240713.6817, '240714'],
+  [17049771138.3211, '1.705e10'],
+  [1.0473110411909363e72, '1.047e72'],
+  [0.00012346, '1.235e-4'],
+  [Number.NaN, 'NaN'],
+])('formats the figure %d with few digits', (figure, text) => {
+  expect(formatFigure(figure)).toBe(text);
+});
+
+it('rounds a large figure, but no count', () => {
+  expect([rounded(1.0473110411909363e72), rounded(123_456), rounded(0.123456)]).toEqual([
+    1.0473e72, 123_456, 0.12346,
+  ]);
+});
 
 describe('safeText', () => {
   it('removes control and direction characters from any string', () => {
