@@ -129,20 +129,36 @@ function summaryOf(metrics: readonly MetricComparison[]): string {
 }
 
 function amount(comparison: MetricComparison): string {
-  return `${comparison.task} by ${changeText({ ...comparison, change: Math.abs(comparison.change) })} (${comparison.metric})`;
+  const { task, metric, change, unit } = comparison;
+  return `${task} by ${amountText(Math.abs(change), 3)} ${unit} (${metric})`;
 }
 
-/** Formats a change with half of its 95 % interval: "12.3 ± 2.1 %". */
+/**
+ * Formats a change with the bounds of its 95 % interval: "+134 % (+1.4 to +440)". The change need not be in the middle of the
+ * interval, so a margin would not say whether the interval contains 0.
+ */
 export function changeText({
   change,
   low,
   high,
   unit,
 }: Pick<MetricComparison, 'change' | 'low' | 'high' | 'unit'>): string {
-  const margin = Math.abs(high - low) / 2;
-  const digits =
-    margin > 0 && Number.isFinite(margin) ? Math.min(6, Math.max(0, 1 - Math.floor(Math.log10(margin)))) : 1;
-  return `${change.toFixed(digits)} ± ${Number.isFinite(margin) ? margin.toFixed(digits) : '?'} ${unit}`;
+  const bounds =
+    Number.isFinite(low) && Number.isFinite(high) ? `${signed(low, 2)} to ${signed(high, 2)}` : 'unknown';
+  return `${signed(change, 3)} ${unit} (${bounds})`;
+}
+
+/** Formats a number with its sign and the given number of significant digits. */
+function signed(value: number, digits: number): string {
+  return `${value < 0 ? '−' : value > 0 ? '+' : ''}${amountText(Math.abs(value), digits)}`;
+}
+
+function amountText(size: number, digits: number): string {
+  if (size === 0) return '0';
+  if (size < 1e-3 || size >= 1e6) return size.toExponential(digits - 1).replace('e+', 'e');
+  // The number of digits before the point after rounding, which can carry: 99.96 becomes 100.
+  const whole = Math.floor(Math.log10(Number(size.toPrecision(digits)))) + 1;
+  return size.toFixed(Math.max(0, digits - whole));
 }
 
 /** Formats a probability: "0.0312", or "< 0.0001". */

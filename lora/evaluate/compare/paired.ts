@@ -16,6 +16,8 @@ export interface PairedDifference {
 /** Half the width of a normal distribution's 95 % confidence interval, in standard errors. */
 const Z95 = 1.959963984540054;
 const RESAMPLES = 2000;
+/** Half of the probability that a 95 % confidence interval does not contain the difference. */
+const TAIL = 0.025;
 /**
  * Maximum number of documents with different values for which McNemar's exact test is used. With more such documents, a
  * normal test is used.
@@ -23,9 +25,9 @@ const RESAMPLES = 2000;
 const MAX_EXACT = 1000;
 
 /**
- * Returns the mean difference, with the 95 % confidence interval of a normal distribution. The p-value comes from
- * McNemar's exact test if all values are 0 or 1 and at most MAX_EXACT documents have different values. Otherwise it
- * comes from a normal test.
+ * Returns the mean difference. If all values are 0 or 1 and at most MAX_EXACT documents have different values, the p-value comes
+ * from McNemar's exact test, and the 95 % confidence interval from the same binomial distribution. Otherwise both come
+ * from a normal distribution. The interval contains 0 exactly if p is above 0.05.
  */
 export function meanDifference(first: readonly number[], second: readonly number[]): PairedDifference {
   const differences = Float64Array.from(second, (value, i) => value - first[i]!);
@@ -35,8 +37,13 @@ export function meanDifference(first: readonly number[], second: readonly number
   const isBinary = [...first, ...second].every((value) => value === 0 || value === 1);
   const gained = differences.filter((value) => value > 0).length;
   const lost = differences.filter((value) => value < 0).length;
-  const p = isBinary && gained + lost <= MAX_EXACT ? mcnemar(gained, lost) : twoSided(difference, error);
-  return interval(difference, error, p);
+  if (!isBinary || gained + lost > MAX_EXACT) return interval(difference, error);
+  const [low, high] = exactShares(gained, gained + lost);
+  const bound = (share: number): number => ((gained + lost) / differences.length) * (2 * share - 1);
+  return {
+    ...{ difference, standardError: error, p: mcnemar(gained, lost) },
+    ...{ low: bound(low), high: bound(high) },
+  };
 }
 
 /**
@@ -57,12 +64,12 @@ export function ratioDifference(
     return sum + rest * rest;
   }, 0);
   const error = count < 2 ? Number.NaN : Math.sqrt((count / (count - 1)) * squares) / weight;
-  return interval(difference, error, twoSided(difference, error));
+  return interval(difference, error);
 }
 
 /**
- * Returns the difference of a statistic between two models. The confidence interval comes from a bootstrap that draws
- * the same documents for both models.
+ * Returns the difference of a statistic between two models. The confidence interval (percentiles) and the p-value come from one
+ * bootstrap that draws the same documents for both models, so the interval contains 0 exactly if p is above 0.05.
  */
 export function bootstrapDifference(first: Statistic, second: Statistic, count: number): PairedDifference {
   const all = Uint32Array.from({ length: count }, (_, i) => i);
@@ -74,19 +81,61 @@ export function bootstrapDifference(first: Statistic, second: Statistic, count: 
     return second(documents) - first(documents);
   }).sort();
   const error = sampleDeviation(differences);
-  const at = (share: number) => differences[Math.round(share * (RESAMPLES - 1))]!;
+  // With this rank, 0 is outside the interval exactly if p is at most 0.05.
+  const rank = Math.floor(TAIL * (RESAMPLES + 1)) - 1;
+  const countOf = (isBeyond: (value: number) => boolean): number => differences.filter(isBeyond).length;
+  const tail =
+    (1 +
+      Math.min(
+        countOf((value) => value <= 0),
+        countOf((value) => value >= 0),
+      )) /
+    (RESAMPLES + 1);
   return {
-    difference,
-    standardError: error,
-    low: at(0.025),
-    high: at(0.975),
-    p: twoSided(difference, error),
+    ...{ difference, standardError: error },
+    low: differences[rank]!,
+    high: differences[RESAMPLES - 1 - rank]!,
+    // A statistic can be undefined in some samples. Their difference is then unknown.
+    p: Number.isNaN(error) ? 1 : Math.min(1, 2 * tail),
   };
 }
 
-function interval(difference: number, standardError: number, p: number): PairedDifference {
+function interval(difference: number, standardError: number): PairedDifference {
   const margin = Z95 * standardError;
+  const p = twoSided(difference, standardError);
   return { difference, standardError, low: difference - margin, high: difference + margin, p };
+}
+
+/**
+ * Returns the bounds of the exact 95 % confidence interval (Clopper and Pearson, 1934) of the share of successes.
+ * Without trials, both bounds are 0.5.
+ */
+function exactShares(successes: number, trials: number): [number, number] {
+  if (trials === 0) return [0.5, 0.5];
+  const low = successes === 0 ? 0 : 1 - largestShare(trials - successes, trials);
+  return [low, successes === trials ? 1 : largestShare(successes, trials)];
+}
+
+/** Returns the largest share with which at most `successes` of the trials succeed with a probability of at least TAIL. */
+function largestShare(successes: number, trials: number): number {
+  let [low, high] = [0, 1];
+  for (let step = 0; step < 60; step++) {
+    const middle = (low + high) / 2;
+    if (binomialTail(successes, trials, middle) >= TAIL) low = middle;
+    else high = middle;
+  }
+  return low;
+}
+
+/** Returns the probability of at most `successes` successes. */
+function binomialTail(successes: number, trials: number, share: number): number {
+  let logTerm = trials * Math.log1p(-share);
+  let tail = 0;
+  for (let k = 0; k <= successes; k++) {
+    tail += Math.exp(logTerm);
+    logTerm += Math.log((trials - k) / (k + 1)) + Math.log(share) - Math.log1p(-share);
+  }
+  return tail;
 }
 
 /** Two-sided p of a normal test. An error of 0 means that all differences are equal. */

@@ -1,9 +1,11 @@
+import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { changeText, probabilityText } from '../../../../../lora/evaluate/compare/compare.ts';
 import {
   bootstrapDifference,
   mcnemar,
   meanDifference,
+  type PairedDifference,
   ratioDifference,
 } from '../../../../../lora/evaluate/compare/paired.ts';
 import { statisticOf } from '../../../../../lora/evaluate/metrics/aggregate.ts';
@@ -58,17 +60,58 @@ describe('paired differences', () => {
     const { difference, low, p } = bootstrapDifference(same, right, 60);
     expect(low).toBeGreaterThan(0.3);
     expect(difference).toBeGreaterThan(low);
-    expect(p).toBeLessThan(1e-6);
+    // All of the 2,000 samples are above 0.
+    expect(p).toBeCloseTo(2 / 2001, 12);
+  });
+
+  it('have an exact interval for right and wrong answers', () => {
+    const first = Array.from({ length: 100 }, (_, i) => (i < 2 ? 1 : 0));
+    const second = Array.from({ length: 100 }, (_, i) => (i >= 2 && i < 7 ? 1 : 0));
+    const { difference, low, high } = meanDifference(first, second);
+    // R: binom.test(5, 7) has the interval 0.2904209 to 0.9633074.
+    expect(difference).toBeCloseTo(0.03, 12);
+    expect(low).toBeCloseTo(0.07 * (2 * 0.2904209 - 1), 7);
+    expect(high).toBeCloseTo(0.07 * (2 * 0.9633074 - 1), 7);
+    expect(meanDifference([1, 0], [1, 0])).toMatchObject({ difference: 0, low: 0, high: 0, p: 1 });
+  });
+
+  it('have an interval that contains 0 exactly if the p-value is above 0.05', () => {
+    const agrees = ({ low, high, p }: PairedDifference): boolean => (low <= 0 && high >= 0) === p > 0.05;
+    const bit = fc.constantFrom(0, 1);
+    const documents = fc.array(fc.tuple(bit, bit, bit, fc.double({ min: -9, max: 0, noNaN: true })), {
+      minLength: 5,
+      maxLength: 40,
+    });
+    fc.assert(
+      fc.property(documents, (all) => {
+        const f1 = (column: 1 | 2) =>
+          statisticOf(
+            'f1',
+            all.map((one) => [one[0], one[column]] as const),
+          );
+        const [first, second] = [all.map((one) => one[1]), all.map((one) => one[2])];
+        expect(agrees(meanDifference(first, second))).toBe(true);
+        expect(
+          agrees(
+            meanDifference(
+              first,
+              all.map((one) => one[3]),
+            ),
+          ),
+        ).toBe(true);
+        expect(agrees(bootstrapDifference(f1(1), f1(2), all.length))).toBe(true);
+      }),
+      { numRuns: 40 },
+    );
   });
 });
 
-it('prints a change with as many digits as its interval justifies', () => {
-  const text = (change: number, margin: number) =>
-    changeText({ change, low: change - margin, high: change + margin, unit: '%' });
-  expect(text(12.345, 2.13)).toBe('12.3 ± 2.1 %');
-  expect(text(-41.88, 27)).toBe('-42 ± 27 %');
-  expect(text(0.01234, 0.0021)).toBe('0.0123 ± 0.0021 %');
-  expect(text(3, 0)).toBe('3.0 ± 0.0 %');
-  expect(text(3, Number.NaN)).toBe('3.0 ± ? %');
+it('prints a change with the bounds of its interval', () => {
+  const text = (change: number, low: number, high: number) => changeText({ change, low, high, unit: '%' });
+  expect(text(134.2, 1.412, 440.3)).toBe('+134 % (+1.4 to +440)');
+  expect(text(-41.88, -50.71, -31.52)).toBe('−41.9 % (−51 to −32)');
+  expect(text(0.01234, -0.00021, 99.96)).toBe('+0.0123 % (−2.1e-4 to +100)');
+  expect(text(2.5e74, 0, 1e80)).toBe('+2.50e74 % (0 to +1.0e80)');
+  expect(text(3, Number.NaN, Number.NaN)).toBe('+3.00 % (unknown)');
   expect([probabilityText(0.03125), probabilityText(1e-9)]).toEqual(['0.0313', '< 0.0001']);
 });

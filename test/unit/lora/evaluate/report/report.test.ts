@@ -77,7 +77,7 @@ async function written(ending: string, { base = 'org/base', other = evaluation }
 
 describe('a report', () => {
   it('says on which tasks the model is better', () => {
-    expect(evaluation.comparison!.summary).toMatch(/^better\b.*\bpick\b.*\b50 ± 19\b.*\(acc\)$/);
+    expect(evaluation.comparison!.summary).toMatch(/^better\b.*\bpick\b.*\b50\.0 points \(acc\)$/);
     expect(evaluation.comparison!.metrics[0]).toMatchObject({
       value: 0.75,
       against: 0.25,
@@ -118,7 +118,7 @@ describe('a report', () => {
   it('says on which tasks the model is worse', async () => {
     const { against, evaluated } = evaluation;
     const reverse = compare(against!.evaluated, evaluated);
-    expect(reverse.summary).toMatch(/^worse\b.*\bpick\b.*\b50 ± 19\b.*\(acc\)$/);
+    expect(reverse.summary).toMatch(/^worse\b.*\bpick\b.*\b50\.0 points \(acc\)$/);
     const worse = { ...evaluation, ...against!, against: evaluation, comparison: reverse };
     expect(await written('.md', { other: worse })).toMatch(/\bWorse\b.*\bpick\b/);
   });
