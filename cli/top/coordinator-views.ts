@@ -136,7 +136,7 @@ function jobLines(jobs: readonly JobSummary[], chosen: JobDetail): FrameLine[] {
       `${phaseText(job)}${shortOrdersText(job)}`,
       `${job.roundsDone}/${job.rounds}`,
       `loss ${formatLoss(job.heldOutLoss)}`,
-      job.best === null ? '' : `best ${formatLoss(job.best.heldOutLoss)}`,
+      job.lowestLoss === null ? '' : `lowest ${formatLoss(job.lowestLoss)}`,
       `${formatCount(job.tokensPerSecond)} tokens/s`,
       countOf(job.peers, 'node'),
     ]),

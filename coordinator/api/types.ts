@@ -50,6 +50,11 @@ export interface JobSummary {
   /** The best checkpoint so far (docs/workflow.md#the-best-checkpoint); null if no checkpoint was measured. */
   best: { round: number; heldOutLoss: number | null } | null;
   /**
+   * Lowest held-out loss since the newest roll-back; null if none was measured. If a metric decides which checkpoint is
+   * the best, the best checkpoint can have a higher loss.
+   */
+  lowestLoss: number | null;
+  /**
    * The newest roll-back; null if there was none. `round`: round of the roll-back. `to`: round of the checkpoint that
    * it restored.
    */

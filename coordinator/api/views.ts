@@ -73,6 +73,7 @@ export class Views {
     const ownReason = isHeld ? heldReason : state.reason;
     const reason = awaited === null ? ownReason : queuedReason(awaited);
     const history = this.#history(context.job);
+    const lowestLoss = this.#deps.store.rounds.lowestLoss(context.job)?.heldOutLoss ?? null;
     return {
       job: context.job,
       name: stored.name,
@@ -86,6 +87,7 @@ export class Views {
       heldOutLoss: metrics.heldOutLoss,
       checkpoint: { round, digest },
       ...history,
+      lowestLoss,
       tokensPerSecond: metrics.seconds > 0 ? metrics.tokens / metrics.seconds : 0,
       reason,
       isHeld,
@@ -105,7 +107,7 @@ export class Views {
         lateSeconds: driver.overdueMs / 1000,
         pausedItself: pausedItself(state),
         heldOutLoss: metrics.heldOutLoss,
-        lowestLoss: this.#deps.store.rounds.lowestLoss(context.job)?.heldOutLoss ?? null,
+        lowestLoss,
       }),
       invite:
         members.invites.sharedRevokedAt === null

@@ -49,6 +49,7 @@ const job: JobSummary = {
   reason: '',
   health: { level: 'green', reason: 'training', next: '' },
   best: { round: 2, heldOutLoss: 4.5 },
+  lowestLoss: 4.5,
   rolledBack: null,
   isHeld: false,
   waitingNodes: [],

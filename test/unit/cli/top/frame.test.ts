@@ -56,7 +56,9 @@ function summary(name: string, changes: Partial<JobSummary> = {}): JobSummary {
     baseLoss: 4,
     heldOutLoss: 2.95,
     checkpoint: { round: 20, digest: JOB },
-    best: { round: 19, heldOutLoss: 2.9 },
+    // A metric has chosen the best checkpoint, whose loss is not the lowest one.
+    best: { round: 18, heldOutLoss: 2.97 },
+    lowestLoss: 2.9,
     rolledBack: null,
     tokensPerSecond: 3456,
     reason: '',
@@ -138,8 +140,8 @@ describe('a frame of lora-swarm top', () => {
       [
         "coordinator …aaaaaaaa  v1.2.3  up 2 h 14 min                           00:00:00",
         "jobs",
-        "> ● moby  training  20/40  loss 2.9500  best 2.9000  3,456 tokens/s  3 nodes",
-        "  ○ poem  stopped   20/40  loss 2.9500  best 2.9000  3,456 tokens/s  3 nodes",
+        "> ● moby  training  20/40  loss 2.9500  lowest 2.9000  3,456 tokens/s  3 nodes",
+        "  ○ poem  stopped   20/40  loss 2.9500  lowest 2.9000  3,456 tokens/s  3 nodes",
         "alerts",
         "  ■ quiet-heron …-heron in moby: training without progress for 6 min 0 s",
         "held-out loss of moby",

@@ -418,6 +418,7 @@ describe('the API', () => {
     const { post, call } = await api(world);
     expect(await json<JobSummary>(call('/v1/jobs/toy'))).toMatchObject({
       best: { round: 0, heldOutLoss: 1 },
+      lowestLoss: 1,
       rolledBack: null,
     });
     expect(await json<JobSummary>(post('/v1/jobs/toy/rollback', { to: 'best' }))).toMatchObject({ round: 2 });
