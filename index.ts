@@ -641,12 +641,14 @@ export async function startModelServer(
 
 export type { SweepJobView, SweepView } from './coordinator/api/sweep-views.ts';
 export type {
+  BanOptions,
   BanView,
   CheckpointTasks,
   CheckpointView,
   CoordinatorStatus,
   CreatedInvite,
   CreateInviteOptions,
+  FormerPeer,
   InviteView,
   JobDetail,
   JobSummary,

@@ -21,12 +21,17 @@ export function banPeer(peer: string, ban: NewBan, { runs, store, clock }: Sanct
     ({ members, ledger }) =>
       members.mayRead(peer) || members.invites.inviteOf(peer) !== null || ledger.standings.hasStruck(peer),
   );
-  for (const { driver, ledger } of known) {
-    driver.transact((outbox) => ledger.bans.impose(ledger.standings.who(peer), imposed, outbox));
+  // A personal invite comes first, because a ban of its person includes the peer itself. Jobs in which the peer has no
+  // invite then add no second ban.
+  const persons = known
+    .map(({ driver, ledger }) => ({ driver, ledger, who: ledger.standings.who(peer) }))
+    .sort((a, b) => Number(a.who.person === peer) - Number(b.who.person === peer));
+  for (const { driver, ledger, who } of persons) {
+    driver.transact((outbox) => ledger.bans.impose(who, imposed, outbox));
   }
   if (known.length > 0) return;
   // No job knows the peer, so there is nothing to remove.
-  store.transaction(() => store.bans.insert({ peer, person: peer, ...imposed, at: clock.now() }));
+  store.transaction(() => store.bans.insertOnce({ peer, person: peer, ...imposed, at: clock.now() }));
 }
 
 /**

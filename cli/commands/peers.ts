@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 import { Option } from 'commander';
-import type { ApiClient, BanView } from '../../index.ts';
+import type { ApiClient, BanView, FormerPeer } from '../../index.ts';
 import { SWARM } from '../command-name.ts';
 import { confirm } from '../confirm.ts';
 import type { Context } from '../context.ts';
@@ -93,7 +93,7 @@ async function peers(context: Context, { home, why, json }: CommonOptions & { wh
     return;
   }
   const known = [...all, ...bans, ...(await invitedNodes(api))];
-  const receipts = await api.receipts(choosePeer(known, why));
+  const receipts = await api.receipts(choosePeer(known, why, await api.formerPeers()));
   const present = all.filter(({ peer }) => peer === receipts.peer);
   if (json) printJson(context, { schemaVersion: 1, ...receipts, present });
   else printWrapped(context, [...presentLines(present), ...receiptLines(receipts)], MEANING_INDENT);
@@ -105,7 +105,7 @@ async function ban(
   { reason = '', for: ms, job, yes, ...options }: BanOptions,
 ): Promise<void> {
   const api = await coordinatorApi(context, options);
-  const peer = choosePeer(await api.peers(), text);
+  const peer = choosePeer(await api.peers(), text, await api.formerPeers());
   const where = job === undefined ? 'all jobs' : `job ${job}`;
   if (!yes && !options.json) await confirm(context, `Ban ${peer} from ${where}?`);
   const forMs = Number.isFinite(ms) ? ms : null;
@@ -123,8 +123,8 @@ async function pardon(
   { job, yes, ...options }: PardonOptions,
 ): Promise<void> {
   const api = await coordinatorApi(context, options);
-  const [all, bans] = await Promise.all([api.peers(), api.bans()]);
-  const peer = choosePeer([...all, ...bans], text);
+  const [all, bans, former] = await Promise.all([api.peers(), api.bans(), api.formerPeers()]);
+  const peer = choosePeer([...all, ...bans], text, former);
   const where = job === undefined ? 'all jobs' : `job ${job}`;
   if (!yes && !options.json)
     await confirm(context, `Lift the bans and clear the strikes of ${peer} in ${where}?`);
@@ -150,15 +150,23 @@ async function invitedNodes(api: ApiClient): Promise<{ peer: string; name: strin
   return invites.flat().flatMap(({ nodes }) => nodes.map(({ peer, name }) => ({ peer, name: name ?? '' })));
 }
 
-/** Finds a peer by its id, its name, or the end of its id ("…x7Qk" as other commands print it). */
-export function choosePeer(peers: readonly Pick<BanView, 'peer' | 'name'>[], text: string): string {
+/**
+ * Finds a peer by its id, its name, or the end of its id ("…x7Qk" as other commands print it).
+ * @param former nodes that were removed; they count only if no other node matches
+ */
+export function choosePeer(
+  peers: readonly Pick<BanView, 'peer' | 'name'>[],
+  text: string,
+  former: readonly FormerPeer[] = [],
+): string {
   const end = text.replace(/^…/, '');
   const matches = (p: Pick<BanView, 'peer' | 'name'>): boolean =>
     p.peer === text || p.name === text || (end.length >= SUFFIX_CHARACTERS && p.peer.endsWith(end));
-  const ids = [...new Set(peers.filter(matches).map((p) => p.peer))];
+  const found = peers.some(matches) ? peers : former;
+  const ids = [...new Set(found.filter(matches).map((p) => p.peer))];
   if (ids.length === 1) return ids[0]!;
   if (ids.length === 0) {
-    // A former node is not in the list, but the coordinator may still have its receipts.
+    // A node that left long ago is not in the lists, but the coordinator may still have its receipts.
     if (text.startsWith('12D3KooW')) return text;
     throw cliError(
       'PEER_NOT_FOUND',

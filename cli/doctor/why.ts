@@ -167,9 +167,10 @@ async function peerOf(
     );
   }
   const own = local === null ? [] : [{ peer: peerIdOf(local), name: (local.answer as NodeStatus).name }];
-  const [peers, bans] =
-    coordinator === null ? [[], []] : await Promise.all([coordinator.api.peers(), coordinator.api.bans()]);
-  return choosePeer([...own, ...peers, ...bans], why);
+  if (coordinator === null) return choosePeer(own, why);
+  const { api } = coordinator;
+  const [peers, bans, former] = await Promise.all([api.peers(), api.bans(), api.formerPeers()]);
+  return choosePeer([...own, ...peers, ...bans], why, former);
 }
 
 function peerIdOf({ answer }: Daemon): string {

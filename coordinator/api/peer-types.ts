@@ -140,6 +140,22 @@ export interface PeerStrike {
   pardonedAt: number | null;
 }
 
+/** A node that was removed from a job after a ban or a revoked invite, with the name that it had there. */
+export interface FormerPeer {
+  peer: string;
+  name: string;
+}
+
+/** How a node is banned. */
+export interface BanOptions {
+  /** The job from which the node is banned; null for all jobs. @default null */
+  job?: string | null;
+  /** Reason of up to 200 characters, which the node sees. @default none */
+  reason?: string;
+  /** Duration in milliseconds; null if the ban never ends. @default null */
+  forMs?: number | null;
+}
+
 /** A ban of a peer. It applies to all peers of the same person. */
 export interface BanView {
   peer: string;

@@ -12,7 +12,7 @@ import { undelivered } from '../round/close.ts';
 import { isOpen, isOver } from '../round/job-phase.ts';
 import type { JobState } from '../round/state.ts';
 import type { StoredBan } from '../store/store.ts';
-import type { BanView, PeerReceipts, PeerScore, PeerStrike, PeerView } from './types.ts';
+import type { BanView, FormerPeer, PeerReceipts, PeerScore, PeerStrike, PeerView } from './types.ts';
 import { nodeOf, versionHold, waitingView } from './waiting-view.ts';
 
 /** Kinds of misdeeds in words. */
@@ -31,6 +31,8 @@ const MISDEEDS: Readonly<Record<StrikeKind, string>> = {
 const SHOWN_RECEIPTS = 200;
 /** Maximum number of bans that `lora-swarm peers` shows. */
 const SHOWN_BANS = 200;
+/** Maximum number of removed nodes whose names the control API returns. */
+const SHOWN_FORMER = 4096;
 /** Maximum number of scores that `lora-swarm peers --why` shows for one peer and job. */
 const SHOWN_SCORES = 20;
 
@@ -198,6 +200,11 @@ export class PeerViews {
   bans(): BanView[] {
     const { store, clock } = this.#deps;
     return store.bans.inForce(clock.now(), SHOWN_BANS).map((ban) => this.#banView(ban));
+  }
+
+  /** Returns nodes that were removed from a job for good, with the names that they had there. */
+  former(): FormerPeer[] {
+    return this.#deps.store.peers.former(SHOWN_FORMER);
   }
 
   #banView({ id: _, ...ban }: StoredBan): BanView {

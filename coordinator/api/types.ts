@@ -167,6 +167,15 @@ export type { CheckpointVersion } from '../jobs/checkpoint-tags.ts';
 export type { CreateJobLine } from '../jobs/create-job.ts';
 export type { SampleResult, SampleText } from '../store/samples.ts';
 export type { CheckpointTasks, JobTasksView, SamplesView, SettingsChange } from './job-types.ts';
-export type { BanView, PeerReceipts, PeerScore, PeerStanding, PeerStrike, PeerView } from './peer-types.ts';
+export type {
+  BanOptions,
+  BanView,
+  FormerPeer,
+  PeerReceipts,
+  PeerScore,
+  PeerStanding,
+  PeerStrike,
+  PeerView,
+} from './peer-types.ts';
 export type { SweepJobView, SweepView } from './sweep-views.ts';
 export type { JobEvent };

@@ -3,12 +3,14 @@ import { readToken } from '../../storage/api-token.ts';
 import { notRunning, type Role, readDaemonFile } from '../../storage/daemon-home.ts';
 import type { SweepView } from '../api/sweep-views.ts';
 import type {
+  BanOptions,
   BanView,
   CheckpointView,
   CoordinatorStatus,
   CreatedInvite,
   CreateInviteOptions,
   CreateJobLine,
+  FormerPeer,
   InviteView,
   JobDetail,
   JobEvent,
@@ -91,20 +93,13 @@ export class ApiClient {
     return (await this.#connection.get<{ bans: BanView[] }>('/v1/peers')).bans;
   }
 
-  /**
-   * Bans a node, and all other nodes of the person who answers for it.
-   * @param peer whole peer id
-   * @param options `job`: the job from which the node is banned, or null for all jobs. `reason`: a text of up to 200
-   *   characters, which the node sees. `forMs`: duration in milliseconds, or null for a permanent ban
-   */
-  ban(
-    peer: string,
-    {
-      job = null,
-      reason = '',
-      forMs = null,
-    }: { job?: string | null; reason?: string; forMs?: number | null } = {},
-  ): Promise<PeerReceipts> {
+  /** Lists the nodes that were removed from a job for good, with the names that they had there. */
+  async formerPeers(): Promise<FormerPeer[]> {
+    return (await this.#connection.get<{ former: FormerPeer[] }>('/v1/peers')).former;
+  }
+
+  /** Bans a node, and all other nodes of the person who answers for it. @param peer whole peer id */
+  ban(peer: string, { job = null, reason = '', forMs = null }: BanOptions = {}): Promise<PeerReceipts> {
     return this.#connection.post(`/v1/peers/${encodeURIComponent(peer)}/ban`, { job, reason, forMs });
   }
 

@@ -178,6 +178,7 @@ export class Membership {
       const unknown = { joinedAt: deps.clock.now(), speed: 0, saidGoodbye: false, seenAt: null };
       const entry: StoredPeer = { peer, ...(known ?? unknown), ...told };
       this.list.set(entry);
+      if (!known) this.#receipts.recount(peer);
       this.#driver.transact(() => {
         this.invites.bind(peer, grant);
         deps.store.peers.admit(job, entry);

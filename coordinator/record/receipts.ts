@@ -50,10 +50,7 @@ export class Receipts {
     const { updates } = this.#context.deps.store;
     for (const { peer, round } of updates.deliveries(job)) this.noteDelivery(peer, round);
     for (const { peer, code, count } of updates.receiptCounts(job)) this.#add(peer, code, count);
-    for (const peer of this.#tallies.keys()) {
-      const [newest] = updates.receipts(job, peer, 1);
-      if (newest) this.#tallies.set(peer, { ...this.tally(peer), last: newest });
-    }
+    for (const peer of this.#tallies.keys()) this.#setLast(peer);
   }
 
   /** Signs a receipt. Signing the same receipt again returns the same bytes. */
@@ -87,6 +84,21 @@ export class Receipts {
   forget(peer: string): void {
     this.#tallies.delete(peer);
     this.#deliveries.delete(peer);
+  }
+
+  /** Counts the recorded receipts of a peer again. A node that joins again after its removal keeps its counts. */
+  recount(peer: string): void {
+    const { job, deps } = this.#context;
+    this.#tallies.delete(peer);
+    const counts = deps.store.updates.receiptCounts(job, peer);
+    for (const { code, count } of counts) this.#add(peer, code, count);
+    this.#setLast(peer);
+  }
+
+  #setLast(peer: string): void {
+    const { job, deps } = this.#context;
+    const [newest] = deps.store.updates.receipts(job, peer, 1);
+    if (newest && this.#tallies.has(peer)) this.#tallies.set(peer, { ...this.tally(peer), last: newest });
   }
 
   /** Counts a receipt in the tally of its peer, without sending it. */

@@ -25,6 +25,8 @@ export interface StoredBan {
   readonly pardonedAt: number | null;
 }
 
+type NewBan = Omit<StoredBan, 'id' | 'pardonedAt'>;
+
 /** Bans of all jobs. */
 export class BanTable {
   readonly #db: Database;
@@ -33,8 +35,21 @@ export class BanTable {
     this.#db = db;
   }
 
-  insert(ban: Omit<StoredBan, 'id' | 'pardonedAt'>): void {
+  insert(ban: NewBan): void {
     insertInto(this.#db, 'bans', { ...ban });
+  }
+
+  /**
+   * Records a ban, unless the same ban of the peer is recorded already. The ban of a peer without an invite is the same as
+   * the ban of the peer with its person.
+   */
+  insertOnce(ban: NewBan): void {
+    const isSame = (other: StoredBan): boolean =>
+      other.pardonedAt === null &&
+      other.peer === ban.peer &&
+      (other.person === ban.person || ban.person === ban.peer) &&
+      (['job', 'cause', 'reason', 'until'] as const).every((field) => other[field] === ban[field]);
+    if (!this.of(ban).some(isSame)) this.insert(ban);
   }
 
   /**

@@ -81,6 +81,13 @@ export class PeerTable {
     return row && (row.name as string);
   }
 
+  /** Returns peers that were removed from a job for good, with the names that they had there. */
+  former(limit: number): { peer: string; name: string }[] {
+    return this.#db
+      .all('SELECT DISTINCT peer, name FROM removed_peers ORDER BY peer, name LIMIT ?', limit)
+      .map(({ peer, name }) => ({ peer: String(peer), name: String(name) }));
+  }
+
   find(job: string, peer: string): StoredPeer | null {
     const row = this.#db.one('SELECT * FROM peers WHERE job = ? AND peer = ?', job, peer);
     return row && readPeer(row);

@@ -220,10 +220,17 @@ export class UpdateTable {
     return this.#db.all(sql, job, peer, limit).map((row) => fromRow(row));
   }
 
-  /** Returns the number of receipts for each peer and code. */
-  receiptCounts(job: string): { peer: string; code: ReceiptCode; count: number }[] {
+  /** Returns the number of receipts for each peer and code. @param peer the only peer; null for all peers */
+  receiptCounts(
+    job: string,
+    peer: string | null = null,
+  ): { peer: string; code: ReceiptCode; count: number }[] {
+    const where = peer === null ? 'job = ?' : 'job = ? AND peer = ?';
     return this.#db
-      .all('SELECT peer, code, count(*) AS n FROM receipts WHERE job = ? GROUP BY peer, code', job)
+      .all(
+        `SELECT peer, code, count(*) AS n FROM receipts WHERE ${where} GROUP BY peer, code`,
+        ...(peer === null ? [job] : [job, peer]),
+      )
       .map((row) => ({ peer: row.peer as string, code: row.code as ReceiptCode, count: row.n as number }));
   }
 }

@@ -32,7 +32,7 @@ export class Bans {
     const { deps, enforcement } = this.#context;
     const { cause, reason, until } = ban;
     const concerned = { peer, person, job: ban.job };
-    deps.store.bans.insert({ peer, person, ...ban, at: deps.clock.now() });
+    deps.store.bans.insertOnce({ peer, person, ...ban, at: deps.clock.now() });
     enforcement.changeKeys(concerned);
     outbox.event({ type: 'banned', peer, cause, reason, until });
     outbox.afterwards(() => enforcement.remove(concerned));

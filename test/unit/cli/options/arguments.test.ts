@@ -275,6 +275,15 @@ describe('a peer', () => {
     expect(choosePeer([], PEER_A)).toBe(PEER_A);
   });
 
+  it('is found by the name of a removed node if no other node has the name', () => {
+    const former = [
+      { peer: PEER_A, name: 'heron' },
+      { peer: PEER_A, name: 'wren' },
+    ];
+    expect(choosePeer(peers, 'wren', former)).toBe(PEER_A);
+    expect(choosePeer(peers, 'heron', former)).toBe(PEER_B);
+  });
+
   it('is not found by a text that is too short or ambiguous', () => {
     expect(() => choosePeer(peers, 'a')).toThrow(withCode('PEER_NOT_FOUND'));
     const twins = [...peers, { peer: PEER_A, name: 'heron' }];

@@ -257,7 +257,7 @@ describe('the API', () => {
     });
     const pardoned = await json<PeerReceipts>(post(`/v1/peers/${id}/pardon`, { job: 'toy' }));
     expect(pardoned.bans).toMatchObject([{ ...ban, pardonedAt: world.clock.now() }]);
-    expect(await json(call('/v1/peers'))).toMatchObject({ bans: [] });
+    expect(await json(call('/v1/peers'))).toMatchObject({ bans: [], former: [{ peer: id, name: 'p' }] });
     world.run.ledger.strike(
       id,
       { kind: 'audit', round: 1, digest: null, figures: { distance: 2 } },
