@@ -37,7 +37,7 @@ function JobCard({ job }: { job: JobSummary }) {
     <${Progress} label="Rounds of ${job.name}" done=${job.roundsDone} total=${job.rounds} unit="rounds" />
     <p>
       Held-out loss ${formatLoss(job.heldOutLoss ?? job.baseLoss)}${
-        job.best && html`, best ${formatLoss(job.best.heldOutLoss)} in round ${job.best.round}`
+        job.lowestLoss !== null && html`, lowest ${formatLoss(job.lowestLoss)}`
       }, ${job.peers} ${job.peers === 1 ? 'node' : 'nodes'}
     </p>
   </article>`;
