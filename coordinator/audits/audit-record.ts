@@ -1,7 +1,6 @@
 import { planLayout } from '../../lora/update/index.ts';
 import type { Checkpoint } from '../../protocol/messages.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
-import { votesOf } from '../../verify/merge/update-weights.ts';
 import { BELIEF_UPDATES, beliefOf } from '../../verify/scores/belief.ts';
 import { AUDIT_SHARE } from '../../verify/scores/extra-work.ts';
 import type { RunContext } from '../context.ts';
@@ -101,18 +100,16 @@ export class AuditRecord {
     }
   }
 
-  /** Returns the newest result of each audited person, with the weight of this result. */
+  /** Returns the newest result of each audited person, with the facts that decide its weight. */
   #newestResults(results: readonly StoredAudit[], ledger: Ledger): PersonResult[] {
     const { job, deps } = this.#context;
     const newest = new Map(results.map((one) => [ledger.standings.who(one.peer).person, one]));
     const before = this.#newestRound() + 1;
-    const known = [...newest].map(([person, { peer, state }]) => {
+    return [...newest].map(([person, { peer, state }]) => {
       const shares = deps.store.scores.shares(job, peer, { before, limit: BELIEF_UPDATES });
       const isNewcomer = shares.length < BELIEF_UPDATES;
       return { person, passed: state === 'passed', belief: beliefOf(shares), isNewcomer };
     });
-    const votes = votesOf(known);
-    return known.map(({ person, passed }, i) => ({ person, passed, vote: votes[i]! }));
   }
 
   /** Drops all audits without a result, because the job is over. */

@@ -1,6 +1,7 @@
 /** Judges an audit. Decision 049 has the measurements behind the numbers. */
 import type { AuditFigures } from '../../lora/update/closeness.ts';
 import type { Preset } from '../../lora/update/index.ts';
+import { votesOf } from '../../verify/merge/update-weights.ts';
 
 interface Lines {
   /** Minimum closeness with which an update passes. */
@@ -62,20 +63,24 @@ export function passes(
 export interface PersonResult {
   readonly person: string;
   readonly passed: boolean;
-  /** Weight of the result. Results of newcomers have no weight if there are results of believed nodes (see `votesOf`). */
-  readonly vote: number;
+  /** The belief in the author of the audited update. */
+  readonly belief: number;
+  /** Whether the author of the audited update is a newcomer. */
+  readonly isNewcomer: boolean;
 }
 
 /**
  * Returns whether a failed audit of a person may have consequences. The results of the other persons with a passed
  * audit must have more weight together than those with a failed one. If most of them failed, the coordinator itself may
  * be at fault, for example because its device computes wrong results. The results are weighted because an attacker could
- * otherwise fail audits under many new identities, until no failed audit has consequences.
+ * otherwise fail audits under many new identities, until no failed audit has consequences. Results of newcomers have no
+ * weight if a believed node is among the others (see `votesOf`).
  * @param newest the newest results of all audited persons
  */
 export function isTrusted(person: string, newest: readonly PersonResult[]): boolean {
   const others = newest.filter((one) => one.person !== person);
+  const votes = votesOf(others);
   const weigh = (passed: boolean): number =>
-    others.reduce((sum, one) => sum + (one.passed === passed ? one.vote : 0), 0);
+    others.reduce((sum, one, i) => sum + (one.passed === passed ? votes[i]! : 0), 0);
   return weigh(true) > weigh(false);
 }

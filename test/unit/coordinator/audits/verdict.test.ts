@@ -27,17 +27,31 @@ describe('the verdict of an audit', () => {
   });
 
   test('a failure counts only if more of the others passed than failed', () => {
-    const result = (person: string, passed: boolean, vote = 1) => ({ person, passed, vote });
+    const result = (person: string, passed: boolean, belief = 1) => ({
+      person,
+      passed,
+      belief,
+      isNewcomer: false,
+    });
     expect(isTrusted('a', [result('a', false)])).toBe(false);
     expect(isTrusted('a', [result('a', false), result('b', true)])).toBe(true);
     expect(isTrusted('a', [result('a', false), result('b', true), result('c', false)])).toBe(false);
     // Failures of new identities have no weight, however many there are.
-    const crowd = Array.from({ length: 20 }, (_, i) => result(`new ${i}`, false, 0));
+    const crowd = Array.from({ length: 20 }, (_, i) => ({
+      ...result(`new ${i}`, false, 0.25),
+      isNewcomer: true,
+    }));
     expect(isTrusted('a', [result('a', false), result('b', true, 0.5), ...crowd])).toBe(true);
     expect(isTrusted('new 3', [result('b', true, 0.5), ...crowd])).toBe(true);
     expect(isTrusted('a', [result('a', false), result('b', true, 0.5), result('c', false, 0.8)])).toBe(false);
+    // If the accused is the only believed node, the newcomers that passed decide.
+    const passed = crowd.slice(0, 6).map((one) => ({ ...one, passed: true }));
+    expect(isTrusted('a', [result('a', false, 0.9), ...passed])).toBe(true);
+    expect(isTrusted('a', [result('a', false, 0.9), ...passed, ...crowd.slice(6)])).toBe(false);
     const people = fc.uniqueArray(
-      fc.record({ person: fc.string(), passed: fc.boolean(), vote: fc.constant(1) }),
+      fc
+        .record({ person: fc.string(), passed: fc.boolean() })
+        .map(({ person, passed }) => result(person, passed)),
       { selector: ({ person }) => person },
     );
     fc.assert(
