@@ -234,7 +234,7 @@ export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps
     const node = {
       network,
       work: () => nodes.all.map(({ work }) => work),
-      checkLimits: () => nodes.all.forEach((one) => void one.checkLimits()),
+      checkLimits: () => nodes.checkLimits(),
       stop: () => void stop(),
       traffic: () => {
         const { month, sent, received } = use.cost().month;

@@ -32,6 +32,7 @@ export class SwarmNodes {
   readonly all: readonly SwarmNode[];
   readonly #deps: SwarmNodesDeps;
   readonly #collector: BlobCollector;
+  readonly #trainer: SharedTrainer;
   readonly #scrub: NodeScrub;
   readonly #evaluations: EvaluationService;
   #leaveNetwork: (() => void)[] = [];
@@ -42,6 +43,7 @@ export class SwarmNodes {
     this.#deps = deps;
     this.#collector = new BlobCollector(deps);
     const shared = new SharedTrainer({ trainer, scoreTrainer, clock: deps.clock, pauses: deps.pauses });
+    this.#trainer = shared;
     const log = (one: SwarmNodeOptions, index: number) =>
       options.length === 1 ? deps.log : deps.log.child({ invite: index + 1, job: one.job?.slice(0, 12) });
     const fetchTurns = new FetchTurns(deps);
@@ -79,6 +81,18 @@ export class SwarmNodes {
   get shutOut(): SwarmError | null {
     const refusals = this.all.map((node) => node.view().shutOut);
     return refusals.every((refusal) => refusal !== null) ? (refusals[0] ?? null) : null;
+  }
+
+  /**
+   * Compares the jobs with changed limits of the owner. Then ends the trainer processes that no fitting job needs, because
+   * the owner may want their memory back.
+   */
+  checkLimits(): void {
+    for (const node of this.all) node.checkLimits();
+    const bases = this.all.flatMap(({ fittingManifest }) => fittingManifest?.base.digest ?? []);
+    this.#trainer.keepBases(new Set(bases), { keepsFiles: true }).catch((error: unknown) => {
+      this.#deps.log.warn({ error }, 'trainer-not-ended');
+    });
   }
 
   start(): void {

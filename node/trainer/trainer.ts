@@ -27,6 +27,12 @@ export interface TrainedRound {
   readonly result: TrainResult;
 }
 
+/** How a trainer gives up bases. */
+export interface KeptFiles {
+  /** Whether the files of the bases stay, because jobs may need them again. @default false */
+  readonly keepsFiles?: boolean;
+}
+
 /**
  * Trains the rounds of a node. `TrainingProcess` does this in a child process. The simulation has a simpler trainer.
  */
@@ -49,7 +55,7 @@ export interface NodeTrainer {
    * Deletes the files that were derived from bases outside `bases`. First ends the trainer processes that
    * have loaded such a base.
    */
-  keepBases(bases: ReadonlySet<string>): Promise<void>;
+  keepBases(bases: ReadonlySet<string>, options?: KeptFiles): Promise<void>;
   /** @throws SwarmError TRAINER_DIED or another error of training, or the signal's reason */
   train(
     task: TrainTask,

@@ -15,7 +15,7 @@ import type { Manifest } from '../../protocol/job/manifest.ts';
 import { nodeError } from '../errors.ts';
 import { BaseTrainer, type TrainingProcessDeps, type TrainingProcessOptions } from './base-trainer.ts';
 import { chooseDevices, type JobToTrain, jobToTrain, memoryWanted } from './job-to-train.ts';
-import type { NodeTrainer, ScoreTrainer, TrainedRound, TrainTask } from './trainer.ts';
+import type { KeptFiles, NodeTrainer, ScoreTrainer, TrainedRound, TrainTask } from './trainer.ts';
 
 /**
  * Runs the trainer processes of a node, one for each base. One process at a time trains. When the next job has another
@@ -187,10 +187,11 @@ export class TrainingProcess implements NodeTrainer, ScoreTrainer {
     return fitsMemory(total, this.#options.compute.memoryLimit);
   }
 
-  async keepBases(bases: ReadonlySet<string>): Promise<void> {
+  async keepBases(bases: ReadonlySet<string>, { keepsFiles = false }: KeptFiles = {}): Promise<void> {
     // Stop the processes first, because the disk space of a deleted file becomes free only when no process maps the file.
     const left = [...this.#loaded].filter(([base]) => !bases.has(base));
     await Promise.all(left.map(([, trainer]) => this.#end(trainer)));
+    if (keepsFiles) return;
     await removeBases({ home: this.#options.home, keep: bases, onUndeleted: this.#onUndeleted });
   }
 

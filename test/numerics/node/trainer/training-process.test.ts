@@ -415,6 +415,12 @@ describe('the trainer of a node', () => {
     const { digest } = manifest.base;
     await trainer.keepBases(new Set([digest]));
     expect(await lying()).toEqual([digest, `${digest}.f32`]);
+    const { pid } = trainer;
+    await trainer.keepBases(new Set(), { keepsFiles: true });
+    expect(await lying()).toEqual([digest, `${digest}.f32`]);
+    expect(() => process.kill(pid!, 0)).toThrow();
+    expect(trainer.use).toBeNull();
+    await trainer.prepare(manifest, { signal: live() });
     await trainer.keepBases(new Set());
     expect(await lying()).toEqual([]);
     await trainer.prepare(manifest, { signal: live() });

@@ -173,6 +173,25 @@ test('a job that exceeds the limits of the owner alone does not keep other jobs 
   expect(status().jobs.map(({ hold }) => hold?.reason ?? null)).toEqual([null, 'memory']);
 });
 
+test('a lowered limit ends the trainer of a job that no longer fits, and keeps the files of its base', async () => {
+  const policy = { ...defaultPolicy };
+  const { node, toys, first, until } = setUp({}, { options: { policy } });
+  await first.open(1, [node.peer]);
+  node.start();
+  await until(() => first.updates.length === 1);
+  const { kept } = node.trainer;
+  node.nodes.checkLimits();
+  expect(kept).toEqual([{ bases: expect.arrayContaining([toys[0].manifest.base.digest]), keepsFiles: true }]);
+  policy.maxMemoryBytes = 1;
+  node.nodes.checkLimits();
+  expect(kept.slice(1)).toEqual([{ bases: [], keepsFiles: true }]);
+  await until(() => first.holds.includes('memory'));
+  policy.maxMemoryBytes = Number.POSITIVE_INFINITY;
+  await until(() => node.swarmNode.view().hold === null);
+  await first.open(2, [node.peer]);
+  await until(() => first.updates.length === 2);
+});
+
 describe('a coordinator whose job names the blobs of another job', () => {
   test('cannot read them at the node, or have the node train on them, if it does not have them', async () => {
     const { node, toys, first, second, failures, until, pass } = setUp();
