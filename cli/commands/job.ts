@@ -274,8 +274,8 @@ async function rollBack(
   else {
     const what = to === 'best' ? 'its best checkpoint' : `the checkpoint of round ${to}`;
     const pending = ordersText(summary);
-    const when = pending === '' ? `it is ${summary.phase}` : `it ${pending}`;
-    printLines(context, [`job ${summary.name} goes back to ${what}; ${when}`]);
+    const text = pending === '' ? `goes back to ${what}; it is ${summary.phase}` : pending;
+    printLines(context, [`job ${summary.name} ${text}`]);
   }
 }
 

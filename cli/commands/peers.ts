@@ -83,17 +83,17 @@ export function registerPeers(program: Command, context: Context): void {
 
 async function peers(context: Context, { home, why, json }: CommonOptions & { why?: string }): Promise<void> {
   const api = await coordinatorApi(context, { home });
-  const [all, bans] = await Promise.all([api.peers(), api.bans()]);
+  const [all, bans, former] = await Promise.all([api.peers(), api.bans(), api.formerPeers()]);
   if (why === undefined) {
     if (json) printJson(context, { schemaVersion: 1, peers: all, bans });
     else {
       const columns = terminalColumns(context);
-      printLines(context, [...peerLines(all, columns), ...banLines(bans, columns)]);
+      printLines(context, [...peerLines(all, columns), ...banLines(bans, { former, columns })]);
     }
     return;
   }
   const known = [...all, ...bans, ...(await invitedNodes(api))];
-  const receipts = await api.receipts(choosePeer(known, why, await api.formerPeers()));
+  const receipts = await api.receipts(choosePeer(known, why, former));
   const present = all.filter(({ peer }) => peer === receipts.peer);
   if (json) printJson(context, { schemaVersion: 1, ...receipts, present });
   else printWrapped(context, [...presentLines(present), ...receiptLines(receipts)], MEANING_INDENT);

@@ -1,5 +1,5 @@
 import { countOf, formatBytes, formatCount, formatDuration, safeText, table } from '../../common/text.ts';
-import type { BanView, PeerReceipts, PeerStanding, PeerStrike, PeerView } from '../../index.ts';
+import type { BanView, FormerPeer, PeerReceipts, PeerStanding, PeerStrike, PeerView } from '../../index.ts';
 import { shortPeer } from '../../protocol/ids.ts';
 import { SWARM } from '../command-name.ts';
 import { nodeName } from './events.ts';
@@ -91,10 +91,18 @@ export function presentLines(peers: readonly PeerView[]): string[] {
 }
 
 /**
- * Returns a table of the bans that are in force; no lines if no ban is in force.
+ * Returns a table of the bans that are in force; no lines if no ban is in force. A row has all names that the node has used.
+ * @param former nodes that were removed, with their names
  * @param columns maximum length of a line
  */
-export function banLines(bans: readonly BanView[], columns?: number): string[] {
+export function banLines(
+  bans: readonly BanView[],
+  { former = [], columns }: { former?: readonly FormerPeer[]; columns?: number } = {},
+): string[] {
+  const namesOf = ({ peer, name }: BanView): string => {
+    const all = [name ?? '', ...former.filter((one) => one.peer === peer).map((one) => one.name)];
+    return [...new Set(all.filter((one) => one !== ''))].join(', ');
+  };
   if (bans.length === 0) return [];
   return [
     '',
@@ -102,7 +110,7 @@ export function banLines(bans: readonly BanView[], columns?: number): string[] {
       [
         ['banned', 'person', 'from', 'until', 'reason'],
         ...bans.map((ban) => [
-          nodeName({ peer: ban.peer, name: ban.name ?? '' }),
+          nodeName({ peer: ban.peer, name: namesOf(ban) }),
           personText(ban),
           ban.job === null ? 'all jobs' : `job ${ban.job.slice(0, 12)}`,
           endOf(ban),

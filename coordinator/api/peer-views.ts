@@ -3,7 +3,9 @@ import type { StrikeKind } from '../../monitor/job-events.ts';
 import { peerHealth } from '../../monitor/peer-health.ts';
 import type { OtherVersion, PeerConnection } from '../../net/network.ts';
 import { holdMeanings } from '../../protocol/holds.ts';
+import { STALE_ROUNDS } from '../../protocol/limits.ts';
 import { counts, receiptMeanings } from '../../protocol/receipts.ts';
+import { verifyMessage } from '../../protocol/signing.ts';
 import type { CoordinatorDeps } from '../context.ts';
 import type { Coordinator } from '../coordinator.ts';
 import type { JobRun } from '../job-run.ts';
@@ -159,8 +161,17 @@ export class PeerViews {
   }
 
   #isMerged(job: string, { round, peer, digest }: { round: number; peer: string; digest: string }): boolean {
-    const update = this.#deps.store.updates.find(job, round, peer);
-    return update !== null && update.digest === digest && update.fate === 'merged';
+    const { updates, rounds } = this.#deps.store;
+    const update = updates.find(job, round, peer);
+    if (update !== null) return update.digest === digest && update.fate === 'merged';
+    // After the restore of an old backup, a recovered checkpoint can contain an update that the database lacks.
+    return Array.from({ length: STALE_ROUNDS + 1 }, (_, late) => rounds.checkpoint(job, round + late)).some(
+      (found) =>
+        found !== null &&
+        verifyMessage('checkpoint', found.envelope).message.contributors.some(
+          (one) => one.peer === peer && one.update === digest,
+        ),
+    );
   }
 
   /** Returns a peer's receipts and scores from all jobs, newest first. */

@@ -413,6 +413,8 @@ describe('peers', () => {
     expect(banLines([{ ...ban, pardonedAt: null }])[2]).not.toMatch(/abab|\d{4}-/);
     expectSafe(banLines([{ ...ban, pardonedAt: null }]));
     expect(banLines([{ ...ban, pardonedAt: null }])[2]).toMatch(/^otter ….*bob \(invite:0123456789ab\)/);
+    const former = [{ peer: ban.peer, name: 'heron' }];
+    expect(banLines([{ ...ban, pardonedAt: null }], { former })[2]).toMatch(/^otter, heron …/);
     expect(banLines([])).toEqual([]);
   });
 });
