@@ -28,7 +28,7 @@ import {
 } from '../options/common.ts';
 import { enginesOption, givenCompute } from '../options/engine.ts';
 import { addLimitOptions, givenLimits, givenPolicy, type LimitOptions } from '../options/limit-flags.ts';
-import { looksLikeTarget } from '../options/target.ts';
+import { looksLikeTarget, wordsOf } from '../options/target.ts';
 import { inviteFileOption, readTargets, TARGETS_HELP, type TargetOptions } from '../options/target-input.ts';
 import { ProgressLine, printJson, printLines, timeOfDay } from '../print.ts';
 import { similarCommands, unknownCommand } from '../program-command.ts';
@@ -109,7 +109,9 @@ export function registerNode(program: Command, context: Context): void {
     .addOption(jsonOption())
     .action((target: string[], options: NodeOptions) => {
       const [first] = target;
-      if (first !== undefined && !looksLikeTarget(first) && similarCommands(node, first).length > 0)
+      // A pasted line can begin with the label of its invite, which may be similar to a command.
+      const hasTarget = wordsOf(target.join(' ')).some(looksLikeTarget);
+      if (first !== undefined && !hasTarget && similarCommands(node, first).length > 0)
         throw unknownCommand(node, first);
       return run(context, target, options);
     });

@@ -77,6 +77,14 @@ describe('the command line', () => {
     }
   });
 
+  it('takes an invite after its label, though the label is similar to a command', async () => {
+    for (const label of ['invite', 'Invite', 'job']) {
+      const { error } = await parse('node', label, 'swarm1broken');
+      expect(error, label).toMatchObject({ code: 'INVITE_INVALID' });
+      expect((await parse('node', label)).error, label).toMatchObject({ code: 'USAGE' });
+    }
+  });
+
   it('lists the commands of a group if none is similar', async () => {
     expect((await parse('invite', 'xyzzy')).error).toMatchObject({
       code: 'USAGE',
