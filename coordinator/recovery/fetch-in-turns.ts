@@ -14,8 +14,8 @@ export const HOLDERS = 8;
  * range that fails can be fetched from another holder of the group.
  */
 export const TURN_MS = 2 * transferMs(BLOB_RANGE_BYTES);
-/** Number of bytes for which a group keeps its turn. One holder with the lowest supported speed delivers more in TURN_MS. */
-const TURN_BYTES = 8 * BLOB_RANGE_BYTES;
+/** Number of bytes for which a group keeps its turn. A holder with the lowest supported speed can send twice as much in TURN_MS. */
+const TURN_BYTES = BLOB_RANGE_BYTES;
 /** Codes of a fetch after which other holders are asked. */
 const FAILED: readonly string[] = ['BLOB_UNAVAILABLE', 'BLOB_CORRUPT', 'BLOB_SIZE', 'DEADLINE_EXCEEDED'];
 

@@ -2,6 +2,7 @@ import { expect, it } from 'vitest';
 import { fetchInTurns, HOLDERS, TURN_MS } from '../../../../coordinator/recovery/fetch-in-turns.ts';
 import { netError } from '../../../../net/errors.ts';
 import type { FetchBlobOptions } from '../../../../net/network.ts';
+import { SLOWEST_BYTES_PER_SECOND } from '../../../../protocol/limits.ts';
 import { ManualClock } from '../../../utils/manual-clock.ts';
 
 const MIB = 1024 * 1024;
@@ -49,15 +50,16 @@ it('asks the next holders if the first ones are silent', async () => {
 
 it('does not wait for holders that deliver more slowly than allowed', async () => {
   const { calls, done, pass } = fetching({ groups: 2 });
-  for (let i = 1; i <= 3; i++) await pass(3 * i * MIB);
+  for (let i = 1; i <= 3; i++) await pass(0.4 * i * MIB);
   expect(calls).toHaveLength(2);
   calls[1]!.end();
   await done;
 });
 
-it('lets holders deliver for as long as their bytes arrive', async () => {
+it('lets holders deliver for as long as their bytes arrive at the lowest supported speed', async () => {
   const { calls, done, pass } = fetching({ groups: 2 });
-  for (let i = 1; i <= 100; i++) await pass(5 * i * MIB);
+  const half = (SLOWEST_BYTES_PER_SECOND * TURN_MS) / 2_000;
+  for (let i = 1; i <= 100; i++) await pass(i * half);
   expect(calls).toHaveLength(1);
   calls[0]!.end();
   await done;
