@@ -92,6 +92,8 @@ export class RecordAnswers {
    * @param beforeWork called before figures are read and signed, which takes up to 25 ms
    */
   async figures({ context }: JobRun, round: number, beforeWork: BeforeWork): Promise<Uint8Array | null> {
+    // This lookup takes microseconds, so a round without scores costs the caller no quota.
+    if (!context.deps.store.scores.has(context.job, round)) return null;
     const place = { key: `${context.job} ${round}`, most: FIGURES };
     return this.#kept(this.#figures, place, beforeWork, () => signedFigures(round, context));
   }

@@ -17,7 +17,7 @@ const TURNS = {
  * All peers that are not members share one limit (`strangers`), because one person can have any number of peers. All
  * members of a job share one limit too (`members`), because one person can join an open job with any number of nodes.
  * Each job has its own quota, so the members of an open job do not use up the quota of another job. A member's call
- * counts only if its answer is not in memory. For each method, the answers to strangers take at most 8 % of the
+ * counts only if its answer is not in memory and not empty. For each method, the answers to strangers take at most 8 % of the
  * coordinator's thread, and the answers for one job at most 15 %.
  */
 const LIMITS = {

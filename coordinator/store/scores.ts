@@ -81,6 +81,12 @@ export class ScoreTable {
     this.#db.run('DELETE FROM scorings WHERE job = ? AND round > ?', job, round);
   }
 
+  /** Returns whether the updates of a merge were scored. */
+  has(job: string, mergeRound: number): boolean {
+    const sql = 'SELECT 1 FROM scores INDEXED BY scores_by_merge WHERE job = ? AND merge_round = ? LIMIT 1';
+    return this.#db.one(sql, job, mergeRound) !== null;
+  }
+
   /** Returns the scores of the updates of a merge, sorted by peer and round; empty if they were not scored. */
   ofMerge(job: string, mergeRound: number): StoredScore[] {
     return this.#db
