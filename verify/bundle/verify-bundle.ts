@@ -2,7 +2,6 @@ import { isSwarmError } from '../../common/errors.ts';
 import { type CheckpointReport, LISTED_PROBLEMS, type Problem } from '../findings.ts';
 import { type VerifyOptions, type VerifyReport, verifyRecord } from '../verify-job.ts';
 import { blobsOf, type UsedBlob } from './encode.ts';
-import type { MissingBlob } from './format.ts';
 import { type OpenBundle, openBundle } from './open.ts';
 
 /** Verifies the job in a bundle file. @throws SwarmError BUNDLE_MALFORMED, and the errors of `verifyRecord` */
@@ -20,22 +19,27 @@ export async function verifyBundle(file: string, options: VerifyOptions = {}): P
       uses ??= await usesOf(bundle, signal);
       problems.push(damage(digest, uses.get(digest) ?? null));
     }
-    const checkpoints = report.checkpoints.map((one) => withMissing(one, bundle.missing));
-    return { ...report, ok: problems.length === 0, checkpoints, problems };
+    return { ...report, ok: problems.length === 0, checkpoints: withMissing(report, bundle), problems };
   } finally {
     await bundle.close();
   }
 }
 
-/** Adds to the report of a checkpoint the blobs that the bundle lacks because the coordinator could not repair them. */
-function withMissing(report: CheckpointReport, missing: readonly MissingBlob[]): CheckpointReport {
-  const unchecked = missing
-    .filter(({ round }) => round === report.round)
-    .map(({ use, digest }) => ({
+/** Adds to the reports of the checkpoints the blobs that the bundle lacks because the coordinator could not repair them. */
+function withMissing(
+  { checkpoints }: Pick<VerifyReport, 'checkpoints'>,
+  bundle: Pick<OpenBundle, 'missing'>,
+): CheckpointReport[] {
+  const missing = Map.groupBy(bundle.missing, ({ round }) => round);
+  return checkpoints.map((report) => {
+    const unchecked = (missing.get(report.round) ?? []).map(({ use, digest }) => ({
       check: use === 'adapter' || use === 'delta' ? ('adapter' as const) : ('merge' as const),
       reason: `the ${use} ${digest} was damaged when the coordinator wrote the bundle`,
     }));
-  return { ...report, unchecked: [...report.unchecked, ...unchecked] };
+    // A hostile bundle can have many blobs and many checkpoints of one round, so each blob is named once.
+    missing.delete(report.round);
+    return { ...report, unchecked: [...report.unchecked, ...unchecked] };
+  });
 }
 
 /** Returns the first use of each blob that a readable checkpoint names. */

@@ -69,6 +69,20 @@ describe('a bundle', () => {
     }
   });
 
+  test('names a missing blob once, even if it has several checkpoints of the round', async () => {
+    const records = [...source.checkpoints()];
+    const last = records.at(-1)!;
+    const again = [2, 3, 4].map((count) => ({ ...last, heads: Array(count).fill(last.heads[0]!) }));
+    const missing = [{ use: 'payload', round: 3, digest: 'ab'.repeat(32) }] as const;
+    const hostile = { ...source, blobs: null, missing, checkpoints: () => [...records, ...again] };
+    const { checkpoints } = await verified(await encoded(hostile));
+    const named = checkpoints.flatMap(({ round, unchecked }, i) =>
+      unchecked.some(({ reason }) => reason.includes(missing[0].digest)) ? [[i, round]] : [],
+    );
+    expect(checkpoints.map(({ round }) => round)).toEqual([0, 1, 2, 3, 3, 3, 3]);
+    expect(named).toEqual([[3, 3]]);
+  });
+
   test('is a CARv1 file: its header names the first block as the root', async () => {
     const { digest, kind } = decodeSectionHead(bytes.subarray(carHeader('00'.repeat(32)).byteLength));
     expect(kind).toBe(DAG_CBOR);
