@@ -71,7 +71,7 @@ export class StartHolds {
     if (connected.size < run.context.settings.newest.minPeers) return;
     if (!run.record.heads.newest.head.assignments.some(isMissing)) {
       this.#connected.delete(run);
-      void this.#release(run, GATHER_MS);
+      void this.#release(run, GATHER_MS, { isComplete: true });
     } else if (!this.#waiting.has(run)) {
       this.#waiting.add(run);
       void this.#release(run, ROUND_MS);
@@ -81,12 +81,17 @@ export class StartHolds {
   /**
    * Ends the hold of a job after `ms` milliseconds, unless a node has proven a later head that could not be adopted
    * yet.
+   * @param options `isComplete`: whether enough members and all members with work in the newest head have connected
    */
-  async #release(run: JobRun, ms: number): Promise<void> {
+  async #release(run: JobRun, ms: number, { isComplete = false } = {}): Promise<void> {
     const { clock, log, laterHeads, onReleased } = this.#deps;
     const { job, signal } = run.context;
     try {
       await sleep(clock, ms, signal);
+      // A node has proven a later head of a job with an order to stop. Until its nodes are back, the job must not sign a
+      // head, because this head could have the same number. Another order of the operator ends the hold.
+      while (!isComplete && laterHeads.isStopping(job) && run.driver.isHeld)
+        await sleep(clock, HOLD_MS, signal);
       laterHeads.claims.askConnected(run);
       await laterHeads.settled(job);
       if (laterHeads.isBehind(job)) log.error({ job }, 'held-behind-nodes');

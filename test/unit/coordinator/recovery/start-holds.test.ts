@@ -52,17 +52,28 @@ test('an order of the operator ends a hold, unless the order is refused', async 
   expect(world.run.driver.state).toMatchObject({ phase: 'paused', reason: 'lunch' });
 });
 
-test('an order to stop a job that was behind takes effect at the end of the hold', async () => {
-  const { world } = await held();
-  const { job } = world.toy;
-  world.store.jobs.setStopOrder(job, 'a test');
-  expect(() => world.kill()).toThrow();
-  await world.start();
-  expect(world.run.context.isStopping()).toBe(true);
-  await world.pass(121_000);
-  expect(world.run.driver.state).toMatchObject({ phase: 'finished', reason: 'a test' });
-  expect(world.store.jobs.stopOrders()).toEqual([]);
-});
+test.each(['its nodes connect', 'the operator orders the stop again'])(
+  'a job that was behind and must stop signs no head until %s',
+  async (what) => {
+    const { world, peer } = await held();
+    const { job } = world.toy;
+    world.store.jobs.setStopOrder(job, 'a test');
+    expect(() => world.kill()).toThrow();
+    await world.start();
+    expect(world.run.context.isStopping()).toBe(true);
+    const { sequence } = world.run.record.heads.newest.head;
+    await world.pass(300_000);
+    expect(world.run.driver.isHeld).toBe(true);
+    expect(world.run.record.heads.newest.head.sequence).toBe(sequence);
+    if (what === 'its nodes connect') {
+      await peer.join();
+      await world.pass(2_500);
+    } else world.run.operate({ type: 'stop', reason: 'a test' });
+    expect(world.run.driver.state).toMatchObject({ phase: 'finished', reason: 'a test' });
+    await world.pass(121_000);
+    expect(world.store.jobs.stopOrders()).toEqual([]);
+  },
+);
 
 test('a ban removes a member at once, and does not end the hold', async () => {
   const { world, peer } = await held();
