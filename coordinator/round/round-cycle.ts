@@ -4,7 +4,14 @@ import { HEARTBEAT_INTERVAL_MS } from '../../protocol/limits.ts';
 import { deadlineMs, type Round } from './close.ts';
 import { REFUSALS_IN_A_ROW } from './job-phase.ts';
 import { isAssignable, planRound } from './plan.ts';
-import type { CloseCause, Effect, Ending, JobState, Transition } from './state.ts';
+import {
+  type CloseCause,
+  type Effect,
+  type Ending,
+  type JobState,
+  NO_ATTEMPTS,
+  type Transition,
+} from './state.ts';
 
 /**
  * Time in milliseconds that a waiting job with enough nodes still waits after each arrival of a node, because more
@@ -54,7 +61,7 @@ export function open(state: JobState, now: number): Transition {
     abandonedAt: null,
   };
   return {
-    state: { ...state, phase: 'training', current, gathering: null, attempts: 0, reason: '' },
+    state: { ...state, phase: 'training', current, gathering: null, attempts: NO_ATTEMPTS, reason: '' },
     effects: [{ type: 'open', round, deadlineMs: longest, ...plan }],
   };
 }
@@ -78,7 +85,7 @@ export function openRollBack(state: JobState, now: number): Transition {
     abandonedAt: null,
   };
   const preset = settings.preset === 'auto' ? 'dense' : settings.preset;
-  const closed = close({ ...state, current, gathering: null, attempts: 0, reason: '' }, 'operator');
+  const closed = close({ ...state, current, gathering: null, attempts: NO_ATTEMPTS, reason: '' }, 'operator');
   return {
     state: closed.state,
     effects: [{ type: 'open', round, deadlineMs: 0, preset, assignments: [] }, ...closed.effects],
@@ -108,7 +115,7 @@ export function discard(state: JobState, reason: string, tried: boolean, now: nu
 /** Decides what a job does after a round has ended with a checkpoint or as a null round. */
 export function proceed(state: JobState, now: number): Transition {
   const settings = state.nextSettings ?? state.settings;
-  const ended = { current: null, attempts: 0, retryAt: null, ending: null, nextSettings: null };
+  const ended = { current: null, attempts: NO_ATTEMPTS, retryAt: null, ending: null, nextSettings: null };
   const done: JobState = { ...state, ...ended, settings };
   if (state.committed >= settings.count) return rest(done, { phase: 'finished', reason: '' });
   if (state.ending?.phase === 'finished') return rest(done, state.ending);

@@ -4,7 +4,7 @@ import { changeSettings, end, pause, resume, rollBack, unqueue } from './operato
 import { isAssignable } from './plan.ts';
 import { close, discard, gather, gatherFrom, proceed, rest, stay } from './round-cycle.ts';
 import { afterLeaving, delivered, exclude, judge, withoutPeer } from './round-peers.ts';
-import type { JobState, MachineEvent, Transition } from './state.ts';
+import { type JobState, type MachineEvent, NO_ATTEMPTS, type Transition } from './state.ts';
 
 /**
  * Number of attempts to merge or commit before the job pauses itself. A single failure can be temporary, for example
@@ -156,13 +156,14 @@ function attemptFailed(
   now: number,
 ): Transition {
   if (state.phase !== 'validating' && state.phase !== 'committing') return stay(state);
-  const attempts = state.attempts + 1;
+  const failed = mayRecover ? 'lost' : 'other';
+  const attempts = state.attempts[failed] + 1;
   // An order of the operator must not wait until a missing blob is found.
   const isPatient = mayRecover && state.ending === null;
   if (attempts >= (isPatient ? LOST_BLOB_ATTEMPTS : MERGE_ATTEMPTS)) {
     if (state.ending?.phase === 'finished') return discard(state, reason, false, now);
     // Keep the closed round, so that the job merges its updates again when the operator resumes the job.
-    const kept: JobState = { ...state, attempts: 0, retryAt: null, ending: null };
+    const kept: JobState = { ...state, attempts: NO_ATTEMPTS, retryAt: null, ending: null };
     // A waiting pause takes effect even if the disk is full. If the pause were lost, the job would continue
     // as soon as there is space.
     const waiting = cause === 'disk-full' ? state.ending : null;
@@ -170,7 +171,12 @@ function attemptFailed(
     return rest(kept, waiting ?? { phase: 'paused', reason: why, cause });
   }
   const delayMs = Math.min(MAX_RETRY_MS, RETRY_MS * 2 ** (attempts - 1));
-  return stay({ ...state, attempts, retryAt: now + delayMs, ...(mayRecover && { reason }) });
+  return stay({
+    ...state,
+    attempts: { ...state.attempts, [failed]: attempts },
+    retryAt: now + delayMs,
+    ...(mayRecover && { reason }),
+  });
 }
 
 /** Returns a text for people that says why the job has paused itself, and what its operator can do. */

@@ -1,6 +1,16 @@
 import type { Arrival, ClosingSettings, Round } from './close.ts';
 import type { PlanSettings, PresentPeer, RoundPlan } from './plan.ts';
 
+/** Numbers of failed attempts to merge or commit a round. Each kind of failure has its own limit. */
+interface Attempts {
+  /** Attempts that failed because a blob is lost that a node may bring. */
+  readonly lost: number;
+  /** Attempts that failed for any other reason. */
+  readonly other: number;
+}
+
+export const NO_ATTEMPTS: Attempts = { lost: 0, other: 0 };
+
 /**
  * The state of one job. `reduce` in round-machine.ts is a pure function from a state and an event to the next state:
  *
@@ -55,8 +65,8 @@ export interface JobState {
    * time at which the wait began. `until`: time at which the wait ends.
    */
   readonly gathering: { readonly since: number; readonly until: number } | null;
-  /** Number of failed attempts to merge or commit the closed round. */
-  readonly attempts: number;
+  /** Failed attempts to merge or commit the closed round. */
+  readonly attempts: Attempts;
   /** Time at which the next attempt to merge is due; null if none is due. */
   readonly retryAt: number | null;
   /** A pause or stop that takes effect when the closed round has ended; null if there is none. */
@@ -177,7 +187,7 @@ export function initialState(settings: MachineSettings): JobState {
     present: {},
     arrivals: [],
     gathering: null,
-    attempts: 0,
+    attempts: NO_ATTEMPTS,
     retryAt: null,
     ending: null,
     pauseCause: null,

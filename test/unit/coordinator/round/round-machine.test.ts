@@ -390,6 +390,23 @@ describe('validating and committing', () => {
       expect(machine.state).toMatchObject({ phase: 'finished', reason: 'enough' });
     });
 
+    test('another failure gets its usual attempts, and does not end those for the blob', () => {
+      const machine = Machine.validating();
+      const other = { type: 'attempt-failed', reason: 'out of memory', cause: 'problem' } as const;
+      fail(machine, 10);
+      for (let attempt = 1; attempt < MERGE_ATTEMPTS; attempt++) {
+        machine.feed(other);
+        expect(machine.state.phase).toBe('validating');
+        const delayMs = dueAt(machine.state, machine.now)! - machine.now;
+        expect(delayMs).toBe(2_000 * 2 ** (attempt - 1));
+        machine.tick(delayMs).feed(lost);
+        expect(machine.state.phase).toBe('validating');
+        machine.tick(60_000);
+      }
+      machine.feed(other);
+      expect(machine.state).toMatchObject({ phase: 'paused', reason: 'out of memory', round: 1 });
+    });
+
     test('pauses with the closed round after many attempts, and a resume begins as many attempts', () => {
       const machine = Machine.validating();
       for (let pauses = 1; pauses <= 2; pauses++) {
