@@ -70,8 +70,6 @@ export class MemberList {
    * shows this even after a restart of the coordinator.
    */
   recordPresence(peer: string, presence: Pick<StoredPeer, 'saidGoodbye' | 'seenAt'>): void {
-    const { saidGoodbye, seenAt } = this.#peers.get(peer) ?? {};
-    if (saidGoodbye === presence.saidGoodbye && seenAt === presence.seenAt) return;
     this.#context.deps.store.peers.setPresence(this.#context.job, peer, presence);
     this.change(peer, presence);
   }

@@ -73,22 +73,24 @@ export class Presence {
       const isAbsent = seenAt !== null && !Object.hasOwn(present, peer);
       this.liveness.recall(peer, isAbsent ? seenAt : Math.max(joinedAt, lastEventAt));
     }
-    for (const peer of Object.keys(present)) this.liveness.expect(peer);
+    for (const peer of Object.keys(present)) {
+      members.change(peer, { seenAt: null });
+      this.liveness.expect(peer);
+    }
   }
 
   /**
-   * Records when the members were last seen, because the coordinator stops. Skips members whose departure is recorded.
+   * Records when the members were last seen, because the coordinator stops. Skips members whose departure is recorded,
+   * because a time from the monotonic clock is wrong if the clock was set or the machine slept since the departure.
    */
   recordLastSigns(): void {
     const { context, members } = this.#deps;
     const { store, log } = context.deps;
     try {
       store.transaction(() => {
-        for (const { peer, saidGoodbye, seenAt: recorded } of members.all()) {
-          const seenAt = this.liveness.seenAt(peer);
-          // Times are converted from the monotonic clock, so they differ a little.
-          const isRecorded = recorded !== null && seenAt !== null && Math.abs(seenAt - recorded) < 1_000;
-          if (!isRecorded) members.recordPresence(peer, { saidGoodbye, seenAt });
+        for (const { peer, saidGoodbye, seenAt } of members.all()) {
+          if (seenAt !== null) continue;
+          members.recordPresence(peer, { saidGoodbye, seenAt: this.liveness.seenAt(peer) });
         }
       });
     } catch (error) {
@@ -108,7 +110,7 @@ export class Presence {
     const { members, driver } = this.#deps;
     const { name, engine } = members.get(peer)!;
     if (!this.#mayRecord(peer)) {
-      members.change(peer, { saidGoodbye: false });
+      members.change(peer, { saidGoodbye: false, seenAt: null });
       return;
     }
     driver.transact((outbox) => {

@@ -242,6 +242,23 @@ describe('a clock set by an hour', () => {
     );
   });
 
+  test('forward: a stop keeps the recorded times of nodes that had left before', async () => {
+    const world = new World();
+    const { peers } = await training(world, 2);
+    const [left, there] = peers as [ScriptedPeer, ScriptedPeer];
+    const stored = ({ id }: ScriptedPeer) =>
+      world.store.peers.all(world.toy.job).find(({ peer }) => peer === id)!.seenAt;
+    await left.ask('leave', { job: left.job, reason: '' });
+    const leftAt = stored(left)!;
+    expect(leftAt).not.toBeNull();
+    world.wrongMs = HOUR_MS;
+    const stoppedAt = world.clock.now() + HOUR_MS;
+    await world.settle(world.coordinator.stop());
+    await world.start();
+    expect(stored(left)).toBe(leftAt);
+    expect(stored(there)).toBeGreaterThan(stoppedAt - PEER_LOST_AFTER_MS);
+  });
+
   test('forward: no node is lost and no round is cut short', async () => {
     const world = new World({ rounds: { minPeers: 1, maxSeconds: 60 } });
     const { peers } = await training(world, 2);
