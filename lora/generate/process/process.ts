@@ -5,7 +5,7 @@
 import { serveCalls } from '../../../common/workers/calls.ts';
 import { parentChannel } from '../../../common/workers/entry.ts';
 import { readPeftFolder } from '../../adapter/peft.ts';
-import { createEngine, type WeightFile } from '../../engines/engine.ts';
+import { createEngine } from '../../engines/engine.ts';
 import { type OnUndeleted, undeletedLine } from '../../models/base/base-cleanup.ts';
 import { type BaseModel, openBase } from '../../models/base/base-model.ts';
 import { damagedLine, prepareWeights } from '../../models/weights/prepare-weights.ts';
@@ -16,6 +16,7 @@ import { generateError } from '../errors.ts';
 import { LoadedAdapters } from '../loaded-adapters.ts';
 import { Scheduler } from '../scheduler.ts';
 import type { GeneratorMethods, GeneratorProcessOptions } from './messages.ts';
+import { readOnce } from './read-once.ts';
 
 interface Started {
   readonly base: BaseModel;
@@ -31,9 +32,8 @@ async function start(options: GeneratorProcessOptions, signal: AbortSignal): Pro
   const base = await openBase(modelDir);
   const onUndeleted: OnUndeleted = (undeleted) => console.error(undeletedLine(undeleted));
   const onDamaged = (path: string): void => console.error(damagedLine(path));
-  let prepared: Promise<WeightFile> | null = null;
   // The file is read once, because the check of a large file takes seconds.
-  const float32 = () => (prepared ??= prepareWeights(base, cacheDir, { onUndeleted, onDamaged }));
+  const float32 = readOnce(() => prepareWeights(base, cacheDir, { onUndeleted, onDamaged }));
   const weights =
     bits === 32 ? await float32() : await prepareServingWeights(base, cacheDir, { bits, signal });
   const engine = await createEngine('onnx-cpu', { threads });
