@@ -65,14 +65,22 @@ const WRAPPED_INVITE = /^["'`<([{“‘«]*(swarm1.*?)["'`>)\]}”’».,;:]*$/s
 
 /**
  * Splits a line into its invites and multiaddrs. If the line contains exactly one invite, leaves out words that are neither,
- * such as the label before an invite that another command printed.
+ * such as the label before an invite that another command printed. A word with "=" is no label, but an option without its
+ * dashes or a weight after a space, which must not be ignored.
+ * @throws SwarmError USAGE
  */
 export function wordsOf(line: string): string[] {
   const found = line
     .split(/\s+/)
     .filter((word) => word !== '')
     .map((word) => WRAPPED_INVITE.exec(word)?.[1] ?? word);
-  return found.filter(looksLikeInvite).length === 1 ? found.filter(looksLikeTarget) : found;
+  if (found.filter(looksLikeInvite).length !== 1) return found;
+  const setting = found.find((word) => !looksLikeTarget(word) && word.includes('='));
+  if (setting === undefined) return found.filter(looksLikeTarget);
+  throw usageError(
+    `"${setting}" beside the invite is neither an invite nor a multiaddr`,
+    'write a weight directly after its invite, without a space (swarm1…=2), and an option with two dashes (--threads 2)',
+  );
 }
 
 /** Returns whether an argument is an invite, a multiaddr or "-". All other arguments are names of jobs. */

@@ -199,6 +199,15 @@ describe('an invite', () => {
     await expect(readTarget(context, [half, rest], {})).rejects.toMatchObject({ code: 'INVITE_INVALID' });
   });
 
+  it('is refused beside a word with "="', async () => {
+    for (const word of ['=2', 'threads=2']) {
+      const { context } = fakeContext({ stdin: piped(`${invite} ${word}\n`) });
+      const values = { code: 'USAGE', message: expect.stringContaining(`"${word}"`) };
+      await expect(readTargets(context, [invite, word], {}, '/nowhere')).rejects.toMatchObject(values);
+      await expect(readTarget(context, ['-'], {})).rejects.toMatchObject(values);
+    }
+  });
+
   it('is read from a file, or else from SWARM_INVITE', async () => {
     const cwd = await temporaryFolder();
     await writeFile(join(cwd, 'invite.txt'), `${invite}\n`);
