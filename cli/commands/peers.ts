@@ -92,8 +92,9 @@ async function peers(context: Context, { home, why, json }: CommonOptions & { wh
     }
     return;
   }
-  const known = [...all, ...bans, ...(await invitedNodes(api))];
-  const receipts = await api.receipts(choosePeer(known, why, former));
+  // A node that was removed is found by its invite or as a former peer.
+  const removed = [...(await invitedNodes(api)), ...former];
+  const receipts = await api.receipts(choosePeer([...all, ...bans], why, removed));
   const present = all.filter(({ peer }) => peer === receipts.peer);
   if (json) printJson(context, { schemaVersion: 1, ...receipts, present });
   else printWrapped(context, [...presentLines(present), ...receiptLines(receipts)], MEANING_INDENT);
