@@ -130,12 +130,16 @@ export function warningText(line: string, role: Role): WarningText | null {
   };
 }
 
-function textOf(action: string, { reason, error, round, job, refusal }: Record<string, unknown>): string {
+function textOf(
+  action: string,
+  { reason, error, round, job, invite, refusal }: Record<string, unknown>,
+): string {
   if (refusal === 'RPC_METHOD_UNKNOWN') return 'the coordinator is not ready yet; retrying';
   const words = WORDS[action] ?? action.replaceAll('-', ' ');
   const why = typeof reason === 'string' ? reason : errorText(error);
-  // Leave out a digest, because it has 64 characters and says less than the round.
-  const name = typeof job === 'string' && job.length < 64 ? `${job}: ` : '';
+  // A digest has 64 characters and says less than the round. Only a node with several invites has several jobs.
+  const isLabel = typeof job === 'string' && (job.length < 64 || invite !== undefined);
+  const name = isLabel ? `${job.length < 64 ? job : job.slice(0, 12)}: ` : '';
   const where = typeof round === 'number' ? ` (round ${round})` : '';
   return safeText(`${name}${words}${where}${why === '' ? '' : `: ${why}`}`);
 }

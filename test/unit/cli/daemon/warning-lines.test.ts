@@ -31,6 +31,14 @@ it('puts other warnings into words', () => {
   expect(line).not.toContain('job-not-published');
 });
 
+it('shows the beginning of the digest of a job only on a node with several invites', () => {
+  const failed = { msg: 'train-failed', job: 'ab'.repeat(32) };
+  expect(linesOf('node', failed)).toEqual([expect.not.stringContaining('abab')]);
+  expect(linesOf('node', { ...failed, invite: 2 })).toEqual([
+    expect.stringMatching(/! abababababab: (?!.*abab)/),
+  ]);
+});
+
 it('is brief about a coordinator that is away or still starts', () => {
   const failed = { msg: 'poll-failed', reason: 'a long reason' };
   expect(
