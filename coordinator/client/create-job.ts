@@ -137,7 +137,8 @@ async function readCreation(
 ): Promise<CreatedJob> {
   for await (const line of lines) {
     if (line.event === 'created') {
-      return { job: line.job, name: line.name, invite: line.invite, isNew: line.isNew };
+      // An older coordinator sends no isNew.
+      return { job: line.job, name: line.name, invite: line.invite, isNew: line.isNew ?? true };
     }
     if (line.event === 'error') throw SwarmError.fromJSON(line);
     if (line.event === 'data')

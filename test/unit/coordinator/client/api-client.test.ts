@@ -157,6 +157,14 @@ describe('creating a job', () => {
     expect(progress).toEqual([{ stage: 'base', done: 1, total: 2 }]);
   });
 
+  it('takes a job for new if an older coordinator does not say whether it is', async () => {
+    const { home } = await daemon((_request, response) => {
+      response.end(lines({ event: 'created', job: 'ab', name: 'm', invite: 'swarm1' }));
+    });
+    const spec = { name: 'm', base: await temporaryFolder(), data: { train: 't' } };
+    expect(await createJob({ home }, spec)).toMatchObject({ isNew: true });
+  });
+
   it("throws its signal's reason, before the request and while the coordinator works", async () => {
     const base = await temporaryFolder();
     const requests: string[] = [];
