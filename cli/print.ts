@@ -80,10 +80,13 @@ export function printWrapped(
  */
 export function brokenLine(line: string, limits: { columns: number; indent: number }): string[] {
   if (line.length <= limits.columns) return [line];
+  const { columns } = limits;
+  // In a narrow terminal, the continuation needs room for its text.
+  const indent = Math.max(0, Math.min(limits.indent, Math.floor(columns / 2)));
   const kept = line
     .replace(COMMAND, (command) => command.replaceAll(' ', KEPT_SPACE))
     .replace(UNIT_SPACE, KEPT_SPACE);
-  return brokenAtSpaces(kept, limits).map((part) => part.replaceAll(KEPT_SPACE, ' '));
+  return brokenAtSpaces(kept, { columns, indent }).map((part) => part.replaceAll(KEPT_SPACE, ' '));
 }
 
 function brokenAtSpaces(line: string, { columns, indent }: { columns: number; indent: number }): string[] {

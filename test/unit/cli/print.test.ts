@@ -7,6 +7,7 @@ import { expect, it, onTestFinished } from 'vitest';
 import { printedRows } from '../../../cli/data/bad-rows.ts';
 import { failureLines, failureOf, stackText } from '../../../cli/errors.ts';
 import {
+  brokenLine,
   ProgressLine,
   printFailure,
   printJson,
@@ -67,6 +68,14 @@ it('breaks long lines at spaces in a terminal, and leaves them whole elsewhere',
   const [, ...rest] = shown(true, `${invite} is the invite that admits one machine to the job`);
   expect(rest.join('|')).toMatch(/^ {10}is the .*\| {10}/);
   expect(shown(true, `          invite ${invite.trim()}`)).toHaveLength(1);
+});
+
+it('breaks lines in a terminal that is narrower than the indent of the continuation', () => {
+  const words = 'held-out loss of the newest checkpoint';
+  for (let columns = -1; columns <= 12; columns++) {
+    const lines = brokenLine(words, { columns, indent: 12 });
+    expect(lines.map((line) => line.trim()).join(' '), `${columns} columns`).toBe(words);
+  }
 });
 
 it('breaks the message and the advice of an error at spaces, and keeps commands whole', () => {
