@@ -22,6 +22,7 @@ const frontSchema = z.object({
 
 /**
  * Returns the losses of the training in the model card of a folder; none if the folder has no card that lora-swarm wrote.
+ * Their names say that the card claims them (`claimedHeldOutLoss`), because anyone can write or change a card.
  */
 export async function cardMetrics(folder: string): Promise<Record<string, number>> {
   const path = join(folder, CARD_FILE);
@@ -30,19 +31,21 @@ export async function cardMetrics(folder: string): Promise<Record<string, number
     () => null,
   );
   if (size === null || size > CARD_BYTES) return {};
-  const [, front] = /^---\n(.*?)\n---\n/s.exec(await readFile(path, 'utf8')) ?? [];
   let value: unknown;
   try {
+    const [, front] = /^---\n(.*?)\n---\n/s.exec(await readFile(path, 'utf8')) ?? [];
     value = parse(front ?? '');
   } catch {
-    // The card of another program need not be YAML. It has no losses for this program.
+    // The card of another program need not be YAML, and the adapter can be added without a card that cannot be read.
     return {};
   }
   const { success, data } = frontSchema.safeParse(value);
   if (!success) return {};
   const all = data['model-index'].flatMap(({ results }) => results.flatMap(({ metrics }) => metrics));
   const losses = all.filter(({ name }) => trainingMetrics.includes(name)).reverse();
-  return Object.fromEntries(losses.map(({ name, value }) => [name, value]));
+  return Object.fromEntries(
+    losses.map(({ name, value }) => [`claimed${name[0]!.toUpperCase()}${name.slice(1)}`, value]),
+  );
 }
 
 /**

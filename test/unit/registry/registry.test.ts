@@ -1,4 +1,4 @@
-import { readFile, rm, writeFile } from 'node:fs/promises';
+import { readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { adapterError } from '../../../lora/adapter/errors.ts';
@@ -41,7 +41,7 @@ describe('a registry', () => {
     expect(tagged.version).toMatchObject({ number: 1, tags: ['best', 'latest'] });
   });
 
-  it('takes the name of the base and the losses from the folder of an exported checkpoint', async () => {
+  it('takes the base from the folder of an exported checkpoint, and its losses as claims of the card', async () => {
     const { registry } = await openTestRegistry();
     const folder = await smallPeftFolder(1);
     const { manifest } = toyJob(signerOf(1), {});
@@ -51,10 +51,18 @@ describe('a registry', () => {
     const { version } = await addFolder(registry, { name: 'demo', folder });
     expect(version.manifest).toMatchObject({
       base: { name: 'tiny', digest: BASE },
-      metrics: { heldOutLoss: 3.25, heldOutLossBefore: 4 },
     });
+    expect(version.manifest.metrics).toEqual({ claimedHeldOutLoss: 3.25, claimedHeldOutLossBefore: 4 });
     await writeFile(join(folder, 'README.md'), '---\ntags: [other]\n---\n# a card of another program\n');
     expect((await addFolder(registry, { name: 'other', folder })).version.manifest.metrics).toEqual({});
+  });
+
+  it.skipIf(process.platform !== 'linux')('adds an adapter whose model card cannot be read', async () => {
+    const { registry } = await openTestRegistry();
+    const folder = await smallPeftFolder(1);
+    // Root can read each file of a folder, but reading the first byte of this one fails for all users.
+    await symlink('/proc/self/mem', join(folder, 'README.md'));
+    expect((await addFolder(registry, { name: 'demo', folder })).version.manifest.metrics).toEqual({});
   });
 
   it('keeps the chat template of an adapter', async () => {
