@@ -64,8 +64,8 @@ export class OwnerLimits {
   #given: KeptLimits;
   /** Whether the owner has set the memory limit. */
   #limitsMemory: boolean;
-  /** Memory of this process, measured when it is first needed. The process then holds no data of a job. */
-  #processBytes: number | null = null;
+  /** Memory of this process, measured at its start, before it holds data of a job. */
+  readonly #processBytes = process.memoryUsage.rss();
   #node: LimitedNode | null = null;
   #watch: MachineWatch | null = null;
   #control: NodeControl | null = null;
@@ -79,7 +79,7 @@ export class OwnerLimits {
       file.limits[name] === undefined ? [] : [[name, file.limits[name]]],
     );
     this.#limitsMemory = (policy.maxMemoryBytes ?? file.limits.maxMemoryBytes) !== undefined;
-    const processBytes = (): number | null => (this.#limitsMemory ? this.#ownBytes() : null);
+    const processBytes = (): number | null => (this.#limitsMemory ? this.#processBytes : null);
     this.policy = { ...defaults, ...Object.fromEntries(kept), ...policy, processBytes };
     this.#given = { ...limits, ...(typeof polite === 'boolean' && { polite }) };
   }
@@ -103,11 +103,6 @@ export class OwnerLimits {
   get trainerBytes(): number {
     const { maxMemoryBytes, processBytes } = this.policy;
     return Math.max(0, maxMemoryBytes - (processBytes?.() ?? 0));
-  }
-
-  #ownBytes(): number {
-    this.#processBytes ??= process.memoryUsage.rss();
-    return this.#processBytes;
   }
 
   /** Starts to pause and resume the node automatically, according to its limits and the state of the machine. */

@@ -1,4 +1,4 @@
-import { beforeEach, expect, it } from 'vitest';
+import { beforeEach, expect, it, onTestFinished, vi } from 'vitest';
 import { silentLogger } from '../../../../monitor/logs/log.ts';
 import type { Rates } from '../../../../net/bandwidth.ts';
 import { LimitsFile } from '../../../../node/limits/limits.ts';
@@ -90,6 +90,16 @@ it('counts its own process in a memory limit that the owner has set, and not in 
   const given = await start({ ...machine, policy: { maxMemoryBytes: GIB } });
   expect(given.owner.policy.processBytes!()).not.toBeNull();
   given.owner.stop();
+});
+
+it('measures its own process at the start, also if the owner sets a memory limit later', async () => {
+  const rss = vi.spyOn(process.memoryUsage, 'rss').mockReturnValue(90e6);
+  onTestFinished(() => rss.mockRestore());
+  const { owner, control } = await start({});
+  rss.mockReturnValue(900e6);
+  await control.setLimits({ maxMemoryBytes: 2 ** 30 });
+  expect(owner.policy.processBytes!()).toBe(90e6);
+  owner.stop();
 });
 
 it('a polite node has limits of the bandwidth by default', async ({ skip }) => {
