@@ -4,12 +4,13 @@ import type { Clock } from '../../common/time/clock.ts';
 import type { JobEventBody } from '../../monitor/job-events.ts';
 import type { SwarmNetwork } from '../../net/network.ts';
 import { sha256 } from '../../protocol/cbor.ts';
+import { transferMs } from '../../protocol/requests/rpc.ts';
 import type { BlobStore } from '../../storage/blobs.ts';
 import { getRepaired } from '../../storage/lost-blobs.ts';
 import type { JobRun } from '../job-run.ts';
 import type { Store } from '../store/store.ts';
 import { type BlobPurpose, purposeOf } from './blob-purpose.ts';
-import { fetchInTurns, inTurns } from './fetch-in-turns.ts';
+import { fetchInTurns, HOLDERS, inTurns, TURN_MS } from './fetch-in-turns.ts';
 
 /**
  * Pause after a failed repair of a blob, in milliseconds. The pause ends when another member connects, because it may have the
@@ -35,8 +36,14 @@ interface Deps {
 export class BlobRepair {
   readonly #deps: Deps;
   readonly #running = new Map<string, Promise<boolean>>();
-  /** The last failed attempt for each damaged blob. `at`: its end on the monotonic clock. `asked`: members connected then. */
-  readonly #failed = new Map<string, { readonly at: number; readonly asked: ReadonlySet<string> }>();
+  /**
+   * The last failed attempt for each damaged blob. `at`: its end on the monotonic clock. `asked`: members connected then.
+   * `times`: number of failed attempts in a row.
+   */
+  readonly #failed = new Map<
+    string,
+    { readonly at: number; readonly asked: ReadonlySet<string>; readonly times: number }
+  >();
 
   constructor(deps: Deps) {
     this.#deps = deps;
@@ -96,7 +103,8 @@ export class BlobRepair {
         }
       }
     }
-    this.#failed.set(digest, { at: this.#deps.clock.monotonic(), asked });
+    const times = (this.#failed.get(digest)?.times ?? 0) + 1;
+    this.#failed.set(digest, { at: this.#deps.clock.monotonic(), asked, times });
     const what = describe(purposes[0]!);
     this.#deps.log.error({ digest, what, reasons }, 'blob-not-repaired');
     return false;
@@ -125,7 +133,11 @@ export class BlobRepair {
     const holders = inTurns(this.#connected(run), (peer) => network.networkOf(peer));
     holders.sort((a, b) => Number(b === author) - Number(a === author));
     if (holders.length === 0) return false;
-    await fetchInTurns({ digest, size }, { holders, again: true, signal }, this.#deps);
+    // The first group may have used up all the time of the previous attempt.
+    const first = ((this.#failed.get(digest)?.times ?? 0) * HOLDERS) % holders.length;
+    const order = [...holders.slice(first), ...holders.slice(0, first)];
+    const options = { holders: order, again: true, totalMs: 2 * transferMs(size) + TURN_MS, signal };
+    await fetchInTurns({ digest, size }, options, this.#deps);
     return true;
   }
 

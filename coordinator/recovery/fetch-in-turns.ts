@@ -24,6 +24,8 @@ interface Options {
   readonly holders: readonly string[];
   /** Whether to fetch the blob even if the store has it. @default false */
   readonly again?: boolean;
+  /** Maximum time for all groups together, in milliseconds. @default no limit, because a large swarm needs time */
+  readonly totalMs?: number;
   readonly signal: AbortSignal;
 }
 
@@ -34,23 +36,23 @@ interface Deps {
 
 /**
  * Fetches a blob from HOLDERS peers at a time. A group that is too slow loses its turn, so it does not use up the time of the
- * others. The next group continues with the ranges that have arrived. There is no other time limit, because a large blob takes
- * long.
- * @throws SwarmError BLOB_UNAVAILABLE if no group gives the blob; the errors of the local store; the signal's reason
+ * others. The next group continues with the ranges that have arrived.
+ * @throws SwarmError BLOB_UNAVAILABLE if no group gives the blob in time; the errors of the local store; the signal's reason
  */
 export async function fetchInTurns(
   ref: { digest: string; size: number },
-  { holders, again = false, signal }: Options,
+  { holders, again = false, totalMs = Infinity, signal }: Options,
   { network, clock }: Deps,
 ): Promise<void> {
   const reasons: string[] = [];
+  const until = clock.monotonic() + totalMs;
   // Without holders, the store may still have the blob, and one call finds out.
-  for (let at = 0; at === 0 || at < holders.length; at += HOLDERS) {
+  for (let at = 0; at === 0 || (at < holders.length && clock.monotonic() < until); at += HOLDERS) {
     const group = holders.slice(at, at + HOLDERS);
     const limits = {
       clock,
       idleMs: TURN_MS,
-      totalMs: Infinity,
+      totalMs: until - clock.monotonic(),
       signal,
       what: `the fetch of blob ${ref.digest}`,
     };

@@ -1,6 +1,13 @@
 import { describe, expect, it } from 'vitest';
+import type { CoordinatorDeps } from '../../../../coordinator/context.ts';
 import { bundleSource, repairBundled } from '../../../../coordinator/record/job-record.ts';
+import { BlobRepair } from '../../../../coordinator/recovery/blob-repair.ts';
+import { HOLDERS, TURN_MS } from '../../../../coordinator/recovery/fetch-in-turns.ts';
+import { silentLogger } from '../../../../monitor/logs/log.ts';
+import type { FetchBlobOptions } from '../../../../net/network.ts';
 import { sha256 } from '../../../../protocol/cbor.ts';
+import { BLOB_RANGE_BYTES } from '../../../../protocol/limits.ts';
+import { transferMs } from '../../../../protocol/requests/rpc.ts';
 import { verifyMessage } from '../../../../protocol/signing.ts';
 import { MemoryBlobs } from '../../../utils/virtual/memory-blobs.ts';
 import { ScriptedPeer } from '../scripted-peer.ts';
@@ -158,6 +165,47 @@ it('asks further members if the first eight do not have a blob', async () => {
   others.at(-1)!.disk.files.set(shard!.digest, world.disk.files.get(shard!.digest)!);
   damage(world, shard!.digest);
   expect(await world.settle(world.coordinator.repair.repair(shard!.digest))).toBe(true);
+});
+
+it('limits the time of an attempt, and begins the next one with other holders', async () => {
+  const { world, end } = await trained();
+  await end();
+  const { run, store, clock, toy } = world;
+  Object.assign(run.members.list, { has: () => true });
+  const holders = Array.from({ length: 2 * HOLDERS }, (_, i) => `holder ${i}`);
+  const calls: (readonly string[])[] = [];
+  /** Delivers a range in each half turn, but never the whole blob. */
+  const fetchBlob = ({ size }: { size: number }, { holders, signal, onProgress }: FetchBlobOptions) => {
+    calls.push(holders);
+    const deliver = (ranges: number): void => {
+      onProgress!({ bytes: ranges * BLOB_RANGE_BYTES, total: size });
+      if (!signal.aborted) clock.after(TURN_MS / 2, () => deliver(ranges + 1));
+    };
+    deliver(1);
+    return new Promise<void>((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)));
+  };
+  const network = {
+    peers: () => holders.map((peer) => ({ peer })),
+    networkOf: (peer: string) => peer,
+    fetchBlob,
+  };
+  const repair = new BlobRepair({
+    store,
+    blobs: {} as CoordinatorDeps['blobs'],
+    network: network as unknown as CoordinatorDeps['network'],
+    clock,
+    log: silentLogger,
+    runs: new Map([[toy.job, run]]),
+    signal: new AbortController().signal,
+  });
+  const { digest, size } = toy.manifest.data.shards[0]!;
+  for (const _ of [1, 2]) {
+    const start = clock.monotonic();
+    expect(await world.settle(repair.repair(digest))).toBe(false);
+    expect(clock.monotonic() - start).toBeLessThanOrEqual(2 * transferMs(size) + TURN_MS);
+    await world.pass(61_000);
+  }
+  expect(calls).toEqual([holders.slice(0, HOLDERS), holders.slice(HOLDERS)]);
 });
 
 describe('the blobs of a bundle', () => {

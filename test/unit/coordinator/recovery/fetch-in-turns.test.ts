@@ -10,7 +10,7 @@ const REF = { digest: 'd', size: 1024 * MIB };
 const settle = (): Promise<void> => new Promise(setImmediate);
 
 /** A fetch from holders that the test drives. All but the first HOLDERS holders are in later groups. */
-function fetching({ groups }: { groups: number }) {
+function fetching({ groups, totalMs }: { groups: number; totalMs?: number }) {
   const clock = new ManualClock();
   const holders = Array.from({ length: groups * HOLDERS }, (_, i) => `holder ${i}`);
   const calls: {
@@ -28,7 +28,8 @@ function fetching({ groups }: { groups: number }) {
       }),
   };
   const stop = new AbortController();
-  const done = fetchInTurns(REF, { holders, again: true, signal: stop.signal }, { network, clock });
+  const options = { holders, again: true, signal: stop.signal, ...(totalMs !== undefined && { totalMs }) };
+  const done = fetchInTurns(REF, options, { network, clock });
   // The test reads the outcome at its end.
   done.catch(() => {});
   /** Lets almost half a turn pass. At its end, the newest call has stored `bytes` in total. */
@@ -89,5 +90,12 @@ it('ends with the reason of its signal', async () => {
   const reason = new Error('stop');
   stop.abort(reason);
   await expect(done).rejects.toBe(reason);
+  expect(calls).toHaveLength(1);
+});
+
+it('ends after the time limit, although bytes arrive and further holders are left', async () => {
+  const { calls, done, pass } = fetching({ groups: 2, totalMs: 3 * TURN_MS });
+  for (let i = 1; i <= 7; i++) await pass(2 * i * MIB);
+  await expect(done).rejects.toMatchObject({ code: 'BLOB_UNAVAILABLE' });
   expect(calls).toHaveLength(1);
 });
