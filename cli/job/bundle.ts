@@ -1,5 +1,6 @@
 import { resolve } from 'node:path';
 import { formatBytes } from '../../common/text.ts';
+import type { MissingBlob } from '../../index.ts';
 import { verifyError } from '../../verify/errors.ts';
 import type { Context } from '../context.ts';
 import { coordinatorApi, type HomeFlag } from '../daemon/connect.ts';
@@ -10,7 +11,7 @@ const LISTED = 5;
 
 /**
  * Runs `lora-swarm job bundle`.
- * @throws SwarmError BUNDLE_INCOMPLETE if the bundle was written, but lacks damaged blobs
+ * @throws SwarmError BUNDLE_INCOMPLETE if the bundle was written, but lacks damaged blobs that a node may have
  */
 export async function writeBundle(
   context: Context,
@@ -27,15 +28,32 @@ export async function writeBundle(
     onProgress: (bytes) => progress.update(`bundle: ${formatBytes(bytes)}`),
   }).finally(() => progress.clear());
   const { bytes, missing } = written;
-  const isComplete = missing.length === 0;
+  // No node has a residual, so no other bundle can have it.
+  const [residuals, lost] = [missing.filter(isResidual), missing.filter((blob) => !isResidual(blob))];
+  const isComplete = lost.length === 0;
   // With --json, the error below is the only object.
   if (flags.json && isComplete) printJson(context, { schemaVersion: 1, ...written });
-  else if (!flags.json) printLines(context, [`bundle of job ${job} in ${file}, ${formatBytes(bytes)}`]);
+  else if (!flags.json) {
+    const lines = [`bundle of job ${job} in ${file}, ${formatBytes(bytes)}`];
+    if (residuals.length > 0)
+      lines.push(
+        `The bundle lacks lost files that no node has: ${namesOf(residuals)}. "lora-swarm verify" lists the checks that need them.`,
+      );
+    printLines(context, lines);
+  }
   if (isComplete) return;
+  const text = `${file} lacks damaged files that no connected node has: ${namesOf(lost)}`;
+  throw verifyError('BUNDLE_INCOMPLETE', text, { ...written });
+}
+
+function isResidual({ use }: MissingBlob): boolean {
+  return use === 'residual';
+}
+
+function namesOf(missing: readonly MissingBlob[]): string {
   const names = missing
     .slice(0, LISTED)
     .map(({ use, round, digest }) => `the ${use} of round ${round} (blob ${digest})`);
   if (missing.length > LISTED) names.push(`${missing.length - LISTED} more`);
-  const text = `${file} lacks damaged files that no connected node has: ${names.join(', ')}`;
-  throw verifyError('BUNDLE_INCOMPLETE', text, { ...written });
+  return names.join(', ');
 }

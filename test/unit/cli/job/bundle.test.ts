@@ -42,6 +42,29 @@ it('keeps a bundle that lacks damaged blobs, names the blobs, and fails', async 
   }
 });
 
+it('does not fail if only residuals are lost, because no node has them', async () => {
+  const { source } = await playedJob();
+  const residual = { use: 'residual', round: 2, digest: 'ab'.repeat(32) } as const;
+  const home = await coordinator({ ...source, missing: [residual] });
+  for (const json of [true, false]) {
+    const { context, out } = fakeContext({ cwd: home });
+    await writeBundle(context, 'toy', `${json}.bundle`, { home, json, blobs: true });
+    if (json) expect(JSON.parse(out())).toMatchObject({ missing: [residual] });
+    else expect(out()).toContain(residual.digest);
+  }
+  const { digest } = blobsOf([...source.checkpoints()].at(-1)!)[0]!;
+  const missing = [residual, { use: 'adapter', round: 3, digest } as const];
+  const both = await coordinator({ ...source, missing });
+  const { context } = fakeContext({ cwd: both });
+  await expect(writeBundle(context, 'toy', 'both.bundle', { home: both, blobs: true })).rejects.toMatchObject(
+    {
+      code: 'BUNDLE_INCOMPLETE',
+      values: { missing },
+      message: expect.not.stringContaining(residual.digest),
+    },
+  );
+});
+
 it('writes a whole bundle without an error', async () => {
   const { source } = await playedJob();
   const home = await coordinator(source);
