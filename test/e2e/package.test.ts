@@ -2,7 +2,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { cp, mkdir, mkdtemp, readdir, realpath, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { homedir, tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, it as test } from 'vitest';
@@ -33,7 +33,12 @@ function withNode(environment: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
 function program(command: string, ...args: string[]): { child: ChildProcess; end: Promise<Result> } {
   const { XDG_CACHE_HOME: _cache, XDG_DATA_HOME: _data, SWARM_HOME: _home, ...others } = process.env;
   const home = join(folder, 'home');
-  return start(app, command, args, { ...others, HOME: home, SWARM_CACHE: join(folder, 'cache') });
+  return start(app, command, args, {
+    npm_config_cache: join(homedir(), '.npm'),
+    ...others,
+    HOME: home,
+    SWARM_CACHE: join(folder, 'cache'),
+  });
 }
 
 function start(cwd: string, command: string, args: readonly string[], environment = process.env) {

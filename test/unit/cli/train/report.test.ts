@@ -31,7 +31,9 @@ const DAMAGED = 'reason of the warning';
 
 function run(json: boolean, finished: FinetuneResult['finished'] = outcome.finished) {
   const { context, out, err } = fakeContext();
-  const report = new TrainReport({ json, output: '/out' }, context);
+  // A terminal shows each step. Other output gets the progress of long work only.
+  const stderr = { ...context.stderr, isTTY: !json, columns: 120 };
+  const report = new TrainReport({ json, output: '/out' }, { ...context, stderr });
   report.onBatchShared(4, SHARED);
   report.onCheckpointing(CHECKPOINTING);
   report.onPlan({ tokens: 100_000, rows: 800, steps: 20, parameters: 5000, heldOutLoss: 3 });
