@@ -25,7 +25,8 @@ describe('a command that takes a model from the hub', () => {
 
   it('fetches it with progress, and uses it', async () => {
     const { context, out, err } = fakeContext({ environment });
-    await run(context);
+    // A terminal shows progress at once. Other output gets the progress of long work only.
+    await run({ ...context, stderr: { ...context.stderr, isTTY: true } });
     expect(JSON.parse(out())).toMatchObject({ prompt: 'it was', tokens: 2 });
     expect(err()).toMatch(/config\.json {2}0 B of /);
   });
