@@ -30,7 +30,7 @@ function fetching({ groups, totalMs }: { groups: number; totalMs?: number }) {
   const stop = new AbortController();
   const options = { holders, again: true, signal: stop.signal, ...(totalMs !== undefined && { totalMs }) };
   const done = fetchInTurns(REF, options, { network, clock });
-  // The test reads the outcome at its end.
+  // Most tests await `done` at their end. Without a handler until then, Node.js would report the rejection as unhandled.
   done.catch(() => {});
   /** Lets almost half a turn pass. At its end, the newest call has stored `bytes` in total. */
   const pass = async (bytes: number): Promise<void> => {
@@ -73,7 +73,7 @@ it('counts again from the beginning after damaged bytes', async () => {
   expect(calls).toHaveLength(1);
 });
 
-it('names all reasons if nobody gives the blob', async () => {
+it('names all reasons if no node gives the blob', async () => {
   const { calls, done, pass } = fetching({ groups: 2 });
   calls[0]!.end(netError('BLOB_UNAVAILABLE', 'all are offline', {}));
   await settle();
