@@ -29,6 +29,7 @@ const PACKAGES: Readonly<Record<string, { file: URL; type: string }>> = {
 const SHARED = [
   'common/text',
   'monitor/alerts',
+  'monitor/best-text',
   'monitor/health-marks',
   'monitor/health-rules',
   'monitor/job-health',

@@ -1,4 +1,5 @@
 import { countOf, formatCount, formatLoss, formatPercent, phaseText } from '../../common/text.ts';
+import { bestText } from '../../monitor/best-text.ts';
 import { shortPeer } from '../../protocol/ids.ts';
 import { type Html, html } from './html.ts';
 import { lossCurve } from './loss-curve.ts';
@@ -32,7 +33,8 @@ export function listPage(jobs: readonly { name: string; roundsDone: number; roun
 
 /** The page of a job. @param contact how to ask for an invite; null if the operator gave no contact */
 export function jobPage(job: PublicJob, contact: string | null): string {
-  const { name, roundsDone, rounds, baseLoss, loss, best, contributors, contributorCount } = job;
+  const { name, roundsDone, rounds, baseLoss, loss, contributors, contributorCount } = job;
+  const best = bestText(job);
   return documentOf(
     name,
     html`<h1>${name}</h1>
@@ -45,8 +47,8 @@ export function jobPage(job: PublicJob, contact: string | null): string {
       </div>
       <dl class="facts">
         <dt>Held-out loss</dt>
-        <dd>${formatLoss(loss)}${baseLoss === null ? '' : ` (${formatLoss(baseLoss)} before training)`}</dd>
-        ${best === null ? '' : html`<dt>Best checkpoint</dt><dd>round ${best.round}, loss ${formatLoss(best.loss)}</dd>`}
+        <dd>${formatLoss(loss)}${baseLoss === null ? '' : ` (initial adapter ${formatLoss(baseLoss)})`}</dd>
+        ${best === null ? '' : html`<dt>Best checkpoint</dt><dd>${best}</dd>`}
         <dt>Nodes now</dt>
         <dd>${formatCount(job.nodes)}</dd>
         <dt>Speed in the last round</dt>

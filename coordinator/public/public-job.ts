@@ -1,3 +1,5 @@
+import type { JobWithBest } from '../../monitor/best-text.ts';
+import { jobTasks } from '../api/job-views.ts';
 import { bestCheckpoint } from '../best-checkpoint.ts';
 import type { CoordinatorDeps } from '../context.ts';
 import type { JobRun } from '../job-run.ts';
@@ -28,7 +30,7 @@ export type Joining =
   | { readonly kind: 'invite' | 'peers' | 'over' };
 
 /** The facts about a job that the public page shows. No other fact about the job may become public. */
-export interface PublicJob {
+export interface PublicJob extends JobWithBest {
   readonly job: string;
   readonly name: string;
   readonly coordinator: string;
@@ -40,7 +42,6 @@ export interface PublicJob {
   readonly tokensPerSecond: number;
   readonly baseLoss: number | null;
   readonly loss: number | null;
-  readonly best: { readonly round: number; readonly loss: number | null } | null;
   /** Held-out losses, oldest first, at most {@link CURVE_POINTS}. */
   readonly curve: readonly { readonly round: number; readonly loss: number }[];
   /** The nodes with the most tokens, at most {@link SHOWN_CONTRIBUTORS}. */
@@ -64,7 +65,7 @@ export async function publicJob(
   const { checkpoint, ordinal } = record.checkpoint;
   const { state } = driver;
   const { metrics } = checkpoint;
-  const best = bestCheckpoint(job, store);
+  const [best, tasks] = [bestCheckpoint(job, store), jobTasks(job, store)];
   const { all, tokens } = await contributions.upTo(checkpoint.round);
   const joining = (): Joining => {
     const { kind } = stored.admission;
@@ -84,7 +85,8 @@ export async function publicJob(
     tokensPerSecond: metrics.seconds > 0 ? metrics.tokens / metrics.seconds : 0,
     baseLoss: stored.baseLoss,
     loss: metrics.heldOutLoss,
-    best: best && { round: best.round, loss: best.heldOutLoss },
+    best: best && { round: best.round, heldOutLoss: best.heldOutLoss },
+    tasks: tasks && { metric: tasks.metric, best: tasks.best },
     curve: thinned(
       store.rounds.losses(job).flatMap(({ round, loss }) => (loss === null ? [] : [{ round, loss }])),
     ),

@@ -13,6 +13,7 @@ import {
   phaseText,
 } from '../../../common/text.ts';
 import { curvePicture } from '../../../lora/evaluate/report/curve-picture.ts';
+import { bestText } from '../../../monitor/best-text.ts';
 import { ordersText } from '../../../monitor/pending-orders.ts';
 import { nodeName } from '../../views/events.ts';
 import type { JobReport } from './facts.ts';
@@ -42,7 +43,7 @@ ${verification(report)}
 }
 
 function summary({ job, checkpoints, nodes }: JobReport): [string, string][] {
-  const { manifest, best, baseLoss, heldOutLoss } = job;
+  const { manifest, baseLoss, heldOutLoss } = job;
   const tokens = nodes.reduce((sum, node) => sum + node.tokens, 0);
   const bytes = nodes.reduce((sum, node) => sum + node.bytes, 0);
   const chosen = checkpoints.find(({ isBest }) => isBest);
@@ -52,10 +53,9 @@ function summary({ job, checkpoints, nodes }: JobReport): [string, string][] {
     baseLoss === null || heldOutLoss === null
       ? ''
       : ` (${formatChange(heldOutLoss - baseLoss)} compared with the initial adapter)`;
-  const bestText =
-    best === null
-      ? 'none was measured yet'
-      : `round ${best.round}, held-out loss ${formatLoss(best.heldOutLoss)}${chosen === undefined ? '' : `, ${chosen.digest}`}`;
+  const best = bestText(job);
+  const bestAndDigest =
+    best === null ? 'none was measured yet' : `${best}${chosen === undefined ? '' : `, ${chosen.digest}`}`;
   return [
     ['state', `${phaseText(job)}${reason}${pending === '' ? '' : `; ${pending}`}`],
     ['progress', `${job.roundsDone} of ${countOf(job.rounds, 'checkpoint')}`],
@@ -64,7 +64,7 @@ function summary({ job, checkpoints, nodes }: JobReport): [string, string][] {
     ['data', `${countOf(manifest.data.rows, 'row')}, ${formatCount(manifest.data.tokens)} tokens`],
     ['initial adapter', `held-out loss ${formatLoss(baseLoss)} nats per token`],
     ['newest loss', `${formatLoss(heldOutLoss)}${change}`],
-    ['best checkpoint', bestText],
+    ['best checkpoint', bestAndDigest],
     [
       'work',
       `${formatCount(tokens)} tokens by ${countOf(nodes.length, 'node')}, ${formatBytes(bytes)} of updates`,

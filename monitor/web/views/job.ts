@@ -2,6 +2,7 @@ import { html } from 'htm/preact';
 import { useMemo, useRef } from 'preact/hooks';
 import { formatDuration, formatLoss } from '../../../common/text.ts';
 import type { JobDetail, PeerView } from '../../../coordinator/api/types.ts';
+import { bestText } from '../../best-text.ts';
 import type { JobEvent } from '../../job-events.ts';
 import { ordersText } from '../../pending-orders.ts';
 import { jobPath, post } from '../api.ts';
@@ -112,7 +113,7 @@ function OverviewPart({ job, peers, history, onChange }: PartProps) {
         <dt>Held-out loss</dt>
         <dd>${formatLoss(job.heldOutLoss)} (initial adapter ${formatLoss(job.baseLoss)})</dd>
         <dt>Best checkpoint</dt>
-        <dd>${job.best ? `${formatLoss(job.best.heldOutLoss)}, round ${job.best.round}` : 'none yet'}</dd>
+        <dd>${bestText(job) ?? 'none yet'}</dd>
         ${
           !isOver &&
           html`<dt>Time left</dt>

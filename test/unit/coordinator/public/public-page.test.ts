@@ -87,6 +87,19 @@ describe('the public page', () => {
     expect(again.statusCode).toBe(304);
   });
 
+  test('names the metric that decides which checkpoint is the best, and the loss of the initial adapter', async () => {
+    const { world } = await trainedWorld({ baseLoss: 1.25 });
+    const { job, stored } = world.run.context;
+    const metric = { figure: 'words.acc,none', higherIsBetter: true };
+    world.store.tasks.set(job, { files: [], every: 1, metric, limit: null });
+    const { round } = world.run.record.checkpoint.checkpoint;
+    const figures = { 'words.acc,none': 0.75 };
+    world.store.tasks.add(job, { round, figures, score: 0.75, reason: '', seconds: 1, at: 0 });
+    const { body } = await page(world).inject(`/jobs/${stored.name}`);
+    expect(body).toContain(`round ${round}, words.acc 0.7500`);
+    expect(body).toContain('initial adapter 1.2500');
+  });
+
   test('escapes the name of a node', async () => {
     const { world, peers } = await trainedWorld();
     const { run } = world;
