@@ -21,7 +21,7 @@ import {
   microBatchThatFits,
   type RunMemory,
 } from './memory.ts';
-import { sampleData } from './sample.ts';
+import { sampleData, trainingPart } from './sample.ts';
 import { type TrainSpec, trainingConfig } from './settings/settings.ts';
 
 export interface EstimateRunOptions {
@@ -98,12 +98,12 @@ export async function estimateRun(spec: TrainSpec, options: EstimateRunOptions):
   const { heldOut } = spec.data;
   const sample = (paths: readonly string[]) =>
     sampleData({ paths, settings, modelDir: spec.base, now, signal }, { tokenizer });
-  const data = await sample(train);
-  const share = typeof heldOut === 'number' ? heldOut : 0;
-  const measured = Array.isArray(heldOut) ? (await sample(heldOut)).tokens : share * data.tokens;
+  const all = await sample(train);
+  const data = trainingPart(all, heldOut);
+  const measured = Array.isArray(heldOut) ? (await sample(heldOut)).tokens : all.tokens - data.tokens;
 
   const { sequenceLength, batchSize, microBatch } = spec.training;
-  const rows = Math.ceil((1 - share) * data.rows(sequenceLength));
+  const rows = data.rows(sequenceLength);
   const training = trainingConfig(spec, rows);
   const steps = training.totalSteps;
   const available = availableMemory();
@@ -140,7 +140,7 @@ export async function estimateRun(spec: TrainSpec, options: EstimateRunOptions):
   return {
     model: { family: model.config.family, parameters: model.parameters },
     adapterParameters: work.parameters,
-    tokens: Math.round((1 - share) * data.trainedTokens),
+    tokens: data.trainedTokens,
     rows,
     steps,
     counted: data.exact,

@@ -4,6 +4,7 @@ import { renderExamples } from '../data/render/render-examples.ts';
 import { RowReport } from '../data/row-report.ts';
 import { type DataSettings, readingOf, rendererFor } from '../data/settings.ts';
 import type { TextTokenizer } from '../data/tokenizer.ts';
+import type { TrainSpec } from './settings/settings.ts';
 
 /**
  * Number of samples to read. With this number, reading takes a second or two, and the estimates have an error of a few
@@ -90,6 +91,20 @@ export async function sampleData(
       plainText
         ? Math.ceil(tokens / part / sequenceLength)
         : Math.ceil((packedRows(lengths, sequenceLength) * samples) / part / lengths.length),
+  };
+}
+
+/**
+ * Returns the part of a sample that a run trains on.
+ * @param heldOut the held-out data of the run: a share of the training examples, or other files, or none
+ */
+export function trainingPart(sample: DataSample, heldOut: TrainSpec['data']['heldOut']): DataSample {
+  const share = typeof heldOut === 'number' ? 1 - heldOut : 1;
+  return {
+    ...sample,
+    tokens: Math.round(share * sample.tokens),
+    trainedTokens: Math.round(share * sample.trainedTokens),
+    rows: (sequenceLength) => Math.ceil(share * sample.rows(sequenceLength)),
   };
 }
 

@@ -2,6 +2,7 @@
  * Presets: settings chosen for a model and its data, each with a reason and a source. They are rules of thumb, not
  * optima; docs/training.md explains them.
  */
+import { countOf } from '../../common/text.ts';
 import { shareBatch } from './devices/shared-batch.ts';
 
 export const PRESETS = ['auto', 'quick', 'thorough'] as const;
@@ -156,11 +157,12 @@ export function choosePreset(name: PresetName, input: PresetInput): Choice[] {
   const rows = Math.max(1, data.rows(sequenceLength));
   const epochs = given.epochs ?? (data.tokens < MANY_TOKENS ? recipe.epochs : 1);
   const batchSize = given.batchSize ?? choose('training.batchSize', ...batchFor(recipe, rows * epochs));
-  const whole = Math.max(1, Math.ceil((rows * epochs) / batchSize));
+  const whole = Math.ceil(Math.max(1, Math.round(rows * epochs)) / batchSize);
   const long = given.epochs === undefined ? Math.min(recipe.maxSteps, whole) : whole;
   const steps = given.steps ?? long;
   const open = given.steps === undefined && given.epochs === undefined;
-  if (open && steps < whole) {
+  const capped = open && steps < whole;
+  if (capped) {
     choose('run.steps', steps, 'enough to see whether the model learns', "lora-swarm's own rule");
   } else if (open) {
     const passes = epochs === 1 ? 'one pass' : 'several passes';
@@ -173,7 +175,9 @@ export function choosePreset(name: PresetName, input: PresetInput): Choice[] {
     const fit = (microBatch: number): boolean => fits({ ...size, microBatch });
     choose('training.microBatch', ...microBatchFor(batchSize, devices, fit));
   }
-  choose('training.learningRate', ...rateFor(model, steps));
+  // Without a number of steps, the number follows from the rows, which are only estimated here.
+  const isExact = given.steps !== undefined || capped;
+  choose('training.learningRate', ...rateFor(model, steps, isExact));
   choose(
     'training.schedule',
     'cosine',
@@ -253,12 +257,13 @@ function microBatchFor(batchSize: number, devices: number, fits: (rows: number) 
   return [rows, why, 'estimated from the graph; the result is the same'];
 }
 
-function rateFor({ family, hiddenSize }: ModelFacts, steps: number): Chosen<number> {
+function rateFor({ family, hiddenSize }: ModelFacts, steps: number, isExact: boolean): Chosen<number> {
   const rate = rateForWidth(family, hiddenSize);
   const width = `${family} of width ${hiddenSize}`;
   if (steps > SHORT_RUN_STEPS) return [rate, width, TINKER];
   const higher = Number((1.5 * rate).toPrecision(2));
-  return [higher, `${width}, times 1.5 for a short run of ${steps} steps`, `${TINKER}; ${NO_REGRET}`];
+  const length = `${isExact ? '' : 'about '}${countOf(steps, 'step')}`;
+  return [higher, `${width}, times 1.5 for a short run of ${length}`, `${TINKER}; ${NO_REGRET}`];
 }
 
 function about(count: number): string {

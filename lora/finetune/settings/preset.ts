@@ -7,7 +7,7 @@ import { availableMemory } from '../../train/memory/available-memory.ts';
 import { type Choice, choosePreset, type PresetName } from '../../train/presets.ts';
 import { trainingFiles } from '../data.ts';
 import { decideForRun, memoryOf } from '../memory.ts';
-import { sampleData } from '../sample.ts';
+import { sampleData, trainingPart } from '../sample.ts';
 import { type Layer, mergeLayers, resolveSpec } from './settings.ts';
 
 /** Share of the available memory to use. The rest is for other programs and for errors of the estimate. */
@@ -28,10 +28,8 @@ export async function presetLayer(
   const model = await openBase(spec.base);
   const tokenizer = await loadTokenizer(spec.base);
   const { heldOut } = spec.data;
-  const sample = await sampleData(
-    { ...trainingFiles(spec), modelDir: spec.base, now, signal },
-    { tokenizer },
-  );
+  const all = await sampleData({ ...trainingFiles(spec), modelDir: spec.base, now, signal }, { tokenizer });
+  const sample = trainingPart(all, heldOut);
   const sizeAt = (rank: number): number =>
     adapterSize(adapterLayout(model, loraConfig({ ...spec.lora, rank, rankPattern: [] })));
   const room = MEMORY_SHARE * availableMemory();

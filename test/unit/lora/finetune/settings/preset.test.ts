@@ -33,3 +33,17 @@ it('the choice of a rank ignores modules that are saved whole', async () => {
   expect(rank).toBeGreaterThan(16);
   expect(await rankWith({ ...few, modulesToSave: ['lm_head', 'embed_tokens'] })).toBe(rank);
 });
+
+it('a preset counts the steps of the training data only, without the share that is held out', async () => {
+  const layer = mergeLayers(await least(), {
+    training: { batchSize: 1, sequenceLength: 16 },
+    run: { epochs: 1 },
+  });
+  const every = async (heldOut: unknown) => {
+    const one = { ...layer, data: { ...layer.data, heldOut } };
+    return Number((await presetLayer('auto', one, machine)).layer.run!.evaluateEvery);
+  };
+  const all = await every(layer.data!.heldOut);
+  expect(all).toBeGreaterThan(2);
+  expect(Math.abs(2 * (await every(0.5)) - all)).toBeLessThanOrEqual(2);
+});
