@@ -9,15 +9,13 @@ import type { RateLimit } from '../bandwidth.ts';
 import type { Streams } from '../libp2p/streams.ts';
 import type { NetworkMeter } from '../meter.ts';
 import type { FetchBlobOptions } from '../network.ts';
+import { type BegunRange, BegunRanges } from './begun-ranges.ts';
+import { Holder, STREAMS_PER_HOLDER } from './holder.ts';
 import { RangeBuffers, type RangePool } from './range-buffers.ts';
 import { RangeQueue } from './range-queue.ts';
 import { openRangeStream, type RangeStream } from './range-stream.ts';
+import { BLOB_RANGE_TIMEOUT_MS } from './wire.ts';
 
-/**
- * Number of streams to one holder. Each stream requests one range at a time. Six streams keep the connection busy while
- * ranges that have arrived are stored.
- */
-const STREAMS_PER_HOLDER = 6;
 /** Maximum number of holders from which ranges are requested at the same time. */
 const HOLDERS_AT_ONCE = 4;
 /**
@@ -71,6 +69,7 @@ export class Download {
   readonly #deps: DownloadDeps;
   readonly #queue: RangeQueue;
   readonly #buffers: RangeBuffers;
+  readonly #begun: BegunRanges;
   /** Aborted when the attempt ends, for example because the blob is complete or the disk is full. */
   readonly #stop = new AbortController();
   /** The first error of storing a range or of the caller's `onProgress`. */
@@ -86,7 +85,10 @@ export class Download {
     // additional buffers are for such ranges. Without them, the early ranges could take all buffers, and no buffer would
     // be left for the missing range that must be hashed first.
     const holders = Math.min(HOLDERS_AT_ONCE, options.holders.length);
-    this.#buffers = new RangeBuffers({ most: HELD_RANGES + holders * BUFFERS_PER_HOLDER }, deps);
+    const begun = holders * STREAMS_PER_HOLDER;
+    const most = HELD_RANGES + holders * BUFFERS_PER_HOLDER + begun;
+    this.#buffers = new RangeBuffers({ most }, deps);
+    this.#begun = new BegunRanges({ most: begun }, { buffers: this.#buffers, partial: options.partial });
   }
 
   /**
@@ -98,8 +100,7 @@ export class Download {
     const reserve = [...new Set(holders)];
     const slot = async (): Promise<void> => {
       for (let peer = reserve.shift(); peer !== undefined && !this.#signal.aborted; peer = reserve.shift()) {
-        const holder = peer;
-        await Promise.all(Array.from({ length: STREAMS_PER_HOLDER }, () => this.#runStream(holder)));
+        await this.#runStream(new Holder(peer));
       }
     };
     try {
@@ -107,26 +108,32 @@ export class Download {
       await Promise.all(Array.from({ length: HOLDERS_AT_ONCE }, slot));
     } finally {
       this.#stop.abort();
+      this.#begun.clear();
     }
     signal.throwIfAborted();
     if (this.#failure !== null) throw this.#failure.error;
   }
 
-  async #runStream(peer: string): Promise<void> {
-    const release = await this.#deps.permits.take(peer, this.#signal).catch(() => null);
+  /** Runs one more stream to a holder, and the streams that are opened because its ranges arrive fast. */
+  async #runStream(holder: Holder): Promise<void> {
+    holder.open++;
+    const release = await this.#deps.permits.take(holder.peer, this.#signal).catch(() => null);
     if (release === null) return;
+    const further: Promise<void>[] = [];
     try {
-      await this.#fetchRanges(peer);
+      await this.#fetchRanges(holder, () => further.push(this.#runStream(holder)));
     } finally {
       release();
     }
+    await Promise.all(further);
   }
 
   /**
-   * Fetches ranges from one holder over one stream. Ends when no range is left, or when too many attempts to
-   * fetch from the holder have failed.
+   * Fetches ranges from one holder over one stream. Ends when no range is left, when a range fails while the holder has
+   * other streams, or when too many attempts to fetch from the holder have failed.
    */
-  async #fetchRanges(peer: string): Promise<void> {
+  async #fetchRanges(holder: Holder, openAnother: () => void): Promise<void> {
+    const { peer } = holder;
     const signal = this.#signal;
     const limit = this.#deps.download;
     let stream: RangeStream | undefined;
@@ -145,10 +152,10 @@ export class Download {
         }
         const { length } = this.#options.partial.extent(range);
         await limit?.take(length, signal);
-        let buffer: Uint8Array;
+        let arrived: Arrived;
         try {
           stream ??= await openRangeStream(peer, this.#deps, signal);
-          buffer = await this.#receive(peer, stream, range);
+          arrived = await this.#receive(holder, stream, range);
         } catch (error) {
           // Refund the whole range. The limit also counts all bytes that cross the network, so it counts the part of
           // the range that did arrive.
@@ -156,9 +163,10 @@ export class Download {
           throw error;
         }
         await storing;
-        storing = this.#store(peer, range, buffer);
+        storing = this.#store(peer, range, arrived.begun);
         failed = 0;
         busy = 0;
+        if (holder.mayOpen(arrived.fresh, arrived.seconds)) openAnother();
       } catch (error) {
         this.#queue.failed(range, peer);
         const isBusy = isSwarmError(error, 'BLOB_BUSY');
@@ -168,7 +176,12 @@ export class Download {
         }
         if (signal.aborted) break;
         const tries = isBusy ? ++busy : ++failed;
-        if (isLasting(error) || tries >= (isBusy ? BUSY_TRIES : TRIES)) this.failures.set(peer, error);
+        if (isLasting(error)) this.failures.set(peer, error);
+        else if (!isBusy && holder.open > 1) {
+          // The holder may be too slow for this number of streams.
+          holder.open--;
+          break;
+        } else if (tries >= (isBusy ? BUSY_TRIES : TRIES)) this.failures.set(peer, error);
         else await this.#pause(tries);
       }
     }
@@ -176,34 +189,68 @@ export class Download {
     await stream?.close();
   }
 
-  async #receive(peer: string, stream: RangeStream, range: number): Promise<Uint8Array> {
-    const { partial, digest, prove, onArrival = () => {} } = this.#options;
+  /** Fetches the bytes of a range that have not arrived yet. */
+  async #receive(holder: Holder, stream: RangeStream, range: number): Promise<Arrived> {
+    const { partial } = this.#options;
+    const { clock } = this.#deps;
+    const begun = await this.#begun.take(range, this.#signal);
+    const { length } = partial.extent(range);
+    const before = begun.bytes;
+    const start = clock.monotonic();
+    try {
+      while (begun.bytes < length) {
+        const totalMs = BLOB_RANGE_TIMEOUT_MS - (clock.monotonic() - start);
+        await this.#request(holder, stream, range, { begun, totalMs });
+      }
+    } catch (error) {
+      this.#begun.keep(range, begun);
+      throw error;
+    }
+    return { begun, fresh: length - before, seconds: (clock.monotonic() - start) / 1000 };
+  }
+
+  /** Requests the next bytes of a range, as many as the holder can send in some seconds. */
+  async #request(
+    holder: Holder,
+    stream: RangeStream,
+    range: number,
+    { begun, totalMs }: { begun: BegunRange; totalMs: number },
+  ): Promise<void> {
+    const { partial, digest, prove, onArrival: report = () => {} } = this.#options;
     const { clock, meter } = this.#deps;
-    const signal = this.#signal;
-    const buffer = await this.#buffers.take(signal);
-    const { offset, length } = partial.extent(range);
+    const { peer } = holder;
+    const extent = partial.extent(range);
+    const offset = extent.offset + begun.bytes;
+    const length = Math.min(extent.length - begun.bytes, holder.requestBytes);
+    const target = begun.buffer.subarray(begun.bytes, begun.bytes + length);
+    const onArrival = (bytes: number): void => {
+      begun.bytes += bytes;
+      begun.sources.add(peer);
+      report();
+    };
     const start = clock.monotonic();
     let code = 'ok';
     try {
       const request = { digest, offset, length, ...(prove && { proof: prove(peer) }) };
-      await stream.range(request, { size: partial.size, target: buffer, onArrival }, signal);
-      return buffer;
+      await stream.range(request, { size: partial.size, target, onArrival, totalMs }, this.#signal);
     } catch (error) {
       code = isSwarmError(error) ? error.code : 'aborted';
-      this.#buffers.give(buffer);
       throw error;
     } finally {
       const seconds = (clock.monotonic() - start) / 1000;
       meter.blobRange({ direction: 'inbound', code, bytes: code === 'ok' ? length : 0, seconds });
+      if (code === 'ok') holder.answered(length, seconds);
     }
   }
 
   /** Stores a range and reports it. Never rejects. An error of the disk or of `onProgress` ends the whole download. */
-  async #store(peer: string, range: number, buffer: Uint8Array): Promise<void> {
+  async #store(peer: string, range: number, { buffer, bytes, sources }: BegunRange): Promise<void> {
     const { partial, onProgress } = this.#options;
     try {
-      const bytes = buffer.subarray(0, partial.extent(range).length);
-      if (await partial.write(range, bytes, (part) => this.#buffers.give(part))) this.sources.add(peer);
+      const whole = buffer.subarray(0, bytes);
+      if (await partial.write(range, whole, (part) => this.#buffers.give(part)))
+        for (const source of sources) this.sources.add(source);
+      this.#begun.drop(range);
       this.#queue.arrived(range);
       onProgress?.({ bytes: partial.bytes, total: partial.size });
       // Some requests may still wait for a range that another holder has delivered. The abort ends these requests.
@@ -219,6 +266,15 @@ export class Download {
     const ms = Math.min(RETRY_LIMIT_MS, RETRY_MS * 2 ** tries);
     await sleep(this.#deps.clock, ms, this.#signal).catch(() => {});
   }
+}
+
+/** A range that has arrived. */
+interface Arrived {
+  readonly begun: BegunRange;
+  /** Number of bytes that the last holder has sent. */
+  readonly fresh: number;
+  /** Time in which these bytes have arrived. */
+  readonly seconds: number;
 }
 
 /** Returns whether an error concerns the whole holder and not just one stream. If so, a retry is pointless. */

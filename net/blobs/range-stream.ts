@@ -64,18 +64,24 @@ export class RangeStream {
   /**
    * Requests one range and writes it to `target`.
    * @param size expected size of the whole blob in bytes
-   * @param onArrival called after each frame
+   * @param totalMs maximum time in milliseconds. @default BLOB_RANGE_TIMEOUT_MS
+   * @param onArrival called after each frame with the number of its bytes
    * @throws SwarmError BLOB_MISSING, BLOB_SIZE, BLOB_BUSY, DEADLINE_EXCEEDED, FRAME_*, MESSAGE_*, STREAM_CLOSED
    */
   async range(
     request: BlobRequest,
-    { size, target, onArrival }: { size: number; target: Uint8Array; onArrival: () => void },
+    {
+      size,
+      target,
+      onArrival,
+      totalMs = BLOB_RANGE_TIMEOUT_MS,
+    }: { size: number; target: Uint8Array; onArrival: (bytes: number) => void; totalMs?: number },
     signal: AbortSignal,
   ): Promise<void> {
     const limits = {
       clock: this.#clock,
       idleMs: BLOB_IDLE_TIMEOUT_MS,
-      totalMs: BLOB_RANGE_TIMEOUT_MS,
+      totalMs,
       signal,
       what: 'the transfer of a range',
     };
@@ -97,7 +103,7 @@ export class RangeStream {
         const rest = target.subarray(at, Math.min(request.length, at + BLOB_FRAME_BYTES));
         const bytes = await this.#frames.readInto(rest, inner);
         progressed();
-        onArrival();
+        onArrival(bytes);
         if (bytes === 0) throw netError('FRAME_TRUNCATED', 'the holder sent an empty frame');
         at += bytes;
       }
