@@ -67,10 +67,9 @@ export class Views {
     const awaited = awaitedBy(run, this.#coordinator.jobs());
     const isHeld = run.driver.isHeld && state.phase !== 'paused' && state.phase !== 'queued';
     const ending = context.isStopping() ? '. The job stops after this' : '';
-    const again = ending && '. A second "lora-swarm job stop" stops it at once';
     const heldReason = context.isBehind()
       ? `the coordinator was restored from an old backup, and fetches the newer records from its nodes${ending}`
-      : `waits until its nodes have reported the newest head that they know${ending}${again}`;
+      : `waits until its nodes have reported the newest head that they know${ending}`;
     const ownReason = isHeld ? heldReason : state.reason;
     const reason = awaited === null ? ownReason : queuedReason(awaited);
     const history = this.#history(context.job);

@@ -13,6 +13,7 @@ import { fetchInTurns, inTurns } from './fetch-in-turns.ts';
 import { HeadClaims, type ProvenHead } from './head-claims.ts';
 import type { LostRecords } from './lost-records.ts';
 import { isWhole, recall, recordsIn } from './recall.ts';
+import { StopOrders } from './stop-orders.ts';
 
 /**
  * Time for which the coordinator waits for further nodes before it asks the connected nodes for lost records. With more
@@ -54,12 +55,12 @@ export class LaterHeads {
   readonly #running = new Map<string, { readonly done: Promise<void>; readonly limit: AbortController }>();
   /** For each job with a proven later head that is not adopted yet: the newest of these heads, by peer. */
   readonly #behind = new Map<string, Map<string, ProvenHead>>();
-  /** The reasons of the operator's orders to stop jobs that are behind. The database has them too. */
-  readonly #stops: Map<string, string>;
+  readonly #stops: StopOrders;
 
   constructor(deps: Deps) {
     this.#deps = deps;
-    this.#stops = new Map(deps.store.jobs.stopOrders());
+    this.#stops = new StopOrders(deps.store);
+    for (const proven of this.#stops.laterHeads()) this.#behind.set(proven.job, keep(proven, new Map()));
     this.claims = new HeadClaims({ ...deps, onProven: (proven) => this.#onProven(proven) });
   }
 
@@ -73,36 +74,37 @@ export class LaterHeads {
    * stopped yet.
    */
   isStopping(job: string): boolean {
-    return this.#stops.has(job);
+    return this.#stops.reason(job) !== null;
   }
 
   /**
    * Stops a job that is behind as soon as it has caught up. If it does not catch up within STOP_MS, it stops without the
    * records that are still missing. The order is stored before the call returns, so it survives a restart.
    */
-  stop(run: JobRun, reason: string): void {
-    const { job } = run.context;
-    this.#setStop(job, reason);
+  stop({ context: { job } }: JobRun, reason: string): void {
+    const proofs = [...this.#behind.get(job)!.values()];
+    this.#stops.put(
+      proofs.reduce((a, b) => (isNewer(b.head, a.head) ? b : a)),
+      reason,
+    );
     const running = this.#running.get(job);
-    if (running === undefined) this.#start(run, this.#behind.get(job)!.keys().next().value!);
+    if (running === undefined) this.carryOutStop(job);
     else this.#limit(job, running.limit);
   }
 
-  /** Stops a job if the operator has ordered this. The job must not be behind. */
+  /** Stops a job if the operator has ordered this. A job that is behind first tries to catch up. */
   carryOutStop(job: string): void {
-    const reason = this.#stops.get(job);
-    if (reason === undefined) return;
+    const reason = this.#stops.reason(job);
+    if (reason === null) return;
     const run = this.#deps.runs.get(job)!;
+    const behind = this.#behind.get(job);
+    if (behind !== undefined) {
+      if (!this.#running.has(job)) this.#start(run, behind.keys().next().value!);
+      return;
+    }
     if (!isOver(run.driver.state)) run.operate({ type: 'stop', reason });
     // Delete the order only now, because the coordinator may be killed before the job has stopped.
-    this.#setStop(job, null);
-  }
-
-  #setStop(job: string, reason: string | null): void {
-    const { store } = this.#deps;
-    store.transaction(() => store.jobs.setStopOrder(job, reason));
-    if (reason === null) this.#stops.delete(job);
-    else this.#stops.set(job, reason);
+    this.#stops.delete(job);
   }
 
   /** Ends a recovery after STOP_MS. */
@@ -149,7 +151,7 @@ export class LaterHeads {
     const { log, signal } = this.#deps;
     const { job } = run.context;
     const limit = new AbortController();
-    if (this.#stops.has(job)) this.#limit(job, limit);
+    if (this.isStopping(job)) this.#limit(job, limit);
     const done = this.#recover(run, peer, AbortSignal.any([signal, limit.signal]))
       .catch((error: unknown) => {
         if (!signal.aborted) log.error({ job, error }, 'not-caught-up');
@@ -165,7 +167,7 @@ export class LaterHeads {
   /** Stops the job if the operator has ordered this. If it is still behind, it first continues from its own checkpoint. */
   async #endOrdered(job: string, from: string): Promise<void> {
     const { signal, runs, restart } = this.#deps;
-    if (!this.#stops.has(job) || signal.aborted) return;
+    if (!this.isStopping(job) || signal.aborted) return;
     const behind = this.#behind.get(job);
     if (behind !== undefined) {
       const run = runs.get(job)!;

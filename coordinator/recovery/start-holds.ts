@@ -40,13 +40,12 @@ export class StartHolds {
   }
 
   /**
-   * Continues a job. A job that has signed only its first head is not held, unless it was behind when the operator ordered its
-   * stop.
+   * Continues a job. A job that has signed only its first head is not held, unless it is known to be behind (see `StopOrders`).
    */
   start(run: JobRun): void {
     const { awaitsNodes, laterHeads } = this.#deps;
     const { job } = run.context;
-    const held = awaitsNodes && (run.record.heads.newest.head.sequence > 1 || laterHeads.isStopping(job));
+    const held = laterHeads.isBehind(job) || (awaitsNodes && run.record.heads.newest.head.sequence > 1);
     run.start({ held });
     if (!held) {
       laterHeads.carryOutStop(job);
@@ -71,7 +70,7 @@ export class StartHolds {
     if (connected.size < run.context.settings.newest.minPeers) return;
     if (!run.record.heads.newest.head.assignments.some(isMissing)) {
       this.#connected.delete(run);
-      void this.#release(run, GATHER_MS, { isComplete: true });
+      void this.#release(run, GATHER_MS);
     } else if (!this.#waiting.has(run)) {
       this.#waiting.add(run);
       void this.#release(run, ROUND_MS);
@@ -80,26 +79,20 @@ export class StartHolds {
 
   /**
    * Ends the hold of a job after `ms` milliseconds, unless a node has proven a later head that could not be adopted
-   * yet.
-   * @param options `isComplete`: whether enough members and all members with work in the newest head have connected
+   * yet. Then carries out the operator's order to stop the job, if there is one.
    */
-  async #release(run: JobRun, ms: number, { isComplete = false } = {}): Promise<void> {
+  async #release(run: JobRun, ms: number): Promise<void> {
     const { clock, log, laterHeads, onReleased } = this.#deps;
     const { job, signal } = run.context;
     try {
       await sleep(clock, ms, signal);
-      // A node has proven a later head of a job with an order to stop. Until its nodes are back, the job must not sign a
-      // head, because this head could have the same number. Another order of the operator ends the hold.
-      while (!isComplete && laterHeads.isStopping(job) && run.driver.isHeld)
-        await sleep(clock, HOLD_MS, signal);
       laterHeads.claims.askConnected(run);
       await laterHeads.settled(job);
-      if (laterHeads.isBehind(job)) log.error({ job }, 'held-behind-nodes');
-      else {
-        run.driver.release();
-        laterHeads.carryOutStop(job);
-        onReleased();
-      }
+      const isBehind = laterHeads.isBehind(job);
+      if (!isBehind) run.driver.release();
+      else if (!laterHeads.isStopping(job)) log.error({ job }, 'held-behind-nodes');
+      laterHeads.carryOutStop(job);
+      if (!isBehind) onReleased();
     } catch (error) {
       if (!signal.aborted) log.error({ job, error }, 'not-released');
     }

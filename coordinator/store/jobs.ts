@@ -45,6 +45,13 @@ export interface StoredJob {
 const JOB =
   'job, name, content, manifest, layout, term, admission, token, base_loss, ending, pause_cause, roll_back_to, roll_back_reason, priority, after_job, created_at';
 
+/** An order of the operator to stop a job that is behind its nodes. */
+interface StopOrder {
+  readonly reason: string;
+  /** The later head that a node has proven (see `StopOrders`). */
+  readonly proof: Uint8Array;
+}
+
 /** A signed change of a job's settings. */
 interface NewSettings {
   readonly sequence: number;
@@ -114,14 +121,23 @@ export class JobTable {
   }
 
   /** Records that the operator has ordered to stop a job that is behind its nodes. null: the order has been carried out. */
-  setStopOrder(job: string, reason: string | null): void {
-    updateRows(this.#db, 'jobs', { job }, { stopOrder: reason });
+  setStopOrder(job: string, order: StopOrder | null): void {
+    updateRows(
+      this.#db,
+      'jobs',
+      { job },
+      { stopOrder: order?.reason ?? null, stopProof: order?.proof ?? null },
+    );
   }
 
-  /** Returns the jobs with an order to stop that has not been carried out, each with the reason that the operator gave. */
-  stopOrders(): [job: string, reason: string][] {
-    const rows = this.#db.all('SELECT job, stop_order FROM jobs WHERE stop_order IS NOT NULL');
-    return rows.map(({ job, stop_order: reason }) => [job as string, reason as string]);
+  /** Returns the orders to stop a job that have not been carried out. */
+  stopOrders(): (StopOrder & { readonly job: string })[] {
+    const rows = this.#db.all('SELECT job, stop_order, stop_proof FROM jobs WHERE stop_order IS NOT NULL');
+    return rows.map(({ job, stop_order: reason, stop_proof: proof }) => ({
+      job: job as string,
+      reason: reason as string,
+      proof: proof as Uint8Array,
+    }));
   }
 
   setPlace(job: string, place: Pick<StoredJob, 'priority' | 'afterJob'>): void {

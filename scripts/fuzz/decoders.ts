@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { claimedUpdate } from '../../coordinator/intake/header-checks.ts';
 import { REMOVALS_BYTES, removalsContentSchema } from '../../coordinator/recovery/lost-removals.ts';
+import { PROOF_BYTES, stopProofSchema } from '../../coordinator/recovery/stop-orders.ts';
 import { decodeAdapter, encodeAdapter } from '../../lora/adapter/codec.ts';
 import { decodeRows, encodeShards } from '../../lora/data/shards/shard-codec.ts';
 import { answersSchema } from '../../lora/evaluate/questions/answers.ts';
@@ -133,6 +134,7 @@ export const decoders: readonly FuzzDecoder[] = [
     decode: decodeEvidence,
   },
   cbor('removals', removalsContentSchema, REMOVALS_BYTES),
+  cbor('stop-proof', stopProofSchema, PROOF_BYTES),
   cbor('questions', questionsSchema, QUESTIONS_BYTES),
   cbor('answers', answersSchema, ANSWERS_BYTES),
   cbor('bundle:root', rootSchema, ROOT_BYTES),

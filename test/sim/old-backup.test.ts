@@ -122,6 +122,29 @@ test.each(['runs on', 'is killed'])(
   },
 );
 
+test('a job that was stopped while it was behind signs no head twice, although its nodes are away after a restart', async () => {
+  const all = await swarm(1, { rounds: 60 });
+  const { coordinator, clock, nodes, job, reach, pass, restoreBackup } = all;
+  await reach(2);
+  await restoreBackup(5);
+  const seen = seenBy(all).heads;
+  coordinator.start();
+  const run = () => coordinator.coordinator.find(job);
+  expect(await clock.run(() => run().context.isBehind(), 60_000), 'the proof').toBe(true);
+  run().operate({ type: 'stop', reason: 'a test' });
+  coordinator.crash();
+  for (const node of nodes) node.crash();
+  coordinator.start();
+  expect(await clock.run(() => coordinator.finished, 150_000), 'it stops').toBe(true);
+  const head = verifyMessage('head', coordinator.store.jobs.head(job)!).message;
+  expect(head).toMatchObject({ term: 2, reason: 'a test', checkpoint: { ordinal: 2 } });
+  for (const moment of seen.keys()) expect(Number(moment.split('/')[0])).toBe(1);
+  for (const node of nodes) node.start();
+  await pass(120_000);
+  expect(coordinator.finished).toBe(true);
+  expect(verifyMessage('head', coordinator.store.jobs.head(job)!).message.term).toBe(2);
+});
+
 /** What the nodes have seen of a coordinator's history when the coordinator is killed. */
 function seenBy({ nodes, job }: Swarm) {
   const heads = new Map<string, string>();

@@ -30,7 +30,9 @@ export const ROLL_BACK_REASONS = `
 
 export const STOP_ORDERS = `
   -- Reason of the operator's order to stop a job that lacks later heads of its nodes; NULL: no such order.
-  ALTER TABLE jobs ADD COLUMN stop_order TEXT
+  ALTER TABLE jobs ADD COLUMN stop_order TEXT;
+  -- The newest of these heads at the time of the order, as a node has proven it. NULL: no such order.
+  ALTER TABLE jobs ADD COLUMN stop_proof BLOB
   `;
 
 export const JOB_KEYS = `

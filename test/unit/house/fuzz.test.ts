@@ -22,6 +22,7 @@ const FUZZED: Readonly<Record<string, string>> = {
   rootSchema: 'bundle:root',
   recordSchema: 'bundle:record',
   removalsContentSchema: 'removals',
+  stopProofSchema: 'stop-proof',
   questionsSchema: 'questions',
   answersSchema: 'answers',
   claimedEnvelopeSchema: 'update:claims',

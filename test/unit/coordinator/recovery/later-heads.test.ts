@@ -97,7 +97,7 @@ it.each(['a fetch that never ends', 'no attempt that succeeds'])(
     if (!isHanging) await world.until(() => written === 1, 'the failed attempt');
     run.operate({ type: 'stop', reason: 'a test' });
     expect(laterHeads.isStopping(job)).toBe(true);
-    expect(world.store.jobs.stopOrders()).toEqual([[job, 'a test']]);
+    expect(world.store.jobs.stopOrders()).toMatchObject([{ job, reason: 'a test' }]);
     expect(() => run.operate({ type: 'pause', reason: '' })).toThrow(withCode('JOB_BEHIND'));
     await world.until(() => run.driver.state.phase === 'finished', 'the end');
     expect(clock.monotonic() - orderedAt).toBeLessThan(70_000);

@@ -4,10 +4,13 @@ import {
   PAUSE_BELOW_BYTES,
   RESUME_FROM_BYTES,
 } from '../../../../coordinator/recovery/disk-guard.ts';
+import { StopOrders } from '../../../../coordinator/recovery/stop-orders.ts';
 import { silentLogger } from '../../../../monitor/logs/log.ts';
+import { signMessage, verifyMessage } from '../../../../protocol/signing.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
+import { withCode } from '../../../utils/source/codes.ts';
 import { training } from '../scripted-peer.ts';
-import { World } from '../world.ts';
+import { COORDINATOR, World } from '../world.ts';
 
 /** A coordinator that was killed in round 1, and holds its job after the restart. */
 async function held({ nodes = 1 } = {}) {
@@ -52,28 +55,35 @@ test('an order of the operator ends a hold, unless the order is refused', async 
   expect(world.run.driver.state).toMatchObject({ phase: 'paused', reason: 'lunch' });
 });
 
-test.each(['its nodes connect', 'the operator orders the stop again'])(
-  'a job that was behind and must stop signs no head until %s',
-  async (what) => {
-    const { world, peer } = await held();
-    const { job } = world.toy;
-    world.store.jobs.setStopOrder(job, 'a test');
-    expect(() => world.kill()).toThrow();
-    await world.start();
-    expect(world.run.context.isStopping()).toBe(true);
-    const { sequence } = world.run.record.heads.newest.head;
-    await world.pass(300_000);
-    expect(world.run.driver.isHeld).toBe(true);
-    expect(world.run.record.heads.newest.head.sequence).toBe(sequence);
-    if (what === 'its nodes connect') {
-      await peer.join();
-      await world.pass(2_500);
-    } else world.run.operate({ type: 'stop', reason: 'a test' });
-    expect(world.run.driver.state).toMatchObject({ phase: 'finished', reason: 'a test' });
-    await world.pass(121_000);
-    expect(world.store.jobs.stopOrders()).toEqual([]);
-  },
-);
+test.each([
+  'no node connects',
+  'a node connects that has no later head',
+  'the operator orders the stop again',
+])('a job that was behind and must stop signs heads of a higher term only, if %s', async (what) => {
+  const { world, peer } = await held();
+  const { job } = world.toy;
+  const own = world.run.record.heads.newest.head;
+  const later = signMessage('head', { ...own, sequence: own.sequence + 5 }, COORDINATOR);
+  const answer = { head: later, checkpoints: [], receipts: [], settings: [] };
+  const { message: head } = verifyMessage('head', later);
+  new StopOrders(world.store).put({ job, peer: peer.id, head, answer }, 'a test');
+  expect(() => world.kill()).toThrow();
+  await world.start();
+  expect([world.run.context.isBehind(), world.run.context.isStopping()]).toEqual([true, true]);
+  expect(() => world.run.operate({ type: 'pause', reason: '' })).toThrow(withCode('JOB_BEHIND'));
+  await world.pass(60_000);
+  expect(world.run.driver.isHeld).toBe(true);
+  const reason = what === 'the operator orders the stop again' ? 'another test' : 'a test';
+  if (what === 'no node connects') await world.pass(60_000);
+  else if (reason === 'a test') await peer.join();
+  else world.run.operate({ type: 'stop', reason });
+  await world.pass(20_000);
+  expect(world.run.driver.state).toMatchObject({ phase: 'finished', reason });
+  expect(world.store.jobs.stopOrders()).toEqual([]);
+  const { term, sequence } = world.run.record.heads.newest.head;
+  expect(term).toBe(own.term + 1);
+  expect(sequence).toBeGreaterThan(head.sequence);
+});
 
 test('a ban removes a member at once, and does not end the hold', async () => {
   const { world, peer } = await held();
