@@ -60,8 +60,9 @@ export function parseTarget(target: readonly string[], job: string | undefined):
   return { addresses: target, job: job ?? null, token: null };
 }
 
-/** An invite, perhaps with a weight, in quotation marks or brackets or before a punctuation mark. */
-const WRAPPED_INVITE = /^["'`<([{“‘«]*(swarm1.*?)["'`>)\]}”’».,;:]*$/s;
+/** Marks that may stand before an invite, and marks that may follow it. */
+const OPENING_MARKS = '"\'`<([{“‘«';
+const CLOSING_MARKS = '"\'`>)]}”’».,;:';
 
 /**
  * Splits a line into its invites and multiaddrs. If the line contains exactly one invite, leaves out words that are neither,
@@ -73,7 +74,7 @@ export function wordsOf(line: string): string[] {
   const found = line
     .split(/\s+/)
     .filter((word) => word !== '')
-    .map((word) => WRAPPED_INVITE.exec(word)?.[1] ?? word);
+    .map(withoutMarks);
   if (found.filter(looksLikeInvite).length !== 1) return found;
   const setting = found.find((word) => !looksLikeTarget(word) && word.includes('='));
   if (setting === undefined) return found.filter(looksLikeTarget);
@@ -81,6 +82,18 @@ export function wordsOf(line: string): string[] {
     `"${setting}" beside the invite is neither an invite nor a multiaddr`,
     'write a weight directly after its invite, without a space (swarm1…=2), and an option with two dashes (--threads 2)',
   );
+}
+
+/**
+ * Returns an invite without the quotation marks, brackets or punctuation marks around it, and any other word as it is. A
+ * regular expression would take quadratic time, and an invite can come from a stranger.
+ */
+function withoutMarks(word: string): string {
+  let [start, end] = [0, word.length];
+  while (start < end && OPENING_MARKS.includes(word[start]!)) start++;
+  while (end > start && CLOSING_MARKS.includes(word[end - 1]!)) end--;
+  const inner = word.slice(start, end);
+  return looksLikeInvite(inner) ? inner : word;
 }
 
 /** Returns whether an argument is an invite, a multiaddr or "-". All other arguments are names of jobs. */

@@ -6,7 +6,7 @@ import { choosePeer } from '../../../../cli/commands/peers.ts';
 import { integer, lifetime, number, webOrigin } from '../../../../cli/options/common.ts';
 import { keyValues } from '../../../../cli/options/key-values.ts';
 import { keysAtStart, limitLines, parseLimits } from '../../../../cli/options/limits.ts';
-import { parseTarget, parseTargets } from '../../../../cli/options/target.ts';
+import { parseTarget, parseTargets, wordsOf } from '../../../../cli/options/target.ts';
 import { readTarget, readTargets } from '../../../../cli/options/target-input.ts';
 import { resolveCache, resolveHomes } from '../../../../common/files/user-folders.ts';
 import { systemClock } from '../../../../common/time/system-clock.ts';
@@ -197,6 +197,13 @@ describe('an invite', () => {
     });
     const [half, rest] = [invite.slice(0, 40), invite.slice(40)];
     await expect(readTarget(context, [half, rest], {})).rejects.toMatchObject({ code: 'INVITE_INVALID' });
+  });
+
+  it('is found in a word of any length', () => {
+    // A search in quadratic time would take minutes here, which exceeds the time limit of a test.
+    const marks = ')'.repeat(500_000);
+    expect(wordsOf(`(${invite}${marks}`)).toEqual([invite]);
+    expect(wordsOf(`${invite}${marks}x`)).toEqual([`${invite}${marks}x`]);
   });
 
   it('is refused beside a word with "="', async () => {
