@@ -95,7 +95,8 @@ export class ApiClient {
 
   /** Lists the nodes that were removed from a job for good, with the names that they had there. */
   async formerPeers(): Promise<FormerPeer[]> {
-    return (await this.#connection.get<{ former: FormerPeer[] }>('/v1/peers')).former;
+    // A coordinator of an earlier release sends no former nodes.
+    return (await this.#connection.get<{ former?: FormerPeer[] }>('/v1/peers')).former ?? [];
   }
 
   /** Bans a node, and all other nodes of the person who answers for it. @param peer whole peer id */

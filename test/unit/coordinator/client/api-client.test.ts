@@ -70,6 +70,11 @@ describe('the API client', () => {
     await expect(api.job('x')).rejects.toMatchObject({ code: 'API_FAILED' });
   });
 
+  it('gets no former nodes from a coordinator of an earlier release', async () => {
+    const { client } = await daemon((_request, response) => response.end('{"peers":[],"bans":[]}'));
+    expect(await (await client()).formerPeers()).toEqual([]);
+  });
+
   it('takes the URL and the token instead of a home', async () => {
     const seen: unknown[] = [];
     const { url, close } = await daemon((request, response) => {
