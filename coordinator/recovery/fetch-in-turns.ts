@@ -45,10 +45,12 @@ export async function fetchInTurns(
   { network, clock }: Deps,
 ): Promise<void> {
   const reasons: string[] = [];
+  let asked = 0;
   const until = clock.monotonic() + totalMs;
   // Without holders, the store may still have the blob, and one call finds out.
   for (let at = 0; at === 0 || (at < holders.length && clock.monotonic() < until); at += HOLDERS) {
     const group = holders.slice(at, at + HOLDERS);
+    asked += group.length;
     const limits = {
       clock,
       idleMs: TURN_MS,
@@ -76,8 +78,8 @@ export async function fetchInTurns(
       reasons.push(error.message);
     }
   }
-  const text = `none of ${holders.length} nodes gave blob ${ref.digest} (${reasons.join('; ')})`;
-  throw netError('BLOB_UNAVAILABLE', text, { ...ref, holders: holders.length });
+  const text = `none of ${asked} nodes gave blob ${ref.digest} (${reasons.join('; ')})`;
+  throw netError('BLOB_UNAVAILABLE', text, { ...ref, holders: asked });
 }
 
 /** Sorts peers so that their addresses take turns. The peers at one address keep their order. */

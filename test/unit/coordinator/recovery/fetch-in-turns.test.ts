@@ -96,6 +96,6 @@ it('ends with the reason of its signal', async () => {
 it('ends after the time limit, although bytes arrive and further holders are left', async () => {
   const { calls, done, pass } = fetching({ groups: 2, totalMs: 3 * TURN_MS });
   for (let i = 1; i <= 7; i++) await pass(2 * i * MIB);
-  await expect(done).rejects.toMatchObject({ code: 'BLOB_UNAVAILABLE' });
+  await expect(done).rejects.toMatchObject({ code: 'BLOB_UNAVAILABLE', values: { holders: HOLDERS } });
   expect(calls).toHaveLength(1);
 });
