@@ -137,7 +137,7 @@ function textOf(
   if (refusal === 'RPC_METHOD_UNKNOWN') return 'the coordinator is not ready yet; retrying';
   const words = WORDS[action] ?? action.replaceAll('-', ' ');
   const why = typeof reason === 'string' ? reason : errorText(error);
-  // A digest has 64 characters and says less than the round. Only a node with several invites has several jobs.
+  // A digest has 64 characters and says less than the round, but its beginning names the job of a node with several invites.
   const isLabel = typeof job === 'string' && (job.length < 64 || invite !== undefined);
   const name = isLabel ? `${job.length < 64 ? job : job.slice(0, 12)}: ` : '';
   const where = typeof round === 'number' ? ` (round ${round})` : '';

@@ -9,8 +9,11 @@ import { CARD_FILE } from './card.ts';
 
 /** Maximum size of a model card that is read, in bytes. */
 const CARD_BYTES = 2 ** 20;
-/** Metrics of the training that a card has, as `frontMatter` writes them. */
-const trainingMetrics = ['heldOutLoss', 'heldOutLossBefore'];
+/** The losses of the training that a card has, as `frontMatter` writes them, each with its name as a claim of the card. */
+const CLAIMS: ReadonlyMap<string, string> = new Map([
+  ['heldOutLoss', 'claimedHeldOutLoss'],
+  ['heldOutLossBefore', 'claimedHeldOutLossBefore'],
+]);
 const frontSchema = z.object({
   tags: z.array(z.string()).refine((tags) => tags.includes('lora-swarm')),
   'model-index': z.array(
@@ -42,10 +45,12 @@ export async function cardMetrics(folder: string): Promise<Record<string, number
   const { success, data } = frontSchema.safeParse(value);
   if (!success) return {};
   const all = data['model-index'].flatMap(({ results }) => results.flatMap(({ metrics }) => metrics));
-  const losses = all.filter(({ name }) => trainingMetrics.includes(name)).reverse();
-  return Object.fromEntries(
-    losses.map(({ name, value }) => [`claimed${name[0]!.toUpperCase()}${name.slice(1)}`, value]),
-  );
+  // If a name occurs again, its first value counts.
+  const losses = all.toReversed().flatMap(({ name, value }) => {
+    const claim = CLAIMS.get(name);
+    return claim === undefined ? [] : [[claim, value] as const];
+  });
+  return Object.fromEntries(losses);
 }
 
 /**
