@@ -6,6 +6,16 @@ import type { Standing } from './job-events.ts';
 export const SLOW_SECONDS = 60;
 /** Seconds without progress after which a peer that should be working is red. */
 export const STUCK_SECONDS = 300;
+/**
+ * The same time for a peer that joins. A node with several jobs may let a new job wait for 10 minutes before it loads the
+ * base of the job.
+ */
+export const STUCK_JOINING_SECONDS = 900;
+/**
+ * Seconds after which a peer is yellow whose trainer works for another job. Long rounds of the other job can keep an
+ * honest peer waiting for longer, so the peer does not become red. A trainer that is stuck is red in the other job.
+ */
+export const BUSY_SECONDS = 600;
 /** Round-trip time in ms from which a peer is yellow: ten times that of a good connection between two continents. */
 export const SLOW_RTT_MS = 2_000;
 
@@ -20,7 +30,10 @@ export interface PeerFacts {
   /** Reason why the node takes no work for now; null if it takes work. */
   readonly hold: string | null;
   readonly standing: Standing;
-  /** Seconds since the peer's state, round, step or download last changed. */
+  /**
+   * Seconds since the peer's state, round, step or download last changed. A new round does not end the time for which a
+   * peer is busy.
+   */
   readonly stillSeconds: number;
   /** Seconds for which the open round has waited for the peer's update; null if the round does not wait for it. */
   readonly awaitedSeconds: number | null;
@@ -71,15 +84,25 @@ const PEER_RULES: readonly HealthRule<PeerFacts>[] = [
   },
   {
     level: 'red',
-    rule: `should work, but made no progress for ${STUCK_SECONDS / 60} minutes`,
+    rule: `should work, but made no progress for ${STUCK_SECONDS / 60} minutes, or while joining for ${STUCK_JOINING_SECONDS / 60} minutes`,
     next: STUCK_NEXT,
-    applies: (peer) => withoutProgress(peer, STUCK_SECONDS),
+    applies: (peer) =>
+      withoutProgress(peer, peer.state === 'joining' ? STUCK_JOINING_SECONDS : STUCK_SECONDS),
   },
   {
     level: 'yellow',
     rule: `should work, but made no progress for ${SLOW_SECONDS} s`,
     next: STUCK_NEXT,
     applies: (peer) => withoutProgress(peer, SLOW_SECONDS),
+  },
+  {
+    level: 'yellow',
+    rule: `its trainer has worked for another job for ${BUSY_SECONDS / 60} minutes`,
+    next: 'if this lasts, ask its owner to give this job more weight, or to take part in fewer jobs. If the trainer of the node is stuck, restart the node: its work is stored',
+    applies: ({ state, stillSeconds }) =>
+      state === 'busy' && stillSeconds >= BUSY_SECONDS
+        ? `its trainer has worked for another job for ${formatDuration(stillSeconds)}`
+        : null,
   },
   {
     level: 'yellow',
@@ -103,7 +126,10 @@ const PEER_RULES: readonly HealthRule<PeerFacts>[] = [
   {
     level: 'green',
     rule: 'everything else',
-    applies: ({ state }) => (state === 'awaiting' ? 'ready for the next round' : state),
+    applies: ({ state }) => {
+      if (state === 'busy') return 'its trainer works for another job';
+      return state === 'awaiting' ? 'ready for the next round' : state;
+    },
   },
 ];
 
@@ -117,9 +143,10 @@ export function peerHealth(peer: PeerFacts): HealthMark {
 
 /**
  * Returns the reason if the peer should have made progress within the last `seconds`, but made none. A peer that awaits
- * the next round need not make progress, unless the open round waits for its update.
+ * the next round need not make progress, unless the open round waits for its update. A busy peer has its own rule.
  */
 function withoutProgress({ state, stillSeconds, awaitedSeconds }: PeerFacts, seconds: number): string | null {
+  if (state === 'busy') return null;
   const isAwaiting = state === 'awaiting';
   // A node may be idle before a round opens, so its time without progress begins at the opening of the round.
   const still = isAwaiting ? Math.min(stillSeconds, awaitedSeconds ?? 0) : stillSeconds;

@@ -43,7 +43,10 @@ export interface LivePeer {
   readonly hold: Hold | null;
   /** Time of the peer's last sign of life, on the monotonic clock. */
   readonly seenAt: number;
-  /** Time at which the state, round, step or download in the peer's heartbeats last changed, on the monotonic clock. */
+  /**
+   * Time at which the state, round, step or download in the peer's heartbeats last changed, on the monotonic clock. While
+   * the peer is busy, a new round does not count.
+   */
   readonly progressAt: number;
   /**
    * Whether the peer has reported, since it joined and since its last hold ended, that it is ready to train. A ready
@@ -280,14 +283,14 @@ export class Liveness {
 
 /**
  * Returns whether a node made progress between two of its heartbeats. While a node is joining or syncing, a download is
- * progress too.
+ * progress too. A busy node waits with the work of each new round, so a new round is no progress of the node.
  */
 function hasProgress(before: Heartbeat | null, after: Heartbeat): boolean {
   if (before === null) return true;
   const fetches = after.state === 'joining' || after.state === 'syncing';
   return (
     before.state !== after.state ||
-    before.round !== after.round ||
+    (before.round !== after.round && after.state !== 'busy') ||
     before.step !== after.step ||
     (fetches && after.bytesReceived - before.bytesReceived >= DOWNLOAD_BYTES)
   );

@@ -10,10 +10,12 @@ import {
   STUCK_MERGE_SECONDS,
 } from '../../../monitor/job-health.ts';
 import {
+  BUSY_SECONDS,
   type PeerFacts,
   peerHealth,
   SLOW_RTT_MS,
   SLOW_SECONDS,
+  STUCK_JOINING_SECONDS,
   STUCK_SECONDS,
 } from '../../../monitor/peer-health.ts';
 
@@ -61,18 +63,33 @@ describe('the health of a peer', () => {
     expect(peerHealth({ ...peer, state: 'awaiting', stillSeconds: 10 * STUCK_SECONDS }).level).toBe('green');
   });
 
-  it.each(['joining', 'syncing', 'training', 'publishing'])(
-    'is not green for a peer that is stuck in %s',
-    (state) => {
-      const at = (stillSeconds: number) => peerHealth({ ...peer, state, stillSeconds }).level;
-      expect([at(SLOW_SECONDS - 1), at(SLOW_SECONDS), at(STUCK_SECONDS - 1), at(STUCK_SECONDS)]).toEqual([
-        'green',
-        'yellow',
-        'yellow',
-        'red',
-      ]);
-    },
-  );
+  it.each([
+    ['joining', STUCK_JOINING_SECONDS],
+    ['syncing', STUCK_SECONDS],
+    ['training', STUCK_SECONDS],
+    ['publishing', STUCK_SECONDS],
+  ])('is not green for a peer that is stuck in %s', (state, stuckSeconds) => {
+    const at = (stillSeconds: number) => peerHealth({ ...peer, state, stillSeconds }).level;
+    expect([at(SLOW_SECONDS - 1), at(SLOW_SECONDS), at(stuckSeconds - 1), at(stuckSeconds)]).toEqual([
+      'green',
+      'yellow',
+      'yellow',
+      'red',
+    ]);
+  });
+
+  it('is not red while its trainer works for another job, and not green for ever', () => {
+    const busy = { ...peer, state: 'busy' };
+    const at = (stillSeconds: number) => peerHealth({ ...busy, stillSeconds }).level;
+    expect([at(STUCK_SECONDS), at(BUSY_SECONDS - 1), at(BUSY_SECONDS), at(100 * BUSY_SECONDS)]).toEqual([
+      'green',
+      'green',
+      'yellow',
+      'yellow',
+    ]);
+    expect(peerHealth({ ...busy, awaitedSeconds: STUCK_SECONDS }).level).toBe('green');
+    expect(peerHealth({ ...busy, stillSeconds: BUSY_SECONDS, standing: 'suspended' }).level).toBe('red');
+  });
 
   it('is not green for a peer that does not begin its work in the open round', () => {
     const at = (stillSeconds: number, awaitedSeconds: number | null) =>

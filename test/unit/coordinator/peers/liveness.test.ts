@@ -96,6 +96,22 @@ describe('liveness', () => {
     expect(isPresent()).toBe(true);
   });
 
+  test('a new round is progress of a node, but not while its trainer works for another job', async () => {
+    const world = new World({ rounds: { minPeers: 1 } });
+    const { peers } = await training(world, 1);
+    const [peer] = peers as [ScriptedPeer];
+    const progressAfter = async (state: 'busy' | 'training', round: number): Promise<boolean> => {
+      const before = world.run.members.liveness.get(peer.id)!.progressAt;
+      await world.pass(2_000);
+      await peer.heartbeat(state, { round });
+      return world.run.members.liveness.get(peer.id)!.progressAt > before;
+    };
+    expect(await progressAfter('busy', 1)).toBe(true);
+    expect(await progressAfter('busy', 2)).toBe(false);
+    expect(await progressAfter('training', 2)).toBe(true);
+    expect(await progressAfter('training', 3)).toBe(true);
+  });
+
   test('a silent node is lost, and is present again after a heartbeat', async () => {
     const world = new World();
     const { peers } = await training(world, 2);
