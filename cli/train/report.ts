@@ -82,7 +82,7 @@ export class TrainReport implements FinetuneListener {
 
   onData(data: PackedPart): void {
     const { part, read, tally } = data;
-    const skipped = badRowSummary(read);
+    const skipped = read === null ? null : badRowSummary(read);
     const cut = mostAreCut(tally);
     this.#tell('data', data, () =>
       [

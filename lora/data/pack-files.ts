@@ -15,7 +15,7 @@ import { packExamples } from './packing/pack-examples.ts';
 import { newTally, type RowTally, whyNoRows } from './packing/tally.ts';
 import { readExamples } from './read-examples.ts';
 import type { Renderer } from './render/renderer.ts';
-import { type BadRow, RowReport } from './row-report.ts';
+import { type BadRow, RowReport, type RowSummary } from './row-report.ts';
 import { type DataSettings, readingOf, rendererFor } from './settings.ts';
 import { cutShards } from './shards/cut-shards.ts';
 import { StoredRows } from './stored-rows.ts';
@@ -48,7 +48,16 @@ export interface PackFilesOptions {
   settings: DataSettings;
   sequenceLength: number;
   /** The examples to pack. @default all examples of the files */
-  part?: ExamplePart;
+  part?: ExamplePart | undefined;
+  /**
+   * Summary of another part of the same files, which was packed before. It has already counted the records of the files.
+   * The summary of this part contains it. @default this part counts the records
+   */
+  earlier?: RowSummary | undefined;
+  /**
+   * Whether another part of the same files follows. The share of bad records is checked after that part. @default false
+   */
+  moreFollow?: boolean;
   /** Folder of the model, with its tokenizer and chat template. */
   modelDir: string;
   cacheDir: string;
@@ -143,12 +152,13 @@ function storeFull(dir: string, cause: unknown): SwarmError {
 async function write(
   dir: string,
   key: string,
-  { paths, settings, sequenceLength, part, signal, onProgress, onBad }: PackFilesOptions,
+  { paths, settings, sequenceLength, part, earlier, moreFollow, signal, onProgress, onBad }: PackFilesOptions,
   { renderer, tally }: { renderer: Renderer; tally: RowTally },
 ): Promise<boolean> {
   const { badRowShare, packing, truncation } = settings;
-  const report = new RowReport({ badRowShare, onBad });
-  const all = readExamples(paths, { ...readingOf(settings), signal, report, onProgress });
+  const report = new RowReport({ badRowShare, onBad, earlier });
+  const reading = earlier === undefined ? report : new RowReport({ badRowShare });
+  const all = readExamples(paths, { ...readingOf(settings), signal, report: reading, onProgress });
   const examples = part === undefined ? all : filtered(all, await part.chosen());
   const rows = packExamples(examples, renderer, {
     sequenceLength,
@@ -157,9 +167,13 @@ async function write(
     report,
     tally,
     signal,
+    moreFollow,
   });
   const shards = cutShards(rows, { sequenceLength, vocabSize: renderer.tokenizer.vocabSize });
-  return StoredRows.write(dir, shards, () => ({ key, read: report.summary(), tally }));
+  const isWritten = await StoredRows.write(dir, shards, () => ({ key, read: report.summary(), tally }));
+  // Without rows there is no other part to wait for, and many bad records are a better reason than missing rows.
+  if (!isWritten) report.finish();
+  return isWritten;
 }
 
 async function* filtered(

@@ -29,6 +29,8 @@ export interface RowReportOptions {
   badRowShare?: number;
   /** Receives every bad record. */
   onBad?: (row: BadRow) => void;
+  /** Summary of another report, whose records count here too. @default no records */
+  earlier?: RowSummary | undefined;
 }
 
 /** Number of records, and the reasons why some cannot be used. */
@@ -52,9 +54,13 @@ export class RowReport {
   #seen = 0;
   #refused = 0;
 
-  constructor({ badRowShare = DEFAULT_BAD_ROW_SHARE, onBad = () => {} }: RowReportOptions = {}) {
+  constructor({ badRowShare = DEFAULT_BAD_ROW_SHARE, onBad = () => {}, earlier }: RowReportOptions = {}) {
     this.#share = badRowShare;
     this.#onBad = onBad;
+    if (earlier === undefined) return;
+    this.#seen = earlier.rows;
+    this.#refused = earlier.bad;
+    for (const { code, count, rows } of earlier.reasons) this.#reasons.set(code, { count, rows: [...rows] });
   }
 
   /** Counts a record that was read. */

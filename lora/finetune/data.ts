@@ -1,7 +1,7 @@
 import { chooseHeldOut } from '../data/held-out-choice.ts';
-import { type ExamplePart, packFiles } from '../data/pack-files.ts';
+import { type ExamplePart, type PackFilesOptions, packFiles } from '../data/pack-files.ts';
 import { readExamples } from '../data/read-examples.ts';
-import { type BadRow, RowReport } from '../data/row-report.ts';
+import { type BadRow, RowReport, type RowSummary } from '../data/row-report.ts';
 import { type DataSettings, dataSettingsSchema, readingOf } from '../data/settings.ts';
 import type { StoredRows } from '../data/stored-rows.ts';
 import type { TextTokenizer } from '../data/tokenizer.ts';
@@ -41,19 +41,24 @@ export async function packRunData(
 ): Promise<{ data: StoredRows; heldOut: StoredRows | null }> {
   const { paths, settings } = trainingFiles(spec);
   const { heldOut } = spec.data;
-  const pack = async (which: PackedPart['part'], files: readonly string[], part?: ExamplePart) => {
+  type Sharing = Pick<PackFilesOptions, 'part' | 'earlier' | 'moreFollow'>;
+  const pack = async (files: readonly string[], sharing: Sharing = {}) => {
     const onProgress = (done: number, total: number): void => listener.onPacking?.(done, total);
     const onBad = (row: BadRow): void => listener.onBadRow?.(row);
     const { base: modelDir, training } = spec;
     const { sequenceLength } = training;
     const where = { settings, sequenceLength, modelDir, cacheDir, now, signal };
-    const packed = await packFiles({ ...where, paths: files, part, onProgress, onBad }, { tokenizer });
-    listener.onData?.({ part: which, read: packed.read, tally: packed.tally });
-    return packed;
+    return packFiles({ ...where, paths: files, ...sharing, onProgress, onBad }, { tokenizer });
   };
+  const tell = (part: PackedPart['part'], { tally }: StoredRows, read: RowSummary | null): void =>
+    listener.onData?.({ part, read, tally });
   if (typeof heldOut !== 'number') {
-    const data = await pack('train', paths);
-    return { data, heldOut: heldOut && (await pack('held-out', heldOut)) };
+    const data = await pack(paths);
+    tell('train', data, data.read);
+    if (heldOut === null) return { data, heldOut };
+    const held = await pack(heldOut);
+    tell('held-out', held, held.read);
+    return { data, heldOut: held };
   }
   let choice: Promise<(index: number) => boolean> | null = null;
   const isHeldOut = (): Promise<(index: number) => boolean> => {
@@ -63,14 +68,18 @@ export async function packRunData(
     return choice;
   };
   const name = `${heldOut} by seed ${spec.seed}`;
-  const data = await pack('train', paths, {
+  const training: ExamplePart = {
     name: `all but ${name}`,
     chosen: async () => {
       const held = await isHeldOut();
       return (index) => !held(index);
     },
-  });
-  return { data, heldOut: await pack('held-out', paths, { name, chosen: isHeldOut }) };
+  };
+  const data = await pack(paths, { part: training, moreFollow: true });
+  const held = await pack(paths, { part: { name, chosen: isHeldOut }, earlier: data.read });
+  tell('train', data, held.read);
+  tell('held-out', held, null);
+  return { data, heldOut: held };
 }
 
 async function countExamples(

@@ -56,8 +56,11 @@ export interface FinetuneListener {
 /** Numbers of records read and samples packed, for either the training data or the held-out data. */
 export interface PackedPart {
   part: 'train' | 'held-out';
-  /** Number of records in the files, and how many of them cannot be used. */
-  read: RowSummary;
+  /**
+   * Number of records in the files of the part, and how many of them cannot be used. It is null for held-out data that is
+   * a share of the training examples, because the numbers of the training data include its records.
+   */
+  read: RowSummary | null;
   /** Counters of the packed samples. */
   tally: RowTally;
 }
