@@ -28,7 +28,7 @@ export function specProblems(
     const field = issue.path.join('.');
     const place = schemaAt(root, issue.path);
     if (issue.code === 'unrecognized_keys') {
-      return issue.keys.map((key) => unknownKey([...issue.path, key].join('.'), key, keysOf(place)));
+      return issue.keys.map((key) => unknownKey(root, issue.path, key));
     }
     const name = field || 'the specification';
     // Rules that this project adds to zod's rules have their own messages.
@@ -60,10 +60,30 @@ export function checkOptions(schema: z.ZodType, options: unknown): void {
   );
 }
 
-function unknownKey(field: string, key: string, known: readonly string[]): Problem {
-  const meant = nearest(key, known);
-  const hint = meant ? `did you mean "${meant}"?` : `the known keys are ${known.join(', ')}`;
-  return { field, text: `"${field}" is not a known key; ${hint}` };
+/**
+ * Describes an unknown key, and suggests a similar key of its section, or else the keys of the same name in other
+ * sections. All keys are written with their sections, because a user may set a key by its full name.
+ */
+function unknownKey(root: JsonSchema, section: readonly PropertyKey[], key: string): Problem {
+  const full = (name: string): string => [...section, name].join('.');
+  const known = keysOf(schemaAt(root, section));
+  const similar = nearest(key, known);
+  const meant = similar === null ? keysNamed(root, key) : [full(similar)];
+  const hint =
+    meant.length > 0
+      ? `did you mean ${meant.map((name) => `"${name}"`).join(' or ')}?`
+      : `the known keys are ${known.map(full).join(', ')}`;
+  return { field: full(key), text: `"${full(key)}" is not a known key; ${hint}` };
+}
+
+/** Returns the full names of all keys with this name, in all sections of a schema. */
+function keysNamed(schema: JsonSchema, wanted: string): string[] {
+  return [schema, ...(schema.anyOf ?? [])].flatMap(({ properties = {} }) =>
+    Object.entries(properties).flatMap(([name, inner]) => [
+      ...(name === wanted ? [name] : []),
+      ...(typeof inner === 'object' ? keysNamed(inner, wanted).map((rest) => `${name}.${rest}`) : []),
+    ]),
+  );
 }
 
 /** Describes the value that was found, such as "is 5", "is missing" or "is wrong". */

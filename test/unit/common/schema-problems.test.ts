@@ -31,3 +31,12 @@ it.each([
   for (const expected of parts) expect(text).toContain(expected);
   expect(text).not.toContain('undefined');
 });
+
+it.each([
+  [{ rounds: { cuont: 5 } }, '"rounds.count"'],
+  [{ count: 5 }, '"rounds.count"'],
+  [{ lerningRate: 5, training: { lerningRate: 5 } }, '"training.learningRate"'],
+  [{ rounds: { colour: 5 } }, 'rounds.minPeers'],
+])('suggests a key by its full name, which `job set` and `--set` take: %j', (part, name) => {
+  expect(messageOf({ ...MINIMAL, ...part })).toContain(name);
+});

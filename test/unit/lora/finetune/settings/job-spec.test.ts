@@ -29,18 +29,18 @@ describe('parseJobSpec', () => {
 
   test.each([
     [{ ...MINIMAL, nmae: 1 }, 'nmae', 'name'],
-    [{ ...MINIMAL, data: { train: '/d', heldout: 0.2 } }, 'data.heldout', 'heldOut'],
-    [{ ...MINIMAL, training: { learning_rate: 1 } }, 'training.learning_rate', 'learningRate'],
-    [{ ...MINIMAL, rounds: { localStep: 1 } }, 'rounds.localStep', 'localSteps'],
-    [{ ...MINIMAL, lora: { ranks: 8 } }, 'lora.ranks', 'rank'],
-    [{ ...MINIMAL, tasks: { files: ['/t'], metrics: 'a' } }, 'tasks.metrics', 'metric'],
+    [{ ...MINIMAL, data: { train: '/d', heldout: 0.2 } }, 'data.heldout', 'data.heldOut'],
+    [{ ...MINIMAL, training: { learning_rate: 1 } }, 'training.learning_rate', 'training.learningRate'],
+    [{ ...MINIMAL, rounds: { localStep: 1 } }, 'rounds.localStep', 'rounds.localSteps'],
+    [{ ...MINIMAL, lora: { ranks: 8 } }, 'lora.ranks', 'lora.rank'],
+    [{ ...MINIMAL, tasks: { files: ['/t'], metrics: 'a' } }, 'tasks.metrics', 'tasks.metric'],
   ])('an unknown key is an error that says what was meant', (spec, key, meant) => {
     expect(problemsOf(spec)).toEqual([expect.stringMatching(`"${key}".*"${meant}"`)]);
   });
 
   test('lists all keys for a key that resembles none', () => {
     expect(problemsOf({ ...MINIMAL, acceptance: { banana: 1 } })).toEqual([
-      expect.stringMatching(/"acceptance\.banana".*tolerance, heldOutRows/),
+      expect.stringMatching(/"acceptance\.banana".*acceptance\.tolerance, acceptance\.heldOutRows/),
     ]);
   });
 
