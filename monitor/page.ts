@@ -39,6 +39,7 @@ const SHARED = [
   'monitor/peer-health',
   'monitor/pending-orders',
   'monitor/replay',
+  'monitor/round-progress',
 ];
 
 /** The style sheets, which browsers get as one file. A later sheet overrides the earlier sheets. */

@@ -12,6 +12,7 @@ import {
 import type { HealthLevel, JobDetail, JobEvent, JobSummary, PeerView } from '../../index.ts';
 import { alertsOf, inJob } from '../../monitor/alerts.ts';
 import { ordersText, shortOrdersText } from '../../monitor/pending-orders.ts';
+import { progressOf } from '../../monitor/round-progress.ts';
 import { bar } from '../node-screen/columns.ts';
 import { timeOfDay } from '../print.ts';
 import { nodeName } from '../views/events.ts';
@@ -165,7 +166,7 @@ function roundSummary(job: JobDetail): string {
 
 /** Returns a line for each node of the open round. The nodes that the round waits for come first. */
 function roundNodes(
-  { updates: { assigned, received }, job }: JobDetail,
+  { updates: { round, assigned, received }, job }: JobDetail,
   peers: readonly PeerView[],
 ): FrameLine[] {
   const views = new Map(peers.filter((peer) => peer.job === job).map((peer) => [peer.peer, peer]));
@@ -176,11 +177,13 @@ function roundNodes(
     const name = (view === undefined ? `…${peer.slice(-8)}` : nodeName(view)).padEnd(NAME + 6);
     if (has.has(peer)) return { text: `  ${name} ${bar(1, 10)} delivered`, tone: 'green' };
     if (view === undefined) return { text: `  ${name} ${bar(0, 10)} no longer a member`, tone: 'dim' };
-    const share = view.steps > 0 ? view.step / view.steps : 0;
-    const steps = view.state === 'training' ? ` ${view.step}/${view.steps}` : '';
-    const speed = view.state === 'training' ? `, ${formatCount(view.tokensPerSecond)} tokens/s` : '';
+    const { done, words } = progressOf(view, round);
+    const trains = view.state === 'training' && view.round === round;
+    const work = trains
+      ? `training ${view.step}/${view.steps}, ${formatCount(view.tokensPerSecond)} tokens/s`
+      : words;
     return {
-      text: `  ${name} ${bar(share, 10)} awaited: ${view.state}${steps}${speed}`,
+      text: `  ${name} ${bar(done, 10)} awaited: ${work}`,
       tone: TONES[view.health.level],
     };
   });

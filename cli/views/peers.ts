@@ -1,5 +1,6 @@
 import { countOf, formatBytes, formatCount, formatDuration, safeText, table } from '../../common/text.ts';
 import type { BanView, FormerPeer, PeerReceipts, PeerStanding, PeerStrike, PeerView } from '../../index.ts';
+import { roundWithSteps } from '../../monitor/round-progress.ts';
 import { shortPeer } from '../../protocol/ids.ts';
 import { SWARM } from '../command-name.ts';
 import { nodeName } from './events.ts';
@@ -55,7 +56,6 @@ const FIRST_HIDDEN: readonly PeerColumn[] = [
 
 function peerFacts(peer: PeerView) {
   const gone = GONE.includes(peer.state);
-  const progress = peer.steps > 0 ? `${peer.round} (${peer.step}/${peer.steps})` : String(peer.round);
   return {
     node: nodeName(peer),
     job: peer.jobName,
@@ -64,7 +64,7 @@ function peerFacts(peer: PeerView) {
       ...(peer.role === 'contributor' ? [] : [peer.role]),
       ...(gone || peer.connected ? [] : ['not connected']),
     ].join(', '),
-    round: gone ? '–' : progress,
+    round: gone ? '–' : roundWithSteps(peer),
     'tokens/s': formatCount(peer.tokensPerSecond),
     accepted: `${peer.accepted}/${peer.accepted + peer.refused}`,
     belief: peer.score === null ? '–' : peer.score.belief.toFixed(2),

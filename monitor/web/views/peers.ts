@@ -2,6 +2,7 @@ import { html } from 'htm/preact';
 import { useMemo } from 'preact/hooks';
 import { formatBytes, formatCount, formatDuration } from '../../../common/text.ts';
 import type { PeerView } from '../../../coordinator/api/types.ts';
+import { roundWithSteps } from '../../round-progress.ts';
 import { Mark } from '../parts/mark.ts';
 import { type Column, Table } from '../parts/table.ts';
 
@@ -21,7 +22,7 @@ const COLUMNS: readonly Column<PeerView>[] = [
   { title: 'What it does', cell: ({ health }) => health.reason, by: ({ state }) => state },
   {
     title: 'Round',
-    cell: ({ round, step, steps }) => (steps > 0 ? `${round} (${step}/${steps})` : round),
+    cell: roundWithSteps,
     by: ({ round }) => round,
     numeric: true,
   },

@@ -2,8 +2,8 @@ import { html } from 'htm/preact';
 import { formatCount, formatDuration, roundText } from '../../../common/text.ts';
 import type { JobDetail, PeerView } from '../../../coordinator/api/types.ts';
 import type { JobEvent } from '../../job-events.ts';
+import { progressOf } from '../../round-progress.ts';
 import { Mark } from '../parts/mark.ts';
-import { progressOf } from '../parts/round-progress.ts';
 
 /** Phases of a round, in their order. */
 const PHASES = ['waiting', 'training', 'collecting', 'validating', 'committing'] as const;

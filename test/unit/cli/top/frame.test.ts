@@ -166,6 +166,24 @@ describe('a frame of lora-swarm top', () => {
     `);
   });
 
+  it('shows no progress of a node that has not begun the round', () => {
+    const ended = { round: 20, step: 8, steps: 8 };
+    const peers = [
+      peer('brave-otter', { ...ended, state: 'awaiting' }),
+      peer('quiet-heron', { ...ended, round: 21, state: 'syncing' }),
+      peer('lively-carp', { ...ended, state: 'joining' }),
+    ];
+    const { facts } = state();
+    if (facts.role !== 'coordinator') throw new Error('the state is not of a coordinator');
+    const updates = { round: 21, assigned: peers.map((one) => one.peer), received: [] };
+    const nodes = text(state({}, { peers, job: { ...facts.job!, updates } })).filter((line) =>
+      /awaited/.test(line),
+    );
+    expect(nodes).toHaveLength(3);
+    for (const line of nodes) expect(line).not.toContain('█');
+    expect(nodes[1]).toContain('syncing');
+  });
+
   it('looks like the frame in docs/monitoring.md', () => {
     const { facts } = state();
     if (facts.role !== 'coordinator') throw new Error('the state is not of a coordinator');

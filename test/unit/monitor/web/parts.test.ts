@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest';
 import { formatBytes, formatLoss } from '../../../../common/text.ts';
+import { progressOf, roundWithSteps } from '../../../../monitor/round-progress.ts';
 import { axisLabels } from '../../../../monitor/web/parts/axis.ts';
-import { progressOf } from '../../../../monitor/web/parts/round-progress.ts';
 import { sourcesIn } from '../../../utils/source/sources.ts';
 
 it('labels of an axis differ, also if the format rounds them to the same text', () => {
@@ -23,6 +23,13 @@ it('a node that has not begun has made no steps, although its heartbeat has thos
   expect(progressOf({ ...view, state: 'training', step: 10, round: 4 }, 4).done).toBe(0.2);
   expect(progressOf({ ...view, state: 'publishing', round: 4 }, 4).done).toBe(1);
   expect(progressOf(null, 4).done).toBe(0);
+});
+
+it('the round of a node has its steps only while they belong to the round', () => {
+  const view = { state: 'training', round: 3, step: 10, steps: 50 };
+  expect(roundWithSteps(view)).toBe('3 (10/50)');
+  for (const state of ['awaiting', 'syncing', 'joining'])
+    expect(roundWithSteps({ ...view, state })).toBe('3');
 });
 
 it('asks for a confirmation only with options that the dialog has', () => {
