@@ -46,6 +46,16 @@ it('the files of docs/monitoring are those that the script writes', () => {
   }
 });
 
+it('docs/monitoring.md names each alert of the rules file, and no others', () => {
+  const rules = readFileSync(join(DOCS, 'monitoring', 'alerts.yml'), 'utf8');
+  const named = (text: string, pattern: RegExp): string[] =>
+    [...text.matchAll(pattern)].map(([, name]) => name!);
+  const page = readFileSync(join(DOCS, 'monitoring.md'), 'utf8');
+  const alerts = named(rules, /- alert: (\w+)/g);
+  expect(alerts).toHaveLength(ALERTS.length);
+  expect(named(page, /^\| `(Swarm\w+)` \|/gm)).toEqual(alerts);
+});
+
 it('every metric and label of dashboards and alerts exists', () => {
   const known = metrics();
   for (const { expr, named } of expressions()) {
