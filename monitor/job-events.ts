@@ -63,9 +63,20 @@ export type JobEventBody =
   | { type: 'samples-failed'; round: number; reason: string }
   /** Version 0.1.0 recorded no `reason`. */
   | { type: 'priority-changed'; before: number; after: number; reason?: string }
+  /** A node has joined, and is ready to train. */
   | { type: 'peer-joined'; peer: string; name: string; engine: string }
-  /** A node takes no work for now, for this reason. `reason` is null when the node takes work again. */
-  | { type: 'peer-held'; peer: string; name: string; reason: HoldReason | null; detail: string }
+  /**
+   * A node takes no work for now, for this reason. `reason` is null when the node takes work. `joined`: the node has just
+   * joined, and has no event `peer-joined`.
+   */
+  | {
+      type: 'peer-held';
+      peer: string;
+      name: string;
+      reason: HoldReason | null;
+      detail: string;
+      joined?: true;
+    }
   /**
    * A node went away. The reason `clock` means that the coordinator refuses the heartbeats of the node,
    * because the clocks of node and coordinator differ too much.

@@ -42,6 +42,7 @@ export const STATE_EVENTS = [
   'unqueued',
   'resumed',
   'peer-joined',
+  'peer-held',
   'peer-lost',
   'round-opened',
   'round-closed',
@@ -91,6 +92,8 @@ function changesOf(before: JobMoment, event: JobEvent): Partial<JobMoment> {
       return { phase: 'waiting', reason: '' };
     case 'peer-joined':
       return { present: new Map(before.present).set(event.peer, event.name) };
+    case 'peer-held':
+      return event.joined ? { present: new Map(before.present).set(event.peer, event.name) } : {};
     case 'peer-lost':
       return { present: new Map([...before.present].filter(([peer]) => peer !== event.peer)) };
     case 'round-opened': {

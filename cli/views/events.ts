@@ -60,8 +60,8 @@ export class EventLines {
         return `+ ${nodeName(event)} joined${event.engine === '' ? '' : ` (${safeText(event.engine, { maxCharacters: 32 })})`}`;
       case 'peer-held':
         return event.reason === null
-          ? `+ ${nodeName(event)} takes work again`
-          : `! ${nodeName(event)} takes no work: ${holdMeanings[event.reason]}${detail(event.detail)}`;
+          ? `+ ${nodeName(event)} takes work now`
+          : `! ${nodeName(event)} ${event.joined ? 'joined, but takes' : 'takes'} no work: ${holdMeanings[event.reason]}${detail(event.detail)}`;
       case 'duplicate-identity':
         return `! ${nodeName(event)} runs twice with one key; the second process, seen first at ${new Date(event.since).toISOString()}, is refused`;
       case 'peer-lost':

@@ -47,6 +47,11 @@ export class Presence {
    * many members as a job can have, so it never forgets how often a member came and went.
    */
   readonly #limiter: RateLimiter;
+  /**
+   * Present members that have told neither that they are ready nor that they take no work. Their arrival is not an event
+   * yet, so that the event can say which of the two is true.
+   */
+  readonly #arriving = new Set<string>();
 
   constructor(deps: PresenceDeps) {
     this.#deps = deps;
@@ -108,21 +113,22 @@ export class Presence {
 
   #arrived(peer: string): void {
     const { members, driver } = this.#deps;
-    const { name, engine } = members.get(peer)!;
     if (!this.#mayRecord(peer)) {
       members.change(peer, { saidGoodbye: false, seenAt: null });
       return;
     }
-    driver.transact((outbox) => {
-      members.recordPresence(peer, { saidGoodbye: false, seenAt: null });
-      outbox.event({ type: 'peer-joined', peer, name, engine });
-    });
+    this.#arriving.add(peer);
+    driver.transact(() => members.recordPresence(peer, { saidGoodbye: false, seenAt: null }));
   }
 
   /** Reports a ready member to the state machine of the job, if it is a contributor. Other members get no work. */
   #ready(peer: string): void {
     const { context, members, ledger, driver } = this.#deps;
     const { speed, role, ...member } = members.get(peer)!;
+    if (this.#arriving.delete(peer)) {
+      const { name, engine } = member;
+      driver.transact((outbox) => outbox.event({ type: 'peer-joined', peer, name, engine }));
+    }
     if (role !== 'contributor') return;
     const standing = ledger.standings.ofMember(member);
     driver.dispatch({ type: 'peer-ready', peer, ...presentPeer(context, { peer, speed, standing }) });
@@ -135,10 +141,13 @@ export class Presence {
   #held(peer: string, hold: Hold | null): void {
     const { members, driver } = this.#deps;
     if (hold !== null) driver.dispatch({ type: 'peer-gone', peer, reason: 'held' });
-    if (!this.#mayRecord(peer)) return;
+    const isNew = hold !== null && this.#arriving.delete(peer);
+    // The arrival of a new member has already been taken from its quota.
+    if (!isNew && !this.#mayRecord(peer)) return;
     const { name } = members.get(peer)!;
     const { reason, detail } = hold ?? { reason: null, detail: '' };
-    driver.transact((outbox) => outbox.event({ type: 'peer-held', peer, name, reason, detail }));
+    const joined = isNew ? { joined: true as const } : {};
+    driver.transact((outbox) => outbox.event({ type: 'peer-held', peer, name, reason, detail, ...joined }));
   }
 
   /**
@@ -154,6 +163,7 @@ export class Presence {
 
   #gone(peer: string, reason: Departure): void {
     const { members, driver } = this.#deps;
+    this.#arriving.delete(peer);
     // A removed member is not in the list. `Removals` has already reported it to the state machine.
     const known = members.get(peer);
     if (!known) return;

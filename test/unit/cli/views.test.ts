@@ -529,6 +529,9 @@ describe("a job's events", () => {
     const joined = { type: 'peer-joined', peer: PEER, name: 'otter', engine: '' };
     expect(lines.line(event({ ...joined, engine: 'onnx-cpu' }))).toContain('(onnx-cpu)');
     expect(lines.line(event(joined))).toMatch(/otter[^()]*$/);
+    const held = { type: 'peer-held', peer: PEER, name: 'otter', reason: 'disk', detail: 'needs 2 GiB' };
+    expect(lines.line(event(held))).toMatch(/^! otter (?!.*joined).*needs 2 GiB$/);
+    expect(lines.line(event({ ...held, joined: true }))).toMatch(/^! otter .*joined.*needs 2 GiB$/);
   });
 });
 

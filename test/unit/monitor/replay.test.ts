@@ -47,6 +47,12 @@ function moments(bodies: readonly JobEventBody[]): JobMoment[] {
   });
 }
 
+it('counts a node that takes no work as present from the moment when it joined', () => {
+  const held = { type: 'peer-held', peer: 'p1', name: 'otter', reason: 'disk', detail: '' } as const;
+  expect(moments([held])[0]!.present.size).toBe(0);
+  expect([...moments([{ ...held, joined: true }])[0]!.present]).toEqual([['p1', 'otter']]);
+});
+
 it('tells the state of a job at each past moment', () => {
   const all = moments(STORY);
   expect(all[5]).toMatchObject({

@@ -73,6 +73,36 @@ describe('liveness', () => {
     expect(events().at(-1)).toMatchObject({ peer: held.id, reason: null });
   });
 
+  test('a node is recorded as joined when it is ready, or together with the reason why it takes no work', async () => {
+    const world = await new World().start();
+    const [ready, held] = [new ScriptedPeer(1, world), new ScriptedPeer(2, world)];
+    const ask = (peer: ScriptedPeer) =>
+      peer.ask('join', {
+        ...{ job: peer.job, invite: null, name: 'p', agent: 'a', engine: 'e', tokensPerSecond: 0 },
+        sentAt: world.clock.now(),
+      });
+    const events = () =>
+      world.store.events
+        .after(world.toy.job, 0, 100)
+        .filter(({ type }) => type === 'peer-joined' || type === 'peer-held');
+    await ask(ready);
+    await ask(held);
+    await ready.heartbeat('joining');
+    await held.heartbeat('joining');
+    expect(world.run.members.liveness.size).toBe(2);
+    expect(events()).toEqual([]);
+    const hold = { reason: 'disk', detail: '' } as const;
+    await held.heartbeat('joining', { hold });
+    await ready.heartbeat('awaiting');
+    expect(events()).toMatchObject([
+      { type: 'peer-held', peer: held.id, ...hold, joined: true },
+      { type: 'peer-joined', peer: ready.id },
+    ]);
+    await ready.heartbeat('awaiting', { hold });
+    expect(events().at(-1)).toMatchObject({ type: 'peer-held', peer: ready.id });
+    expect(events().at(-1)).not.toHaveProperty('joined');
+  });
+
   test('a node that takes and ends holds all the time keeps its hold until its quota has recovered', async () => {
     const world = new World();
     const { peers } = await training(world, 2);
