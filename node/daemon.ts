@@ -161,16 +161,11 @@ export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps
     networkMetrics.register(metrics.registry);
     const compute = { ...computed, memoryLimit: owner.trainerBytes };
     const isPolite = (): boolean => owner.isPolite;
+    const trainerDeps = { blobs, clock: systemClock, random: Math.random, meter: metrics, isPolite };
+    const memoryLimit = (): number => owner.trainerBytes;
     const trainer = new TrainingProcess(
       { home, compute },
-      {
-        blobs,
-        clock: systemClock,
-        log: log.child({ module: 'trainer' }),
-        random: Math.random,
-        meter: metrics,
-        isPolite,
-      },
+      { ...trainerDeps, log: log.child({ module: 'trainer' }), memoryLimit },
     );
     teardown.add(() => trainer.stop());
     pauses.onChange(() => trainer.pause(pauses.current !== null));

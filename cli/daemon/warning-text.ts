@@ -80,7 +80,7 @@ const WORDS: Readonly<Record<string, string>> = {
   'error-feedback-lost': 'the error feedback of this node was lost and begins at zero',
   'optimizer-state-lost': 'the moments of the optimizer were lost and begin at zero',
   'stored-adapter-rejected': 'an adapter on the disk was damaged; the node fetches it again',
-  'trainer-not-ended': 'could not end a trainer process that no job needs',
+  'trainer-not-ended': 'could not end a trainer process to free its memory',
   'machine-not-read': 'could not read how busy the machine is',
   'drain-cut-short': 'stopped before the coordinator had answered for all updates',
   'stop-cut-short': 'stopped before all work had ended',

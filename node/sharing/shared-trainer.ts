@@ -2,7 +2,7 @@ import type { Clock } from '../../common/time/clock.ts';
 import type { AdapterLayout } from '../../lora/adapter/layout.ts';
 import type { Manifest } from '../../protocol/job/manifest.ts';
 import type { Pauses } from '../limits/pauses.ts';
-import type { KeptFiles, NodeTrainer, ScoreTrainer } from '../trainer/trainer.ts';
+import type { NodeTrainer, ScoreTrainer } from '../trainer/trainer.ts';
 import { type TrainerAccess, TrainerShare, type TurnOptions } from './trainer-share.ts';
 import { MIN_TURN_MS, TrainerTurns, type Turn, type TurnUser, type TurnWork } from './trainer-turns.ts';
 
@@ -99,8 +99,18 @@ export class SharedTrainer implements TrainerAccess {
     }
   }
 
-  async keepBases(bases: ReadonlySet<string>, options?: KeptFiles): Promise<void> {
+  async keepBases(bases: ReadonlySet<string>): Promise<void> {
+    this.#forgetOthers(bases);
+    await this.#deps.trainer.keepBases(bases);
+  }
+
+  async releaseMemory(bases: ReadonlySet<string>): Promise<void> {
+    this.#forgetOthers(bases);
+    await this.#deps.trainer.releaseMemory(bases);
+  }
+
+  /** Notes that the trainer is no longer prepared for a base outside `bases`. */
+  #forgetOthers(bases: ReadonlySet<string>): void {
     if (this.#prepared !== null && !bases.has(this.#prepared.base.digest)) this.#prepared = null;
-    await this.#deps.trainer.keepBases(bases, options);
   }
 }

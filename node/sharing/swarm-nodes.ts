@@ -84,13 +84,13 @@ export class SwarmNodes {
   }
 
   /**
-   * Compares the jobs with changed limits of the owner. Then ends the trainer processes that no fitting job needs, because
-   * the owner may want their memory back.
+   * Compares the jobs with changed limits of the owner. Then ends the trainer processes that no fitting job needs or that
+   * exceed the memory limit together, because the owner may want their memory back.
    */
   checkLimits(): void {
     for (const node of this.all) node.checkLimits();
     const bases = this.all.flatMap(({ fittingManifest }) => fittingManifest?.base.digest ?? []);
-    this.#trainer.keepBases(new Set(bases), { keepsFiles: true }).catch((error: unknown) => {
+    this.#trainer.releaseMemory(new Set(bases)).catch((error: unknown) => {
       this.#deps.log.warn({ error }, 'trainer-not-ended');
     });
   }

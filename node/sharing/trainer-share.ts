@@ -50,6 +50,7 @@ export interface TrainerAccess {
   /** Waits for a turn, prepares the trainer for the job, and runs the work. */
   inTurn<T>(user: TurnUser, manifest: Manifest, signal: AbortSignal, options: TurnOptions<T>): Promise<T>;
   keepBases(bases: ReadonlySet<string>): Promise<void>;
+  releaseMemory(bases: ReadonlySet<string>): Promise<void>;
 }
 
 interface TrainerShareDeps {
@@ -154,6 +155,10 @@ export class TrainerShare implements NodeTrainer, ScoreTrainer {
 
   keepBases(bases: ReadonlySet<string>): Promise<void> {
     return this.#shared.keepBases(bases);
+  }
+
+  releaseMemory(bases: ReadonlySet<string>): Promise<void> {
+    return this.#shared.releaseMemory(bases);
   }
 
   /** Trains a round in slices. Between two slices, another job can train if it would otherwise miss its deadline. */

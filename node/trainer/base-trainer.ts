@@ -21,7 +21,8 @@ import { TrainerSettings } from './trainer-settings.ts';
 export interface TrainingProcessOptions {
   home: string;
   /**
-   * `devices: 'auto'` chooses the fastest engine for each base. `memoryLimit` is for the processes of all bases together.
+   * `devices: 'auto'` chooses the fastest engine for each base. `memoryLimit` is for the processes of all bases together, as
+   * the owner had set it at the start of the node.
    */
   compute: Compute;
 }
@@ -33,6 +34,8 @@ export interface TrainingProcessDeps {
   random: () => number;
   /** Counts steps and restarts, for metrics. */
   meter: Pick<NodeMetrics, 'stepMade' | 'trainerRestarted'>;
+  /** Returns `memoryLimit` as it is now, because the owner can change it while the node runs. @default the limit at the start */
+  memoryLimit?: () => number;
   /** Returns whether the process must run at the lowest priority, to leave the machine to its user. @default false */
   isPolite?: () => boolean;
 }

@@ -27,12 +27,6 @@ export interface TrainedRound {
   readonly result: TrainResult;
 }
 
-/** How a trainer gives up bases. */
-export interface KeptFiles {
-  /** Whether the files of the bases stay, because jobs may need them again. @default false */
-  readonly keepsFiles?: boolean;
-}
-
 /**
  * Trains the rounds of a node. `TrainingProcess` does this in a child process. The simulation has a simpler trainer.
  */
@@ -55,7 +49,12 @@ export interface NodeTrainer {
    * Deletes the files that were derived from bases outside `bases`. First ends the trainer processes that
    * have loaded such a base.
    */
-  keepBases(bases: ReadonlySet<string>, options?: KeptFiles): Promise<void>;
+  keepBases(bases: ReadonlySet<string>): Promise<void>;
+  /**
+   * Ends the trainer processes that have loaded a base outside `bases`, and then the least recently used ones until the
+   * rest fits into the memory limit of the owner. Keeps all files, because jobs may need them again.
+   */
+  releaseMemory(bases: ReadonlySet<string>): Promise<void>;
   /** @throws SwarmError TRAINER_DIED or another error of training, or the signal's reason */
   train(
     task: TrainTask,

@@ -3,7 +3,7 @@ import type { AdapterLayout } from '../../lora/adapter/layout.ts';
 import type { Row } from '../../lora/data/row.ts';
 import { deviceNames } from '../../lora/engines/names.ts';
 import { type OnUndeleted, removeBases } from '../../lora/models/base/base-cleanup.ts';
-import type { ComputeOnDevices } from '../../lora/train/compute.ts';
+import type { Compute, ComputeOnDevices } from '../../lora/train/compute.ts';
 import { availableMemory } from '../../lora/train/memory/available-memory.ts';
 import { fitsMemory, type MemoryEstimate } from '../../lora/train/memory/estimate.ts';
 import type { ProcessUse } from '../../lora/train/process/messages.ts';
@@ -15,7 +15,7 @@ import type { Manifest } from '../../protocol/job/manifest.ts';
 import { nodeError } from '../errors.ts';
 import { BaseTrainer, type TrainingProcessDeps, type TrainingProcessOptions } from './base-trainer.ts';
 import { chooseDevices, type JobToTrain, jobToTrain, memoryWanted } from './job-to-train.ts';
-import type { KeptFiles, NodeTrainer, ScoreTrainer, TrainedRound, TrainTask } from './trainer.ts';
+import type { NodeTrainer, ScoreTrainer, TrainedRound, TrainTask } from './trainer.ts';
 
 /**
  * Runs the trainer processes of a node, one for each base. One process at a time trains. When the next job has another
@@ -36,6 +36,12 @@ export class TrainingProcess implements NodeTrainer, ScoreTrainer {
     this.#deps = deps;
   }
 
+  /** The settings that the owner chose, with the memory limit as it is now. */
+  get #asked(): Compute {
+    const { compute } = this.#options;
+    return { ...compute, memoryLimit: this.#deps.memoryLimit?.() ?? compute.memoryLimit };
+  }
+
   get #current(): BaseTrainer | null {
     return [...this.#loaded.values()].at(-1) ?? null;
   }
@@ -51,7 +57,7 @@ export class TrainingProcess implements NodeTrainer, ScoreTrainer {
    * chose, or an empty text if the owner chose `auto`.
    */
   get engine(): string {
-    const { devices } = this.#current?.settings.compute ?? this.#options.compute;
+    const { devices } = this.#current?.settings.compute ?? this.#asked;
     return devices === 'auto' ? '' : deviceNames(devices, ', ');
   }
 
@@ -88,7 +94,7 @@ export class TrainingProcess implements NodeTrainer, ScoreTrainer {
     const current = this.#current;
     if (current === null) return null;
     const memoryBytes = [...this.#loaded.values()].reduce((sum, { memory }) => sum + memory.total, 0);
-    const compute = { ...current.settings.compute, memoryLimit: this.#options.compute.memoryLimit };
+    const compute = { ...current.settings.compute, memoryLimit: this.#asked.memoryLimit };
     return { bases: [...this.#loaded.keys()], memoryBytes, compute };
   }
 
@@ -134,9 +140,9 @@ export class TrainingProcess implements NodeTrainer, ScoreTrainer {
   /** Starts a process for a job on another base. */
   async #load(job: JobToTrain, signal: AbortSignal): Promise<void> {
     const { clock, log } = this.#deps;
-    const { home, compute: asked } = this.#options;
+    const { home } = this.#options;
     const { compute, reason } = await chooseDevices(
-      { home, modelDir: job.modelDir, compute: asked, now: clock.now(), signal },
+      { home, modelDir: job.modelDir, compute: this.#asked, now: clock.now(), signal },
       log,
     );
     const memory = await memoryWanted(job, compute);
@@ -184,15 +190,27 @@ export class TrainingProcess implements NodeTrainer, ScoreTrainer {
   /** Returns whether the processes of all bases together stay within the memory limit of the machine's owner. */
   #fits(wanted: MemoryEstimate, others: readonly BaseTrainer[]): boolean {
     const total = others.reduce((sum, { memory }) => sum + memory.total, wanted.total);
-    return fitsMemory(total, this.#options.compute.memoryLimit);
+    return fitsMemory(total, this.#asked.memoryLimit);
   }
 
-  async keepBases(bases: ReadonlySet<string>, { keepsFiles = false }: KeptFiles = {}): Promise<void> {
+  async keepBases(bases: ReadonlySet<string>): Promise<void> {
     // Stop the processes first, because the disk space of a deleted file becomes free only when no process maps the file.
+    await this.#endOthers(bases);
+    await removeBases({ home: this.#options.home, keep: bases, onUndeleted: this.#onUndeleted });
+  }
+
+  async releaseMemory(bases: ReadonlySet<string>): Promise<void> {
+    const others = this.#endOthers(bases);
+    const current = this.#current;
+    const tooMany =
+      current && this.#makeRoom(current.job.base, (kept) => this.#fits(current.memory, kept)).ended;
+    await Promise.all([others, tooMany]);
+  }
+
+  /** Ends the processes of all bases outside `bases`. */
+  async #endOthers(bases: ReadonlySet<string>): Promise<void> {
     const left = [...this.#loaded].filter(([base]) => !bases.has(base));
     await Promise.all(left.map(([, trainer]) => this.#end(trainer)));
-    if (keepsFiles) return;
-    await removeBases({ home: this.#options.home, keep: bases, onUndeleted: this.#onUndeleted });
   }
 
   async train(

@@ -84,6 +84,7 @@ export class NodeTrainers {
         return this.#poison(attack, { ...task, rows }, { honest: known, seconds: ms / 1000 });
       },
       keepBases: async () => {},
+      releaseMemory: async () => {},
       stop: async () => {},
     };
   }

@@ -4,7 +4,7 @@ import { sleep } from '../../../common/time/deadline.ts';
 import type { AdapterLayout } from '../../../lora/adapter/layout.ts';
 import type { Row } from '../../../lora/data/row.ts';
 import type { TrainProgress } from '../../../lora/train/trainer.ts';
-import type { KeptFiles, NodeTrainer, TrainedRound, TrainTask } from '../../../node/trainer/trainer.ts';
+import type { NodeTrainer, TrainedRound, TrainTask } from '../../../node/trainer/trainer.ts';
 import type { SeededRandom } from './seeded-random.ts';
 
 /** The optimum of all parameters. The loss is the mean squared distance from it. */
@@ -30,8 +30,8 @@ export class FakeTrainer implements NodeTrainer {
   /** Completed rounds, and the pseudo-gradient of the last one. */
   trained = 0;
   lastChange: Float32Array[] = [];
-  /** The arguments of all calls of `keepBases`. */
-  readonly kept: { bases: string[]; keepsFiles: boolean }[] = [];
+  /** The bases that each call of `releaseMemory` kept. */
+  readonly released: string[][] = [];
   readonly #options: FakeTrainerOptions;
   readonly #clock: Clock;
   readonly #random: SeededRandom;
@@ -93,8 +93,10 @@ export class FakeTrainer implements NodeTrainer {
     };
   }
 
-  async keepBases(bases: ReadonlySet<string>, { keepsFiles = false }: KeptFiles = {}): Promise<void> {
-    this.kept.push({ bases: [...bases], keepsFiles });
+  async keepBases(): Promise<void> {}
+
+  async releaseMemory(bases: ReadonlySet<string>): Promise<void> {
+    this.released.push([...bases]);
   }
 
   async stop(): Promise<void> {}

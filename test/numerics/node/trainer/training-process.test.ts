@@ -261,10 +261,13 @@ describe('the trainer of a node', () => {
       }
       return rounds;
     };
-    const trainerWith = (compute: Partial<typeof onProcessor>): TrainingProcess => {
+    const trainerWith = (
+      compute: Partial<typeof onProcessor>,
+      deps: Partial<typeof bench.deps & { memoryLimit: () => number }> = {},
+    ): TrainingProcess => {
       const trainer = new TrainingProcess(
         { home: bench.home, compute: { ...onProcessor, ...compute } },
-        bench.deps,
+        { ...bench.deps, ...deps },
       );
       onTestFinished(() => trainer.stop());
       return trainer;
@@ -301,6 +304,22 @@ describe('the trainer of a node', () => {
       expect(() => process.kill(first!.pid, 0)).toThrow();
       const [third] = await inTurns(trainer, [b]);
       expect(third!.pid).toBe(second!.pid);
+    });
+
+    test('keeps as many bases as fit into a lowered memory limit', async () => {
+      let memoryLimit = Number.POSITIVE_INFINITY;
+      const trainer = trainerWith({}, { memoryLimit: () => memoryLimit });
+      const both = new Set([a.base.digest, b.base.digest]);
+      const [first, second] = await inTurns(trainer, [a, b]);
+      await trainer.releaseMemory(both);
+      expect(() => process.kill(first!.pid, 0)).not.toThrow();
+      memoryLimit = 0.8 * trainer.loaded!.memoryBytes;
+      await trainer.releaseMemory(both);
+      expect(() => process.kill(first!.pid, 0)).toThrow();
+      expect(trainer.loaded).toMatchObject({ bases: [b.base.digest], compute: { memoryLimit } });
+      expect(trainer.pid).toBe(second!.pid);
+      await inTurns(trainer, [a]);
+      expect(trainer.loaded!.bases).toEqual([a.base.digest]);
     });
 
     test('ends the other base when memory runs out, and keeps the settings of the job', async () => {
@@ -416,7 +435,7 @@ describe('the trainer of a node', () => {
     await trainer.keepBases(new Set([digest]));
     expect(await lying()).toEqual([digest, `${digest}.f32`]);
     const { pid } = trainer;
-    await trainer.keepBases(new Set(), { keepsFiles: true });
+    await trainer.releaseMemory(new Set());
     expect(await lying()).toEqual([digest, `${digest}.f32`]);
     expect(() => process.kill(pid!, 0)).toThrow();
     expect(trainer.use).toBeNull();

@@ -39,6 +39,7 @@ beforeEach(() => {
     keepBases: async () => {
       calls.push('keep bases');
     },
+    releaseMemory: async () => {},
     train: async (_task, { signal }) => {
       calls.push('train');
       await sleep(clock, ROUND_MS, signal);
@@ -174,6 +175,7 @@ describe('a round of a node with several jobs', () => {
       restarts: 0,
       prepare: async ({ name }) => layoutOf(name),
       keepBases: async () => {},
+      releaseMemory: async () => {},
       stop: async () => {},
       train: async ({ adapter, rows: part, steps, optimizer, position }, { signal, onProgress }) => {
         calls.push(`${steps} steps from ${position?.start} + ${position?.done ?? 0}`);

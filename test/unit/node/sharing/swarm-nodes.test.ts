@@ -179,12 +179,12 @@ test('a lowered limit ends the trainer of a job that no longer fits, and keeps t
   await first.open(1, [node.peer]);
   node.start();
   await until(() => first.updates.length === 1);
-  const { kept } = node.trainer;
+  const { released } = node.trainer;
   node.nodes.checkLimits();
-  expect(kept).toEqual([{ bases: expect.arrayContaining([toys[0].manifest.base.digest]), keepsFiles: true }]);
+  expect(released).toEqual([expect.arrayContaining([toys[0].manifest.base.digest])]);
   policy.maxMemoryBytes = 1;
   node.nodes.checkLimits();
-  expect(kept.slice(1)).toEqual([{ bases: [], keepsFiles: true }]);
+  expect(released.slice(1)).toEqual([[]]);
   await until(() => first.holds.includes('memory'));
   policy.maxMemoryBytes = Number.POSITIVE_INFINITY;
   await until(() => node.swarmNode.view().hold === null);
