@@ -102,6 +102,16 @@ export function phaseText<Phase extends string>({
   return phase === 'finished' && roundsDone < rounds ? 'stopped' : phase;
 }
 
+/**
+ * Returns a text that says that a job is paused, and which of its rounds has ended last: "paused after round 21".
+ * @param next the first round that has not ended
+ * @param by who has paused the job. @default the text does not say
+ */
+export function pauseText(next: number, by?: string): string {
+  const paused = by === undefined ? 'paused' : `paused by ${by}`;
+  return next <= 1 ? `${paused} before round 1` : `${paused} after round ${next - 1}`;
+}
+
 /** Formats a loss with four decimals; "–" if there is none. */
 export function formatLoss(loss: number | null | undefined): string {
   return loss === null || loss === undefined ? '–' : loss.toFixed(4);

@@ -261,7 +261,12 @@ export type JobEventBody =
     }
   /** The calendar clock of the coordinator was set forward by `byMs` milliseconds, or back if `byMs` is negative. */
   | { type: 'clock-set'; byMs: number }
-  | { type: 'paused'; reason: string }
+  | {
+      type: 'paused';
+      reason: string;
+      /** The first round that has not ended. Events of older versions do not have this field. */
+      next?: number;
+    }
   | { type: 'resumed' }
   | {
       type: 'finished';

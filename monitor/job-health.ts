@@ -1,4 +1,4 @@
-import { formatCount, formatDuration, phaseText } from '../common/text.ts';
+import { formatCount, formatDuration, pauseText, phaseText } from '../common/text.ts';
 import { type HealthMark, type HealthRule, inWords, markOf } from './health-marks.ts';
 
 /** A job is red after this number of consecutive rounds with too few updates. */
@@ -19,6 +19,8 @@ export interface JobFacts {
   readonly mergeSeconds: number;
   /** Number of seconds by which the timer of the job's round is late; 0 if it is not due. */
   readonly lateSeconds: number;
+  /** The round in progress; for a paused job, the first round that has not ended. */
+  readonly round: number;
   readonly rounds: number;
   readonly roundsDone: number;
   readonly reason: string;
@@ -54,7 +56,7 @@ const JOB_RULES: readonly HealthRule<JobFacts>[] = [
   {
     level: 'grey',
     rule: 'paused by the operator',
-    applies: (job) => (job.phase === 'paused' ? withReason('paused by the operator', job) : null),
+    applies: (job) => (job.phase === 'paused' ? withReason(pauseText(job.round, 'the operator'), job) : null),
   },
   {
     level: 'red',

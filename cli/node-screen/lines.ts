@@ -3,6 +3,7 @@ import {
   formatCount,
   formatDuration,
   formatLoss,
+  pauseText,
   percentDone,
   safeText,
 } from '../../common/text.ts';
@@ -202,7 +203,7 @@ function progressText(done: number, total: number, secondsLeft: number | null): 
   return `${bar(total > 0 ? done / total : 0, BAR)} ${percentDone(done, total)}${left}`;
 }
 
-function jobText({ job }: NodeStatus, secondsLeft: number | null): string {
+function jobText({ job, round }: NodeStatus, secondsLeft: number | null): string {
   const { name, phase, reason, rounds, roundsDone, checkpoint } = job!;
   // Before the first head, this node does not know which rounds are done.
   if (phase === null) return `${name}, ${countOf(rounds, 'round')} in all`;
@@ -210,7 +211,7 @@ function jobText({ job }: NodeStatus, secondsLeft: number | null): string {
   const why = reason === '' ? '' : ` (${reason})`;
   if (isOver(job!)) return `${name} is ${phase}${why}${loss}`;
   const progress = progressText(roundsDone, rounds, phase === 'paused' ? null : secondsLeft);
-  const paused = phase === 'paused' ? `, paused${why}` : '';
+  const paused = phase === 'paused' ? `, ${pauseText(round)}${why}` : '';
   const restored = restoredOf({ job }).map((text) => `; ${text}`);
   return `${progress}: ${roundsDone} of ${countOf(rounds, 'round')} of ${name} done${paused}${loss}${restored.join('')}`;
 }

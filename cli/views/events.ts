@@ -8,6 +8,7 @@ import {
   formatDuration,
   formatFigure,
   formatLoss,
+  pauseText,
   safeText,
 } from '../../common/text.ts';
 import type { JobEvent } from '../../index.ts';
@@ -118,7 +119,7 @@ export class EventLines {
       case 'evaluation-fallback':
         return `! evaluation ${safeText(event.reason)}`;
       case 'paused':
-        return `paused${detail(event.reason)}`;
+        return `${event.next === undefined ? 'paused' : pauseText(event.next)}${detail(event.reason)}`;
       case 'resumed':
         return 'resumed';
       case 'finished':

@@ -1,4 +1,4 @@
-import { formatBytes, formatCount, formatLoss, safeText } from '../../common/text.ts';
+import { formatBytes, formatCount, formatLoss, pauseText, safeText } from '../../common/text.ts';
 import type { NodeStatus, NodeUpdate } from '../../index.ts';
 import {
   afterJobText,
@@ -151,8 +151,9 @@ class JobLines {
     if ((phase === 'finished' || phase === 'failed' || phase === 'paused') && phase !== before?.job?.phase) {
       const isOnly = status.jobs.length < 2;
       const after = phase === 'paused' ? '' : `; ${afterJobText(status)}${isOnly ? '; Ctrl-C stops it' : ''}`;
+      const rest = phase === 'paused' ? pauseText(status.round) : phase;
       lines.push(
-        `job ${job!.name} is ${phase}${because(job!)}, held-out loss ${formatLoss(job!.checkpoint?.heldOutLoss)}${after}`,
+        `job ${job!.name} is ${rest}${because(job!)}, held-out loss ${formatLoss(job!.checkpoint?.heldOutLoss)}${after}`,
       );
     }
     if (status.done && job !== null) {

@@ -8,6 +8,7 @@ import {
   formatDuration,
   formatFigure,
   formatLoss,
+  pauseText,
   phaseText,
   roundText,
   safeText,
@@ -69,7 +70,12 @@ export function orderText(
   if (action === 'resume' && hadPause)
     return `job ${job.name} no longer pauses after round ${job.round}; it is ${phaseText(job)}`;
   const why = job.reason === '' || action === 'resume' ? '' : `: ${safeText(job.reason)}`;
-  return `job ${job.name} is ${phaseText(job)}${why}`;
+  return `job ${job.name} is ${restText(job)}${why}`;
+}
+
+/** Returns the phase of a job. For a paused job, the text says which round has ended last. */
+function restText(job: JobSummary): string {
+  return job.phase === 'paused' ? pauseText(job.round) : phaseText(job);
 }
 
 /** Returns the status of a job in a few lines. The lines of a job that has ended contain no invite. */
@@ -79,7 +85,7 @@ export function jobLines(job: JobSummary): string[] {
   const why = [safeText(job.reason), ordersText(job)].flatMap((text) => (text === '' ? [] : `  (${text})`));
   const speed = job.tokensPerSecond > 0 ? `, ${formatCount(job.tokensPerSecond)} tokens/s` : '';
   return [
-    `job         ${job.name}  ${job.job.slice(0, 12)}  ${progressText(job)}  ${phaseText(job)}${left}${why.join('')}`,
+    `job         ${job.name}  ${job.job.slice(0, 12)}  ${progressText(job)}  ${restText(job)}${left}${why.join('')}`,
     `            held-out loss ${lossOf(job)}${bestOf(job)}, ${countOf(job.peers, 'node')}${speed}`,
     ...waitingLines(job),
     ...(rolledBack === null
@@ -114,7 +120,7 @@ export function jobActivity(job: JobDetail): string | null {
     case 'finished':
       return null;
     case 'paused':
-      return `${job.name} is paused${job.reason === '' ? '' : `: ${safeText(job.reason)}`}`;
+      return `${job.name} is ${pauseText(job.round)}${job.reason === '' ? '' : `: ${safeText(job.reason)}`}`;
     case 'queued':
       return `${job.name} is queued: ${safeText(job.reason)}`;
     case 'waiting':

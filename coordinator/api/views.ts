@@ -7,7 +7,7 @@ import type { JobRun } from '../job-run.ts';
 import { inviteTo } from '../jobs/invite.ts';
 import { awaitedBy, queuedReason } from '../queue.ts';
 import { deadlineOf } from '../round/close.ts';
-import { isOpen, needsOperator, pausedItself, pendingOrders } from '../round/job-phase.ts';
+import { isOpen, needsOperator, pausedItself, pendingOrders, reasonText } from '../round/job-phase.ts';
 import type { JobState } from '../round/state.ts';
 import { CheckpointViews } from './checkpoint-views.ts';
 import { jobTasks, settingsChanges } from './job-views.ts';
@@ -70,7 +70,7 @@ export class Views {
     const heldReason = context.isBehind()
       ? `the coordinator was restored from an old backup, and fetches the newer records from its nodes${ending}`
       : `waits until its nodes have reported the newest head that they know${ending}`;
-    const ownReason = isHeld ? heldReason : state.reason;
+    const ownReason = isHeld ? heldReason : reasonText(state);
     const reason = awaited === null ? ownReason : queuedReason(awaited);
     const history = this.#history(context.job);
     const lowestLoss = this.#deps.store.rounds.lowestLoss(context.job)?.heldOutLoss ?? null;

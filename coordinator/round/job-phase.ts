@@ -65,6 +65,16 @@ export function restoredText(to: number, why: string): string {
   return `continues from the checkpoint of round ${to}${why === '' ? '' : ` (${why})`}`;
 }
 
+/**
+ * Returns the reason why a job is paused, waits or has ended, as a text for people. For a paused job with a closed round,
+ * the text also says what becomes of the round.
+ */
+export function reasonText({ phase, reason, current, round }: JobState): string {
+  if (phase !== 'paused' || current === null) return reason;
+  const closed = `round ${round} is closed, and its updates are merged when the job continues`;
+  return reason === '' ? closed : `${reason}; ${closed}`;
+}
+
 /** Returns the orders that take effect when the round in progress has ended, in the order of their effect. */
 export function pendingOrders(state: JobState): PendingOrder[] {
   const { rollBack, ending, current } = state;

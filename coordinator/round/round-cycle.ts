@@ -2,7 +2,7 @@
 
 import { HEARTBEAT_INTERVAL_MS } from '../../protocol/limits.ts';
 import { deadlineMs, type Round } from './close.ts';
-import { REFUSALS_IN_A_ROW } from './job-phase.ts';
+import { REFUSALS_IN_A_ROW, reasonText } from './job-phase.ts';
 import { isAssignable, planRound } from './plan.ts';
 import {
   type CloseCause,
@@ -133,10 +133,8 @@ export function proceed(state: JobState, now: number): Transition {
 export function rest(state: JobState, ending: Ending): Transition {
   const { phase, reason } = ending;
   const pauseCause = ending.phase === 'paused' ? ending.cause : null;
-  return {
-    state: { ...state, phase, gathering: null, pauseCause, reason },
-    effects: [{ type: 'announce', phase, reason }],
-  };
+  const next: JobState = { ...state, phase, gathering: null, pauseCause, reason };
+  return { state: next, effects: [{ type: 'announce', phase, reason: reasonText(next) }] };
 }
 
 export function wait(state: JobState): Transition {

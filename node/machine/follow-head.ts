@@ -1,3 +1,4 @@
+import { pauseText } from '../../common/text.ts';
 import type { Head } from '../../protocol/messages.ts';
 import { onHead, type PendingUpdate } from './pending-update.ts';
 import type { NodeEffect, NodeState, Transition } from './state.ts';
@@ -85,6 +86,7 @@ function idleReason(head: Head): string {
     case 'waiting':
       return head.reason === '' ? 'the job has no open round' : head.reason;
     case 'paused':
+      return `the job is ${pauseText(head.round)}${because}`;
     case 'finished':
     case 'failed':
       return `the job is ${head.phase}${because}`;

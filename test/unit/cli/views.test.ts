@@ -198,7 +198,7 @@ describe('the effect of an order', () => {
 
   it('comes at once without such a round', () => {
     const paused: JobSummary = { ...job, phase: 'paused', reason: 'lunch' };
-    expect(orderText(paused, 'pause')).toMatch(/\bmoby\b.*\bpaused: lunch$/);
+    expect(orderText(paused, 'pause')).toMatch(/\bmoby\b.*\bpaused after round 2: lunch$/);
     expect(orderText(job, 'resume')).toMatch(/\bmoby\b.*\btraining$/);
     expect(orderText({ ...job, phase: 'finished' }, 'stop')).toMatch(/\bmoby\b.*\bstopped$/);
   });
@@ -221,7 +221,9 @@ describe('the activity of a job', () => {
     const enough = jobActivity(detail({ phase: 'waiting', peers: 2 }));
     expect(enough).toMatch(/\b2\b/);
     expect(enough).not.toContain('lora-swarm node');
-    expectSafe([jobActivity(detail({ phase: 'paused', reason: EVIL }))!]);
+    const paused = jobActivity(detail({ phase: 'paused', reason: EVIL }))!;
+    expect(paused).toContain('round 2');
+    expectSafe([paused]);
     expectSafe([jobActivity(detail({ phase: 'queued', reason: EVIL }))!]);
     expect(jobActivity(detail({ phase: 'finished' }))).toBeNull();
   });
@@ -476,12 +478,14 @@ describe("a job's events", () => {
       lines.line(event({ type: 'null-round', round: 1, reason: EVIL })),
       lines.line(event({ type: 'evaluation-fallback', reason: EVIL })),
       lines.line(event({ type: 'scoring-failed', round: 1, reason: EVIL })),
-      lines.line(event({ type: 'paused', reason: EVIL })),
+      lines.line(event({ type: 'paused', reason: EVIL, next: 4 })),
       lines.line(event({ type: 'tasks-changed', key: 'tasks.every', before: 5, after: 2, reason: EVIL })),
       lines.line(event({ type: 'banned', peer: PEER, cause: 'operator', reason: EVIL, until: null })),
       lines.line(event({ type: 'priority-changed', before: 0, after: 7, reason: EVIL })),
     ].filter((line) => line !== null);
     expect(shown).toHaveLength(10);
+    expect(shown[6]).toContain('round 3');
+    expect(lines.line(event({ type: 'paused', reason: 'lunch' }))).toBe('paused: lunch');
     expect(shown[7]).toContain('tasks.every 5 → 2');
     expect(lines.line(event({ type: 'priority-changed', before: 0, after: 7, reason: 'urgent' }))).toBe(
       'priority 0 → 7: urgent',
@@ -752,7 +756,7 @@ describe('a node', () => {
     expect(lines.next(over).join()).toMatch(/moby .*\bfinished\b.* 5\.0000.*Ctrl-C/);
     const paused = { ...over, job: { ...node.job!, phase: 'paused' as const, reason: EVIL } };
     const told = lines.next(paused);
-    expect(told.join()).toMatch(/moby .*\bpaused: ot.*ter/);
+    expect(told.join()).toMatch(/moby .*\bpaused (after|before) round \d+: ot.*ter/);
     expectSafe(told);
   });
 

@@ -44,6 +44,7 @@ it('an alert about a peer without a job names no job', () => {
 });
 
 const job: JobFacts = {
+  round: 3,
   rounds: 4,
   roundsDone: 2,
   phase: 'training',
