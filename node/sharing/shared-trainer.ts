@@ -1,6 +1,7 @@
 import type { Clock } from '../../common/time/clock.ts';
 import type { AdapterLayout } from '../../lora/adapter/layout.ts';
 import type { Manifest } from '../../protocol/job/manifest.ts';
+import { nodeError } from '../errors.ts';
 import type { Pauses } from '../limits/pauses.ts';
 import type { NodeTrainer, ScoreTrainer } from '../trainer/trainer.ts';
 import { type TrainerAccess, TrainerShare, type TurnOptions } from './trainer-share.ts';
@@ -32,6 +33,8 @@ export class SharedTrainer implements TrainerAccess {
   readonly #shares = new Map<TurnUser, TrainerShare>();
   /** The manifest that the trainer is prepared for. */
   #prepared: Manifest | null = null;
+  /** The preparation that runs now. `isEnded`: whether the trainer process with its base was ended meanwhile. */
+  #preparing: { readonly base: string; isEnded: boolean } | null = null;
 
   constructor(deps: SharedTrainerDeps) {
     this.#deps = deps;
@@ -75,7 +78,11 @@ export class SharedTrainer implements TrainerAccess {
         // If the preparation fails or is aborted, the trainer may be prepared for neither the previous job
         // nor this one. The next turn then prepares it again.
         this.#prepared = null;
+        const preparing = { base: manifest.base.digest, isEnded: false };
+        this.#preparing = preparing;
         layout = await this.#deps.trainer.prepare(manifest, { signal });
+        if (preparing.isEnded)
+          throw nodeError('TRAINER_NOT_PREPARED', 'the base was unloaded while a job waited for it');
         this.#prepared = manifest;
       }
       const preparedMs = this.#deps.clock.monotonic() - since;
@@ -112,5 +119,6 @@ export class SharedTrainer implements TrainerAccess {
   /** Notes that the trainer is no longer prepared for a base outside `bases`. */
   #forgetOthers(bases: ReadonlySet<string>): void {
     if (this.#prepared !== null && !bases.has(this.#prepared.base.digest)) this.#prepared = null;
+    if (this.#preparing !== null && !bases.has(this.#preparing.base)) this.#preparing.isEnded = true;
   }
 }

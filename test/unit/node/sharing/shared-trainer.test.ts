@@ -34,6 +34,7 @@ beforeEach(() => {
     prepare: async ({ name }) => {
       calls.push(`prepare ${name}`);
       if (name === 'broken') throw new Error('this job cannot be trained');
+      if (name === 'large') await sleep(clock, ROUND_MS, live);
       return layoutOf(name);
     },
     keepBases: async () => {
@@ -139,6 +140,22 @@ test('a job is prepared again after its base was deleted', async () => {
   await pass(ROUND_MS);
   await training;
   expect(calls).toEqual(['prepare a', 'keep bases', 'prepare a', 'train']);
+});
+
+test('a job whose base was unloaded during its preparation is prepared again', async () => {
+  const a = shared.share(1);
+  const preparing = a.prepare(jobOf('large'), { signal: live });
+  preparing.catch(() => {});
+  await pass(ROUND_MS / 2);
+  await a.releaseMemory(new Set());
+  await pass(ROUND_MS);
+  await expect(preparing).rejects.toMatchObject({ code: 'TRAINER_NOT_PREPARED' });
+  const again = a.prepare(jobOf('large'), { signal: live });
+  await pass(ROUND_MS / 2);
+  await a.releaseMemory(new Set([jobOf('large').base.digest]));
+  await pass(ROUND_MS);
+  expect(await again).toEqual(layoutOf('large'));
+  expect(calls).toEqual(['prepare large', 'prepare large']);
 });
 
 test('a job that was never prepared trains nothing', async () => {
