@@ -30,6 +30,11 @@ const ALL_ADDRESSES = ['/ip4/0.0.0.0/ipcidr/0', '/ip6/::/ipcidr/0'];
 const PING_INTERVAL_MS = 10_000;
 const PING_TIMEOUT_MS = 15_000;
 /**
+ * libp2p's timeout follows a moving average that reads the calendar clock. A clock that is set back by an hour makes this
+ * average NaN for good, and each ping then closes its connection. An endless interval switches the average off.
+ */
+const FIXED_PING_TIMEOUT = { minTimeout: PING_TIMEOUT_MS, maxTimeout: PING_TIMEOUT_MS, interval: Infinity };
+/**
  * Flow-control window of a stream: one blob range. The read buffer is twice as large, so that unread bytes always fit.
  */
 const STREAM_WINDOW_BYTES = 1024 * 1024;
@@ -88,7 +93,7 @@ export async function createNode(
       maxParallelDials: PARALLEL_DIALS,
       allow: ALL_ADDRESSES,
     },
-    connectionMonitor: { pingInterval: PING_INTERVAL_MS, pingTimeout: { minTimeout: PING_TIMEOUT_MS } },
+    connectionMonitor: { pingInterval: PING_INTERVAL_MS, pingTimeout: FIXED_PING_TIMEOUT },
     peerDiscovery: localDiscovery(options.mdns),
     services: {
       identify: identify(),

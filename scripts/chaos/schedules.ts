@@ -30,6 +30,8 @@ const machineFaults: Fault[] = [
   faults.jumpClock('node', -300_000, 15_000),
   faults.jumpClock('coordinator', 600_000, 10_000),
   faults.jumpClock('coordinator', -600_000, 10_000),
+  faults.jumpClock('node', 3_700_000, 15_000),
+  faults.jumpClock('coordinator', 3_700_000, 15_000),
 ];
 
 const linkFaults: Fault[] = [
