@@ -5,7 +5,7 @@ import { formatBytes } from '../../common/text.ts';
 import { trainingSchema } from '../../protocol/job/manifest.ts';
 import type { Context } from '../context.ts';
 import { cliError } from '../error-codes.ts';
-import { usageError } from '../errors.ts';
+import { usageError, withoutOutput } from '../errors.ts';
 import { BASE_MODEL, baseFolder } from '../models/base-model.ts';
 import { collect, integer, jsonOption } from '../options/common.ts';
 import { addDataOptions, DATA_FILES, type DataFlags, dataSettings } from '../options/data.ts';
@@ -112,12 +112,14 @@ async function inspectCommand(context: Context, flags: InspectFlags): Promise<vo
     }
     const errors = inspection.findings.filter(({ level }) => level === 'error');
     if (errors.length > 0) {
-      throw cliError(
+      const error = cliError(
         'DATA_PROBLEMS',
         `training on this data would fail: ${errors[0]!.message}`,
         { codes: errors.map(({ code }) => code) },
         { next: 'correct the errors listed above, then inspect the data again' },
       );
+      // The printed object has the errors as findings, and one object is promised.
+      throw flags.json ? withoutOutput(error) : error;
     }
   } finally {
     progress.clear();

@@ -77,7 +77,7 @@ export class DataReader {
       ...(heldOut && { heldOut }),
       ...(moreFollow && { moreFollow }),
     };
-    const examples = this.#chosen(paths, other === undefined ? report : this.#report(), wanted);
+    const examples = this.#chosen(paths, other === undefined ? report : report.again(), wanted);
     return { report, tally, rows: packExamples(examples, this.#renderer, packed) };
   }
 

@@ -157,7 +157,7 @@ async function write(
 ): Promise<boolean> {
   const { badRowShare, packing, truncation } = settings;
   const report = new RowReport({ badRowShare, onBad, earlier });
-  const reading = earlier === undefined ? report : new RowReport({ badRowShare });
+  const reading = earlier === undefined ? report : report.again();
   const all = readExamples(paths, { ...readingOf(settings), signal, report: reading, onProgress });
   const examples = part === undefined ? all : filtered(all, await part.chosen());
   const rows = packExamples(examples, renderer, {

@@ -63,6 +63,7 @@ export async function* readExamples(
   const options = { columns, signal, report, onBytes };
   for (const file of files) {
     signal?.throwIfAborted();
+    report.begin(file.file);
     yield* file.container === 'txt' ? readDocument(file, formats, options) : readRows(file, formats, options);
   }
 }

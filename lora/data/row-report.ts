@@ -39,7 +39,7 @@ export interface RowSummary {
   rows: number;
   /** Number of records that cannot be used. */
   bad: number;
-  /** Reasons, the most frequent first, each with its first bad records (at most 10). */
+  /** Reasons, the most frequent first, each with its first bad records (at most 10), in the order of files and rows. */
   reasons: { code: string; count: number; rows: BadRow[] }[];
 }
 
@@ -51,6 +51,8 @@ export class RowReport {
   readonly #share: number;
   readonly #onBad: (row: BadRow) => void;
   readonly #reasons = new Map<string, { count: number; rows: BadRow[] }>();
+  /** Places of the files in the order of reading. */
+  #files = new Map<string, number>();
   #seen = 0;
   #refused = 0;
 
@@ -61,6 +63,21 @@ export class RowReport {
     this.#seen = earlier.rows;
     this.#refused = earlier.bad;
     for (const { code, count, rows } of earlier.reasons) this.#reasons.set(code, { count, rows: [...rows] });
+  }
+
+  /**
+   * Returns a report for reading files again whose records this report has counted. Only the order of the files is also
+   * noted here.
+   */
+  again(): RowReport {
+    const again = new RowReport({ badRowShare: this.#share });
+    again.#files = this.#files;
+    return again;
+  }
+
+  /** Notes that the records of a file follow. Called for the files in the order of reading. */
+  begin(file: string): void {
+    if (!this.#files.has(file)) this.#files.set(file, this.#files.size);
   }
 
   /** Counts a record that was read. */
@@ -74,7 +91,11 @@ export class RowReport {
     const reason = this.#reasons.get(row.code) ?? { count: 0, rows: [] };
     this.#reasons.set(row.code, reason);
     reason.count++;
-    if (reason.rows.length < LISTED_ROWS) reason.rows.push(row);
+    // Records do not arrive in order: rendering reports after reading, and the parts of the data follow each other.
+    this.begin(row.origin.file);
+    reason.rows.push(row);
+    reason.rows.sort((a, b) => this.#compare(a.origin, b.origin));
+    reason.rows.splice(LISTED_ROWS);
     this.#onBad(row);
     if (this.#share === 0) this.#check();
   }
@@ -92,6 +113,11 @@ export class RowReport {
     const reasons = [...this.#reasons].map(([code, { count, rows }]) => ({ code, count, rows: [...rows] }));
     reasons.sort((a, b) => b.count - a.count);
     return { rows: this.#seen, bad: this.#refused, reasons };
+  }
+
+  #compare(a: Origin, b: Origin): number {
+    const place = ({ file }: Origin): number => this.#files.get(file) ?? this.#files.size;
+    return place(a) - place(b) || a.row - b.row;
   }
 
   #check(): void {

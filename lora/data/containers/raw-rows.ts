@@ -1,5 +1,6 @@
 /** Records as read from a container file, before their format is known. */
 import { isUtf8 } from 'node:buffer';
+import { messageOf } from '../../../common/errors.ts';
 
 /**
  * Maximum size of a record, in bytes. The limit is needed because a parsed record can take tens of times as much
@@ -31,9 +32,10 @@ export function parseRow(bytes: Buffer, row: number): RawRow {
   try {
     value = JSON.parse(bytes.toString('utf8'));
   } catch (error) {
+    // V8 counts lines from the start of the record, and "line 1" would look like a line of the file.
+    const message = messageOf(error).replace(/position \d+ \(line 1 (column \d+)\)/, '$1');
     // V8's message quotes the text around the error. The quoted text can be long, so the message is cut.
-    const detail = error instanceof Error ? error.message.slice(0, 120) : '';
-    return { row, code: 'ROW_NOT_JSON', reason: `it is not JSON (${detail})` };
+    return { row, code: 'ROW_NOT_JSON', reason: `it is not JSON (${message.slice(0, 120)})` };
   }
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
     return { row, code: 'ROW_NOT_OBJECT', reason: 'it is JSON, but not an object with named fields' };

@@ -2,6 +2,7 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { isPrinted } from '../../../../cli/errors.ts';
 import { createProgram } from '../../../../cli/program.ts';
 import type { BadRow } from '../../../../index.ts';
 import { fakeContext } from '../../../utils/cli-context.ts';
@@ -109,7 +110,10 @@ describe('lora-swarm data inspect', () => {
     await write('bad.jsonl', [{ text: 'good' }, ...Array.from({ length: 5 }, () => ({ text: 5 }))]);
     const { error, out } = await inspect('--data', 'bad.jsonl', '--json');
     expect(error).toMatchObject({ code: 'DATA_PROBLEMS', values: { codes: ['BAD_ROWS'] } });
-    expect(JSON.parse(out)).toMatchObject({ read: { rows: 6, bad: 5 } });
+    const findings = expect.arrayContaining([expect.objectContaining({ level: 'error', code: 'BAD_ROWS' })]);
+    expect(JSON.parse(out)).toMatchObject({ read: { rows: 6, bad: 5 }, findings });
+    expect(isPrinted(error)).toBe(true);
+    expect(isPrinted((await inspect('--data', 'bad.jsonl')).error)).toBe(false);
   });
 
   it('lists ten bad rows of each reason, with empty answers and unknown roles', async () => {

@@ -67,6 +67,12 @@ describe('JSON lines', () => {
     );
   });
 
+  it('name the column of an error, and no line, because the record is the line', async () => {
+    const rows = await all(jsonLines(stream([Buffer.from('{"a":1}\n{"a":1,}\n')])));
+    expect(rows[1]).toMatchObject({ row: 2, reason: expect.stringContaining('column 8') });
+    expect(rows[1]).toMatchObject({ reason: expect.not.stringMatching(/line|position/) });
+  });
+
   it('report broken, too long and non-UTF-8 lines by number, and continue', async () => {
     const long = `{"text":"${'x'.repeat(100)}"}`;
     const bytes = Buffer.concat([
