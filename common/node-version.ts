@@ -1,6 +1,9 @@
 import { commonError } from './common-errors.ts';
 
-/** Oldest supported version of Node.js: major and minor version, as in `engines` of package.json. */
+/**
+ * Oldest version of Node.js that runs the program and the library: major and minor version. `engines` of package.json
+ * names an older one, because the command finds or fetches a Node.js that is new enough.
+ */
 const OLDEST = [22, 18] as const;
 
 /**

@@ -13,7 +13,14 @@ it.each(['22.18.0', '23.0.0', process.versions.node])('accepts Node.js %s', (fou
   expect(() => requireNode(found)).not.toThrow();
 });
 
-it('needs the version that package.json names', () => {
-  const text = readFileSync(join(import.meta.dirname, '../../../package.json'), 'utf8');
-  expect((JSON.parse(text) as { engines: { node: string } }).engines.node).toBe('>=22.18');
+it('package.json names the oldest version that the command accepts, and the command and the library run on the same', () => {
+  const read = (file: string): string => readFileSync(join(import.meta.dirname, '../../..', file), 'utf8');
+  const command = read('cli/swarm.js');
+  const [, accepted] = /if \(Number\(parts\[0\]\) < (\d+)\) return tooOld\(\);/.exec(command)!;
+  expect((JSON.parse(read('package.json')) as { engines: object }).engines).toEqual({
+    node: `>=${accepted}`,
+  });
+  const [, major, minor] = /var needed = \[(\d+), (\d+)\];/.exec(command)!;
+  expect(() => requireNode(`${major}.${minor}.0`)).not.toThrow();
+  expect(() => requireNode(`${major}.${Number(minor) - 1}.9`)).toThrow(withCode('NODE_VERSION'));
 });
