@@ -265,7 +265,7 @@ export type JobEventBody =
       type: 'paused';
       reason: string;
       /** The first round that has not ended. Events of older versions do not have this field. */
-      next?: number;
+      nextRound?: number;
     }
   | { type: 'resumed' }
   | {

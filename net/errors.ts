@@ -6,7 +6,10 @@ const CHECK_REACHABILITY =
 export const netError = defineErrors({
   ADDRESSES_PRIVATE: 'failed',
   BLOB_BUSY: 'failed',
-  BLOB_UNAVAILABLE: 'failed',
+  BLOB_UNAVAILABLE: {
+    kind: 'failed',
+    next: 'try again when a machine that has the file is running and can be reached',
+  },
   CONNECTION_REFUSED: 'failed',
   CONNECT_FAILED: { kind: 'timeout', next: CHECK_REACHABILITY },
   DIAL_BACK_REFUSED: 'refused',
@@ -25,7 +28,10 @@ export const netError = defineErrors({
   RPC_METHOD_UNKNOWN: 'notFound',
   RPC_RATE_LIMITED: { kind: 'failed', next: 'call less often' },
   RPC_REFUSED: 'refused',
-  RPC_TIMEOUT: 'timeout',
+  RPC_TIMEOUT: {
+    kind: 'timeout',
+    next: 'try again; if it fails again, check the load and the network of the other machine',
+  },
   RPC_UNREACHABLE: { kind: 'timeout', next: CHECK_REACHABILITY },
   STREAM_CLOSED: 'failed',
   TOPIC_UNKNOWN: 'notFound',

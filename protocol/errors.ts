@@ -10,7 +10,10 @@ export const protocolError = defineErrors({
   MESSAGE_KIND: 'failed',
   MESSAGE_MALFORMED: 'failed',
   MESSAGE_TOO_LARGE: 'failed',
-  PEER_ID_INVALID: 'usage',
+  PEER_ID_INVALID: {
+    kind: 'usage',
+    next: 'give the whole peer id, which begins with 12D3KooW; "lora-swarm status" shows it',
+  },
   SEALING_KEY_INVALID: 'failed',
   SEAL_INVALID: 'failed',
   SETTINGS_CHAIN: 'failed',

@@ -11,7 +11,10 @@ export const serveError = defineErrors({
   MODEL_NOT_SERVED: { kind: 'notFound', next: 'GET /v1/models lists the models of this server' },
   MODEL_FIXED: { kind: 'refused', next: 'only adapters that were loaded over HTTP can be unloaded' },
   MODEL_NAME_TAKEN: { kind: 'conflict', next: 'give the adapter another name: --adapter NAME=DIR' },
-  SERVER_REFUSED: 'failed',
+  SERVER_REFUSED: {
+    kind: 'failed',
+    next: 'check the address, the API key and the model; the log of the server can say more',
+  },
   SERVER_UNREACHABLE: {
     kind: 'notRunning',
     next: 'use the address that "lora-swarm serve" prints when it starts',
@@ -21,7 +24,7 @@ export const serveError = defineErrors({
   SERVE_FAILED: { kind: 'internal', next: REPORT },
   SERVE_NO_ROUTE: { kind: 'notFound', next: 'docs/serving.md lists the endpoints' },
   SERVE_PARAMETER: { kind: 'usage', next: 'leave it out; docs/serving.md lists the supported parameters' },
-  SERVE_REQUEST: 'usage',
-  SERVE_STOPPING: 'conflict',
+  SERVE_REQUEST: { kind: 'usage', next: 'correct the request; docs/serving.md describes the parameters' },
+  SERVE_STOPPING: { kind: 'conflict', next: 'send the request again when the server has started again' },
   SERVE_TOO_MANY: { kind: 'conflict', next: 'wait for the answers to earlier requests' },
 });

@@ -108,7 +108,12 @@ export function registerService(program: Command, context: Context): void {
       if (options.json) return printJson(context, { schemaVersion: 1, command: call });
       const code = await showCall(call, context.signal);
       if (code === 0) return;
-      throw cliError('SERVICE_FAILED', `"${call.join(' ')}" ended with exit code ${code}`, { call, code });
+      throw cliError(
+        'SERVICE_FAILED',
+        `"${call.join(' ')}" ended with exit code ${code}`,
+        { call, code },
+        { next: 'read the log file of the daemon instead, with "lora-swarm logs"' },
+      );
     });
 }
 

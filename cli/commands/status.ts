@@ -44,5 +44,10 @@ async function assertReady(api: ApiClient, role: Role): Promise<void> {
   const report = await api.ready();
   if (report.ok) return;
   const reasons = report.failing.map(({ check, reason }) => `${check}: ${safeText(reason)}`).join('; ');
-  throw cliError('UNHEALTHY', `the ${role} is not ready: ${reasons}`, { failing: report.failing });
+  throw cliError(
+    'UNHEALTHY',
+    `the ${role} is not ready: ${reasons}`,
+    { failing: report.failing },
+    { next: 'run "lora-swarm doctor --swarm" to see the causes and what to do' },
+  );
 }

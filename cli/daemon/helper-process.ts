@@ -109,12 +109,13 @@ export class HelperProcess {
 
   failure(code: number | null, signal: string | null): SwarmError {
     const how = signal === null ? `ended with exit code ${code}` : `was killed by ${signal}`;
-    return cliError('HELPER_FAILED', `the ${this.name} process ${how}`, {
-      process: this.name,
-      code,
-      signal,
-      lines: this.#lines.map((line) => safeText(line)),
-    });
+    const lines = this.#lines.map((line) => safeText(line));
+    return cliError(
+      'HELPER_FAILED',
+      `the ${this.name} process ${how}`,
+      { process: this.name, code, signal, lines },
+      { next: 'read its log in the folder "logs"; if memory ran out, close other programs and try again' },
+    );
   }
 
   /** Asks the process to drain, and kills the whole process group after STOP_MS. Idempotent. */

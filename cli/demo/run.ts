@@ -107,7 +107,12 @@ export async function runDemo(
       report({ event: 'job-event', ...event });
       // A paused job waits for its operator, and the demo has none.
       if (event.type === 'paused')
-        throw cliError('JOB_FAILED', `the coordinator paused the demo's job: ${event.reason}`);
+        throw cliError(
+          'JOB_FAILED',
+          `the coordinator paused the demo's job: ${event.reason}`,
+          {},
+          { next: 'remove the cause that the message names, then run the demo again' },
+        );
       if (event.type === 'finished') break;
     }
     const adapter = join(folder, 'adapter');

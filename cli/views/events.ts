@@ -119,7 +119,7 @@ export class EventLines {
       case 'evaluation-fallback':
         return `! evaluation ${safeText(event.reason)}`;
       case 'paused':
-        return `${event.next === undefined ? 'paused' : pauseText(event.next)}${detail(event.reason)}`;
+        return `${event.nextRound === undefined ? 'paused' : pauseText(event.nextRound)}${detail(event.reason)}`;
       case 'resumed':
         return 'resumed';
       case 'finished':

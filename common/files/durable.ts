@@ -7,7 +7,7 @@ import { type FileHandle, open, readdir, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import { commonError } from '../common-errors.ts';
-import { isSystemError, SwarmError } from '../errors.ts';
+import { fromSystem, isSystemError, SwarmError } from '../errors.ts';
 
 export interface DurableWriteOptions {
   /** Permission bits of the new file. @default 0o644 */
@@ -116,7 +116,7 @@ export function writeError(cause: unknown, path: string): unknown {
     return commonError('STORE_FULL', message, { path }, { cause });
   }
   const message = `could not write ${path}: ${cause.message}`;
-  return commonError('WRITE_FAILED', message, { path, errno: code }, { cause });
+  return commonError('WRITE_FAILED', message, { path, errno: code }, { cause, next: fromSystem(cause).next });
 }
 
 /** Removes partial files of `path` that were left behind by processes that have ended. */

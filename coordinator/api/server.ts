@@ -61,6 +61,8 @@ export async function startApi(
         coordinatorError(
           'NOT_FOUND',
           `the API has no endpoint ${request.method} ${request.url.split('?')[0]}`,
+          {},
+          { next: 'docs/protocol.md lists the endpoints of the control API' },
         ).toJSON(),
       ),
   );

@@ -27,6 +27,7 @@ export async function openJobBase({
       'SEQUENCE_TOO_LONG',
       `training.sequenceLength is ${sequenceLength}, but the base takes at most ${maxPositions} tokens`,
       { sequenceLength, maxPositions },
+      { next: `set training.sequenceLength to at most ${maxPositions}, or choose another base` },
     );
   }
   const layout = adapterLayout(model, lora);

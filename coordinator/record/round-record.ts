@@ -202,7 +202,7 @@ export class RoundRecord {
   ): void {
     const { stored } = this.#context;
     const { round, metrics } = this.#checkpoint.checkpoint;
-    if (phase === 'paused') outbox.event({ type: 'paused', reason, next: state.round });
+    if (phase === 'paused') outbox.event({ type: 'paused', reason, nextRound: state.round });
     if (phase === 'finished') {
       const { heldOutLoss } = metrics;
       const isStopped = state.committed < state.settings.count;

@@ -28,9 +28,9 @@ export const adapterError = defineErrors({
   COMBINE_RANKS: { kind: 'usage', next: 'use the method "cat" or "svd", which take adapters of any rank' },
   COMBINE_SHAPES: { kind: 'failed', next: 'check that both adapters were made for the same base' },
   LORA_BIAS: { kind: 'usage', next: 'leave out one of the two settings' },
-  LORA_CONFIG: 'usage',
+  LORA_CONFIG: { kind: 'usage', next: 'correct these LoRA settings (docs/training.md)' },
   LORA_EMBEDDING: { kind: 'usage', next: 'remove the embedding from the targets' },
   LORA_SAVED: 'usage',
   LORA_ZERO_NORM: { kind: 'usage', next: 'exclude the module with excludeModules' },
-  SEED: 'failed',
+  SEED: { kind: 'failed', next: 'choose another seed' },
 });

@@ -81,9 +81,12 @@ async function filesOf(path: string): Promise<DataFile[]> {
     const container = containerOf(path);
     if (ARROW.test(path)) throw arrow(path);
     if (container === null || !entry.isFile()) {
-      throw dataError('DATA_UNREADABLE', `${path} is not a data file; known extensions are ${KNOWN}`, {
-        file: path,
-      });
+      throw dataError(
+        'DATA_UNREADABLE',
+        `${path} is not a data file; known extensions are ${KNOWN}`,
+        { file: path },
+        { next: 'give the file the extension of its format, or convert it to one of these formats' },
+      );
     }
     return [{ file: path, container, bytes: entry.size }];
   }

@@ -46,7 +46,12 @@ export function parseDataSettings(settings: z.input<typeof dataSettingsSchema>):
   if (result.success) return result.data;
   const problems = specProblems(dataSettingsSchema, settings, result.error.issues);
   const texts = problems.map(({ text }) => text);
-  throw commonError('USAGE', texts.join('; '), { field: problems[0]!.field, problems: texts });
+  throw commonError(
+    'USAGE',
+    texts.join('; '),
+    { field: problems[0]!.field, problems: texts },
+    { next: 'correct these settings (docs/data.md)' },
+  );
 }
 
 /** Selects the settings that `readExamples` takes. */

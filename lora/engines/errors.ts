@@ -18,6 +18,6 @@ export const engineError = defineErrors({
     next: 'run "lora-swarm doctor" to see what each engine lacks, or use --engine auto, which takes the fastest that runs',
   },
   ENGINE_UNKNOWN: 'usage',
-  ENGINE_WEIGHTS: 'failed',
+  ENGINE_WEIGHTS: { kind: 'failed', next: REPORT },
   PRECISION: 'usage',
 });

@@ -104,7 +104,12 @@ export async function evaluate(bundle: ModelBundle, options: EvaluateOptions): P
   }
   if (data === undefined || texts !== undefined) {
     const given = data === undefined ? 'neither texts nor data' : 'both texts and data';
-    throw commonError('USAGE', `${given} are given, expected one of the two`);
+    throw commonError(
+      'USAGE',
+      `${given} are given, expected one of the two`,
+      {},
+      { next: 'give either texts or data' },
+    );
   }
   const parsed = parseDataSettings(options.settings ?? {});
   const own = bundle.adapter?.template ?? against?.adapter?.template ?? null;
@@ -182,8 +187,10 @@ async function* firstOf(sequences: AsyncGenerator<Sequence>, limit: number): Asy
  */
 function checkSameBase({ model }: ModelBundle, against: ModelBundle | undefined): void {
   if (against === undefined || against.model.dir === model.dir) return;
-  throw commonError('USAGE', 'models can be compared on data only if they have the same base', {
-    base: model.dir,
-    against: against.model.dir,
-  });
+  throw commonError(
+    'USAGE',
+    'models can be compared on data only if they have the same base',
+    { base: model.dir, against: against.model.dir },
+    { next: 'compare models of one base, or compare them on plain texts or on tasks' },
+  );
 }

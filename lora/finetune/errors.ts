@@ -11,8 +11,14 @@ export const finetuneError = defineErrors({
   },
   MEMORY_SHORT: 'failed',
   OUTPUT_BUSY: { kind: 'conflict', next: 'wait until it ends, stop it, or choose another folder' },
-  PARTIAL_NOT_KEPT: 'failed',
-  RATE_JUMPS: 'failed',
+  PARTIAL_NOT_KEPT: {
+    kind: 'failed',
+    next: 'remove the cause, such as a full disk, then continue the run with --resume',
+  },
+  RATE_JUMPS: {
+    kind: 'failed',
+    next: 'if the learning rate should not jump, train with the new number of steps into another folder',
+  },
   RESUME_CONFLICT: 'conflict',
   SETTING_IDLE: 'failed',
   TRAIN_CHECKPOINT: {

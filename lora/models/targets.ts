@@ -64,6 +64,7 @@ export function targetModules(model: ModelShape, rules: TargetRules): TargetModu
       'LORA_TARGETS',
       `the targets match ${targeted.size} modules, but excludeModules, layersToTransform and modulesToSave remove all of them`,
       { targeted: [...targeted] },
+      { next: 'choose other targets, or remove fewer modules' },
     );
   return left;
 }
@@ -151,6 +152,7 @@ function layerFilter(
       'LORA_TARGETS',
       `layersToTransform has layer ${beyond}, but the model has ${blocks} layers, numbered from 0`,
       { layer: beyond, layers: blocks },
+      { next: `name layers from 0 to ${blocks - 1}` },
     );
   const wanted = new Set(layers);
   return (name) => {

@@ -128,10 +128,12 @@ export class Trainer {
     const fits =
       tensors.length === this.#values.length && tensors.every((t, i) => t.length === this.#values[i]!.length);
     if (!fits) {
-      throw trainError('ADAPTER_SHAPE', 'the tensors of the adapter differ from the tensors of this job', {
-        tensors: tensors.length,
-        expected: this.#values.length,
-      });
+      throw trainError(
+        'ADAPTER_SHAPE',
+        'the tensors of the adapter differ from those that these settings give',
+        { tensors: tensors.length, expected: this.#values.length },
+        { next: 'use an adapter that was made for this base with the same LoRA settings' },
+      );
     }
     for (const [i, tensor] of tensors.entries()) this.#values[i]!.set(tensor);
   }

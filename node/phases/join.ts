@@ -150,6 +150,9 @@ export async function prepare(
       'ADAPTER_SHAPE',
       `the adapter for this base has ${parameters} parameters, but the manifest says ${manifest.adapter.parameters}`,
       { parameters, expected: manifest.adapter.parameters },
+      {
+        next: 'run the same version of lora-swarm as the coordinator; if it is the same, tell the operator of the job',
+      },
     );
   }
   return { ...context, layout };

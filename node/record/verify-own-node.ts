@@ -36,7 +36,12 @@ export function verifyOwnNode(
       const { job, coordinator } = choose(store, home, wanted);
       const signedHead = store.kept.head(job);
       if (signedHead === null) {
-        throw nodeError('CHECKPOINT_UNTRUSTED', `the node in ${home} has no head of the job`, { home, job });
+        throw nodeError(
+          'CHECKPOINT_UNTRUSTED',
+          `the node in ${home} has no head of the job`,
+          { home, job },
+          { next: 'start the node until it has joined the job, or verify a bundle of the job' },
+        );
       }
       const head = verifyHead(signedHead, { coordinator, job });
       const manifest = store.keptJobs.manifest(job)!;

@@ -53,7 +53,12 @@ export async function* encodeBundle(source: BundleSource): AsyncGenerator<Uint8A
   const root = encodeCbor({ bundle: 1, manifest, settings, checkpoints, ...more });
   if (root.byteLength > ROOT_BYTES) {
     const text = `the job has ${checkpoints.length} checkpoints, which is more than a bundle can have`;
-    throw verifyError('BUNDLE_TOO_LARGE', text, { checkpoints: checkpoints.length });
+    throw verifyError(
+      'BUNDLE_TOO_LARGE',
+      text,
+      { checkpoints: checkpoints.length },
+      { next: 'verify the job from its coordinator or a node instead' },
+    );
   }
   const digest = sha256(root);
   yield carHeader(digest);

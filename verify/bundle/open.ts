@@ -131,7 +131,12 @@ class Bundle implements OpenBundle {
     if (place === undefined) return null;
     if (place.size > maxBytes) {
       const text = `blob ${digest} has ${place.size} bytes; the limit is ${maxBytes}`;
-      throw verifyError('BUNDLE_TOO_LARGE', text, { digest, bytes: place.size, maxBytes });
+      throw verifyError(
+        'BUNDLE_TOO_LARGE',
+        text,
+        { digest, bytes: place.size, maxBytes },
+        { next: 'get the bundle again from its source; no valid bundle has such a file' },
+      );
     }
     this.#read.add(digest);
     return readAt(this.#file, place.offset, place.size);

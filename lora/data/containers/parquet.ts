@@ -165,5 +165,6 @@ function plainValue(value: unknown): unknown {
 }
 
 function invalid(file: string, reason: string, options: { cause?: unknown; next?: string } = {}): SwarmError {
-  return dataError('DATA_PARQUET', `${file}: ${reason}`, { file, reason }, options);
+  const next = options.next ?? 'write the file again; it is damaged, or not a Parquet file';
+  return dataError('DATA_PARQUET', `${file}: ${reason}`, { file, reason }, { ...options, next });
 }

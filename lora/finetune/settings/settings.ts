@@ -136,10 +136,13 @@ export function resolveSpec(layer: Layer): TrainSpec {
   const result = trainSpecSchema.safeParse(filled);
   if (!result.success) {
     const problems = specProblems(trainSpecSchema, filled, result.error.issues);
-    throw commonError('USAGE', problems.map(({ text }) => text).join('; '), {
-      field: problems[0]!.field,
-      problems: problems.map(({ text }) => text),
-    });
+    const texts = problems.map(({ text }) => text);
+    throw commonError(
+      'USAGE',
+      texts.join('; '),
+      { field: problems[0]!.field, problems: texts },
+      { next: 'correct these settings (docs/training.md)' },
+    );
   }
   const { training } = result.data;
   const spec = {

@@ -45,7 +45,12 @@ const IDLE: readonly {
 export function idleSettings(given: Layer, spec: TrainSpec): SwarmError[] {
   return IDLE.filter(({ block, key, is }) => given[block]?.[key] !== undefined && is(spec)).map((setting) => {
     const field = `${setting.block}.${setting.key}`;
-    return finetuneError('SETTING_IDLE', `${field} has no effect while ${setting.while}`, { field });
+    return finetuneError(
+      'SETTING_IDLE',
+      `${field} has no effect while ${setting.while}`,
+      { field },
+      { next: `leave out ${field}, or change the other setting` },
+    );
   });
 }
 

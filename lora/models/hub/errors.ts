@@ -11,7 +11,10 @@ export const hubError = defineErrors({
     kind: 'failed',
     next: 'free disk space, or set HF_HUB_CACHE to a larger disk; files that are complete will not be fetched again',
   },
-  HUB_FILE_MISSING: 'notFound',
+  HUB_FILE_MISSING: {
+    kind: 'notFound',
+    next: 'look at the files of the repository on the hub, and choose another revision (NAME@REVISION) or another repository',
+  },
   HUB_GATED: 'refused',
   HUB_NOT_FOUND: 'notFound',
   HUB_RATE_LIMITED: {
@@ -24,7 +27,7 @@ export const hubError = defineErrors({
     kind: 'refused',
     next: 'create a token with write access on the hub, and set HF_TOKEN to it',
   },
-  HUB_TOO_LARGE: 'failed',
+  HUB_TOO_LARGE: { kind: 'failed', next: 'choose another repository' },
   HUB_UNAUTHORIZED: { kind: 'refused', next: 'create a new token with read access, and set HF_TOKEN to it' },
   HUB_UNAVAILABLE: { kind: 'timeout', next: 'try again later; the download will continue where it stopped' },
   HUB_UNREACHABLE: {

@@ -2,7 +2,7 @@ import { createHash, type Hash } from 'node:crypto';
 import { type FileHandle, open, rm, truncate } from 'node:fs/promises';
 import { raceSignal } from 'race-signal';
 import { commonError } from '../../../common/common-errors.ts';
-import { isSystemError, SwarmError } from '../../../common/errors.ts';
+import { fromSystem, isSystemError, SwarmError } from '../../../common/errors.ts';
 import { sleep } from '../../../common/time/deadline.ts';
 import { hubError } from './errors.ts';
 import { diskFull, unreachable } from './failures.ts';
@@ -182,7 +182,13 @@ async function write(handle: FileHandle, bytes: Uint8Array, path: string): Promi
     // Throws a SwarmError, because the caller would take any other error for a broken connection and try
     // again.
     const reason = cause instanceof Error ? cause.message : String(cause);
-    throw commonError('WRITE_FAILED', `${path} cannot be written: ${reason}`, { path, reason }, { cause });
+    const { next } = fromSystem(cause);
+    throw commonError(
+      'WRITE_FAILED',
+      `${path} cannot be written: ${reason}`,
+      { path, reason },
+      { cause, next },
+    );
   }
 }
 

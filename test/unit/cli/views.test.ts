@@ -478,7 +478,7 @@ describe("a job's events", () => {
       lines.line(event({ type: 'null-round', round: 1, reason: EVIL })),
       lines.line(event({ type: 'evaluation-fallback', reason: EVIL })),
       lines.line(event({ type: 'scoring-failed', round: 1, reason: EVIL })),
-      lines.line(event({ type: 'paused', reason: EVIL, next: 4 })),
+      lines.line(event({ type: 'paused', reason: EVIL, nextRound: 4 })),
       lines.line(event({ type: 'tasks-changed', key: 'tasks.every', before: 5, after: 2, reason: EVIL })),
       lines.line(event({ type: 'banned', peer: PEER, cause: 'operator', reason: EVIL, until: null })),
       lines.line(event({ type: 'priority-changed', before: 0, after: 7, reason: EVIL })),
