@@ -46,6 +46,11 @@ export function isRollingBack({ rollBack, current }: JobState): boolean {
   return rollBack !== null && current !== null && current.assigned.length === 0;
 }
 
+/** Returns whether a pause, a stop or a roll-back takes effect when the round in progress has ended. */
+export function hasPendingOrder(state: JobState): boolean {
+  return pendingOrders(state).length > 0;
+}
+
 /**
  * Text that tells people why a round ends as a null round when the operator rolls the job back. The text lacks the
  * operator's reason, because the roll-back follows at once and gives it.

@@ -21,12 +21,17 @@ import type { Ending, JobState, PauseCause, RollBackOrder, Transition } from './
  */
 export function rollBack(state: JobState, order: RollBackOrder, now: number): Transition {
   if (state.phase === 'validating' || state.phase === 'committing') {
-    return stay(isRollingBack(state) ? state : { ...state, rollBack: order });
+    return stay(isRollingBack(state) ? state : { ...sooner(state, now), rollBack: order });
   }
   const { reason, pauseCause: cause } = state;
   const ending: Ending | null = cause === null ? null : { phase: 'paused', reason, cause };
   const next: JobState = { ...state, rollBack: order, ending, pauseCause: null };
   return state.current ? discard(next, ROLLED_BACK, false, now) : openRollBack(next, now);
+}
+
+/** Begins the next attempt to merge now, if one is due later, because an order waits for the end of the round. */
+function sooner(state: JobState, now: number): JobState {
+  return { ...state, retryAt: state.retryAt === null ? null : now };
 }
 
 /** Opens a queued job. Even if enough nodes are present, the job waits a little for more nodes before a round opens. */
@@ -51,7 +56,8 @@ export function changeSettings(state: JobState, settings: JobState['settings'], 
  * becomes a null round. A round that is being merged or committed ends first.
  */
 export function end(state: JobState, ending: Ending, now: number): Transition {
-  if (state.phase === 'validating' || state.phase === 'committing') return stay({ ...state, ending });
+  if (state.phase === 'validating' || state.phase === 'committing')
+    return stay({ ...sooner(state, now), ending });
   if (state.current && state.phase !== 'paused') {
     if (state.current.delivered.length >= state.settings.minPeers)
       return close({ ...state, ending }, 'operator');

@@ -1,5 +1,5 @@
 import { judgeRound } from './close.ts';
-import { isOpen, isOver, isRollingBack } from './job-phase.ts';
+import { hasPendingOrder, isOpen, isOver, isRollingBack, ROLLED_BACK } from './job-phase.ts';
 import { changeSettings, end, pause, resume, rollBack, unqueue } from './operator-events.ts';
 import { isAssignable } from './plan.ts';
 import { close, discard, gather, gatherFrom, proceed, rest, stay } from './round-cycle.ts';
@@ -159,9 +159,11 @@ function attemptFailed(
   const failed = mayRecover ? 'lost' : 'other';
   const attempts = state.attempts[failed] + 1;
   // An order of the operator must not wait until a missing blob is found.
-  const isPatient = mayRecover && state.ending === null;
-  if (attempts >= (isPatient ? LOST_BLOB_ATTEMPTS : MERGE_ATTEMPTS)) {
+  const isAwaited = hasPendingOrder(state);
+  const counted = isAwaited ? state.attempts.lost + state.attempts.other + 1 : attempts;
+  if (counted >= (mayRecover && !isAwaited ? LOST_BLOB_ATTEMPTS : MERGE_ATTEMPTS)) {
     if (state.ending?.phase === 'finished') return discard(state, reason, false, now);
+    if (state.rollBack !== null && !isRollingBack(state)) return discard(state, ROLLED_BACK, false, now);
     // Keep the closed round, so that the job merges its updates again when the operator resumes the job.
     const kept: JobState = { ...state, attempts: NO_ATTEMPTS, retryAt: null, ending: null };
     // A waiting pause takes effect even if the disk is full. If the pause were lost, the job would continue

@@ -390,6 +390,37 @@ describe('validating and committing', () => {
       expect(machine.state).toMatchObject({ phase: 'finished', reason: 'enough' });
     });
 
+    test('lets an order of the operator wait for few attempts, whatever the cause of each failure is', () => {
+      const other = { type: 'attempt-failed', reason: 'out of memory', cause: 'problem' } as const;
+      const machine = Machine.validating().feed({ type: 'stop', reason: 'enough' });
+      for (const failure of [lost, other]) {
+        machine.feed(failure);
+        expect(machine.state.phase).toBe('validating');
+        machine.tick(dueAt(machine.state, machine.now)! - machine.now);
+      }
+      expect(machine.feed(lost).state.phase).toBe('finished');
+    });
+
+    test.each([
+      { type: 'stop', reason: '' },
+      { type: 'pause', reason: '', cause: 'operator' },
+      { type: 'roll-back', to: 0, reason: '' },
+    ] as const)('tries once more when the operator orders $type, and then carries it out', (order) => {
+      const machine = Machine.validating();
+      fail(machine, 10);
+      machine.feed(lost).feed(order);
+      expect(dueAt(machine.state, machine.now)).toBe(machine.now);
+      machine.tick(0);
+      expect(machine.effects).toEqual([{ type: 'merge', round: 1 }]);
+      machine.feed(lost);
+      const state = {
+        stop: { phase: 'finished' },
+        pause: { phase: 'paused', round: 1 },
+        'roll-back': { phase: 'validating', round: 2, current: { assigned: [] } },
+      }[order.type];
+      expect(machine.state).toMatchObject(state);
+    });
+
     test('another failure gets its usual attempts, and does not end those for the blob', () => {
       const machine = Machine.validating();
       const other = { type: 'attempt-failed', reason: 'out of memory', cause: 'problem' } as const;
