@@ -75,9 +75,7 @@ export class PartialBlob {
     try {
       const map = new RangeMap(`${path}.map`, size, ranges);
       const isKnown = await map.load(ranges);
-      const file = await open(path, isKnown ? 'r+' : 'w+', FILE_MODE).catch(() =>
-        open(path, 'w+', FILE_MODE),
-      );
+      const file = (isKnown ? await openFile(path) : null) ?? (await createFile(path));
       if ((await file.stat()).size !== size) map.clear();
       if (map.count === 0) await file.truncate(size);
       const partial = new PartialBlob(options, { file, map, adopt });
@@ -219,6 +217,17 @@ export class PartialBlob {
     });
     return this.#hash;
   }
+}
+
+/** Opens the file of an earlier attempt; returns null if that is not possible. */
+async function openFile(path: string): Promise<FileHandle | null> {
+  return open(path, 'r+').catch(() => null);
+}
+
+/** Creates an empty file. Deletes an existing file first, because this process may lack the right to write to it. */
+async function createFile(path: string): Promise<FileHandle> {
+  await rm(path, { force: true });
+  return open(path, 'wx+', FILE_MODE);
 }
 
 function pathOf({ folder, digest, origin }: PartialBlobOptions): string {

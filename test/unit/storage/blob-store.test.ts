@@ -287,6 +287,22 @@ describe('a blob that cannot be read', () => {
     }
   });
 
+  it('does not prevent another fetch if it is the partial blob of an earlier one', async ({ skip }) => {
+    skip(await mayOpenEverything(), 'this process may open every file');
+    const { home, blobs } = await openStore();
+    const bytes = randomBytes(2 * BLOB_RANGE_BYTES);
+    const ref = { digest: sha256(bytes), size: bytes.length };
+    for (const name of [ref.digest, `${ref.digest}.map`]) {
+      const first = await blobs.resume(ref);
+      await first.write(0, bytes.subarray(0, BLOB_RANGE_BYTES), () => {});
+      await first.close();
+      await chmod(join(home, 'blobs', 'partial', name), 0);
+      const second = await blobs.resume(ref);
+      expect(second.has(0)).toBe(false);
+      await second.close();
+    }
+  });
+
   it('is named by the error, so that it can be repaired', async () => {
     const { blobs } = await openStore();
     const digest = await blobs.put(Buffer.from('blob'));
