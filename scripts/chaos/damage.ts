@@ -11,6 +11,10 @@ import { blobKinds } from './blob-kinds.ts';
 export const DAMAGES = ['flip', 'truncate', 'delete', 'older', 'unreadable'] as const;
 export type Damage = (typeof DAMAGES)[number];
 
+/** Kinds of the files of an interrupted fetch. */
+export const PARTIAL_BLOB = 'partial blob';
+export const PARTIAL_MAP = 'map of a partial blob';
+
 const DIGEST = /^[0-9a-f]{64}$/;
 
 /** Damages one file of a stopped daemon. Every kind of file is equally likely. @returns a description */
@@ -117,5 +121,6 @@ function kindOf(path: string): string | null {
   if (top === 'logs' || /^(coordinator|node)\.json$/.test(top)) return null;
   if (rest.length === 0) return top;
   const name = rest.at(-1)!;
+  if (rest[0] === 'partial') return name.endsWith('.map') ? PARTIAL_MAP : PARTIAL_BLOB;
   return /^[0-9a-f]{20,}$/.test(name) ? top : `${top}/${name.replace(/[0-9a-f]{16,}|\d+/g, '*')}`;
 }

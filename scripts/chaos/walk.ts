@@ -1,12 +1,13 @@
 import { chmod, cp, readFile, rm, stat } from 'node:fs/promises';
-import { basename } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { nullIfMissing } from '../../common/files/file-system.ts';
 import { sha256 } from '../../protocol/cbor.ts';
 import { readDaemonFile } from '../../storage/daemon-home.ts';
 import { UNPRIVILEGED } from './daemon.ts';
-import { DAMAGES, type Damage, damagePath, filesOf } from './damage.ts';
+import { DAMAGES, type Damage, damagePath, filesOf, PARTIAL_BLOB, PARTIAL_MAP } from './damage.ts';
 import type { Fault, FaultContext, WalkResults } from './fault.ts';
+import { interruptFetch } from './interrupted-fetch.ts';
 import { type Machine, PATIENCE_MS, wipe } from './swarm.ts';
 
 /** A kind of file, a kind of damage, and the file of this kind that is damaged. */
@@ -15,6 +16,12 @@ interface Cell {
   readonly damage: Damage;
   readonly path: string;
 }
+
+/** The kinds of the files of an interrupted fetch, without a file. */
+const FETCHED: [string, string[]][] = [
+  [PARTIAL_BLOB, []],
+  [PARTIAL_MAP, []],
+];
 
 /** Description that a walk returns when every kind of file has been damaged in every way. */
 export const WALKED = 'the walk is complete';
@@ -140,18 +147,26 @@ async function resumed(swarm: FaultContext['swarm']): Promise<void> {
 }
 
 /**
- * Returns the next file to damage, and the kind of damage; null if none is left. Before that, the first call for a machine
- * copies its home for the damage `older`.
+ * Returns the next file to damage, and the kind of damage; null if none is left. The files of an interrupted fetch are made
+ * if the home has none. Before that, the first call for a machine copies its home for the damage `older`.
  */
-async function nextCell(machine: Machine, { walked, only }: FaultContext): Promise<Cell | null> {
+async function nextCell(machine: Machine, { swarm, walked, only }: FaultContext): Promise<Cell | null> {
   if (!(await exists(olderCopy(machine)))) await cp(machine.home, olderCopy(machine), { recursive: true });
-  for (const [kind, [path]] of [...(await filesOf(machine.home))].sort(([a], [b]) => (a < b ? -1 : 1))) {
+  const found = await filesOf(machine.home);
+  const shard = found.get('blob: data')?.[0];
+  const files = new Map([...(shard === undefined ? [] : FETCHED), ...found]);
+  for (const [kind, [path]] of [...files].sort(([a], [b]) => (a < b ? -1 : 1))) {
     for (const damage of DAMAGES) {
       const name = `${damage} ${kind}`;
       if (walked.get(kind)?.has(damage) || !only.some((text) => name.includes(text))) continue;
       // Without the command UNPRIVILEGED, a daemon of root can open every file, so this damage has no effect.
       if (damage === 'unreadable' && UNPRIVILEGED === null) continue;
-      return { kind, damage, path: path! };
+      if (path !== undefined) return { kind, damage, path };
+      // A node keeps the bytes from each coordinator apart.
+      const sender =
+        machine === swarm.coordinator ? null : await readDaemonFile(swarm.coordinator.home, 'coordinator');
+      const { partial, map } = await interruptFetch(shard!, sender?.peerId ?? null);
+      return { kind, damage, path: kind === PARTIAL_MAP ? map : partial };
     }
   }
   return null;
@@ -170,8 +185,16 @@ function note(walked: WalkResults, { kind, damage }: Cell, outcome: string): voi
   walked.set(kind, (walked.get(kind) ?? new Map<Damage, string>()).set(damage, outcome));
 }
 
-/** Says what became of a damaged blob. Returns an empty text for other files, which have no digest to compare with. */
+/**
+ * Says what became of a damaged blob or partial blob. Returns an empty text for other files, which have no digest to compare
+ * with.
+ */
 async function stateOf(path: string): Promise<string> {
+  if (basename(dirname(path)) === 'partial') {
+    const [digest] = basename(path).split('.');
+    const whole = join(dirname(path), '..', digest!.slice(0, 2), digest!);
+    return (await exists(whole)) ? ', repaired' : ', not needed yet';
+  }
   if (!/^[0-9a-f]{64}$/.test(basename(path))) return '';
   if (!(await exists(path))) return ', deleted';
   const isReadable = ((await stat(path)).mode & 0o400) !== 0;
