@@ -30,9 +30,14 @@ export const ROLL_BACK_REASONS = `
 
 export const STOP_ORDERS = `
   -- Reason of the operator's order to stop a job that lacks later heads of its nodes; NULL: no such order.
-  ALTER TABLE jobs ADD COLUMN stop_order TEXT;
+  ALTER TABLE jobs ADD COLUMN stop_order TEXT
+  `;
+
+export const STOP_PROOFS = `
   -- The newest of these heads at the time of the order, as a node has proven it. NULL: no such order.
-  ALTER TABLE jobs ADD COLUMN stop_proof BLOB
+  ALTER TABLE jobs ADD COLUMN stop_proof BLOB;
+  -- An order without a proof cannot be carried out safely, so its operator gives it again.
+  UPDATE jobs SET stop_order = NULL
   `;
 
 export const JOB_KEYS = `

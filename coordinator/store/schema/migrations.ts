@@ -13,6 +13,7 @@ import {
   ROLL_BACK_REQUESTS,
   ROLL_BACKS,
   STOP_ORDERS,
+  STOP_PROOFS,
   SWEEPS,
   UPDATE_INDEXES,
 } from './job-tables.ts';
@@ -63,4 +64,5 @@ export const MIGRATIONS: readonly Migration[] = [
   ROLL_BACK_REASONS,
   LAST_SIGNS,
   STOP_ORDERS,
+  STOP_PROOFS,
 ];
