@@ -1,16 +1,15 @@
 import { isSwarmError } from '../common/errors.ts';
 import { addProblems, type Problem } from './findings.ts';
-import type { CheckpointRecord, JobRecord } from './record.ts';
 
 /**
  * Yields checkpoints until the source fails. If earlier checks have found problems, adds the failure to `problems` instead
  * of throwing it. Otherwise, a source could hide the problems by a damaged block after them.
  */
-export async function* readableCheckpoints(
-  checkpoints: ReturnType<JobRecord['checkpoints']>,
+export async function* readableCheckpoints<T>(
+  checkpoints: AsyncIterable<T>,
   problems: Problem[],
   signal: AbortSignal,
-): AsyncGenerator<CheckpointRecord, void, undefined> {
+): AsyncGenerator<T, void, undefined> {
   try {
     yield* checkpoints;
   } catch (error) {

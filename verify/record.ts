@@ -36,6 +36,12 @@ export interface CheckpointRecord {
   readonly heads: readonly Uint8Array[];
 }
 
+/** A checkpoint that a source has only with damaged bytes. */
+export interface DamagedRecord {
+  /** The digest that the bytes should have, the position among the checkpoints of the source (from 1), and their number. */
+  readonly damaged: { readonly digest: string; readonly position: number; readonly count: number };
+}
+
 /** Facts about a source that has only a part of the record, such as a node. */
 export interface PartialRecord {
   /** The newest signed head that the source has. The source may lack the checkpoint that the head announces. */
@@ -69,7 +75,7 @@ export interface JobRecord {
    * Yields the checkpoints of round `from` and later rounds, oldest first. Before them, yields at least the newest
    * checkpoint of an earlier round, because the checks of a checkpoint need its parent.
    */
-  checkpoints(from: number): AsyncIterable<CheckpointRecord>;
+  checkpoints(from: number): AsyncIterable<CheckpointRecord | DamagedRecord>;
   /** Returns a blob, or null if the source does not have it. The caller verifies the digest. */
   blob(wanted: BlobWanted): Promise<Uint8Array | null>;
 }

@@ -34,12 +34,12 @@ export interface SwarmRecordDeps extends RecordRequestsDeps {
  * network. The requests to the coordinator do not depend on what the verification finds.
  * @throws SwarmError RPC_*, MESSAGE_*
  */
-export async function openSwarmRecord(read: ReadJob, deps: SwarmRecordDeps): Promise<JobRecord> {
+export async function openSwarmRecord(read: ReadJob, deps: SwarmRecordDeps): Promise<SwarmRecord> {
   const requests = new RecordRequests({ job: read.job, peer: read.coordinator }, deps);
   return new SwarmRecord(read, { ...deps, requests, settings: await requests.settings(read.head) });
 }
 
-class SwarmRecord implements JobRecord {
+export class SwarmRecord implements JobRecord {
   readonly manifest: Uint8Array;
   readonly settings: readonly Uint8Array[];
   readonly #read: ReadJob;

@@ -8,7 +8,7 @@ import { addProblems, type CheckpointReport, type Problem } from './findings.ts'
 import type { HeldPart } from './held-part.ts';
 import type { JobFacts } from './job-facts.ts';
 import { readableCheckpoints } from './readable-checkpoints.ts';
-import type { JobRecord, PartialRecord } from './record.ts';
+import type { DamagedRecord, JobRecord, PartialRecord } from './record.ts';
 import { claimOf, Walk, type Walked } from './walk.ts';
 import { checkWanted, type WantedJob } from './wanted-job.ts';
 
@@ -88,6 +88,11 @@ export async function verifyRecord(record: JobRecord, options: VerifyOptions = {
   };
   for await (const one of readableCheckpoints(record.checkpoints(from), problems, signal)) {
     signal.throwIfAborted();
+    if ('damaged' in one) {
+      addProblems(problems, [damagedCheckpoint(one, newest)]);
+      walk.skip();
+      continue;
+    }
     note(await walk.next(one, from));
     if (isBroken) break;
   }
@@ -114,6 +119,14 @@ export async function verifyRecord(record: JobRecord, options: VerifyOptions = {
     problems,
     ...(record.partial && heldOf(record.partial, walk)),
   };
+}
+
+/** @param before round of the last checkpoint before the damaged one; null if there is none */
+function damagedCheckpoint({ damaged }: DamagedRecord, before: number | null): Problem {
+  const { digest, position, count } = damaged;
+  const place = before === null ? '' : `, after round ${before}`;
+  const message = `checkpoint ${position} of ${count} in the file${place} is damaged: its bytes do not have the digest ${digest}`;
+  return { code: 'VERIFY_BLOB', round: null, message, values: { ...damaged, before } };
 }
 
 function heldOf({ head }: PartialRecord, walk: Walk): { held?: HeldPart } {

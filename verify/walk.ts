@@ -19,6 +19,8 @@ import type { CheckpointRecord } from './record.ts';
 /** Reason why held-out losses are not checked. */
 const NO_DATA = 'the check needs the base and the data of the job';
 
+const DAMAGED = 'the checkpoint before it is damaged in the file';
+
 /** Result of the checks of one checkpoint. */
 export interface Walked {
   /** Null if the signature is not valid, so that no later checkpoint can be checked. */
@@ -44,6 +46,8 @@ export class Walk {
   #ordinal: number | null = null;
   #chainFrom: number | null = null;
   #weights: HeldWeights | null = null;
+  /** Whether the source has the checkpoint before the next one only with damaged bytes. */
+  #lacksParent = false;
 
   constructor(facts: JobFacts, { losses, scores }: { losses: LossMeter | null; scores: ScoreMeter | null }) {
     this.#facts = facts;
@@ -58,6 +62,11 @@ export class Walk {
     return { chainFrom: this.#chainFrom, weights: this.#weights };
   }
 
+  /** Skips a damaged checkpoint. The next checkpoint is then checked without its parent. */
+  skip(): void {
+    this.#lacksParent = true;
+  }
+
   async next(record: CheckpointRecord, from: number): Promise<Walked> {
     const before = this.#recent.at(-1) ?? null;
     const signed = this.#signature(record.checkpoint, before);
@@ -65,7 +74,9 @@ export class Walk {
     const { checkpoint, digest } = signed;
     const findings = new Findings(checkpoint.round);
     findings.done('signature');
-    if (checkpoint.round >= from) checkChain(this.#facts, signed, before, findings);
+    const gap = this.#lacksParent ? DAMAGED : (this.#facts.record.partial?.reasons.checkpoints ?? null);
+    this.#lacksParent = false;
+    if (checkpoint.round >= from) checkChain(this.#facts, signed, { parent: before, gap }, findings);
     const parent = before?.digest === checkpoint.parent ? before : null;
     // Nothing that was learned before a gap may count against a checkpoint after the gap.
     if (parent === null) {

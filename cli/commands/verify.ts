@@ -2,15 +2,16 @@ import { open, stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import { resolveHomes } from '../../common/files/user-folders.ts';
-import type {
-  ApiClient,
-  CheckpointReport,
-  HeldOutLosses,
-  Problem,
-  SwarmError,
-  VerifyOptions,
-  VerifyReport,
-  WantedJob,
+import {
+  type ApiClient,
+  type CheckpointReport,
+  type HeldOutLosses,
+  isSwarmError,
+  type Problem,
+  type SwarmError,
+  type VerifyOptions,
+  type VerifyReport,
+  type WantedJob,
 } from '../../index.ts';
 import { looksLikeInvite } from '../../protocol/access/invite.ts';
 import { digestSchema, peerIdSchema } from '../../protocol/ids.ts';
@@ -19,7 +20,7 @@ import { verifyError } from '../../verify/errors.ts';
 import { RECEIPTS_FILE_BYTES } from '../../verify/receipts.ts';
 import type { Context } from '../context.ts';
 import { chooseJob, coordinatorApi } from '../daemon/connect.ts';
-import { usageError, withoutOutput } from '../errors.ts';
+import { failureJson, failureOf, usageError, withoutOutput } from '../errors.ts';
 import { cacheFolder } from '../folders.ts';
 import { BASE_MODEL, baseFolder } from '../models/base-model.ts';
 import { homeOption, integer, isPeerAddress, jsonOption } from '../options/common.ts';
@@ -104,10 +105,17 @@ async function verify(
     scores: losses?.scores ?? null,
     onCheckpoint,
   };
-  const report = await read(context, words, flags, options).finally(async () => {
-    progress.clear();
-    await losses?.close();
-  });
+  const report = await read(context, words, flags, options)
+    .finally(async () => {
+      progress.clear();
+      await losses?.close();
+    })
+    .catch((error: unknown) => {
+      if (!flags.json || !isSwarmError(error)) throw error;
+      const nothing = { ok: false, checkpoints: [], recomputed: 0, problems: [] };
+      printJson(context, { ...failureJson(failureOf(error)), ...nothing });
+      throw withoutOutput(error);
+    });
   const { ok, checkpoints, recomputed, problems } = report;
   const { job: digest, name, coordinator, namesCoordinator, held } = report;
   if (flags.json) {

@@ -3,7 +3,7 @@ import { type FileHandle, open } from 'node:fs/promises';
 import { isSwarmError } from '../../common/errors.ts';
 import { decodeCbor, sha256 } from '../../protocol/cbor.ts';
 import { verifyError } from '../errors.ts';
-import type { BlobWanted, CheckpointRecord, JobRecord } from '../record.ts';
+import type { BlobWanted, CheckpointRecord, DamagedRecord, JobRecord } from '../record.ts';
 import {
   carHeader,
   DAG_CBOR,
@@ -89,7 +89,10 @@ class Bundle implements OpenBundle {
   readonly #file: FileHandle;
   readonly #places: ReadonlyMap<string, Place>;
   readonly #digests: readonly string[];
-  /** Digests of the blocks that `blob` has returned. `damagedBlocks` skips them, because the caller verifies them. */
+  /**
+   * Digests of the blocks that `blob` and `checkpoints` have read. `damagedBlocks` skips them, because the caller verifies
+   * what `blob` returns, and `checkpoints` names damaged blocks itself.
+   */
   readonly #read = new Set<string>();
 
   constructor(
@@ -110,17 +113,22 @@ class Bundle implements OpenBundle {
     this.missing = content.missing;
   }
 
-  async *checkpoints(): AsyncGenerator<CheckpointRecord, void, undefined> {
-    for (const digest of this.#digests) yield await this.#record(digest);
+  async *checkpoints(): AsyncGenerator<CheckpointRecord | DamagedRecord, void, undefined> {
+    for (const [i, digest] of this.#digests.entries()) {
+      this.#read.add(digest);
+      const record = await this.#record(digest);
+      yield record ?? { damaged: { digest, position: i + 1, count: this.#digests.length } };
+    }
   }
 
   async *wholeCheckpoints(signal: AbortSignal): AsyncGenerator<CheckpointRecord, void, undefined> {
     for (const digest of this.#digests) {
       signal.throwIfAborted();
       try {
-        yield await this.#record(digest);
+        const record = await this.#record(digest);
+        if (record !== null) yield record;
       } catch (error) {
-        // Skip a block whose bytes do not have its digest, because `damagedBlocks` reports it.
+        // Skip an unreadable block, because `checkpoints` reports it.
         if (!isSwarmError(error)) throw error;
       }
     }
@@ -158,11 +166,12 @@ class Bundle implements OpenBundle {
     return this.#file.close();
   }
 
-  async #record(digest: string): Promise<CheckpointRecord> {
+  /** Reads the block of a checkpoint. @returns null if its bytes do not have its digest */
+  async #record(digest: string): Promise<CheckpointRecord | null> {
     const place = this.#places.get(digest);
     if (place === undefined) throw malformed('the block of a checkpoint is missing');
     const bytes = await readBlock(this.#file, place, RECORD_BYTES);
-    if (sha256(bytes) !== digest) throw malformed('the bytes of a checkpoint do not have its digest');
+    if (sha256(bytes) !== digest) return null;
     return parse(() => decodeCbor(bytes, recordSchema, RECORD_BYTES));
   }
 }

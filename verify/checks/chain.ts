@@ -3,11 +3,15 @@ import type { Findings } from '../findings.ts';
 import type { JobFacts, SignedCheckpoint } from '../job-facts.ts';
 import { largestAdapter } from './adapter-size.ts';
 
-/** Checks base, parent, round and term of a checkpoint. @param parent null for the first checkpoint of the job */
+/**
+ * Checks base, parent, round and term of a checkpoint.
+ * @param before.parent checkpoint before it in the source; null if there is none
+ * @param before.gap reason why the source may lack checkpoints between the two; null if it should have all
+ */
 export function checkChain(
-  { manifest, record: { partial } }: JobFacts,
+  { manifest }: JobFacts,
   { digest, checkpoint }: SignedCheckpoint,
-  parent: SignedCheckpoint | null,
+  { parent, gap }: { parent: SignedCheckpoint | null; gap: string | null },
   findings: Findings,
 ): void {
   findings.done('chain');
@@ -23,8 +27,8 @@ export function checkChain(
     findings.problem('VERIFY_SOURCE', message, { checkpoint: digest, ...values });
   if (parent === null) {
     const { initial } = manifest.adapter;
-    if (round !== 0 && partial) {
-      findings.skip('chain', partial.reasons.checkpoints);
+    if (round !== 0 && gap !== null) {
+      findings.skip('chain', gap);
       return;
     }
     if (round !== 0) {
@@ -47,7 +51,7 @@ export function checkChain(
     // coordinator may have made the round again, after it was restored from a backup.
     const isAdjacent = round === before.round || round === before.round + 1;
     if (isAdjacent && term === before.term && digest !== parent.digest) off(text, values);
-    else if (partial && round > before.round) findings.skip('chain', partial.reasons.checkpoints);
+    else if (gap !== null && round > before.round) findings.skip('chain', gap);
     else lacks(text, values);
     return;
   }

@@ -2,6 +2,7 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { gravest } from '../../../cli/commands/verify.ts';
+import { isPrinted } from '../../../cli/errors.ts';
 import { createProgram } from '../../../cli/program.ts';
 import { verifyLines } from '../../../cli/views/verify.ts';
 import type { VerifyReport } from '../../../index.ts';
@@ -19,6 +20,19 @@ test('lora-swarm verify refuses options that have no effect on a file of receipt
       ...{ code: 'USAGE', message: expect.stringContaining(option) },
     });
   }
+});
+
+test('--json prints one object with the same fields if nothing could be verified', async () => {
+  const file = join(await temporaryFolder(), 'job.bundle');
+  await writeFile(file, 'no bundle');
+  const { context, out } = fakeContext();
+  const run = createProgram(context).parseAsync(['verify', file, '--json'], { from: 'user' });
+  const error: unknown = await run.catch((thrown: unknown) => thrown);
+  expect(isPrinted(error)).toBe(true);
+  expect(JSON.parse(out())).toMatchObject({
+    ...{ ok: false, checkpoints: [], recomputed: 0, problems: [] },
+    error: { code: 'BUNDLE_MALFORMED', exitCode: 1 },
+  });
 });
 
 test('a problem that disproves the coordinator decides the exit code, also after a gap in the record', () => {

@@ -5,11 +5,11 @@ import { beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { encodeCbor, sha256 } from '../../../protocol/cbor.ts';
 import { signMessage, verifyMessage } from '../../../protocol/signing.ts';
 import { carHeader, DAG_CBOR, decodeSectionHead, RAW, sectionHead } from '../../../verify/bundle/car.ts';
-import { type BundleSource, blobsOf, encodeBundle } from '../../../verify/bundle/encode.ts';
+import { type BundleSource, blobsOf, encodeBundle, encodeRecord } from '../../../verify/bundle/encode.ts';
 import { openBundle } from '../../../verify/bundle/open.ts';
 import { verifyBundle } from '../../../verify/bundle/verify-bundle.ts';
 import type { CheckpointRecord } from '../../../verify/record.ts';
-import { verifyRecord } from '../../../verify/verify-job.ts';
+import { type VerifyOptions, verifyRecord } from '../../../verify/verify-job.ts';
 import { temporaryFolder } from '../../utils/folder.ts';
 import { withCode } from '../../utils/source/codes.ts';
 import { COORDINATOR } from '../coordinator/world.ts';
@@ -153,6 +153,37 @@ describe('a hostile file is refused, and nothing outside of it is read or writte
   });
 });
 
+describe('a damaged checkpoint', () => {
+  const damaged = async (round: number, options: VerifyOptions = {}) => {
+    const digest = sha256(encodeRecord([...source.checkpoints()][round]!));
+    const { middle } = sectionsOf(bytes).find((section) => section.digest === digest)!;
+    return { digest, report: await verified(flipped(bytes, middle), options) };
+  };
+
+  test.each([0, 1, 2, 3])('of round %i is named, and the others are checked', async (round) => {
+    const { digest, report } = await damaged(round);
+    const before = round === 0 ? null : round - 1;
+    expect(report.ok).toBe(false);
+    expect(report.problems).toMatchObject([
+      { code: 'VERIFY_BLOB', values: { digest, position: round + 1, count: 4, before } },
+    ]);
+    expect(report.checkpoints.map((one) => one.round)).toEqual([0, 1, 2, 3].filter((one) => one !== round));
+    for (const { round: at, checked, unchecked } of report.checkpoints) {
+      expect(checked).toContain('signature');
+      expect(unchecked.some(({ check }) => check === 'chain')).toBe(at === round + 1);
+    }
+  });
+
+  test('before the first round to check is named too', async () => {
+    const { digest, report } = await damaged(0, { from: 2 });
+    expect(report.problems).toMatchObject([{ code: 'VERIFY_BLOB', values: { digest } }]);
+    expect(report.checkpoints.map(({ round, recomputed }) => [round, recomputed])).toEqual([
+      [2, true],
+      [3, true],
+    ]);
+  });
+});
+
 describe('a damaged block does not hide a proof against the coordinator', () => {
   const reported = async (content: Uint8Array): Promise<string[]> => {
     const path = join(await temporaryFolder(), 'job.bundle');
@@ -178,7 +209,7 @@ describe('a damaged block does not hide a proof against the coordinator', () => 
     const proofs = [{ ...second!.proofs[0]!, receipt: refused }, ...second!.proofs.slice(1)];
     // The last byte of the bundle belongs to the third checkpoint.
     const content = flipped(await bundled([first!, { ...second!, proofs }, third!]));
-    expect(await reported(content)).toEqual(['VERIFY_RECEIPT', 'VERIFY_SOURCE', 'VERIFY_BLOB']);
+    expect(await reported(content)).toEqual(['VERIFY_RECEIPT', 'VERIFY_BLOB']);
   });
 });
 
@@ -197,10 +228,10 @@ test('a damaged blob of each kind is named, even if the verification computes it
   expect([...kinds].sort()).toEqual(['adapter', 'delta', 'payload', 'residual']);
 });
 
-async function verified(content: Uint8Array) {
+async function verified(content: Uint8Array, options: VerifyOptions = {}) {
   const path = join(await temporaryFolder(), 'job.bundle');
   await writeFile(path, content);
-  return verifyBundle(path);
+  return verifyBundle(path, options);
 }
 
 /** Returns the digest, the first byte and a byte in the middle of the content of each section of a bundle. */
