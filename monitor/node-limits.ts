@@ -2,6 +2,7 @@
  * The limits of a node that the owner of a machine can set, with the texts that the terminal and the page
  * show.
  */
+import { formatBytes } from '../common/text.ts';
 
 const GIB = 1024 ** 3;
 const MB = 1e6;
@@ -87,7 +88,7 @@ export const NODE_LIMITS: Readonly<Record<string, NodeLimit>> = {
   'max-memory': {
     field: 'maxMemoryBytes',
     kind: gib,
-    help: 'maximum memory of the node, its trainers and its jobs together, in GiB',
+    help: 'maximum memory of the processes of the node and of the base, adapter and rows of its jobs together, without the activations of training, in GiB',
     byDefault: "four fifths of the machine's memory for the jobs alone",
   },
 };
@@ -127,4 +128,15 @@ export function limitText({ kind, byDefault }: NodeLimit, value: LimitValue | un
   const { unit, factor } = kind;
   const number = Number((Number(value) / factor).toPrecision(unit === 'GiB' ? 4 : 15));
   return unit === '' ? String(number) : `${number} ${unit}`;
+}
+
+/**
+ * Returns a text that says that the home of a node has more bytes than `max-disk`; null if it has fewer. The limit does
+ * not count all files of the home.
+ * @param used bytes of the home; null if they are not known yet
+ * @param limit `max-disk` in bytes; undefined for its default
+ */
+export function diskNote(used: number | null, limit: number | undefined): string | null {
+  if (used === null || limit === undefined || used <= limit) return null;
+  return `the home uses ${formatBytes(used)} now, and the limit is ${formatBytes(limit)}; the limit counts only the base models, data and adapters of the jobs, not the database and the logs`;
 }

@@ -1,8 +1,8 @@
 import { type Command, Option } from 'commander';
 import { resolveHomes } from '../../common/files/user-folders.ts';
-import { formatBytes, formatDuration } from '../../common/text.ts';
+import { formatDuration } from '../../common/text.ts';
 import type { ApiClient, KeptLimits, NodeStatus } from '../../index.ts';
-import { NODE_LIMITS } from '../../monitor/node-limits.ts';
+import { diskNote, NODE_LIMITS } from '../../monitor/node-limits.ts';
 import { claimHome, isDaemonAway } from '../../storage/daemon-home.ts';
 import { folderBytes } from '../../storage/folder-size.ts';
 import { SWARM, withHome } from '../command-name.ts';
@@ -112,8 +112,11 @@ async function config(context: Context, texts: readonly string[], options: Contr
   const running = await runningNode(context, home);
   const limits = running === null ? await keepLimits(home, changes) : await orderLimits(running, changes);
   const late = running === null ? [] : keysAtStart(changes);
+  const { maxDiskBytes } = limits;
+  const note = maxDiskBytes === undefined ? null : diskNote(await folderBytes(home), maxDiskBytes);
   if (options.json) {
-    printJson(context, { schemaVersion: 1, home, running: running !== null, limits, afterRestart: late });
+    const kept = { home, running: running !== null, limits, afterRestart: late, diskNote: note };
+    printJson(context, { schemaVersion: 1, ...kept });
     return;
   }
   printWrapped(
@@ -124,21 +127,10 @@ async function config(context: Context, texts: readonly string[], options: Contr
       ...(late.length === 0
         ? []
         : [`note  ${late.join(', ')}: a change takes effect at the next start of the node`]),
-      ...(await diskNotes(home, limits)),
+      ...(note === null ? [] : [`note  max-disk: ${note}`]),
     ],
     LIMIT_INDENT,
   );
-}
-
-/** Returns a note if the home has more bytes than `max-disk`, because the limit does not count all files of the home. */
-async function diskNotes(home: string, { maxDiskBytes }: KeptLimits): Promise<string[]> {
-  if (maxDiskBytes === undefined) return [];
-  const used = await folderBytes(home);
-  return used <= maxDiskBytes
-    ? []
-    : [
-        `note  max-disk: the home uses ${formatBytes(used)} now, and the limit is ${formatBytes(maxDiskBytes)}; the limit counts only the base models, data and adapters of the jobs, not the database and the logs`,
-      ];
 }
 
 async function orderLimits(api: ApiClient, changes: object): Promise<KeptLimits> {

@@ -31,7 +31,7 @@ export function addLimitOptions(command: Command): Command {
     .option('--max-disk <GiB>', `${NODE_LIMITS['max-disk']!.help} (default: 100)`, number(LEAST_GIB))
     .option(
       '--max-memory <GiB>',
-      "maximum memory of the node's own process, its trainers and its jobs together, in GiB; activations do not count (default: four fifths of the machine's memory for the jobs alone)",
+      `${NODE_LIMITS['max-memory']!.help} (default: ${NODE_LIMITS['max-memory']!.byDefault})`,
       number(LEAST_GIB),
     )
     .option(

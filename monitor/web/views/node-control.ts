@@ -1,6 +1,7 @@
 import { html } from 'htm/preact';
 import type { NodeStatus } from '../../../node/status/api-types.ts';
 import {
+  diskNote,
   type LimitValue,
   limitMeaning,
   limitText,
@@ -57,6 +58,7 @@ export function NodeOrders({ status, onChange }: Props) {
 /** The limits of the node, each with a button that changes it. */
 export function NodeLimits({ status, onChange }: Props) {
   const limits = status.limits as Readonly<Record<string, LimitValue | undefined>>;
+  const note = diskNote(status.cost.diskBytes, status.limits.maxDiskBytes);
   return html`<section>
     <h2>Limits</h2>
     <p class="quiet">These limits are stored in the home of the node. The command <code>lora-swarm node config</code> shows and sets the same limits.</p>
@@ -75,6 +77,7 @@ export function NodeLimits({ status, onChange }: Props) {
           </dd>`,
       )}
     </dl>
+    ${note !== null && html`<p role="status">max-disk: ${note}.</p>`}
   </section>`;
 }
 

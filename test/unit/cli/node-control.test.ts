@@ -24,6 +24,10 @@ it('warns in config about a limit on disk space that the home already exceeds', 
   expect(await notes()).toEqual([]);
   expect(await notes('max-disk=0.001')).toEqual([expect.stringMatching(/max-disk.*2\.1 MB.*1\.1 MB/)]);
   expect(await notes()).toHaveLength(1);
+  const { context, out } = fakeContext({ cwd: home });
+  const args = ['node', 'config', '--home', home, '--json'];
+  await createProgram(context).parseAsync(args, { from: 'user' });
+  expect(JSON.parse(out()).diskNote).toMatch(/2\.1 MB.*1\.1 MB/);
   expect(await notes('max-disk=0.01')).toEqual([]);
 });
 

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { limitMeaning, NODE_LIMITS } from '../../../monitor/node-limits.ts';
+import { diskNote, limitMeaning, NODE_LIMITS } from '../../../monitor/node-limits.ts';
 
 test('the meaning of a limit is a sentence that names the limit and its smallest value', () => {
   const meaning = (key: string) => limitMeaning(key, NODE_LIMITS[key]!);
@@ -8,4 +8,17 @@ test('the meaning of a limit is a sentence that names the limit and its smallest
     expect(meaning(key).startsWith(`${key} `), key).toBe(true);
     expect(meaning(key)).toContain(NODE_LIMITS[key]!.help);
   }
+});
+
+test('a note says if the home has more bytes than a limit on disk space that the owner has set', () => {
+  expect(diskNote(2_000_000, 1_000_000)).toMatch(/2\.0 MB.*1\.0 MB/);
+  expect([diskNote(1_000_000, 1_000_000), diskNote(2_000_000, undefined), diskNote(null, 1)]).toEqual([
+    null,
+    null,
+    null,
+  ]);
+});
+
+test('the help of max-memory says what the limit does not count', () => {
+  expect(NODE_LIMITS['max-memory']!.help).toContain('activations');
 });
