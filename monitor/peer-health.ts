@@ -41,6 +41,11 @@ export interface PeerFacts {
   readonly rttMs: number | null;
   /** Reason why the coordinator or a merge refused the peer's newest update; null if neither refused it. */
   readonly refusal: string | null;
+  /**
+   * Reason why the peer's newest update was not merged, although neither the coordinator nor a merge refused it, for example
+   * because the job was paused. @default null
+   */
+  readonly unmerged?: string | null;
 }
 
 const STUCK_NEXT =
@@ -126,9 +131,10 @@ const PEER_RULES: readonly HealthRule<PeerFacts>[] = [
   {
     level: 'green',
     rule: 'everything else',
-    applies: ({ state }) => {
-      if (state === 'busy') return 'its trainer works for another job';
-      return state === 'awaiting' ? 'ready for the next round' : state;
+    applies: ({ state, unmerged = null }) => {
+      const ready = state === 'awaiting' ? 'ready for the next round' : state;
+      const now = state === 'busy' ? 'its trainer works for another job' : ready;
+      return unmerged === null ? now : `${now}; its newest update was not merged: ${unmerged}`;
     },
   },
 ];

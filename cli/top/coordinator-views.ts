@@ -16,6 +16,7 @@ import { progressOf } from '../../monitor/round-progress.ts';
 import { bar } from '../node-screen/columns.ts';
 import { timeOfDay } from '../print.ts';
 import { nodeName } from '../views/events.ts';
+import { acceptedText } from '../views/peers.ts';
 import type { FrameLine, Tone, ViewLines } from './lines.ts';
 import { lossCurve } from './loss-curve.ts';
 import type { CoordinatorFacts } from './state.ts';
@@ -71,7 +72,7 @@ export function peersLines({ job, peers }: CoordinatorFacts): ViewLines {
       `${SHAPES[peer.health.level]} ${nodeName(peer)}`,
       formatCount(peer.tokensPerSecond),
       peer.rttMs === null ? '–' : `${Math.round(peer.rttMs)} ms`,
-      `${peer.accepted}/${peer.accepted + peer.refused}`,
+      acceptedText(peer),
       peer.standing,
       safeText(peer.health.reason),
     ]),

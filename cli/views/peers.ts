@@ -66,15 +66,25 @@ function peerFacts(peer: PeerView) {
     ].join(', '),
     round: gone ? '–' : roundWithSteps(peer),
     'tokens/s': formatCount(peer.tokensPerSecond),
-    accepted: `${peer.accepted}/${peer.accepted + peer.refused}`,
+    accepted: acceptedText(peer),
     belief: peer.score === null ? '–' : peer.score.belief.toFixed(2),
     standing: peer.standing,
     sent: gone ? '–' : formatBytes(peer.bytesSent),
     'round trip': peer.rttMs === null ? '–' : `${Math.round(peer.rttMs)} ms`,
     'last seen': `${formatDuration(peer.lastSeenSeconds)} ago`,
-    'last update': peer.last === null ? '' : peer.last.code,
+    'last update': peer.last === null ? '' : outcomeText(peer.last),
     health: peer.health.level === 'green' ? '' : `${peer.health.level}: ${safeText(peer.health.reason)}`,
   };
+}
+
+/** Returns how many of a node's updates were accepted and not left out later: "29/31". */
+export function acceptedText({ accepted, refused, unmerged }: PeerView): string {
+  return `${accepted}/${accepted + refused + unmerged}`;
+}
+
+function outcomeText({ code, detail }: NonNullable<PeerView['last']>): string {
+  if (code !== 'null-round') return code;
+  return detail === '' ? 'not merged' : `not merged: ${safeText(detail)}`;
 }
 
 /** Returns lines about a node in each of its jobs at present: health with its reason, round trip, and last sign of life. */

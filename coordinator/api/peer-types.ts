@@ -35,10 +35,12 @@ export interface PeerView {
   stillSeconds: number;
   /** Level of the node's health, and the reason. monitor/health-rules.ts has the rules. */
   health: HealthMark;
-  /** Number of the node's updates that the coordinator accepted, and that no merge refused. */
+  /** Number of the node's updates that count, or may still count, in a merge. */
   accepted: number;
   /** Number of the node's updates that the coordinator or a merge refused. */
   refused: number;
+  /** Number of the node's updates that were accepted, but not merged, for example because the job was paused. */
+  unmerged: number;
   last: { round: number; code: ReceiptCode; detail: string } | null;
   standing: Standing;
   /** The newest score of the node's updates; null if none has been scored. */

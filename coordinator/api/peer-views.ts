@@ -1,6 +1,6 @@
 import type { Clock } from '../../common/time/clock.ts';
 import type { StrikeKind } from '../../monitor/job-events.ts';
-import { peerHealth } from '../../monitor/peer-health.ts';
+import { type PeerFacts, peerHealth } from '../../monitor/peer-health.ts';
 import type { OtherVersion, PeerConnection } from '../../net/network.ts';
 import { holdMeanings } from '../../protocol/holds.ts';
 import { STALE_ROUNDS } from '../../protocol/limits.ts';
@@ -10,6 +10,7 @@ import type { CoordinatorDeps } from '../context.ts';
 import type { Coordinator } from '../coordinator.ts';
 import type { JobRun } from '../job-run.ts';
 import { inviteOf, personOf } from '../peers/person.ts';
+import type { Tally } from '../record/receipts.ts';
 import { undelivered } from '../round/close.ts';
 import { isOpen, isOver } from '../round/job-phase.ts';
 import type { JobState } from '../round/state.ts';
@@ -94,7 +95,7 @@ export class PeerViews {
       const other = others.get(entry.peer);
       const held =
         present?.hold ?? members.refused.get(entry.peer)?.hold ?? (other && versionHold(other)) ?? null;
-      const { accepted, refused, last } = receipts.tally(entry.peer);
+      const { accepted, refused, unmerged, last } = receipts.tally(entry.peer);
       const seenAt = members.liveness.seenAt(entry.peer) ?? entry.joinedAt;
       // A former member with a hold is back, but cannot join.
       const gone = entry.saidGoodbye ? (held === null ? 'left' : 'joining') : 'lost';
@@ -103,7 +104,6 @@ export class PeerViews {
       const rttMs = connection?.rttMs ?? null;
       const lastSeenSeconds = Math.max(0, (clock.now() - seenAt) / 1000);
       const stillSeconds = present ? (clock.monotonic() - present.progressAt) / 1000 : lastSeenSeconds;
-      const refusal = last && !counts(last.code) ? receiptMeanings[last.code] : null;
       return {
         peer: entry.peer,
         name: entry.name,
@@ -135,10 +135,11 @@ export class PeerViews {
           awaitedSeconds: awaited.peers.has(entry.peer) ? awaited.seconds : null,
           lastSeenSeconds,
           rttMs,
-          refusal,
+          ...outcomeOf(last),
         }),
         accepted,
         refused,
+        unmerged,
         score: this.#scores(context.job, entry.peer, 1)[0] ?? null,
         last: last && { round: last.round, code: last.code, detail: last.detail },
         standing,
@@ -257,4 +258,13 @@ function awaitedPeers(state: JobState, clock: Clock): { peers: ReadonlySet<strin
   const seconds = Math.max(0, clock.monotonic() - current.openedAt) / 1000;
   const held = new Set(current.held);
   return { peers: new Set(undelivered(current).filter((peer) => !held.has(peer))), seconds };
+}
+
+/** Returns why a peer's newest update was refused, or was not merged although nothing is wrong with it. */
+function outcomeOf(last: Tally['last']): Pick<PeerFacts, 'refusal' | 'unmerged'> {
+  if (last === null || counts(last.code)) return { refusal: null };
+  const meaning = receiptMeanings[last.code];
+  return last.code === 'null-round'
+    ? { refusal: null, unmerged: last.detail === '' ? meaning : last.detail }
+    : { refusal: meaning };
 }

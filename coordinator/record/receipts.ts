@@ -22,10 +22,12 @@ const TALLIED_PEERS = 5 * 1024;
 export interface Tally {
   readonly accepted: number;
   readonly refused: number;
+  /** Number of accepted updates that no merge has taken, for example because the job was paused. */
+  readonly unmerged: number;
   readonly last: { readonly round: number; readonly code: ReceiptCode; readonly detail: string } | null;
 }
 
-const NO_UPDATES: Tally = { accepted: 0, refused: 0, last: null };
+const NO_UPDATES: Tally = { accepted: 0, refused: 0, unmerged: 0, last: null };
 
 /** Receipt codes for updates that intake accepted, but a merge refused. */
 const MERGE_REFUSALS: readonly ReceiptCode[] = ['left-out', 'outlier', 'harmful'];
@@ -150,14 +152,14 @@ export class Receipts {
 
   #add(peer: string, code: ReceiptCode, count: number): void {
     if (!this.#tallies.has(peer) && this.#tallies.size >= TALLIED_PEERS) return;
-    const { accepted, refused, last } = this.tally(peer);
+    const { accepted, refused, unmerged, last } = this.tally(peer);
     const isAccepted = counts(code);
-    // An accepted update of a null round still counts as accepted, because its author did nothing wrong.
-    const isRefused = !isAccepted && code !== 'null-round';
-    const isUndone = MERGE_REFUSALS.includes(code);
+    const isUnmerged = code === 'null-round';
+    const isUndone = isUnmerged || MERGE_REFUSALS.includes(code);
     this.#tallies.set(peer, {
       accepted: accepted + (isAccepted ? count : 0) - (isUndone ? count : 0),
-      refused: refused + (isRefused ? count : 0),
+      refused: refused + (isAccepted || isUnmerged ? 0 : count),
+      unmerged: unmerged + (isUnmerged ? count : 0),
       last,
     });
   }

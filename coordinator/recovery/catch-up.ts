@@ -87,7 +87,8 @@ export function catchUp(
     const isStored = store.updates.find(job, receipt.round, receipt.peer)?.digest === receipt.digest;
     const isLost = lost.ancestor !== null && receipt.round >= oldest && !merged.has(id) && !isStored;
     const isEnded = isLost && counts(receipt.code);
-    store.updates.addReceipt(job, isEnded ? { ...receipt, ...LOST, issuedAt: now } : receipt);
+    store.updates.addReceipt(job, receipt);
+    if (isEnded) store.updates.addReceipt(job, { ...receipt, ...LOST, issuedAt: now });
   }
   for (const { checkpoint } of lost.checkpoints) {
     for (const { peer, update: digest, round } of checkpoint.contributors) {

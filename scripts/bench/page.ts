@@ -222,6 +222,7 @@ function peerOf(i: number, answers: number): PeerView {
     health: peerHealth(facts),
     accepted: i,
     refused: 0,
+    unmerged: 0,
     last: null,
     score: null,
     bytesSent: 1000 * i,

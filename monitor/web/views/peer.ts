@@ -124,7 +124,7 @@ function InJob({ view }: { view: Peer }) {
       <dt>Last seen</dt>
       <dd>${formatDuration(view.lastSeenSeconds)} ago</dd>
       <dt>Updates</dt>
-      <dd>${view.accepted} accepted, ${view.refused} refused</dd>
+      <dd>${view.accepted} accepted, ${view.refused} refused, ${view.unmerged} not merged</dd>
       <dt>Traffic</dt>
       <dd>sent ${formatBytes(view.bytesSent)}, received ${formatBytes(view.bytesReceived)}</dd>
     </dl>

@@ -34,7 +34,7 @@ const COLUMNS: readonly Column<PeerView>[] = [
   },
   {
     title: 'Accepted',
-    cell: ({ accepted, refused }) => `${accepted} of ${accepted + refused}`,
+    cell: ({ accepted, refused, unmerged }) => `${accepted} of ${accepted + refused + unmerged}`,
     by: ({ accepted }) => accepted,
     numeric: true,
   },

@@ -263,6 +263,7 @@ describe('peers', () => {
     health: { level: 'red', reason: 'no heartbeat for 2 min', next: '' },
     accepted: 1,
     refused: 2,
+    unmerged: 0,
     last: { round: 2, code: 'malformed', detail: EVIL },
     standing: 'suspended',
     score: { job: DIGEST, round: 2, belief: 0.625, share: 0.9, effect: 0.02, gain: 0.01, exact: null },
@@ -312,6 +313,9 @@ describe('peers', () => {
       expectSafe(shown);
       for (const part of ['red', 'stuck', '12 ms', '1 min 30 s']) expect(shown.join(), part).toContain(part);
     }
+    const paused = { round: 2, code: 'null-round', detail: 'the job was paused' } as const;
+    const dropped = peerLines([{ ...peer, accepted: 29, refused: 0, unmerged: 2, last: paused }])[1];
+    for (const part of ['29/31', 'not merged: the job was paused']) expect(dropped, part).toContain(part);
     const well = { ...peer, health: { level: 'green', reason: 'training', next: '' } } as const;
     expect(peerLines([well])[1]).not.toContain('green');
     expect(presentLines([well])[0]).toContain('green (training)');

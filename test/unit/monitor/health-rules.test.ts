@@ -59,6 +59,15 @@ const job: JobFacts = {
 };
 
 describe('the health of a peer', () => {
+  it('is green although its round was dropped, and says why the update was not merged', () => {
+    const unmerged = 'the job was paused';
+    for (const state of ['awaiting', 'training', 'busy']) {
+      const mark = peerHealth({ ...peer, state, unmerged });
+      expect(mark).toEqual({ level: 'green', reason: expect.stringContaining(unmerged), next: '' });
+    }
+    expect(peerHealth({ ...peer, refusal: unmerged }).level).toBe('yellow');
+  });
+
   it('is green while it works or waits for the next round', () => {
     expect(peerHealth(peer).level).toBe('green');
     expect(peerHealth({ ...peer, state: 'awaiting', stillSeconds: 10 * STUCK_SECONDS }).level).toBe('green');

@@ -34,6 +34,7 @@ function peer(name: string, changes: Partial<PeerView> = {}): PeerView {
     health: { level: 'green', reason: 'training', next: '' },
     accepted: 20,
     refused: 1,
+    unmerged: 0,
     last: null,
     standing: 'good',
     score: null,

@@ -235,6 +235,27 @@ describe('the API', () => {
     expect(await statusAndCode(await call('/v1/peers/nobody'))).toEqual([400, 'REQUEST_INVALID']);
   });
 
+  test('shows no fault of a node whose update was not merged because of a pause', async () => {
+    const world = new World({ rounds: { minPeers: 2 } });
+    const { peers: nodes, head } = await training(world, 2);
+    await nodes[0]!.submit(nodes[0]!.seal(nodes[0]!.update(head)));
+    const { call, post } = await api(world);
+    const counts = { peer: nodes[0]!.id, refused: 0 };
+    const shown = async () => (await json<{ peers: PeerView[] }>(call('/v1/peers'))).peers;
+    expect(await shown()).toContainEqual(expect.objectContaining({ ...counts, accepted: 1, unmerged: 0 }));
+    await post('/v1/jobs/toy/pause', { reason: 'new data' });
+    await world.until(() => world.run.driver.state.phase === 'paused', 'the pause');
+    const view = (await shown()).find(({ peer }) => peer === counts.peer)!;
+    expect(view).toMatchObject({ ...counts, accepted: 0, unmerged: 1, last: { code: 'null-round' } });
+    expect(view.health).toEqual({
+      level: 'green',
+      reason: expect.stringContaining(view.last!.detail),
+      next: '',
+    });
+    world.run.receipts.recount(counts.peer);
+    expect(world.run.receipts.tally(counts.peer)).toMatchObject({ accepted: 0, refused: 0, unmerged: 1 });
+  });
+
   test('bans and pardons peers, and tells why', async () => {
     const world = await new World().start();
     const { call, post } = await api(world);
