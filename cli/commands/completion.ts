@@ -11,7 +11,7 @@ export function registerCompletion(program: Command, context: Context): void {
     .description(
       'print a script with which a shell completes commands, options, and values such as jobs, peers, rounds, adapters and settings',
     )
-    .addArgument(new Argument('<shell>', 'the shell').choices(SHELLS))
+    .addArgument(new Argument('<shell>', 'the shell; bash needs the package bash-completion').choices(SHELLS))
     .addOption(jsonOption())
     .action(async (shell: (typeof SHELLS)[number], { json }: { json?: boolean }) => {
       const [{ script }, { printedBy }] = await Promise.all([
@@ -19,7 +19,7 @@ export function registerCompletion(program: Command, context: Context): void {
         import('../completion/suggest.ts'),
       ]);
       const printed = printedBy(() => script(shell, program.name(), program.name())).join('\n');
-      const text = shell === 'bash' ? withWordBreaks(printed) : printed;
+      const text = shell === 'bash' ? withOwnVariables(withWordBreaks(printed)) : printed;
       if (json) printJson(context, { schemaVersion: 1, shell, script: text });
       else context.stdout.write(`${text}\n`);
     });
@@ -55,4 +55,12 @@ function withWordBreaks(script: string): string {
   return script.replace(/^( *)COMPREPLY=.*completions\[\*\].*$/m, (line, indent: string) =>
     [line, ...added.map((text) => `${indent}${text}`)].join('\n'),
   );
+}
+
+/**
+ * Lets bash read the script again in the same shell, and beside the scripts of other programs that use @bomb.sh/tab. They
+ * all declare the same readonly variables, and bash reports an error when a readonly variable is assigned again.
+ */
+function withOwnVariables(script: string): string {
+  return script.replace(/^readonly /gm, '').replaceAll('ShellCompDirective', '__lora_swarm_directive_');
 }

@@ -132,6 +132,16 @@ it.each(['bash', 'zsh', 'fish', 'powershell'])('the script for %s calls "complet
   });
 });
 
+it.skipIf(process.platform === 'win32')(
+  'bash reads the script again, also after the script of another program with the same variables',
+  async () => {
+    const script = await output(['completion', 'bash']);
+    const other = 'readonly ShellCompDirectiveError=1';
+    const input = [other, script, script].join('\n');
+    expect(spawnSync('bash', [], { input, encoding: 'utf8' })).toMatchObject({ status: 0, stderr: '' });
+  },
+);
+
 it('no space follows a suggestion that ends with an equals sign', async () => {
   const directive = async (...words: string[]) =>
     (await output(['complete', '--', ...words])).split(':').at(-1);
