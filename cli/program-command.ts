@@ -13,6 +13,7 @@ const SAME_PURPOSE: readonly (readonly [tried: string, commands: string])[] = [
   ['info describe view details', 'show status list'],
   ['delete remove del', 'rm revoke uninstall stop ban'],
   ['kill cancel end abort finish', 'stop drain revoke'],
+  ['stop quit exit leave shutdown', 'drain'],
   ['revert restore undo', 'rollback'],
   ['copy fork duplicate', 'clone'],
   ['download fetch get', 'pull'],
@@ -20,6 +21,17 @@ const SAME_PURPOSE: readonly (readonly [tried: string, commands: string])[] = [
   ['kick block', 'ban'],
   ['unban allow forgive', 'pardon'],
 ];
+
+/** Words with which users try to stop a daemon. */
+const STOP_WORDS = ['stop', 'kill', 'end', 'quit', 'exit', 'leave', 'shutdown'];
+
+/** How to stop a daemon, by the command that starts it. The program itself has the empty name. */
+const WAYS_TO_STOP: Readonly<Record<string, string>> = {
+  node: '"lora-swarm node drain" stops the node after its round, and Ctrl-C in its terminal stops it at once',
+  coordinator:
+    'Ctrl-C in its terminal stops a coordinator, and "lora-swarm service uninstall coordinator" stops its service; "lora-swarm job stop" ends a job',
+  '': '"lora-swarm node drain" stops a node, Ctrl-C in the terminal of a daemon stops the daemon, and "lora-swarm job stop" ends a job',
+};
 
 /** A command of the program. It answers an unknown subcommand with an error that names similar commands. */
 export class ProgramCommand extends Command {
@@ -38,7 +50,7 @@ export class ProgramCommand extends Command {
     if (takes === 0 && this.commands.length > 0) throw unknownCommand(this, given[0]!);
     throw usageError(
       `"${pathOf(this)}" takes ${takes === 0 ? 'no argument' : countOf(takes, 'argument')}, and got ${given.length}: ${given.join(' ')}`,
-      `${helpOf(this)} shows its arguments and options`,
+      wayToStop(this, given[0]!) ?? `${helpOf(this)} shows its arguments and options`,
     );
   }
 }
@@ -49,12 +61,22 @@ export function unknownCommand(group: Command, name: string): SwarmError {
   const known = visible(group).flatMap((command) => (command.name() === 'help' ? [] : [command.name()]));
   return usageError(
     `there is no command "${pathOf(group)} ${name}"`,
-    similar.length > 0
-      ? `did you mean ${similar.join(' or ')}? ${helpOf(group)} lists all commands`
-      : known.length > 0 && group.parent !== null
-        ? `use one of its commands: ${known.join(', ')}`
-        : `${helpOf(group)} lists all commands`,
+    wayToStop(group, name) ?? adviceFor(group, similar, known),
   );
+}
+
+function adviceFor(group: Command, similar: readonly string[], known: readonly string[]): string {
+  return similar.length > 0
+    ? `did you mean ${similar.join(' or ')}? ${helpOf(group)} lists all commands`
+    : known.length > 0 && group.parent !== null
+      ? `use one of its commands: ${known.join(', ')}`
+      : `${helpOf(group)} lists all commands`;
+}
+
+/** Returns how to stop a daemon; null if the user did not try to stop one. */
+function wayToStop(group: Command, word: string): string | null {
+  if (!STOP_WORDS.includes(word)) return null;
+  return WAYS_TO_STOP[group.parent === null ? '' : group.name()] ?? null;
 }
 
 /**

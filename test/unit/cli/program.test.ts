@@ -70,6 +70,11 @@ describe('the command line', () => {
       ['adapter delete', 'lora-swarm adapter rm'],
       ['peers unban', 'lora-swarm peers pardon'],
       ['node pasue', 'lora-swarm node pause'],
+      ['node stop', 'lora-swarm node drain'],
+      ['node quit', 'lora-swarm node drain'],
+      ['coordinator stop', 'lora-swarm service uninstall coordinator'],
+      ['stop', 'lora-swarm node drain'],
+      ['job kill', 'lora-swarm job stop'],
       ['help job edit', 'lora-swarm job set'],
     ] as const) {
       const { error } = await parse(...words.split(' '));
