@@ -55,6 +55,7 @@ ${Object.entries(environment)
   ],
   stop: ({ role }, { id }) => [['launchctl', 'bootout', `gui/${id}/${label(role)}`]],
   forget: () => [],
+  isAbsent: () => false,
   state: ({ role }, { id }) => ['launchctl', 'print', `gui/${id}/${label(role)}`],
   isRunning: ({ output }) => /^\s*state = running$/m.test(output),
   logs: (service, { lines, follow }) => [

@@ -92,7 +92,7 @@ export async function installService(
   await makeFolder(dirname(file));
   await writeDurably(file, encoded(text, manager), { mode: 0o600 });
   const starts = manager.start(service, user);
-  if (start) for (const call of starts) await runOrThrow(call, system, file);
+  if (start) await runAll(starts, service, system, file);
   return { file, calls: [...stops, ...starts] };
 }
 
@@ -165,16 +165,31 @@ function notInstalled(role: Role, file: string): Error {
   );
 }
 
-async function runOrThrow(call: Call, { run, manager }: ServiceSystem, file: string): Promise<void> {
-  const { code, output } = await run(call);
-  if (code === 0) return;
-  const reason = code === 127 ? `there is no program ${call[0]}` : output.trim().split('\n').at(-1);
-  throw cliError(
-    'SERVICE_FAILED',
-    `${file} was written, but ${manager.name} did not start the service: ${reason}`,
-    { file, call, code },
-    { next: `run "${call.join(' ')}" yourself, or start the daemon in a terminal` },
-  );
+async function runAll(
+  calls: readonly Call[],
+  { role, home }: ServiceId,
+  { run, manager }: ServiceSystem,
+  file: string,
+): Promise<void> {
+  for (const [i, call] of calls.entries()) {
+    const { code, output } = await run(call);
+    if (code === 0) continue;
+    const hasManager = code !== 127 && !manager.isAbsent(output);
+    const what = hasManager
+      ? `${manager.name} did not start the service`
+      : `this session has no ${manager.name} of your user, so the service does not run`;
+    const reason = code === 127 ? `there is no program ${call[0]}` : output.trim().split('\n').at(-1);
+    const left = calls.slice(i).map((one) => `"${one.join(' ')}"`);
+    const where = hasManager ? '' : `in a session with ${manager.name}, `;
+    throw cliError(
+      'SERVICE_FAILED',
+      `${file} was written, but ${what}: ${reason}`,
+      { file, call, code },
+      {
+        next: `${where}run ${left.join(' and then ')}; or start the daemon in a terminal: lora-swarm ${role} --home ${home}`,
+      },
+    );
+  }
 }
 
 async function textOf(file: string, { encoding }: ServiceManager): Promise<string | null> {

@@ -45,6 +45,8 @@ export interface ServiceManager {
   stop(service: ServiceId, user: User): Call[];
   /** Calls to make after the file has been deleted, so that the system notices the deletion. */
   forget(): Call[];
+  /** Returns whether the output of a failed call says that no service manager runs for the user in this session. */
+  isAbsent(output: string): boolean;
   /** A call whose output tells whether the service runs. */
   state(service: ServiceId, user: User): Call;
   isRunning(state: { code: number; output: string }): boolean;

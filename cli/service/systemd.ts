@@ -70,6 +70,8 @@ WantedBy=default.target
   ],
   stop: ({ role }) => [['systemctl', '--user', 'disable', '--now', unit(role)]],
   forget: () => [['systemctl', '--user', 'daemon-reload']],
+  // The words of systemctl without a bus of the user, for example in a container and after su.
+  isAbsent: (output) => /connect to .*bus|BUS_ADDRESS|not been booted with systemd/i.test(output),
   state: ({ role }) => ['systemctl', '--user', 'is-active', unit(role)],
   isRunning: ({ output }) => output.trim() === 'active',
   logs: ({ role }, { lines, follow }) => [

@@ -153,12 +153,33 @@ it('the file of Windows is UTF-16 with a byte order mark, and is found again', a
   await uninstallService(service, system);
 });
 
-it('a failure to start names the file, the reason and the call', async () => {
-  code = 1;
-  await expect(installService(service, START, systemFor('linux'))).rejects.toMatchObject({
-    code: 'SERVICE_FAILED',
-    message: expect.stringContaining('Failed to connect to bus'),
-    next: expect.stringContaining('systemctl --user daemon-reload'),
-  });
-  expect(() => managerOf('freebsd')).toThrow(withCode('SERVICE_UNSUPPORTED'));
+it.each<[string, string[]]>([
+  ['linux', ['systemctl --user daemon-reload', 'systemctl --user enable --now lora-swarm-node.service']],
+  ['darwin', ['launchctl bootstrap', 'launchctl enable']],
+])(
+  'a failure to start on %s names the file, the reason and all calls that are left',
+  async (platform, left) => {
+    code = 1;
+    const system = systemFor(platform as NodeJS.Platform);
+    const failure = await installService(service, START, system).catch((error: unknown) => error);
+    expect(failure).toMatchObject({
+      code: 'SERVICE_FAILED',
+      message: expect.stringContaining('Failed to connect to bus'),
+      next: expect.stringMatching(new RegExp(left.join('.*'))),
+    });
+    expect(failure).toMatchObject({ next: expect.stringContaining(`lora-swarm node --home ${folder}`) });
+    expect(() => managerOf('freebsd')).toThrow(withCode('SERVICE_UNSUPPORTED'));
+  },
+);
+
+it('says which failure means that no systemd of the user runs', () => {
+  const { isAbsent } = managerOf('linux');
+  expect(
+    [
+      'Failed to connect to bus: No such file or directory',
+      'Failed to connect to user scope bus via local transport: $DBUS_SESSION_BUS_ADDRESS and $XDG_RUNTIME_DIR not defined',
+      "System has not been booted with systemd as init system (PID 1). Can't operate.",
+      'Failed to enable unit: Unit lora-swarm-node.service is masked.',
+    ].map(isAbsent),
+  ).toEqual([true, true, true, false]);
 });
