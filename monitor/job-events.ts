@@ -246,7 +246,7 @@ export type JobEventBody =
       term: number;
       /** Number of checkpoints that the coordinator got from nodes. */
       checkpoints: number;
-      /** Number of lost checkpoints that no node had. */
+      /** Number of lost checkpoints that no connected node had. */
       missing: number;
       /**
        * Held-out loss of the newest checkpoint after the coordinator caught up; null if it was not measured.

@@ -16,6 +16,7 @@ import { missingRemovals, restoreRemovals } from './lost-removals.ts';
  *
  * - Rounds and checkpoints of the database that are not part of the recovered chain are dropped, because each node
  *   either does not know these rounds or follows the later head.
+ * - If checkpoints between the database and the recovered chain are missing, the job continues without them.
  * - If the recovered chain ends before the checkpoint of the head, the rounds after the chain are lost. Their numbers
  *   are not used again.
  * - The next round and the new head have higher numbers than all rounds and heads of the nodes and of the database. The
@@ -65,7 +66,8 @@ export function catchUp(
   for (const use of ['adapter', 'step', 'update', 'audit'] as const) {
     store.blobs.release(job, use, ancestor.round + 1, Number.MAX_SAFE_INTEGER);
   }
-  for (const checkpoint of lost.checkpoints) restore(checkpoint, held, context);
+  const restored = [...lost.beforeGap, ...lost.checkpoints];
+  for (const checkpoint of restored) restore(checkpoint, held, context);
   // Mark the weights of the checkpoint as kept again. They may have been deleted while the job continued without the
   // lost rounds.
   if (lost.start.digest === ancestor.digest) {
@@ -75,7 +77,7 @@ export function catchUp(
   const oldest = ancestor.round - STALE_ROUNDS;
   const merged = new Set(
     store.rounds
-      .newestCheckpoints(job, lost.checkpoints.length + STALE_ROUNDS + 1)
+      .newestCheckpoints(job, restored.length + STALE_ROUNDS + 1)
       .flatMap(({ envelope }) => verifyMessage('checkpoint', envelope).message.contributors)
       .map(({ peer, update }) => `${peer} ${update}`),
   );
@@ -90,7 +92,7 @@ export function catchUp(
     store.updates.addReceipt(job, receipt);
     if (isEnded) store.updates.addReceipt(job, { ...receipt, ...LOST, issuedAt: now });
   }
-  for (const { checkpoint } of lost.checkpoints) {
+  for (const { checkpoint } of restored) {
     for (const { peer, update: digest, round } of checkpoint.contributors) {
       // A late update that the database still has must not be merged again.
       store.updates.setFate(job, round, peer, 'merged');
@@ -158,7 +160,7 @@ export function catchUp(
     before,
     round: last.round,
     term,
-    checkpoints: lost.checkpoints.length,
+    checkpoints: restored.length,
     missing,
     heldOutLoss: last.heldOutLoss,
     roundsDone: ordinal,

@@ -12,7 +12,7 @@ import { catchUp } from './catch-up.ts';
 import { fetchInTurns, inTurns } from './fetch-in-turns.ts';
 import { HeadClaims, type ProvenHead } from './head-claims.ts';
 import type { LostRecords } from './lost-records.ts';
-import { isWhole, recall, recordsIn } from './recall.ts';
+import { type Answered, isComplete, recall, recordsIn } from './recall.ts';
 import { StopOrders } from './stop-orders.ts';
 
 /**
@@ -21,8 +21,8 @@ import { StopOrders } from './stop-orders.ts';
  */
 const GATHER_MS = 2_000;
 /**
- * Time for which the coordinator waits for further members if no connected node has the newest checkpoint or its adapter.
- * After this time, the coordinator continues from an earlier checkpoint.
+ * Time for which the coordinator waits for further members if no connected node has the newest checkpoint, its adapter or the
+ * checkpoints before it. After this time, the coordinator continues from an earlier checkpoint, or without the missing ones.
  */
 const PATIENCE_MS = 10_000;
 /**
@@ -186,14 +186,18 @@ export class LaterHeads {
     // The restart ends a merge in progress, so that the job signs nothing more.
     if (!driver.isHeld && !isOver(driver.state)) await restart(job, null);
     const until = clock.monotonic() + PATIENCE_MS;
+    const answered: Answered = new Map();
     for (let isLast = false; !isLast; ) {
       await sleep(clock, GATHER_MS, signal);
       const run = runs.get(job)!;
       const members = this.#connected(run);
-      isLast = clock.monotonic() >= until || !this.#mayCome(run, members);
       const proofs = [...this.#behind.get(job)!.values()].map(({ answer }) => answer);
-      for (const lost of await recall(run, { proofs, members }, { ...this.#deps, signal })) {
-        if ((isWhole(lost) || isLast) && (await this.#restore(job, lost, { from, members, signal }))) return;
+      const options = { proofs, members, answered, until };
+      const found = await recall(run, options, { ...this.#deps, signal });
+      isLast = clock.monotonic() >= until || !this.#mayCome(run, members);
+      for (const lost of found) {
+        if ((isComplete(lost) || isLast) && (await this.#restore(job, lost, { from, members, signal })))
+          return;
       }
     }
     log.error({ job }, 'no-adapter-available');
@@ -256,7 +260,7 @@ export class LaterHeads {
         return false;
       }
       const held = new Set<string>();
-      for (const { checkpoint, digest, envelope } of lost.checkpoints) {
+      for (const { checkpoint, digest, envelope } of [...lost.beforeGap, ...lost.checkpoints]) {
         await scope.put(encodeCbor(checkpoint), digest);
         await scope.hold(checkpoint.adapter.digest);
         if (!(await blobs.has(checkpoint.adapter.digest))) continue;

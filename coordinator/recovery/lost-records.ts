@@ -31,6 +31,11 @@ export interface LostRecords {
    * empty, the digest of `start`, which the database has.
    */
   readonly ancestor: string | null;
+  /**
+   * If `ancestor` is null: checkpoints on the other side of the gap, oldest first. The first continues the newest checkpoint
+   * of the database, and each is the parent of the next.
+   */
+  readonly beforeGap: readonly LostCheckpoint[];
   /** All changes of the job's settings that the job has from now on, oldest first. */
   readonly settings: readonly SignedChange[];
   readonly receipts: readonly StoredReceipt[];
@@ -99,6 +104,15 @@ export function lostRecords(
     .map(({ message }) => message)
     .reduce<Messages['removals'] | null>((a, b) => (a === null || b.sequence > a.sequence ? b : a), null);
 
+  const children = Map.groupBy(checkpoints.values(), ({ checkpoint }) => checkpoint.parent);
+  const beforeGap = (above: LostCheckpoint): LostCheckpoint[] => {
+    const found: LostCheckpoint[] = [];
+    for (;;) {
+      const next = nextBelow(above, children.get(found.at(-1)?.digest ?? newest) ?? []);
+      if (next === null) return found;
+      found.push(next);
+    }
+  };
   const parent = head.checkpoint.delta?.parent;
   const ordinals = new Map(heads.map(({ checkpoint: { digest, ordinal } }) => [digest, ordinal]));
   if (parent !== undefined) ordinals.set(parent, head.checkpoint.ordinal - 1);
@@ -112,6 +126,7 @@ export function lostRecords(
       at = lost.checkpoint.parent;
     }
     const ancestor = at === null ? null : find(at);
+    const below = ancestor === null ? beforeGap(chain[0]!) : [];
     const { round, adapter } = (checkpoints.get(digest) ?? find(digest)!).checkpoint;
     const counted = ancestor === null ? head.checkpoint.ordinal - 1 : ancestor.ordinal + chain.length;
     return {
@@ -119,8 +134,9 @@ export function lostRecords(
       start: { digest, round, adapter, ordinal: ordinals.get(digest) ?? counted },
       checkpoints: chain,
       ancestor: ancestor === null ? null : at,
+      beforeGap: below,
       settings: settingsOfHead(
-        { head, checkpoints: chain.map(({ checkpoint }) => checkpoint) },
+        { head, checkpoints: [...below, ...chain].map(({ checkpoint }) => checkpoint) },
         { own: ownChanges, kept },
       ),
       receipts,
@@ -139,6 +155,19 @@ export function lostRecords(
     newest,
   ]);
   return [...starts].filter((digest) => checkpoints.has(digest) || find(digest) !== null).map(from);
+}
+
+/**
+ * Returns the one of these checkpoints that leads to a checkpoint above a gap; null if this is not certain. After a change of
+ * the term, the coordinator may have continued from an earlier checkpoint, so only the term of `above` counts.
+ */
+export function nextBelow(
+  above: Pick<LostCheckpoint, 'checkpoint'>,
+  children: readonly LostCheckpoint[],
+): LostCheckpoint | null {
+  const { term, round } = above.checkpoint;
+  const possible = children.filter((one) => one.checkpoint.term === term && one.round < round);
+  return possible.length === 1 ? possible[0]! : null;
 }
 
 /** Returns whether a coordinator has signed `a` after `b`: in a later term, or in the same term for a later round. */

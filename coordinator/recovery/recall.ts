@@ -15,6 +15,8 @@ const ASKED_NODES = 16;
 const IDLE_MS = 2 * 60_000;
 
 type Answer = RpcResponse<'recall'>;
+/** For each peer that has answered: the round after which it was asked for messages, and its answer. */
+export type Answered = Map<string, { readonly after: number; readonly answer: Answer }>;
 
 interface Deps extends Pick<CoordinatorDeps, 'network' | 'store' | 'clock' | 'log'> {
   readonly signal: AbortSignal;
@@ -47,32 +49,46 @@ export function recordsIn(
 /**
  * Asks members for the records that the coordinator has lost. Asks further members until one of them has the checkpoint of
  * the newest head, or until IDLE_MS pass without a new record.
- * @param proofs answers with later heads
- * @param members members to ask, in order
+ * @param options `proofs`: answers with later heads. `members`: members to ask, in order. `answered`: answers that members
+ *   have given to an earlier call; the new answers are added. `until`: time on the monotonic clock at which no member is
+ *   asked any more if only checkpoints before a gap are missing
  * @returns the records, the latest start first
  */
 export async function recall(
   run: JobRun,
-  { proofs, members }: { proofs: readonly Answer[]; members: readonly string[] },
+  {
+    proofs,
+    members,
+    answered,
+    until,
+  }: { proofs: readonly Answer[]; members: readonly string[]; answered: Answered; until: number },
   deps: Deps,
 ): Promise<LostRecords[]> {
   const { clock, log } = deps;
   const { job } = run.context;
   const { round } = run.record.checkpoint.checkpoint;
-  const answers = [...proofs];
-  let lost = recordsIn(answers, run, deps);
-  let until = clock.monotonic() + IDLE_MS;
-  const hasTime = (): boolean => clock.monotonic() < until;
-  const askNext = async (asked: number, after: number): Promise<void> => {
-    answers.push(...(await ask(job, members.slice(asked, asked + ASKED_NODES), after, deps)));
+  const read = (): LostRecords[] =>
+    recordsIn([...proofs, ...[...answered.values()].map(({ answer }) => answer)], run, deps);
+  let lost = read();
+  let idleAt = clock.monotonic() + IDLE_MS;
+  const msLeft = (): number =>
+    (lost[0] !== undefined && isWhole(lost[0]) ? Math.min(until, idleAt) : idleAt) - clock.monotonic();
+  const unasked = (after: number): string[] =>
+    members.filter((peer) => (answered.get(peer)?.after ?? Number.POSITIVE_INFINITY) > after);
+  const askNext = async (peers: readonly string[], after: number): Promise<void> => {
+    const maxMs = lost[0] !== undefined && isWhole(lost[0]) ? msLeft() : Number.POSITIVE_INFINITY;
+    for (const [peer, answer] of await ask(job, peers, { after, maxMs }, deps)) {
+      answered.set(peer, { after, answer });
+    }
     const before = lost[0];
-    lost = recordsIn(answers, run, deps);
+    lost = read();
     if (lost[0] !== undefined && (before === undefined || addsTo(before, lost[0])))
-      until = clock.monotonic() + IDLE_MS;
+      idleAt = clock.monotonic() + IDLE_MS;
   };
   let after = Math.max(0, round - 1);
-  for (let asked = 0; asked < members.length && hasTime(); asked += ASKED_NODES) {
-    await askNext(asked, after);
+  const first = unasked(after);
+  for (let asked = 0; asked < first.length && msLeft() > 0; asked += ASKED_NODES) {
+    await askNext(first.slice(asked, asked + ASKED_NODES), after);
     const [best] = lost;
     if (best === undefined) continue;
     if (isWhole(best)) break;
@@ -81,14 +97,15 @@ export async function recall(
   // The database may have rounds that are not part of the lost history, for example because the coordinator worked with
   // other nodes after the restore. The last common checkpoint is then older than the rounds asked for above.
   let isLonger = true;
-  for (let asked = 0; asked < members.length && isLonger && hasTime(); asked += ASKED_NODES) {
+  const second = unasked(0);
+  for (let asked = 0; asked < second.length && isLonger && msLeft() > 0; asked += ASKED_NODES) {
     const [best] = lost;
     if (best === undefined || !mayBeLonger(best, round)) break;
-    await askNext(asked, 0);
-    isLonger = lost[0]!.checkpoints.length > best.checkpoints.length;
+    await askNext(second.slice(asked, asked + ASKED_NODES), 0);
+    isLonger = addsTo(best, lost[0]!);
   }
   log.info(
-    { job, members: members.length, answers: answers.length, start: lost[0]?.start.round },
+    { job, members: members.length, answers: answered.size, start: lost[0]?.start.round },
     'records-recalled',
   );
   return lost;
@@ -97,16 +114,17 @@ export async function recall(
 async function ask(
   job: string,
   members: readonly string[],
-  after: number,
+  { after, maxMs }: { after: number; maxMs: number },
   { network, clock, signal, log }: Deps,
-): Promise<Answer[]> {
-  const all = members.map(async (peer): Promise<Answer[]> => {
+): Promise<(readonly [string, Answer])[]> {
+  const all = members.map(async (peer) => {
     try {
-      const limits = { clock, ms: callTimeoutMs('recall'), signal, what: 'the request "recall"' };
+      const ms = Math.min(callTimeoutMs('recall'), maxMs);
+      const limits = { clock, ms, signal, what: 'the request "recall"' };
       const answer = await withDeadline(limits, (inner) =>
         network.request(peer, 'recall', { job, after }, { signal: inner }),
       );
-      return [answer];
+      return [[peer, answer] as const];
     } catch (error) {
       signal.throwIfAborted();
       log.debug({ job, peer, error }, 'recall-failed');
@@ -117,8 +135,13 @@ async function ask(
 }
 
 /** Returns whether the records begin with the checkpoint of the newest head. */
-export function isWhole({ head, start }: LostRecords): boolean {
+function isWhole({ head, start }: LostRecords): boolean {
   return start.digest === head.checkpoint.digest;
+}
+
+/** Returns whether the records begin with the checkpoint of the newest head, and reach a checkpoint of the database. */
+export function isComplete(lost: LostRecords): boolean {
+  return isWhole(lost) && lost.ancestor !== null;
 }
 
 /** Returns whether `after` has a later head, a later start or more checkpoints than `before`. */
@@ -126,7 +149,8 @@ function addsTo(before: LostRecords, after: LostRecords): boolean {
   return (
     isNewer(after.head, before.head) ||
     after.start.digest !== before.start.digest ||
-    after.checkpoints.length > before.checkpoints.length
+    after.checkpoints.length > before.checkpoints.length ||
+    after.beforeGap.length > before.beforeGap.length
   );
 }
 

@@ -5,6 +5,7 @@ import { BanTable } from './bans.ts';
 import { BlobTable } from './blobs.ts';
 import { ConflictTable } from './conflicts.ts';
 import { EventTable } from './events.ts';
+import { GapTable } from './gaps.ts';
 import { InviteTable } from './invites.ts';
 import { JobTable } from './jobs.ts';
 import { KeyTable } from './keys.ts';
@@ -46,6 +47,7 @@ export class Store {
   readonly jobs: JobTable;
   readonly keys: KeyTable;
   readonly rounds: RoundTable;
+  readonly gaps: GapTable;
   readonly updates: UpdateTable;
   readonly conflicts: ConflictTable;
   readonly scores: ScoreTable;
@@ -71,6 +73,7 @@ export class Store {
     this.jobs = new JobTable(this.#db);
     this.keys = new KeyTable(this.#db);
     this.rounds = new RoundTable(this.#db);
+    this.gaps = new GapTable(this.#db);
     this.updates = new UpdateTable(this.#db);
     this.conflicts = new ConflictTable(this.#db);
     this.scores = new ScoreTable(this.#db);

@@ -39,7 +39,24 @@ it('finds the newest head and the chain of checkpoints up to one that the databa
   expect(lost.checkpoints.map(({ round }) => round)).toEqual([1, 2, 3]);
   expect(lost.ancestor).toBe(known.head.checkpoint.digest);
   const [gap] = lostRecords([{ head, checkpoints: [three], receipts: [], settings: [] }], known);
-  expect(gap).toMatchObject({ ancestor: null, checkpoints: [{ round: 3 }] });
+  expect(gap).toMatchObject({ ancestor: null, checkpoints: [{ round: 3 }], beforeGap: [] });
+});
+
+it('keeps the checkpoints between the database and a gap, if all are of the term of the first one after the gap', async () => {
+  const { known, head, checkpoints } = await history();
+  const [one, , three] = checkpoints as [Uint8Array, Uint8Array, Uint8Array];
+  const below = (...all: Uint8Array[]) => {
+    const [lost] = lostRecords([{ head, checkpoints: all, receipts: [], settings: [] }], known);
+    return { rounds: lost!.beforeGap.map(({ round }) => round), reachesDatabase: lost!.ancestor !== null };
+  };
+  expect(below(one, three)).toEqual({ rounds: [1], reachesDatabase: false });
+  expect(below(...checkpoints)).toEqual({ rounds: [], reachesDatabase: true });
+  const { message } = verifyMessage('checkpoint', one);
+  const signed = (changes: Partial<typeof message>) =>
+    signMessage('checkpoint', { ...message, ...changes }, COORDINATOR);
+  expect(below(signed({ term: 2 }), three).rounds).toEqual([]);
+  // Two checkpoints continue the database, and one of them was dropped.
+  expect(below(one, signed({ createdAt: message.createdAt + 1 }), three).rounds).toEqual([]);
 });
 
 it('keeps the newest head if no node has its checkpoint, and starts at the newest checkpoint that is known', async () => {
