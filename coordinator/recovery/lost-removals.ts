@@ -113,7 +113,7 @@ export function missingRemovals(
     invites: content.invites.filter(({ id }) => known.get(id)?.revokedAt === null),
     shared: store.invites.revokedShared(job) === null ? content.shared : null,
     bans: content.bans
-      .filter((ban) => !store.bans.of(ban).some(({ at, peer }) => at === ban.at && peer === ban.peer))
+      .filter((ban) => !store.bans.has(ban))
       .map(({ isForAllJobs, ...ban }) => ({ ...ban, job: isForAllJobs ? null : job })),
   };
 }

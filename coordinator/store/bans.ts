@@ -27,6 +27,17 @@ export interface StoredBan {
 
 type NewBan = Omit<StoredBan, 'id' | 'pardonedAt'>;
 
+/**
+ * Condition for rows that do not repeat another row. An older version recorded a ban from all jobs once for each job, and
+ * again for the peer without its person.
+ */
+const NO_REPETITION = `NOT EXISTS (
+  SELECT 1 FROM bans AS other
+  WHERE other.peer = bans.peer AND other.job IS bans.job AND other.cause = bans.cause
+    AND other.reason = bans.reason AND other.until IS bans.until AND other.pardoned_at IS bans.pardoned_at
+    AND (other.person = bans.person AND other.id < bans.id
+      OR bans.person = bans.peer AND other.person <> other.peer))`;
+
 /** Bans of all jobs. */
 export class BanTable {
   readonly #db: Database;
@@ -52,6 +63,11 @@ export class BanTable {
     if (!this.of(ban).some(isSame)) this.insert(ban);
   }
 
+  /** Returns whether a ban of a peer was recorded with this time. */
+  has({ peer, at }: Pick<StoredBan, 'peer' | 'at'>): boolean {
+    return this.#db.one('SELECT 1 FROM bans WHERE peer = ? AND at = ?', peer, at) !== null;
+  }
+
   /**
    * Returns the ban that keeps a person out of a job for the longest time; null if the person may take part.
    * @param now milliseconds since 1970
@@ -73,7 +89,8 @@ export class BanTable {
   inForce(now: number, limit: number): StoredBan[] {
     return this.#db
       .all(
-        'SELECT * FROM bans WHERE pardoned_at IS NULL AND (until IS NULL OR until > ?) ORDER BY id DESC LIMIT ?',
+        `SELECT * FROM bans WHERE pardoned_at IS NULL AND (until IS NULL OR until > ?) AND ${NO_REPETITION}
+         ORDER BY id DESC LIMIT ?`,
         now,
         limit,
       )
@@ -90,7 +107,7 @@ export class BanTable {
     return this.#db
       .all(
         `SELECT * FROM bans WHERE (job IS NULL OR job = ?)
-           AND pardoned_at IS NULL AND (until IS NULL OR until > ?)
+           AND pardoned_at IS NULL AND (until IS NULL OR until > ?) AND ${NO_REPETITION}
          ORDER BY cause = 'operator' DESC, person <> peer DESC, id DESC LIMIT ?`,
         job,
         now,
@@ -102,7 +119,7 @@ export class BanTable {
   /** Returns all bans of a person, including bans that are over, oldest first. */
   of({ peer, person }: { peer: string; person: string }): StoredBan[] {
     return this.#db
-      .all('SELECT * FROM bans WHERE peer = ? OR person = ? ORDER BY id', peer, person)
+      .all(`SELECT * FROM bans WHERE (peer = ? OR person = ?) AND ${NO_REPETITION} ORDER BY id`, peer, person)
       .map((row) => fromRow(row));
   }
 

@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest';
+import { Store } from '../../../../coordinator/store/store.ts';
 import { ScriptedPeer, training } from '../scripted-peer.ts';
 import { World } from '../world.ts';
 
@@ -46,4 +47,21 @@ test('a ban from all jobs is recorded once, also if the node has an invite in on
   }
   world.coordinator.pardon(peer.id, { job: null });
   expect(bans()).toEqual([]);
+});
+
+test('a ban that an older version recorded several times is shown, counted and passed on once', () => {
+  const { bans } = new Store(':memory:');
+  const [peer, person] = ['ann', 'invite:1'];
+  const ban = { peer, person, job: null, cause: 'operator', reason: 'spam', at: 1, until: null } as const;
+  for (const at of [1, 2]) bans.insert({ ...ban, at });
+  bans.insert({ ...ban, person: peer, at: 3 });
+  bans.insert({ ...ban, reason: 'again', at: 4 });
+  const reasons = (found: readonly { reason: string }[]) => found.map(({ reason }) => reason);
+  for (const found of [bans.inForce(9, 10), bans.applyingTo('job', 9, 10)])
+    expect(reasons(found)).toEqual(['again', 'spam']);
+  expect(bans.of({ peer, person })).toMatchObject([{ person, at: 1 }, { reason: 'again' }]);
+  expect(bans.has({ peer, at: 3 }), 'a repetition is known, and is not added once more').toBe(true);
+  expect(bans.pardon({ peer, person }, null, 5)).toBe(2);
+  expect(bans.inForce(9, 10)).toEqual([]);
+  expect(bans.of({ peer, person })).toHaveLength(2);
 });
