@@ -54,13 +54,15 @@ export function cloneSettings(
       { next: `name the training files with ${TRAIN}` },
     );
   }
+  const { alpha, ...lora } = manifest.lora;
   const spec = parseJobSpec(
     setKeys(
       {
         name: manifest.name,
         base: manifest.base.name,
         data: { train: manifest.name },
-        lora: manifest.lora,
+        // As in a job file, alpha is twice the new rank unless the changes set alpha too.
+        lora: keys.includes('lora.rank') ? lora : { ...lora, alpha },
         training: { ...manifest.training, learningRate },
         rounds: { ...manifest.rounds, ...rounds },
         acceptance: manifest.acceptance,

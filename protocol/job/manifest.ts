@@ -53,7 +53,7 @@ export const loraSchema = z
   .strictObject({
     /** @default 16 */
     rank: rank.default(16),
-    /** Scaling is alpha / rank, or alpha / √rank with `useRslora`. @default 32 */
+    /** Scaling is alpha / rank, or alpha / √rank with `useRslora`. @default twice the rank */
     alpha: alpha.default(32),
     /** "all-linear", a list of module names, or a regular expression over whole module paths. @default "all-linear" */
     targets: z.union([modulePattern, moduleNames.min(1)]).default('all-linear'),
@@ -127,7 +127,10 @@ export const trainingSchema = z.strictObject({
   clipNorm: z.number().positive().max(1e6).default(1),
   /** Number of rows per optimiser step. @default 8 */
   batchSize: count.max(4096).default(8),
-  /** Number of rows that pass through the model at once. Gradients accumulate over the batch. @default 8 */
+  /**
+   * Number of rows that pass through the model at once. Gradients accumulate over the batch. In a job, the default is 8
+   * or the whole batch, whichever is smaller. @default the whole batch
+   */
   microBatch: count.max(4096).default(8),
   /** Tokens per row. @default 128 */
   sequenceLength: count.min(8).max(SEQUENCE_TOKENS).default(128),

@@ -10,6 +10,7 @@ import {
 import { dataSettingsSchema } from '../../data/settings.ts';
 import { PRESETS } from '../../train/presets.ts';
 import { finetuneError } from '../errors.ts';
+import { isBlock, withAlpha, withinBatch } from './derived.ts';
 
 const path = z.string().min(1).max(4096).describe('a path');
 /** Files, folders or glob patterns; see `dataFiles`. */
@@ -99,13 +100,15 @@ export type JobSpec = z.output<typeof jobSpecSchema>;
 export type JobSpecInput = z.input<typeof jobSpecSchema>;
 
 /**
- * Checks a job specification. Refuses an unknown key with an error that names the key which was probably
- * meant.
+ * Checks a job specification, and fills in the defaults. If a rank is given, alpha defaults to twice the rank. A
+ * micro-batch that is larger than the batch becomes the whole batch. Refuses an unknown key with an error that names the
+ * key which was probably meant.
  * @throws SwarmError JOB_SPEC (values: field, problems)
  */
 export function parseJobSpec(value: unknown): JobSpec {
-  const result = jobSpecSchema.safeParse(value);
-  if (result.success) return result.data;
+  const filled = isBlock(value) ? { ...value, lora: withAlpha(value.lora) } : value;
+  const result = jobSpecSchema.safeParse(filled);
+  if (result.success) return { ...result.data, training: withinBatch(result.data.training) };
   const problems = specProblems(jobSpecSchema, value, result.error.issues);
   throw finetuneError(
     'JOB_SPEC',

@@ -4,7 +4,8 @@ import { deviceNames, ENGINE_NAMES } from '../../engines/names.ts';
 import { PRECISIONS } from '../../engines/precision.ts';
 import { BASE_BITS } from '../../models/base/base-bits.ts';
 import type { ComputeInput, ComputeOnDevices } from '../../train/compute.ts';
-import { isBlock, trainSpecSchema } from './settings.ts';
+import { isBlock } from './derived.ts';
+import { trainSpecSchema } from './settings.ts';
 
 const deviceNumber = z.int().nonnegative().optional();
 

@@ -7,6 +7,7 @@ import { loraSchema, trainingSchema } from '../../../protocol/job/manifest.ts';
 import { type TrainingConfig, trainingConfigSchema } from '../../train/config.ts';
 import { shareBatch } from '../../train/devices/shared-batch.ts';
 import { PRESETS, type PresetName } from '../../train/presets.ts';
+import { isBlock, withAlpha, withinBatch } from './derived.ts';
 import { jobSpecSchema } from './job-spec.ts';
 
 /** Settings of a run on one machine. In a swarm, the rounds and the coordinator decide these settings. */
@@ -124,15 +125,9 @@ export function mergeLayers(...layers: readonly Layer[]): Layer {
  * @throws SwarmError USAGE (values: field, problems)
  */
 export function resolveSpec(layer: Layer): TrainSpec {
-  const { rank } = { ...layer.lora };
   const { batchSize, microBatch = batchSize } = { ...layer.training };
-  const filled = mergeLayers(
-    {
-      lora: { alpha: typeof rank === 'number' ? 2 * rank : undefined },
-      training: { microBatch },
-    },
-    layer,
-  );
+  const merged = mergeLayers({ training: { microBatch } }, layer);
+  const filled = { ...merged, lora: withAlpha(merged.lora) };
   const result = trainSpecSchema.safeParse(filled);
   if (!result.success) {
     const problems = specProblems(trainSpecSchema, filled, result.error.issues);
@@ -144,11 +139,7 @@ export function resolveSpec(layer: Layer): TrainSpec {
       { next: 'correct these settings (docs/training.md)' },
     );
   }
-  const { training } = result.data;
-  const spec = {
-    ...result.data,
-    training: { ...training, microBatch: Math.min(training.microBatch, training.batchSize) },
-  };
+  const spec = { ...result.data, training: withinBatch(result.data.training) };
   checkRun(spec);
   return spec;
 }
@@ -187,10 +178,6 @@ function checkRun({ data, run }: TrainSpec): void {
       { next: 'add --evaluate-every STEPS' },
     );
   }
-}
-
-export function isBlock(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 function defined(block: Record<string, unknown>): Record<string, unknown> {

@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest';
 import type { JobRun } from '../../../../coordinator/job-run.ts';
 import { type CloneDeps, type CloneOptions, prepareClone } from '../../../../coordinator/jobs/clone-job.ts';
 import { cloneName } from '../../../../coordinator/jobs/clone-name.ts';
+import { cloneSettings } from '../../../../coordinator/jobs/clone-settings.ts';
 import { withCode } from '../../../utils/source/codes.ts';
 import { MemoryBlobs } from '../../../utils/virtual/memory-blobs.ts';
 import { COORDINATOR, World } from '../world.ts';
@@ -68,6 +69,17 @@ describe('a copy of a job', () => {
     });
     expect(measured).toEqual(['other']);
     expect(prepared).toMatchObject({ baseLoss: 3, baseTokens: 10 });
+  });
+
+  test('has twice its new rank as alpha, unless alpha is set or the rank stays', async () => {
+    const { run } = await new World().start();
+    const { alpha } = run.context.manifest.lora;
+    const alphaWith = (changes: CloneOptions['changes']) =>
+      cloneSettings(run, null, changes!).spec.lora.alpha;
+    expect(alphaWith({ 'lora.rank': 24 })).toBe(48);
+    expect(alphaWith({ lora: { rank: 24 } })).toBe(48);
+    expect(alphaWith({ 'lora.rank': 24, 'lora.alpha': 5 })).toBe(5);
+    expect(alphaWith({ 'lora.dropout': 0.5 })).toBe(alpha);
   });
 
   test('gets invites of its own', async () => {

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { isSwarmError } from '../../../../../common/errors.ts';
 import { type JobSpecInput, parseJobSpec } from '../../../../../lora/finetune/settings/job-spec.ts';
+import { resolveSpec } from '../../../../../lora/finetune/settings/settings.ts';
 import { withCode } from '../../../../utils/source/codes.ts';
 
 const MINIMAL: JobSpecInput = { name: 'whale', base: '/base', data: { train: '/data' } };
@@ -25,6 +26,37 @@ describe('parseJobSpec', () => {
       admission: 'open',
       seed: 0,
     });
+  });
+
+  test('fills in the defaults that follow from other settings as a run on one machine does', () => {
+    const own: JobSpecInput[] = [
+      { ...MINIMAL, lora: { rank: 4 } },
+      { ...MINIMAL, lora: { rank: 8, alpha: 5 } },
+      { ...MINIMAL, training: { batchSize: 4 } },
+      { ...MINIMAL, training: { batchSize: 2, microBatch: 8 } },
+    ];
+    const shown = own.map((spec) => {
+      const { lora, training } = parseJobSpec(spec);
+      const run = resolveSpec({
+        base: '/base',
+        data: { train: '/data' },
+        lora: spec.lora ?? {},
+        training: spec.training ?? {},
+      });
+      expect({ lora: run.lora, training: run.training }).toEqual({ lora, training });
+      return [lora.rank, lora.alpha, training.batchSize, training.microBatch];
+    });
+    expect(shown).toEqual([
+      [4, 8, 8, 8],
+      [8, 5, 8, 8],
+      [16, 32, 4, 4],
+      [16, 32, 2, 2],
+    ]);
+    expect(parseJobSpec({ ...MINIMAL, training: { batchSize: 32 } }).training.microBatch).toBe(8);
+  });
+
+  test('names only the rank if the rank is wrong', () => {
+    for (const rank of [-1, 0, 1e6]) expect(problemsOf({ ...MINIMAL, lora: { rank } })).toHaveLength(1);
   });
 
   test.each([
