@@ -4,6 +4,7 @@ export const cliError = defineErrors({
   BROWSER_NOT_OPENED: 'failed',
   DATA_PROBLEMS: 'failed',
   DEMO_OVER: 'failed',
+  EVENTS_MISSING: 'notFound',
   HELPER_FAILED: 'failed',
   INVITE_FILE_NOT_FOUND: 'notFound',
   JOB_FAILED: 'failed',

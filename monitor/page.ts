@@ -39,6 +39,7 @@ const SHARED = [
   'monitor/peer-health',
   'monitor/pending-orders',
   'monitor/replay',
+  'monitor/round-end',
   'monitor/round-progress',
 ];
 

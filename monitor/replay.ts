@@ -14,7 +14,7 @@ export interface JobMoment {
   /** Time of the newest event in milliseconds since 1970; null before the first event. */
   readonly at: number | null;
   readonly phase: 'waiting' | 'training' | 'validating' | 'queued' | 'paused' | 'finished';
-  /** Reason for a pause or a null round; empty if there is none. */
+  /** Reason for the phase, such as that of a pause or a null round; empty if there is none. */
   readonly reason: string;
   /** The newest round that was opened; 0 before the first round. */
   readonly round: number;

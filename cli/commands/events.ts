@@ -1,8 +1,9 @@
 import type { Command } from 'commander';
-import type { JobEvent } from '../../index.ts';
 import { momentAfter, NO_MOMENT } from '../../monitor/replay.ts';
+import { momentBefore, RoundEnd } from '../../monitor/round-end.ts';
 import type { Context } from '../context.ts';
 import { chooseJob, coordinatorApi, JOB_ARGUMENT } from '../daemon/connect.ts';
+import { cliError } from '../error-codes.ts';
 import { usageError } from '../errors.ts';
 import { homeOption, integer, jsonOption } from '../options/common.ts';
 import { type Moment, moment } from '../options/moment.ts';
@@ -52,9 +53,22 @@ async function replay(context: Context, named: string | undefined, options: Repl
   const until = at?.(context.clock.now()) ?? Number.POSITIVE_INFINITY;
   const lines = new EventLines();
   const newest: { at: number; text: string }[] = [];
+  const end = round === undefined ? null : new RoundEnd(round);
   let found = NO_MOMENT;
   for await (const event of api.events(job, { follow: false })) {
-    if (event.at > until || (round !== undefined && isAfter(event, round))) break;
+    if (event.at > until) break;
+    if (end?.isPassedBy(event)) {
+      found = momentBefore(event, found);
+      break;
+    }
+    if (end?.isLostIn(event)) {
+      throw cliError(
+        'EVENTS_MISSING',
+        `the events of round ${round} of job ${name} are missing, because the coordinator was restored from an old backup; they are missing up to round ${event.round}`,
+        { round, before: event.before, after: event.round },
+        { next: `choose a round after ${event.round} with --round, or a moment with --at` },
+      );
+    }
     found = momentAfter(found, event);
     const text = lines.line(event);
     if (text !== null) newest.push({ at: event.at, text });
@@ -70,9 +84,4 @@ async function replay(context: Context, named: string | undefined, options: Repl
     ...(newest.length === 0 ? [] : ['', 'events before this moment']),
     ...newest.map((event) => `${new Date(event.at).toISOString()}  ${event.text}`),
   ]);
-}
-
-/** Returns whether an event opens a round after `round`. */
-function isAfter(event: JobEvent, round: number): boolean {
-  return event.type === 'round-opened' && event.round > round;
 }

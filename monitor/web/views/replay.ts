@@ -4,6 +4,7 @@ import { formatDuration } from '../../../common/text.ts';
 import type { JobDetail, PeerView } from '../../../coordinator/api/types.ts';
 import type { JobEvent } from '../../job-events.ts';
 import { type JobMoment, momentAfter, NO_MOMENT, STATE_EVENTS } from '../../replay.ts';
+import { momentBefore } from '../../round-end.ts';
 import { type ApiError, jobPath, lines } from '../api.ts';
 import { formatDate } from '../format.ts';
 import { useEvents } from '../live.ts';
@@ -48,7 +49,7 @@ export function ReplayPart({ job, peers }: ReplayProps) {
         value=${at}
         onInput=${(event: InputEvent) => setChosen(Number((event.target as HTMLInputElement).value))}
     /></label>
-    <${Moments} key=${opened.sequence} job=${job} peers=${peers} before=${before} from=${opened.sequence} to=${rounds[at + 1]?.sequence ?? null} />
+    <${Moments} key=${opened.sequence} job=${job} peers=${peers} before=${before} from=${opened.sequence} next=${rounds[at + 1] ?? null} />
   </section>`;
 }
 
@@ -59,11 +60,12 @@ interface MomentsProps {
   readonly before: JobMoment;
   /** Sequence number of the event that opened the round. */
   readonly from: number;
-  /** Sequence number of the event that opened the next round; null for the newest round. */
-  readonly to: number | null;
+  /** The event that opened the next round; null for the newest round. */
+  readonly next: JobEvent | null;
 }
 
-function Moments({ job, peers, before, from, to }: MomentsProps) {
+function Moments({ job, peers, before, from, next }: MomentsProps) {
+  const to = next?.sequence ?? null;
   const [events, setEvents] = useState<readonly JobEvent[] | null>(null);
   const [error, setError] = useState<ApiError | null>(null);
   const [moment, setMoment] = useState<number | null>(null);
@@ -86,6 +88,8 @@ function Moments({ job, peers, before, from, to }: MomentsProps) {
   const last = Math.min(moment ?? events.length - 1, events.length - 1);
   const shown = events.slice(0, last + 1);
   const after = (events[last]!.at - events[0]!.at) / 1000;
+  const found = shown.reduce(momentAfter, before);
+  const isAtEnd = next !== null && next.sequence === found.sequence + 1;
   return html`<label
       >Moment: ${formatDuration(after)} after the round opened
       <input
@@ -95,6 +99,6 @@ function Moments({ job, peers, before, from, to }: MomentsProps) {
         value=${last}
         onInput=${(event: InputEvent) => setMoment(Number((event.target as HTMLInputElement).value))}
     /></label>
-    <${MomentFacts} moment=${shown.reduce(momentAfter, before)} names=${new Map(peers.map(({ peer, name }) => [peer, name]))} />
+    <${MomentFacts} moment=${isAtEnd ? momentBefore(next, found) : found} names=${new Map(peers.map(({ peer, name }) => [peer, name]))} />
     <${EventTable} events=${shown} peers=${peers} />`;
 }

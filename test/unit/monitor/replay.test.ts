@@ -2,6 +2,7 @@ import { expect, it } from 'vitest';
 import { momentLines } from '../../../cli/views/moment.ts';
 import type { JobEvent, JobEventBody } from '../../../monitor/job-events.ts';
 import { type JobMoment, momentAfter, NO_MOMENT, STATE_EVENTS } from '../../../monitor/replay.ts';
+import { momentBefore, RoundEnd } from '../../../monitor/round-end.ts';
 
 const update = (round: number, peer: string, code: string): JobEventBody =>
   ({ type: 'update', round, peer, code, detail: '' }) as JobEventBody;
@@ -142,4 +143,39 @@ it('follows from fewer events at the beginning of a round, because the updates o
   const all = moments(STORY);
   const changes = STORY.filter((_, i) => i > 0 && facts(all[i]!).phase !== facts(all[i - 1]!).phase);
   for (const { type } of changes) expect(types).toContain(type);
+});
+
+/** Returns the state at the end of a round. The events have the given times. */
+function atEndOf(round: number, timed: readonly (readonly [at: number, body: JobEventBody])[]): JobMoment {
+  const end = new RoundEnd(round);
+  let moment = NO_MOMENT;
+  for (const [i, [at, body]] of timed.entries()) {
+    const event = { sequence: i + 1, at, job: 'a', ...body } as JobEvent;
+    if (end.isPassedBy(event)) return momentBefore(event, moment);
+    moment = momentAfter(moment, event);
+  }
+  return moment;
+}
+
+it('ends a round with the job in training if the next round opens at once, and waiting if it does not', () => {
+  const first = [
+    [10, opened(1)],
+    [20, update(1, 'p1', 'accepted')],
+    [30, checkpoint(1, 3)],
+  ] as const;
+  const end = { round: 1, sequence: 3, updates: [{ peer: 'p1' }], checkpoint: { round: 1 } };
+  const next = expect.stringMatching(/\b2\b/);
+  expect(atEndOf(1, [...first, [30, opened(2)]])).toMatchObject({ ...end, phase: 'training', reason: next });
+  const waiting = { ...end, phase: 'waiting', reason: '' };
+  expect(atEndOf(1, [...first, [31, opened(2)]])).toMatchObject(waiting);
+  expect(atEndOf(1, first)).toMatchObject(waiting);
+  // What followed later, such as a pause until the next day, is not the end of the round.
+  const paused: JobEventBody = { type: 'paused', reason: 'lunch' };
+  expect(atEndOf(1, [...first, [40, paused], [90, { type: 'resumed' }], [90, opened(2)]])).toMatchObject(
+    waiting,
+  );
+  expect(atEndOf(1, [...first, [30, paused], [90, { type: 'resumed' }]])).toMatchObject({ phase: 'paused' });
+  expect(atEndOf(2, [...first, [30, opened(2)], [35, update(2, 'p1', 'late')]])).toMatchObject({
+    sequence: 5,
+  });
 });
