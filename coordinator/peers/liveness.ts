@@ -87,10 +87,10 @@ export class Liveness {
   readonly #events: LivenessEvents;
   readonly #peers = new Map<string, LivePeer>();
   /**
-   * Times of the last sign of life of absent peers, on the monotonic clock. After a restart of the coordinator, the map
-   * also has the times of expected peers from which no sign of life has arrived yet.
+   * Returns the time of the last sign of life of an absent peer, in ms since the epoch. After a restart of the coordinator,
+   * the map also has the times of expected peers from which no sign of life has arrived yet.
    */
-  readonly #gone = new Map<string, number>();
+  readonly #gone = new Map<string, () => number | null>();
   /**
    * Absent peers that said goodbye. Their heartbeats do not count until they join again. Joining has a quota,
    * so a peer cannot come and go without limit.
@@ -138,8 +138,8 @@ export class Liveness {
 
   /** Notes when a peer was last seen before the coordinator started, in ms since the epoch. */
   recall(peer: string, seenAt: number): void {
-    const { clock } = this.#context.deps;
-    this.#gone.set(peer, clock.monotonic() - Math.max(0, clock.now() - seenAt));
+    // Keep the calendar time, because the clock may be wrong now and be set later.
+    this.#gone.set(peer, () => Math.min(seenAt, this.#context.deps.clock.now()));
   }
 
   /** Marks a peer as present, because it was training when the coordinator stopped. */
@@ -169,9 +169,12 @@ export class Liveness {
 
   /** Returns the time of a peer's last sign of life, in ms since the epoch; null if it is not known. */
   seenAt(peer: string): number | null {
+    return this.#gone.get(peer)?.() ?? this.#signAt(this.#peers.get(peer));
+  }
+
+  #signAt(peer: LivePeer | undefined): number | null {
     const { clock } = this.#context.deps;
-    const at = this.#gone.get(peer) ?? this.#peers.get(peer)?.seenAt;
-    return at === undefined ? null : Math.round(clock.now() - (clock.monotonic() - at));
+    return peer === undefined ? null : Math.round(clock.now() - (clock.monotonic() - peer.seenAt));
   }
 
   leave(peer: string): void {
@@ -221,7 +224,7 @@ export class Liveness {
     const known = this.#peers.get(peer);
     if (!known) return;
     this.#peers.delete(peer);
-    if (!this.#gone.has(peer)) this.#gone.set(peer, known.seenAt);
+    if (!this.#gone.has(peer)) this.#gone.set(peer, () => this.#signAt(known));
     if (reason === 'left') this.#left.add(peer);
     this.#events.onGone(peer, reason);
   }

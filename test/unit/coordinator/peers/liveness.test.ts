@@ -305,6 +305,24 @@ describe('a clock set by an hour', () => {
     expect(stored(there)).toBeGreaterThan(stoppedAt - PEER_LOST_AFTER_MS);
   });
 
+  test('back at the start and then set right, does not change the times of nodes that had left before', async () => {
+    const world = new World();
+    const { peers } = await training(world, 2);
+    const [left, there] = peers as [ScriptedPeer, ScriptedPeer];
+    await left.ask('leave', { job: left.job, reason: '' });
+    await world.pass(60_000);
+    await there.heartbeat('training');
+    const seenAt = () => [left, there].map(({ id }) => world.run.members.liveness.seenAt(id)!);
+    const before = seenAt();
+    await world.settle(world.coordinator.stop());
+    world.wrongMs = -HOUR_MS;
+    await world.start();
+    const now = world.clock.now() - HOUR_MS;
+    expect(Math.max(...seenAt())).toBeLessThanOrEqual(now);
+    world.wrongMs = 0;
+    expect(seenAt()).toEqual(before);
+  });
+
   test('forward: no node is lost and no round is cut short', async () => {
     const world = new World({ rounds: { minPeers: 1, maxSeconds: 60 } });
     const { peers } = await training(world, 2);
