@@ -1,7 +1,7 @@
 import { createReadStream } from 'node:fs';
 import { resolve } from 'node:path';
 import { Option } from 'commander';
-import { isSystemError } from '../../common/errors.ts';
+import { isSwarmError, isSystemError } from '../../common/errors.ts';
 import { type KnownJob, readKnownJobs } from '../../node/store/known-jobs.ts';
 import { INVITE_CHARACTERS } from '../../protocol/access/invite.ts';
 import { SWARM } from '../command-name.ts';
@@ -22,9 +22,17 @@ const TEXT_BYTES = 20 * INVITE_CHARACTERS;
  * stay open after the last line. Pasted lines arrive together.
  */
 const QUIET_MS = 300;
+/**
+ * Time in which the user of a terminal can paste a further invite after the last one, in milliseconds. It is long enough to
+ * copy an invite from another window, and an empty line ends it.
+ */
+const FURTHER_MS = 15_000;
 
 /** Advice of commands that take part in jobs. */
-const NODE_ADVICE = `paste the invite after "${SWARM} node -", or name a file that contains it with --invite-file`;
+const NODE_ADVICE = `run "${SWARM} node -", press Enter and paste the invite, or name a file that contains it with --invite-file`;
+/** Advice of the command that installs a service. */
+const SERVICE_ADVICE =
+  'run the command again and paste the invite, or name a file that contains it with --invite-file';
 /** Advice of all other commands. */
 const INVITE_ADVICE = `run the command again with the invite: in a file that --invite-file names, or in ${VARIABLE}`;
 
@@ -106,7 +114,7 @@ export async function readInvites(
 ): Promise<readonly WeightedTarget[]> {
   const isGiven = options.inviteFile !== undefined || hasInviteVariable(context);
   if (!isGiven && !needed) return [];
-  const input = { fromStdin: () => linesFromStdin(context), next: NODE_ADVICE };
+  const input = { fromStdin: () => linesFromStdin(context), next: SERVICE_ADVICE };
   return parseTargets(await readWords(context, isGiven ? [] : [STDIN], options, input), options.job);
 }
 
@@ -122,7 +130,10 @@ async function readWords(
     throw usageError('give the invite as an argument or with --invite-file, not both');
   }
   if (given.length > 1 && given.includes(STDIN)) {
-    throw usageError('"-" reads all addresses from stdin, so give no other address');
+    throw usageError(
+      'an invite or an address was given beside "-", which reads all of them from stdin',
+      'press Enter directly after "-", and then paste the invite',
+    );
   }
   if (given[0] === STDIN) return words(await fromStdin(), 'stdin', next);
   if (given.length > 0) return wordsOf(given.join(' '));
@@ -131,31 +142,51 @@ async function readWords(
   return words(await fromFile(path), path, next);
 }
 
-/** Reads lines until the input ends, or until it pauses after a line that is not blank. */
+/**
+ * Reads lines until the input ends, or until it pauses after a line that is not blank. In a terminal, waits for a further
+ * invite, up to an empty line or for FURTHER_MS.
+ */
 async function linesFromStdin({
   stdin,
   stderr,
   signal,
   clock,
 }: Pick<Context, 'stderr' | 'stdin' | 'signal' | 'clock'>): Promise<string> {
-  if (stdin.isTerminal)
-    printNote({ stderr }, 'paste the invite, then press Enter; write several invites one per line');
-  const quiet = new AbortController();
+  if (stdin.isTerminal) printNote({ stderr }, 'paste the invite, then press Enter');
+  const end = new AbortController();
   let cancel = (): void => {};
   let text = '';
+  const afterPause = (): void => {
+    if (!stdin.isTerminal || /\n[^\S\n]*\n$/.test(text) || !isRight(text)) end.abort();
+    else {
+      const note = `press Enter to go on, or paste the invite of a further job; without input, goes on in ${FURTHER_MS / 1000} s`;
+      printNote({ stderr }, note);
+      cancel = clock.after(FURTHER_MS, () => end.abort());
+    }
+  };
   try {
-    for await (const chunk of stdin.read(AbortSignal.any([signal, quiet.signal]))) {
+    for await (const chunk of stdin.read(AbortSignal.any([signal, end.signal]))) {
       cancel();
       text += chunk;
       if (text.length > TEXT_BYTES) break;
-      if (/\S\s*\n\s*$/.test(text)) cancel = clock.after(QUIET_MS, () => quiet.abort());
+      if (/\S\s*\n\s*$/.test(text)) cancel = clock.after(QUIET_MS, afterPause);
     }
   } catch (error) {
-    if (!quiet.signal.aborted) throw error;
+    if (!end.signal.aborted) throw error;
   } finally {
     cancel();
   }
   return text;
+}
+
+/** Returns whether a text has only right invites and multiaddrs. The caller reports the error of a wrong text. */
+function isRight(text: string): boolean {
+  try {
+    return parseTargets(text.split('\n').flatMap(wordsOf), undefined).length > 0;
+  } catch (error) {
+    if (!isSwarmError(error)) throw error;
+    return false;
+  }
 }
 
 async function lineFromStdin({

@@ -9,10 +9,10 @@ import { keysAtStart, limitLines, parseLimits } from '../../../../cli/options/li
 import { parseTarget, parseTargets, wordsOf } from '../../../../cli/options/target.ts';
 import { readTarget, readTargets } from '../../../../cli/options/target-input.ts';
 import { resolveCache, resolveHomes } from '../../../../common/files/user-folders.ts';
-import { systemClock } from '../../../../common/time/system-clock.ts';
 import { encodeInvite } from '../../../../protocol/access/invite.ts';
 import { fakeContext } from '../../../utils/cli-context.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
+import { ManualClock } from '../../../utils/manual-clock.ts';
 import { withCode } from '../../../utils/source/codes.ts';
 
 const PEER_A = `12D3KooW${'a'.repeat(44)}`;
@@ -127,25 +127,50 @@ describe('the jobs of a node', () => {
     expect(() => parseTargets([invite, 'nonsense'], undefined)).toThrow(withCode('USAGE'));
   });
 
-  it('are read from stdin, one per line, up to a pause or the end', async () => {
-    const read = async (...chunks: string[]) => {
-      const stdin = {
-        isTerminal: true,
-        async *read(signal: AbortSignal): AsyncGenerator<string> {
-          yield* chunks;
-          await new Promise((_, reject) => {
-            signal.addEventListener('abort', () => reject(signal.reason));
-          });
-        },
-      };
-      const { context } = fakeContext({ stdin, clock: systemClock });
-      return (await readTargets(context, ['-'], {}, '/nowhere')).map(({ job, weight }) => [job, weight]);
+  /** Lets the next timer of the clock become due. */
+  const WAIT = Symbol('wait');
+
+  async function readFrom({ isTerminal }: { isTerminal: boolean }, ...steps: (string | typeof WAIT)[]) {
+    const clock = new ManualClock();
+    const stdin = {
+      isTerminal,
+      async *read(signal: AbortSignal): AsyncGenerator<string> {
+        for (const step of steps) {
+          if (step === WAIT) clock.advance(clock.due()[0]!);
+          else yield step;
+        }
+        if (!signal.aborted) throw new Error('stdin was read after the last step');
+        throw signal.reason;
+      },
     };
-    expect(await read(`${invite}\n`)).toEqual([[JOB, 1]]);
-    expect(await read(`invite ${invite}=3\n`, `"${second}"\n`)).toEqual([
-      [JOB, 3],
-      ['ee'.repeat(32), 1],
-    ]);
+    const { context, err } = fakeContext({ stdin, clock });
+    const targets = await readTargets(context, ['-'], {}, '/nowhere');
+    return { jobs: targets.map(({ job, weight }) => [job, weight]), notes: err().split('\n').length - 1 };
+  }
+
+  const both = [
+    [JOB, 3],
+    ['ee'.repeat(32), 1],
+  ];
+
+  it('are read from stdin, one per line, up to a pause or the end', async () => {
+    const pipe = { isTerminal: false };
+    expect(await readFrom(pipe, `${invite}\n`, WAIT)).toEqual({ jobs: [[JOB, 1]], notes: 0 });
+    const read = await readFrom(pipe, `invite ${invite}=3\n`, `"${second}"\n`, WAIT);
+    expect(read.jobs).toEqual(both);
+  });
+
+  it('are read from a terminal up to an empty line, or until no further invite comes', async () => {
+    const terminal = { isTerminal: true };
+    const [one, two] = [`invite ${invite}=3\n`, `"${second}"\n`];
+    expect(await readFrom(terminal, one, WAIT, WAIT)).toEqual({ jobs: both.slice(0, 1), notes: 2 });
+    expect((await readFrom(terminal, one, WAIT, '\n', WAIT)).jobs).toEqual(both.slice(0, 1));
+    expect((await readFrom(terminal, one, WAIT, two, WAIT, '\n', WAIT)).jobs).toEqual(both);
+    // A pasted text may have an empty line between its invites.
+    expect((await readFrom(terminal, one, '\n', two, WAIT, WAIT)).jobs).toEqual(both);
+    await expect(readFrom(terminal, 'swarm1broken\n', WAIT)).rejects.toMatchObject({
+      code: 'INVITE_INVALID',
+    });
   });
 });
 
@@ -239,6 +264,9 @@ describe('an invite', () => {
       const read = readTarget(context, given, inviteFile === undefined ? {} : { inviteFile });
       await expect(read, given.join(' ')).rejects.toMatchObject({ code: 'USAGE' });
     }
+    await expect(readTarget(context, ['-', ADDRESS], {})).rejects.toMatchObject({
+      next: expect.stringContaining('Enter'),
+    });
     // The commands that read one invite do not take part in the job, so their advice does not name "node".
     await expect(readTarget(context, [], { inviteFile: 'empty' })).rejects.toMatchObject({
       next: expect.not.stringContaining('node -'),
