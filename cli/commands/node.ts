@@ -6,10 +6,12 @@ import type { NodeStatus } from '../../index.ts';
 import type { Precision } from '../../lora/engines/precision.ts';
 import type { BaseBits } from '../../lora/models/base/base-bits.ts';
 import { parseCompute } from '../../lora/train/compute.ts';
+import { otherJobs, readKnownJobs } from '../../node/store/known-jobs.ts';
 import { claimHome } from '../../storage/daemon-home.ts';
 import { registryFolder } from '../adapter/with-registry.ts';
 import type { Context } from '../context.ts';
 import { daemonLog, logFileOf } from '../daemon/log.ts';
+import { leftOutText, withAdviceInUse } from '../daemon/node-home.ts';
 import { keepFilesPrivate, pollOwnDaemon, STOP_DEADLINE_MS } from '../daemon/run.ts';
 import { stoppedNode } from '../daemon/stopped-node.ts';
 import { NodeScreen } from '../node-screen/screen.ts';
@@ -121,6 +123,8 @@ export function registerNode(program: Command, context: Context): void {
 async function run(context: Context, target: readonly string[], options: NodeOptions): Promise<void> {
   const home = resolveHomes(options.home, context.environment, context.cwd).node;
   const targets = await readTargets(context, target, options, home);
+  const leftOut = otherJobs(await readKnownJobs(home), targets);
+  const flag = homeFlag(context, home);
   const compute = givenCompute(options, context.environment);
   // Refuses a wrong option before the home is created.
   parseCompute(compute);
@@ -160,13 +164,16 @@ async function run(context: Context, target: readonly string[], options: NodeOpt
       limits: givenLimits(options),
     },
     { log },
-  );
+  ).catch((error: unknown) => {
+    throw withAdviceInUse(error, flag);
+  });
+  if (leftOut.length > 0) log.warn({ reason: leftOutText(leftOut, flag) }, 'jobs-left-out');
   const ended = new AbortController();
   void node.stopped.then(() => ended.abort());
   const signal = AbortSignal.any([context.signal, ended.signal]);
   const progress = new ProgressLine(context);
   const screen = new NodeScreen(context, {
-    ...{ warnings, logFile: logFileOf(home, 'node'), homeFlag: homeFlag(context, home) },
+    ...{ warnings, logFile: logFileOf(home, 'node'), homeFlag: flag },
   });
   try {
     // This client gets no signal, because the status of the daemon is also needed while the daemon drains.
@@ -194,7 +201,7 @@ async function run(context: Context, target: readonly string[], options: NodeOpt
         ...(hasScreen ? [''] : []),
       ]);
     }
-    const lines = new NodeLines({ homeFlag: homeFlag(context, home) });
+    const lines = new NodeLines({ homeFlag: flag });
     const nodeProgress = new NodeProgress();
     let last = '';
     await pollOwnDaemon(signal, async () => {

@@ -1,7 +1,8 @@
 import { createReadStream } from 'node:fs';
 import { resolve } from 'node:path';
 import { Option } from 'commander';
-import { isSwarmError, isSystemError } from '../../common/errors.ts';
+import { isSystemError } from '../../common/errors.ts';
+import { isSwarmError } from '../../index.ts';
 import { type KnownJob, readKnownJobs } from '../../node/store/known-jobs.ts';
 import { INVITE_CHARACTERS } from '../../protocol/access/invite.ts';
 import { SWARM } from '../command-name.ts';

@@ -126,6 +126,23 @@ export async function readKnownJobs(home: string): Promise<KnownJob[]> {
   return (await read(pathOf(home))).jobs;
 }
 
+/**
+ * Returns the kept invites whose jobs a node with these invites does not join. An invite without a job may lead to any job of
+ * its coordinator, so it counts as an invite for all of them.
+ */
+export function otherJobs(
+  known: readonly KnownJob[],
+  invites: readonly Pick<Invite, 'addresses' | 'job'>[],
+): KnownJob[] {
+  return known.filter((one) =>
+    invites.every(
+      ({ addresses, job }) =>
+        without([one], { addresses, job: one.job }).length > 0 ||
+        (job !== null && one.job !== null && job !== one.job),
+    ),
+  );
+}
+
 /** Returns the jobs that the node of a home has joined, also those that have ended. The newest comes last. */
 export async function readJoinedJobs(home: string): Promise<JoinedJobRecord[]> {
   return (await read(pathOf(home))).joined;

@@ -6,6 +6,7 @@ import { silentLogger } from '../../../../monitor/logs/log.ts';
 import {
   KnownJobs,
   keepInvites,
+  otherJobs,
   readJoinedJobs,
   readKnownJobs,
   readKnownNames,
@@ -83,4 +84,16 @@ it('keeps given invites beside those of joined jobs', async () => {
     { ...again, name: 'moby' },
     { ...fresh, name: null },
   ]);
+});
+
+it('tells which kept jobs a node does not join with its invites', () => {
+  const [first, second] = [JOB, ALICE.job].map((job) => ({ ...invite, job, token: null, name: job }));
+  const [one, two] = [first!, second!];
+  const free = { ...open, token: null, weight: 1, name: 'free' };
+  const known = [one, two, free];
+  expect(otherJobs(known, known)).toEqual([]);
+  expect(otherJobs(known, [two])).toEqual([one, free]);
+  // An invite without a job may lead to any job of its coordinator.
+  expect(otherJobs(known, [{ addresses: one.addresses, job: null }])).toEqual([free]);
+  expect(otherJobs([free], [{ addresses: free.addresses, job: JOB }])).toEqual([]);
 });
