@@ -20,6 +20,7 @@ import { type PreparedJob, recordJob } from './record/new-job.ts';
 import { QueuePlace } from './record/queue-place.ts';
 import { defaultRetention } from './record/retention.ts';
 import { BlobRepair } from './recovery/blob-repair.ts';
+import { KeptCheckpoints } from './recovery/kept-checkpoints.ts';
 import { KeptRemovals } from './recovery/kept-removals.ts';
 import { LaterHeads } from './recovery/later-heads.ts';
 import { Rechecks } from './recovery/rechecks.ts';
@@ -54,6 +55,7 @@ export class Coordinator {
   readonly clockJumps: ClockJumps;
   readonly #scrub: Scrub;
   readonly #laterHeads: LaterHeads;
+  readonly #keptCheckpoints: KeptCheckpoints;
   readonly #holds: StartHolds;
   readonly #deps: Required<CoordinatorDeps>;
   readonly #limiter: RateLimiter;
@@ -86,6 +88,7 @@ export class Coordinator {
     this.#deps = { ...defaultDeps, ...deps, blobs: repairing };
     const restart = (job: string, write: (() => JobEvent) | null): Promise<void> => this.#restart(job, write);
     this.#laterHeads = new LaterHeads({ ...deps, runs, signal, restart });
+    this.#keptCheckpoints = new KeptCheckpoints(deps);
     const onReleased = (): void => openQueued(this.jobs());
     this.#holds = new StartHolds({ ...deps, awaitsNodes, laterHeads: this.#laterHeads, onReleased });
     this.#limiter = new RateLimiter({ clock: deps.clock });
@@ -96,14 +99,12 @@ export class Coordinator {
   start(): void {
     for (const stored of this.#deps.store.jobs.all()) this.#add(stored);
     const { network, store, clock } = this.#deps;
-    const laterHeads = this.#laterHeads;
     const { signal } = this.#stopping;
     const rechecks = new Rechecks({ scrub: this.#scrub, clock, network, signal });
-    const runs = this.#runs;
+    const [runs, newcomers, laterHeads, holds] = [this.#runs, this.#newcomers, this.#laterHeads, this.#holds];
     const keptRemovals = new KeptRemovals({ ...this.#deps, runs, signal });
-    const newcomers = this.#newcomers;
-    const holds = this.#holds;
-    const requests = { network, store, clock, runs, newcomers, laterHeads, holds, keptRemovals, rechecks };
+    const kept = { keptRemovals, keptCheckpoints: this.#keptCheckpoints };
+    const requests = { network, store, clock, runs, newcomers, laterHeads, holds, ...kept, rechecks };
     this.#cleanups.push(...answerNodes(requests));
     for (const run of this.#runs.values()) this.#holds.start(run);
     // Open queued jobs whose turn has come. A process that was killed when a job ended may not have opened
@@ -123,7 +124,7 @@ export class Coordinator {
     this.#stopping.abort(coordinatorError('STOPPED', 'the coordinator is stopping', {}));
     for (const cleanup of this.#cleanups.splice(0)) cleanup();
     await Promise.all([...this.#runs.values()].map((run) => run.stop()));
-    await Promise.all([this.#scrubbing, this.#laterHeads.idle()]);
+    await Promise.all([this.#scrubbing, this.#laterHeads.idle(), this.#keptCheckpoints.idle()]);
     await this.collector.sweep();
   }
 

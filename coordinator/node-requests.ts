@@ -10,6 +10,7 @@ import { byPriority } from './queue.ts';
 import { contributionOf } from './record/contributions.ts';
 import { RecordAnswers } from './record/record-answers.ts';
 import { RecordQuotas } from './record/record-quotas.ts';
+import type { KeptCheckpoints } from './recovery/kept-checkpoints.ts';
 import type { KeptRemovals } from './recovery/kept-removals.ts';
 import type { LaterHeads } from './recovery/later-heads.ts';
 import type { Rechecks } from './recovery/rechecks.ts';
@@ -24,6 +25,7 @@ interface RequestDeps extends Pick<CoordinatorDeps, 'network' | 'store' | 'clock
   readonly laterHeads: LaterHeads;
   readonly holds: StartHolds;
   readonly keptRemovals: KeptRemovals;
+  readonly keptCheckpoints: KeptCheckpoints;
   readonly rechecks: Rechecks;
 }
 
@@ -40,6 +42,7 @@ export function answerNodes({
   laterHeads,
   holds,
   keptRemovals,
+  keptCheckpoints,
   rechecks,
 }: RequestDeps): (() => void)[] {
   const records = new RecordAnswers({ clock });
@@ -96,6 +99,7 @@ export function answerNodes({
       // Check the process of a new member only here, because `checkJoining` checks only peers that are
       // members already.
       members.processes.check(peer, run);
+      keptCheckpoints.note(running(job), peer);
       scorers.note(peer, request.scores ?? false);
       const { manifest, admission } = context.stored;
       return {
@@ -123,6 +127,7 @@ export function answerNodes({
       run.members.processes.check(peer, runId);
       laterHeads.claims.note(run, peer, known ?? null);
       holds.note(run, peer);
+      keptCheckpoints.note(run, peer);
       const isKeeper = kept !== undefined && run.members.list.has(peer);
       const isKnown = isKeeper && (await keptRemovals.note(run, peer, kept));
       // Check the access again, because the restored removals may include this member, or the job may have been started

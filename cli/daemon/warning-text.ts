@@ -70,6 +70,8 @@ const WORDS: Readonly<Record<string, string>> = {
     'a job stays held, because nodes have proven a later head that this coordinator could not restore',
   'another-copy-runs': 'another copy of this coordinator has taken over a job, so the job is paused here',
   'removals-restored': 'bans and revoked invites that the database lacked were restored from nodes',
+  'lost-checkpoints-restored':
+    'nodes had checkpoints that were missing after the restore of an old backup, and the database has them again',
   'last-signs-not-stored': 'could not store when the nodes were last seen',
   'removals-unreadable': 'a record of bans and revoked invites that a node keeps could not be read',
   'checkpoints-set-aside': 'checkpoints that are newer than the database were moved into a folder set-aside',

@@ -1,13 +1,19 @@
 import type { JobEvent } from '../../monitor/job-events.ts';
 import { STALE_ROUNDS } from '../../protocol/limits.ts';
-import type { Checkpoint } from '../../protocol/messages.ts';
 import { counts } from '../../protocol/receipts.ts';
 import { signMessage, verifyMessage } from '../../protocol/signing.ts';
 import type { RunContext } from '../context.ts';
 import { makeHead } from '../record/heads.ts';
 import { JobSettings } from '../record/job-settings.ts';
-import type { LostCheckpoint, LostRecords } from './lost-records.ts';
+import type { LostRecords } from './lost-records.ts';
 import { missingRemovals, restoreRemovals } from './lost-removals.ts';
+import {
+  acceptMerged,
+  countMissing,
+  isRollBack,
+  restoreCheckpoint,
+  roundWithAdapter,
+} from './restored-checkpoint.ts';
 
 /**
  * Restores the lost records that nodes have sent, and makes a head that is later than the heads of these nodes. Before
@@ -16,7 +22,8 @@ import { missingRemovals, restoreRemovals } from './lost-removals.ts';
  *
  * - Rounds and checkpoints of the database that are not part of the recovered chain are dropped, because each node
  *   either does not know these rounds or follows the later head.
- * - If checkpoints between the database and the recovered chain are missing, the job continues without them.
+ * - If checkpoints between the database and the recovered chain are missing, the job continues without them. `KeptCheckpoints`
+ *   asks further nodes for them.
  * - If the recovered chain ends before the checkpoint of the head, the rounds after the chain are lost. Their numbers
  *   are not used again.
  * - The next round and the new head have higher numbers than all rounds and heads of the nodes and of the database. The
@@ -67,7 +74,7 @@ export function catchUp(
     store.blobs.release(job, use, ancestor.round + 1, Number.MAX_SAFE_INTEGER);
   }
   const restored = [...lost.beforeGap, ...lost.checkpoints];
-  for (const checkpoint of restored) restore(checkpoint, held, context);
+  for (const checkpoint of restored) restoreCheckpoint(checkpoint, held, context);
   // Mark the weights of the checkpoint as kept again. They may have been deleted while the job continued without the
   // lost rounds.
   if (lost.start.digest === ancestor.digest) {
@@ -92,17 +99,8 @@ export function catchUp(
     store.updates.addReceipt(job, receipt);
     if (isEnded) store.updates.addReceipt(job, { ...receipt, ...LOST, issuedAt: now });
   }
-  for (const { checkpoint } of restored) {
-    for (const { peer, update: digest, round } of checkpoint.contributors) {
-      // A late update that the database still has must not be merged again.
-      store.updates.setFate(job, round, peer, 'merged');
-      if (known.has(`${peer} ${digest}`)) continue;
-      const { term } = checkpoint;
-      const detail = 'the coordinator has recovered the checkpoint that contains the update';
-      const receipt = { term, round, peer, digest, code: 'accepted', detail, issuedAt: now } as const;
-      store.updates.addReceipt(job, receipt);
-    }
-  }
+  const isKnown = (peer: string, update: string): boolean => known.has(`${peer} ${update}`);
+  for (const { checkpoint } of restored) acceptMerged(checkpoint, isKnown, context);
   for (const { round, peer, digest } of dropped) {
     // If a checkpoint is missing because no node could give it, it may contain this update. The update then keeps its
     // receipt.
@@ -119,7 +117,7 @@ export function catchUp(
   const dropsCheckpoints = lost.start.digest !== lost.head.checkpoint.digest;
   const unrecovered = dropsCheckpoints ? Math.max(0, lost.head.checkpoint.ordinal - ordinal) : 0;
   const missing =
-    fillGap({ after: ancestor.round, before: lost.start.round }, ordinal, context) + unrecovered;
+    countMissing({ after: ancestor.round, before: lost.start.round }, ordinal, context) + unrecovered;
   const term = lost.head.term + 1;
   store.jobs.setTerm(job, term);
   // The recovered head does not say who paused the job, so the cause of a pause is unknown.
@@ -199,56 +197,3 @@ function waitingReason({ head, start }: LostRecords, minPeers: number): string {
 
 /** Code and detail of the receipt of an update that no checkpoint contains, and that the database lacks. */
 export const LOST = { code: 'null-round', detail: 'the coordinator has lost the update' } as const;
-
-/** Records a checkpoint, and the round that ended with it. */
-function restore(
-  { round, digest, envelope, checkpoint }: LostCheckpoint,
-  held: ReadonlySet<string>,
-  { job, deps }: Pick<RunContext, 'job' | 'deps'>,
-): void {
-  const { rounds, blobs } = deps.store;
-  const { parent, adapter, metrics, createdAt } = checkpoint;
-  const openedAt = createdAt - Math.round(metrics.seconds * 1000);
-  rounds.open(job, { round, parent: parent!, preset: 'dense', assignments: [], deadlineMs: 0, openedAt });
-  rounds.close(job, round, createdAt);
-  rounds.setOutcome(job, round, 'checkpoint');
-  const restores = isRollBack(checkpoint) ? roundWithAdapter(adapter.digest, { job, deps }) : null;
-  const { heldOutLoss } = metrics;
-  rounds.putCheckpoint(job, { round, digest, envelope, residual: null, heldOutLoss, restores });
-  blobs.use(job, 'job', 0, [digest]);
-  if (held.has(adapter.digest)) blobs.use(job, 'adapter', round, [adapter.digest]);
-  else rounds.markWeightsGone(job, round);
-}
-
-/** Returns whether a checkpoint is a roll-back. It must not be the first checkpoint of its job. */
-function isRollBack({ contributors, delta }: Checkpoint): boolean {
-  return contributors.length === 0 && delta === null;
-}
-
-/** Returns the newest round whose checkpoint has this adapter; null if there is none. */
-function roundWithAdapter(digest: string, { job, deps }: Pick<RunContext, 'job' | 'deps'>): number | null {
-  const found = deps.store.rounds
-    .checkpoints(job)
-    .findLast(({ envelope }) => verifyMessage('checkpoint', envelope).message.adapter.digest === digest);
-  return found?.round ?? null;
-}
-
-/**
- * Records rounds for the checkpoints that no node could give, so that the job still ends after its planned number of
- * checkpoints. Returns the number of these rounds.
- * @param gap rounds between which the checkpoints are missing
- */
-function fillGap(gap: { after: number; before: number }, ordinal: number, { job, deps }: RunContext): number {
-  const { rounds } = deps.store;
-  const missing = Math.max(0, ordinal - rounds.count(job, 'checkpoint'));
-  let filled = 0;
-  for (let round = gap.after + 1; filled < missing && round < gap.before; round++) {
-    if (rounds.find(job, round) !== null) continue;
-    const at = deps.clock.now();
-    rounds.open(job, { round, parent: '', preset: 'dense', assignments: [], deadlineMs: 0, openedAt: at });
-    rounds.close(job, round, at);
-    rounds.setOutcome(job, round, 'checkpoint');
-    filled++;
-  }
-  return filled;
-}

@@ -104,15 +104,6 @@ export function lostRecords(
     .map(({ message }) => message)
     .reduce<Messages['removals'] | null>((a, b) => (a === null || b.sequence > a.sequence ? b : a), null);
 
-  const children = Map.groupBy(checkpoints.values(), ({ checkpoint }) => checkpoint.parent);
-  const beforeGap = (above: LostCheckpoint): LostCheckpoint[] => {
-    const found: LostCheckpoint[] = [];
-    for (;;) {
-      const next = nextBelow(above, children.get(found.at(-1)?.digest ?? newest) ?? []);
-      if (next === null) return found;
-      found.push(next);
-    }
-  };
   const parent = head.checkpoint.delta?.parent;
   const ordinals = new Map(heads.map(({ checkpoint: { digest, ordinal } }) => [digest, ordinal]));
   if (parent !== undefined) ordinals.set(parent, head.checkpoint.ordinal - 1);
@@ -126,7 +117,7 @@ export function lostRecords(
       at = lost.checkpoint.parent;
     }
     const ancestor = at === null ? null : find(at);
-    const below = ancestor === null ? beforeGap(chain[0]!) : [];
+    const below = ancestor === null ? beforeGap(newest, chain[0]!.checkpoint, [...checkpoints.values()]) : [];
     const { round, adapter } = (checkpoints.get(digest) ?? find(digest)!).checkpoint;
     const counted = ancestor === null ? head.checkpoint.ordinal - 1 : ancestor.ordinal + chain.length;
     return {
@@ -158,16 +149,25 @@ export function lostRecords(
 }
 
 /**
- * Returns the one of these checkpoints that leads to a checkpoint above a gap; null if this is not certain. After a change of
- * the term, the coordinator may have continued from an earlier checkpoint, so only the term of `above` counts.
+ * Returns those of the given checkpoints that lead from a checkpoint of the database towards a gap, oldest first. After a
+ * change of the term, the coordinator may have continued from an earlier checkpoint. Therefore, only checkpoints of the same
+ * term as the checkpoint above the gap count, and only as long as each has one successor.
+ * @param from digest of the checkpoint of the database
  */
-export function nextBelow(
-  above: Pick<LostCheckpoint, 'checkpoint'>,
-  children: readonly LostCheckpoint[],
-): LostCheckpoint | null {
-  const { term, round } = above.checkpoint;
-  const possible = children.filter((one) => one.checkpoint.term === term && one.round < round);
-  return possible.length === 1 ? possible[0]! : null;
+export function beforeGap(
+  from: string,
+  above: Pick<Checkpoint, 'term' | 'round'>,
+  checkpoints: readonly LostCheckpoint[],
+): LostCheckpoint[] {
+  const possible = checkpoints.filter(
+    ({ round, checkpoint }) => checkpoint.term === above.term && round < above.round,
+  );
+  const successors = Map.groupBy(possible, ({ checkpoint }) => checkpoint.parent);
+  const found: LostCheckpoint[] = [];
+  for (let next = successors.get(from); next?.length === 1; next = successors.get(next[0]!.digest)) {
+    found.push(next[0]!);
+  }
+  return found;
 }
 
 /** Returns whether a coordinator has signed `a` after `b`: in a later term, or in the same term for a later round. */

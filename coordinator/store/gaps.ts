@@ -27,4 +27,11 @@ export class GapTable {
       above: { round: Number(row.round), parent: String(row.parent) },
     }));
   }
+
+  /** Deletes the rounds between two rounds, and their checkpoints. */
+  clear(job: string, after: number, before: number): void {
+    for (const table of ['rounds', 'checkpoints']) {
+      this.#db.run(`DELETE FROM ${table} WHERE job = ? AND round > ? AND round < ?`, job, after, before);
+    }
+  }
 }

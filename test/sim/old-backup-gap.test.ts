@@ -34,6 +34,25 @@ test('a coordinator waits for a node that has the checkpoints that the first nod
   checkHistory(all);
 });
 
+test('nodes that connect after the adoption fill the gap together', async () => {
+  const all = await restored(5, { lacks: 'round IN (5, 7)' });
+  const { coordinator, nodes, clock, job, lost, pass, end } = all;
+  await pass(15_000);
+  expect(caughtUp(all)).toMatchObject([{ before: 2, round: lost, checkpoints: lost - 5, missing: 3 }]);
+  expect(gaps(all)).toEqual([8]);
+  // The first node has round 6, and the second node has rounds 5 and 7.
+  nodes[1]!.database.exec('DELETE FROM kept_checkpoints WHERE round = 6');
+  nodes[1]!.start();
+  expect(await clock.run(() => gaps(all).length === 0, 5_000), 'the gap is filled').toBe(true);
+  const { rounds } = coordinator.store;
+  expect(rounds.checkpointRounds(job).slice(0, 11)).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
+  nodes[2]!.start();
+  await end();
+  expect(rounds.count(job, 'checkpoint')).toBe(14);
+  expect(rounds.checkpoints(job)).toHaveLength(15);
+  checkHistory(all);
+});
+
 test('a coordinator keeps the checkpoints on both sides of a gap', async () => {
   const all = await restored(5, { lacks: 'round IN (5, 6)' });
   const { nodes, coordinator, job, lost, pass, end } = all;
