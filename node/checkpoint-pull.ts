@@ -6,11 +6,10 @@ import { requireNoFile } from '../common/files/folders.ts';
 import type { Clock } from '../common/time/clock.ts';
 import { systemClock } from '../common/time/system-clock.ts';
 import type { JobTarget } from '../protocol/access/invite.ts';
-import type { Manifest } from '../protocol/job/manifest.ts';
-import { withSettings } from '../protocol/job/settings.ts';
 import type { Head } from '../protocol/messages.ts';
 import { CARD_FILE } from '../registry/export/card.ts';
 import { type CurvePoint, checkpointCard } from '../registry/export/checkpoint-card.ts';
+import type { JobHistory } from '../registry/job-settings.ts';
 import { known, publishCheckpoint } from '../registry/publish-checkpoint.ts';
 import type { Registry } from '../registry/registry.ts';
 import { request } from './contact/requests.ts';
@@ -18,6 +17,7 @@ import { fetchLossCurve } from './loss-curve.ts';
 import { writePeftFolder } from './peft-folder.ts';
 import { fetchOrRecheck } from './phases/recheck.ts';
 import { withReader } from './reader.ts';
+import { fetchHistory } from './settings-history.ts';
 
 /** The swarm from which a checkpoint is fetched, and the folder to which the checkpoint is written. */
 export interface PullOptions extends JobTarget {
@@ -82,7 +82,6 @@ async function pull(options: PullOptions, clock: Clock): Promise<PulledCheckpoin
   try {
     return await withReader({ ...options, home, signal }, { clock }, async (reader) => {
       const { network, blobs, coordinator, job, head } = reader;
-      const manifest = head.settings ? withSettings(reader.manifest, head.settings.values) : reader.manifest;
       const { adapter, round } = head.checkpoint;
       keepPartial = true;
       const wanted = { job, digest: adapter.digest, coordinator };
@@ -96,12 +95,15 @@ async function pull(options: PullOptions, clock: Clock): Promise<PulledCheckpoin
       const curve = await fetchLossCurve(reader, (body) =>
         request({ network, clock }, coordinator, 'record', body, signal),
       );
+      const history = await fetchHistory(reader, (body) =>
+        request({ network, clock }, coordinator, 'settings', body, signal),
+      );
       const { checkpoint } = head;
       const weights = blobs.path(adapter.digest);
       const onFiles = (): void => {
         keepPartial = false;
       };
-      return await writeCheckpoint(options, { job, manifest, checkpoint, curve, weights, onFiles });
+      return await writeCheckpoint(options, { job, ...history, checkpoint, curve, weights, onFiles });
     });
   } finally {
     if (!keepPartial) await rm(home, { recursive: true, force: true });
@@ -109,10 +111,9 @@ async function pull(options: PullOptions, clock: Clock): Promise<PulledCheckpoin
 }
 
 /** A checkpoint whose weights are on this machine. */
-export interface FetchedCheckpoint {
+export interface FetchedCheckpoint extends JobHistory {
   /** Digest of the job. */
   readonly job: string;
-  readonly manifest: Manifest;
   readonly checkpoint: Pick<Head['checkpoint'], 'digest' | 'round' | 'heldOutLoss'>;
   /** Held-out losses of the checkpoints up to this one, oldest first; empty if the coordinator did not answer. */
   readonly curve: readonly CurvePoint[];
@@ -127,11 +128,19 @@ export interface FetchedCheckpoint {
  */
 export async function writeCheckpoint(
   { output, registry, name }: Pick<PullOptions, 'output' | 'registry' | 'name'>,
-  { job, manifest, checkpoint, curve, weights, onFiles }: FetchedCheckpoint & { onFiles?: () => void },
+  {
+    job,
+    manifest,
+    changes,
+    checkpoint,
+    curve,
+    weights,
+    onFiles,
+  }: FetchedCheckpoint & { onFiles?: () => void },
 ): Promise<PulledCheckpoint> {
   await writePeftFolder(output, weights, manifest);
   const baseLoss = curve[0]?.round === 0 ? curve[0].heldOutLoss : null;
-  const card = checkpointCard({ job, manifest, checkpoint, baseLoss, curve, figures: null });
+  const card = checkpointCard({ job, manifest, changes, checkpoint, baseLoss, curve, figures: null });
   await writeFile(join(output, CARD_FILE), card);
   onFiles?.();
   const { digest, round, heldOutLoss } = checkpoint;
@@ -141,6 +150,7 @@ export async function writeCheckpoint(
     folder: output,
     job,
     manifest,
+    changes,
     checkpoint: { digest, round, metrics: known({ heldOutLoss, round }) },
     curve,
     name,

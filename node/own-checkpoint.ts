@@ -5,7 +5,6 @@ import { renameWithRetry } from '../common/files/durable.ts';
 import type { Clock } from '../common/time/clock.ts';
 import type { SwarmNetwork } from '../net/network.ts';
 import { type JobTarget, resolveTarget } from '../protocol/access/invite.ts';
-import { withSettings } from '../protocol/job/settings.ts';
 import type { BlobCollector } from '../storage/blob-collector.ts';
 import { FileBlobStore } from '../storage/blob-store.ts';
 import type { FetchedCheckpoint } from './checkpoint-pull.ts';
@@ -14,6 +13,7 @@ import { nodeError } from './errors.ts';
 import { fetchLossCurve } from './loss-curve.ts';
 import { fetchOrRecheck } from './phases/recheck.ts';
 import { type ReadHead, readNewest } from './reader.ts';
+import { fetchHistory } from './settings-history.ts';
 import type { BlobOrigins } from './store/blob-origins.ts';
 import { type JoinedJobRecord, readJoinedJobs } from './store/known-jobs.ts';
 
@@ -79,9 +79,8 @@ export async function fetchOwnCheckpoint(
   const { addresses, job, token } = await joinedJob(home, wanted);
   const target = { addresses, job, token };
   const newest = await readNewest({ network, target }, { clock }, signal);
-  const { coordinator, head } = newest;
-  const manifest = head.settings ? withSettings(newest.manifest, head.settings.values) : newest.manifest;
-  const { checkpoint } = head;
+  const { coordinator } = newest;
+  const { checkpoint } = newest.head;
   await mkdir(join(home, PULLED_FOLDER), { recursive: true });
   const weights = join(home, PULLED_FOLDER, randomUUID());
   try {
@@ -89,8 +88,11 @@ export async function fetchOwnCheckpoint(
     const curve = await fetchLossCurve(newest, (body) =>
       request({ network, clock }, coordinator, 'record', body, signal),
     );
+    const history = await fetchHistory(newest, (body) =>
+      request({ network, clock }, coordinator, 'settings', body, signal),
+    );
     signal.throwIfAborted();
-    return { job, manifest, checkpoint, curve, weights };
+    return { job, ...history, checkpoint, curve, weights };
   } catch (error) {
     await rm(weights, { force: true });
     throw error;

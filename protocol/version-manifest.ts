@@ -10,6 +10,8 @@ export const VERSION_PARENTS = 64;
 export const VERSION_DATA = 64;
 /** Maximum number of losses in the curve of a version. More would not fit on a screen. */
 export const VERSION_CURVE = 20;
+/** Maximum number of roll-backs of a version, for the same reason. */
+export const VERSION_ROLL_BACKS = 20;
 /** Maximum number of settings, and of metrics, of a version. A run has about 60 settings. */
 export const VERSION_FACTS = 512;
 
@@ -109,6 +111,14 @@ export const versionManifestSchema = z.strictObject({
   curve: z
     .array(z.strictObject({ at: index, loss: z.number() }))
     .max(VERSION_CURVE)
+    .optional(),
+  /**
+   * The newest roll-backs of the job before the version, oldest first; absent if there was none. The checkpoint of `round`
+   * has the adapter of the checkpoint of round `restores`.
+   */
+  rollBacks: z
+    .array(z.strictObject({ round: index, restores: index }))
+    .max(VERSION_ROLL_BACKS)
     .optional(),
   createdAt: index,
 });

@@ -28,7 +28,7 @@ const NAME_CHARACTERS = 200;
 
 /** Facts about a version, besides its files and its base. All are optional. */
 export type VersionFacts = Partial<
-  Pick<VersionManifest, 'parents' | 'job' | 'data' | 'settings' | 'metrics' | 'curve'>
+  Pick<VersionManifest, 'parents' | 'job' | 'data' | 'settings' | 'metrics' | 'curve' | 'rollBacks'>
 >;
 
 /** A PEFT folder to add, and what is known about it. */
@@ -118,6 +118,7 @@ export async function addFolder(
       settings: { ...loraSettings(config), ...options.settings },
       metrics: options.metrics ?? (await cardMetrics(folder)),
       ...((options.curve?.length ?? 0) > 1 && { curve: options.curve }),
+      ...((options.rollBacks?.length ?? 0) > 0 && { rollBacks: options.rollBacks }),
       createdAt: registry.clock.now(),
     };
     const envelope = await registry.sign(manifest);

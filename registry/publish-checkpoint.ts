@@ -1,25 +1,23 @@
 import { baseDigest } from '../lora/models/base/base-identity.ts';
 import { encodeCbor, sha256 } from '../protocol/cbor.ts';
-import type { Manifest } from '../protocol/job/manifest.ts';
 import type { Checkpoint } from '../protocol/messages.ts';
 import type { VersionManifest } from '../protocol/version-manifest.ts';
-import { flatSettings } from './adapter-settings.ts';
 import { addFolder } from './add-folder.ts';
+import type { CurvePoint } from './export/checkpoint-card.ts';
+import { type JobHistory, jobSettings } from './job-settings.ts';
 import { TOKENIZER_FILES } from './known-base.ts';
 import { startOf } from './publish-run.ts';
 import { LATEST } from './reference.ts';
 import type { Registry } from './registry.ts';
 import type { AdapterVersion } from './version.ts';
-import { versionCurve } from './version-curve.ts';
+import { rollBacksOf, versionCurve } from './version-curve.ts';
 
 /** A checkpoint of a job to publish. */
-export interface CheckpointToPublish {
+export interface CheckpointToPublish extends JobHistory {
   /** PEFT folder with the weights of the checkpoint. */
   readonly folder: string;
   /** Digest of the job. */
   readonly job: string;
-  /** Manifest of the job, with the settings of the round if they were changed while the job ran. */
-  readonly manifest: Manifest;
   readonly checkpoint: {
     /** Digest of the signed checkpoint. */
     readonly digest: string;
@@ -27,7 +25,7 @@ export interface CheckpointToPublish {
     readonly metrics: VersionManifest['metrics'];
   };
   /** Held-out losses of the checkpoints up to this one, oldest first. @default unknown */
-  readonly curve?: readonly { readonly round: number; readonly heldOutLoss: number | null }[];
+  readonly curve?: readonly CurvePoint[];
   /** Name of the adapter. @default the name of the job */
   readonly name?: string | undefined;
   /** Reason for the publication, which the tag log shows. @default "checkpoint of a job" */
@@ -47,6 +45,7 @@ export function publishCheckpoint(
     folder,
     job,
     manifest,
+    changes,
     checkpoint,
     curve = [],
     name = manifest.name,
@@ -54,7 +53,7 @@ export function publishCheckpoint(
     tags = [],
   }: CheckpointToPublish,
 ): Promise<{ version: AdapterVersion; created: boolean }> {
-  const { base, data, training, rounds, acceptance, seed } = manifest;
+  const { base, data } = manifest;
   const { digest, round, metrics } = checkpoint;
   const tokenizer = baseDigest(base.files.filter(({ path }) => TOKENIZER_FILES.has(path)));
   const shards = data.shards.map((shard) => shard.digest);
@@ -71,9 +70,10 @@ export function publishCheckpoint(
       { name: 'train', digest: sha256(encodeCbor(shards)) },
       { name: 'held-out', digest: data.heldOut.digest },
     ],
-    settings: flatSettings({ training, rounds, acceptance, seed }),
+    settings: jobSettings({ manifest, changes }, round),
     metrics,
     curve: versionCurve(curve.map((point) => ({ at: point.round, loss: point.heldOutLoss }))),
+    rollBacks: rollBacksOf(curve),
     reason,
     // A roll-back gives a job an adapter that is already there, and its newest checkpoint is the latest version all the
     // same.

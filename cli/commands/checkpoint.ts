@@ -4,10 +4,9 @@ import type { Command } from 'commander';
 import { claimOutput } from '../../common/files/folders.ts';
 import { copyCheckpoint } from '../../coordinator/client/copy-checkpoint.ts';
 import { requireKept } from '../../coordinator/require-kept.ts';
-import type { ApiClient, CheckpointView, GgufType, JobDetail } from '../../index.ts';
-import type { Manifest } from '../../protocol/job/manifest.ts';
-import { withSettings } from '../../protocol/job/settings.ts';
+import type { ApiClient, CheckpointView, GgufType } from '../../index.ts';
 import type { ExportForm } from '../../registry/export/card-parts.ts';
+import type { CurvePoint } from '../../registry/export/checkpoint-card.ts';
 import { adapterName, registryOption, withRegistry } from '../adapter/with-registry.ts';
 import type { Context } from '../context.ts';
 import { chooseJob, coordinatorApi, JOB_ARGUMENT } from '../daemon/connect.ts';
@@ -149,13 +148,11 @@ async function writeCard(
 ): Promise<void> {
   const { checkpointCard } = await import('../../registry/export/checkpoint-card.ts');
   const { CARD_FILE } = await import('../../registry/export/card.ts');
-  const [detail, curve, { result }] = await Promise.all([
+  const [{ job, baseLoss, manifest, settingsChanges: changes }, curve, { result }] = await Promise.all([
     api.job(view.checkpoint.job),
     curveOf(api, view),
     api.samples(view.checkpoint.job, view.round),
   ]);
-  const { job, baseLoss } = detail;
-  const manifest = manifestAt(detail, view.round);
   // Leave out the samples of held-out prompts. An exported folder is often published, and held-out data may
   // be private.
   const samples = result?.texts?.filter(({ isHeldOut }) => !isHeldOut) ?? [];
@@ -164,26 +161,21 @@ async function writeCard(
   const figures = view.tasks?.figures ?? null;
   await writeFile(
     join(output, CARD_FILE),
-    checkpointCard({ job, manifest, checkpoint, baseLoss, curve, figures, form, samples }),
+    checkpointCard({ job, manifest, changes, checkpoint, baseLoss, curve, figures, form, samples }),
   );
 }
 
 /** Returns the held-out losses of the checkpoints up to this one, oldest first. */
-async function curveOf(
-  api: ApiClient,
-  view: CheckpointView,
-): Promise<{ round: number; heldOutLoss: number | null }[]> {
+async function curveOf(api: ApiClient, view: CheckpointView): Promise<CurvePoint[]> {
   const all = await api.checkpoints(view.checkpoint.job);
   return all
     .filter(({ round }) => round <= view.round)
-    .map(({ round, checkpoint }) => ({ round, heldOutLoss: checkpoint.metrics.heldOutLoss }))
+    .map(({ round, restores, checkpoint }) => ({
+      round,
+      restores,
+      heldOutLoss: checkpoint.metrics.heldOutLoss,
+    }))
     .reverse();
-}
-
-/** Returns the manifest of a job with the settings of a round, which `job set` may have changed. */
-function manifestAt({ manifest, settingsChanges }: JobDetail, round: number): Manifest {
-  const change = settingsChanges.findLast(({ fromRound }) => fromRound <= round);
-  return change === undefined ? manifest : withSettings(manifest, change.values);
 }
 
 interface PublishOptions extends RoundOptions {
@@ -196,13 +188,14 @@ async function publish(context: Context, job: string | undefined, options: Publi
   const api = await coordinatorApi(context, options);
   const view = await find(api, job, options.round);
   requireKept(view);
-  const manifest = manifestAt(await api.job(view.checkpoint.job), view.round);
+  const { manifest, settingsChanges: changes } = await api.job(view.checkpoint.job);
   const curve = await curveOf(api, view);
   await withRegistry(context, options, async (registry) => {
     const { version, created } = await publishCheckpoint(registry, {
       folder: view.path,
       job: view.checkpoint.job,
       manifest,
+      changes,
       checkpoint: publishable(view.digest, view.checkpoint),
       curve,
       name: options.name,

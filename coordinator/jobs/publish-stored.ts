@@ -1,4 +1,3 @@
-import { withSettings } from '../../protocol/job/settings.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
 import type { Registry } from '../../registry/registry.ts';
 import type { AdapterVersion } from '../../registry/version.ts';
@@ -36,12 +35,13 @@ export async function publishStored(
   const { version } = await publishCheckpoint(registry, {
     folder: folders.path(manifest.name, round),
     job,
-    manifest: withSettings(manifest, settings.at(round)),
+    manifest,
+    changes: settings.changes.map(({ record }) => record),
     checkpoint: publishable(digest, message),
     curve: store.rounds
       .losses(job)
       .filter((point) => point.round <= round)
-      .map((point) => ({ round: point.round, heldOutLoss: point.loss })),
+      .map((point) => ({ round: point.round, heldOutLoss: point.loss, restores: point.restores })),
     ...options,
   });
   return version;

@@ -261,10 +261,10 @@ export class RoundTable {
       .map(({ round }) => round as number);
   }
 
-  /** Returns the round and the held-out loss of all checkpoints, oldest first. */
-  losses(job: string): { round: number; loss: number | null }[] {
+  /** Returns round and held-out loss of all checkpoints, oldest first. `restores`: see NewCheckpoint. */
+  losses(job: string): { round: number; loss: number | null; restores: number | null }[] {
     return this.#db
-      .all('SELECT round, held_out_loss AS loss FROM checkpoints WHERE job = ? ORDER BY round', job)
+      .all('SELECT round, held_out_loss AS loss, restores FROM checkpoints WHERE job = ? ORDER BY round', job)
       .map((row) => fromRow(row));
   }
 

@@ -142,6 +142,16 @@ export function curveLines(curve: NonNullable<VersionManifest['curve']>, unit: '
   ];
 }
 
+/** Returns the lines of a section about the roll-backs of a job; none if there was none. */
+export function rollBackLines(rollBacks: NonNullable<VersionManifest['rollBacks']>): string[] {
+  if (rollBacks.length === 0) return [];
+  const lines = rollBacks.map(
+    ({ round, restores }) =>
+      `- Round ${round} restores the adapter of round ${restores}. The adapter contains nothing of the rounds between them.`,
+  );
+  return ['## Roll-backs', '', ...lines, ''];
+}
+
 /** Returns a text without characters that mean something in Markdown tables, code, links and images. */
 export function cardText(value: string): string {
   return (

@@ -9,6 +9,7 @@ import {
   frontMatter,
   type Results,
   resultRows,
+  rollBackLines,
   table,
   cardText as text,
 } from './card-parts.ts';
@@ -23,7 +24,7 @@ const QUALITY: ReadonlySet<string> = new Set(['heldOutLoss', 'heldOutLossBefore'
 export interface CardFacts
   extends Pick<
     VersionManifest,
-    'name' | 'base' | 'parents' | 'job' | 'data' | 'settings' | 'metrics' | 'curve'
+    'name' | 'base' | 'parents' | 'job' | 'data' | 'settings' | 'metrics' | 'curve' | 'rollBacks'
   > {
   /** Label, digest and signer of the version; null if the adapter is not a version of a registry. */
   readonly version: Pick<AdapterVersion, 'label' | 'digest' | 'author'> | null;
@@ -44,7 +45,7 @@ export function versionCard(registry: Registry, version: AdapterVersion, form?: 
  * people.
  */
 export function modelCard(facts: CardFacts, form: ExportForm = 'adapter'): string {
-  const { name, base, parents, job, data, settings, curve = [], version } = facts;
+  const { name, base, parents, job, data, settings, curve = [], rollBacks = [], version } = facts;
   const all = resultsOf(facts);
   const origin = version === null ? '' : `, version \`${version.label}\` in a lora-swarm registry`;
   const lines = [
@@ -64,6 +65,7 @@ export function modelCard(facts: CardFacts, form: ExportForm = 'adapter'): strin
     '',
     ...table('Results', ['data', 'metric', 'value'], resultRows(all)),
     ...curveLines(curve, job === null ? 'step' : 'round'),
+    ...rollBackLines(rollBacks),
     ...table(
       'Settings',
       ['setting', 'value'],

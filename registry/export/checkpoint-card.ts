@@ -1,7 +1,7 @@
 import { countOf, formatCount } from '../../common/text.ts';
-import type { Manifest } from '../../protocol/job/manifest.ts';
 import { flatSettings } from '../adapter-settings.ts';
-import { versionCurve } from '../version-curve.ts';
+import { type JobHistory, jobSettings } from '../job-settings.ts';
+import { rollBacksOf, versionCurve } from '../version-curve.ts';
 import {
   baseItem,
   curveLines,
@@ -10,6 +10,7 @@ import {
   frontMatter,
   type Results,
   resultRows,
+  rollBackLines,
   table,
 } from './card-parts.ts';
 
@@ -20,13 +21,14 @@ const SHOWN_DIGITS = 16;
 export interface CurvePoint {
   readonly round: number;
   readonly heldOutLoss: number | null;
+  /** Round whose adapter this roll-back restored; null if the checkpoint is not a roll-back. @default null */
+  readonly restores?: number | null;
 }
 
 /** Facts that the model card of a checkpoint shows. */
-export interface CheckpointCard {
+export interface CheckpointCard extends JobHistory {
   /** Digest of the job. */
   readonly job: string;
-  readonly manifest: Manifest;
   readonly checkpoint: CurvePoint & { readonly digest: string };
   /** Held-out loss of the initial adapter; null if it is unknown. */
   readonly baseLoss: number | null;
@@ -44,6 +46,7 @@ export interface CheckpointCard {
 export function checkpointCard({
   job,
   manifest,
+  changes,
   checkpoint,
   baseLoss,
   curve,
@@ -51,7 +54,8 @@ export function checkpointCard({
   form = 'adapter',
   samples = [],
 }: CheckpointCard): string {
-  const { name, base, data, lora, training, rounds, acceptance, seed } = manifest;
+  const { name, base, data, lora } = manifest;
+  const settings = { ...flatSettings({ lora }), ...jobSettings({ manifest, changes }, checkpoint.round) };
   const scores = scoresOf(checkpoint, baseLoss, figures);
   const lines = [
     ...frontMatter(name, base.name, scores, form),
@@ -70,6 +74,7 @@ export function checkpointCard({
       versionCurve(curve.map(({ round, heldOutLoss }) => ({ at: round, loss: heldOutLoss }))),
       'round',
     ),
+    ...rollBackLines(rollBacksOf(curve)),
     ...table(
       'Samples',
       ['prompt', 'continued by the base', 'continued by the adapter'],
@@ -78,9 +83,7 @@ export function checkpointCard({
     ...table(
       'Settings',
       ['setting', 'value'],
-      Object.entries(flatSettings({ lora, training, rounds, acceptance, seed })).sort(([a], [b]) =>
-        a < b ? -1 : 1,
-      ),
+      Object.entries(settings).sort(([a], [b]) => (a < b ? -1 : 1)),
     ),
   ];
   return `${lines.join('\n').trimEnd()}\n`;

@@ -1,5 +1,6 @@
 import { expect, it } from 'vitest';
 import { parse } from 'yaml';
+import { firstSettings } from '../../../protocol/job/settings.ts';
 import { checkpointCard } from '../../../registry/export/checkpoint-card.ts';
 import { signerOf } from '../../utils/swarm/signers.ts';
 import { toyJob } from '../../utils/virtual/toy-job.ts';
@@ -36,6 +37,27 @@ it('has the base, the data, the scores, the loss curve and the settings', () => 
   expect(text.match(/^\| \d+ \| \d\.\d{4} \|$/gm)).toHaveLength(20);
   expect(text).toContain('| lora.rank |');
   expect(text).toContain('| training.learningRate |');
+});
+
+it('has each value of a setting that changed, with its first round, and the roll-backs', () => {
+  const { manifest } = toyJob(signerOf(1), {});
+  const first = firstSettings(manifest);
+  const text = card({
+    manifest,
+    changes: [
+      { fromRound: 6, values: { ...first, learningRate: 0.125 } },
+      { fromRound: 6, values: { ...first, learningRate: 0.5 } },
+      { fromRound: 41, values: { ...first, learningRate: 0.875 } },
+    ],
+    curve: [14, 33, 40].map((round) => ({ round, heldOutLoss: 3, restores: round === 33 ? 14 : null })),
+  });
+  expect(text).toContain(`| training.learningRate | ${first.learningRate}, from round 6: 0.5 |`);
+  expect(text).toContain(`| rounds.count | ${first.count} |`);
+  expect(text).not.toMatch(/0\.125|0\.875/);
+  expect(text).toMatch(/^- Round 33 restores .* round 14\./m);
+  expect(card()).not.toContain('Roll-backs');
+  const early = card({ manifest, changes: [{ fromRound: 1, values: { ...first, learningRate: 0.5 } }] });
+  expect(early).toContain('| training.learningRate | 0.5 |');
 });
 
 it('names the base: its repository on the hub, or else its folder, and its digest', () => {
