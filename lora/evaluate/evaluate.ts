@@ -15,7 +15,7 @@ import { type Losses, type ScoreProgress, type Sequence, scoreSequences } from '
 
 /** The texts or data files on which the loss is measured. */
 export interface EvaluateOptions {
-  /** Texts. Each text is one example. Give either `texts` or `data`. */
+  /** Texts, which are measured as they are. Each text is one example. Give either `texts` or `data`. */
   readonly texts?: AsyncIterable<string> | Iterable<string>;
   /** Data files, folders or glob patterns, in any format of docs/data.md. */
   readonly data?: string | readonly string[];
@@ -55,8 +55,9 @@ export interface Evaluation {
   /** Perplexity: e^loss. */
   perplexity: number;
   /**
-   * Loss of all supervised tokens in bits per UTF-8 byte of text, a measure that is comparable between tokenizers. Null
-   * if an example is not plain text, because a template adds tokens that are not in the data.
+   * Loss of all supervised tokens in bits per UTF-8 byte of text, a measure that is comparable between tokenizers. With
+   * `data`, the end of each text counts too. Null if an example is not plain text, because a template adds tokens that
+   * are not in the data.
    */
   bitsPerByte: number | null;
   rows: number;
@@ -71,9 +72,11 @@ export interface Evaluation {
 }
 
 /**
- * Measures the loss of a model. Each text is one example, encoded with the tokenizer's special tokens. Every token but
- * the first is predicted from all tokens before it. Examples that are not plain text are rendered as for training, and
- * the loss covers the tokens that training would supervise.
+ * Measures the loss of a model. Examples of `data` are rendered as for training, and the loss covers the tokens that
+ * training would supervise. So it equals the held-out loss of a training run, if each example fits into one row of the
+ * run. Each text of `texts` is one example, encoded with the special tokens that the tokenizer adds. The loss then
+ * covers no end-of-text token, unless the tokenizer adds one. Every token but the first is predicted from all tokens
+ * before it.
  *
  * An example longer than the window is scored in windows that overlap by half. Each token is predicted exactly once,
  * from at least half a window of preceding tokens if there are that many. The window is as long as the longest text
@@ -132,14 +135,9 @@ export async function evaluateExamples(
   { examples, renderer, report, ...options }: ExamplesToEvaluate,
 ): Promise<Evaluation> {
   const sequences = async function* (): AsyncGenerator<Sequence> {
-    for await (const example of examples) {
-      if (example.kind === 'text') yield textSequence(example.text, bundle);
-      else {
-        const rendering = { report, ...(options.signal && { signal: options.signal }) };
-        for await (const { rendered } of renderExamples([example], renderer, rendering)) {
-          yield { ...rendered, bytes: null };
-        }
-      }
+    const rendering = { report, ...(options.signal && { signal: options.signal }) };
+    for await (const { example, rendered } of renderExamples(examples, renderer, rendering)) {
+      yield { ...rendered, bytes: example.kind === 'text' ? Buffer.byteLength(example.text) : null };
     }
     report.finish();
   };

@@ -5,7 +5,9 @@ import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { initialMatrices } from '../../../../lora/adapter/initial.ts';
 import type { Example } from '../../../../lora/data/examples.ts';
+import { packExamples } from '../../../../lora/data/packing/pack-examples.ts';
 import { BUILT_IN_TEMPLATES } from '../../../../lora/data/render/built-in.ts';
+import type { Row } from '../../../../lora/data/row.ts';
 import { type BadRow, RowReport } from '../../../../lora/data/row-report.ts';
 import { evaluate, evaluateExamples } from '../../../../lora/evaluate/evaluate.ts';
 import type { ModelBundle } from '../../../../lora/evaluate/model-bundle.ts';
@@ -75,16 +77,43 @@ describe('evaluating text', () => {
     const of = (examples: Example[]) =>
       evaluateExamples(bundle, { examples, renderer, report: new RowReport() });
     const asText = clauses.map((text): Example => ({ kind: 'text', origin, text }));
-    expect({ ...(await of(asText)), read: null }).toEqual(await evaluate(bundle, { texts: clauses }));
+    // The end-of-text token after each example counts too.
+    const { tokens } = await evaluate(bundle, { texts: clauses });
+    expect(await of(asText)).toMatchObject({ tokens: tokens + clauses.length, rows: clauses.length });
     const [prompt, completion] = ['It was the best of times, it was', ' the worst of times'];
     const whole = bundle.tokenizer.encode(prompt + completion);
     const start = bundle.tokenizer.encode(prompt).length;
     const one = await of([{ kind: 'completion', origin, prompt, completion }]);
-    // The end-of-text token after the completion counts too.
     expect(one).toMatchObject({ tokens: whole.length - start + 1, bitsPerByte: null, bytes: null, rows: 1 });
     const untrained: Example = { kind: 'tokens', origin, ids: whole, labels: whole.map(() => -100) };
     await expect(of([untrained])).rejects.toMatchObject({ code: 'EVALUATE_EMPTY' });
   });
+
+  it.each(['auto', 'bfd', 'none'] as const)(
+    'is the loss that training measures on the same examples, in %s rows',
+    async (packing) => {
+      const origin = { file: 'x', row: 1 };
+      const examples: Example[] = clauses.flatMap((text): Example[] => [
+        { kind: 'text', origin, text },
+        { kind: 'completion', origin, prompt: 'it was', completion: ` ${text}` },
+      ]);
+      const renderer = textRenderer(bundle.tokenizer);
+      const sequenceLength = 32;
+      const packed = { packing, sequenceLength, report: new RowReport() };
+      const rows: Row[] = [];
+      for await (const row of packExamples(examples, renderer, packed)) rows.push(row);
+      const trainer = tinyTrainer(await tinyDeps(dir), { sequenceLength });
+      trainer.setParameters(initialMatrices(trainer.layout, 1));
+      const losses = await trainer.evaluate(rows);
+      await trainer.dispose();
+      const [lossSum, tokens] = [losses.map((row) => row.lossSum), losses.map((row) => row.tokens)].map(
+        (values) => values.reduce((sum, value) => sum + value, 0),
+      ) as [number, number];
+      const measured = await evaluateExamples(bundle, { examples, renderer, report: new RowReport() });
+      expect(measured.tokens).toBe(tokens);
+      expect(measured.loss).toBeCloseTo(lossSum / tokens, 5);
+    },
+  );
 
   it('uses the adapter', async () => {
     const deps = await tinyDeps(dir);
@@ -122,7 +151,8 @@ describe('evaluating text', () => {
     const found = await evaluate(bundle, options);
     expect(found).toMatchObject({ read: { rows: rows.length, bad: 1 } });
     expect(bad).toHaveLength(1);
-    expect({ ...found, read: null }).toEqual(await evaluate(bundle, { texts: clauses }));
+    const { tokens: own } = await evaluate(bundle, { texts: clauses });
+    expect(found).toMatchObject({ tokens: own + clauses.length, rows: clauses.length });
     // A bad row among the first rows does not stop the evaluation, because the limit applies to the share of all rows.
     const tokens = [[1, 70_000], ...Array.from({ length: 9 }, () => [1, 2, 3])];
     await writeFile(data, tokens.map((input_ids) => JSON.stringify({ input_ids })).join('\n'));
