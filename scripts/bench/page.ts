@@ -32,6 +32,7 @@ const VIEWS = [
   { view: '#/jobs/large/peers', heading: 'Peers', what: 'peers' },
   { view: '#/jobs/large/checkpoints', heading: 'Checkpoints', what: 'checkpoints' },
   { view: '#/jobs/large/events', heading: 'Events', what: 'events' },
+  { view: '#/jobs/large/replay', heading: 'Replay', what: 'replay' },
 ] as const;
 
 /** Measures how long the page shows no new frame, and how long its views take to appear. */
@@ -131,21 +132,20 @@ function addFacts(server: FastifyInstance, size: { peers: number; rounds: number
     answers++;
     return { peers: Array.from({ length: size.peers }, (_, i) => peerOf(i, answers)), bans: [] };
   });
-  server.get<{ Querystring: { types?: string; last?: string; after?: string } }>(
-    '/v1/jobs/large/events',
-    async ({ query }, reply) => {
-      const types = query.types?.split(',');
-      const matching = events
-        .filter(
-          ({ type, sequence }) => (types?.includes(type) ?? true) && sequence > Number(query.after ?? 0),
-        )
-        .slice(query.last === undefined ? 0 : -Number(query.last));
-      reply.hijack();
-      reply.raw.writeHead(200, { 'content-type': 'application/x-ndjson' });
-      for (const event of matching) reply.raw.write(`${JSON.stringify(event)}\n`);
-      // The stream stays open, like the stream of a running job.
-    },
-  );
+  server.get<{
+    Querystring: { types?: string; last?: string; after?: string; limit?: string; follow?: string };
+  }>('/v1/jobs/large/events', async ({ query }, reply) => {
+    const types = query.types?.split(',');
+    const matching = events
+      .filter(({ type, sequence }) => (types?.includes(type) ?? true) && sequence > Number(query.after ?? 0))
+      .slice(query.last === undefined ? 0 : -Number(query.last))
+      .slice(0, query.limit === undefined ? undefined : Number(query.limit));
+    reply.hijack();
+    reply.raw.writeHead(200, { 'content-type': 'application/x-ndjson' });
+    for (const event of matching) reply.raw.write(`${JSON.stringify(event)}\n`);
+    // The stream stays open, like the stream of a running job, unless the page asked for past events only.
+    if (query.follow === undefined) reply.raw.end();
+  });
 }
 
 function eventsOf({ rounds }: { rounds: number }): JobEvent[] {
@@ -223,6 +223,8 @@ function peerOf(i: number, answers: number): PeerView {
     accepted: i,
     refused: 0,
     unmerged: 0,
+    tokens: 4000 * i,
+    strikes: 0,
     last: null,
     score: null,
     bytesSent: 1000 * i,
