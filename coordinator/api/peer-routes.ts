@@ -31,11 +31,10 @@ export function peerRoutes(server: FastifyInstance, deps: PeerViewsDeps): void {
   const views = new PeerViews(deps);
   type ByPeer = { Params: { peer: string } };
   const peerOf = (text: string): string => checked(peerIdSchema, text, 'peer');
-  server.get('/v1/peers', async () => ({
-    peers: views.peers(),
-    bans: views.bans(),
-    former: views.former(),
-  }));
+  server.get('/v1/peers', async () => {
+    await views.countTokens();
+    return { peers: views.peers(), bans: views.bans(), former: views.former() };
+  });
   server.get<ByPeer>('/v1/peers/:peer', async ({ params }) => views.receipts(peerOf(params.peer)));
   server.post<ByPeer>('/v1/peers/:peer/ban', async ({ params, body }) => {
     const peer = peerOf(params.peer);

@@ -41,8 +41,12 @@ export interface PeerView {
   refused: number;
   /** Number of the node's updates that were accepted, but not merged, for example because the job was paused. */
   unmerged: number;
+  /** Number of tokens in the node's merged updates. */
+  tokens: number;
   last: { round: number; code: ReceiptCode; detail: string } | null;
   standing: Standing;
+  /** Number of strikes of the person who answers for the node that were not pardoned. */
+  strikes: number;
   /** The newest score of the node's updates; null if none has been scored. */
   score: PeerScore | null;
   bytesSent: number;

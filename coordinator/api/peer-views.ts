@@ -54,6 +54,18 @@ export class PeerViews {
   }
 
   /**
+   * Sums up what the nodes have contributed up to the newest checkpoints. The list of the peers has these sums. The first
+   * call reads all updates of the jobs, so it lets other work of the coordinator run in between.
+   */
+  async countTokens(): Promise<void> {
+    await Promise.all(
+      this.#coordinator
+        .jobs()
+        .map(({ contributions, record }) => contributions.upTo(record.checkpoint.checkpoint.round)),
+    );
+  }
+
+  /**
    * Returns all members of all jobs, nodes that cannot join a job because of their clocks, and connected nodes of other
    * versions. A node of another version that is a member of no job is listed without a job.
    */
@@ -82,7 +94,7 @@ export class PeerViews {
   }
 
   #members(
-    { context, driver, members, receipts, ledger }: JobRun,
+    { context, driver, members, receipts, ledger, contributions }: JobRun,
     connections: ReadonlyMap<string, PeerConnection>,
     others: ReadonlyMap<string, OtherVersion>,
   ): PeerView[] {
@@ -140,9 +152,11 @@ export class PeerViews {
         accepted,
         refused,
         unmerged,
+        tokens: contributions.tokensOf(entry.peer),
         score: this.#scores(context.job, entry.peer, 1)[0] ?? null,
         last: last && { round: last.round, code: last.code, detail: last.detail },
         standing,
+        strikes: ledger.standings.strikesOf(entry),
         bytesSent: heartbeat?.bytesSent ?? 0,
         bytesReceived: heartbeat?.bytesReceived ?? 0,
       };

@@ -44,16 +44,8 @@ export function waitingView(
     connected: connection !== undefined,
     ...{ state, hold, round: 0, step: 0, steps: 0, tokensPerSecond: 0, engine, ...times },
     health: peerHealth({ state, hold: meaning, standing, awaitedSeconds: null, refusal: null, ...times }),
-    ...{
-      accepted: 0,
-      refused: 0,
-      unmerged: 0,
-      last: null,
-      standing,
-      score: null,
-      bytesSent: 0,
-      bytesReceived: 0,
-    },
+    ...{ accepted: 0, refused: 0, unmerged: 0, tokens: 0, last: null, standing, strikes: 0, score: null },
+    ...{ bytesSent: 0, bytesReceived: 0 },
   };
 }
 

@@ -33,6 +33,11 @@ export class Contributions {
     this.#store = deps.store;
   }
 
+  /** Returns the tokens in the merged updates of a node, up to the newest round in the sums. */
+  tokensOf(peer: string): number {
+    return this.#byPeer.get(peer)?.tokens ?? 0;
+  }
+
   /** Adds the rounds up to `round`. Returns the sums of all nodes. */
   async upTo(round: number): Promise<Ranking> {
     while (this.#round < round) {

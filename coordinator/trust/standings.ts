@@ -64,6 +64,12 @@ export class Standings {
     return this.#isStruck(who) ? standingIn(this.sentence(who), this.#nextRound()) : 'good';
   }
 
+  /** Returns the number of a member's strikes that were not pardoned. */
+  strikesOf(member: Pick<StoredPeer, 'peer' | 'invite'>): number {
+    const who = whoIs(member);
+    return this.#isStruck(who) ? this.#counting(who).length : 0;
+  }
+
   of(who: Who): PeerStanding {
     const ban = this.#bans.find(who);
     if (ban !== null) return { standing: 'banned', untilRound: null, ban };

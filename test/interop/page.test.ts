@@ -1,16 +1,31 @@
 /** The web page of coordinator and node in a real browser. */
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, it as test } from 'vitest';
 import { sweepJobs } from '../../index.ts';
 import { Daemon, TestSwarm } from '../e2e/swarm.ts';
 import { accessibilityProblems, type Browser, openBrowser } from './browser.ts';
-import { addressOf, confirm, expectReadable, open, screenshot, show, walk } from './pages.ts';
+import {
+  addressOf,
+  change,
+  confirm,
+  eventsShown,
+  expectAllColumns,
+  expectReadable,
+  moveSlider,
+  open,
+  screenshot,
+  show,
+  walk,
+} from './pages.ts';
 
 /** Time for installing and starting the browser. */
 const INSTALL_MS = 300_000;
-/** A name that a hostile node could choose. */
-const EVIL = '<img src=x onerror=alert(1)>';
+/** The longest name that a node can have, as a hostile node could choose it. */
+const EVIL = `<img src=x onerror=alert(1)>${'-x'.repeat(18)}`;
+
+const MINIMAL_PAIRS = fileURLToPath(new URL('../../examples/tasks/minimal-pairs.yaml', import.meta.url));
 
 let browser: Browser | { missing: string };
 beforeAll(async () => {
@@ -68,6 +83,7 @@ it('shows a job to its operator, who pauses and resumes it', async (browser) => 
       // Every row of the checkpoints is one line high, and the button in it is 36 pixels high.
       const height = 'Math.max(...[...document.querySelectorAll("tbody tr")].map((row) => row.offsetHeight))';
       if (heading === 'Checkpoints') expect(await page.evaluate<number>(height)).toBeLessThan(60);
+      if (heading === 'Peers') await expectAllColumns(page, width);
       expect(await page.evaluate<number>('document.querySelectorAll("dialog").length')).toBe(0);
       await screenshot(page, `${view.split('/').at(-1)}-${width}`);
     }
@@ -108,6 +124,26 @@ it('shows a job to its operator, who pauses and resumes it', async (browser) => 
   await show(page, '#/jobs/tale/replay', 'Replay');
   await page.waitForSelector('dd:has-text("2: ")');
   expect(await page.textContent('dl.facts')).toContain(EVIL);
+  await moveSlider(page, 0, 'Home');
+  await page.waitForSelector('label:has-text("Round 1,")');
+  await page.waitForSelector('td:text-is("checkpoint")');
+  await moveSlider(page, 1, 'Home');
+  await page.waitForSelector('td:text-is("checkpoint")', { state: 'hidden' });
+  expect(await eventsShown(page)).toEqual(['round-opened']);
+  await moveSlider(page, 1, 'End');
+  await page.waitForSelector('td:text-is("checkpoint")');
+
+  await show(page, '#/jobs/tale/events', 'Events');
+  await page.waitForSelector('td:text-is("checkpoint")');
+  await page.click('label:has-text("Updates") input');
+  await page.waitForSelector('td:text-is("checkpoint")', { state: 'hidden' });
+  await page.waitForSelector('tr:nth-child(6) td:text-is("update")');
+  await page.fill('input[type=search]', 'otter');
+  await page.waitForSelector('tr:has-text("onerror")', { state: 'hidden' });
+  const types = new Set(await eventsShown(page));
+  expect([...types].filter((type) => !['update', 'update-undone'].includes(type))).toEqual([]);
+  expect(types).toContain('update');
+
   await show(page, '#/jobs/tale/peers', 'Peers');
   await page.waitForSelector('td:has-text("otter")');
   expect(await page.textContent('table')).toContain(EVIL);
@@ -148,10 +184,11 @@ it('shows a job to its operator, who pauses and resumes it', async (browser) => 
   await swarm.until('the job goes on', ({ type }) => type === 'resumed');
 
   await show(page, '#/jobs/tale/settings', 'Manifest');
-  await page.click('button:has-text("Change rounds")');
-  await page.fill('dialog[open] input', '300');
-  await page.keyboard.press('Enter');
-  await page.waitForSelector('td:has-text("200 → 300")');
+  await change(page, 'rounds', '300', 'it still gets better');
+  await page.waitForSelector('tr:has(td:has-text("200 → 300")):has(td:text-is("it still gets better"))');
+  await change(page, 'priority', '7', 'urgent');
+  const [priority] = (await swarm.until('the priority', ({ type }) => type === 'priority-changed')).slice(-1);
+  expect(priority).toMatchObject({ before: 0, after: 7, reason: 'urgent' });
 
   const talk = join(swarm.folder, 'talk.jsonl');
   const messages = ['user', 'assistant'].map((role) => ({ role, content: 'It was a dark night.' }));
@@ -201,6 +238,33 @@ it('shows a job to its operator, who pauses and resumes it', async (browser) => 
   await swarm.until('the end', ({ type }) => type === 'finished');
   await page.waitForSelector('p:has-text("stopped")');
   expect(errors).toEqual([]);
+});
+
+it('draws the figures of the tasks of a job, whose operator changes how often they are computed', async (browser) => {
+  const swarm = await TestSwarm.create();
+  await (await swarm.coordinator()).ready();
+  const tasks = { files: MINIMAL_PAIRS, every: 1, metric: 'minimal_pairs.acc', limit: 4 };
+  await swarm.createJob({ rounds: { count: 200, localSteps: 20, minPeers: 1 }, tasks });
+  await swarm.node('otter').ready();
+  await swarm.until('two results', (event) => event.type === 'tasks-evaluated' && event.round === 2);
+  for (const width of [1280, 360]) {
+    const { page, errors } = await open(browser, await addressOf(swarm.home), width);
+    await show(page, '#/jobs/tale', 'Invite');
+    const chart = 'figure:has(figcaption:has-text("minimal_pairs.acc"))';
+    await page.waitForSelector(`${chart} canvas`);
+    await page.click(`${chart} summary`);
+    const row = `${chart} tr:has(td:first-child:text-is("2"))`;
+    await page.waitForSelector(row);
+    // The value is a fraction of four documents.
+    expect(await page.textContent(`${row} td:last-child`)).toMatch(/^(0\.(00|25|50|75)|1\.0)0+$/);
+    await expectReadable(page, width, 'a chart of figures');
+    expect(errors).toEqual([]);
+  }
+  const { page } = await open(browser, await addressOf(swarm.home), 1280);
+  await show(page, '#/jobs/tale/settings', 'Manifest');
+  await change(page, 'checkpoints per evaluation on the tasks', '5', 'too slow');
+  const events = await swarm.until('the change', ({ type }) => type === 'tasks-changed');
+  expect(events.at(-1)).toMatchObject({ before: 1, after: 5, reason: 'too slow' });
 });
 
 it('shows a node to its owner, who sets a limit, pauses the node and drains it', async (browser) => {

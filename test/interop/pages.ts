@@ -53,6 +53,15 @@ export async function confirm(page: Page, button: string, text?: string): Promis
   await page.waitForSelector('dialog[open]', { state: 'hidden' });
 }
 
+/** Changes a setting of a job in its view of settings. */
+export async function change(page: Page, setting: string, value: string, reason: string): Promise<void> {
+  await page.click(`button:text-is("Change ${setting}")`);
+  await page.fill('dialog[open] label:has-text("New value") input', value);
+  await page.fill('dialog[open] label:has-text("Reason") input', reason);
+  await page.keyboard.press('Enter');
+  await page.waitForSelector('dialog[open]', { state: 'hidden' });
+}
+
 /**
  * Presses Tab from the beginning of the page on. Returns the text of each element that gets the focus, and whether the
  * element has an outline, which shows the focus.
@@ -67,4 +76,34 @@ export async function walk(page: Page, steps: number): Promise<{ text: string; i
     found.push(await page.evaluate(focused));
   }
   return found;
+}
+
+/**
+ * Expects that a table shows all of its columns at once if the page is wide, and at least two if it is narrow, although a
+ * name is long.
+ */
+export async function expectAllColumns(page: Page, width: number): Promise<void> {
+  await page.waitForSelector('td.long');
+  const wide = await page.evaluate<number>('document.querySelector(".scroll").scrollWidth');
+  if (width >= 1280) expect(wide).toBeLessThanOrEqual(width);
+  const names = await page.evaluate<number>(
+    'Math.max(...[...document.querySelectorAll("td.long")].map((cell) => cell.offsetWidth))',
+  );
+  expect(names).toBeLessThanOrEqual(Math.max(width / 2, 160));
+  const cut =
+    '[...document.querySelectorAll("td")].filter((cell) => cell.scrollWidth > cell.clientWidth).length';
+  expect(await page.evaluate<number>(cut)).toBe(0);
+}
+
+/** Moves a slider of the page with a key. @param place number of the slider, from 0 */
+export async function moveSlider(page: Page, place: number, key: 'Home' | 'End'): Promise<void> {
+  await page.evaluate(`document.querySelectorAll('input[type=range]')[${place}].focus()`);
+  await page.keyboard.press(key);
+}
+
+/** Returns the types in a table of events. */
+export function eventsShown(page: Page): Promise<string[]> {
+  return page.evaluate<string[]>(
+    '[...document.querySelectorAll("tbody tr td:nth-child(2)")].map(({ textContent }) => textContent)',
+  );
 }

@@ -10,10 +10,12 @@ interface ConfirmProps {
   readonly effect: string;
   /** Label of the text field in the dialog. @default the dialog has no text field */
   readonly inputLabel?: string;
+  /** Label of a second text field. @default there is none */
+  readonly secondLabel?: string;
   /** @default false */
   readonly danger?: boolean;
   /** @throws ApiError, which the dialog shows */
-  act(text: string): Promise<unknown>;
+  act(text: string, second: string): Promise<unknown>;
   /** Called after the action has succeeded. */
   onDone(): void;
 }
@@ -31,6 +33,7 @@ function Dialog({
   label,
   effect,
   inputLabel,
+  secondLabel,
   danger = false,
   act,
   onDone,
@@ -38,6 +41,7 @@ function Dialog({
 }: ConfirmProps & { onClose(): void }) {
   const dialog = useRef<HTMLDialogElement>(null);
   const [text, setText] = useState('');
+  const [second, setSecond] = useState('');
   const [busy, setBusy] = useState(false);
   const [error, setError] = useState<ApiError | null>(null);
   useEffect(() => dialog.current!.showModal(), []);
@@ -48,7 +52,7 @@ function Dialog({
     setBusy(true);
     setError(null);
     try {
-      await act(text);
+      await act(text, second);
       close();
       onDone();
     } catch (failure) {
@@ -60,16 +64,8 @@ function Dialog({
     <form onSubmit=${run}>
       <h2>${label}?</h2>
       <p>${effect}</p>
-      ${
-        inputLabel &&
-        html`<label
-          >${inputLabel}
-          <input
-            value=${text}
-            maxlength="200"
-            onInput=${(event: InputEvent) => setText((event.target as HTMLInputElement).value)}
-        /></label>`
-      }
+      ${inputLabel && html`<${Field} label=${inputLabel} text=${text} onText=${setText} />`}
+      ${secondLabel && html`<${Field} label=${secondLabel} text=${second} onText=${setSecond} />`}
       <${Failure} error=${error} />
       <div class="buttons">
         <button type="button" onClick=${close}>Cancel</button>
@@ -77,4 +73,14 @@ function Dialog({
       </div>
     </form>
   </dialog>`;
+}
+
+function Field({ label, text, onText }: { label: string; text: string; onText(text: string): void }) {
+  return html`<label
+    >${label}
+    <input
+      value=${text}
+      maxlength="200"
+      onInput=${(event: InputEvent) => onText((event.target as HTMLInputElement).value)}
+  /></label>`;
 }

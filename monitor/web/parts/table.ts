@@ -13,6 +13,8 @@ export interface Column<T> {
   readonly by?: (row: T) => number | string;
   /** Whether the cells are numbers, which are aligned to the right. @default false */
   readonly numeric?: boolean;
+  /** Whether the cells are texts of any length, which break so that they do not push other columns aside. @default false */
+  readonly long?: boolean;
 }
 
 interface TableProps<T> {
@@ -85,7 +87,7 @@ export function Table<T>({ caption, columns, rows, id, text, empty }: TableProps
         <tbody>
           ${shown.map(
             (row) => html`<tr key=${id(row)}>
-              ${columns.map(({ cell, numeric }) => html`<td class=${numeric ? 'number' : ''}>${cell(row)}</td>`)}
+              ${columns.map((column) => html`<td class=${classOf(column)}>${column.cell(row)}</td>`)}
             </tr>`,
           )}
         </tbody>
@@ -100,6 +102,11 @@ export function Table<T>({ caption, columns, rows, id, text, empty }: TableProps
       </nav>`
     }
   </div>`;
+}
+
+function classOf({ numeric, long }: { numeric?: boolean; long?: boolean }): string {
+  if (numeric) return 'number';
+  return long ? 'long' : '';
 }
 
 function compare(a: number | string, b: number | string): number {

@@ -18,13 +18,13 @@ const COLUMNS: readonly Column<PeerView>[] = [
     title: 'Name',
     cell: ({ peer, name }) => html`<a href="#/peers/${encodeURIComponent(peer)}">${name}</a>`,
     by: ({ name }) => name,
+    long: true,
   },
   { title: 'What it does', cell: ({ health }) => health.reason, by: ({ state }) => state },
   {
     title: 'Round',
     cell: roundWithSteps,
     by: ({ round }) => round,
-    numeric: true,
   },
   {
     title: 'Tokens/s',
@@ -39,20 +39,26 @@ const COLUMNS: readonly Column<PeerView>[] = [
     numeric: true,
   },
   {
+    title: 'Tokens',
+    cell: ({ tokens }) => formatCount(tokens),
+    by: ({ tokens }) => tokens,
+    numeric: true,
+  },
+  {
     title: 'Belief',
     cell: ({ score }) => (score === null ? '–' : score.belief.toFixed(2)),
     by: ({ score }) => score?.belief ?? -1,
     numeric: true,
   },
   { title: 'Standing', cell: ({ standing }) => standing, by: ({ standing }) => standing },
+  { title: 'Strikes', cell: ({ strikes }) => strikes, by: ({ strikes }) => strikes, numeric: true },
   { title: 'Engine', cell: ({ engine }) => engine, by: ({ engine }) => engine },
   {
-    title: 'Round trip',
-    cell: ({ rttMs }) => (rttMs === null ? '–' : `${Math.round(rttMs)} ms`),
+    title: 'Connection',
+    cell: (peer) =>
+      peer.rttMs === null ? connectionOf(peer) : `${connectionOf(peer)}, ${Math.round(peer.rttMs)} ms`,
     by: ({ rttMs }) => rttMs ?? Number.POSITIVE_INFINITY,
-    numeric: true,
   },
-  { title: 'Connection', cell: connectionOf, by: connectionOf },
   {
     title: 'Sent',
     cell: ({ bytesSent }) => formatBytes(bytesSent),
@@ -63,7 +69,6 @@ const COLUMNS: readonly Column<PeerView>[] = [
     title: 'Last seen',
     cell: ({ lastSeenSeconds }) => `${formatDuration(lastSeenSeconds)} ago`,
     by: ({ lastSeenSeconds }) => lastSeenSeconds,
-    numeric: true,
   },
 ];
 

@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest';
+import { PeerViews } from '../../../../coordinator/api/peer-views.ts';
 import { Contributions, contributionOf } from '../../../../coordinator/record/contributions.ts';
 import type { Contribution, Store } from '../../../../coordinator/store/store.ts';
 import { ScriptedPeer, training } from '../scripted-peer.ts';
@@ -41,7 +42,7 @@ test('places follow the tokens, nodes with equally many tokens share a place, an
   ]);
 });
 
-test('a member learns its own place from the merged updates, and other peers learn nothing', async () => {
+test('a member learns its own place from the merged updates, the operator all sums, and others nothing', async () => {
   const world = new World({ rounds: { minPeers: 2 } });
   const { peers, head } = await training(world, 2);
   const [first, second] = peers as [ScriptedPeer, ScriptedPeer];
@@ -58,6 +59,15 @@ test('a member learns its own place from the merged updates, and other peers lea
   const about = { round: 1, contributors: 2, totalTokens };
   expect(await ask(first)).toEqual({ ...about, place: 1, tokens: tokensOf(first) });
   expect(await ask(second)).toEqual({ ...about, place: 2, tokens: tokensOf(second) });
+  const { coordinator, store, clock } = world;
+  const network = { peers: () => [], otherVersions: () => [] } as never;
+  const views = new PeerViews({ coordinator, store, clock, network });
+  await views.countTokens();
+  const strike = { kind: 'harmful', round: 1, digest: null, figures: {} } as const;
+  world.run.ledger.strike(first.id, strike, { event: () => {}, afterwards: () => {} });
+  const seen = new Map(views.peers().map((view) => [view.peer, view]));
+  expect(seen.get(first.id)).toMatchObject({ tokens: tokensOf(first), strikes: 1 });
+  expect(seen.get(second.id)).toMatchObject({ tokens: tokensOf(second), strikes: 0 });
   const stranger = new ScriptedPeer(9, world);
   await expect(ask(stranger)).rejects.toMatchObject({ values: { code: 'NOT_ADMITTED' } });
 });

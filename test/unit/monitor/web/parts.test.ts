@@ -1,7 +1,10 @@
 import { expect, it } from 'vitest';
 import { formatBytes, formatLoss } from '../../../../common/text.ts';
+import { CHANGEABLE_KEYS } from '../../../../coordinator/job-changes.ts';
+import type { JobDetail } from '../../../../index.ts';
 import { progressOf, roundWithSteps } from '../../../../monitor/round-progress.ts';
 import { axisLabels } from '../../../../monitor/web/parts/axis.ts';
+import { changeableSettings } from '../../../../monitor/web/parts/changeable-settings.ts';
 import { sourcesIn } from '../../../utils/source/sources.ts';
 
 it('labels of an axis differ, also if the format rounds them to the same text', () => {
@@ -32,9 +35,18 @@ it('the round of a node has its steps only while they belong to the round', () =
     expect(roundWithSteps({ ...view, state })).toBe('3');
 });
 
+it('offers each setting that can change while a job runs', () => {
+  const settings = { learningRate: 1e-4, count: 20, minPeers: 2, maxSeconds: 60 };
+  const job = { settings, priority: 3, tasks: { every: 5 } } as JobDetail;
+  const offered = changeableSettings(job);
+  expect(offered.map(({ key }) => key).sort()).toEqual(CHANGEABLE_KEYS.toSorted());
+  expect(offered.map(({ value }) => value)).toEqual([1e-4, 20, 2, 60, 3, 5]);
+  expect(changeableSettings({ ...job, tasks: null })).toEqual(offered.slice(0, -1));
+});
+
 it('asks for a confirmation only with options that the dialog has', () => {
   // The compiler does not check the attributes in a template.
-  const known = ['key', 'label', 'effect', 'inputLabel', 'danger', 'act', 'onDone'];
+  const known = ['key', 'label', 'effect', 'inputLabel', 'secondLabel', 'danger', 'act', 'onDone'];
   const uses = sourcesIn(['monitor/web']).flatMap(({ path, text }) =>
     [...text.matchAll(/<\$\{Confirm\}(.*?)\/>/gs)].flatMap(([, attributes]) =>
       [...attributes!.matchAll(/^\s*(\w+)=/gm)].map(([, name]) => ({ path, name: name! })),
