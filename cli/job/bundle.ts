@@ -1,5 +1,5 @@
 import { resolve } from 'node:path';
-import { formatBytes } from '../../common/text.ts';
+import { countOf, formatBytes } from '../../common/text.ts';
 import type { MissingBlob } from '../../index.ts';
 import { verifyError } from '../../verify/errors.ts';
 import type { Context } from '../context.ts';
@@ -25,6 +25,11 @@ export async function writeBundle(
   const written = await bundleJob(await coordinatorApi(context, flags), job, file, {
     blobs: flags.blobs,
     signal: context.signal,
+    onRepair: ({ checked, blobs, repairing }) => {
+      const count = `bundle: checked ${checked} of ${countOf(blobs, 'file')}`;
+      const what = repairing && `; repairing the ${repairing.use} of round ${repairing.round}`;
+      progress.update(`${count}${what ?? ''}`);
+    },
     onProgress: (bytes) => progress.update(`bundle: ${formatBytes(bytes)}`),
   }).finally(() => progress.clear());
   const { bytes, missing } = written;

@@ -3,13 +3,15 @@ import { mkdtemp, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { commonError } from '../../common/common-errors.ts';
-import { isSwarmError } from '../../common/errors.ts';
+import { isSwarmError, SwarmError } from '../../common/errors.ts';
 import { writeDurably } from '../../common/files/durable.ts';
 import type { MissingBlob } from '../../verify/bundle/format.ts';
 import { openBundle } from '../../verify/bundle/open.ts';
 import type { BlobWanted } from '../../verify/record.ts';
 import { type VerifyOptions, type VerifyReport, verifyRecord } from '../../verify/verify-job.ts';
+import type { BundleLine } from '../api/bundle-routes.ts';
 import { ApiClient, type CoordinatorAddress } from './api-client.ts';
+import { bytesAfterLines } from './http.ts';
 
 /** Options for writing a bundle. */
 export interface BundleOptions {
@@ -19,6 +21,11 @@ export interface BundleOptions {
   readonly signal?: AbortSignal;
   /** Called with the number of bytes that have been written so far. */
   readonly onProgress?: (bytes: number) => void;
+  /**
+   * Called before the first byte is written, while the coordinator checks and repairs its blobs. `checked`: number of blobs
+   * that have been checked, of `blobs` in all. `repairing`: the blob that is being repaired; null while the next one is checked.
+   */
+  readonly onRepair?: (progress: { checked: number; blobs: number; repairing: MissingBlob | null }) => void;
 }
 
 /** A bundle that was written. */
@@ -38,7 +45,12 @@ export async function bundleJob(
   where: CoordinatorAddress | ApiClient,
   job: string,
   file: string,
-  { blobs = true, signal = new AbortController().signal, onProgress }: BundleOptions = {},
+  {
+    blobs = true,
+    signal = new AbortController().signal,
+    onProgress,
+    onRepair = () => {},
+  }: BundleOptions = {},
 ): Promise<WrittenBundle> {
   const api = where instanceof ApiClient ? where : await ApiClient.connect(where, { signal });
   if (existsSync(file)) {
@@ -46,7 +58,8 @@ export async function bundleJob(
   }
   let bytes = 0;
   await writeDurably(file, async (handle) => {
-    for await (const chunk of api.bundle(job, { blobs, signal })) {
+    const answer = api.bundle(job, { blobs, signal });
+    for await (const chunk of bytesAfterLines(answer, (line) => takeLine(line as BundleLine, onRepair))) {
       await handle.writeFile(chunk);
       bytes += chunk.byteLength;
       onProgress?.(bytes);
@@ -92,6 +105,19 @@ export async function verifyOwnJob(
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
+}
+
+/**
+ * Handles a line before a bundle. Returns whether another line follows.
+ * @throws SwarmError the error of the coordinator
+ */
+function takeLine(line: BundleLine, onRepair: NonNullable<BundleOptions['onRepair']>): boolean {
+  if (line.event === 'error') throw SwarmError.fromJSON(line);
+  if (line.event === 'progress') {
+    const { checked, blobs, repairing } = line;
+    onRepair({ checked, blobs, repairing });
+  }
+  return line.event !== 'bundle';
 }
 
 async function fetchBlob(api: ApiClient, { digest, maxBytes }: BlobWanted, signal: AbortSignal) {

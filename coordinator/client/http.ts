@@ -31,6 +31,26 @@ export async function readAll(body: AsyncIterable<Uint8Array>): Promise<Buffer> 
   return Buffer.concat(chunks);
 }
 
+/**
+ * Parses the lines of JSON at the beginning of a body, and then yields the bytes after them.
+ * @param onLine returns whether another line follows
+ */
+export async function* bytesAfterLines(
+  body: AsyncIterable<Uint8Array>,
+  onLine: (line: unknown) => boolean,
+): AsyncGenerator<Uint8Array, void, undefined> {
+  let rest = Buffer.alloc(0);
+  let hasLine = true;
+  for await (const chunk of body) {
+    rest = hasLine ? Buffer.concat([rest, chunk]) : Buffer.from(chunk);
+    for (let end = rest.indexOf('\n'); hasLine && end >= 0; end = rest.indexOf('\n')) {
+      hasLine = onLine(JSON.parse(rest.toString('utf8', 0, end)));
+      rest = rest.subarray(end + 1);
+    }
+    if (!hasLine && rest.length > 0) yield rest;
+  }
+}
+
 /** Parses newline-delimited JSON, one value per line. */
 export async function* readLines(body: AsyncIterable<Uint8Array>): AsyncGenerator<unknown, void, undefined> {
   const decoder = new TextDecoder();

@@ -23,12 +23,23 @@ export function proofsOf(
   });
 }
 
+/** Progress of the checks and repairs before a bundle is written. */
+export interface BundleRepair {
+  /** Number of blobs that have been checked. */
+  readonly checked: number;
+  /** Number of all blobs. */
+  readonly blobs: number;
+  /** The blob that is being repaired; null while the next blob is checked. */
+  readonly repairing: MissingBlob | null;
+}
+
 /**
  * Reads all blobs of a job that a bundle would have. Repairs damaged blobs, and missing blobs that the job still needs.
+ * Yields the progress.
  * @returns the blobs that cannot be repaired
  * @throws SwarmError MESSAGE_*, SIGNATURE_INVALID
  */
-export async function repairBundled(
+export async function* repairBundled(
   source: BundleSource,
   {
     blobs,
@@ -36,12 +47,14 @@ export async function repairBundled(
     repair,
     signal,
   }: Pick<CoordinatorDeps, 'store' | 'blobs'> & { repair: Repairs; signal: AbortSignal },
-): Promise<MissingBlob[]> {
+): AsyncGenerator<BundleRepair, MissingBlob[], undefined> {
   const missing: MissingBlob[] = [];
-  for (const { digest, use, round } of blobsIn(source)) {
-    if (!store.blobs.needs(digest)) continue;
-    if ((await blobs.check(digest, { signal })) === 'whole' || (await repair.repair(digest))) continue;
-    missing.push({ use, round, digest });
+  const needed = [...blobsIn(source)].filter(({ digest }) => store.blobs.needs(digest));
+  for (const [checked, { digest, use, round }] of needed.entries()) {
+    yield { checked, blobs: needed.length, repairing: null };
+    if ((await blobs.check(digest, { signal })) === 'whole') continue;
+    yield { checked, blobs: needed.length, repairing: { use, round, digest } };
+    if (!(await repair.repair(digest))) missing.push({ use, round, digest });
   }
   return missing;
 }

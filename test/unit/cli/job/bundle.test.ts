@@ -1,4 +1,4 @@
-import { mkdtempSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -6,15 +6,27 @@ import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { expect, it, onTestFinished } from 'vitest';
 import { writeBundle } from '../../../../cli/job/bundle.ts';
+import { bundleJob } from '../../../../coordinator/client/bundle-job.ts';
+import { storageError } from '../../../../storage/errors.ts';
 import { type BundleSource, blobsOf, encodeBundle } from '../../../../verify/bundle/encode.ts';
 import { verifyBundle } from '../../../../verify/bundle/verify-bundle.ts';
 import { fakeContext } from '../../../utils/cli-context.ts';
 import { playedJob } from '../../verify/forged-job.ts';
 
-/** Starts a coordinator that answers each request with the bundle of a job. @returns its home */
-async function coordinator(source: BundleSource): Promise<string> {
+/** Starts a coordinator that answers each request with lines of progress and the bundle of a job. @returns its home */
+async function coordinator(source: BundleSource, progress: readonly object[] = []): Promise<string> {
+  async function* answer() {
+    const lines = [...progress, { event: 'bundle' }].map((line) => `${JSON.stringify(line)}\n`).join('');
+    // A line can arrive in several pieces, and the last one together with the first bytes of the bundle.
+    yield Buffer.from(lines.slice(0, 7));
+    let rest = Buffer.from(lines.slice(7));
+    for await (const chunk of encodeBundle(source)) {
+      yield Buffer.concat([rest, chunk]);
+      rest = Buffer.alloc(0);
+    }
+  }
   const server = createServer((_request, response) => {
-    Readable.from(encodeBundle(source), { objectMode: false }).pipe(response);
+    Readable.from(answer(), { objectMode: false }).pipe(response);
   });
   await new Promise<void>((listening) => server.listen(0, '127.0.0.1', listening));
   onTestFinished(() => void server.close());
@@ -63,6 +75,33 @@ it('does not fail if only residuals are lost, because no node has them', async (
       message: expect.not.stringContaining(residual.digest),
     },
   );
+});
+
+it('passes on the progress of the repairs, and then writes the bundle', async () => {
+  const { source } = await playedJob();
+  const repairing = { use: 'adapter', round: 3, digest: 'ab'.repeat(32) } as const;
+  const steps = [
+    { checked: 0, blobs: 2, repairing: null },
+    { checked: 1, blobs: 2, repairing },
+  ];
+  const home = await coordinator(
+    source,
+    steps.map((step) => ({ event: 'progress', ...step })),
+  );
+  const seen: unknown[] = [];
+  const file = join(home, 'progress.bundle');
+  await bundleJob({ home }, 'toy', file, { onRepair: (step) => seen.push(step) });
+  expect(seen).toEqual(steps);
+  expect(await verifyBundle(file)).toMatchObject({ ok: true });
+});
+
+it('gives the error of the coordinator, and writes nothing', async () => {
+  const { source } = await playedJob();
+  const error = storageError('BLOB_MISSING', 'a test', {}).toJSON();
+  const home = await coordinator(source, [{ event: 'error', ...error }]);
+  const file = join(home, 'failed.bundle');
+  await expect(bundleJob({ home }, 'toy', file)).rejects.toMatchObject({ code: 'BLOB_MISSING' });
+  expect(existsSync(file)).toBe(false);
 });
 
 it('writes a whole bundle without an error', async () => {

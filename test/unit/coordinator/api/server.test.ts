@@ -537,6 +537,22 @@ describe('the API', () => {
     expect((await call('/v1/blobs/..%2f..%2fidentity')).status).toBe(400);
   });
 
+  test('streams the bundle of a job, and before that the progress of its checks if they are asked for', async () => {
+    const { call } = await api(await new World().start());
+    const bytes = async (path: string) => Buffer.from(await (await call(path)).arrayBuffer());
+    const bundle = await bytes('/v1/jobs/toy/bundle');
+    const answer = await bytes('/v1/jobs/toy/bundle?progress=1');
+    const start = answer.length - bundle.length;
+    expect(Buffer.compare(answer.subarray(start), bundle)).toBe(0);
+    const lines = answer.toString('utf8', 0, start).trim().split('\n');
+    expect(lines.map((line) => JSON.parse(line))).toEqual([
+      { event: 'progress', checked: 0, blobs: 1, repairing: null },
+      { event: 'bundle' },
+    ]);
+    const empty = await bytes('/v1/jobs/toy/bundle?progress=1&blobs=0');
+    expect(empty.toString('utf8', 0, 19)).toBe('{"event":"bundle"}\n');
+  });
+
   test('streams the creation of a job: progress, then the job or the error', async () => {
     const spec = { name: 'new', base: '/base', data: { train: '/data' } };
     const good = await api(await new World().start(), async ({ rounds }, place, onLine) => {

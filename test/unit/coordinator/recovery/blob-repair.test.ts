@@ -209,13 +209,19 @@ it('limits the time of an attempt, and begins the next one with other holders', 
 });
 
 describe('the blobs of a bundle', () => {
-  const repaired = (world: World) => {
+  const repaired = async (world: World) => {
     const { run, store, disk, clock, random, coordinator } = world;
     const blobs = new MemoryBlobs({ disk, clock, random, isAlive: () => true });
     const source = bundleSource(run, { withBlobs: true });
     const { repair } = coordinator;
     const { signal } = new AbortController();
-    return world.settle(repairBundled(source, { blobs, store, repair, signal }));
+    const steps = repairBundled(source, { blobs, store, repair, signal });
+    const progress: unknown[] = [];
+    for (;;) {
+      const { done, value } = await world.settle(steps.next());
+      if (done) return { missing: value, progress };
+      progress.push(value);
+    }
   };
 
   it('are repaired before the bundle is written', async () => {
@@ -226,12 +232,16 @@ describe('the blobs of a bundle', () => {
     damage(world, adapter);
     world.disk.files.delete(residual!);
     const lost = { use: 'residual', round: expect.any(Number), digest: residual };
-    expect(await repaired(world)).toEqual([lost]);
+    const { missing, progress } = await repaired(world);
+    expect(missing).toEqual([lost]);
     expect(world.disk.files.get(adapter)).toEqual(whole);
+    const repairing = { use: 'adapter', round: 4, digest: adapter };
+    expect(progress).toContainEqual({ checked: expect.any(Number), blobs: expect.any(Number), repairing });
+    expect(progress.at(-1)).toMatchObject({ repairing: null });
     // Without the delta, and without a holder, the adapter cannot be computed.
     for (const digest of [adapter, delta]) damage(world, digest);
     await world.pass(61_000);
-    expect(await repaired(world)).toEqual([
+    expect((await repaired(world)).missing).toEqual([
       lost,
       { use: 'adapter', round: 4, digest: adapter },
       { use: 'delta', round: 4, digest: delta },
