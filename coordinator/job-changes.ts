@@ -1,6 +1,7 @@
 /** Defines which settings of a job may change while it runs, and why all others may not. */
 import { z } from 'zod';
 import { isSwarmError } from '../common/errors.ts';
+import { nearest } from '../common/nearest.ts';
 import { parseJobSpec } from '../lora/finetune/settings/job-spec.ts';
 import { setKeys } from '../lora/finetune/settings/set-keys.ts';
 import { type RunningSettings, runningSettingsSchema, settingKeys } from '../protocol/job/settings.ts';
@@ -83,7 +84,8 @@ export function parseChange(
   { priority, ...changes }: Readonly<Record<string, unknown>>,
 ): JobChange {
   const hasTasks = Object.keys(changes).some((key) => key.split('.')[0] === 'tasks');
-  checkValues(setKeys({ ...SKELETON, ...(hasTasks && TASKS_SKELETON) }, changes));
+  const spec = setKeys({ ...SKELETON, ...(hasTasks && TASKS_SKELETON) }, changes);
+  checkValues(spec, Object.keys(changes));
   const change: Record<string, unknown> = {};
   for (const [key, value] of Object.entries(changes)) change[fieldOf(job, key)] = value;
   const { tasksEvery, ...settings } = change;
@@ -95,13 +97,18 @@ export function parseChange(
 }
 
 /** @throws SwarmError JOB_SPEC, with advice about changes of a job instead of advice about job files */
-function checkValues(spec: object): void {
+function checkValues(spec: object, keys: readonly string[]): void {
   try {
     parseJobSpec(spec);
   } catch (error) {
     if (!isSwarmError(error, 'JOB_SPEC')) throw error;
     const { problems } = error.values as { problems: string[] };
-    const next = `correct the setting, such as rounds.count=20. These settings can change: ${CHANGEABLE_KEYS.join(', ')}`;
+    const [meant] = keys.flatMap((key) =>
+      Object.hasOwn(FIELDS, key) ? [] : (nearest(key, CHANGEABLE_KEYS) ?? []),
+    );
+    const advice =
+      meant === undefined ? 'correct the setting, such as rounds.count=20' : `write ${meant}=VALUE`;
+    const next = `${advice}. These settings can change: ${CHANGEABLE_KEYS.join(', ')}`;
     throw error.with({ message: `the job cannot be changed: ${problems.join('; ')}`, next });
   }
 }

@@ -138,6 +138,14 @@ describe('a change of settings', () => {
   });
 
   test.each([
+    ['priorty', 'priority=VALUE'],
+    ['rounds.cuont', 'rounds.count=VALUE'],
+  ])('suggests a setting that can change for the misspelt %s', (key, advice) => {
+    const change = () => parseChange('toy', { [key]: 3 });
+    expect(change).toThrow(expect.objectContaining({ next: expect.stringContaining(advice) }));
+  });
+
+  test.each([
     ['lora.rank', 8, 'job clone toy --set lora.rank=VALUE'],
     ['tasks.limit', 9, 'job clone toy --set tasks.limit=VALUE'],
     ['tasks.files', ['a.yaml'], 'job create FILE'],
