@@ -1,12 +1,12 @@
 import { join } from 'node:path';
 import type { Command } from 'commander';
-import { formatLoss } from '../../common/text.ts';
+import { countOf, formatLoss } from '../../common/text.ts';
 import type { JobDetail } from '../../index.ts';
 import { openCsv } from '../../monitor/tracking/csv.ts';
 import { openMlflow } from '../../monitor/tracking/mlflow.ts';
 import type { Point, Tracker } from '../../monitor/tracking/points.ts';
 import { openTensorboard } from '../../monitor/tracking/tensorboard.ts';
-import { track as copyFigures } from '../../monitor/tracking/track.ts';
+import { track as copyFigures, type TrackedPoints } from '../../monitor/tracking/track.ts';
 import type { Context } from '../context.ts';
 import { chooseJob, coordinatorApi, JOB_ARGUMENT } from '../daemon/connect.ts';
 import { usageError } from '../errors.ts';
@@ -56,9 +56,7 @@ async function track(context: Context, named: string | undefined, options: Track
   const job = await api.job(await chooseJob(api, named));
   const trackers = await openTrackers(context, job, options);
   const progress = new ProgressLine(context);
-  let rounds = 0;
   const onPoint = (point: Point): void => {
-    rounds++;
     if (options.json) printJson(context, { schemaVersion: 1, event: 'point', ...point });
     else progress.update(`round ${point.round}: held-out loss ${formatLoss(point.values['loss/held_out'])}`);
   };
@@ -68,12 +66,14 @@ async function track(context: Context, named: string | undefined, options: Track
   const events = options.follow
     ? followEvents(open, job.job, { signal })
     : api.events(job.job, { follow: false, signal });
-  try {
-    await copyFigures(events, trackers, { past: job.checkpoint.round, onPoint });
-  } finally {
-    progress.clear();
-  }
-  if (!options.json) printLines(context, [`${job.name}: copied ${rounds} rounds`, ...nextLines(options)]);
+  const past = job.checkpoint.round;
+  const count = await copyFigures(events, trackers, { past, onPoint }).finally(() => progress.clear());
+  if (!options.json) printLines(context, [`${job.name}: ${countText(count)}`, ...nextLines(options)]);
+}
+
+function countText({ added, known }: TrackedPoints): string {
+  const before = known === 0 ? '' : `; ${countOf(known, 'round')} had been copied before`;
+  return `copied ${countOf(added, 'round')}${before}`;
 }
 
 async function openTrackers(context: Context, job: JobDetail, options: TrackOptions): Promise<Tracker[]> {

@@ -7,18 +7,27 @@ import { type Point, pointOf, type Tracker } from './points.ts';
  */
 const BATCH = 100;
 
+/** Numbers of points that `track` has read. */
+export interface TrackedPoints {
+  /** Points that were added to a tracker. */
+  readonly added: number;
+  /** Points that every tracker had already. */
+  readonly known: number;
+}
+
 /**
  * Copies the figures of a job's events to trackers, until the job or the stream of events ends.
  * @param options `past`: the round of the newest checkpoint at the start. Points of earlier rounds are added
- *   in batches. `onPoint`: called after a point has been added to all trackers
+ *   in batches. `onPoint`: called after a point has been added to the trackers that lacked it
  */
 export async function track(
   events: AsyncIterable<JobEvent>,
   trackers: readonly Tracker[],
   { past, onPoint }: { past: number; onPoint: (point: Point) => void },
-): Promise<void> {
+): Promise<TrackedPoints> {
   let waiting: Point[] = [];
   let finished = false;
+  const count = { added: 0, known: 0 };
   const flush = async (): Promise<void> => {
     const points = waiting;
     waiting = [];
@@ -26,7 +35,14 @@ export async function track(
     for (const tracker of trackers) {
       await tracker.add(points.filter(({ sequence }) => sequence > tracker.after));
     }
-    for (const point of points) onPoint(point);
+    for (const point of points) {
+      if (trackers.every(({ after }) => point.sequence <= after)) {
+        count.known++;
+        continue;
+      }
+      count.added++;
+      onPoint(point);
+    }
   };
   try {
     for await (const event of events) {
@@ -41,4 +57,5 @@ export async function track(
   } finally {
     await Promise.all(trackers.map((tracker) => tracker.close(finished)));
   }
+  return count;
 }

@@ -7,6 +7,7 @@ import { describe, expect, it, onTestFinished } from 'vitest';
 import type { JobEvent } from '../../../../monitor/job-events.ts';
 import { openCsv } from '../../../../monitor/tracking/csv.ts';
 import { openMlflow } from '../../../../monitor/tracking/mlflow.ts';
+import type { Point } from '../../../../monitor/tracking/points.ts';
 import { crc32c, openTensorboard } from '../../../../monitor/tracking/tensorboard.ts';
 import { track } from '../../../../monitor/tracking/track.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
@@ -121,7 +122,9 @@ describe('a run of MLflow', () => {
       },
       'runs/log-batch': ({ metrics = [], tags = [] }) => {
         kept.metrics.push(...(metrics as typeof kept.metrics));
-        run.data.tags.push(...(tags as typeof run.data.tags));
+        const given = tags as typeof run.data.tags;
+        const others = run.data.tags.filter(({ key }) => given.every((tag) => tag.key !== key));
+        run.data.tags = [...others, ...given];
         return {};
       },
       'runs/update': ({ status }) => {
@@ -150,8 +153,14 @@ describe('a run of MLflow', () => {
     const options = { url, token: 'secret', signal };
     await track(events(checkpoint(0), checkpoint(1)), [await openMlflow(options, job)], silent);
     expect(kept.status).toBe('');
-    const all = events(checkpoint(0), checkpoint(1), checkpoint(2), finished);
-    await track(all, [await openMlflow(options, job)], silent);
+    const all = [checkpoint(0), checkpoint(1), checkpoint(2), finished];
+    const copied: number[] = [];
+    const onPoint = ({ round }: Point) => copied.push(round);
+    const again = await track(events(...all), [await openMlflow(options, job)], { past: 3, onPoint });
+    expect(again).toEqual({ added: 1, known: 2 });
+    expect(copied).toEqual([2]);
+    const third = await track(events(...all), [await openMlflow(options, job)], silent);
+    expect(third).toEqual({ added: 0, known: 3 });
     const rounds = kept.metrics.filter(({ key }) => key === 'loss/held_out').map(({ step }) => step);
     expect(rounds).toEqual([0, 1, 2]);
     expect(kept).toMatchObject({ runs: 1, status: 'FINISHED', authorization: 'Bearer secret' });
