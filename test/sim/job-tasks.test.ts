@@ -282,7 +282,7 @@ describe('the registry', () => {
     });
   });
 
-  test('shows the settings of the round, which were changed while the job ran', async () => {
+  test('shows all values of the settings that were changed while the job ran', async () => {
     const world = await new World({ rounds: { minPeers: 1, count: 3 }, baseLoss: 1000 }).start();
     const finished = (): boolean => world.run.driver.state.phase === 'finished';
     await new ScriptedPeer(1, world).work(() => 0.01, finished);
@@ -294,6 +294,11 @@ describe('the registry', () => {
     one.start();
     await one.stop();
     const { settings } = registry.resolve('toy:latest').manifest;
-    expect(settings).toMatchObject({ 'training.learningRate': 1e-4, 'rounds.count': 2 });
+    const { learningRate } = world.toy.manifest.training;
+    expect(settings).toMatchObject({
+      'training.learningRate': `${learningRate}, from round 2: 0.0001`,
+      'rounds.count': '3, from round 2: 2',
+      'rounds.minPeers': 1,
+    });
   });
 });
