@@ -98,6 +98,27 @@ export class KeptRecords {
     );
   }
 
+  /**
+   * Returns the newest kept checkpoint of the rounds before `before` whose parent is not kept, although an older checkpoint is
+   * kept; null if there is none.
+   */
+  aboveGap(job: string, before: number): { round: number; ordinal: number; envelope: Uint8Array } | null {
+    const sql = `SELECT round, ordinal, envelope FROM kept_checkpoints AS one
+      WHERE job = ? AND round < ? AND ordinal IS NOT NULL
+        AND EXISTS (SELECT 1 FROM kept_checkpoints AS older WHERE older.job = one.job AND older.round < one.round)
+        AND NOT EXISTS (SELECT 1 FROM kept_checkpoints AS parent WHERE parent.job = one.job
+          AND parent.round < one.round AND parent.ordinal = one.ordinal - 1)
+      ORDER BY round DESC LIMIT 1`;
+    const row = this.#db.one(sql, job, before);
+    return (
+      row && {
+        round: Number(row.round),
+        ordinal: Number(row.ordinal),
+        envelope: row.envelope as Uint8Array,
+      }
+    );
+  }
+
   /** Returns the signed form of the newest head. */
   head(job: string): Uint8Array | null {
     const row = this.#db.one('SELECT envelope FROM kept_heads WHERE job = ?', job);

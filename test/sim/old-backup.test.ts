@@ -354,6 +354,28 @@ test('nodes keep every checkpoint, also that of a roll-back to the adapter that 
   }
 });
 
+test('a node asks again for checkpoints that it has missed, at most three at each head', async () => {
+  const { coordinator, nodes, node, job, reach, pass } = await swarm(9, { rounds: 40 });
+  await reach(9);
+  await pass(500);
+  const newcomer = node(4);
+  newcomer.start();
+  const [first] = nodes;
+  first!.database.exec('DELETE FROM kept_checkpoints WHERE round BETWEEN 3 AND 7');
+  const kept = ({ store }: typeof newcomer) =>
+    coordinator.store.rounds
+      .checkpoints(job)
+      .flatMap(({ round, digest }) => (store.kept.hasCheckpoint(job, digest) ? [round] : []));
+  await reach(10);
+  await pass(500);
+  expect(kept(first!)).toEqual([0, 1, 2, 5, 6, 7, 8, 9, 10]);
+  await reach(12);
+  await pass(500);
+  expect(kept(first!)).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
+  // A newcomer has missed nothing.
+  expect(Math.min(...kept(newcomer))).toBeGreaterThan(8);
+});
+
 test('nodes that are started again give the later head too', async () => {
   const all = await swarm(2);
   const { coordinator, nodes, reach, pass, restoreBackup, events, end } = all;
