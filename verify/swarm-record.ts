@@ -61,15 +61,21 @@ export class SwarmRecord implements JobRecord {
   }
 
   async *checkpoints(from: number): AsyncGenerator<CheckpointRecord, void, undefined> {
-    const { ordinal: announced, round: newest } = this.#read.head.checkpoint;
+    const { ordinal: announced, round: newest, digest } = this.#read.head.checkpoint;
     // A round has at most one checkpoint, so a job cannot have more checkpoints than rounds.
     const last = Math.min(announced, newest);
     const start = await this.#firstAt(from, last);
     let before = -1;
     for (let ordinal = Math.max(0, start - 1); ordinal <= last; ordinal++) {
-      const record = await this.#record(ordinal, { before, isLast: ordinal === last });
-      yield record;
-      const round = readableCheckpoint(record.checkpoint)?.message.round ?? before;
+      const page = await this.#page(ordinal, 0);
+      if (page === null) throw this.#incomplete(ordinal);
+      const checkpoint = readableCheckpoint(page.checkpoint);
+      // A coordinator that has lost checkpoints does not count them when it answers. It then sends the newest checkpoint under
+      // a lower number than announced.
+      const isLast = ordinal === last || checkpoint?.digest === digest;
+      yield await this.#record(ordinal, page, { before, isLast });
+      if (isLast) return;
+      const round = checkpoint?.message.round ?? before;
       // Stop at a checkpoint of an earlier or the same round, because a coordinator could otherwise send
       // checkpoints without end. The verification reports the wrong order.
       if (round <= before) return;
@@ -90,33 +96,39 @@ export class SwarmRecord implements JobRecord {
     let high = from === 0 ? 0 : last + 1;
     while (low < high) {
       const middle = (low + high) >> 1;
-      const { checkpoint } = await this.#page(middle, 0);
-      if ((readableCheckpoint(checkpoint)?.message.round ?? from) < from) low = middle + 1;
+      const page = await this.#page(middle, 0);
+      const round = page && readableCheckpoint(page.checkpoint)?.message.round;
+      if ((round ?? from) < from) low = middle + 1;
       else high = middle;
     }
     return low;
   }
 
-  async #page(ordinal: number, first: number) {
-    const { job } = this.#read;
+  /** Asks for a checkpoint. Returns null if the coordinator does not have it. */
+  async #page(ordinal: number, first: number): Promise<Page | null> {
     const { checkpoint, residual, proofs } = await this.#deps.requests.record({ ordinal, first });
-    if (checkpoint !== null) return { checkpoint, residual, proofs };
+    return checkpoint === null ? null : { checkpoint, residual, proofs };
+  }
+
+  #incomplete(ordinal: number) {
+    const { job } = this.#read;
     const text = `the coordinator announced checkpoint number ${ordinal}, but does not send it`;
-    throw verifyError('RECORD_INCOMPLETE', text, { job, ordinal });
+    return verifyError('RECORD_INCOMPLETE', text, { job, ordinal });
   }
 
   async #record(
     ordinal: number,
+    { checkpoint, residual, proofs }: Page,
     { before, isLast }: { before: number; isLast: boolean },
   ): Promise<CheckpointRecord> {
     const { signedHead } = this.#read;
-    const { checkpoint, residual, proofs } = await this.#page(ordinal, 0);
     const all: (UpdateProof | null)[] = [...proofs];
     const { contributors, round } = readableCheckpoint(checkpoint)?.message ?? { contributors: [], round: 0 };
     while (all.length < contributors.length) {
-      const { proofs: more } = await this.#page(ordinal, all.length);
-      if (more.length === 0) break;
-      all.push(...more);
+      const more = await this.#page(ordinal, all.length);
+      if (more === null) throw this.#incomplete(ordinal);
+      if (more.proofs.length === 0) break;
+      all.push(...more.proofs);
     }
     this.#sizes = [...this.#sizes.slice(-1), sizesOf(residual, all)];
     const { requests } = this.#deps;
@@ -131,6 +143,9 @@ export class SwarmRecord implements JobRecord {
     return { checkpoint, residual: residual?.digest ?? null, proofs: all, figures, nullFigures, heads };
   }
 }
+
+/** An answer to the request `record` that has a checkpoint. */
+type Page = RpcResponse<'record'> & { readonly checkpoint: Uint8Array };
 
 function sizesOf(
   residual: RpcResponse<'record'>['residual'],

@@ -70,7 +70,7 @@ test('stops when rounds do not rise, and asks for no more checkpoints than the j
   const reader = new ScriptedPeer(51, world);
   const { manifest, head } = await reader.ask('manifest', { job, invite: null });
   const { message } = verifyMessage('head', head!);
-  const endless = { ...message.checkpoint, round: 9_000, ordinal: 2 ** 40 };
+  const endless = { ...message.checkpoint, digest: '0'.repeat(64), round: 9_000, ordinal: 2 ** 40 };
   const asked: number[] = [];
   const request = ((_peer: string, method: 'record', body: { ordinal: number }) => {
     if (method === 'record') asked.push(body.ordinal);
@@ -127,6 +127,20 @@ test('finds the first round by bisection, and takes the residual before it from 
   const report = await verifyRecord(record, { from: 3 });
   expect(report).toMatchObject({ ok: true, recomputed: 1 });
   expect(report.checkpoints.map(({ round }) => round)).toEqual([3]);
+});
+
+test('a coordinator that has lost a checkpoint shows the gap, and the checkpoints after it can be verified', async () => {
+  const { swarm: lossy } = await playedJob();
+  const { job } = lossy.world.toy;
+  lossy.world.store.gaps.clear(job, 0, 2);
+  const whole = await verifyRecord((await opened(lossy)).record);
+  expect(whole.checkpoints.map(({ round }) => round)).toEqual([0, 2, 3]);
+  expect(whole.problems).toMatchObject([{ code: 'VERIFY_SOURCE', round: 2 }]);
+  const after = await verifyRecord((await opened(lossy)).record, { from: 3 });
+  expect(after).toMatchObject({ ok: true, problems: [] });
+  expect(after.checkpoints.map(({ round }) => round)).toEqual([3]);
+  const { record } = await opened(lossy);
+  await expect(verifyRecord(record, { from: 4 })).rejects.toMatchObject({ code: 'ROUND_UNKNOWN' });
 });
 
 test('a verification that waits for a busy coordinator ends when it is aborted', async () => {
