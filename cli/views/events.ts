@@ -177,7 +177,7 @@ function caughtUp({
   const lost =
     missing === 0
       ? ''
-      : `. No connected node had ${countOf(missing, 'other checkpoint')}, so ${missing === 1 ? 'it is' : 'they are'} lost`;
+      : `. No connected node could give ${countOf(missing, 'other checkpoint')}; a node that connects later may still have ${missing === 1 ? 'it' : 'them'}`;
   return `! the database of the coordinator was old. It ended with round ${before}, but nodes had a later head, so the job continues after round ${round} (term ${term})${from}${lost}`;
 }
 
