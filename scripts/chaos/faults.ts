@@ -3,6 +3,7 @@ import { mkdirSync } from 'node:fs';
 import { cp, open, rm, stat, unlink, writeFile } from 'node:fs/promises';
 import { networkInterfaces } from 'node:os';
 import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { messageOf } from '../../common/errors.ts';
 import type { failpoints } from '../../coordinator/failpoints.ts';
@@ -243,6 +244,24 @@ export const restoreCoordinator: Fault = async ({ swarm, problem }) => {
   }
   if (!(await coordinator.start().ready)) problem(`coordinator: ${coordinator.daemon!.problem()}`);
   return `${isFirst ? 'backup' : 'old backup'} of the coordinator`;
+};
+
+/** Like `restoreCoordinator`, but the node that connects first lacks a checkpoint. The others connect up to 20 s later. */
+export const restoreWithGap: Fault = async (context) => {
+  const { swarm, random } = context;
+  if (!(await exists(`${swarm.coordinator.home}.backup`))) return restoreCoordinator(context);
+  await swarm.coordinator.kill();
+  await Promise.all(swarm.nodes.map((node) => node.kill()));
+  const first = random.pick(swarm.nodes);
+  const db = new DatabaseSync(join(first.home, 'node.sqlite'));
+  db.exec(`DELETE FROM kept_checkpoints WHERE round =
+    (SELECT round FROM kept_checkpoints ORDER BY round DESC LIMIT 1 OFFSET 1)`);
+  db.close();
+  const done = await restoreCoordinator(context);
+  await swarm.startNodes([first]);
+  const ms = random.integer(0, 20_000);
+  await sleep(ms);
+  return `${done}; ${first.name} lacks a checkpoint; alone for ${ms / 1000} s`;
 };
 
 /**

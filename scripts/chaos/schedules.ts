@@ -67,6 +67,8 @@ export const schedules: Readonly<Record<string, Schedule>> = {
   /** Damages each kind of file of a node in each way, and then ends by itself. */
   'walk-nodes': () => [walkNodes],
   'old-backup': (round) => (round % 3 === 1 ? [faults.restoreCoordinator] : []),
+  /** The node that connects first after a restore has missed a checkpoint, and the link of half of the nodes fails in between. */
+  'old-backup-gap': (round) => (round % 3 === 1 ? [faults.restoreWithGap] : [faults.partition('half', 3000)]),
   /** A short schedule for `npm test`. */
   short: (round, random) =>
     [
