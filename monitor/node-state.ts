@@ -30,6 +30,8 @@ export interface NodeFacts {
   readonly done: boolean;
   /** Whether the node joins the coordinator's next job when this job has ended. */
   readonly followsJobs: boolean;
+  /** Whether the node stops when all its jobs have ended. @default false */
+  readonly stopsAfterJobs?: boolean;
   readonly job: { readonly name: string } | null;
   /** Name of the job, also before the node has joined it; null if it is not known. */
   readonly jobName: string | null;
@@ -102,7 +104,11 @@ export function downloadText(what: keyof typeof DOWNLOADS): string {
 }
 
 /** Returns what a node does after the end of its job. */
-export function afterJobText({ followsJobs }: Pick<NodeFacts, 'followsJobs'>): string {
+export function afterJobText({
+  followsJobs,
+  stopsAfterJobs = false,
+}: Pick<NodeFacts, 'followsJobs' | 'stopsAfterJobs'>): string {
+  if (stopsAfterJobs) return 'this node stops when all its jobs have ended';
   return followsJobs
     ? 'this node serves the files of the job to other peers, and waits for the next job of the coordinator'
     : 'this node now only serves the files of the job to other peers';

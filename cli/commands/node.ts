@@ -34,7 +34,7 @@ import { looksLikeTarget, wordsOf } from '../options/target.ts';
 import { inviteFileOption, readTargets, TARGETS_HELP, type TargetOptions } from '../options/target-input.ts';
 import { ProgressLine, printJson, printLines, timeOfDay } from '../print.ts';
 import { similarCommands, unknownCommand } from '../program-command.ts';
-import { NodeProgress, weightText } from '../views/node.ts';
+import { NodeProgress, type ShownStatus, weightText } from '../views/node.ts';
 import { NodeLines } from '../views/node-news.ts';
 import { addressLines } from '../views/reach.ts';
 import { homeFlag, stoppedLines } from '../views/thanks.ts';
@@ -172,6 +172,8 @@ async function run(context: Context, target: readonly string[], options: NodeOpt
   void node.stopped.then(() => ended.abort());
   const signal = AbortSignal.any([context.signal, ended.signal]);
   const progress = new ProgressLine(context);
+  /** Digests of the jobs of this run. */
+  const joined = new Set<string>();
   const screen = new NodeScreen(context, {
     ...{ warnings, logFile: logFileOf(home, 'node'), homeFlag: flag },
   });
@@ -206,14 +208,16 @@ async function run(context: Context, target: readonly string[], options: NodeOpt
     let last = '';
     await pollOwnDaemon(signal, async () => {
       const now = await api.status<NodeStatus>();
+      const shown: ShownStatus = { ...now, stopsAfterJobs: options.once === true };
+      for (const { job } of now.jobs) if (job !== null) joined.add(job.job);
       if (options.once && now.jobs.every(({ done, shutOut }) => done || shutOut !== null)) ended.abort();
       if (hasScreen) {
         // After Ctrl-C, a message may already be below the screen, so the screen is not drawn again.
-        if (!context.signal.aborted) screen.show(now);
+        if (!context.signal.aborted) screen.show(shown);
         return;
       }
       if (!options.json) {
-        const news = lines.next(now).map((line) => `${timeOfDay(context.clock.now())}  ${line}`);
+        const news = lines.next(shown).map((line) => `${timeOfDay(context.clock.now())}  ${line}`);
         if (news.length > 0) progress.clear();
         printLines(context, news);
         const doing = nodeProgress.line(now, context.clock.now());
@@ -236,7 +240,7 @@ async function run(context: Context, target: readonly string[], options: NodeOpt
     progress.clear();
     await node.stop({ deadlineMs: STOP_DEADLINE_MS });
     if (options.json) printJson(context, { schemaVersion: 1, event: 'stopped' });
-    else printLines(context, stoppedLines(await stoppedNode(home)));
+    else printLines(context, stoppedLines(await stoppedNode(home), joined));
   }
   const refusal = await node.stopped;
   if (refusal !== null) throw refusal;

@@ -6,8 +6,6 @@ import type { NodeStatus } from '../../index.ts';
 export interface NodeWork {
   readonly updates: readonly Pick<NodeStatus['updates'][number], 'code' | 'outcome'>[];
   readonly totals: NodeStatus['totals'];
-  /** Digests of the jobs in `totals` that the node joins again at its next start. */
-  readonly running: readonly string[];
 }
 
 /**
@@ -19,20 +17,10 @@ export async function stoppedNode(home: string): Promise<NodeWork | null> {
   const path = join(home, 'node.sqlite');
   if (!existsSync(path)) return null;
   const { NodeStore } = await import('../../node/store/node-store.ts');
-  const { readKnownJobs } = await import('../../node/store/known-jobs.ts');
-  const known = await readKnownJobs(home);
   const store = NodeStore.open(path);
   try {
     const [newest] = store.updates(1);
-    const totals = store.totals.jobs();
-    // An invite without a digest names its job only by the name that the node has seen last.
-    const running = totals.filter(({ job, name }) =>
-      known.some((one) => one.job === job || (one.job === null && one.name !== null && one.name === name)),
-    );
-    return {
-      ...{ updates: newest === undefined ? [] : [newest], totals },
-      running: running.map(({ job }) => job),
-    };
+    return { updates: newest === undefined ? [] : [newest], totals: store.totals.jobs() };
   } finally {
     store.close();
   }

@@ -30,6 +30,7 @@ import {
   NOTE,
   type NodeForJob,
   perJob,
+  type ShownStatus,
   stateOf,
   updateLine,
 } from '../views/node.ts';
@@ -40,7 +41,7 @@ import type { ScreenWarning } from './warnings.ts';
 
 /** All that the screen of a node shows. */
 export interface ScreenState {
-  readonly status: NodeStatus;
+  readonly status: ShownStatus;
   /** Time left of each job, in the order of the jobs. */
   readonly timeLeft: readonly TimeLeft[];
   /** Progress of a download, with its speed; null if there is none. */
@@ -141,7 +142,7 @@ function shortPeers(text: string): string {
 }
 
 /** Returns one status for each job of a node, with the updates of that job only. */
-export function jobsOf(status: NodeStatus): NodeForJob[] {
+export function jobsOf(status: ShownStatus): NodeForJob[] {
   return perJob(status).map((one) => ({
     ...one,
     updates: one.updates.filter(({ job }) => job === one.job?.job),

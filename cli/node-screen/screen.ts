@@ -1,6 +1,5 @@
-import type { NodeStatus } from '../../index.ts';
 import type { Context } from '../context.ts';
-import { NodeProgress } from '../views/node.ts';
+import { NodeProgress, type ShownStatus } from '../views/node.ts';
 import { NodeLines } from '../views/node-news.ts';
 import { jobsOf, restoredOf, screenLines, thanksOf } from './lines.ts';
 import { LiveArea } from './live-area.ts';
@@ -46,7 +45,7 @@ export class NodeScreen {
     this.#area = new LiveArea(context.stderr);
   }
 
-  show(status: NodeStatus): void {
+  show(status: ShownStatus): void {
     const { stderr, clock } = this.#context;
     const { warnings, logFile, homeFlag } = this.#options;
     const now = clock.now();

@@ -18,6 +18,7 @@ import {
   NOTE,
   type NodeForJob,
   perJob,
+  type ShownStatus,
   shownPause,
   stateOf,
   updateLine,
@@ -46,7 +47,7 @@ export class NodeLines {
     this.#homeFlag = homeFlag;
   }
 
-  next(status: NodeStatus): string[] {
+  next(status: ShownStatus): string[] {
     const jobs = perJob(status);
     this.#old ??= new Set(status.updates.map(({ update }) => update));
     // The node may join a job after its first status. The updates of this job are then not new.
@@ -150,7 +151,10 @@ class JobLines {
     }
     if ((phase === 'finished' || phase === 'failed' || phase === 'paused') && phase !== before?.job?.phase) {
       const isOnly = status.jobs.length < 2;
-      const after = phase === 'paused' ? '' : `; ${afterJobText(status)}${isOnly ? '; Ctrl-C stops it' : ''}`;
+      const after =
+        phase === 'paused'
+          ? ''
+          : `; ${afterJobText(status)}${isOnly && !status.stopsAfterJobs ? '; Ctrl-C stops it' : ''}`;
       const rest = phase === 'paused' ? pauseText(status.round) : phase;
       lines.push(
         `job ${job!.name} is ${rest}${because(job!)}, held-out loss ${formatLoss(job!.checkpoint?.heldOutLoss)}${after}`,

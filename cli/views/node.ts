@@ -11,6 +11,7 @@ import type { NodeJobStatus, NodeStatus, NodeUpdate } from '../../index.ts';
 import { clockJumpText } from '../../monitor/clock-jumps.ts';
 import {
   describeNode,
+  type NodeFacts,
   type NodeState,
   pausedText,
   problemText,
@@ -63,14 +64,17 @@ export function nodeLines(status: NodeStatus, url: string): string[] {
 /** Text for a node that stops soon because of an order. */
 export const DRAINING = 'it takes no new work, and stops after its present round';
 
+/** The status of a node, with an option of the command that runs it. */
+export type ShownStatus = NodeStatus & Pick<NodeFacts, 'stopsAfterJobs'>;
+
 /** The status of a node for one of its jobs. */
-export type NodeForJob = NodeStatus & NodeJobStatus;
+export type NodeForJob = ShownStatus & NodeJobStatus;
 
 /**
  * Splits the status of a node into one status for each of its jobs. Each contains only the updates of its job, because
  * a node may have updates of earlier jobs too.
  */
-export function perJob(status: NodeStatus): NodeForJob[] {
+export function perJob(status: ShownStatus): NodeForJob[] {
   const updatesOf = (job: NodeStatus['job']): NodeUpdate[] =>
     status.updates.filter((update) => update.job === job?.job);
   if (status.jobs.length < 2) {

@@ -53,28 +53,31 @@ export function homeFlag(context: Pick<Context, 'environment' | 'cwd'>, home: st
 }
 
 /**
- * Returns the lines that a node prints when it stops: whether an update waits for the next start, and what the node has
- * contributed since its home folder was created.
+ * Returns the lines that a node prints when it stops: whether an update waits for the next start, what the node has
+ * contributed to the jobs of this run, with its places, and what it has contributed since its home folder was created.
  * @param work null if the node has no database yet
+ * @param jobs digests of the jobs of this run
  */
-export function stoppedLines(work: NodeWork | null): string[] {
+export function stoppedLines(work: NodeWork | null, jobs: ReadonlySet<string>): string[] {
   const waits = work?.updates.some(({ code, outcome }) => code === null && outcome === null) ?? false;
   const stopped = waits
     ? 'stopped     the newest update has no receipt yet; it is saved, and the next start delivers it'
     : 'stopped';
-  return [stopped, ...(work === null ? [] : farewell(work))];
+  return [stopped, ...(work === null ? [] : farewell(work, jobs))];
 }
 
-function farewell({ totals, running }: NodeWork): string[] {
+function farewell({ totals }: NodeWork, jobs: ReadonlySet<string>): string[] {
   if (totals.every(({ accepted }) => accepted === 0)) return [];
-  const isOne = totals.length === 1;
-  const shown = totals.filter(({ job }) => isOne || running.includes(job));
+  const all = `${workText(totals)}, in ${countOf(totals.length, 'job')}`;
+  const own = totals.filter(({ job, accepted }) => accepted > 0 && jobs.has(job));
+  if (own.length === 0) return [`in all      ${all}; thank you`];
+  const nameOf = ({ job, name }: (typeof own)[number]): string => safeText(name ?? job.slice(0, 12));
   return [
-    `contributed ${workText(totals)}, in ${countOf(totals.length, 'job')}; thank you`,
-    ...shown.flatMap(({ job, name, contribution }) => {
-      if (contribution === null) return [];
-      const label = isOne ? '' : `${safeText(name ?? job.slice(0, 12))}: `;
-      return [`place       ${label}${placeText(contribution)}`];
+    `contributed ${workText(own)}, to ${own.map(nameOf).join(', ')}; thank you`,
+    ...own.flatMap((one) => {
+      if (one.contribution === null) return [];
+      return [`place       ${nameOf(one)}: ${placeText(one.contribution)}`];
     }),
+    ...(own.length < totals.length ? [`in all      ${all}`] : []),
   ];
 }

@@ -154,17 +154,40 @@ it('thanks at the end of a job, with the command that fetches the adapter', () =
   const lines = news.next(exampleStatus({ ...over, totals }));
   expect(lines.filter((line) => /moby.*35 rounds|checkpoint pull/.test(line))).toHaveLength(2);
   expect(news.next(exampleStatus({ ...over, totals }))).toEqual([]);
-  expect(stoppedLines({ ...exampleStatus({ totals }), running: [] })).toEqual([
+});
+
+it('says at the end what the node did for the jobs of this run, with its places, and in all', () => {
+  const past = { ...totals[0]!, job: 'ef'.repeat(32), name: 'old', accepted: 5 };
+  const run = new Set([JOB.job]);
+  expect(stoppedLines(exampleStatus({ totals: [...totals, past] }), run)).toEqual([
     'stopped',
-    expect.stringMatching(/35 rounds.*1 job/),
-    expect.stringMatching(/3rd of 12 .*14 %/),
+    expect.stringMatching(/^contributed 35 rounds.* moby; /),
+    expect.stringMatching(/^place +moby: 3rd of 12 .*14 %/),
+    expect.stringMatching(/^in all +40 rounds.* 2 jobs/),
   ]);
-  const past = { ...totals[0]!, job: 'ef'.repeat(32), name: 'old' };
-  const both = { ...exampleStatus({ totals: [...totals, past] }), running: [totals[0]!.job] };
-  expect(stoppedLines(both).slice(2)).toEqual([expect.stringMatching(/^place .*: 3rd of 12 .*14 %/)]);
-  expect(stoppedLines({ ...exampleStatus(), running: [] })).toEqual(['stopped']);
+  expect(stoppedLines(exampleStatus({ totals }), run)).toHaveLength(3);
+  // The node has not worked for the job of this run.
+  const idle = { ...totals[0]!, accepted: 0, contribution: null };
+  expect(stoppedLines(exampleStatus({ totals: [idle, past] }), run)).toEqual([
+    'stopped',
+    expect.stringMatching(/^in all +5 rounds.* 2 jobs/),
+  ]);
+  expect(stoppedLines(exampleStatus(), run)).toEqual(['stopped']);
   const waiting = exampleStatus({ updates: [update(4, { code: null, outcome: null })] });
-  expect(stoppedLines({ ...waiting, running: [] })).toEqual([expect.stringMatching(/^stopped +\S/)]);
+  expect(stoppedLines(waiting, run)).toEqual([expect.stringMatching(/^stopped +\S/)]);
+});
+
+it('does not ask the user to stop a node that stops by itself', () => {
+  const over = { job: { ...JOB, phase: 'finished' as const }, state: 'awaiting' as const, done: true };
+  for (const stopsAfterJobs of [false, true]) {
+    const status = { ...exampleStatus(over), stopsAfterJobs };
+    const news = new NodeLines({ homeFlag: '' }).next(status).join('\n');
+    expect(news.includes('Ctrl-C')).toBe(!stopsAfterJobs);
+    expect(/stops when/.test(news)).toBe(stopsAfterJobs);
+    const screen = joined(screenLines({ ...state(), status }, SIZE));
+    expect(/^now .*stops when/m.test(screen)).toBe(stopsAfterJobs);
+    expect(/^now .*serves the files/m.test(screen)).toBe(!stopsAfterJobs);
+  }
 });
 
 it('names commands as the user types them, with the home of the node', () => {
