@@ -1,5 +1,5 @@
 import { existsSync, globSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { join, posix } from 'node:path';
 import { expect, it } from 'vitest';
 
 const ROOT = join(import.meta.dirname, '../../..');
@@ -20,6 +20,25 @@ it('the docs name files that exist', () => {
       .map((path) => `${page}: ${path}`),
   );
   expect(missing).toEqual([]);
+});
+
+it('pages of the package link only to files of the package', () => {
+  const { files } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as { files: string[] };
+  const packed = ['README.md', 'LICENSE', 'package.json', ...files];
+  const isPacked = (path: string): boolean =>
+    existsSync(join(ROOT, path)) && packed.some((entry) => path === entry || path.startsWith(`${entry}/`));
+  const pages = globSync('**/*.md', { cwd: ROOT, exclude: ['node_modules'] }).filter((page) =>
+    isPacked(page.replaceAll('\\', '/')),
+  );
+  expect(pages).toContain('CHANGELOG.md');
+  const wrong = pages.flatMap((page) =>
+    [...readFileSync(join(ROOT, page), 'utf8').matchAll(/\]\(([^)\s#]+)(?:#[^)]*)?\)/g)]
+      .map(([, target]) => target!)
+      .filter((target) => !/^[a-z]+:/.test(target))
+      .filter((target) => !isPacked(posix.join(posix.dirname(page.replaceAll('\\', '/')), target)))
+      .map((target) => `${page}: ${target}`),
+  );
+  expect(wrong).toEqual([]);
 });
 
 it('docs/architecture.md names every top folder with code', () => {
