@@ -17,6 +17,7 @@ import { type WaitOptions, waitForJob } from '../job/wait.ts';
 import { baseFolder } from '../models/base-model.ts';
 import { homeOption, jsonOption, number, roundOrBest } from '../options/common.ts';
 import { printJson, printLines, printWarning, printWhole, printWrapped, terminalColumns } from '../print.ts';
+import { afterRollBackText } from '../views/checkpoints.ts';
 import { presetLines } from '../views/preset.ts';
 import {
   evaluationLines,
@@ -275,7 +276,7 @@ async function rollBack(
     const what = to === 'best' ? 'its best checkpoint' : `the checkpoint of round ${to}`;
     const pending = ordersText(summary);
     const text = pending === '' ? `goes back to ${what}; it is ${summary.phase}` : pending;
-    printLines(context, [`job ${summary.name} ${text}`]);
+    printLines(context, [`job ${summary.name} ${text}`, afterRollBackText(summary)]);
   }
 }
 

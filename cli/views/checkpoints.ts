@@ -1,4 +1,5 @@
 import {
+  countOf,
   figureName,
   formatBytes,
   formatCount,
@@ -8,8 +9,9 @@ import {
   safeText,
   table,
 } from '../../common/text.ts';
-import type { CheckpointView, SampleResult } from '../../index.ts';
+import type { CheckpointView, JobSummary, SampleResult } from '../../index.ts';
 import { shortPeer } from '../../protocol/ids.ts';
+import { SWARM } from '../command-name.ts';
 
 /** Returns a table of a job's checkpoints. @param columns maximum length of a line */
 export function checkpointTable(checkpoints: readonly CheckpointView[], columns?: number): string[] {
@@ -43,6 +45,22 @@ export function checkpointTable(checkpoints: readonly CheckpointView[], columns?
     ],
     { columns },
   );
+}
+
+/** Returns a line about the best checkpoint of a job if another one was chosen. @param all checkpoints of the job */
+export function betterLines(chosen: CheckpointView, all: readonly CheckpointView[]): string[] {
+  const best = all.find(({ isBest }) => isBest);
+  if (best === undefined || best.digest === chosen.digest) return [];
+  const losses = [best, chosen].map(({ checkpoint }) => formatLoss(checkpoint.metrics.heldOutLoss));
+  return [
+    `the best checkpoint is that of round ${best.round}, with the held-out loss ${losses[0]} (this one: ${losses[1]}); choose it with --round best`,
+  ];
+}
+
+/** Returns a text with the number of checkpoints that a job still makes after a roll-back, which is one of them. */
+export function afterRollBackText({ rounds, roundsDone, name }: JobSummary): string {
+  const left = Math.max(0, rounds - roundsDone - 1);
+  return `${countOf(left, 'checkpoint')} of ${rounds} remain after the roll-back; for more, run: ${SWARM} job set ${name} rounds.count=N`;
 }
 
 /** Describes one checkpoint with its parent, contributors and metrics. */

@@ -1,5 +1,10 @@
 import { describe, expect, it } from 'vitest';
-import { checkpointLines, checkpointTable } from '../../../cli/views/checkpoints.ts';
+import {
+  afterRollBackText,
+  betterLines,
+  checkpointLines,
+  checkpointTable,
+} from '../../../cli/views/checkpoints.ts';
 import { EventLines } from '../../../cli/views/events.ts';
 import { NodeProgress, nodeLines, updateLine } from '../../../cli/views/node.ts';
 import { NodeLines } from '../../../cli/views/node-news.ts';
@@ -583,6 +588,13 @@ describe('checkpoints', () => {
     const late = { ...contributor!, round: 1 };
     const withLate = { ...view, checkpoint: { ...view.checkpoint, contributors: [late, contributor!] } };
     expect(checkpointTable([withLate])[1], 'two updates of one node').toMatch(/2 +4\.5000 +1 +1,536/);
+    const better = { ...view, round: 1, digest: 'cd'.repeat(32), isBest: true };
+    expect(betterLines({ ...view, isBest: false }, [view, better])).toEqual([
+      expect.stringMatching(/\bround 1\b.*--round best/),
+    ]);
+    expect(betterLines(better, [view, better])).toEqual([]);
+    const after = afterRollBackText({ ...job, name: 'moby', rounds: 40, roundsDone: 32 });
+    expect(after).toMatch(/^7 checkpoints of 40 .* job set moby rounds\.count=N$/);
     const restored = { ...view, restores: 1 };
     expect(checkpointTable([restored])[1]).toMatch(/2 .*\b1\b.*4\.5000/);
     expect(checkpointLines(restored).join('\n')).toMatch(/rolled back .*\b1\b/);
