@@ -60,7 +60,7 @@ export async function run(
     for (const { view, heading, what } of VIEWS) {
       log(`page: ${what}`);
       const { shown, longest, frames } = await watch(page, view, heading);
-      const reference = `${PEERS} peers, ${ROUNDS} rounds; ${frames} frames in ${WATCH_MS / 1000} s`;
+      const reference = `${size.peers} peers, ${size.rounds} rounds; ${frames} frames in ${WATCH_MS / 1000} s`;
       const row = (value: string, ms: number, target: number): BenchRow => ({
         name: `${what}: ${value}`,
         value: Math.round(ms),
