@@ -25,7 +25,7 @@ export function addPublicPageOptions(command: Command): Command {
     )
     .option(
       '--public-contact <text>',
-      'text on the public page that says how to ask for an invite, such as an e-mail address',
+      'text on the public page that says how to ask for an invite or for the package file, such as an e-mail address',
     );
 }
 

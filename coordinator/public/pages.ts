@@ -1,9 +1,13 @@
+import { packageVersion } from '../../common/package.ts';
 import { countOf, formatCount, formatLoss, formatPercent, phaseText } from '../../common/text.ts';
 import { bestText } from '../../monitor/best-text.ts';
 import { shortPeer } from '../../protocol/ids.ts';
 import { type Html, html } from './html.ts';
 import { lossCurve } from './loss-curve.ts';
 import type { ContributorRow, Joining, PublicJob } from './public-job.ts';
+
+/** The file that `npm pack` makes, and that the operator of a coordinator gives to volunteers. */
+const PACKAGE_FILE = `lora-swarm-${packageVersion()}.tgz`;
 
 /** Phases of a job in the words of the page. */
 const PHASES: Readonly<Record<PublicJob['phase'] | 'stopped', string>> = {
@@ -69,18 +73,24 @@ export function jobPage(job: PublicJob, contact: string | null): string {
 
 function joinText(joining: Joining, contact: string | null): Html {
   if (joining.kind === 'over') return html`<p>The job is over and takes no more nodes.</p>`;
+  const ask = (what: string): string =>
+    contact === null ? `Ask its operator ${what}.` : `Ask its operator ${what}: ${contact}`;
   if (joining.kind === 'open') {
     return html`<p>
         Everyone may join. Everyone can also read this job: its base, data, checkpoints and updates, and the peer ids, losses
         and scores of its nodes.
       </p>
-      <p>Install lora-swarm, and run this command on your machine:</p>
-      <pre class="scroll" tabindex="0" role="region" aria-label="Command to join"><code>npx lora-swarm node ${joining.invite}</code></pre>`;
+      <p>
+        Your machine needs Node.js and npm, and the file <code>${PACKAGE_FILE}</code>, because lora-swarm is not on the npm
+        registry. ${ask('for the file')}
+      </p>
+      <p>Run these commands in an empty folder that has the file. If lora-swarm is installed there, leave out the first one.</p>
+      <pre class="scroll" tabindex="0" role="region" aria-label="Commands to join"><code>npm install ./${PACKAGE_FILE}
+npx lora-swarm node ${joining.invite}</code></pre>`;
   }
-  const ask = contact === null ? 'Ask its operator.' : `Ask its operator: ${contact}`;
   return joining.kind === 'invite'
-    ? html`<p>A node needs an invite to join this job. ${ask}</p>`
-    : html`<p>Only nodes that the operator has listed can join this job. ${ask}</p>`;
+    ? html`<p>A node needs an invite to join this job. ${ask('for one')}</p>`
+    : html`<p>Only nodes that the operator has listed can join this job. ${ask('to list yours')}</p>`;
 }
 
 function contributorTable(name: string, contributors: readonly ContributorRow[], count: number): Html {

@@ -7,7 +7,7 @@ export interface PublicPageOptions {
   readonly listen: string;
   /** Names of the jobs that the page shows. @default all jobs that everyone may join */
   readonly jobs?: readonly string[] | undefined;
-  /** How volunteers can ask for an invite, for example an e-mail address. @default the page names no contact */
+  /** How volunteers can ask for an invite or for the package file, for example an e-mail address. @default the page names no contact */
   readonly contact?: string | undefined;
 }
 

@@ -1,5 +1,6 @@
 import { EventEmitter } from 'node:events';
 import { afterEach, describe, expect, test } from 'vitest';
+import { packageVersion } from '../../../../common/package.ts';
 import {
   CONNECTIONS,
   limitConnections,
@@ -73,7 +74,13 @@ describe('the public page', () => {
     const { name } = world.run.context.stored;
     const answer = await page(world).inject(`/jobs/${name}`);
     expect(answer.statusCode).toBe(200);
-    expect(answer.body).toContain('npx lora-swarm node swarm1');
+    // Both commands work in a folder without lora-swarm, which is not on the npm registry.
+    const file = `lora-swarm-${packageVersion()}.tgz`;
+    expect(answer.body).toMatch(
+      new RegExp(`<code>npm install ./${file}\nnpx lora-swarm node swarm1\\w+</code>`),
+    );
+    const asked = await page(world, { contact: 'ann@example.org' }).inject(`/jobs/${name}`);
+    expect(asked.body).toMatch(new RegExp(`${file}[^]*ann@example.org`));
     expect(answer.body).toMatch(EVERYONE_READS);
     for (const peer of peers) expect(answer.body).toContain(`/jobs/${name}/receipts/${peer.id}.json`);
     expect(answer.body).toContain('50 %');
