@@ -24,8 +24,9 @@ export function registerEvaluate(program: Command, context: Context): void {
       collect,
     )
     .option(
-      '--against <adapter>',
-      `compare with this adapter on the same data or documents. Give a ${ADAPTER_HELP}, or "base" for the base alone`,
+      '--against <adapter...>',
+      `compare with this adapter on the same data or documents. Give a ${ADAPTER_HELP}, or "base" for the base alone. With --data, several adapters are compared at once`,
+      collect,
     )
     .option(
       '--report <dir>',

@@ -11,7 +11,7 @@ import { recordedVersion, recordFigures } from './record.ts';
 
 export interface TaskFlags extends ModelFlags {
   tasks: string[];
-  against?: string;
+  against?: string[];
   report?: string;
   trainingLog?: string;
   record?: boolean;
@@ -35,10 +35,12 @@ export async function evaluateOnTasks(context: Context, options: TaskFlags): Pro
       { next: 'leave out --limit' },
     );
   }
+  const other = onlyOther(options);
   const recorded = options.record ? await recordedVersion(options.adapter) : null;
   const lossCurve = await trainingLosses(context, options);
   const bundle = await openModelBundle(context, options);
-  const against = await otherModel(context, options, bundle);
+  const against =
+    other === undefined ? undefined : await otherModel(context, options, { against: other, bundle });
   const line = new ProgressLine(context);
   let evaluation: TaskEvaluation;
   try {
@@ -49,7 +51,7 @@ export async function evaluateOnTasks(context: Context, options: TaskFlags): Pro
       maxLength: options.maxLength,
       onProgress: ({ task, isAgainst, done, total }: TaskProgress) =>
         line.update(
-          `${task}${isAgainst ? ` (${options.against})` : ''}  ${done} of ${total} requests  ${percentDone(done, total)}`,
+          `${task}${isAgainst ? ` (${other})` : ''}  ${done} of ${total} requests  ${percentDone(done, total)}`,
         ),
       signal,
     });
@@ -62,6 +64,17 @@ export async function evaluateOnTasks(context: Context, options: TaskFlags): Pro
     printNote(context, `stored the figures with ${label}`);
   }
   print(context, options, evaluation, files);
+}
+
+/** Returns the value of --against; undefined without this option. @throws USAGE if there are several values */
+function onlyOther({ against = [] }: TaskFlags): string | undefined {
+  if (against.length < 2) return against[0];
+  throw commonError(
+    'USAGE',
+    `--tasks compares with one model at a time, and --against names ${against.length}: ${against.join(', ')}`,
+    { against },
+    { next: 'name one model, or compare all of them with --data' },
+  );
 }
 
 async function trainingLosses({ cwd }: Context, { trainingLog }: TaskFlags) {
@@ -82,7 +95,8 @@ async function report(
 ): Promise<string[]> {
   if (options.report === undefined) return [];
   const { writeReport } = await import('../../index.ts');
-  const { model, adapter = null, against } = options;
+  const { model, adapter = null } = options;
+  const against = onlyOther(options);
   const other: ModelNames | null =
     against === undefined ? null : { base: model, adapter: against === BASE ? null : against };
   return writeReport(resolve(context.cwd, options.report), evaluation, {
@@ -114,7 +128,7 @@ function print(
   printLines(context, [
     ...(comparison === null
       ? taskTable(figures, columns)
-      : comparisonLines(comparison, options.against!, columns)),
+      : comparisonLines(comparison, onlyOther(options)!, columns)),
     ...(files.length === 0 ? [] : ['', ...files.map((file) => `written  ${file}`)]),
   ]);
 }

@@ -25,8 +25,8 @@ export interface EvaluateOptions {
   readonly onBadRow?: (row: BadRow) => void;
   /** Maximum number of examples to use. The examples at the start of the data are used. @default all */
   readonly limit?: number | undefined;
-  /** Another model of the same base, to compare with on the same examples. @default no comparison */
-  readonly against?: ModelBundle | undefined;
+  /** Other models of the same base, to compare with on the same examples. @default no comparison */
+  readonly against?: ModelBundle | readonly ModelBundle[] | undefined;
   /** The current time, in milliseconds since 1970. A chat template may print the date. @default the time of the call */
   readonly now?: number;
   /** Called after each group of batches. */
@@ -41,7 +41,7 @@ export interface ExamplesToEvaluate {
   /** Receives the examples that cannot be rendered. */
   readonly report: RowReport;
   readonly limit?: number | undefined;
-  readonly against?: ModelBundle | undefined;
+  readonly against?: readonly ModelBundle[] | undefined;
   readonly onProgress?: ((progress: ScoreProgress) => void) | undefined;
   readonly signal?: AbortSignal | undefined;
 }
@@ -67,8 +67,10 @@ export interface Evaluation {
    * Number of records in `data`, and number of those records that could not be used; null if `texts` were evaluated.
    */
   read: RowSummary | null;
-  /** Comparison with the loss of the model in the option `against`; null without this option. */
+  /** Comparison with the loss of the first model in the option `against`; null without this option. */
   comparison: LossComparison | null;
+  /** Comparisons with the losses of all models in the option `against`, in their order. */
+  comparisons: readonly LossComparison[];
 }
 
 /**
@@ -83,17 +85,18 @@ export interface Evaluation {
  * within the first 4 million tokens, but no longer than the model's context and no longer than 4,096 tokens. Memory
  * does not grow with the number of texts.
  *
- * With `against`, measures a second model on the same tokens, and compares the two models example by example. Without a
- * template in the settings, examples are rendered with the first template found in this order: the adapter of the
- * model, the adapter of `against`, the base.
+ * With `against`, measures the other models on the same tokens, and compares the model with each of them, example by
+ * example. Without a template in the settings, examples are rendered with the first template found in this order: the
+ * adapter of the model, the adapters of `against`, the base.
  *
  * @throws SwarmError USAGE if texts and data are both missing or both given, or if the models have different bases;
  * EVALUATE_EMPTY without a token to predict;
  * DATA_*, TEMPLATE_*, ENGINE_*; the signal's reason
  */
 export async function evaluate(bundle: ModelBundle, options: EvaluateOptions): Promise<Evaluation> {
-  const { texts, data, onBadRow, onProgress, limit, against, now = Date.now(), signal } = options;
-  checkSameBase(bundle, against);
+  const { texts, data, onBadRow, onProgress, limit, now = Date.now(), signal } = options;
+  const against = [options.against ?? []].flat();
+  for (const other of against) checkSameBase(bundle, other);
   if (typeof texts === 'string') {
     throw commonError(
       'USAGE',
@@ -115,7 +118,8 @@ export async function evaluate(bundle: ModelBundle, options: EvaluateOptions): P
     );
   }
   const parsed = parseDataSettings(options.settings ?? {});
-  const own = bundle.adapter?.template ?? against?.adapter?.template ?? null;
+  const templates = [bundle, ...against].map(({ adapter }) => adapter?.template);
+  const own = templates.find((template) => template !== undefined && template !== null) ?? null;
   const settings = { ...parsed, template: parsed.template ?? own };
   const report = new RowReport({ badRowShare: settings.badRowShare, ...(onBadRow && { onBad: onBadRow }) });
   const renderer = await rendererFor(settings, { dir: bundle.model.dir, now }, bundle);
@@ -158,17 +162,22 @@ function textSequence(text: string, { tokenizer }: ModelBundle): Sequence {
 async function score(
   sequences: AsyncGenerator<Sequence>,
   bundle: ModelBundle,
-  { limit, against, ...options }: Pick<ExamplesToEvaluate, 'limit' | 'against' | 'onProgress' | 'signal'>,
+  {
+    limit,
+    against = [],
+    ...options
+  }: Pick<ExamplesToEvaluate, 'limit' | 'against' | 'onProgress' | 'signal'>,
 ): Promise<Evaluation> {
-  const models = against === undefined ? [bundle] : [bundle, against];
   const used = limit === undefined ? sequences : firstOf(sequences, limit);
-  const { losses, rows, bytes } = await scoreSequences(used, models, options);
-  const [own, other] = losses as [Losses, Losses?];
+  const { losses, rows, bytes } = await scoreSequences(used, [bundle, ...against], options);
+  const [own, ...others] = losses as [Losses, ...Losses[]];
   const { lossSum, tokens } = own;
   const loss = lossSum / tokens;
   const bitsPerByte = bytes === null ? null : lossSum / Math.LN2 / bytes;
-  const comparison = other === undefined ? null : compareLosses(own.examples, other.examples);
-  return { loss, tokens, perplexity: Math.exp(loss), bitsPerByte, rows, bytes, read: null, comparison };
+  const comparisons = others.map((other) => compareLosses(own.examples, other.examples));
+  const comparison = comparisons[0] ?? null;
+  const perplexity = Math.exp(loss);
+  return { loss, tokens, perplexity, bitsPerByte, rows, bytes, read: null, comparison, comparisons };
 }
 
 async function* firstOf(sequences: AsyncGenerator<Sequence>, limit: number): AsyncGenerator<Sequence> {
@@ -183,8 +192,8 @@ async function* firstOf(sequences: AsyncGenerator<Sequence>, limit: number): Asy
  * Refuses models of different bases, because their tokenizers can differ. The same tokens would then mean different
  * texts.
  */
-function checkSameBase({ model }: ModelBundle, against: ModelBundle | undefined): void {
-  if (against === undefined || against.model.dir === model.dir) return;
+function checkSameBase({ model }: ModelBundle, against: ModelBundle): void {
+  if (against.model.dir === model.dir) return;
   throw commonError(
     'USAGE',
     'models can be compared on data only if they have the same base',

@@ -71,6 +71,14 @@ describe('a single machine', { timeout: 120_000 }, () => {
     expect(adapted.loss).toBeLessThan(base.last.loss);
     expect(adapted.tokens).toBe(base.last.tokens);
 
+    const several = swarm(...evaluate, model, '--adapter', 'adapter', '--against', 'base', 'adapter').last;
+    expect(several.comparisons).toMatchObject([{ against: base.last.loss }, { change: 0, p: 1 }]);
+    const table = ['evaluate', '--model', model, '--data', 'held-out.jsonl'];
+    const lines = swarm(...table, '--against', 'base', '--against', 'adapter').stdout.split('\n');
+    for (const name of ['base', 'adapter']) {
+      expect(lines.filter((line) => line.startsWith(name))).toHaveLength(1);
+    }
+
     const merged = swarm('checkpoint', 'export', 'adapter', 'merged', '--merge', '--model', model);
     expect(merged.status, merged.stderr).toBe(0);
     expect(swarm(...evaluate, 'merged').last.loss).toBeCloseTo(adapted.loss, 3);
@@ -111,6 +119,8 @@ describe('a single machine', { timeout: 120_000 }, () => {
       ...['--report', 'report', '--training-log', 'train.log'],
     );
     expect(compared.status, compared.stderr).toBe(0);
+    const two = swarm(...evaluate, '--against', 'base', 'adapter');
+    expect([two.status, two.stderr]).toEqual([2, expect.stringContaining('base, adapter')]);
     expect(compared.last.results.minimal_pairs).toMatchObject({ alias: 'minimal_pairs', sample_len: 6 });
     expect(compared.last.comparison.metrics.map(({ metric }: { metric: string }) => metric)).toEqual([
       'acc',

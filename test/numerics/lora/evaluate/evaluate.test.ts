@@ -130,13 +130,25 @@ describe('evaluating text', () => {
     );
     expect(trained.loss).toBeLessThan(0.95 * base.loss);
     const adapted = { ...bundle, adapter: { lora, tensors: trainer.parameters() } };
-    const { comparison, ...alone } = await evaluate(adapted, { texts: clauses, against: bundle });
-    expect({ ...alone, comparison: null }).toEqual(trained);
+    const {
+      comparison,
+      comparisons: _,
+      ...alone
+    } = await evaluate(adapted, { texts: clauses, against: bundle });
+    expect({ ...alone, comparison: null, comparisons: [] }).toEqual(trained);
     expect(comparison).toMatchObject({ examples: clauses.length, verdict: 'better' });
     expect(comparison!.against).toBeCloseTo(base.loss, 6);
     expect(comparison!.change).toBeCloseTo(trained.loss - base.loss, 6);
     expect(comparison!.low).toBeLessThan(comparison!.change);
     expect(comparison!.high).toBeLessThan(0);
+    const both = await evaluate(bundle, { texts: clauses, against: [adapted, bundle] });
+    expect(both.comparisons).toHaveLength(2);
+    expect(both.comparison).toEqual(both.comparisons[0]);
+    for (const [i, against] of [adapted, bundle].entries()) {
+      const single = await evaluate(bundle, { texts: clauses, against });
+      expect(both.comparisons[i]).toEqual(single.comparison);
+      expect(single.comparisons).toEqual([single.comparison]);
+    }
     const same = await evaluate(bundle, { texts: clauses, against: { ...bundle, adapter: untrained } });
     expect(same.comparison).toMatchObject({ change: 0, p: 1, verdict: 'noise' });
     await trainer.dispose();
