@@ -9,8 +9,11 @@ import { acceptMerged, countMissing, restoreCheckpoint } from './restored-checkp
 export interface GapPart {
   /** The checkpoints, oldest first. */
   readonly checkpoints: readonly LostCheckpoint[];
-  /** Round of the checkpoint of the database that the chain above the gap continues; null if it does not reach one. */
-  readonly reaches: number | null;
+  /**
+   * Round of the checkpoint of the database below these checkpoints. The checkpoints of the database between it and the gap are
+   * not part of the history: the coordinator has made them with other nodes after the restore.
+   */
+  readonly after: number;
 }
 
 /** Returns those of the given checkpoints that continue the chain above a gap downwards, or the chain below it upwards. */
@@ -26,23 +29,22 @@ export function findPart(
     // Only the first checkpoint of a job has no parent, and the database always has this checkpoint.
     const parent = next.checkpoint.parent!;
     const reached = store.rounds.checkpointOf(job, parent);
-    if (reached !== null) return { checkpoints: chain, reaches: reached.round };
+    if (reached !== null) return { checkpoints: chain, after: reached.round };
     next = byDigest.get(parent);
   }
   const lowest =
     chain[0]?.checkpoint ??
     verifyMessage('checkpoint', store.rounds.checkpoint(job, above.round)!.envelope).message;
-  return { checkpoints: [...beforeGap(below.digest, lowest, checkpoints), ...chain], reaches: null };
+  // The chain has one checkpoint for each of its rounds, so it shows which checkpoints of the database do not belong to it.
+  const from = lowest.round > below.round ? below : store.rounds.newestCheckpointBefore(job, lowest.round)!;
+  return { checkpoints: [...beforeGap(from.digest, lowest, checkpoints), ...chain], after: from.round };
 }
 
 /** Adds a part of a gap to the database. The caller must call this function in a transaction. */
-export function addPart({ below, above }: Gap, { checkpoints, reaches }: GapPart, context: RunContext): void {
+export function addPart({ above }: Gap, { checkpoints, after }: GapPart, context: RunContext): void {
   const { job, deps } = context;
   const { rounds, gaps, updates, blobs } = deps.store;
   const counted = rounds.count(job, 'checkpoint');
-  // If the chain reaches an earlier checkpoint than `below`, the coordinator has made the checkpoints after it with other
-  // nodes after the restore, so they are not part of the history.
-  const after = reaches ?? below.round;
   gaps.clear(job, after, above.round);
   for (const use of ['adapter', 'step', 'update', 'audit'] as const) {
     blobs.release(job, use, after + 1, above.round - 1);

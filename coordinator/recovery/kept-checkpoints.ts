@@ -107,9 +107,9 @@ export class KeptCheckpoints {
     const { network, clock } = this.#deps;
     const { job, signal } = run.context;
     const limits = { clock, ms: callTimeoutMs('recall'), signal, what: 'the request "recall"' };
-    const after = search.gaps[0]!.below.round;
+    // Checkpoints can also be missing before the gap, because the database may have other checkpoints of these rounds.
     const { checkpoints } = await withDeadline(limits, (inner) =>
-      network.request(peer, 'recall', { job, after }, { signal: inner }),
+      network.request(peer, 'recall', { job, after: 0 }, { signal: inner }),
     );
     search.until.set(peer, Number.POSITIVE_INFINITY);
     await search.lock(() => this.#add(run, search, checkpoints));

@@ -13,7 +13,7 @@ import { COORDINATOR, World } from '../world.ts';
 type Answer = RpcResponse<'recall'>;
 
 /** A job whose database lacks the checkpoints of rounds 2 to 4. `answer` answers the members that are asked. */
-async function withGap(members: number, answer: (peer: string) => Promise<Uint8Array[]>) {
+async function withGap(members: number, answer: (peer: string, after: number) => Promise<Uint8Array[]>) {
   const world = new World({ rounds: { minPeers: 1 } });
   await training(world, members);
   const { run, store, clock } = world;
@@ -43,9 +43,9 @@ async function withGap(members: number, answer: (peer: string) => Promise<Uint8A
     peers: () => peers.map((peer) => ({ peer })),
     // Pairs of members have one address.
     networkOf: (peer: string) => String(peers.indexOf(peer) >> 1),
-    request: async (peer: string): Promise<Answer> => {
+    request: async (peer: string, _: string, { after }: { after: number }): Promise<Answer> => {
       asked.push(peer);
-      return { head: null, checkpoints: await answer(peer), receipts: [], settings: [] };
+      return { head: null, checkpoints: await answer(peer, after), receipts: [], settings: [] };
     },
   } as unknown as CoordinatorDeps['network'];
   const kept = new KeptCheckpoints({ network, store, clock, log: silentLogger });
@@ -119,4 +119,44 @@ it('asks no member before a recovery, or while the job is behind', async () => {
   kept.note(withContext({ isBehind: () => true }), peers[0]!);
   kept.note(run, signerOf(99).peerId);
   expect(asked).toEqual([]);
+});
+
+/** Signs a checkpoint that continues another one in the same term, as the coordinator did after the restore. */
+function fork(message: Checkpoint, round: number, parent: string) {
+  const envelope = signMessage('checkpoint', { ...message, round, parent, createdAt: 7 }, COORDINATOR);
+  return { envelope, digest: verifyMessage('checkpoint', envelope).digest };
+}
+
+it('replaces checkpoints of the database that the history does not contain, also if a member lacks a checkpoint', async () => {
+  let parts: number[][] = [];
+  const all = await withGap(4, async (peer, after) => {
+    const rounds = parts[all.peers.indexOf(peer)] ?? [];
+    return rounds.filter((round) => round > after).map((round) => all.signed[round - 1]!);
+  });
+  const { world, run, job, store, kept, peers, signed, message } = all;
+  // After the restore, the coordinator made rounds 2 and 3 again with other nodes.
+  let parent = verifyMessage('checkpoint', signed[0]!).digest;
+  store.gaps.clear(job, 1, 4);
+  for (const round of [2, 3]) {
+    const { digest, envelope } = fork(message, round, parent);
+    const facts = { preset: 'dense', assignments: [], deadlineMs: 0, openedAt: 0 } as const;
+    store.rounds.open(job, { ...facts, round, parent });
+    store.rounds.setOutcome(job, round, 'checkpoint');
+    const rest = { residual: null, heldOutLoss: null, restores: null };
+    store.rounds.putCheckpoint(job, { round, digest, envelope, ...rest });
+    parent = digest;
+  }
+  parts = [[3, 4], [], [2]];
+  kept.note(run, peers[0]!);
+  await world.until(() => store.gaps.of(job)[0]?.above.round === 3, 'a part of the history');
+  kept.note(run, peers[2]!);
+  await world.until(() => store.gaps.of(job).length === 0, 'the whole history');
+  expect(store.rounds.count(job, 'checkpoint')).toBe(5);
+  const digests = signed.map((envelope) => verifyMessage('checkpoint', envelope).digest);
+  expect(
+    store.rounds
+      .checkpoints(job)
+      .slice(1)
+      .map(({ digest }) => digest),
+  ).toEqual(digests);
 });
