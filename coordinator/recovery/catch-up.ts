@@ -88,13 +88,16 @@ export function catchUp(
       .flatMap(({ envelope }) => verifyMessage('checkpoint', envelope).message.contributors)
       .map(({ peer, update }) => `${peer} ${update}`),
   );
+  // A checkpoint that is missing because no node could give it may contain an update of its own round or an earlier one. The
+  // receipts of such updates stay.
+  const mayBeMissing = (round: number): boolean => lost.ancestor === null && round < firstLost;
   const known = new Set<string>();
   for (const receipt of lost.receipts) {
     const id = `${receipt.peer} ${receipt.digest}`;
     known.add(id);
     if (store.updates.receipt(job, receipt.peer, receipt.digest) !== null) continue;
     const isStored = store.updates.find(job, receipt.round, receipt.peer)?.digest === receipt.digest;
-    const isLost = lost.ancestor !== null && receipt.round >= oldest && !merged.has(id) && !isStored;
+    const isLost = !mayBeMissing(receipt.round) && receipt.round >= oldest && !merged.has(id) && !isStored;
     const isEnded = isLost && counts(receipt.code);
     store.updates.addReceipt(job, receipt);
     if (isEnded) store.updates.addReceipt(job, { ...receipt, ...LOST, issuedAt: now });
@@ -102,9 +105,7 @@ export function catchUp(
   const isKnown = (peer: string, update: string): boolean => known.has(`${peer} ${update}`);
   for (const { checkpoint } of restored) acceptMerged(checkpoint, isKnown, context);
   for (const { round, peer, digest } of dropped) {
-    // If a checkpoint is missing because no node could give it, it may contain this update. The update then keeps its
-    // receipt.
-    if (lost.ancestor === null && round < firstLost) continue;
+    if (mayBeMissing(round)) continue;
     const receipt = store.updates.receipt(job, peer, digest);
     if (receipt === null || !counts(receipt.code) || merged.has(`${peer} ${digest}`)) continue;
     store.updates.addReceipt(job, { ...receipt, round, ...LOST, issuedAt: now });

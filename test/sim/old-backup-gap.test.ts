@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { checkHistory, type Swarm, swarm } from './backup-swarm.ts';
+import { checkHistory, DEADLINE_MS, type Swarm, swarm } from './backup-swarm.ts';
 
 function caughtUp({ events }: Swarm) {
   return events().flatMap((event) => (event.type === 'caught-up' ? [event] : []));
@@ -13,9 +13,16 @@ function gaps({ coordinator, job }: Swarm): number[] {
 /** Restores a backup of round 2 after round 10. Only the first node starts, and lacks some checkpoints. */
 async function restored(seed: number, { lacks, rounds = 14 }: { lacks: string; rounds?: number }) {
   const all = await swarm(seed, { rounds });
-  const { coordinator, nodes, reach, restoreBackup } = all;
+  const { coordinator, nodes, clock, job, reach, restoreBackup } = all;
   await reach(2);
-  const lost = await restoreBackup(10);
+  const lost = await restoreBackup(async () => {
+    await reach(10);
+    // The update of the first node for the round in progress gets a receipt, and no checkpoint will contain it.
+    const { peer, store } = nodes[0]!;
+    const isAccepted = () => store.kept.recall(job, { after: 10, maxBytes: 1e6 }).receipts.length > 0;
+    expect(await clock.run(isAccepted, DEADLINE_MS), `the update of ${peer}`).toBe(true);
+    expect(coordinator.store.rounds.find(job, 11)!.outcome).toBeNull();
+  });
   for (const node of nodes) node.crash();
   nodes[0]!.database.exec(`DELETE FROM kept_checkpoints WHERE ${lacks}`);
   coordinator.start();
