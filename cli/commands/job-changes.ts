@@ -10,7 +10,7 @@ import { integer } from '../options/common.ts';
 import { keyValues } from '../options/key-values.ts';
 import { printJson, printLines, printWrapped, terminalColumns } from '../print.ts';
 import { changeLines } from '../views/status.ts';
-import { sweepLines } from '../views/sweeps.ts';
+import { sweepInviteLines, sweepLines } from '../views/sweeps.ts';
 
 interface CommonOptions {
   home?: string;
@@ -80,10 +80,9 @@ async function sweep(context: Context, file: string | undefined, options: Common
     printJson(context, { schemaVersion: 1, ...created });
     return;
   }
-  const invites = created.jobs.map(({ invite }) => invite);
   printLines(context, [
     ...sweepLines([created.sweep], terminalColumns(context)),
-    ...invites.map((invite) => `invite ${invite}`),
+    ...sweepInviteLines(created.jobs),
     `next: on every machine that joins, run ${SWARM} node - and paste all of the invites; ${SWARM} job sweep shows the results`,
   ]);
 }

@@ -1,9 +1,14 @@
 import { countOf, formatLoss, phaseText, safeText, table } from '../../common/text.ts';
-import type { SweepJobView, SweepView } from '../../index.ts';
+import type { CreatedJob, SweepJobView, SweepView } from '../../index.ts';
 import { SWARM } from '../command-name.ts';
 
 /** Columns that a narrow terminal does not show; the first one is left out first. */
 const FIRST_HIDDEN = ['after', 'checkpoints'];
+
+/** Returns the invites of the jobs of a sweep. `lora-swarm node -` reads these lines. */
+export function sweepInviteLines(jobs: readonly Pick<CreatedJob, 'name' | 'invite'>[]): string[] {
+  return jobs.map(({ name, invite }) => `invite ${name}: ${invite}`);
+}
 
 /**
  * Returns a table of the jobs of each sweep. Jobs that no halving has stopped come first.

@@ -1,7 +1,9 @@
 import { expect, it } from 'vitest';
-import { sweepLines } from '../../../cli/views/sweeps.ts';
+import { wordsOf } from '../../../cli/options/target.ts';
+import { sweepInviteLines, sweepLines } from '../../../cli/views/sweeps.ts';
 import { unmeasuredError } from '../../../coordinator/jobs/sweeps.ts';
 import type { SweepJobView, SweepView } from '../../../index.ts';
+import { encodeInvite } from '../../../protocol/access/invite.ts';
 
 const job = (name: string, facts: Partial<SweepJobView> = {}): SweepJobView => ({
   job: name,
@@ -51,4 +53,18 @@ it('fits into 80 and 110 columns', () => {
     for (const line of lines) expect(line.length, line).toBeLessThanOrEqual(columns);
     expect(lines.join('\n')).toMatch(/lora\.rank/);
   }
+});
+
+it('each invite of a sweep names its job, and a node reads the lines', () => {
+  const invites = ['race-1', 'race-2'].map((name) => ({
+    name,
+    invite: encodeInvite({
+      addresses: [`/ip4/192.0.2.1/tcp/4040/p2p/12D3KooW${'A'.repeat(44)}`],
+      job: null,
+      token: name,
+    }),
+  }));
+  const lines = sweepInviteLines(invites);
+  expect(lines.map((line) => wordsOf(line))).toEqual(invites.map(({ invite }) => [invite]));
+  for (const [i, { name }] of invites.entries()) expect(lines[i]).toContain(name);
 });
