@@ -57,10 +57,13 @@ export function betterLines(chosen: CheckpointView, all: readonly CheckpointView
   ];
 }
 
-/** Returns a text with the number of checkpoints that a job still makes after a roll-back, which is one of them. */
+/**
+ * Returns a text with the number of checkpoints that a job still makes after a roll-back, which is one of them. The round in
+ * progress may still end with a checkpoint before it.
+ */
 export function afterRollBackText({ rounds, roundsDone, name }: JobSummary): string {
   const left = Math.max(0, rounds - roundsDone - 1);
-  return `${countOf(left, 'checkpoint')} of ${rounds} remain after the roll-back; for more, run: ${SWARM} job set ${name} rounds.count=N`;
+  return `at most ${countOf(left, 'checkpoint')} of ${rounds} remain after the roll-back; for more, run: ${SWARM} job set ${name} rounds.count=N`;
 }
 
 /** Describes one checkpoint with its parent, contributors and metrics. */

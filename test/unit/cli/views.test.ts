@@ -594,7 +594,7 @@ describe('checkpoints', () => {
     ]);
     expect(betterLines(better, [view, better])).toEqual([]);
     const after = afterRollBackText({ ...job, name: 'moby', rounds: 40, roundsDone: 32 });
-    expect(after).toMatch(/^7 checkpoints of 40 .* job set moby rounds\.count=N$/);
+    expect(after).toMatch(/^at most 7 checkpoints of 40 .* job set moby rounds\.count=N$/);
     const restored = { ...view, restores: 1 };
     expect(checkpointTable([restored])[1]).toMatch(/2 .*\b1\b.*4\.5000/);
     expect(checkpointLines(restored).join('\n')).toMatch(/rolled back .*\b1\b/);
