@@ -1,7 +1,14 @@
+import { countOf } from '../common/text.ts';
 import type { Manifest } from '../protocol/job/manifest.ts';
 import { firstSettings, type RunningSettings, settingKeys } from '../protocol/job/settings.ts';
 import type { VersionManifest } from '../protocol/version-manifest.ts';
 import { flatSettings } from './adapter-settings.ts';
+
+/**
+ * Maximum number of values of a setting in its text, besides the first one. An operator may change a setting in each round,
+ * and the manifest of a version limits the text.
+ */
+const SHOWN_NEWEST = 19;
 
 /** A change of a job's settings, with all values that apply from a round on. */
 export interface SettingsFrom {
@@ -18,7 +25,7 @@ export interface JobHistory {
 
 /**
  * Returns the settings with which a job trained up to a round, without those of LoRA. A setting that changed meanwhile has a
- * text with all its values: "0.001, from round 6: 0.0005".
+ * text with its values: "0.001, from round 6: 0.0005". If there are too many, the text has the first and the newest ones.
  */
 export function jobSettings(
   { manifest, changes = [] }: JobHistory,
@@ -34,9 +41,13 @@ export function jobSettings(
       while (values.length > 0 && values.at(-1)!.from >= from) values.pop();
       if (values.at(-1)?.value !== after[field]) values.push({ from, value: after[field] });
     }
-    const texts = values.map(({ from, value }, i) =>
-      i === 0 ? String(value) : `from round ${from}: ${value}`,
-    );
+    const newest = values.slice(1).slice(-SHOWN_NEWEST);
+    const leftOut = values.length - 1 - newest.length;
+    const texts = [
+      String(values[0]!.value),
+      ...(leftOut === 0 ? [] : [countOf(leftOut, 'other value')]),
+      ...newest.map(({ from, value }) => `from round ${from}: ${value}`),
+    ];
     return [settingKeys[field], values.length === 1 ? values[0]!.value : texts.join(', ')] as const;
   });
   return { ...flatSettings({ training, rounds, acceptance, seed }), ...Object.fromEntries(changed) };

@@ -35,6 +35,20 @@ it('a version keeps the changes of the settings and the roll-backs of its job, a
   const card = versionCard(registry, version);
   expect(card).toContain(`| training.learningRate | ${rates} |`);
   expect(card).toMatch(/^- Round 33 restores .* round 14\./m);
+  const rateFrom = (from: number): number => 0.5 / from;
+  const many = Array.from({ length: 300 }, (_, i) => ({
+    fromRound: i + 2,
+    values: { ...values, learningRate: rateFrom(i + 2) },
+  }));
+  const { manifest: long } = await publish(3, {
+    changes: many,
+    checkpoint: { digest: BASE, round: 400, metrics: {} },
+  });
+  const parts = String(long.settings['training.learningRate']).split(', ');
+  expect(parts).toHaveLength(21);
+  expect(parts.at(0)).toBe(String(manifest.training.learningRate));
+  expect(parts.at(1)).toMatch(/^281\b/);
+  expect(parts.at(-1)).toBe(`from round 301: ${rateFrom(301)}`);
   const plain = await publish(2, {});
   expect(plain.manifest.settings).toMatchObject({ 'training.learningRate': manifest.training.learningRate });
   expect(plain.manifest).not.toHaveProperty('rollBacks');
