@@ -269,9 +269,9 @@ export class ApiClient {
     yield* this.#connection.lines('GET', `${jobPath(id)}/events?${query}`, signal);
   }
 
-  /** Yields lines with the progress, and then the bytes of a job's bundle. @internal users call `bundleJob` of the library */
-  bundle(id: string, { blobs, signal }: { blobs: boolean; signal: AbortSignal }): AsyncIterable<Uint8Array> {
-    return this.#connection.bytes(`${jobPath(id)}/bundle?blobs=${blobs}&progress=1`, signal);
+  /** Yields the answer with a job's bundle. @internal users call `bundleJob` of the library */
+  bundle(id: string, query: string, signal: AbortSignal): AsyncIterable<Uint8Array> {
+    return this.#connection.bytes(`${jobPath(id)}/bundle?${query}`, signal);
   }
 
   /** Yields the bytes of a blob. @throws SwarmError BLOB_MISSING @internal for the verification of a job */

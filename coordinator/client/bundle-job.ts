@@ -58,8 +58,8 @@ export async function bundleJob(
   }
   let bytes = 0;
   await writeDurably(file, async (handle) => {
-    const answer = api.bundle(job, { blobs, signal });
-    for await (const chunk of bytesAfterLines(answer, (line) => takeLine(line as BundleLine, onRepair))) {
+    const onLine = (line: unknown): boolean => takeLine(line as BundleLine, onRepair);
+    for await (const chunk of bundleBytes(api, job, { blobs, signal, onLine })) {
       await handle.writeFile(chunk);
       bytes += chunk.byteLength;
       onProgress?.(bytes);
@@ -104,6 +104,20 @@ export async function verifyOwnJob(
     }
   } finally {
     await rm(folder, { recursive: true, force: true });
+  }
+}
+
+async function* bundleBytes(
+  api: ApiClient,
+  job: string,
+  { blobs, signal, onLine }: { blobs: boolean; signal: AbortSignal; onLine: (line: unknown) => boolean },
+): AsyncGenerator<Uint8Array, void, undefined> {
+  try {
+    yield* bytesAfterLines(api.bundle(job, `blobs=${blobs}&progress=1`, signal), onLine);
+  } catch (error) {
+    // A coordinator of an earlier release refuses `progress`, and sends only the bundle.
+    if (!isSwarmError(error, 'REQUEST_INVALID')) throw error;
+    yield* api.bundle(job, `blobs=${blobs}`, signal);
   }
 }
 

@@ -7,14 +7,23 @@ import { Readable } from 'node:stream';
 import { expect, it, onTestFinished } from 'vitest';
 import { writeBundle } from '../../../../cli/job/bundle.ts';
 import { bundleJob } from '../../../../coordinator/client/bundle-job.ts';
+import { coordinatorError } from '../../../../coordinator/errors.ts';
 import { storageError } from '../../../../storage/errors.ts';
 import { type BundleSource, blobsOf, encodeBundle } from '../../../../verify/bundle/encode.ts';
 import { verifyBundle } from '../../../../verify/bundle/verify-bundle.ts';
 import { fakeContext } from '../../../utils/cli-context.ts';
 import { playedJob } from '../../verify/forged-job.ts';
 
-/** Starts a coordinator that answers each request with lines of progress and the bundle of a job. @returns its home */
-async function coordinator(source: BundleSource, progress: readonly object[] = []): Promise<string> {
+/**
+ * Starts a coordinator that answers each request with lines of progress and the bundle of a job.
+ * @param isOld whether the coordinator has an earlier release, which refuses a request for the progress
+ * @returns its home
+ */
+async function coordinator(
+  source: BundleSource,
+  progress: readonly object[] = [],
+  isOld = false,
+): Promise<string> {
   async function* answer() {
     const lines = [...progress, { event: 'bundle' }].map((line) => `${JSON.stringify(line)}\n`).join('');
     // A line can arrive in several pieces, and the last one together with the first bytes of the bundle.
@@ -25,8 +34,11 @@ async function coordinator(source: BundleSource, progress: readonly object[] = [
       rest = Buffer.alloc(0);
     }
   }
-  const server = createServer((_request, response) => {
-    Readable.from(answer(), { objectMode: false }).pipe(response);
+  const server = createServer(({ url = '' }, response) => {
+    if (isOld && url.includes('progress')) {
+      response.writeHead(400).end(JSON.stringify(coordinatorError('REQUEST_INVALID', 'a test', {}).toJSON()));
+    } else if (isOld) Readable.from(encodeBundle(source), { objectMode: false }).pipe(response);
+    else Readable.from(answer(), { objectMode: false }).pipe(response);
   });
   await new Promise<void>((listening) => server.listen(0, '127.0.0.1', listening));
   onTestFinished(() => void server.close());
@@ -92,6 +104,14 @@ it('passes on the progress of the repairs, and then writes the bundle', async ()
   const file = join(home, 'progress.bundle');
   await bundleJob({ home }, 'toy', file, { onRepair: (step) => seen.push(step) });
   expect(seen).toEqual(steps);
+  expect(await verifyBundle(file)).toMatchObject({ ok: true });
+});
+
+it('gets the bundle of a coordinator of an earlier release, which has no progress', async () => {
+  const { source } = await playedJob();
+  const home = await coordinator(source, [], true);
+  const file = join(home, 'old.bundle');
+  await bundleJob({ home }, 'toy', file);
   expect(await verifyBundle(file)).toMatchObject({ ok: true });
 });
 
