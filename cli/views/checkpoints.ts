@@ -47,14 +47,23 @@ export function checkpointTable(checkpoints: readonly CheckpointView[], columns?
   );
 }
 
-/** Returns a line about the best checkpoint of a job if another one was chosen. @param all checkpoints of the job */
+/**
+ * Returns a line about the best checkpoint of a job if a checkpoint with another adapter was chosen.
+ * @param all checkpoints of the job
+ */
 export function betterLines(chosen: CheckpointView, all: readonly CheckpointView[]): string[] {
   const best = all.find(({ isBest }) => isBest);
-  if (best === undefined || best.digest === chosen.digest) return [];
-  const losses = [best, chosen].map(({ checkpoint }) => formatLoss(checkpoint.metrics.heldOutLoss));
+  if (best === undefined || best.checkpoint.adapter.digest === chosen.checkpoint.adapter.digest) return [];
+  const [better, own] = [best, chosen].map(decidingText);
   return [
-    `the best checkpoint is that of round ${best.round}, with the held-out loss ${losses[0]} (this one: ${losses[1]}); choose it with --round best`,
+    `the best checkpoint is that of round ${best.round}, with the ${better} (this one: ${own}); choose it with --round best`,
   ];
+}
+
+/** Returns the value that decides which checkpoint of a job is the best, with its name. */
+function decidingText({ tasks, checkpoint }: CheckpointView): string {
+  if (tasks !== null && tasks.value !== null) return `task metric ${formatFigure(tasks.value)}`;
+  return `held-out loss ${formatLoss(checkpoint.metrics.heldOutLoss)}`;
 }
 
 /**

@@ -588,10 +588,24 @@ describe('checkpoints', () => {
     const late = { ...contributor!, round: 1 };
     const withLate = { ...view, checkpoint: { ...view.checkpoint, contributors: [late, contributor!] } };
     expect(checkpointTable([withLate])[1], 'two updates of one node').toMatch(/2 +4\.5000 +1 +1,536/);
-    const better = { ...view, round: 1, digest: 'cd'.repeat(32), isBest: true };
-    expect(betterLines({ ...view, isBest: false }, [view, better])).toEqual([
-      expect.stringMatching(/\bround 1\b.*--round best/),
+    const adapter = { digest: 'ef'.repeat(32), size: 1 };
+    const better = {
+      ...{ ...view, round: 1, digest: 'cd'.repeat(32), isBest: true },
+      checkpoint: { ...view.checkpoint, adapter },
+    };
+    const newest = { ...view, isBest: false };
+    expect(betterLines(newest, [newest, better])).toEqual([
+      expect.stringMatching(/\bround 1\b.* 4\.5000 .*--round best/),
     ]);
+    const withMetric = (one: CheckpointView, value: number): CheckpointView => ({
+      ...one,
+      tasks: { figures: {}, value, reason: '', seconds: 1, at: 0 },
+    });
+    const [line] = betterLines(withMetric(newest, 0.5), [withMetric(better, 0.75)]);
+    expect(line).toMatch(/ 0\.7500 .* 0\.5000\b/);
+    expect(line).not.toContain('4.5000');
+    const restoring = { ...newest, restores: 1, checkpoint: better.checkpoint };
+    expect(betterLines(restoring, [restoring, better]), 'the same adapter').toEqual([]);
     expect(betterLines(better, [view, better])).toEqual([]);
     const after = afterRollBackText({ ...job, name: 'moby', rounds: 40, roundsDone: 32 });
     expect(after).toMatch(/^at most 7 checkpoints of 40 .* job set moby rounds\.count=N$/);
