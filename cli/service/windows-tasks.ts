@@ -51,9 +51,9 @@ export const windowsTasks: ServiceManager = {
     ['schtasks', '/Delete', '/F', '/TN', serviceName(role)],
   ],
   forget: () => [],
+  isAbsent: () => false,
   // schtasks prints words in the language of the system. The result 267009 (SCHED_S_TASK_RUNNING) is the same
   // in every language.
-  isAbsent: () => false,
   state: ({ role }) => ['schtasks', '/Query', '/V', '/FO', 'CSV', '/NH', '/TN', serviceName(role)],
   isRunning: ({ output }) => output.includes('"267009"'),
   logs: ({ role, home }, { lines, follow }) => [

@@ -2,7 +2,8 @@ import { Permits } from '../../common/limits/permits.ts';
 import { BLOB_RANGE_BYTES } from '../../protocol/limits.ts';
 
 /**
- * Maximum number of unused buffers of 1 MiB that are kept for the next blob. A fetch from one holder uses 28 buffers.
+ * Maximum number of unused buffers of 1 MiB that are kept for the next blob. A fetch from one holder uses 28 buffers, and a
+ * few more only while it keeps the bytes of failed requests.
  */
 const SPARE_BUFFERS = 28;
 
