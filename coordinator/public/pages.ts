@@ -85,8 +85,8 @@ function joinText(joining: Joining, contact: string | null): Html {
         registry. ${ask('for the file')}
       </p>
       <p>Run these commands in an empty folder that has the file. If lora-swarm is installed there, leave out the first one.</p>
-      <pre class="scroll" tabindex="0" role="region" aria-label="Commands to join"><code>npm install ./${PACKAGE_FILE}
-npx lora-swarm node ${joining.invite}</code></pre>`;
+      <pre class="scroll" tabindex="0" role="region" aria-label="Commands to join"><code>npm install ./${PACKAGE_FILE}</code>
+<code>npx lora-swarm node ${joining.invite}</code></pre>`;
   }
   return joining.kind === 'invite'
     ? html`<p>A node needs an invite to join this job. ${ask('for one')}</p>`

@@ -77,8 +77,9 @@ describe('the public page', () => {
     // Both commands work in a folder without lora-swarm, which is not on the npm registry.
     const file = `lora-swarm-${packageVersion()}.tgz`;
     expect(answer.body).toMatch(
-      new RegExp(`<code>npm install ./${file}\nnpx lora-swarm node swarm1\\w+</code>`),
+      new RegExp(`<code>npm install ./${file}</code>\n<code>npx lora-swarm node swarm1\\w+</code>`),
     );
+    expect((await page(world).inject('/style.css')).body).toMatch(/pre[^{]*code \{\s*user-select: all/);
     const asked = await page(world, { contact: 'ann@example.org' }).inject(`/jobs/${name}`);
     expect(asked.body).toMatch(new RegExp(`${file}[^]*ann@example.org`));
     expect(answer.body).toMatch(EVERYONE_READS);
