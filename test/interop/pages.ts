@@ -95,6 +95,12 @@ export async function expectAllColumns(page: Page, width: number): Promise<void>
   expect(await page.evaluate<number>(cut)).toBe(0);
 }
 
+/** Expects that no row of a table is higher than two lines. A button in a row is 36 pixels high. */
+export async function expectLowRows(page: Page): Promise<void> {
+  const heights = '[...document.querySelectorAll("tbody tr")].map((row) => row.offsetHeight)';
+  expect(Math.max(...(await page.evaluate<number[]>(heights)))).toBeLessThan(60);
+}
+
 /** Moves a slider of the page with a key. @param place number of the slider, from 0 */
 export async function moveSlider(page: Page, place: number, key: 'Home' | 'End'): Promise<void> {
   await page.evaluate(`document.querySelectorAll('input[type=range]')[${place}].focus()`);

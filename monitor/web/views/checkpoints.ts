@@ -127,26 +127,25 @@ function columnsOf(
     { title: 'Weights', cell: ({ kept }) => (kept ? 'kept' : 'deleted') },
     ...(versions === null
       ? []
-      : [
-          {
-            title: 'Version and tags',
-            cell: (view: CheckpointView) =>
-              html`<${VersionCell} job=${job} view=${view} version=${versionOf(view)} onDone=${onDone} />`,
-          },
-        ]),
+      : [{ title: 'Version and tags', cell: (view: CheckpointView) => versionCell(versionOf(view)) }]),
     {
-      title: 'Action',
-      cell: ({ round, kept }) =>
-        kept &&
-        round !== job.checkpoint.round &&
-        html`<${Confirm}
-          label="Roll back"
-          danger
-          effect=${`The adapter of round ${round} becomes the newest checkpoint again. Later checkpoints stay in the history, but nodes train from this one.`}
-          inputLabel="Reason, which the nodes see"
-          act=${(reason: string) => post(`${jobPath(job.job)}/rollback`, { to: round, reason })}
-          onDone=${onDone}
-        />`,
+      title: 'Actions',
+      cell: (view) =>
+        html`<div class="actions">
+          ${versions !== null && html`<${TagButton} job=${job} view=${view} version=${versionOf(view)} onDone=${onDone} />`}
+          ${
+            view.kept &&
+            view.round !== job.checkpoint.round &&
+            html`<${Confirm}
+              label="Roll back"
+              danger
+              effect=${`The adapter of round ${view.round} becomes the newest checkpoint again. Later checkpoints stay in the history, but nodes train from this one.`}
+              inputLabel="Reason, which the nodes see"
+              act=${(reason: string) => post(`${jobPath(job.job)}/rollback`, { to: view.round, reason })}
+              onDone=${onDone}
+            />`
+          }
+        </div>`,
     },
   ];
 }
@@ -156,7 +155,15 @@ function nodesOf({ checkpoint }: CheckpointView): number {
   return new Set(checkpoint.contributors.map(({ peer }) => peer)).size;
 }
 
-interface VersionCellProps {
+/** Returns the version of a checkpoint in the registry of adapters, and its tags. */
+function versionCell(version: CheckpointVersion | undefined) {
+  return (
+    version &&
+    html`<span>${version.label}</span> ${version.tags.map((tag) => html`<span class="tag">${tag}</span> `)}`
+  );
+}
+
+interface TagButtonProps {
   readonly job: JobDetail;
   readonly view: CheckpointView;
   /** The version of the checkpoint in the registry of adapters. */
@@ -164,22 +171,20 @@ interface VersionCellProps {
   onDone(): void;
 }
 
-/** The version of a checkpoint and its tags, with a button that moves a tag to the checkpoint. */
-function VersionCell({ job, view: { round, kept }, version, onDone }: VersionCellProps) {
+/** A button that moves a tag to a checkpoint. */
+function TagButton({ job, view: { round, kept }, version, onDone }: TagButtonProps) {
   const published =
     version === undefined ? ' The checkpoint becomes a new version, so "latest" names it too.' : '';
-  return html`${version && html`<span>${version.label}</span> `}
-    ${version?.tags.map((tag) => html`<span class="tag">${tag}</span> `)}
-    ${
-      (version !== undefined || kept) &&
-      html`<${Confirm}
-        label="Tag"
-        inputLabel="Name of the tag"
-        effect=${`The tag names the checkpoint of round ${round} from now on. If it names another version of ${job.name}, it moves. Servers that use the tag switch to this checkpoint.${published}`}
-        act=${(tag: string) => post(`${jobPath(job.job)}/checkpoints/${round}/tag`, { tag, reason: 'moved on the page' })}
-        onDone=${onDone}
-      />`
-    }`;
+  return (
+    (version !== undefined || kept) &&
+    html`<${Confirm}
+      label="Tag"
+      inputLabel="Name of the tag"
+      effect=${`The tag names the checkpoint of round ${round} from now on. If it names another version of ${job.name}, it moves. Servers that use the tag switch to this checkpoint.${published}`}
+      act=${(tag: string) => post(`${jobPath(job.job)}/checkpoints/${round}/tag`, { tag, reason: 'moved on the page' })}
+      onDone=${onDone}
+    />`
+  );
 }
 
 /**
