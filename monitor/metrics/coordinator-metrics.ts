@@ -11,6 +11,7 @@ export interface JobGauges {
   phase: string;
   round: number;
   rounds: number;
+  roundsDone: number;
   peers: number;
   baseLoss: number | null;
   heldOutLoss: number | null;
@@ -64,6 +65,11 @@ export function createCoordinatorMetrics(source: CoordinatorMetricsSource): Coor
     'swarm_rounds',
     'Number of checkpoints after which the job is finished. Rounds without a checkpoint do not count.',
     (j) => j.rounds,
+  );
+  gauge(
+    'swarm_rounds_done',
+    'Number of checkpoints that the job has made. Rounds without a checkpoint do not count.',
+    (j) => j.roundsDone,
   );
   gauge('swarm_peers', 'Nodes that take part in the job.', (j) => j.peers);
   gauge(

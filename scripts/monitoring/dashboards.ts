@@ -102,10 +102,10 @@ export const coordinatorDashboard: Dashboard = {
     },
     {
       title: 'Rounds done',
-      description: 'Percentage of the planned rounds.',
+      description: 'Percentage of the planned rounds. Rounds without a checkpoint do not count.',
       kind: 'stat',
       unit: 'percentunit',
-      queries: [{ expr: 'swarm_round{job=~"$job"} / swarm_rounds{job=~"$job"}', legend: '{{job}}' }],
+      queries: [{ expr: 'swarm_rounds_done{job=~"$job"} / swarm_rounds{job=~"$job"}', legend: '{{job}}' }],
     },
     {
       title: 'Nodes',

@@ -84,3 +84,10 @@ it('every panel of a dashboard has its own place', () => {
   };
   expect(new Set(panels.map(({ gridPos: { x, y } }) => `${x} ${y}`)).size).toBe(panels.length);
 });
+
+it('the share of the planned rounds counts checkpoints, not the round in progress', () => {
+  const shares = expressions().filter(({ expr }) => expr.includes('/ swarm_rounds{'));
+  expect(shares.map(({ expr }) => expr)).toEqual([
+    'swarm_rounds_done{job=~"$job"} / swarm_rounds{job=~"$job"}',
+  ]);
+});

@@ -118,6 +118,7 @@ describe('coordinator metrics', () => {
   it('reads gauges at each scrape: round, phase, known losses', async () => {
     const { metrics, job } = coordinator();
     expect(await value(metrics.registry, 'swarm_round{job="whale"}')).toBe('3');
+    expect(await value(metrics.registry, 'swarm_rounds_done{job="whale"}')).toBe('1');
     expect(await value(metrics.registry, 'swarm_base_loss{job="whale"}')).toBe('4.5');
     expect(await value(metrics.registry, 'swarm_held_out_loss{job="whale"}')).toBeUndefined();
     expect(await value(metrics.registry, 'swarm_task_value{job="whale"}')).toBe('0.75');
