@@ -140,7 +140,8 @@ class JobLines {
       if (status.state === 'training') lines.push(`training round ${status.round}: ${status.steps} steps`);
       else if (paused === null && status.reason !== before?.reason && !isExplained(status))
         lines.push(waitLine(status, flag));
-    }
+    } else if (paused === null && failsToJoin(status) && causeOf(status) !== causeOf(before))
+      lines.push(waitLine(status, flag));
     const change = job?.newestChange ?? null;
     if (before !== null && change !== null && change.digest !== before.job?.newestChange?.digest) {
       lines.push(`the operator changed settings ${safeText(settingsText(change), NOTE)}`);
@@ -185,6 +186,16 @@ function waitLine(status: NodeForJob, homeFlag: string): string {
 /** Returns whether the node is connected but cannot join, for example because no engine runs. */
 function cannotJoin({ state, coordinator, reason }: NodeStatus): boolean {
   return state === 'joining' && coordinator.connected && reason !== NOT_YET_CONNECTED;
+}
+
+/** Returns whether the node could not join a job and has no connection for it. */
+function failsToJoin(status: NodeStatus): boolean {
+  return status.state === 'joining' && !status.coordinator.connected && causeOf(status) !== NOT_YET_CONNECTED;
+}
+
+/** Returns why the node is not connected. All failures to connect count as one cause, because each address has its own. */
+function causeOf({ coordinator, reason }: NodeStatus): string {
+  return coordinator.unreachable === null ? reason : 'unreachable';
 }
 
 /** Returns whether a line about the connection, about this round's update or about the job already gives the reason. */

@@ -855,6 +855,31 @@ describe('a node', () => {
     expect(lines.next(refused)).toEqual([]);
   });
 
+  it('prints once why it cannot join, if the reason is known only after its first line', () => {
+    const joining = {
+      ...node,
+      job: null,
+      state: 'joining' as const,
+      reason: NOT_YET_CONNECTED,
+      coordinator: { ...node.coordinator, connected: false },
+    };
+    const refused = { ...joining, reason: 'the coordinator does not run this job', retrySeconds: 15 };
+    const lines = new NodeLines({ homeFlag: '' });
+    expect(lines.next(joining)).toHaveLength(1);
+    expect(lines.next(joining)).toEqual([]);
+    expect(lines.next(refused)).toEqual([expect.stringContaining(refused.reason)]);
+    expect(lines.next({ ...refused, retrySeconds: 14 })).toEqual([]);
+    expect(lines.next({ ...refused, retrySeconds: null })).toEqual([]);
+    // The reason of a node without a connection is the newest failure to connect.
+    const unreachable = { reason: 'connection refused', failures: 1, retrySeconds: 1 };
+    const alone = { ...joining, coordinator: { ...joining.coordinator, unreachable } };
+    const others = new NodeLines({ homeFlag: '' });
+    others.next(joining);
+    expect(others.next(alone)).toEqual([expect.stringContaining(unreachable.reason)]);
+    const again = { ...unreachable, failures: 2 };
+    expect(others.next({ ...alone, coordinator: { ...alone.coordinator, unreachable: again } })).toEqual([]);
+  });
+
   it('measures the speed of a download from the bytes that were there before', () => {
     const progress = new NodeProgress();
     const at = (bytes: number, now: number) =>
