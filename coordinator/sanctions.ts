@@ -46,12 +46,16 @@ export function pardonPeer(
   // Find the jobs with a ban before the loop, because the first pardon of a ban from all jobs lifts it in
   // every job.
   const banned = new Set(runs.filter(({ ledger }) => ledger.bans.isBanned(ledger.standings.who(peer))));
+  const all = runs.flatMap(({ ledger }) =>
+    store.bans.pardonable(ledger.standings.who(peer), job, clock.now()),
+  );
+  const lifted = [...new Map(all.map((ban) => [ban.id, ban])).values()];
   for (const run of runs) {
     const { driver, ledger, context } = run;
     // Pardoned nodes may train again, so a job that waits for nodes may now have enough of them. The event lets the
     // state machine check this.
     driver.dispatch({ type: 'judged', peers: {} }, (outbox) => {
-      ledger.pardon(ledger.standings.who(peer), { onlyJob: job !== null }, outbox);
+      ledger.pardon(ledger.standings.who(peer), { onlyJob: job !== null, lifted }, outbox);
       // The rotation raises the number of removals. The nodes then replace their records, which still have
       // the ban.
       if (banned.has(run)) context.keys.rotate();

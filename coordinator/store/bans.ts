@@ -124,17 +124,21 @@ export class BanTable {
   }
 
   /**
-   * Lifts the bans of a person.
-   * @param job the job whose bans are lifted; null for all bans of the person
-   * @returns the number of lifted bans that were in force
+   * Returns the bans that a pardon of a person lifts now, oldest first.
+   * @param job the job whose bans the pardon lifts; null for all bans of the person
+   * @param now milliseconds since 1970
    */
-  pardon(who: { peer: string; person: string }, job: string | null, at: number): number {
-    const inForce = this.of(who).filter(
+  pardonable(who: { peer: string; person: string }, job: string | null, now: number): StoredBan[] {
+    return this.of(who).filter(
       (ban) =>
         ban.pardonedAt === null &&
-        (ban.until === null || ban.until > at) &&
+        (ban.until === null || ban.until > now) &&
         (job === null || ban.job === job),
     );
+  }
+
+  /** Lifts the bans of a person. @param job the job whose bans are lifted; null for all bans of the person */
+  pardon(who: { peer: string; person: string }, job: string | null, at: number): void {
     this.#db.run(
       `UPDATE bans SET pardoned_at = ? WHERE (peer = ? OR person = ?) AND pardoned_at IS NULL
          AND (until IS NULL OR until > ?) AND (? IS NULL OR job = ?)`,
@@ -145,6 +149,5 @@ export class BanTable {
       job,
       job,
     );
-    return inForce.length;
   }
 }

@@ -1,7 +1,7 @@
 import { STALE_ROUNDS } from '../../protocol/limits.ts';
 import { BELIEF_UPDATES } from '../../verify/scores/belief.ts';
 import type { RunContext } from '../context.ts';
-import type { StoredStrike } from '../store/store.ts';
+import type { StoredBan, StoredStrike } from '../store/store.ts';
 import { isSameUpdate, type UpdateKey } from '../store/update-key.ts';
 import { type Announcements, Bans } from './bans.ts';
 import { type JudgedUpdate, misdeedsOf } from './misdeeds.ts';
@@ -121,15 +121,25 @@ export class Ledger {
 
   /**
    * Clears a person's strikes in this job, and lifts the person's bans.
-   * @param options `onlyJob`: if true, bans from all jobs stay in force
+   * @param options `onlyJob`: if true, bans from all jobs stay in force. `lifted`: the bans that the pardon lifts in all its
+   *   jobs, because the call for an earlier job has already lifted the bans from all jobs
    */
-  pardon(who: Who, { onlyJob }: { onlyJob: boolean }, outbox: Announcements): void {
+  pardon(
+    who: Who,
+    { onlyJob, lifted }: { onlyJob: boolean; lifted: readonly StoredBan[] },
+    outbox: Announcements,
+  ): void {
     const { job, deps } = this.#context;
     const at = deps.clock.now();
     const strikes = this.#store.strikes.pardon(job, who, at);
-    const bans = this.#store.bans.pardon(who, onlyJob ? job : null, at);
+    this.#store.bans.pardon(who, onlyJob ? job : null, at);
     this.standings.notePardon();
-    if (strikes + bans > 0) outbox.event({ type: 'pardoned', peer: who.peer, strikes, bans });
+    // A ban was recorded with the peer that it named, so its end is recorded with the same peer.
+    const own = lifted.filter((ban) => ban.job === null || ban.job === job).map(({ peer }) => peer);
+    for (const peer of new Set([...own, ...(strikes > 0 ? [who.peer] : [])])) {
+      const bans = own.filter((banned) => banned === peer).length;
+      outbox.event({ type: 'pardoned', peer, strikes: peer === who.peer ? strikes : 0, bans });
+    }
   }
 
   #mergedUpdates(round: number, outliers: readonly UpdateKey[]): JudgedUpdate[] {

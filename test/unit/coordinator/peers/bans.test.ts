@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
 import { Store } from '../../../../coordinator/store/store.ts';
+import { momentAfter, NO_MOMENT } from '../../../../monitor/replay.ts';
 import { ScriptedPeer, training } from '../scripted-peer.ts';
 import { World } from '../world.ts';
 
@@ -49,6 +50,33 @@ test('a ban from all jobs is recorded once, also if the node has an invite in on
   expect(bans()).toEqual([]);
 });
 
+test('after a pardon in all jobs, the events of each job show no ban, also if it names another node of the person', async () => {
+  const world = await new World().start();
+  const prepared = world.prepared();
+  const manifest = { ...prepared.manifest, name: 'next' };
+  const { run } = await world.settle(world.coordinator.create({ ...prepared, content: 'next', manifest }));
+  const invite = { name: 'dora', role: 'contributor', uses: 2, expiresAt: null } as const;
+  const { token } = run.members.invites.create(invite);
+  const [one, two] = [new ScriptedPeer(1, world), new ScriptedPeer(2, world)];
+  const shown = () =>
+    world.coordinator.jobs().map(({ context }) => {
+      const events = world.store.events.after(context.job, 0, 100);
+      return [...events.reduce(momentAfter, NO_MOMENT).banned];
+    });
+  for (const pardoned of [one, two]) {
+    for (const peer of [one, two]) {
+      peer.job = world.toy.job;
+      await peer.join();
+      peer.job = run.context.job;
+      await peer.join(token);
+    }
+    world.coordinator.ban(one.id, { job: null, reason: 'spam', until: null });
+    expect(shown()).toEqual([[one.id], [one.id]]);
+    world.coordinator.pardon(pardoned.id, { job: null });
+    expect(shown()).toEqual([[], []]);
+  }
+});
+
 test('a ban that an older version recorded several times is shown, counted and passed on once', () => {
   const { bans } = new Store(':memory:');
   const [peer, person] = ['ann', 'invite:1'];
@@ -61,7 +89,8 @@ test('a ban that an older version recorded several times is shown, counted and p
     expect(reasons(found)).toEqual(['again', 'spam']);
   expect(bans.of({ peer, person })).toMatchObject([{ person, at: 1 }, { reason: 'again' }]);
   expect(bans.has({ peer, at: 3 }), 'a repetition is known, and is not added once more').toBe(true);
-  expect(bans.pardon({ peer, person }, null, 5)).toBe(2);
+  expect(bans.pardonable({ peer, person }, null, 5)).toHaveLength(2);
+  bans.pardon({ peer, person }, null, 5);
   expect(bans.inForce(9, 10)).toEqual([]);
   expect(bans.of({ peer, person })).toHaveLength(2);
 });
