@@ -116,10 +116,11 @@ export function outcomeText(
   { code, meaning, detail, outcome }: UpdateReceipt,
   { isJobOver = false }: { isJobOver?: boolean } = {},
 ): { state: string; why: string } {
-  const state = code ?? 'sent';
+  const isUnmerged = code === 'null-round';
+  const state = isUnmerged ? 'not merged' : (code ?? 'sent');
   if (outcome === 'counted') return { state: `${state}, merged`, why: '' };
   if (code === 'accepted' && outcome === null) return { state, why: '' };
-  const reason = detail === '' ? meaning : `${meaning} (${detail})`;
+  const reason = detail === '' ? meaning : isUnmerged ? detail : `${meaning} (${detail})`;
   return {
     state,
     why: outcome === 'restored' && !isJobOver ? `${reason}; its content is added to the next update` : reason,

@@ -106,7 +106,7 @@ export function screenLines(state: ScreenState, { columns, rows }: ScreenSize): 
     ...clockTexts(status).flatMap((text) => lines('clock', text)),
     ...lines('costs', costText(status)),
     ...lines('traffic', `${speedText(status)}; ${monthText(status)}`),
-    ...jobs.flatMap((job) => refusalText(job)).flatMap((text) => lines('refused', text)),
+    ...jobs.flatMap((job) => refusalOf(job)).flatMap(({ label, text }) => lines(label, text)),
     ...(status.engineNote === null ? [] : lines('engine', engineText(status), 2)),
     ...warnings
       .slice(0, SHOWN_WARNINGS)
@@ -245,12 +245,17 @@ export function thanksOf(
 }
 
 /** Returns a line about the newest update that did not count, with the reason; no line if there is none. */
-function refusalText({ updates, jobs, job }: NodeStatus): string[] {
+function refusalOf({ updates, jobs, job }: NodeStatus): { label: string; text: string }[] {
   const refused = updates.find(
     ({ code, outcome }) => outcome === 'restored' || (code !== null && !counts(code)),
   );
   if (refused === undefined) return [];
+  const { code } = refused;
+  const isRefused = code !== null && !counts(code) && code !== 'null-round';
   return [
-    `${jobs.length > 1 ? `${job?.name}: ` : ''}${updateLine(refused, { isJobOver: job !== null && isOver(job) })}`,
+    {
+      label: isRefused ? 'refused' : 'not merged',
+      text: `${jobs.length > 1 ? `${job?.name}: ` : ''}${updateLine(refused, { isJobOver: job !== null && isOver(job) })}`,
+    },
   ];
 }

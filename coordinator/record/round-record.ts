@@ -25,7 +25,7 @@ const REMEMBERED_ROUNDS = STALE_ROUNDS + 1;
 const UNMERGED = {
   'left-out': { fate: 'left-out', code: 'left-out', detail: '' },
   harmful: { fate: 'left-out', code: 'harmful', detail: '' },
-  'null-round': { fate: 'null-round', code: 'null-round', detail: '' },
+  'null-round': { fate: 'null-round', code: 'null-round', detail: 'the update arrived too late for a merge' },
   'rolled-back': {
     fate: 'null-round',
     code: 'null-round',

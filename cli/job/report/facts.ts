@@ -13,6 +13,8 @@ export interface ReportedNode {
   /** Bytes of all updates that the node sent, including updates that were not merged. */
   readonly bytes: number;
   readonly refused: number;
+  /** Number of updates that were not merged although nothing is wrong with them, for example because of a pause. */
+  readonly unmerged: number;
 }
 
 /** A line of the report about a problem or a roll-back. */
@@ -103,12 +105,17 @@ export async function collectReport(
 class UpdateSums {
   readonly bytes = new Map<string, number>();
   readonly refused = new Map<string, number>();
+  readonly unmerged = new Map<string, number>();
   readonly refusals: Record<string, number> = {};
 
   add(event: Extract<JobEvent, { type: 'update' | 'update-undone' }>): void {
     const { peer, code } = event;
     if (event.type === 'update') this.bytes.set(peer, (this.bytes.get(peer) ?? 0) + event.bytes);
     if (code === 'accepted' || code === 'late') return;
+    if (code === 'null-round') {
+      this.unmerged.set(peer, (this.unmerged.get(peer) ?? 0) + 1);
+      return;
+    }
     this.refused.set(peer, (this.refused.get(peer) ?? 0) + 1);
     this.refusals[code] = (this.refusals[code] ?? 0) + 1;
   }
@@ -116,7 +123,10 @@ class UpdateSums {
 
 function nodesOf(
   checkpoints: readonly CheckpointView[],
-  { updates: { bytes, refused }, names }: { updates: UpdateSums; names: ReadonlyMap<string, string> },
+  {
+    updates: { bytes, refused, unmerged },
+    names,
+  }: { updates: UpdateSums; names: ReadonlyMap<string, string> },
 ): ReportedNode[] {
   const work = new Map<string, { updates: number; tokens: number }>();
   for (const { peer, tokens } of checkpoints.flatMap(({ checkpoint }) => checkpoint.contributors)) {
@@ -131,6 +141,7 @@ function nodesOf(
     ...(work.get(peer) ?? { updates: 0, tokens: 0 }),
     bytes: bytes.get(peer) ?? 0,
     refused: refused.get(peer) ?? 0,
+    unmerged: unmerged.get(peer) ?? 0,
   }));
   return nodes.sort((a, b) => b.tokens - a.tokens);
 }

@@ -139,8 +139,17 @@ function nodeTable({ nodes }: JobReport): string {
     all === 0 ? '–' : formatPercent(node.tokens / all),
     formatBytes(node.bytes),
     formatCount(node.refused),
+    formatCount(node.unmerged),
   ]);
-  const head = ['node', 'updates in checkpoints', 'tokens', 'share', 'bytes sent', 'refused updates'];
+  const head = [
+    'node',
+    'updates in checkpoints',
+    'tokens',
+    'share',
+    'bytes sent',
+    'refused updates',
+    'not merged for other reasons',
+  ];
   return `<h2>Contributors</h2>${tableOf(head, rows)}`;
 }
 
@@ -149,7 +158,7 @@ function incidents({ refusals, incidents: list }: JobReport): string {
   const refused =
     codes.length === 0
       ? '<p>No update was refused.</p>'
-      : `<p>Updates that were refused or not merged, by their code: ${escapeHtml(codes.join(', '))}.</p>`;
+      : `<p>Updates that were refused or left out of a merge, by their code: ${escapeHtml(codes.join(', '))}.</p>`;
   const rows = list.toReversed().map(({ at, text }) => [time(at), text]);
   return `<h2>Refused, rolled back, paused</h2>${refused}${rows.length === 0 ? '<p>No roll-back, null round or pause.</p>' : tableOf(['time', 'event'], rows)}`;
 }

@@ -133,6 +133,9 @@ it.each([
   [{ code: 'accepted', outcome: null }, 'accepted', /^$/],
   [{ code: 'accepted', outcome: 'counted' }, 'accepted, merged', /^$/],
   [{ code: 'late', outcome: 'restored', detail: 'round 3' }, 'late', /round 3\W+\w/],
+  // The meaning of the code names several reasons. The detail is the one that applies.
+  [{ code: 'null-round', outcome: 'restored', detail: 'a pause' }, 'not merged', /^a pause; /],
+  [{ code: 'null-round', outcome: 'restored' }, 'not merged', /^means; /],
 ] as const)('the outcome of an update %j is "%s"', (update, state, why) => {
   const text = outcomeText({
     meaning: update.code === null ? 'no receipt yet' : 'means',

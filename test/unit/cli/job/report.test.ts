@@ -97,6 +97,7 @@ const api = {
     yield update(ANN, 'accepted');
     yield update(BOB, 'accepted');
     yield update(BOB, 'stale-base');
+    yield { ...update(ANN, 'null-round'), type: 'update-undone' } as JobEvent;
     yield { type: 'null-round', round: 3, reason: 'too few updates', at: 3000 } as unknown as JobEvent;
   },
 } as unknown as ApiClient;
@@ -104,9 +105,11 @@ const api = {
 test('the report of a job has its settings, losses, tasks, contributors, problems and digests', async () => {
   const report = await collectReport(api, 'moby', { now: 5000, version: '1.2.3' });
   expect(report.nodes).toEqual([
-    { peer: ANN, name: EVIL, updates: 2, tokens: 2000, bytes: 4096, refused: 0 },
-    { peer: BOB, name: 'bob', updates: 1, tokens: 1000, bytes: 4096, refused: 1 },
+    { peer: ANN, name: EVIL, updates: 2, tokens: 2000, bytes: 4096, refused: 0, unmerged: 1 },
+    { peer: BOB, name: 'bob', updates: 1, tokens: 1000, bytes: 4096, refused: 1, unmerged: 0 },
   ]);
+  // An update that was only not merged is not a refused update.
+  expect(report.refusals).toEqual({ 'stale-base': 1 });
   const page = jobPage(report);
   for (const part of [
     '2 of 8 checkpoints',

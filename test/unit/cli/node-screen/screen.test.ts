@@ -5,7 +5,7 @@ import { LiveArea } from '../../../../cli/node-screen/live-area.ts';
 import { JobPace, roundSeconds } from '../../../../cli/node-screen/pace.ts';
 import { NodeScreen } from '../../../../cli/node-screen/screen.ts';
 import { ScreenWarnings } from '../../../../cli/node-screen/warnings.ts';
-import { nodeLines } from '../../../../cli/views/node.ts';
+import { nodeLines, updateLine } from '../../../../cli/views/node.ts';
 import { NodeLines } from '../../../../cli/views/node-news.ts';
 import { stoppedLines } from '../../../../cli/views/thanks.ts';
 import type { NodeStatus, NodeUpdate } from '../../../../node/status/api-types.ts';
@@ -112,6 +112,16 @@ it('says what was refused and why, and what it waits for', () => {
   const lost = text({ coordinator, state: 'joining', reason: 'could not connect' });
   expect(lost.match(/^waiting .*no answer within 10 s.* 5 .*12 s/gm)).toHaveLength(1);
   expect(lost).not.toContain('could not connect');
+});
+
+it('does not call an update refused that was only not merged, and shows the reason', () => {
+  const detail = '1 update arrived (at least 2 needed), and the deadline has passed';
+  const unmerged = update(20, { code: 'null-round', outcome: 'restored', meaning: 'a or b', detail });
+  const news = [{ at: 0, text: updateLine(unmerged) }];
+  const shown = text({ updates: [unmerged] }, { news });
+  expect(shown).not.toMatch(/refused|null-round|a or b/);
+  const squeezed = shown.replace(/\s+/g, ' ');
+  expect(squeezed).toMatch(/ not merged round 20 .*deadline has passed.* recent .*deadline has passed/);
 });
 
 it('shows no progress of the job before the node knows the newest round', () => {
