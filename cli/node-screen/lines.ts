@@ -34,7 +34,7 @@ import {
   stateOf,
   updateLine,
 } from '../views/node.ts';
-import { thanksTexts } from '../views/thanks.ts';
+import { hadPart, thanksTexts } from '../views/thanks.ts';
 import { bar, columnsOf, cut, wrap } from './columns.ts';
 import type { TimeLeft } from './pace.ts';
 import type { ScreenWarning } from './warnings.ts';
@@ -162,7 +162,7 @@ function onlyJob(job: NodeForJob, state: ScreenState, lines: Lines): string[] {
     ...(job.job === null ? [] : lines('job', jobText(job, left.job))),
     ...changeOf(job).flatMap((text) => lines('changed', text)),
     ...standingOf(job).flatMap((text) => lines('standing', text)),
-    ...thanksOf(job, state).flatMap((text, i) => lines(i === 0 ? 'thanks' : '', text)),
+    ...thanksOf(job, state).flatMap((text, i) => lines(i === 0 ? thanksLabel(job) : '', text)),
   ];
 }
 
@@ -234,6 +234,10 @@ function changeOf({ job }: NodeStatus): string[] {
 
 function placeOf({ job, totals }: NodeStatus): string[] {
   return placeTexts(job, totals);
+}
+
+function thanksLabel({ job, totals }: NodeStatus): string {
+  return job === null || hadPart(job, totals) ? 'thanks' : 'ended';
 }
 
 /** Returns the lines that thank the user after the job has ended. Returns no lines before. */

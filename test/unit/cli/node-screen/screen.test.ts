@@ -166,6 +166,21 @@ it('thanks at the end of a job, with the command that fetches the adapter', () =
   expect(news.next(exampleStatus({ ...over, totals }))).toEqual([]);
 });
 
+it('does not thank for a job in which the node had no part', () => {
+  const over = { job: { ...JOB, phase: 'finished' as const }, state: 'awaiting' as const, done: true };
+  const past = [{ ...totals[0]!, job: 'ef'.repeat(32), name: 'old' }];
+  const shown = text({ ...over, totals: past });
+  expect(shown).not.toMatch(/thank/);
+  expect(shown).toMatch(/^ended .*moby/m);
+  expect(shown).toMatch(/checkpoint pull moby --home \/srv\/node$/m);
+  const news = new NodeLines({ homeFlag: '' }).next(exampleStatus({ ...over, totals: past })).join('\n');
+  expect(news).not.toMatch(/thank/);
+  expect(news).toMatch(/checkpoint pull moby$/m);
+  // Totals count updates only. An operator's node may have computed scores.
+  const operator = { ...over, job: { ...over.job, role: 'operator' as const } };
+  expect(text({ ...operator, totals: past })).toMatch(/^thanks .*moby/m);
+});
+
 it('says at the end what the node did for the jobs of this run, with its places, and in all', () => {
   const past = { ...totals[0]!, job: 'ef'.repeat(32), name: 'old', accepted: 5 };
   const run = new Set([JOB.job]);
