@@ -1,4 +1,5 @@
 import { isSwarmError } from '../common/errors.ts';
+import { phaseText } from '../common/text.ts';
 import type { Clock } from '../common/time/clock.ts';
 import { changedSettings } from '../protocol/job/settings.ts';
 import { jobTopic } from '../protocol/job/topics.ts';
@@ -221,9 +222,10 @@ export class JobRun {
 
   /** Checks that the job has not ended, and does not end with the current round. @throws SwarmError JOB_OVER */
   #requireRunning(): void {
-    const { phase, round } = this.driver.state;
+    const { round, settings, committed } = this.driver.state;
     const { name } = this.context.stored;
     if (!isOver(this.driver.state) && !isEnding(this.driver.state)) return;
+    const phase = phaseText({ ...this.driver.state, rounds: settings.count, roundsDone: committed });
     const what = isOver(this.driver.state) ? `is ${phase}` : `was stopped and ends with round ${round}`;
     const next = `make a copy of the job: "lora-swarm job clone ${name}"`;
     throw coordinatorError('JOB_OVER', `job ${name} ${what}`, { job: name, phase }, { next });

@@ -308,7 +308,18 @@ describe('a coordinator', () => {
     expect(await peers[0]!.head()).toMatchObject({ phase: 'training', round: 2 });
     world.run.operate({ type: 'stop', reason: 'enough' });
     expect(await peers[0]!.head()).toMatchObject({ phase: 'finished', reason: 'enough' });
-    expect(() => world.run.operate({ type: 'resume' })).toThrow(withCode('JOB_OVER'));
+    for (const order of [{ type: 'resume' }, { type: 'stop', reason: '' }] as const) {
+      expect(() => world.run.operate(order)).toThrow(withCode('JOB_OVER', { phase: 'stopped' }));
+    }
+  });
+
+  test('says that a job with all its checkpoints is finished', async () => {
+    const world = new World({ rounds: { minPeers: 1, count: 1 } });
+    const { peers, head } = await training(world, 1);
+    await peers[0]!.submit(peers[0]!.seal(peers[0]!.update(head)));
+    await world.until(() => world.run.driver.state.phase === 'finished', 'the end');
+    const pause = { type: 'pause', reason: '' } as const;
+    expect(() => world.run.operate(pause)).toThrow(withCode('JOB_OVER', { phase: 'finished' }));
   });
 
   test('refuses to resume or pause a job that a stop ends after the closed round', async () => {

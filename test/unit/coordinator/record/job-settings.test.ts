@@ -101,7 +101,7 @@ describe('a change of settings', () => {
     await world.until(() => world.run.driver.state.round === 2, 'round 2');
     expect(() => world.run.change({ count: 1 }, REASON)).toThrow(withCode('SETTING_INVALID'));
     world.run.operate({ type: 'stop', reason: '' });
-    expect(() => world.run.change({ count: 9 }, REASON)).toThrow(withCode('JOB_OVER', { phase: 'finished' }));
+    expect(() => world.run.change({ count: 9 }, REASON)).toThrow(withCode('JOB_OVER', { phase: 'stopped' }));
   });
 
   test('ends the hold of a restarted job only if it is accepted', async () => {
