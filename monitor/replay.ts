@@ -3,8 +3,12 @@ import type { JobEvent } from './job-events.ts';
 /** An update that arrived in the newest round. */
 export interface MomentUpdate {
   readonly peer: string;
+  /** Name of the node when the update arrived; empty if it was not present. */
+  readonly name: string;
   /** Code of the newest receipt of the update. */
   readonly code: string;
+  /** Text of this receipt that says more than its code; empty if the code alone says why. */
+  readonly detail: string;
 }
 
 /** The state of a job at a past moment, as far as its events show it. */
@@ -78,6 +82,12 @@ export function isAccepted({ code }: Pick<MomentUpdate, 'code'>): boolean {
   return code === 'accepted' || code === 'late';
 }
 
+/** Returns why an update was refused or not merged. */
+export function whyNotMerged({ code, detail }: Pick<MomentUpdate, 'code' | 'detail'>): string {
+  if (code === 'null-round') return detail === '' ? 'it arrived too late for a merge' : detail;
+  return detail === '' ? code : `${code}: ${detail}`;
+}
+
 /** Returns the state of the job after one more event. Pure. */
 export function momentAfter(before: JobMoment, event: JobEvent): JobMoment {
   return { ...before, ...changesOf(before, event), sequence: event.sequence, at: event.at };
@@ -100,16 +110,19 @@ function changesOf(before: JobMoment, event: JobEvent): Partial<JobMoment> {
       const { round, peers, at } = event;
       return { phase: 'training', reason: '', round, openedAt: at, assigned: peers, updates: [] };
     }
-    case 'update':
+    case 'update': {
+      const { round, peer, code, detail } = event;
+      const update = { peer, name: before.present.get(peer) ?? '', code, detail };
       // A late update belongs to an earlier round, so the current round does not get it.
-      return event.round === before.round
-        ? { updates: [...before.updates, { peer: event.peer, code: event.code }] }
-        : {};
+      return round === before.round ? { updates: [...before.updates, update] } : {};
+    }
     case 'update-undone':
       if (event.round !== before.round) return {};
       return {
         updates: before.updates.map((update) =>
-          update.peer === event.peer && isAccepted(update) ? { ...update, code: event.code } : update,
+          update.peer === event.peer && isAccepted(update)
+            ? { ...update, code: event.code, detail: event.detail }
+            : update,
         ),
       };
     case 'round-closed':

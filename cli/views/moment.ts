@@ -1,5 +1,5 @@
 import { countOf, formatDuration, formatLoss, safeText } from '../../common/text.ts';
-import { isAccepted, type JobMoment } from '../../monitor/replay.ts';
+import { isAccepted, type JobMoment, whyNotMerged } from '../../monitor/replay.ts';
 import { shortPeer } from '../../protocol/ids.ts';
 import { nodeName } from './events.ts';
 
@@ -21,8 +21,8 @@ export function momentLines(name: string, moment: JobMoment): string[] {
     round === 0
       ? 'round       none yet'
       : `round       ${round}${open}: ${accepted.length} of ${countOf(assigned, 'update')} accepted`,
-    ...(accepted.length === 0 ? [] : [`delivered   ${listOf(accepted.map(({ peer }) => named(peer)))}`]),
-    ...refused.map(({ peer, code }) => `not merged  ${shortPeer(peer)}: ${code}`),
+    ...(accepted.length === 0 ? [] : [`delivered   ${listOf(accepted.map(nodeName))}`]),
+    ...refused.map((update) => `not merged  ${nodeName(update)}: ${safeText(whyNotMerged(update))}`),
     checkpoint === null
       ? 'checkpoint  none yet'
       : `checkpoint  of round ${checkpoint.round}, held-out loss ${formatLoss(checkpoint.heldOutLoss)} (lowest ${formatLoss(lowestLoss)}); ${countOf(moment.roundsDone, 'checkpoint')} after the initial one`,

@@ -1,6 +1,6 @@
 import { html } from 'htm/preact';
 import { formatDuration, formatLoss } from '../../../common/text.ts';
-import { isAccepted, type JobMoment } from '../../replay.ts';
+import { isAccepted, type JobMoment, whyNotMerged } from '../../replay.ts';
 import { formatDate } from '../format.ts';
 
 /** Maximum number of nodes that a line names. */
@@ -37,7 +37,7 @@ export function MomentFacts({ moment, names }: MomentProps) {
     ${
       refused.length > 0 &&
       html`<dt>Not merged</dt>
-        <dd>${listOf(refused.map(({ peer, code }) => `${nameOf(peer)} (${code})`))}</dd>`
+        <dd>${listOf(refused.map((update) => `${update.name || nameOf(update.peer)} (${whyNotMerged(update)})`))}</dd>`
     }
     <dt>Checkpoint</dt>
     <dd>

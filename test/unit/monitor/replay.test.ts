@@ -1,11 +1,17 @@
 import { expect, it } from 'vitest';
 import { momentLines } from '../../../cli/views/moment.ts';
 import type { JobEvent, JobEventBody } from '../../../monitor/job-events.ts';
-import { type JobMoment, momentAfter, NO_MOMENT, STATE_EVENTS } from '../../../monitor/replay.ts';
+import {
+  type JobMoment,
+  momentAfter,
+  NO_MOMENT,
+  STATE_EVENTS,
+  whyNotMerged,
+} from '../../../monitor/replay.ts';
 import { momentBefore, RoundEnd } from '../../../monitor/round-end.ts';
 
-const update = (round: number, peer: string, code: string): JobEventBody =>
-  ({ type: 'update', round, peer, code, detail: '' }) as JobEventBody;
+const update = (round: number, peer: string, code: string, detail = ''): JobEventBody =>
+  ({ type: 'update', round, peer, code, detail }) as JobEventBody;
 const checkpoint = (round: number, heldOutLoss: number | null): JobEventBody =>
   ({ type: 'checkpoint', round, heldOutLoss }) as JobEventBody;
 const opened = (round: number): JobEventBody => ({
@@ -108,13 +114,29 @@ it('takes an update that was undone out of the accepted ones', () => {
     { type: 'update-undone', round: 0, peer: 'p2', code: 'null-round', detail: '' },
   ]);
   expect(all.at(-1)!.updates).toEqual([
-    { peer: 'p1', code: 'bad-payload' },
-    { peer: 'p1', code: 'outlier' },
-    { peer: 'p2', code: 'accepted' },
+    { peer: 'p1', name: 'otter', code: 'bad-payload', detail: '' },
+    { peer: 'p1', name: 'otter', code: 'outlier', detail: '' },
+    { peer: 'p2', name: '', code: 'accepted', detail: '' },
   ]);
   const lines = momentLines('toy', all.at(-1)!);
   expect(lines).toContainEqual(expect.stringMatching(/^round .*\b1 of 2 updates\b/));
-  expect(lines).toContainEqual(expect.stringMatching(/ p1: outlier$/));
+  expect(lines).toContainEqual(expect.stringMatching(/ otter p1: outlier$/));
+});
+
+it('names the node of an update that was not merged, and the reason, also after the node has left', () => {
+  const all = moments([
+    { type: 'peer-joined', peer: 'p1', name: 'otter', engine: '' },
+    { type: 'peer-joined', peer: 'p2', name: 'heron', engine: '' },
+    opened(1),
+    update(1, 'p1', 'accepted'),
+    update(1, 'p2', 'too-large', 'it has\n9 bytes'),
+    { type: 'update-undone', round: 1, peer: 'p1', code: 'null-round', detail: 'the job was paused' },
+    { type: 'peer-lost', peer: 'p1', name: 'otter', reason: 'left' },
+  ]);
+  const lines = momentLines('toy', all.at(-1)!);
+  expect(lines).toContainEqual(expect.stringMatching(/ otter p1: the job was paused$/));
+  expect(lines).toContainEqual(expect.stringMatching(/ heron p2: too-large: it has 9 bytes$/));
+  expect(whyNotMerged({ code: 'null-round', detail: '' })).not.toContain('null-round');
 });
 
 it('goes on after the newest checkpoint when a coordinator has caught up with its nodes', () => {
