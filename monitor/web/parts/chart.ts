@@ -1,7 +1,7 @@
 import { html } from 'htm/preact';
 import { useEffect, useRef, useState } from 'preact/hooks';
 import type uPlot from 'uplot';
-import { axisLabels } from './axis.ts';
+import { axisLabels, axisWidth } from './axis.ts';
 import { drawnPoints } from './thin.ts';
 
 /** Height of a chart in CSS pixels. */
@@ -159,7 +159,11 @@ function optionsOf(
     cursor: { drag: { x: true, y: false } },
     axes: [
       { ...axis, label: xLabel, incrs: WHOLE_STEPS },
-      { ...axis, size: 70, values: (_plot, values) => axisLabels(values, format, unit) },
+      {
+        ...axis,
+        size: (_plot, labels) => axisWidth(labels ?? []),
+        values: (_plot, values) => axisLabels(values, format, unit),
+      },
     ],
     series: [
       { label: xLabel },

@@ -3,7 +3,7 @@ import { formatBytes, formatLoss } from '../../../../common/text.ts';
 import { CHANGEABLE_KEYS } from '../../../../coordinator/job-changes.ts';
 import type { JobDetail } from '../../../../index.ts';
 import { progressOf, roundWithSteps } from '../../../../monitor/round-progress.ts';
-import { axisLabels } from '../../../../monitor/web/parts/axis.ts';
+import { axisLabels, axisWidth } from '../../../../monitor/web/parts/axis.ts';
 import { changeableSettings } from '../../../../monitor/web/parts/changeable-settings.ts';
 import { sourcesIn } from '../../../utils/source/sources.ts';
 
@@ -16,6 +16,13 @@ it('labels of an axis differ, also if the format rounds them to the same text', 
   ]);
   expect(axisLabels([2.91, 2.91001], formatLoss, '')).toEqual(['2.91000', '2.91001']);
   expect(axisLabels([0], formatBytes, 'B')).toEqual(['0 B']);
+});
+
+it('an axis is wide enough for its longest label, so that no digit is cut', () => {
+  const width = axisWidth(['0', '2,500']);
+  expect(axisWidth([])).toBe(width);
+  // A label of nine characters is 70 pixels wide in the font of a chart, and its mark takes 15 pixels.
+  expect(axisWidth(['0', '19.470 kB'])).toBeGreaterThanOrEqual(85);
 });
 
 it('a node that has not begun has made no steps, although its heartbeat has those of its last round', () => {
