@@ -75,7 +75,7 @@ export function advance(state: NodeState): Transition {
 }
 
 export function deliveredReason(round: number): string {
-  return `the update of round ${round} is delivered`;
+  return `the update of round ${round} is delivered; the coordinator has not merged the round yet`;
 }
 
 function idleReason(head: Head): string {

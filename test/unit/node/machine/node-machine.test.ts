@@ -290,6 +290,8 @@ describe('updates', () => {
     expect(node.state.phase).toBe('publishing');
     node.send({ type: 'receipt', round: 1, code: 'accepted', generation: 0 });
     expect(node.state.phase).toBe('awaiting');
+    // The reason names the update, and what the node waits for.
+    expect(node.state.reason).toMatch(/\bround 1\b.*coordinator.*merged/);
   });
 
   test('restores a refused update once', () => {
