@@ -34,7 +34,7 @@ import { looksLikeTarget, wordsOf } from '../options/target.ts';
 import { inviteFileOption, readTargets, TARGETS_HELP, type TargetOptions } from '../options/target-input.ts';
 import { ProgressLine, printJson, printLines, timeOfDay } from '../print.ts';
 import { similarCommands, unknownCommand } from '../program-command.ts';
-import { NodeProgress, type ShownStatus, weightText } from '../views/node.ts';
+import { NodeProgress, type ShownStatus, targetLines } from '../views/node.ts';
 import { NodeLines } from '../views/node-news.ts';
 import { addressLines } from '../views/reach.ts';
 import { homeFlag, stoppedLines } from '../views/thanks.ts';
@@ -196,7 +196,7 @@ async function run(context: Context, target: readonly string[], options: NodeOpt
         ...(firstTime ? [...CONSENT_NOTICE.split('\n'), ''] : []),
         `node        ${name}  ${peerId}`,
         ...addressLines(addresses),
-        ...targets.flatMap(targetLines),
+        ...targetLines(targets),
         `home        ${home}${firstTime ? '  (back up its file "identity": the key of this node)' : ''}`,
         `api         ${node.url}`,
         'ready       Ctrl-C leaves the round and stops this node',
@@ -244,18 +244,6 @@ async function run(context: Context, target: readonly string[], options: NodeOpt
   }
   const refusal = await node.stopped;
   if (refusal !== null) throw refusal;
-}
-
-/** Returns the lines about one target: its coordinator, and its job's name if the invite comes from the node's home. */
-function targetLines(target: Awaited<ReturnType<typeof readTargets>>[number]): string[] {
-  const { addresses, job, weight } = target;
-  const next = job === null ? ', or the next job of its coordinator,' : ',';
-  return [
-    ...('name' in target && target.name !== null
-      ? [`rejoins     ${target.name}${next} with the invite that this home keeps`]
-      : []),
-    `coordinator ${addresses[0]}${weightText(weight)}`,
-  ];
 }
 
 /**

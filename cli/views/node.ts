@@ -25,7 +25,9 @@ import {
   settingsText,
   totalsText,
 } from '../../monitor/node-work.ts';
+import type { KnownJob } from '../../node/store/known-jobs.ts';
 import { withCommandName, withHome } from '../command-name.ts';
+import type { WeightedTarget } from '../options/target.ts';
 import { dateAndTime } from '../print.ts';
 import { DownloadPace } from './download-pace.ts';
 import { reachLines } from './reach.ts';
@@ -142,9 +144,22 @@ function updateLines({ updates, job }: NodeStatus): string[] {
   });
 }
 
-/** Returns the weight of a job for the end of a line; an empty text for the weight 1. */
-export function weightText(weight: number): string {
-  return weight === 1 ? '' : `  weight ${weight}`;
+/**
+ * Returns the lines about the targets of a node: each coordinator once, and before it the names of its jobs whose invites
+ * come from the home of the node.
+ */
+export function targetLines(targets: readonly (WeightedTarget | KnownJob)[]): string[] {
+  const byCoordinator = Map.groupBy(
+    targets,
+    ({ addresses, weight }) => `coordinator ${addresses[0]}${weight === 1 ? '' : `  weight ${weight}`}`,
+  );
+  return [...byCoordinator].flatMap(([line, own]) => [...own.flatMap(rejoinLines), line]);
+}
+
+function rejoinLines(target: WeightedTarget | KnownJob): string[] {
+  if (!('name' in target) || target.name === null) return [];
+  const next = target.job === null ? ', or the next job of its coordinator,' : ',';
+  return [`rejoins     ${target.name}${next} with the invite that this home keeps`];
 }
 
 /** Returns a line about a recent jump of the machine's clock; no line without a jump. */

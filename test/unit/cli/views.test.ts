@@ -6,7 +6,7 @@ import {
   checkpointTable,
 } from '../../../cli/views/checkpoints.ts';
 import { EventLines } from '../../../cli/views/events.ts';
-import { NodeProgress, nodeLines, updateLine } from '../../../cli/views/node.ts';
+import { NodeProgress, nodeLines, targetLines, updateLine } from '../../../cli/views/node.ts';
 import { NodeLines } from '../../../cli/views/node-news.ts';
 import { banLines, peerLines, presentLines, receiptLines } from '../../../cli/views/peers.ts';
 import {
@@ -853,6 +853,22 @@ describe('a node', () => {
     lines.next({ ...refused, reason: NOT_YET_CONNECTED });
     expect(lines.next(refused)).toEqual([line]);
     expect(lines.next(refused)).toEqual([]);
+  });
+
+  it('names a coordinator once at the start, also with several of its jobs', () => {
+    const of = (name: string, address: string, weight = 1): Parameters<typeof targetLines>[0][number] => ({
+      ...{ name, addresses: [address], job: 'ab'.repeat(32), token: null, weight },
+    });
+    const shared = [of('beta', '/ip4/192.0.2.2/tcp/1'), of('gamma', '/ip4/192.0.2.2/tcp/1')];
+    expect(targetLines([...shared, of('delta', '/ip4/192.0.2.3/tcp/1')])).toEqual([
+      expect.stringMatching(/^rejoins .*beta/),
+      expect.stringMatching(/^rejoins .*gamma/),
+      'coordinator /ip4/192.0.2.2/tcp/1',
+      expect.stringMatching(/^rejoins .*delta/),
+      'coordinator /ip4/192.0.2.3/tcp/1',
+    ]);
+    const weighted = targetLines([shared[0]!, of('gamma', '/ip4/192.0.2.2/tcp/1', 2)]);
+    expect(weighted.filter((line) => /^coordinator/.test(line))).toHaveLength(2);
   });
 
   it('prints once why it cannot join, if the reason is known only after its first line', () => {
