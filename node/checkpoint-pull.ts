@@ -114,7 +114,7 @@ async function pull(options: PullOptions, clock: Clock): Promise<PulledCheckpoin
 export interface FetchedCheckpoint extends JobHistory {
   /** Digest of the job. */
   readonly job: string;
-  readonly checkpoint: Pick<Head['checkpoint'], 'digest' | 'round' | 'heldOutLoss'>;
+  readonly checkpoint: Pick<Head['checkpoint'], 'digest' | 'round' | 'ordinal' | 'heldOutLoss'>;
   /** Held-out losses of the checkpoints up to this one, oldest first; empty if the coordinator did not answer. */
   readonly curve: readonly CurvePoint[];
   /** Path of the adapter's weights. */
@@ -140,7 +140,16 @@ export async function writeCheckpoint(
 ): Promise<PulledCheckpoint> {
   await writePeftFolder(output, weights, manifest);
   const baseLoss = curve[0]?.round === 0 ? curve[0].heldOutLoss : null;
-  const card = checkpointCard({ job, manifest, changes, checkpoint, baseLoss, curve, figures: null });
+  const card = checkpointCard({
+    job,
+    manifest,
+    changes,
+    checkpoint,
+    baseLoss,
+    curve,
+    checkpointCount: checkpoint.ordinal + 1,
+    figures: null,
+  });
   await writeFile(join(output, CARD_FILE), card);
   onFiles?.();
   const { digest, round, heldOutLoss } = checkpoint;

@@ -1,8 +1,8 @@
 /** Parts of model cards in Markdown. */
 import { stringify } from 'yaml';
-import { figureName, formatLoss, lossPicture, rounded } from '../../common/text.ts';
+import { countOf, figureName, formatLoss, lossPicture, rounded } from '../../common/text.ts';
 import { parseHubReference } from '../../lora/models/hub/reference.ts';
-import type { VersionManifest } from '../../protocol/version-manifest.ts';
+import { VERSION_CURVE, type VersionManifest } from '../../protocol/version-manifest.ts';
 
 /** The metrics of one source: the run or job that made the version, or a later measurement. */
 export interface Results {
@@ -121,14 +121,23 @@ export function baseItem({ name, digest }: { name: string | null; digest: string
 /**
  * Draws held-out losses as text, and lists them. Returns no lines if there are fewer than two losses.
  * @param unit the unit of `at`
+ * @param count number of losses that the training has, of which the curve may be a part; null if it is unknown
  */
-export function curveLines(curve: NonNullable<VersionManifest['curve']>, unit: 'round' | 'step'): string[] {
+export function curveLines(
+  curve: NonNullable<VersionManifest['curve']>,
+  unit: 'round' | 'step',
+  count: number | null,
+): string[] {
   if (curve.length < 2) return [];
+  const shown =
+    count === null
+      ? `at most ${VERSION_CURVE} losses, spread evenly over the training`
+      : `${curve.length === count ? 'all' : `${curve.length} of`} ${countOf(count, 'checkpoint')}`;
   const picture = lossPicture(curve.map(({ at, loss }) => ({ label: String(at), loss })));
   return [
     '## Loss curve',
     '',
-    `The held-out loss in nats per token, by ${unit}:`,
+    `The held-out loss in nats per token, by ${unit} (${shown}):`,
     '',
     '```',
     ...picture,

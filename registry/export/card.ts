@@ -64,7 +64,7 @@ export function modelCard(facts: CardFacts, form: ExportForm = 'adapter'): strin
     ...data.map((part) => `- data: ${text(part.name)}, \`${part.digest}\``),
     '',
     ...table('Results', ['data', 'metric', 'value'], resultRows(all)),
-    ...curveLines(curve, job === null ? 'step' : 'round'),
+    ...curveLines(curve, job === null ? 'step' : 'round', null),
     ...rollBackLines(rollBacks),
     ...table(
       'Settings',

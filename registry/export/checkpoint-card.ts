@@ -34,6 +34,8 @@ export interface CheckpointCard extends JobHistory {
   readonly baseLoss: number | null;
   /** The checkpoints up to this one, oldest first; empty if only this one is known. */
   readonly curve: readonly CurvePoint[];
+  /** Number of checkpoints up to this one, with the initial one. @default the number of points of the curve */
+  readonly checkpointCount?: number;
   /** Figures of the checkpoint on the tasks of the job; null if it was not evaluated. */
   readonly figures: Readonly<Record<string, number>> | null;
   /** Form of the weights in the folder. @default 'adapter' */
@@ -50,6 +52,7 @@ export function checkpointCard({
   checkpoint,
   baseLoss,
   curve,
+  checkpointCount = curve.length,
   figures,
   form = 'adapter',
   samples = [],
@@ -73,6 +76,7 @@ export function checkpointCard({
     ...curveLines(
       versionCurve(curve.map(({ round, heldOutLoss }) => ({ at: round, loss: heldOutLoss }))),
       'round',
+      checkpointCount,
     ),
     ...rollBackLines(rollBacksOf(curve)),
     ...table(

@@ -35,6 +35,7 @@ it('has the base, the data, the scores, the loss curve and the settings', () => 
   expect(text).toContain('| 40 | 3.0000 |');
   // The card shows 20 of the 41 points.
   expect(text.match(/^\| \d+ \| \d\.\d{4} \|$/gm)).toHaveLength(20);
+  expect(text).toContain('20 of 41 checkpoints');
   expect(text).toContain('| lora.rank |');
   expect(text).toContain('| training.learningRate |');
 });
@@ -58,6 +59,12 @@ it('has each value of a setting that changed, with its first round, and the roll
   expect(card()).not.toContain('Roll-backs');
   const early = card({ manifest, changes: [{ fromRound: 1, values: { ...first, learningRate: 0.5 } }] });
   expect(early).toContain('| training.learningRate | 0.5 |');
+});
+
+it('says how many checkpoints of the job the loss curve shows', () => {
+  const curve = [0, 9, 20].map((round) => ({ round, heldOutLoss: 3 }));
+  expect(card({ curve })).toContain('all 3 checkpoints');
+  expect(card({ curve, checkpointCount: 18 })).toContain('3 of 18 checkpoints');
 });
 
 it('names the base: its repository on the hub, or else its folder, and its digest', () => {
