@@ -104,7 +104,7 @@ export function registerNode(program: Command, context: Context): void {
   addLimitOptions(node)
     .option(
       '--once',
-      'stop when all jobs of this node have ended (default: keep running, serve their files to other nodes, and join the next job of the coordinator)',
+      'stop when all jobs of this node have ended (default: keep running and serve their files to other nodes; only a node whose invite names no job joins the next job of the coordinator)',
     )
     .addOption(startAnewOption('the database in the home is missing'))
     .addOption(logLevelOption())
