@@ -56,7 +56,7 @@ export function registerTrain(program: Command, context: Context): void {
     .option('--dry-run', 'only estimate the memory, disk space and time of the run')
     .option(
       '--resume',
-      'continue from the newest checkpoint in the output folder, with the settings saved in it',
+      'continue from the newest checkpoint in the output folder, with the settings saved in it; give --name, --no-publish and --registry again',
     )
     .option('--force', 'overwrite files in the output folder')
     .option(
@@ -165,7 +165,10 @@ async function train(context: Context, flags: TrainFlags): Promise<void> {
     now: clock.now(),
     signal,
   };
-  const report = new TrainReport({ json: flags.json === true, output: output ?? null }, context);
+  const report = new TrainReport(
+    { json: flags.json === true, output: output ?? null, registryFlags: registryFlags(flags) },
+    context,
+  );
   const findBase = (base: string) => baseFolder(context, base);
   try {
     if (dryRun) {
@@ -181,6 +184,15 @@ async function train(context: Context, flags: TrainFlags): Promise<void> {
   } finally {
     report.end();
   }
+}
+
+/** Returns the flags about the registry as the user gave them. A checkpoint does not record them. */
+function registryFlags({ name, publish, registry }: TrainFlags): string[] {
+  return [
+    ...(name === undefined ? [] : ['--name', name]),
+    ...(publish === false ? ['--no-publish'] : []),
+    ...(registry === undefined ? [] : ['--registry', registry]),
+  ];
 }
 
 /** Writes the model card of a finished run. A failure is only a warning, because the adapter is in the output folder. */

@@ -36,6 +36,8 @@ export interface TrainReportOptions {
   json: boolean;
   /** Folder of the adapter; null if a dry run names no folder. */
   output: string | null;
+  /** Flags about the registry, which the user must give again to resume the run. @default [] */
+  registryFlags?: readonly string[];
 }
 
 /** Prints the progress of a run, for people or as JSON. docs/training.md describes the events. */
@@ -145,11 +147,12 @@ export class TrainReport implements FinetuneListener {
   }
 
   onPartial({ step, resumable }: { step: number; resumable: boolean }): void {
-    const { json, output } = this.#options;
+    const { json, output, registryFlags = [] } = this.#options;
     if (json) this.#tell('partial', { step, adapter: output, resumable }, () => []);
     else {
       this.#note(`the adapter after step ${step} is in ${output}`);
-      if (resumable) this.#note(`continue with: lora-swarm train --resume --output ${output}`);
+      const again = ['lora-swarm train --resume --output', output, ...registryFlags];
+      if (resumable) this.#note(`continue with: ${again.join(' ')}`);
     }
   }
 

@@ -15,7 +15,7 @@ const SAMPLES = 1_000;
 const TOKENS = 300_000;
 
 export interface DataSample {
-  /** Number of tokens of the whole data, and number of supervised tokens among them. */
+  /** Number of tokens that the rows of the whole data predict or have as context, and number of supervised tokens among them. */
   readonly tokens: number;
   readonly trainedTokens: number;
   /** 95 % of the samples have at most this many tokens. */
@@ -64,7 +64,8 @@ export async function sampleData(
     for await (const { example, rendered } of renderExamples(examples, renderer, { report, signal })) {
       lengths.push(rendered.ids.length);
       seen.samples++;
-      seen.tokens += rendered.ids.length;
+      // No row predicts the first token of a sample, so it is not counted.
+      seen.tokens += rendered.ids.length - 1;
       seen.trained += rendered.trained.reduce((sum, one) => sum + one, 0);
       plainText &&= example.kind === 'text';
       if (known.tokens === 0 || (lengths.length < SAMPLES && seen.tokens < TOKENS)) continue;
@@ -89,7 +90,7 @@ export async function sampleData(
     exact,
     rows: (sequenceLength) =>
       plainText
-        ? Math.ceil(tokens / part / sequenceLength)
+        ? Math.ceil((cutRows(lengths, sequenceLength) * tokens) / part / seen.tokens)
         : Math.ceil((packedRows(lengths, sequenceLength) * samples) / part / lengths.length),
   };
 }
@@ -106,6 +107,20 @@ export function trainingPart(sample: DataSample, heldOut: TrainSpec['data']['hel
     trainedTokens: Math.round(share * sample.trainedTokens),
     rows: (sequenceLength) => Math.ceil(share * sample.rows(sequenceLength)),
   };
+}
+
+/** Estimates the number of rows of texts that are cut into rows. The ends of texts share rows. @param lengths as in `packedRows` */
+function cutRows(lengths: readonly number[], sequenceLength: number): number {
+  const inputs = lengths.map((length) => length - 1);
+  const full = inputs.reduce((rows, one) => rows + Math.floor(one / sequenceLength), 0);
+  const ends = inputs.map((one) => one % sequenceLength).filter((end) => end > 0);
+  return (
+    full +
+    packedRows(
+      ends.map((end) => end + 1).sort((a, b) => a - b),
+      sequenceLength,
+    )
+  );
 }
 
 /**

@@ -33,7 +33,10 @@ function run(json: boolean, finished: FinetuneResult['finished'] = outcome.finis
   const { context, out, err } = fakeContext();
   // A terminal shows each step. Other output gets the progress of long work only.
   const stderr = { ...context.stderr, isTTY: !json, columns: 120 };
-  const report = new TrainReport({ json, output: '/out' }, { ...context, stderr });
+  const report = new TrainReport(
+    { json, output: '/out', registryFlags: ['--no-publish'] },
+    { ...context, stderr },
+  );
   report.onBatchShared(4, SHARED);
   report.onCheckpointing(CHECKPOINTING);
   report.onPlan({ tokens: 100_000, rows: 800, steps: 20, parameters: 5000, heldOutLoss: 3 });
@@ -50,6 +53,10 @@ function run(json: boolean, finished: FinetuneResult['finished'] = outcome.finis
 }
 
 describe('the report of a run', () => {
+  it('names the command that continues a run, with the flags that no checkpoint records', () => {
+    expect(run(false).err).toMatch(/ --resume --output \/out --no-publish$/m);
+  });
+
   it('for programs has one JSON object per line, each with its event', () => {
     const { out, err } = run(true);
     const lines = out
