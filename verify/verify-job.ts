@@ -124,7 +124,7 @@ export async function verifyRecord(record: JobRecord, options: VerifyOptions = {
 /** @param before round of the last checkpoint before the damaged one; null if there is none */
 function damagedCheckpoint({ damaged }: DamagedRecord, before: number | null): Problem {
   const { digest, position, count } = damaged;
-  const place = before === null ? '' : `, after round ${before}`;
+  const place = before === null ? '' : ` (after round ${before})`;
   const message = `checkpoint ${position} of ${count} in the file${place} is damaged: its bytes do not have the digest ${digest}`;
   return { code: 'VERIFY_BLOB', round: null, message, values: { ...damaged, before } };
 }
