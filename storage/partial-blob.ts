@@ -1,6 +1,7 @@
 import { type FileHandle, open, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { commonError } from '../common/common-errors.ts';
+import { isSystemError } from '../common/errors.ts';
 import { writeError } from '../common/files/durable.ts';
 import { BLOB_RANGE_BYTES } from '../protocol/limits.ts';
 import { storageError } from './errors.ts';
@@ -219,9 +220,15 @@ export class PartialBlob {
   }
 }
 
-/** Opens the file of an earlier attempt; returns null if that is not possible. */
+/** Opens the file of an earlier attempt; returns null if it is missing, or if this process may not open it. */
 async function openFile(path: string): Promise<FileHandle | null> {
-  return open(path, 'r+').catch(() => null);
+  try {
+    return await open(path, 'r+');
+  } catch (error) {
+    // After other errors, such as too many open files, the bytes of the earlier attempt may still be good.
+    if (!isSystemError(error, 'ENOENT', 'EACCES', 'EPERM')) throw error;
+    return null;
+  }
 }
 
 /** Creates an empty file. Deletes an existing file first, because this process may lack the right to write to it. */

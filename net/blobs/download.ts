@@ -117,6 +117,7 @@ export class Download {
   /** Runs one more stream to a holder, and the streams that are opened because its ranges arrive fast. */
   async #runStream(holder: Holder): Promise<void> {
     holder.open++;
+    // The wait for a permit fails only if the attempt has ended, and then this stream is not needed.
     const release = await this.#deps.permits.take(holder.peer, this.#signal).catch(() => null);
     if (release === null) return;
     const further: Promise<void>[] = [];

@@ -35,6 +35,7 @@ async function slowHolder(fetcher: TestHost) {
     BLOB_PROTOCOL,
     async (stream) => {
       const frames = new FrameStream({ unreadBytes: 4 * MiB }, { stream });
+      // The peer has closed the stream.
       const next = () => frames.readChunks(BLOB_HEADER_BYTES, soon()).catch(() => null);
       for (let chunks = await next(); chunks !== null; chunks = await next()) {
         const request = decodeCbor(Buffer.concat(chunks), blobRequestSchema, BLOB_HEADER_BYTES);

@@ -145,6 +145,7 @@ test('a job is prepared again after its base was deleted', async () => {
 test('a job whose base was unloaded during its preparation is prepared again', async () => {
   const a = shared.share(1);
   const preparing = a.prepare(jobOf('large'), { signal: live });
+  // The test awaits `preparing` later.
   preparing.catch(() => {});
   await pass(ROUND_MS / 2);
   await a.releaseMemory(new Set());
