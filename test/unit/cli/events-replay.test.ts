@@ -1,11 +1,7 @@
-import { writeFile } from 'node:fs/promises';
-import { createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
-import { join } from 'node:path';
-import { expect, it, onTestFinished } from 'vitest';
+import { expect, it } from 'vitest';
 import { createProgram } from '../../../cli/program.ts';
+import { answeringCoordinator } from '../../utils/answering-coordinator.ts';
 import { fakeContext } from '../../utils/cli-context.ts';
-import { temporaryFolder } from '../../utils/folder.ts';
 
 const opened = (round: number, at: number) => ({ type: 'round-opened', round, peers: 2, at });
 const figures = {
@@ -39,21 +35,9 @@ const EVENTS = [
 
 /** Runs `events replay --json` against a coordinator that was restored in round 2, when its nodes had round 11. */
 async function replay(...args: string[]): Promise<unknown> {
-  const server = createServer(({ url = '' }, response) => {
-    const lines = EVENTS.map((event) => `${JSON.stringify(event)}\n`).join('');
-    response.end(
-      url.includes('/events') ? lines : JSON.stringify({ job: 'ab', name: 'tale', jobs: [{ name: 'tale' }] }),
-    );
-  });
-  await new Promise<void>((listening) => server.listen(0, '127.0.0.1', listening));
-  onTestFinished(() => void server.close());
-  const home = await temporaryFolder();
-  const { port } = server.address() as AddressInfo;
-  await writeFile(
-    join(home, 'coordinator.json'),
-    JSON.stringify({ url: `http://127.0.0.1:${port}`, pid: 1 }),
-  );
-  await writeFile(join(home, 'api-token'), 'token');
+  const lines = EVENTS.map((event) => `${JSON.stringify(event)}\n`).join('');
+  const job = JSON.stringify({ job: 'ab', name: 'tale', jobs: [{ name: 'tale' }] });
+  const home = await answeringCoordinator((url) => (url.includes('/events') ? lines : job));
   const { context, out } = fakeContext({ cwd: home });
   await createProgram(context).parseAsync(['events', 'replay', 'tale', '--home', home, '--json', ...args], {
     from: 'user',

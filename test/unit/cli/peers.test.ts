@@ -1,11 +1,7 @@
-import { writeFile } from 'node:fs/promises';
-import { createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
-import { join } from 'node:path';
-import { expect, it, onTestFinished } from 'vitest';
+import { expect, it } from 'vitest';
 import { createProgram } from '../../../cli/program.ts';
+import { answeringCoordinator } from '../../utils/answering-coordinator.ts';
 import { fakeContext } from '../../utils/cli-context.ts';
-import { temporaryFolder } from '../../utils/folder.ts';
 
 const MEMBER = `12D3KooW${'a'.repeat(44)}`;
 const OLD_HOME = `12D3KooW${'b'.repeat(44)}`;
@@ -19,19 +15,9 @@ async function coordinator(members: readonly string[]): Promise<string> {
     '/v1/jobs/ab/invites': { invites: [{ nodes: [ada(MEMBER), ada(OLD_HOME)] }] },
   };
   const none = { receipts: [], scores: [], standings: [], strikes: [], bans: [] };
-  const server = createServer(({ url = '' }, response) => {
-    response.end(JSON.stringify(answers[url] ?? { peer: url.split('/').at(-1), ...none }));
-  });
-  await new Promise<void>((listening) => server.listen(0, '127.0.0.1', listening));
-  onTestFinished(() => void server.close());
-  const home = await temporaryFolder();
-  const { port } = server.address() as AddressInfo;
-  await writeFile(
-    join(home, 'coordinator.json'),
-    JSON.stringify({ url: `http://127.0.0.1:${port}`, pid: 1 }),
+  return answeringCoordinator((url) =>
+    JSON.stringify(answers[url] ?? { peer: url.split('/').at(-1), ...none }),
   );
-  await writeFile(join(home, 'api-token'), 'token');
-  return home;
 }
 
 async function why(home: string, name: string): Promise<unknown> {
