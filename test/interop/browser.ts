@@ -22,6 +22,7 @@ export interface Page {
   evaluate<T>(code: string): Promise<T>;
   keyboard: { press(key: string): Promise<void> };
   screenshot(options: { path: string; fullPage?: boolean }): Promise<unknown>;
+  route(url: string, answer: (route: { continue(): Promise<void> }) => Promise<void>): Promise<void>;
   on(event: 'pageerror', listener: (error: Error) => void): void;
   on(event: 'console', listener: (message: { type(): string; text(): string }) => void): void;
 }

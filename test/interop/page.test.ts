@@ -8,6 +8,7 @@ import { Daemon, TestSwarm } from '../e2e/swarm.ts';
 import { accessibilityProblems, type Browser, openBrowser } from './browser.ts';
 import {
   addressOf,
+  answer,
   change,
   confirm,
   eventsShown,
@@ -221,8 +222,13 @@ it('shows a job to its operator, who pauses and resumes it', async (browser) => 
   expect(created!.manifest.lora).toMatchObject({ rank, alpha });
   expect(created!.manifest.adapter.initial).not.toEqual(tale!.manifest.adapter.initial);
 
+  const versions = Promise.withResolvers<void>();
+  await page.route('**/versions', (route) => versions.promise.then(() => route.continue()));
   await show(page, '#/jobs/tale/checkpoints', 'Checkpoints');
-  await confirm(page, 'tbody tr:nth-child(3) button:text-is("Roll back")', 'it repeats itself');
+  await page.click('tbody tr:nth-child(3) button:text-is("Roll back")');
+  versions.resolve();
+  await page.waitForSelector('th:has-text("Version and tags")');
+  await answer(page, 'it repeats itself');
   await swarm.until(
     'the roll-back',
     (event) => event.type === 'rolled-back' && event.reason.includes('it repeats itself'),

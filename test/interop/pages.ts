@@ -48,6 +48,11 @@ export async function expectReadable(page: Page, width: number, what: string): P
 /** Clicks a button, types a text into its dialog if one is given, and confirms the dialog. */
 export async function confirm(page: Page, button: string, text?: string): Promise<void> {
   await page.click(button);
+  await answer(page, text);
+}
+
+/** Types a text into the open dialog if one is given, and confirms the dialog. */
+export async function answer(page: Page, text?: string): Promise<void> {
   if (text !== undefined) await page.fill('dialog[open] input', text);
   await page.click('dialog[open] button[type=submit]');
   await page.waitForSelector('dialog[open]', { state: 'hidden' });

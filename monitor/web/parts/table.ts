@@ -6,6 +6,7 @@ const PAGE_ROWS = 50;
 
 /** A column of a table. */
 export interface Column<T> {
+  /** Heading, unlike those of the other columns. A cell, and so a dialog in it, stays when other columns come or go. */
   readonly title: string;
   /** Content of a cell: a text, or an element. */
   readonly cell: (row: T) => unknown;
@@ -69,6 +70,7 @@ export function Table<T>({ caption, columns, rows, id, text, empty }: TableProps
           <tr>
             ${columns.map(
               ({ title, by, numeric }, i) => html`<th
+                key=${title}
                 scope="col"
                 class=${numeric ? 'number' : ''}
                 aria-sort=${sort?.column === i ? (sort.down ? 'descending' : 'ascending') : undefined}
@@ -87,7 +89,7 @@ export function Table<T>({ caption, columns, rows, id, text, empty }: TableProps
         <tbody>
           ${shown.map(
             (row) => html`<tr key=${id(row)}>
-              ${columns.map((column) => html`<td class=${classOf(column)}>${column.cell(row)}</td>`)}
+              ${columns.map((column) => html`<td key=${column.title} class=${classOf(column)}>${column.cell(row)}</td>`)}
             </tr>`,
           )}
         </tbody>
