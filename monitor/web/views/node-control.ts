@@ -28,12 +28,14 @@ export function NodeOrders({ status, onChange }: Props) {
     ${
       isPaused
         ? html`<${Confirm}
+            key="resume"
             label="Resume"
             effect="The node takes work again."
             act=${() => post('/v1/resume')}
             onDone=${onChange}
           />`
         : html`<${Confirm}
+            key="pause"
             label="Pause"
             effect="The node pauses before its next training step. The pause survives a restart of the node."
             inputLabel="Length of the pause in minutes (leave empty to pause until you resume the node)"
