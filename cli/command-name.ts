@@ -1,5 +1,8 @@
-/** The command that starts this program. A checkout runs the .ts sources, and needs npx to find the command. */
-export const SWARM = import.meta.url.endsWith('.ts') ? 'npx lora-swarm' : 'lora-swarm';
+/** Whether the shell finds this program through npx only: in a checkout, which runs the .ts sources, or after npx started it. */
+const NEEDS_NPX = import.meta.url.endsWith('.ts') || process.env.npm_command === 'exec';
+
+/** The command that starts this program. */
+export const SWARM = NEEDS_NPX ? 'npx lora-swarm' : 'lora-swarm';
 
 /**
  * Matches a command in a text, such as `lora-swarm job list`: at the start, or after a quotation mark, a bracket or a

@@ -31,7 +31,13 @@ function withNode(environment: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
 
 /** Starts a program with a home folder of its own. npm itself keeps the home folder of the user, which has its cache. */
 function program(command: string, ...args: string[]): { child: ChildProcess; end: Promise<Result> } {
-  const { XDG_CACHE_HOME: _cache, XDG_DATA_HOME: _data, SWARM_HOME: _home, ...others } = process.env;
+  const {
+    XDG_CACHE_HOME: _cache,
+    XDG_DATA_HOME: _data,
+    SWARM_HOME: _home,
+    npm_command: _command,
+    ...others
+  } = process.env;
   const home = join(folder, 'home');
   return start(app, command, args, {
     npm_config_cache: join(homedir(), '.npm'),
@@ -111,6 +117,13 @@ it('npx lora-swarm demo trains a model', async () => {
   const summary = JSON.parse(lines.at(-1)!) as { event: string; baseLoss: number; finalLoss: number };
   expect(summary).toMatchObject({ event: 'summary', peers: 2, rounds: 1 });
   expect(summary.finalLoss).toBeLessThan(summary.baseLoss);
+});
+
+it('advice names the command as the user started it', async () => {
+  const throughNpx = await program('npx', 'lora-swarm', 'status').end;
+  expect(throughNpx.err).toContain('"npx lora-swarm ');
+  const direct = await program(join(app, 'node_modules', '.bin', 'lora-swarm'), 'status').end;
+  expect(direct.err).toContain('"lora-swarm ');
 });
 
 it('a coordinator of the package serves the web page with its modules', async () => {
