@@ -28,6 +28,12 @@ for await (const event of followEvents({ home }, job, { signal: AbortSignal.time
     case 'checkpoint':
       console.log(`${time} checkpoint ${event.round}: held-out loss ${event.heldOutLoss?.toFixed(3)}`);
       break;
+    case 'finished': {
+      const { stopReason } = event;
+      const stopped = `stopped by the operator${stopReason ? `: ${stopReason}` : ''}`;
+      console.log(`${time} ${stopReason === undefined ? 'finished' : stopped}`);
+      break;
+    }
     default:
       console.log(`${time} ${event.type}`);
   }

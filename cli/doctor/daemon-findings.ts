@@ -9,6 +9,7 @@ import { CLOCK_SKEW_MS } from '../../protocol/limits.ts';
 import { counts } from '../../protocol/receipts.ts';
 import { SWARM, withCommandName } from '../command-name.ts';
 import { nodeName } from '../views/events.ts';
+import { phaseOf } from '../views/node.ts';
 import { failureText } from '../views/reach.ts';
 
 /** Free disk space in bytes below which a warning is given. A base and a few checkpoints need about as much. */
@@ -170,7 +171,7 @@ function* activityFindings(one: NodeStatus['jobs'][number], status: NodeStatus):
   }
   const because = job.reason === '' ? '' : `: ${job.reason}`;
   if (job.phase !== null && job.phase !== 'training') {
-    yield finding('note', `${name} is ${job.phase}${because}`);
+    yield finding('note', `${name} is ${phaseOf(job)}${because}`);
   }
   const newest = updates.find((update) => update.job === job.job && update.code !== null);
   if (newest !== undefined && !counts(newest.code!)) {

@@ -30,6 +30,7 @@ import {
   NOTE,
   type NodeForJob,
   perJob,
+  phaseOf,
   type ShownStatus,
   stateOf,
   updateLine,
@@ -191,7 +192,7 @@ function oneOfSeveral(job: NodeForJob, index: number, state: ScreenState, lines:
 /** Returns a short text about a job that has ended. The other jobs of the node need the space on the screen. */
 function endedText({ job, followsJobs }: NodeForJob): string {
   const loss = job!.checkpoint === null ? '' : `; held-out loss ${formatLoss(job!.checkpoint.heldOutLoss)}`;
-  return `${job!.phase}${because(job!)}${loss}; serves its files${followsJobs ? ', and waits for the next job' : ''}`;
+  return `${phaseOf(job!)}${because(job!)}${loss}; serves its files${followsJobs ? ', and waits for the next job' : ''}`;
 }
 
 function padded(label: string): string {
@@ -210,7 +211,7 @@ function jobText({ job, round }: NodeStatus, secondsLeft: number | null): string
   if (phase === null) return `${name}, ${countOf(rounds, 'round')} in all`;
   const loss = checkpoint === null ? '' : `; held-out loss ${formatLoss(checkpoint.heldOutLoss)}`;
   const why = reason === '' ? '' : ` (${reason})`;
-  if (isOver(job!)) return `${name} is ${phase}${why}${loss}`;
+  if (isOver(job!)) return `${name} is ${phaseOf(job!)}${why}${loss}`;
   const progress = progressText(roundsDone, rounds, phase === 'paused' ? null : secondsLeft);
   const paused = phase === 'paused' ? `, ${pauseText(round)}${why}` : '';
   const restored = restoredOf({ job }).map((text) => `; ${text}`);

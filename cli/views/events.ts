@@ -192,13 +192,15 @@ function detail(text: string): string {
 
 /** @param options.rounds number of rounds of the job; null when unknown */
 function finished(
-  { round, heldOutLoss, baseLoss, stopReason = '' }: Extract<JobEvent, { type: 'finished' }>,
+  { round, heldOutLoss, baseLoss, stopReason }: Extract<JobEvent, { type: 'finished' }>,
   { rounds, roundsDone }: { rounds: number | null; roundsDone: number },
 ): string {
-  const end =
-    rounds !== null && roundsDone < rounds
-      ? `stopped after ${roundsDone} of ${countOf(rounds, 'round')}${stopReason === '' ? '' : ` (${safeText(stopReason)})`}`
-      : 'finished';
+  const isShort = rounds !== null && roundsDone < rounds;
+  // The events of older versions have no reason of the stop.
+  const isStopped = stopReason !== undefined || isShort;
+  const after = isShort ? ` after ${roundsDone} of ${countOf(rounds, 'round')}` : '';
+  const why = stopReason ? ` (${safeText(stopReason)})` : '';
+  const end = isStopped ? `stopped by the operator${after}${why}` : 'finished';
   if (heldOutLoss === null || baseLoss === null || round === 0) return end;
   const percent = ((heldOutLoss - baseLoss) / baseLoss) * 100;
   return `${end}: held-out loss ${formatLoss(heldOutLoss)}, ${formatChange(percent, 1)} % compared with the initial adapter (${formatLoss(baseLoss)})`;

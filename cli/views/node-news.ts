@@ -18,6 +18,7 @@ import {
   NOTE,
   type NodeForJob,
   perJob,
+  phaseOf,
   type ShownStatus,
   shownPause,
   stateOf,
@@ -156,7 +157,7 @@ class JobLines {
         phase === 'paused'
           ? ''
           : `; ${afterJobText(status)}${isOnly && !status.stopsAfterJobs ? '; Ctrl-C stops it' : ''}`;
-      const rest = phase === 'paused' ? pauseText(status.round) : phase;
+      const rest = phase === 'paused' ? pauseText(status.round) : phaseOf(job!);
       lines.push(
         `job ${job!.name} is ${rest}${because(job!)}, held-out loss ${formatLoss(job!.checkpoint?.heldOutLoss)}${after}`,
       );

@@ -4,6 +4,7 @@ import {
   formatDuration,
   formatLoss,
   percentDone,
+  phaseText,
   roundText,
   safeText,
 } from '../../common/text.ts';
@@ -171,6 +172,12 @@ export function engineText({ engine, engineNote }: Pick<NodeStatus, 'engine' | '
   return engineNote === null ? engine : `${engine}: ${safeText(withCommandName(engineNote), NOTE)}`;
 }
 
+/** Returns the phase of a job. If the operator ended the job before its last round, the text says so. */
+export function phaseOf({ phase, ...job }: NonNullable<NodeStatus['job']>): string {
+  if (phase === null) return 'not yet known';
+  return phaseText({ ...job, phase }) === 'stopped' ? 'stopped by the operator' : phase;
+}
+
 /** Returns a colon and the coordinator's reason for the phase of a job; an empty string if there is no reason. */
 export function because({ reason }: NonNullable<NodeStatus['job']>): string {
   return reason === '' ? '' : `: ${safeText(reason, NOTE)}`;
@@ -179,7 +186,7 @@ export function because({ reason }: NonNullable<NodeStatus['job']>): string {
 function jobLines({ round }: NodeStatus, job: NonNullable<NodeStatus['job']>): string[] {
   const loss = job.checkpoint === null ? '' : `  held-out loss ${formatLoss(job.checkpoint.heldOutLoss)}`;
   return [
-    `job         ${job.name}  ${job.job.slice(0, 12)}  ${job.phase === null ? `${job.rounds} rounds in all` : roundText(round, job)}  ${job.phase ?? 'not yet known'}${because(job)}${loss}`,
+    `job         ${job.name}  ${job.job.slice(0, 12)}  ${job.phase === null ? `${job.rounds} rounds in all` : roundText(round, job)}  ${phaseOf(job)}${because(job)}${loss}`,
     `base        ${safeText(job.base.name)}  ${formatCount(job.base.parameters)} parameters, adapter ${formatCount(job.adapterParameters)}`,
     ...(job.newestChange ? [`changed     ${safeText(settingsText(job.newestChange), NOTE)}`] : []),
   ];

@@ -89,6 +89,6 @@ function idleReason(head: Head): string {
       return `the job is ${pauseText(head.round)}${because}`;
     case 'finished':
     case 'failed':
-      return `the job is ${head.phase}${because}`;
+      return `the job has ended${because}`;
   }
 }

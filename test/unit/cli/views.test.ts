@@ -532,6 +532,8 @@ describe("a job's events", () => {
     expect(lines.line(event({ ...scores, disbelieved: 2 }))).toMatch(/\b3\b.*\b2 updates\b/);
     const end = { type: 'finished', round: 8, heldOutLoss: 4, baseLoss: 5 };
     expect(lines.line(event(end))).toMatch(/^finished: .*−20\.0 %/);
+    // The newest events of a job do not say how many rounds it has.
+    expect(lines.line(event({ ...end, stopReason: 'enough' }))).toMatch(/^stopped\b.*enough.*−20\.0 %/);
     lines.line(event({ type: 'job-created', name: 'moby', parameters: 1, rounds: 9 }));
     expect(lines.line(event({ ...end, round: 0 }))).toMatch(/^(?!finished).*\b0\b.*\b9\b[^%]*$/);
     for (let round = 1; round <= 8; round++) lines.line(event({ ...checkpoint, round }));
@@ -784,7 +786,10 @@ describe('a node', () => {
     const lost = { ...after, updates: [undone], coordinator: { ...node.coordinator, connected: false } };
     expect(lines.next(lost)).toEqual([expect.stringContaining('coordinator')]);
     expect(lines.next(lost)).toEqual([]);
-    const over = { ...lost, job: { ...node.job!, phase: 'finished' as const } };
+    const over = {
+      ...lost,
+      job: { ...node.job!, phase: 'finished' as const, roundsDone: node.job!.rounds },
+    };
     expect(lines.next(over).join()).toMatch(/moby .*\bfinished\b.* 5\.0000.*Ctrl-C/);
     const paused = { ...over, job: { ...node.job!, phase: 'paused' as const, reason: EVIL } };
     const told = lines.next(paused);

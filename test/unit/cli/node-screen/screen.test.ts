@@ -144,8 +144,8 @@ it('says that a limit has to be changed, and does not speak of retrying', () => 
 });
 
 it('thanks at the end of a job, with the command that fetches the adapter', () => {
-  const finished = { ...JOB, phase: 'finished' as const };
-  const over = { job: finished, state: 'awaiting' as const, done: true, reason: 'the job is finished' };
+  const finished = { ...JOB, phase: 'finished' as const, roundsDone: 40 };
+  const over = { job: finished, state: 'awaiting' as const, done: true, reason: 'the job has ended' };
   const shown = text(over);
   expect(shown).toMatch(/^thanks .*moby.*35 rounds/m);
   expect(shown).toMatch(/checkpoint pull moby --home \/srv\/node$/m);
@@ -164,6 +164,27 @@ it('thanks at the end of a job, with the command that fetches the adapter', () =
   const lines = news.next(exampleStatus({ ...over, totals }));
   expect(lines.filter((line) => /moby.*35 rounds|checkpoint pull/.test(line))).toHaveLength(2);
   expect(news.next(exampleStatus({ ...over, totals }))).toEqual([]);
+});
+
+it('says that the operator stopped a job, and why, and calls a job finished only if it has all of its rounds', () => {
+  const job = { ...JOB, phase: 'finished' as const, reason: 'enough for now' };
+  const texts = (roundsDone: number): string[] => {
+    const over = { job: { ...job, roundsDone }, state: 'awaiting' as const, done: true };
+    const other = { ...exampleStatus(over).jobs[0]!, job: { ...over.job, job: 'ef'.repeat(32) } };
+    const news = new NodeLines({ homeFlag: '' });
+    news.next(exampleStatus());
+    return [
+      text(over),
+      text({ ...over, jobs: [exampleStatus(over).jobs[0]!, other] }),
+      news.next(exampleStatus(over)).join('\n'),
+      nodeLines(exampleStatus(over), '').join('\n'),
+    ];
+  };
+  for (const shown of texts(21)) {
+    expect(shown).toMatch(/stopped by the operator\b.*enough for now/);
+    expect(shown).not.toMatch(/finished/);
+  }
+  for (const shown of texts(40)) expect(shown).toMatch(/finished/);
 });
 
 it('does not thank for a job in which the node had no part', () => {
@@ -288,8 +309,8 @@ it('has lines for each of several jobs, with its share', () => {
 it('has short lines for jobs that have ended, and shows the final line on 80 × 24', () => {
   const ended = (name: string, job: string) => ({
     ...exampleStatus().jobs[0]!,
-    ...{ job: { ...JOB, name, job, phase: 'finished' as const }, jobName: name },
-    ...{ state: 'awaiting' as const, done: true, followsJobs: true, reason: 'the job is finished' },
+    ...{ job: { ...JOB, name, job, phase: 'finished' as const, roundsDone: 40 }, jobName: name },
+    ...{ state: 'awaiting' as const, done: true, followsJobs: true, reason: 'the job has ended' },
   });
   const other = 'ef'.repeat(32);
   const both = [...totals, { ...totals[0]!, job: other, name: 'bolt' }];
