@@ -15,7 +15,10 @@ const SAMPLES = 1_000;
 const TOKENS = 300_000;
 
 export interface DataSample {
-  /** Number of tokens that the rows of the whole data predict or have as context, and number of supervised tokens among them. */
+  /**
+   * Number of tokens of the whole data without the first token of each sample, which no row predicts, and number of
+   * supervised tokens among them.
+   */
   readonly tokens: number;
   readonly trainedTokens: number;
   /** 95 % of the samples have at most this many tokens. */
@@ -66,7 +69,7 @@ export async function sampleData(
       seen.samples++;
       // No row predicts the first token of a sample, so it is not counted.
       seen.tokens += rendered.ids.length - 1;
-      seen.trained += rendered.trained.reduce((sum, one) => sum + one, 0);
+      seen.trained += rendered.trained.subarray(1).reduce((sum, one) => sum + one, 0);
       plainText &&= example.kind === 'text';
       if (known.tokens === 0 || (lengths.length < SAMPLES && seen.tokens < TOKENS)) continue;
       exact = false;
@@ -76,7 +79,7 @@ export async function sampleData(
   } finally {
     await renderer.close();
   }
-  if (lengths.length === 0) {
+  if (exact && seen.trained === 0) {
     throw dataError('DATA_EMPTY', `no sample to train on in ${paths.join(', ')}`, { paths });
   }
   lengths.sort((a, b) => a - b);
