@@ -1,12 +1,11 @@
 import { type FileHandle, open, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { commonError } from '../common/common-errors.ts';
-import { isSystemError } from '../common/errors.ts';
 import { writeError } from '../common/files/durable.ts';
 import { BLOB_RANGE_BYTES } from '../protocol/limits.ts';
 import { storageError } from './errors.ts';
 import { OrderedHash } from './ordered-hash.ts';
-import { RangeMap } from './range-map.ts';
+import { RangeMap, unlessLost } from './range-map.ts';
 import type { Release } from './running-hash.ts';
 
 export interface PartialBlobOptions {
@@ -65,7 +64,7 @@ export class PartialBlob {
     this.#resumed = deps.map.count > 0;
   }
 
-  /** @throws SwarmError STORE_FULL if the disk has less space than the missing ranges need */
+  /** @throws SwarmError STORE_FULL if the disk has less space than the missing ranges need; WRITE_FAILED */
   static async open(
     options: PartialBlobOptions,
     adopt: (file: string) => Promise<void>,
@@ -76,7 +75,7 @@ export class PartialBlob {
     try {
       const map = new RangeMap(`${path}.map`, size, ranges);
       const isKnown = await map.load(ranges);
-      const file = (isKnown ? await openFile(path) : null) ?? (await createFile(path));
+      const file = (isKnown ? await unlessLost(open(path, 'r+')) : null) ?? (await createFile(path));
       if ((await file.stat()).size !== size) map.clear();
       if (map.count === 0) await file.truncate(size);
       const partial = new PartialBlob(options, { file, map, adopt });
@@ -217,17 +216,6 @@ export class PartialBlob {
       },
     });
     return this.#hash;
-  }
-}
-
-/** Opens the file of an earlier attempt; returns null if it is missing, or if this process may not open it. */
-async function openFile(path: string): Promise<FileHandle | null> {
-  try {
-    return await open(path, 'r+');
-  } catch (error) {
-    // After other errors, such as too many open files, the bytes of the earlier attempt may still be good.
-    if (!isSystemError(error, 'ENOENT', 'EACCES', 'EPERM')) throw error;
-    return null;
   }
 }
 

@@ -1,7 +1,21 @@
 import { readFile, writeFile } from 'node:fs/promises';
+import { isSystemError } from '../common/errors.ts';
 import { renameWithRetry } from '../common/files/durable.ts';
 
 const HEAD_BYTES = 8;
+/** Error codes after which a later attempt to read the same file would fail too: missing, forbidden, or a damaged disk. */
+const LOST = ['ENOENT', 'EACCES', 'EPERM', 'EIO'];
+
+/** Returns the result of opening or reading a file of an earlier fetch; null if the file is lost. */
+export async function unlessLost<Result>(opening: Promise<Result>): Promise<Result | null> {
+  try {
+    return await opening;
+  } catch (error) {
+    // After other errors, such as too many open files, the bytes of the earlier fetch may still be good.
+    if (!isSystemError(error, ...LOST)) throw error;
+    return null;
+  }
+}
 
 /** The set of present ranges of a blob: one bit per range, saved in a file. A file for another blob size is ignored. */
 export class RangeMap {
@@ -43,9 +57,9 @@ export class RangeMap {
     this.#count = 0;
   }
 
-  /** Loads the saved map. Returns false if no map is saved for a blob of this size. */
+  /** Loads the saved map. Returns false if no readable map is saved for a blob of this size. */
   async load(ranges: number): Promise<boolean> {
-    const bytes = await readFile(this.#path).catch(() => null);
+    const bytes = await unlessLost(readFile(this.#path));
     if (bytes === null || bytes.length !== HEAD_BYTES + this.#bits.length) return false;
     if (bytes.readBigUInt64LE() !== BigInt(this.#size)) return false;
     this.#bits.set(bytes.subarray(HEAD_BYTES));

@@ -1,5 +1,17 @@
 import { randomBytes } from 'node:crypto';
-import { chmod, type FileHandle, mkdir, readdir, readFile, stat, utimes, writeFile } from 'node:fs/promises';
+import {
+  chmod,
+  type FileHandle,
+  mkdir,
+  readdir,
+  readFile,
+  rename,
+  rm,
+  stat,
+  symlink,
+  utimes,
+  writeFile,
+} from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
@@ -10,6 +22,7 @@ import { hashFile, readFully } from '../../../storage/blob-files.ts';
 import { FileBlobStore } from '../../../storage/blob-store.ts';
 import { storageError } from '../../../storage/errors.ts';
 import { lostBlob } from '../../../storage/lost-blobs.ts';
+import { unlessLost } from '../../../storage/range-map.ts';
 import { temporaryFolder } from '../../utils/folder.ts';
 import { withCode } from '../../utils/source/codes.ts';
 import { mayOpenEverything } from '../../utils/unreadable.ts';
@@ -262,6 +275,27 @@ describe('PartialBlob', () => {
     await again.close();
   });
 
+  it.each(['', '.map'])(
+    'keeps its ranges if the file "DIGEST%s" cannot be opened for a while',
+    async (ending) => {
+      const { home, blobs } = await openStore();
+      const partial = await blobs.resume(ref);
+      await partial.write(0, part(0), released);
+      await partial.close();
+      const file = join(home, 'blobs', 'partial', `${ref.digest}${ending}`);
+      await rename(file, `${file}.aside`);
+      // A link to itself stands for all errors that pass, such as too many open files.
+      await symlink(file, file);
+      const values = { errno: 'ELOOP' };
+      await expect(blobs.resume(ref)).rejects.toMatchObject({ code: 'WRITE_FAILED', values });
+      await rm(file);
+      await rename(`${file}.aside`, file);
+      const again = await blobs.resume(ref);
+      expect(again.bytes).toBe(BLOB_RANGE_BYTES);
+      await again.close();
+    },
+  );
+
   it('completes an empty blob without any range', async () => {
     const { blobs } = await openStore();
     const partial = await blobs.resume({ digest: sha256(new Uint8Array()), size: 0 });
@@ -327,5 +361,6 @@ describe('a blob that cannot be read', () => {
     const file = { read: fails, readv: fails } as unknown as FileHandle;
     await expect(readFully(file, 0, [new Uint8Array(1)])).rejects.toMatchObject({ code: 'BLOB_TRUNCATED' });
     await expect(hashFile(file, signal)).rejects.toMatchObject({ code: 'BLOB_TRUNCATED' });
+    expect(await unlessLost(fails()), 'a file of a partial blob').toBeNull();
   });
 });
