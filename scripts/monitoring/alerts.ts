@@ -22,13 +22,13 @@ export const ALERTS: readonly Alert[] = [
   },
   {
     alert: 'SwarmRoundsWithoutCheckpoint',
-    expr: 'increase(swarm_rounds_total{outcome!="committed"}[1h]) >= 3',
+    expr: 'increase(swarm_rounds_total{outcome="null"}[1h]) >= 3',
     for: '0m',
     labels: { severity: 'warning' },
     annotations: {
       summary: 'Rounds of job {{ $labels.job }} end without a checkpoint',
       description:
-        'At least three rounds of the last hour ended as {{ $labels.outcome }}. See the reasons in the events of the page ("lora-swarm open").',
+        'At least three rounds of the last hour ended as null rounds. See the reasons in the events of the page ("lora-swarm open").',
     },
   },
   {

@@ -56,6 +56,11 @@ it('docs/monitoring.md names each alert of the rules file, and no others', () =>
   expect(named(page, /^\| `(Swarm\w+)` \|/gm)).toEqual(alerts);
 });
 
+it('an alert about rounds without a checkpoint counts null rounds, and no roll-backs, which make checkpoints', () => {
+  const { expr } = ALERTS.find(({ alert }) => alert === 'SwarmRoundsWithoutCheckpoint')!;
+  expect(expr).toContain('swarm_rounds_total{outcome="null"}');
+});
+
 it('every metric and label of dashboards and alerts exists', () => {
   const known = metrics();
   for (const { expr, named } of expressions()) {
