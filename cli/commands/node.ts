@@ -35,7 +35,7 @@ import { inviteFileOption, readTargets, TARGETS_HELP, type TargetOptions } from 
 import { ProgressLine, printJson, printLines, timeOfDay } from '../print.ts';
 import { similarCommands, unknownCommand } from '../program-command.ts';
 import { NodeProgress, type ShownStatus, targetLines } from '../views/node.ts';
-import { NodeLines } from '../views/node-news.ts';
+import { NodeLines, stateKey } from '../views/node-news.ts';
 import { addressLines } from '../views/reach.ts';
 import { homeFlag, stoppedLines } from '../views/thanks.ts';
 import { registerNodeControl } from './node-control.ts';
@@ -244,24 +244,6 @@ async function run(context: Context, target: readonly string[], options: NodeOpt
   }
   const refusal = await node.stopped;
   if (refusal !== null) throw refusal;
-}
-
-/**
- * Returns a key that changes whenever --json must print a "state" event. Progress within a round does not
- * change the key.
- */
-function stateKey({ jobs, updates }: NodeStatus): string {
-  return JSON.stringify([
-    jobs.map(({ state, round, job, coordinator, shutOut }) => [
-      state,
-      round,
-      job?.job,
-      job?.phase,
-      coordinator.connected,
-      shutOut?.code,
-    ]),
-    updates.map((u) => [u.update, u.code]),
-  ]);
 }
 
 function isDownloading({ jobs }: NodeStatus): boolean {

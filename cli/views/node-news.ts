@@ -172,6 +172,26 @@ class JobLines {
   }
 }
 
+/**
+ * Returns a key that changes whenever `lora-swarm node --json` must print a "state" event. Progress within a round does not
+ * change the key.
+ */
+export function stateKey({ jobs, updates }: NodeStatus): string {
+  return JSON.stringify([
+    jobs.map(({ state, round, job, coordinator, shutOut, reason }) => [
+      state,
+      causeOf({ coordinator, reason }),
+      round,
+      job?.job,
+      job?.phase,
+      job?.reason,
+      coordinator.connected,
+      shutOut?.code,
+    ]),
+    updates.map((u) => [u.update, u.code]),
+  ]);
+}
+
 /** Returns why the whole node is paused; null if it is not. */
 function pauseOf(status: NodeForJob, homeFlag: string): string | null {
   const text = pausedText(status, { pause: shownPause(status.pause, homeFlag), date: dateAndTime });
@@ -194,8 +214,10 @@ function failsToJoin(status: NodeStatus): boolean {
   return status.state === 'joining' && !status.coordinator.connected && causeOf(status) !== NOT_YET_CONNECTED;
 }
 
-/** Returns why the node is not connected. All failures to connect count as one cause, because each address has its own. */
-function causeOf({ coordinator, reason }: NodeStatus): string {
+/**
+ * Returns why a node waits. All failures to connect to the coordinator count as one cause, because each address has its own.
+ */
+function causeOf({ coordinator, reason }: Pick<NodeStatus, 'coordinator' | 'reason'>): string {
   return coordinator.unreachable === null ? reason : 'unreachable';
 }
 

@@ -6,7 +6,7 @@ import { JobPace, roundSeconds } from '../../../../cli/node-screen/pace.ts';
 import { NodeScreen } from '../../../../cli/node-screen/screen.ts';
 import { ScreenWarnings } from '../../../../cli/node-screen/warnings.ts';
 import { nodeLines, updateLine } from '../../../../cli/views/node.ts';
-import { NodeLines } from '../../../../cli/views/node-news.ts';
+import { NodeLines, stateKey } from '../../../../cli/views/node-news.ts';
 import { stoppedLines } from '../../../../cli/views/thanks.ts';
 import type { NodeStatus, NodeUpdate } from '../../../../node/status/api-types.ts';
 import { FakeTerminal } from '../../../utils/fake-terminal.ts';
@@ -141,6 +141,31 @@ it('says that a limit has to be changed, and does not speak of retrying', () => 
     .next(exampleStatus({ ...held }))
     .filter((one) => one.includes('--max-disk'));
   expect(line).not.toContain('retrying');
+});
+
+it('has a new key of the state if only the reason changes, but not while steps or attempts to connect go on', () => {
+  const paused = { state: 'awaiting', reason: 'paused by its owner' } as const;
+  const job = { ...JOB, phase: 'paused', reason: 'lunch' } as const;
+  const away = (address: string): Partial<NodeStatus> => ({
+    state: 'joining',
+    reason: `could not connect to ${address}`,
+    coordinator: {
+      ...{ addresses: [], peer: null, connected: false },
+      unreachable: { reason: address, failures: 1, retrySeconds: 1 },
+    },
+  });
+  const keys = [
+    [paused, { ...paused, reason: 'this machine runs on battery' }],
+    [{ job }, { job: { ...job, reason: 'the disk is full' } }],
+    [away('10.0.0.1'), { ...away('10.0.0.1'), coordinator: exampleStatus().coordinator }],
+  ].map((all) => all.map((changes) => stateKey(exampleStatus(changes))));
+  for (const [before, after] of keys) expect(after).not.toBe(before);
+  for (const same of [
+    [{ step: 5 }, { step: 6 }],
+    [away('10.0.0.1'), away('10.0.0.2')],
+  ]) {
+    expect(new Set(same.map((changes) => stateKey(exampleStatus(changes)))).size).toBe(1);
+  }
 });
 
 it('thanks at the end of a job, with the command that fetches the adapter', () => {
