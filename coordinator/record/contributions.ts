@@ -1,8 +1,17 @@
 import { setImmediate } from 'node:timers/promises';
-import type { Contribution, Store } from '../store/store.ts';
+import { verifyMessage } from '../../protocol/signing.ts';
+import type { Store } from '../store/store.ts';
 
 /** Number of rounds that are read before other work of the coordinator gets its turn. */
 const ROUNDS_AT_ONCE = 20;
+
+/** Number and tokens of a node's merged updates. */
+export interface Contribution {
+  readonly peer: string;
+  readonly updates: number;
+  /** Number of tokens that the node trained on. */
+  readonly tokens: number;
+}
 
 /** What all nodes have contributed to a job up to a round. */
 export interface Ranking {
@@ -17,7 +26,8 @@ export interface Ranking {
 }
 
 /**
- * Sums up what each node has contributed to a job. A second call reads only the rounds that have ended since the first
+ * Sums up what each node has contributed to a job. The sums come from the checkpoints, because the table of updates
+ * lacks the updates that were made after a backup. A second call reads only the rounds that have ended since the first
  * call, because a job can have millions of updates.
  */
 export class Contributions {
@@ -42,7 +52,9 @@ export class Contributions {
   async upTo(round: number): Promise<Ranking> {
     while (this.#round < round) {
       const last = Math.min(round, this.#round + ROUNDS_AT_ONCE);
-      for (const part of this.#store.updates.contributions(this.#job, this.#round + 1, last)) this.#add(part);
+      for (const { envelope } of this.#store.rounds.checkpointsFrom(this.#job, this.#round + 1, last)) {
+        for (const part of verifyMessage('checkpoint', envelope).message.contributors) this.#add(part);
+      }
       this.#round = last;
       await setImmediate();
     }
@@ -52,13 +64,16 @@ export class Contributions {
     return this.#ranking;
   }
 
-  #add({ peer, updates, tokens }: Contribution): void {
-    const sum = this.#byPeer.get(peer);
-    this.#byPeer.set(peer, {
-      peer,
-      updates: updates + (sum?.updates ?? 0),
-      tokens: tokens + (sum?.tokens ?? 0),
-    });
+  /** Forgets the sums, because earlier checkpoints have changed. The next call reads all rounds again. */
+  forget(): void {
+    this.#byPeer.clear();
+    this.#ranking = null;
+    this.#round = 0;
+  }
+
+  #add({ peer, tokens }: Pick<Contribution, 'peer' | 'tokens'>): void {
+    const { updates, tokens: before } = this.#byPeer.get(peer) ?? { updates: 0, tokens: 0 };
+    this.#byPeer.set(peer, { peer, updates: updates + 1, tokens: before + tokens });
   }
 
   #rank(): Ranking {

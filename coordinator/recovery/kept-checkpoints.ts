@@ -118,7 +118,7 @@ export class KeptCheckpoints {
   /** Adds those checkpoints of an answer that continue a chain at a gap. */
   async #add(run: JobRun, search: Search, envelopes: readonly Uint8Array[]): Promise<void> {
     const { network, store, log } = this.#deps;
-    const { context, driver, members } = run;
+    const { context, contributions, driver, members } = run;
     const { job, signal, collector } = context;
     const own = envelopes
       .map((envelope) => ({ envelope, found: verified('checkpoint', envelope) }))
@@ -141,6 +141,7 @@ export class KeptCheckpoints {
     }
     if (added === 0) return;
     search.gaps = store.gaps.of(job);
+    contributions.forget();
     log.warn({ job, checkpoints: added, gaps: search.gaps.length }, 'lost-checkpoints-restored');
     search.until.clear();
     for (const { peer } of network.peers()) if (members.list.has(peer)) this.#wait(search, peer);

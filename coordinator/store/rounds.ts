@@ -195,6 +195,12 @@ export class RoundTable {
     return rows.map((row) => fromRow(row));
   }
 
+  /** Returns the checkpoints of the rounds `first` to `last`, oldest first. */
+  checkpointsFrom(job: string, first: number, last: number): StoredCheckpoint[] {
+    const sql = 'SELECT * FROM checkpoints WHERE job = ? AND round BETWEEN ? AND ? ORDER BY round';
+    return this.#db.all(sql, job, first, last).map((row) => fromRow(row));
+  }
+
   checkpoint(job: string, round: number): StoredCheckpoint | null {
     const row = this.#db.one('SELECT * FROM checkpoints WHERE job = ? AND round = ?', job, round);
     return row && fromRow(row);

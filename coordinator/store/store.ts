@@ -37,7 +37,7 @@ export type { EarlierShare, StoredScore } from './scores.ts';
 export type { StoredStrike } from './strikes.ts';
 export type { StoredSweep } from './sweeps.ts';
 export type { JobTasks, TaskResult } from './tasks.ts';
-export type { Contribution, Fate, StoredReceipt, StoredUpdate } from './updates.ts';
+export type { Fate, StoredReceipt, StoredUpdate } from './updates.ts';
 
 /**
  * The SQLite database of a coordinator, with everything that the coordinator must know after a restart. Large values

@@ -33,14 +33,6 @@ export interface StoredReceipt {
   readonly issuedAt: number;
 }
 
-/** Number and tokens of a peer's merged updates. */
-export interface Contribution {
-  readonly peer: string;
-  readonly updates: number;
-  /** Number of tokens that the peer trained on. */
-  readonly tokens: number;
-}
-
 /**
  * Columns of a receipt. A receipt is signed with exactly these fields, so a query for a receipt must read no other
  * column.
@@ -147,20 +139,6 @@ export class UpdateTable {
         round,
       )
       .map(readUpdate);
-  }
-
-  /** Returns, for each peer, the number and the tokens of its updates in the merges of the rounds `first` to `last`. */
-  contributions(job: string, first: number, last: number): Contribution[] {
-    return this.#db
-      .all(
-        `SELECT peer, count(*) AS updates, sum(tokens) AS tokens
-         FROM updates INDEXED BY updates_by_merge
-         WHERE job = ? AND merge_round >= ? AND merge_round <= ? AND fate = 'merged' GROUP BY peer`,
-        job,
-        first,
-        last,
-      )
-      .map((row) => fromRow(row));
   }
 
   /** Returns the updates of rounds up to `last` that no merge has taken. */

@@ -1,37 +1,48 @@
 import { expect, test } from 'vitest';
 import { PeerViews } from '../../../../coordinator/api/peer-views.ts';
 import { Contributions, contributionOf } from '../../../../coordinator/record/contributions.ts';
-import type { Contribution, Store } from '../../../../coordinator/store/store.ts';
+import type { Store } from '../../../../coordinator/store/store.ts';
+import { signMessage } from '../../../../protocol/signing.ts';
+import { signerOf } from '../../../utils/swarm/signers.ts';
 import { ScriptedPeer, training } from '../scripted-peer.ts';
 import { World } from '../world.ts';
 
-/** Contributions of a job in which each round merges the same updates. */
-function ofRounds(parts: readonly Contribution[]) {
+/** Sums of a job in which each round merges an update of each of these nodes. */
+function ofRounds(tokens: readonly number[]) {
+  const digest = '0'.repeat(64);
+  const [peers, author] = [tokens.map((_, i) => signerOf(i + 1).peerId), signerOf(0)];
+  const contributors = peers.map((peer, i) => ({
+    ...{ peer, update: digest, round: 1, weight: 1 },
+    tokens: tokens[i]!,
+  }));
+  const losses = { heldOutLoss: null, heldOutTokens: 0, trainLoss: null };
+  const metrics = { ...losses, tokens: 0, updateBytes: 0, seconds: 1, drift: null, outerRate: 1 };
+  const refs = { base: digest, parent: null, adapter: { digest, size: 1 }, delta: null };
+  const envelope = signMessage(
+    'checkpoint',
+    { job: digest, term: 1, round: 1, ...refs, contributors, metrics, createdAt: 0 },
+    author,
+  );
   const read: [number, number][] = [];
-  const contributions = (_job: string, first: number, last: number): Contribution[] => {
+  const checkpointsFrom = (_job: string, first: number, last: number) => {
     read.push([first, last]);
-    const rounds = last - first + 1;
-    return parts.map(({ peer, updates, tokens }) => ({
-      peer,
-      updates: updates * rounds,
-      tokens: tokens * rounds,
-    }));
+    return Array.from({ length: last - first + 1 }, () => ({ envelope }));
   };
-  const store = { updates: { contributions } } as unknown as Store;
-  return { read, sums: new Contributions('job', { store }) };
+  const store = { rounds: { checkpointsFrom } } as unknown as Store;
+  return { read, peers, sums: new Contributions('job', { store }) };
 }
 
 test('places follow the tokens, nodes with equally many tokens share a place, and each round is read once', async () => {
-  const part = (peer: string, tokens: number): Contribution => ({ peer, updates: 1, tokens });
-  const { read, sums } = ofRounds([part('a', 10), part('b', 30), part('c', 30), part('d', 5)]);
+  const { read, peers, sums } = ofRounds([10, 30, 30, 5]);
   const ranking = await sums.upTo(50);
+  const [a, b, c, d] = peers as [string, string, string, string];
   const of = (peer: string) => contributionOf(peer, ranking);
   const about = { round: 50, contributors: 4, totalTokens: 3750 };
-  expect(of('b')).toEqual({ ...about, place: 1, tokens: 1500 });
-  expect(of('c')).toEqual({ ...about, place: 1, tokens: 1500 });
-  expect(of('a')).toEqual({ ...about, place: 3, tokens: 500 });
-  expect(of('d')).toEqual({ ...about, place: 4, tokens: 250 });
-  expect(of('e')).toBeNull();
+  expect(of(b)).toEqual({ ...about, place: 1, tokens: 1500 });
+  expect(of(c)).toEqual({ ...about, place: 1, tokens: 1500 });
+  expect(of(a)).toEqual({ ...about, place: 3, tokens: 500 });
+  expect(of(d)).toEqual({ ...about, place: 4, tokens: 250 });
+  expect(of(signerOf(9).peerId)).toBeNull();
   expect(await sums.upTo(50)).toBe(ranking);
   await sums.upTo(51);
   expect(read).toEqual([

@@ -24,7 +24,14 @@ async function withGap(members: number, answer: (peer: string, after: number) =>
   let parent = first!.digest;
   store.gaps.clear(job, 0, 100);
   for (let round = 1; round <= 5; round++) {
-    const checkpoint: Checkpoint = { ...message, round, parent };
+    const contributor = {
+      peer: signerOf(round).peerId,
+      update: '0'.repeat(64),
+      round,
+      tokens: 10,
+      weight: 1,
+    };
+    const checkpoint: Checkpoint = { ...message, round, parent, contributors: [contributor] };
     const envelope = signMessage('checkpoint', checkpoint, COORDINATOR);
     const { digest } = verifyMessage('checkpoint', envelope);
     signed.push(envelope);
@@ -61,6 +68,8 @@ it('fills a gap from the parts that several members have', async () => {
   let parts: Uint8Array[][] = [];
   const all = await withGap(4, async (peer) => parts[all.peers.indexOf(peer)] ?? []);
   const { world, run, job, store, kept, asked, peers, signed, rounds } = all;
+  const tokens = async () => (await run.contributions.upTo(5)).tokens;
+  expect(await tokens()).toBe(20);
   const [, second, third, fourth] = signed;
   parts = [[third!], [fourth!, second!]];
   kept.note(run, peers[0]!);
@@ -73,6 +82,7 @@ it('fills a gap from the parts that several members have', async () => {
   await world.until(() => rounds().length === 6, 'the whole chain');
   expect(store.gaps.of(job)).toEqual([]);
   expect(store.rounds.count(job, 'checkpoint')).toBe(5);
+  expect(await tokens()).toBe(50);
   const before = asked.length;
   kept.note(run, peers[3]!);
   await world.settle(kept.idle());
