@@ -1,4 +1,5 @@
 import { request as httpRequest } from 'node:http';
+import { storageError } from '../../storage/errors.ts';
 
 export interface HttpResponse {
   status: number;
@@ -24,6 +25,9 @@ export function request(
   });
 }
 
+/** Maximum number of bytes of an incomplete line that an error shows. */
+const SHOWN_BYTES = 80;
+
 /** Reads the whole body. */
 export async function readAll(body: AsyncIterable<Uint8Array>): Promise<Buffer> {
   const chunks: Uint8Array[] = [];
@@ -34,6 +38,7 @@ export async function readAll(body: AsyncIterable<Uint8Array>): Promise<Buffer> 
 /**
  * Parses the lines of JSON at the beginning of a body, and then yields the bytes after them.
  * @param onLine returns whether another line follows
+ * @throws SwarmError DAEMON_GONE if the body ends although another line must follow
  */
 export async function* bytesAfterLines(
   body: AsyncIterable<Uint8Array>,
@@ -49,6 +54,9 @@ export async function* bytesAfterLines(
     }
     if (!hasLine && rest.length > 0) yield rest;
   }
+  if (!hasLine) return;
+  const message = `the daemon ended its answer before it was complete, after "${rest.toString('utf8', 0, SHOWN_BYTES)}"`;
+  throw storageError('DAEMON_GONE', message, { began: true }, { next: 'run the same command again' });
 }
 
 /** Parses newline-delimited JSON, one value per line. */

@@ -16,15 +16,20 @@ import { playedJob } from '../../verify/forged-job.ts';
 
 /**
  * Starts a coordinator that answers each request with lines of progress and the bundle of a job.
- * @param isOld whether the coordinator has an earlier release, which refuses a request for the progress
+ * @param options.isOld whether the coordinator has an earlier release, which refuses a request for the progress
+ * @param options.endsEarly whether the answer ends before the line that announces the bundle
  * @returns its home
  */
 async function coordinator(
   source: BundleSource,
   progress: readonly object[] = [],
-  isOld = false,
+  { isOld = false, endsEarly = false } = {},
 ): Promise<string> {
   async function* answer() {
+    if (endsEarly) {
+      yield Buffer.from(progress.map((line) => `${JSON.stringify(line)}\n`).join(''));
+      return;
+    }
     const lines = [...progress, { event: 'bundle' }].map((line) => `${JSON.stringify(line)}\n`).join('');
     // A line can arrive in several pieces, and the last one together with the first bytes of the bundle.
     yield Buffer.from(lines.slice(0, 7));
@@ -109,10 +114,21 @@ it('passes on the progress of the repairs, and then writes the bundle', async ()
 
 it('gets the bundle of a coordinator of an earlier release, which has no progress', async () => {
   const { source } = await playedJob();
-  const home = await coordinator(source, [], true);
+  const home = await coordinator(source, [], { isOld: true });
   const file = join(home, 'old.bundle');
   await bundleJob({ home }, 'toy', file);
   expect(await verifyBundle(file)).toMatchObject({ ok: true });
+});
+
+it.each([
+  { when: 'after a line', lines: [{ event: 'progress', checked: 0, blobs: 2, repairing: null }] },
+  { when: 'before the first line', lines: [] },
+])('fails if the answer ends before the bundle begins ($when), and writes nothing', async ({ lines }) => {
+  const { source } = await playedJob();
+  const home = await coordinator(source, lines, { endsEarly: true });
+  const file = join(home, 'early.bundle');
+  await expect(bundleJob({ home }, 'toy', file)).rejects.toMatchObject({ code: 'DAEMON_GONE' });
+  expect(existsSync(file)).toBe(false);
 });
 
 it('gives the error of the coordinator, and writes nothing', async () => {
