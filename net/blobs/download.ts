@@ -163,6 +163,8 @@ export class Download {
           limit?.refund(length);
           throw error;
         }
+        // Earlier requests have fetched a part of the range already, and the limit has counted this part.
+        limit?.refund(length - arrived.fresh);
         await storing;
         storing = this.#store(peer, range, arrived.begun);
         failed = 0;
