@@ -11,7 +11,7 @@ type Totals = NodeStatus['totals'];
 
 /**
  * Returns the texts for a job that has ended: thanks with the work of this node in the job, its place among the contributors,
- * and the command that fetches the adapter. A node that had no part in the job gets no thanks.
+ * and the command that fetches the adapter. A node that made no update for the job gets no thanks.
  * @param options.homeFlag the result of {@link homeFlag} for the node
  */
 export function thanksTexts(
@@ -25,13 +25,13 @@ export function thanksTexts(
   return [
     hadPart(ended, totals)
       ? `thank you for your part in ${name}${given}`
-      : `${name} had already ended before this node could take part`,
+      : `${name} has ended, without an update of this node`,
     ...finalPlaceTexts(ended, totals),
     `fetch the adapter: ${SWARM} checkpoint pull ${name}${homeFlag}`,
   ];
 }
 
-/** Returns whether a node had a part in a job. The totals count only updates, so other roles than contributor always had. */
+/** Returns whether a node had a part in a job: it made an update, or has another role than contributor. */
 export function hadPart({ job, role }: NonNullable<NodeStatus['job']>, totals: Totals): boolean {
   return role !== 'contributor' || totals.some((one) => one.job === job);
 }

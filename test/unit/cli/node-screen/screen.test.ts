@@ -219,8 +219,12 @@ it('does not thank for a job in which the node had no part', () => {
   expect(shown).not.toMatch(/thank/);
   expect(shown).toMatch(/^ended .*moby/m);
   expect(shown).toMatch(/checkpoint pull moby --home \/srv\/node$/m);
-  const news = new NodeLines({ homeFlag: '' }).next(exampleStatus({ ...over, totals: past })).join('\n');
+  const lines = new NodeLines({ homeFlag: '' });
+  lines.next(exampleStatus({ totals: past, state: 'training' }));
+  const news = lines.next(exampleStatus({ ...over, totals: past })).join('\n');
   expect(news).not.toMatch(/thank/);
+  // The node trained before the end of the job, but made no update.
+  expect(news).toMatch(/\bmoby .*\bupdate of this node$/m);
   expect(news).toMatch(/checkpoint pull moby$/m);
   // Totals count updates only. An operator's node may have computed scores.
   const operator = { ...over, job: { ...over.job, role: 'operator' as const } };
