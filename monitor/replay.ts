@@ -84,7 +84,9 @@ export function isAccepted({ code }: Pick<MomentUpdate, 'code'>): boolean {
 
 /** Returns why an update was refused or not merged. */
 export function whyNotMerged({ code, detail }: Pick<MomentUpdate, 'code' | 'detail'>): string {
-  if (code === 'null-round') return detail === '' ? 'it arrived too late for a merge' : detail;
+  // Version 0.1.0 recorded no details of this code.
+  const unknown = 'its round ended without a merge, or it came too late';
+  if (code === 'null-round') return detail === '' ? unknown : detail;
   return detail === '' ? code : `${code}: ${detail}`;
 }
 
