@@ -25,7 +25,7 @@ import { mostAreCut } from '../../lora/data/packing/tally.ts';
 import { fallbackValues } from '../../lora/train/devices/fallback.ts';
 import { shareLine } from '../../lora/train/devices/shared-batch.ts';
 import { checkpointingLine } from '../../lora/train/memory/checkpointing.ts';
-import { SWARM, withCommandName } from '../command-name.ts';
+import { SWARM, shellWord, withCommandName } from '../command-name.ts';
 import type { Context } from '../context.ts';
 import { badRowSummary, badRowText, firstRows, tallyLines } from '../data/bad-rows.ts';
 import { measuringLine } from '../options/engine.ts';
@@ -151,8 +151,8 @@ export class TrainReport implements FinetuneListener {
     if (json) this.#tell('partial', { step, adapter: output, resumable }, () => []);
     else {
       this.#note(`the adapter after step ${step} is in ${output}`);
-      const again = ['lora-swarm train --resume --output', output, ...registryFlags];
-      if (resumable) this.#note(`continue with: ${again.join(' ')}`);
+      const again = ['--output', output ?? '', ...registryFlags].map(shellWord).join(' ');
+      if (resumable) this.#note(`continue with: lora-swarm train --resume ${again}`);
     }
   }
 

@@ -2,7 +2,7 @@ import { resolveHomes } from '../../common/files/user-folders.ts';
 import { countOf, safeText } from '../../common/text.ts';
 import type { NodeStatus } from '../../index.ts';
 import { placeText, placeTexts, workText } from '../../monitor/node-work.ts';
-import { SWARM } from '../command-name.ts';
+import { SWARM, shellWord } from '../command-name.ts';
 import type { Context } from '../context.ts';
 import type { NodeWork } from '../daemon/stopped-node.ts';
 import { hasInviteVariable } from '../options/target-input.ts';
@@ -54,9 +54,7 @@ export function homeFlag(context: Pick<Context, 'environment' | 'cwd'>, home: st
   const environment = { ...context.environment, SWARM_HOME: undefined };
   const isFound =
     resolveHomes(undefined, environment, context.cwd).node === home && !hasInviteVariable(context);
-  if (isFound) return '';
-  const word = /^[\w./:\\+@-]+$/.test(home) ? home : `"${home.replace(/["$`\\]/g, '\\$&')}"`;
-  return ` --home ${word}`;
+  return isFound ? '' : ` --home ${shellWord(home)}`;
 }
 
 /**

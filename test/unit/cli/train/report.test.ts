@@ -34,7 +34,7 @@ function run(json: boolean, finished: FinetuneResult['finished'] = outcome.finis
   // A terminal shows each step. Other output gets the progress of long work only.
   const stderr = { ...context.stderr, isTTY: !json, columns: 120 };
   const report = new TrainReport(
-    { json, output: '/out', registryFlags: ['--no-publish'] },
+    { json, output: '/out', registryFlags: ['--no-publish', '--registry', '/my adapters'] },
     { ...context, stderr },
   );
   report.onBatchShared(4, SHARED);
@@ -54,7 +54,7 @@ function run(json: boolean, finished: FinetuneResult['finished'] = outcome.finis
 
 describe('the report of a run', () => {
   it('names the command that continues a run, with the flags that no checkpoint records', () => {
-    expect(run(false).err).toMatch(/ --resume --output \/out --no-publish$/m);
+    expect(run(false).err).toMatch(/ --resume --output \/out --no-publish --registry "\/my adapters"$/m);
   });
 
   it('for programs has one JSON object per line, each with its event', () => {
