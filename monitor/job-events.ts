@@ -189,8 +189,20 @@ export type JobEventBody =
       cause: 'proof' | 'strikes' | 'operator';
       reason: string;
       until: number | null;
+      /** Whether the ban applies to this job or to all jobs. Events of older versions do not have this field. */
+      scope?: 'job' | 'all-jobs';
     }
-  | { type: 'pardoned'; peer: string; strikes: number; bans: number }
+  | {
+      type: 'pardoned';
+      peer: string;
+      strikes: number;
+      bans: number;
+      /**
+       * `job`: bans from all jobs stay in force. `all-jobs`: the peer has no ban any more. Events of older versions do not
+       * have this field.
+       */
+      scope?: 'job' | 'all-jobs';
+    }
   /**
    * Many updates of the round looked like misdeeds: their authors had more than half of the round's earned belief. The
    * cause is probably a fault that many nodes share, such as a broken release, so no author got a strike. `faulty` is

@@ -11,6 +11,9 @@ export interface MomentUpdate {
   readonly detail: string;
 }
 
+/** A ban of a peer. */
+interface Ban extends Pick<Extract<JobEvent, { type: 'banned' }>, 'peer' | 'until' | 'scope'> {}
+
 /** The state of a job at a past moment, as far as its events show it. */
 export interface JobMoment {
   /** Sequence number of the newest event; 0 before the first event. */
@@ -36,8 +39,8 @@ export interface JobMoment {
   readonly roundsDone: number;
   /** Names of the nodes that were present, by their peer ids. */
   readonly present: ReadonlyMap<string, string>;
-  /** Peer ids of the peers that were banned and not pardoned since. */
-  readonly banned: ReadonlySet<string>;
+  /** The bans in force. A peer can have several. */
+  readonly bans: readonly Ban[];
 }
 
 /** Types of events that change the state of a job, except those that only add or change updates of the open round. */
@@ -74,7 +77,7 @@ export const NO_MOMENT: JobMoment = {
   lowestLoss: null,
   roundsDone: 0,
   present: new Map(),
-  banned: new Set(),
+  bans: [],
 };
 
 /** Returns whether the receipt of an update says that the update counts. */
@@ -92,7 +95,18 @@ export function whyNotMerged({ code, detail }: Pick<MomentUpdate, 'code' | 'deta
 
 /** Returns the state of the job after one more event. Pure. */
 export function momentAfter(before: JobMoment, event: JobEvent): JobMoment {
-  return { ...before, ...changesOf(before, event), sequence: event.sequence, at: event.at };
+  const { sequence, at } = event;
+  return atTime({ ...before, ...changesOf(before, event), sequence, at }, at);
+}
+
+/** Returns the state of the job at a time after its newest event: without the bans that have ended since. */
+export function atTime(moment: JobMoment, now: number): JobMoment {
+  return { ...moment, bans: moment.bans.filter(({ until }) => until === null || until > now) };
+}
+
+/** Returns the ids of the banned peers. */
+export function bannedPeers({ bans }: Pick<JobMoment, 'bans'>): string[] {
+  return [...new Set(bans.map(({ peer }) => peer))];
 }
 
 function changesOf(before: JobMoment, event: JobEvent): Partial<JobMoment> {
@@ -168,9 +182,11 @@ function changesOf(before: JobMoment, event: JobEvent): Partial<JobMoment> {
     case 'null-round':
       return { phase: 'waiting', reason: event.reason };
     case 'banned':
-      return { banned: new Set(before.banned).add(event.peer) };
-    case 'pardoned':
-      return { banned: new Set([...before.banned].filter((peer) => peer !== event.peer)) };
+      return { bans: [...before.bans, { peer: event.peer, until: event.until, scope: event.scope }] };
+    case 'pardoned': {
+      const stays = (ban: Ban): boolean => event.scope === 'job' && ban.scope === 'all-jobs';
+      return { bans: before.bans.filter((ban) => ban.peer !== event.peer || stays(ban)) };
+    }
     case 'paused':
       return { phase: 'paused', reason: event.reason };
     case 'finished':

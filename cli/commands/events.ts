@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { momentAfter, NO_MOMENT } from '../../monitor/replay.ts';
+import { atTime, bannedPeers, momentAfter, NO_MOMENT } from '../../monitor/replay.ts';
 import { momentBefore, RoundEnd } from '../../monitor/round-end.ts';
 import type { Context } from '../context.ts';
 import { chooseJob, coordinatorApi, JOB_ARGUMENT } from '../daemon/connect.ts';
@@ -50,7 +50,8 @@ async function replay(context: Context, named: string | undefined, options: Repl
     throw usageError('--round and --at both name a moment', 'use one of them');
   const api = await coordinatorApi(context, options);
   const { job, name } = await api.job(await chooseJob(api, named));
-  const until = at?.(context.clock.now()) ?? Number.POSITIVE_INFINITY;
+  const now = context.clock.now();
+  const until = at?.(now) ?? Number.POSITIVE_INFINITY;
   const lines = new EventLines();
   const newest: { at: number; text: string }[] = [];
   const end = round === undefined ? null : new RoundEnd(round);
@@ -74,10 +75,13 @@ async function replay(context: Context, named: string | undefined, options: Repl
     if (text !== null) newest.push({ at: event.at, text });
     if (newest.length > SHOWN_EVENTS) newest.shift();
   }
+  // A ban can end after the newest event before the chosen moment.
+  if (round === undefined) found = atTime(found, at === undefined ? now : until);
   if (json) {
-    const { present, banned, ...facts } = found;
+    const { present, bans: _, ...facts } = found;
     const nodes = [...present].map(([peer, nodeName]) => ({ peer, name: nodeName }));
-    return printJson(context, { schemaVersion: 1, job, name, ...facts, present: nodes, banned: [...banned] });
+    const banned = bannedPeers(found);
+    return printJson(context, { schemaVersion: 1, job, name, ...facts, present: nodes, banned });
   }
   printLines(context, [
     ...momentLines(name, found),

@@ -1,5 +1,5 @@
 import { countOf, formatDuration, formatLoss, safeText } from '../../common/text.ts';
-import { isAccepted, type JobMoment, whyNotMerged } from '../../monitor/replay.ts';
+import { bannedPeers, isAccepted, type JobMoment, whyNotMerged } from '../../monitor/replay.ts';
 import { shortPeer } from '../../protocol/ids.ts';
 import { nodeName } from './events.ts';
 
@@ -8,8 +8,8 @@ const SHOWN_NODES = 12;
 
 /** Returns lines about a job at a past moment. */
 export function momentLines(name: string, moment: JobMoment): string[] {
-  const { at, phase, reason, round, openedAt, assigned, updates, checkpoint, lowestLoss, present, banned } =
-    moment;
+  const { at, phase, reason, round, openedAt, assigned, updates, checkpoint, lowestLoss, present } = moment;
+  const banned = bannedPeers(moment);
   if (at === null) return [`job ${name} had no events yet`];
   const accepted = updates.filter(isAccepted);
   const refused = updates.filter((update) => !isAccepted(update));
@@ -27,7 +27,7 @@ export function momentLines(name: string, moment: JobMoment): string[] {
       ? 'checkpoint  none yet'
       : `checkpoint  of round ${checkpoint.round}, held-out loss ${formatLoss(checkpoint.heldOutLoss)} (lowest ${formatLoss(lowestLoss)}); ${countOf(moment.roundsDone, 'checkpoint')} after the initial one`,
     `nodes       ${present.size === 0 ? 'none' : `${present.size}: ${listOf([...present.keys()].map(named))}`}`,
-    ...(banned.size === 0 ? [] : [`banned      ${listOf([...banned].map(shortPeer))}`]),
+    ...(banned.length === 0 ? [] : [`banned      ${listOf(banned.map(shortPeer))}`]),
   ];
 }
 

@@ -3,6 +3,7 @@ import { withDeadline } from '../../common/time/deadline.ts';
 import { callTimeoutMs } from '../../protocol/requests/rpc.ts';
 import type { CoordinatorDeps } from '../context.ts';
 import type { JobRun } from '../job-run.ts';
+import { bannedEvent } from '../trust/bans.ts';
 import { verified } from './lost-records.ts';
 import { type MissingRemovals, missingRemovals, restoreRemovals } from './lost-removals.ts';
 
@@ -117,8 +118,7 @@ export class KeptRemovals {
       restoreRemovals(missing, context);
       for (const ban of bans) {
         enforcement.changeKeys(ban);
-        const { peer, cause, reason, until } = ban;
-        outbox.event({ type: 'banned', peer, cause, reason, until });
+        outbox.event(bannedEvent(ban));
       }
       // The rotation raises the number of removals. All nodes then fetch the record with all removals.
       keys.rotate({ after: sequence });

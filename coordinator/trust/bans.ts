@@ -30,11 +30,10 @@ export class Bans {
     outbox: Announcements,
   ): void {
     const { deps, enforcement } = this.#context;
-    const { cause, reason, until } = ban;
     const concerned = { peer, person, job: ban.job };
     deps.store.bans.insertOnce({ peer, person, ...ban, at: deps.clock.now() });
     enforcement.changeKeys(concerned);
-    outbox.event({ type: 'banned', peer, cause, reason, until });
+    outbox.event(bannedEvent({ peer, ...ban }));
     outbox.afterwards(() => enforcement.remove(concerned));
   }
 
@@ -53,6 +52,17 @@ export class Bans {
     const ban = this.find(who);
     if (ban !== null) throw bannedError(ban, this.#context.deps.clock.now());
   }
+}
+
+/** Returns the event of a ban in one of the jobs to which the ban applies. */
+export function bannedEvent({
+  peer,
+  cause,
+  job,
+  reason,
+  until,
+}: Pick<StoredBan, 'peer' | 'cause' | 'job' | 'reason' | 'until'>): JobEventBody {
+  return { type: 'banned', peer, cause, reason, until, scope: job === null ? 'all-jobs' : 'job' };
 }
 
 /** Returns the error that a banned node gets. */

@@ -138,7 +138,8 @@ export class Ledger {
     const own = lifted.filter((ban) => ban.job === null || ban.job === job).map(({ peer }) => peer);
     for (const peer of new Set([...own, ...(strikes > 0 ? [who.peer] : [])])) {
       const bans = own.filter((banned) => banned === peer).length;
-      outbox.event({ type: 'pardoned', peer, strikes: peer === who.peer ? strikes : 0, bans });
+      const counts = { strikes: peer === who.peer ? strikes : 0, bans };
+      outbox.event({ type: 'pardoned', peer, ...counts, scope: onlyJob ? 'job' : 'all-jobs' });
     }
   }
 

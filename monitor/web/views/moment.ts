@@ -1,6 +1,6 @@
 import { html } from 'htm/preact';
 import { formatDuration, formatLoss } from '../../../common/text.ts';
-import { isAccepted, type JobMoment, whyNotMerged } from '../../replay.ts';
+import { bannedPeers, isAccepted, type JobMoment, whyNotMerged } from '../../replay.ts';
 import { formatDate } from '../format.ts';
 
 /** Maximum number of nodes that a line names. */
@@ -14,8 +14,8 @@ interface MomentProps {
 
 /** The state of a job at a past moment. `lora-swarm events replay` shows the same facts. */
 export function MomentFacts({ moment, names }: MomentProps) {
-  const { at, phase, reason, round, openedAt, assigned, updates, checkpoint, lowestLoss, present, banned } =
-    moment;
+  const { at, phase, reason, round, openedAt, assigned, updates, checkpoint, lowestLoss, present } = moment;
+  const banned = bannedPeers(moment);
   const nameOf = (peer: string): string => present.get(peer) ?? names.get(peer) ?? `…${peer.slice(-8)}`;
   const accepted = updates.filter(isAccepted);
   const refused = updates.filter((update) => !isAccepted(update));
@@ -50,9 +50,9 @@ export function MomentFacts({ moment, names }: MomentProps) {
     <dt>Nodes</dt>
     <dd>${present.size === 0 ? 'none' : `${present.size}: ${listOf([...present.values()])}`}</dd>
     ${
-      banned.size > 0 &&
+      banned.length > 0 &&
       html`<dt>Banned</dt>
-        <dd>${listOf([...banned].map(nameOf))}</dd>`
+        <dd>${listOf(banned.map(nameOf))}</dd>`
     }
   </dl>`;
 }

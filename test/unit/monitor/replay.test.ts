@@ -2,6 +2,8 @@ import { expect, it } from 'vitest';
 import { momentLines } from '../../../cli/views/moment.ts';
 import type { JobEvent, JobEventBody } from '../../../monitor/job-events.ts';
 import {
+  atTime,
+  bannedPeers,
   type JobMoment,
   momentAfter,
   NO_MOMENT,
@@ -78,16 +80,43 @@ it('tells the state of a job at each past moment', () => {
   ]);
   expect(all[7]).toMatchObject({ phase: 'waiting', checkpoint: { round: 1, heldOutLoss: 3 }, roundsDone: 1 });
   expect([...all[9]!.present.keys()]).toEqual(['p1']);
-  expect([...all[9]!.banned]).toEqual(['p2']);
+  expect(bannedPeers(all[9]!)).toEqual(['p2']);
   // A late update of round 1 is not one of round 2.
   expect(all[11]).toMatchObject({ round: 2, updates: [] });
   expect(all[12]).toMatchObject({ reason: 'too few updates' });
   expect(all[14]).toMatchObject({ checkpoint: { round: 3 }, lowestLoss: 3, roundsDone: 2 });
   expect(all[15]).toMatchObject({ checkpoint: { round: 4, heldOutLoss: 3 }, lowestLoss: 3 });
   expect(all[16]).toMatchObject({ phase: 'paused', reason: 'lunch' });
-  expect(all[17]!.banned.size).toBe(0);
+  expect(all[17]!.bans).toEqual([]);
   expect(all[18]).toMatchObject({ phase: 'waiting', reason: '' });
   expect(all.at(-1)).toMatchObject({ phase: 'finished', sequence: 20, at: 20_000 });
+});
+
+it('shows a ban until it ends, and as long as another ban of the peer is in force', () => {
+  const ban = { type: 'banned', peer: 'p1', cause: 'strikes', reason: '', scope: 'job' } as const;
+  const all = moments([
+    { ...ban, until: 2500 },
+    { ...ban, until: 3500 },
+    { ...ban, peer: 'p2', until: null },
+    opened(1),
+  ]);
+  expect(all.map(bannedPeers)).toEqual([['p1'], ['p1'], ['p1', 'p2'], ['p2']]);
+  expect(bannedPeers(atTime(all[2]!, 3499))).toEqual(['p1', 'p2']);
+  expect(bannedPeers(atTime(all[2]!, 3500))).toEqual(['p2']);
+});
+
+it('shows a ban from all jobs after a pardon in one job', () => {
+  const ban = { type: 'banned', peer: 'p1', cause: 'operator', reason: '', until: null } as const;
+  const pardon = { type: 'pardoned', peer: 'p1', strikes: 0, bans: 1 } as const;
+  const after = (...bodies: JobEventBody[]) => bannedPeers(moments(bodies).at(-1)!);
+  const both: JobEventBody[] = [
+    { ...ban, scope: 'job' },
+    { ...ban, scope: 'all-jobs' },
+  ];
+  expect(after(...both, { ...pardon, scope: 'job' })).toEqual(['p1']);
+  expect(after(...both, { ...pardon, scope: 'all-jobs' })).toEqual([]);
+  expect(after({ ...ban, scope: 'job' }, { ...pardon, scope: 'job' })).toEqual([]);
+  expect(after(ban, pardon), 'events of an older version').toEqual([]);
 });
 
 it('is shown with hostile names as text', () => {

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { Store } from '../../../../coordinator/store/store.ts';
-import { momentAfter, NO_MOMENT } from '../../../../monitor/replay.ts';
+import { bannedPeers, momentAfter, NO_MOMENT } from '../../../../monitor/replay.ts';
 import { ScriptedPeer, training } from '../scripted-peer.ts';
 import { World } from '../world.ts';
 
@@ -61,7 +61,7 @@ test('after a pardon in all jobs, the events of each job show no ban, also if it
   const shown = () =>
     world.coordinator.jobs().map(({ context }) => {
       const events = world.store.events.after(context.job, 0, 100);
-      return [...events.reduce(momentAfter, NO_MOMENT).banned];
+      return bannedPeers(events.reduce(momentAfter, NO_MOMENT));
     });
   for (const pardoned of [one, two]) {
     for (const peer of [one, two]) {
@@ -71,7 +71,9 @@ test('after a pardon in all jobs, the events of each job show no ban, also if it
       await peer.join(token);
     }
     world.coordinator.ban(one.id, { job: null, reason: 'spam', until: null });
-    expect(shown()).toEqual([[one.id], [one.id]]);
+    world.coordinator.ban(one.id, { job: world.toy.job, reason: 'noise', until: null });
+    world.coordinator.pardon(one.id, { job: world.toy.job });
+    expect(shown(), 'the ban from all jobs stays').toEqual([[one.id], [one.id]]);
     world.coordinator.pardon(pardoned.id, { job: null });
     expect(shown()).toEqual([[], []]);
   }
