@@ -145,8 +145,10 @@ export function judgeRound(round: Round, timing: Timing, settings: ClosingSettin
   const awaited = possible.some((peer) => Object.hasOwn(present, peer) && !round.held.includes(peer));
   const enough = count >= minPeers;
   if (!awaited && enough) return { verdict: 'close', cause: 'complete' };
-  if (possible.length === 0)
-    return { verdict: 'null', reason: tooFew(count, minPeers, 'all other nodes left') };
+  if (possible.length === 0) {
+    const missing = countOf(round.assigned.length - count, 'node');
+    return { verdict: 'null', reason: tooFew(count, minPeers, `${missing} left or could not deliver`) };
+  }
 
   const deadline = deadlineOf(round);
   if (now >= deadline) {
@@ -163,7 +165,11 @@ export function judgeRound(round: Round, timing: Timing, settings: ClosingSettin
   const abandonedAt = awaited ? null : (round.abandonedAt ?? now);
   if (abandonedAt !== null) {
     if (now >= abandonedAt + ABANDONED_MS) {
-      return { verdict: 'null', reason: tooFew(count, minPeers, 'all other nodes fell silent') };
+      const missing = countOf(possible.length, 'node');
+      return {
+        verdict: 'null',
+        reason: tooFew(count, minPeers, `${missing} fell silent or took no more work`),
+      };
     }
     at = Math.min(at, abandonedAt + ABANDONED_MS);
   }

@@ -293,6 +293,20 @@ describe('training and collecting', () => {
     expect(machine.tick(1).state.phase).toBe('waiting');
   });
 
+  test.each(['left', 'silent'] as const)('says how many nodes are missing, one or several: %s', (reason) => {
+    for (const peers of [['a'], ['a', 'b']]) {
+      const machine = new Machine({ minPeers: 1 }).join(...peers).tick(60_000);
+      for (const peer of peers) machine.feed({ type: 'peer-gone', peer, reason });
+      if (reason === 'silent') machine.tick(ABANDONED_MS);
+      expect(machine.effects).toContainEqual({
+        type: 'discard',
+        round: 1,
+        reason: expect.stringMatching(peers.length === 1 ? /\b1 node\b/ : /\b2 nodes\b/),
+        tried: false,
+      });
+    }
+  });
+
   test('records the arrival time of a late update, which does not count as a delivery', () => {
     const machine = Machine.training().update('a').update('b').tick(60_000);
     machine.feed({ type: 'merged' }).feed({ type: 'committed' });
