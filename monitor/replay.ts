@@ -20,7 +20,8 @@ export interface JobMoment {
   readonly sequence: number;
   /** Time of the newest event in milliseconds since 1970; null before the first event. */
   readonly at: number | null;
-  readonly phase: 'waiting' | 'training' | 'validating' | 'queued' | 'paused' | 'finished';
+  /** `stopped`: the operator ended the job before its last round. */
+  readonly phase: 'waiting' | 'training' | 'validating' | 'queued' | 'paused' | 'finished' | 'stopped';
   /** Reason for the phase, such as that of a pause or a null round; empty if there is none. */
   readonly reason: string;
   /** The newest round that was opened; 0 before the first round. */
@@ -190,7 +191,10 @@ function changesOf(before: JobMoment, event: JobEvent): Partial<JobMoment> {
     case 'paused':
       return { phase: 'paused', reason: event.reason };
     case 'finished':
-      return { phase: 'finished', reason: '' };
+      return {
+        phase: event.stopReason === undefined ? 'finished' : 'stopped',
+        reason: event.stopReason ?? '',
+      };
     default:
       return {};
   }

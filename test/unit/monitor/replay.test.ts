@@ -119,6 +119,15 @@ it('shows a ban from all jobs after a pardon in one job', () => {
   expect(after(ban, pardon), 'events of an older version').toEqual([]);
 });
 
+it('tells a job that its operator stopped from a finished one', () => {
+  const end = { type: 'finished', round: 4, heldOutLoss: 3, baseLoss: 4 } as const;
+  expect(moments([{ ...end, stopReason: 'enough' }])[0]).toMatchObject({
+    phase: 'stopped',
+    reason: 'enough',
+  });
+  expect(moments([{ ...end, stopReason: '' }])[0]).toMatchObject({ phase: 'stopped', reason: '' });
+});
+
 it('is shown with hostile names as text', () => {
   const evil = '\u001b[31mevil\nforged';
   const [, , last] = moments([
