@@ -1,5 +1,5 @@
 import { writeFile } from 'node:fs/promises';
-import { createServer } from 'node:http';
+import { createServer, type RequestListener } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { onTestFinished } from 'vitest';
@@ -7,11 +7,10 @@ import { temporaryFolder } from './folder.ts';
 
 /**
  * Starts a server that answers requests in place of a coordinator's API. It stops when the test ends.
- * @param answer returns the body for the path of a request
  * @returns the home of the coordinator
  */
-export async function answeringCoordinator(answer: (url: string) => string): Promise<string> {
-  const server = createServer(({ url = '' }, response) => void response.end(answer(url)));
+export async function answeringCoordinator(answer: RequestListener): Promise<string> {
+  const server = createServer(answer);
   await new Promise<void>((listening) => server.listen(0, '127.0.0.1', listening));
   onTestFinished(() => void server.close());
   const home = await temporaryFolder();

@@ -1,8 +1,6 @@
 import { writeFile } from 'node:fs/promises';
-import { createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
-import { expect, it, onTestFinished } from 'vitest';
+import { expect, it } from 'vitest';
 import { createProgram } from '../../../cli/program.ts';
 import type { SwarmError } from '../../../common/errors.ts';
 import { writeError } from '../../../common/files/durable.ts';
@@ -18,6 +16,7 @@ import { hubError } from '../../../lora/models/hub/errors.ts';
 import { netError } from '../../../net/errors.ts';
 import { protocolError } from '../../../protocol/errors.ts';
 import { serveError } from '../../../serve/errors.ts';
+import { answeringCoordinator } from '../../utils/answering-coordinator.ts';
 import { fakeContext } from '../../utils/cli-context.ts';
 import { temporaryFolder } from '../../utils/folder.ts';
 
@@ -69,18 +68,11 @@ it('wrong settings and files come with advice', async () => {
 });
 
 it('a daemon that is not ready comes with the command that finds the cause', async () => {
-  const server = createServer(({ url }, response) => {
+  const home = await answeringCoordinator(({ url }, response) => {
     const failing = [{ check: 'disk', reason: 'full' }];
     response.statusCode = url === '/readyz' ? 503 : 200;
     response.end(JSON.stringify(url === '/readyz' ? { ok: false, failing } : { role: 'coordinator' }));
   });
-  await new Promise<void>((listening) => server.listen(0, '127.0.0.1', listening));
-  onTestFinished(() => void server.close());
-  const home = await temporaryFolder();
-  const { port } = server.address() as AddressInfo;
-  const place = { url: `http://127.0.0.1:${port}`, pid: 1 };
-  await writeFile(join(home, 'coordinator.json'), JSON.stringify(place));
-  await writeFile(join(home, 'api-token'), 'token');
   const { context } = fakeContext({ cwd: home });
   const args = ['status', '--check', '--json', '--home', home];
   const failed = createProgram(context).parseAsync(args, { from: 'user' });

@@ -39,7 +39,9 @@ async function replay(args: string[], events: readonly object[] = EVENTS): Promi
     .map((event, i) => `${JSON.stringify({ sequence: i + 1, job: 'ab', ...event })}\n`)
     .join('');
   const job = JSON.stringify({ job: 'ab', name: 'tale', jobs: [{ name: 'tale' }] });
-  const home = await answeringCoordinator((url) => (url.includes('/events') ? lines : job));
+  const home = await answeringCoordinator(({ url = '' }, response) => {
+    response.end(url.includes('/events') ? lines : job);
+  });
   const { context, out } = fakeContext({ cwd: home });
   await createProgram(context).parseAsync(['events', 'replay', 'tale', '--home', home, '--json', ...args], {
     from: 'user',

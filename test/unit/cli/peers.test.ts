@@ -15,9 +15,9 @@ async function coordinator(members: readonly string[]): Promise<string> {
     '/v1/jobs/ab/invites': { invites: [{ nodes: [ada(MEMBER), ada(OLD_HOME)] }] },
   };
   const none = { receipts: [], scores: [], standings: [], strikes: [], bans: [] };
-  return answeringCoordinator((url) =>
-    JSON.stringify(answers[url] ?? { peer: url.split('/').at(-1), ...none }),
-  );
+  return answeringCoordinator(({ url = '' }, response) => {
+    response.end(JSON.stringify(answers[url] ?? { peer: url.split('/').at(-1), ...none }));
+  });
 }
 
 async function why(home: string, name: string): Promise<unknown> {

@@ -1,16 +1,14 @@
-import { existsSync, mkdtempSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
-import { tmpdir } from 'node:os';
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
-import { expect, it, onTestFinished } from 'vitest';
+import { expect, it } from 'vitest';
 import { writeBundle } from '../../../../cli/job/bundle.ts';
 import { bundleJob } from '../../../../coordinator/client/bundle-job.ts';
 import { coordinatorError } from '../../../../coordinator/errors.ts';
 import { storageError } from '../../../../storage/errors.ts';
 import { type BundleSource, blobsOf, encodeBundle } from '../../../../verify/bundle/encode.ts';
 import { verifyBundle } from '../../../../verify/bundle/verify-bundle.ts';
+import { answeringCoordinator } from '../../../utils/answering-coordinator.ts';
 import { fakeContext } from '../../../utils/cli-context.ts';
 import { playedJob } from '../../verify/forged-job.ts';
 
@@ -39,19 +37,12 @@ async function coordinator(
       rest = Buffer.alloc(0);
     }
   }
-  const server = createServer(({ url = '' }, response) => {
+  return answeringCoordinator(({ url = '' }, response) => {
     if (isOld && url.includes('progress')) {
       response.writeHead(400).end(JSON.stringify(coordinatorError('REQUEST_INVALID', 'a test', {}).toJSON()));
     } else if (isOld) Readable.from(encodeBundle(source), { objectMode: false }).pipe(response);
     else Readable.from(answer(), { objectMode: false }).pipe(response);
   });
-  await new Promise<void>((listening) => server.listen(0, '127.0.0.1', listening));
-  onTestFinished(() => void server.close());
-  const home = mkdtempSync(join(tmpdir(), 'bundle-'));
-  const { port } = server.address() as AddressInfo;
-  writeFileSync(join(home, 'coordinator.json'), JSON.stringify({ url: `http://127.0.0.1:${port}`, pid: 1 }));
-  writeFileSync(join(home, 'api-token'), 'token');
-  return home;
 }
 
 it('keeps a bundle that lacks damaged blobs, names the blobs, and fails', async () => {
