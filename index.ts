@@ -675,6 +675,7 @@ export type { RowTally } from './lora/data/packing/tally.ts';
 export type { BadRow, RowSummary } from './lora/data/row-report.ts';
 export type { Device, EngineName } from './lora/engines/names.ts';
 export type { Comparison, MetricComparison } from './lora/evaluate/compare/compare.ts';
+export type { Judged } from './lora/evaluate/compare/holm.ts';
 export type { LossComparison } from './lora/evaluate/compare/losses.ts';
 export type { LossCurve, LossPoint } from './lora/evaluate/report/loss-curve.ts';
 export type { ModelNames } from './lora/evaluate/report/report.ts';

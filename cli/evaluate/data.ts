@@ -81,14 +81,15 @@ function resultLines(
 
 /** Returns a table with one row for each other model. `change` is the loss of the model minus the loss of the other. */
 function comparisonTable(comparisons: readonly LossComparison[], against: readonly string[]): string[] {
-  const rows = comparisons.map(({ p, verdict, ...one }, i) => [
+  const rows = comparisons.map(({ p, adjustedP, verdict, ...one }, i) => [
     against[i]!,
     one.against.toFixed(4),
     `${formatChange(one.change)}${marginOf(one)}`,
     probabilityText(p),
+    probabilityText(adjustedP),
     verdict,
   ]);
-  return table([['against', 'loss', 'change (95 %)', 'p', ''], ...rows]);
+  return table([['against', 'loss', 'change (95 %)', 'p', 'p (Holm)', ''], ...rows]);
 }
 
 function marginOf({ low, high }: Pick<LossComparison, 'low' | 'high'>): string {

@@ -174,7 +174,10 @@ async function score(
   const { lossSum, tokens } = own;
   const loss = lossSum / tokens;
   const bitsPerByte = bytes === null ? null : lossSum / Math.LN2 / bytes;
-  const comparisons = others.map((other) => compareLosses(own.examples, other.examples));
+  const comparisons = compareLosses(
+    own.examples,
+    others.map(({ examples }) => examples),
+  );
   const comparison = comparisons[0] ?? null;
   const perplexity = Math.exp(loss);
   return { loss, tokens, perplexity, bitsPerByte, rows, bytes, read: null, comparison, comparisons };

@@ -3,16 +3,14 @@ import { aggregate, type MetricValue, statisticOf } from '../metrics/aggregate.t
 import type { TaskMetric } from '../tasks/metric-list.ts';
 import type { EvaluatedTask } from '../tasks/results.ts';
 import { valuesOf } from '../tasks/task.ts';
+import { type Judged, judged } from './holm.ts';
 import { bootstrapDifference, meanDifference, type PairedDifference, ratioDifference } from './paired.ts';
-
-/** Maximum p-value with which a difference is called better or worse. With a larger p-value, it is called noise. */
-export const LARGEST_P = 0.05;
 
 /**
  * A metric of a task for two models: `value` for the model, and `against` for the model that it is compared
  * with.
  */
-export interface MetricComparison {
+export interface MetricComparison extends Judged {
   readonly task: string;
   readonly metric: string;
   readonly filter: string;
@@ -29,9 +27,8 @@ export interface MetricComparison {
   /** Bounds of the 95 % confidence interval of `change`. */
   readonly low: number;
   readonly high: number;
+  /** p-value of this metric alone. */
   readonly p: number;
-  /** `noise` if p is above 0.05: the documents do not show which model is better. */
-  readonly verdict: 'better' | 'worse' | 'noise';
 }
 
 /** The differences between two models on the same documents. */
@@ -47,7 +44,7 @@ export interface Comparison {
  * @param against results of the other model on the same tasks, with the same documents
  */
 export function compare(model: readonly EvaluatedTask[], against: readonly EvaluatedTask[]): Comparison {
-  const metrics = model.flatMap((evaluated, i) => {
+  const differences = model.flatMap((evaluated, i) => {
     const { metrics: list, filters, name } = evaluated.task.config;
     return filters.flatMap(({ name: filter }) =>
       list.map((metric) => {
@@ -57,6 +54,9 @@ export function compare(model: readonly EvaluatedTask[], against: readonly Evalu
       }),
     );
   });
+  const metrics = judged(differences, ({ change, higherIsBetter }) =>
+    change === 0 ? null : change > 0 === higherIsBetter,
+  );
   return { metrics, summary: summaryOf(metrics) };
 }
 
@@ -64,12 +64,10 @@ function compareMetric(
   { name, aggregation, higherIsBetter }: TaskMetric,
   values: readonly MetricValue[],
   others: readonly MetricValue[],
-): Omit<MetricComparison, 'task' | 'filter'> {
+): Omit<MetricComparison, 'task' | 'filter' | keyof Judged> {
   const [value, against] = [aggregate(aggregation, values), aggregate(aggregation, others)];
-  const { p, ...effect } = effectOf(aggregation, values, others, against);
-  const isBetter = effect.change > 0 === higherIsBetter;
-  const verdict = !(p <= LARGEST_P) || effect.change === 0 ? 'noise' : isBetter ? 'better' : 'worse';
-  return { metric: name, higherIsBetter, documents: values.length, value, against, ...effect, p, verdict };
+  const effect = effectOf(aggregation, values, others, against);
+  return { metric: name, higherIsBetter, documents: values.length, value, against, ...effect };
 }
 
 type Effect = Pick<MetricComparison, 'change' | 'unit' | 'low' | 'high' | 'p'>;

@@ -33,7 +33,7 @@ export function cardOf(report: Report): string {
       '',
       ...tableLines([comparisonHead(nameOf(against.model)), ...comparison.metrics.map(comparisonCells)]),
       '',
-      'The 95 % interval of a change is computed from the differences on the same documents. A change is called *noise* if its p-value is above 0.05.',
+      'The 95 % interval of a change is computed from the differences on the same documents. A change is called *noise* if its p-value, corrected for the number of metrics in the table (Holm), is above 0.05.',
       '',
     );
   }

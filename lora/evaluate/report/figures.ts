@@ -61,7 +61,7 @@ export function figureCells(figures: TaskResults): string[][] {
  * @param against name of the second model, with which the evaluated model is compared
  */
 export function comparisonHead(against: string): string[] {
-  return ['task', 'filter', 'metric', 'value', `against ${against}`, 'change (95 %)', 'p', ''];
+  return ['task', 'filter', 'metric', 'value', `against ${against}`, 'change (95 %)', 'p', 'p (Holm)', ''];
 }
 
 /** Returns the comparison of two models in one metric as the cells of a table. */
@@ -74,6 +74,7 @@ export function comparisonCells(one: MetricComparison): string[] {
     formatFigure(one.against),
     changeText(one),
     probabilityText(one.p),
+    probabilityText(one.adjustedP),
     one.verdict,
   ];
 }

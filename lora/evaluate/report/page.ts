@@ -31,7 +31,7 @@ function figureTable({ figures }: Report): string {
 function comparisonTable(metrics: readonly MetricComparison[], against: string): string {
   const rows = metrics.map((one) => row(comparisonCells(one), one.verdict));
   const head = comparisonHead(against);
-  return `<h2>Figures</h2>${tableOf(head, rows)}<p class="soft">Each change is computed from the differences on the same documents. A change is called <b>noise</b> if its p-value is above 0.05. The documents then do not show which model is better.</p>`;
+  return `<h2>Figures</h2>${tableOf(head, rows)}<p class="soft">Each change is computed from the differences on the same documents. A change is called <b>noise</b> if its p-value, corrected for the number of metrics in the table (Holm), is above 0.05. The documents then do not show which model is better.</p>`;
 }
 
 function tableOf(head: readonly string[], rows: readonly string[]): string {
