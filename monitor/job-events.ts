@@ -79,13 +79,15 @@ export type JobEventBody =
     }
   /**
    * A node went away. The reason `clock` means that the coordinator refuses the heartbeats of the node,
-   * because the clocks of node and coordinator differ too much.
+   * because the clocks of node and coordinator differ too much. `joined`: the node had joined, but was never ready, so it
+   * has no event `peer-joined`.
    */
   | {
       type: 'peer-lost';
       peer: string;
       name: string;
       reason: 'left' | 'silent' | 'clock' | 'revoked' | 'banned';
+      joined?: true;
     }
   /** Two processes use the key of a node. The second process is refused. `since`: time at which it was first seen. */
   | { type: 'duplicate-identity'; peer: string; name: string; since: number }

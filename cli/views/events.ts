@@ -66,7 +66,7 @@ export class EventLines {
       case 'duplicate-identity':
         return `! ${nodeName(event)} runs twice with one key; the second process, seen first at ${new Date(event.since).toISOString()}, is refused`;
       case 'peer-lost':
-        return `- ${nodeName(event)} ${lostBecause(event.reason)}`;
+        return `- ${nodeName(event)} ${lostBecause(event.reason)}${event.joined ? ' (it had joined, but was not ready yet)' : ''}`;
       case 'update':
         return event.code === 'accepted' || event.code === 'late'
           ? null

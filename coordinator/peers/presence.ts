@@ -163,7 +163,7 @@ export class Presence {
 
   #gone(peer: string, reason: Departure): void {
     const { members, driver } = this.#deps;
-    this.#arriving.delete(peer);
+    const joined = this.#arriving.delete(peer) ? { joined: true as const } : {};
     // A removed member is not in the list. `Removals` has already reported it to the state machine.
     const known = members.get(peer);
     if (!known) return;
@@ -172,7 +172,7 @@ export class Presence {
     driver.dispatch({ type: 'peer-gone', peer, reason: gone }, (outbox) => {
       if (!records) return;
       members.recordPresence(peer, { saidGoodbye: reason === 'left', seenAt: this.liveness.seenAt(peer) });
-      outbox.event({ type: 'peer-lost', peer, name: known.name, reason });
+      outbox.event({ type: 'peer-lost', peer, name: known.name, reason, ...joined });
     });
     if (!records) members.change(peer, { saidGoodbye: reason === 'left' });
   }

@@ -542,6 +542,9 @@ describe("a job's events", () => {
     lines.line(event({ type: 'null-round', round: 9, reason: 'too few' }));
     lines.line(event({ ...checkpoint, round: 10 }));
     expect(lines.line(event({ ...end, round: 10 }))).toMatch(/^finished/);
+    const lost = { type: 'peer-lost', peer: PEER, name: 'otter', reason: 'left' };
+    expect(lines.line(event(lost))).not.toMatch(/ready/);
+    expect(lines.line(event({ ...lost, joined: true }))).toMatch(/\bleft\b.*\bnot ready\b/);
     // A node that has not chosen its engine yet sends an empty name.
     const joined = { type: 'peer-joined', peer: PEER, name: 'otter', engine: '' };
     expect(lines.line(event({ ...joined, engine: 'onnx-cpu' }))).toContain('(onnx-cpu)');

@@ -103,6 +103,30 @@ describe('liveness', () => {
     expect(events().at(-1)).not.toHaveProperty('joined');
   });
 
+  test('the event about a node that goes away says that it had joined, if no earlier event does', async () => {
+    const world = await new World().start();
+    const [early, ready] = [new ScriptedPeer(1, world), new ScriptedPeer(2, world)];
+    for (const peer of [early, ready]) {
+      await peer.ask('join', {
+        ...{ job: peer.job, invite: null, name: 'p', agent: 'a', engine: 'e', tokensPerSecond: 0 },
+        sentAt: world.clock.now(),
+      });
+      await peer.heartbeat('joining');
+    }
+    await ready.heartbeat('awaiting');
+    for (const peer of [early, ready]) await peer.heartbeat('leaving');
+    const events = world.store.events.after(world.toy.job, 0, 100);
+    const of = (peer: ScriptedPeer) =>
+      events.flatMap((event) =>
+        'peer' in event && event.peer === peer.id ? [[event.type, 'joined' in event]] : [],
+      );
+    expect(of(early)).toEqual([['peer-lost', true]]);
+    expect(of(ready)).toEqual([
+      ['peer-joined', false],
+      ['peer-lost', false],
+    ]);
+  });
+
   test('a node that takes and ends holds all the time keeps its hold until its quota has recovered', async () => {
     const world = new World();
     const { peers } = await training(world, 2);
