@@ -43,22 +43,20 @@ export function pardonPeer(
   { job }: { job: string | null },
   { runs, store, clock }: SanctionDeps,
 ): void {
-  // Find the jobs with a ban before the loop, because the first pardon of a ban from all jobs lifts it in
-  // every job.
-  const banned = new Set(runs.filter(({ ledger }) => ledger.bans.isBanned(ledger.standings.who(peer))));
-  const all = runs.flatMap(({ ledger }) =>
+  // Find the bans before the loop, because the first pardon of a ban from all jobs lifts it in every job.
+  const found = runs.flatMap(({ ledger }) =>
     store.bans.pardonable(ledger.standings.who(peer), job, clock.now()),
   );
-  const lifted = [...new Map(all.map((ban) => [ban.id, ban])).values()];
-  for (const run of runs) {
-    const { driver, ledger, context } = run;
+  const lifted = [...new Map(found.map((ban) => [ban.id, ban])).values()];
+  for (const { driver, ledger, context } of runs) {
+    const own = lifted.filter((ban) => ban.job === null || ban.job === context.job);
     // Pardoned nodes may train again, so a job that waits for nodes may now have enough of them. The event lets the
     // state machine check this.
     driver.dispatch({ type: 'judged', peers: {} }, (outbox) => {
-      ledger.pardon(ledger.standings.who(peer), { onlyJob: job !== null, lifted }, outbox);
+      ledger.pardon(ledger.standings.who(peer), { onlyJob: job !== null, lifted: own }, outbox);
       // The rotation raises the number of removals. The nodes then replace their records, which still have
       // the ban.
-      if (banned.has(run)) context.keys.rotate();
+      if (own.length > 0) context.keys.rotate();
     });
   }
   if (job === null) {

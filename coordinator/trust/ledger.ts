@@ -121,8 +121,8 @@ export class Ledger {
 
   /**
    * Clears a person's strikes in this job, and lifts the person's bans.
-   * @param options `onlyJob`: if true, bans from all jobs stay in force. `lifted`: the bans that the pardon lifts in all its
-   *   jobs, because the call for an earlier job has already lifted the bans from all jobs
+   * @param options `onlyJob`: if true, bans from all jobs stay in force. `lifted`: the bans that end in this job. The call for
+   *   an earlier job may have lifted those from all jobs already
    */
   pardon(
     who: Who,
@@ -135,9 +135,9 @@ export class Ledger {
     this.#store.bans.pardon(who, onlyJob ? job : null, at);
     this.standings.notePardon();
     // A ban was recorded with the peer that it named, so its end is recorded with the same peer.
-    const own = lifted.filter((ban) => ban.job === null || ban.job === job).map(({ peer }) => peer);
-    for (const peer of new Set([...own, ...(strikes > 0 ? [who.peer] : [])])) {
-      const bans = own.filter((banned) => banned === peer).length;
+    const banned = lifted.map(({ peer }) => peer);
+    for (const peer of new Set([...banned, ...(strikes > 0 ? [who.peer] : [])])) {
+      const bans = banned.filter((one) => one === peer).length;
       const counts = { strikes: peer === who.peer ? strikes : 0, bans };
       outbox.event({ type: 'pardoned', peer, ...counts, scope: onlyJob ? 'job' : 'all-jobs' });
     }

@@ -50,7 +50,7 @@ test('a ban from all jobs is recorded once, also if the node has an invite in on
   expect(bans()).toEqual([]);
 });
 
-test('after a pardon in all jobs, the events of each job show no ban, also if it names another node of the person', async () => {
+test('a pardon in all jobs is recorded in each job whose bans it lifts, also if it names another node of the person', async () => {
   const world = await new World().start();
   const prepared = world.prepared();
   const manifest = { ...prepared.manifest, name: 'next' };
@@ -63,6 +63,7 @@ test('after a pardon in all jobs, the events of each job show no ban, also if it
       const events = world.store.events.after(context.job, 0, 100);
       return bannedPeers(events.reduce(momentAfter, NO_MOMENT));
     });
+  const removals = () => world.coordinator.jobs().map(({ context }) => context.keys.removals);
   for (const pardoned of [one, two]) {
     for (const peer of [one, two]) {
       peer.job = world.toy.job;
@@ -74,8 +75,11 @@ test('after a pardon in all jobs, the events of each job show no ban, also if it
     world.coordinator.ban(one.id, { job: world.toy.job, reason: 'noise', until: null });
     world.coordinator.pardon(one.id, { job: world.toy.job });
     expect(shown(), 'the ban from all jobs stays').toEqual([[one.id], [one.id]]);
+    const before = removals();
     world.coordinator.pardon(pardoned.id, { job: null });
     expect(shown()).toEqual([[], []]);
+    // The nodes of each job must replace their records, which still have the ban.
+    expect(removals()).toEqual(before.map((count) => count + 1));
   }
 });
 
