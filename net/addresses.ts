@@ -31,9 +31,11 @@ export function privateAddressesWarning(addresses: readonly string[]): SwarmErro
   // Other machines can already connect to a coordinator with an address in a local network. It needs only --announce.
   const isLocal = addresses.some((address) => reachOf(address) === 'local network');
   const listen = `start the coordinator with --listen /ip4/0.0.0.0/tcp/PORT; behind a router, also ${announce}`;
+  // The peer id at the end of each address is that of this machine. It would only make the line long.
+  const places = addresses.map((address) => address.replace(/\/p2p\/[^/]+$/, ''));
   return netError(
     'ADDRESSES_PRIVATE',
-    `peers in other networks cannot connect, because all addresses are private (${addresses.join(', ') || 'none'})`,
+    `peers in other networks cannot connect, because all addresses are private (${places.join(', ') || 'none'})`,
     { addresses },
     { next: `to let peers in other networks connect, ${isLocal ? announce : listen}` },
   );
