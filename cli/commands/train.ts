@@ -18,6 +18,7 @@ import {
   ENGINE_THREADS,
   integer,
   jsonOption,
+  notAFlag,
   number,
   precisionOption,
 } from '../options/common.ts';
@@ -27,6 +28,7 @@ import { addAdapterOptions, addOptimizerOptions, choice } from '../options/train
 import { printJson, printWrapped, terminalColumns } from '../print.ts';
 import { flagLayer, type TrainFlags } from '../train/flag-layer.ts';
 import { TrainReport } from '../train/report.ts';
+import type { RunCurve } from '../train/run-curve.ts';
 
 export function registerTrain(program: Command, context: Context): void {
   const command = program
@@ -129,6 +131,11 @@ export function registerTrain(program: Command, context: Context): void {
       'number of newest checkpoints to keep, besides the best one (default: 2)',
       integer(1, 10_000),
     )
+    .option(
+      '--tensorboard <folder>',
+      'add the curves of the run to this folder while it trains; the command "tensorboard --logdir FOLDER" shows them',
+      notAFlag,
+    )
     .action(() => train(context, given(command)));
 }
 
@@ -165,8 +172,15 @@ async function train(context: Context, flags: TrainFlags): Promise<void> {
     now: clock.now(),
     signal,
   };
+  const curve =
+    flags.tensorboard === undefined || dryRun
+      ? null
+      : await openCurve(resolve(cwd, flags.tensorboard), output as string, {
+          clock,
+          onFailure: (error) => report.onWarning(error),
+        });
   const report = new TrainReport(
-    { json: flags.json === true, output: output ?? null, registryFlags: registryFlags(flags) },
+    { json: flags.json === true, output: output ?? null, registryFlags: registryFlags(flags), curve },
     context,
   );
   const findBase = (base: string) => baseFolder(context, base);
@@ -186,9 +200,16 @@ async function train(context: Context, flags: TrainFlags): Promise<void> {
   }
 }
 
-/** Returns the flags about the registry as the user gave them. A checkpoint does not record them. */
-function registryFlags({ name, publish, registry }: TrainFlags): string[] {
+async function openCurve(...parameters: Parameters<typeof RunCurve.open>): Promise<RunCurve> {
+  // This module is loaded only now, because it imports the whole library.
+  const { RunCurve } = await import('../train/run-curve.ts');
+  return RunCurve.open(...parameters);
+}
+
+/** Returns the flags that a checkpoint does not record, as the user gave them. */
+function registryFlags({ name, publish, registry, tensorboard }: TrainFlags): string[] {
   return [
+    ...(tensorboard === undefined ? [] : ['--tensorboard', tensorboard]),
     ...(name === undefined ? [] : ['--name', name]),
     ...(publish === false ? ['--no-publish'] : []),
     ...(registry === undefined ? [] : ['--registry', registry]),

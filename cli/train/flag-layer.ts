@@ -32,6 +32,7 @@ export interface TrainFlags
   name?: string;
   publish?: boolean;
   registry?: string;
+  tensorboard?: string;
   json?: boolean;
 }
 

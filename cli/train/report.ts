@@ -31,6 +31,7 @@ import { badRowSummary, badRowText, firstRows, tallyLines } from '../data/bad-ro
 import { measuringLine } from '../options/engine.ts';
 import { ProgressLine, printJson, printLines, printNote, shownPath, terminalColumns } from '../print.ts';
 import { presetLines } from '../views/preset.ts';
+import type { RunCurve } from './run-curve.ts';
 
 export interface TrainReportOptions {
   json: boolean;
@@ -38,6 +39,8 @@ export interface TrainReportOptions {
   output: string | null;
   /** Flags about the registry, which the user must give again to resume the run. @default [] */
   registryFlags?: readonly string[];
+  /** Gets the figures of each step too. @default the run writes no curves */
+  curve?: RunCurve | null;
 }
 
 /** Prints the progress of a run, for people or as JSON. docs/training.md describes the events. */
@@ -96,6 +99,7 @@ export class TrainReport implements FinetuneListener {
   }
 
   onPlan(plan: RunPlan): void {
+    this.#options.curve?.onPlan(plan);
     const { tokens, rows, steps, parameters, heldOutLoss } = plan;
     this.#tell('plan', plan, () => [
       `${countOf(tokens, 'token')} in ${countOf(rows, 'row')}, ${countOf(steps, 'step')}, ` +
@@ -105,6 +109,7 @@ export class TrainReport implements FinetuneListener {
   }
 
   onResumed(step: number): void {
+    this.#options.curve?.onResumed(step);
     this.#tell('resumed', { step }, () => [`continuing from step ${step}`]);
   }
 
@@ -114,6 +119,7 @@ export class TrainReport implements FinetuneListener {
   }
 
   onStep(step: RunStep): void {
+    this.#options.curve?.onStep(step);
     if (this.#options.json) printJson(this.#context, { schemaVersion: 1, event: 'step', ...step });
     else this.#progress.update(stepLine(step));
   }
@@ -125,6 +131,7 @@ export class TrainReport implements FinetuneListener {
   }
 
   onEvaluated(evaluation: RunEvaluation): void {
+    this.#options.curve?.onEvaluated(evaluation);
     const { step, heldOutLoss, best } = evaluation;
     this.#tell('evaluated', evaluation, () => [
       `step ${step}  held-out loss ${formatLoss(heldOutLoss)}${best ? '  best so far' : ''}`,
@@ -158,6 +165,7 @@ export class TrainReport implements FinetuneListener {
 
   /** @param version the version in the registry; null if there is none */
   onTrained({ base, ...result }: FinetuneResult, version: AdapterVersion | null): void {
+    this.#options.curve?.onTrained(result);
     const tokensPerSecond = result.tokens / result.seconds;
     const adapter = this.#options.output;
     const all = { ...result, tokensPerSecond, adapter, version: version?.label ?? null };

@@ -8,10 +8,21 @@ import { BinaryWriter, WireType } from '@bufbuild/protobuf/wire';
 import { makeFolder } from '../../common/files/folders.ts';
 import type { Point, Tracker } from './points.ts';
 
-/** Numbers of the fields of `Event`, `Summary` and `Summary.Value`. */
-const EVENT = { wallTime: 1, step: 2, fileVersion: 3, summary: 5 };
+/** Numbers of the fields of `Event`, `Summary`, `Summary.Value` and `SessionLog`. */
+const EVENT = { wallTime: 1, step: 2, fileVersion: 3, summary: 5, sessionLog: 7 };
 const SUMMARY_VALUE = 1;
 const VALUE = { tag: 1, simpleValue: 2 };
+const SESSION_STATUS = 1;
+const SESSION_START = 1;
+
+/** Figures of one step of a curve. */
+export interface Scalars {
+  readonly step: number;
+  /** Time of the step, in ms since the epoch. */
+  readonly at: number;
+  /** Values by their tags. */
+  readonly values: Readonly<Record<string, number>>;
+}
 
 /**
  * Writes the figures of a job as scalars. TensorBoard shows the folder of the file as a run. The name of the file depends
@@ -24,14 +35,22 @@ export async function openTensorboard(
   job: { name: string; createdAt: number },
 ): Promise<Tracker> {
   await makeFolder(folder, {});
-  const seconds = Math.floor(job.createdAt / 1000);
-  const file = await open(join(folder, `events.out.tfevents.${seconds}.lora-swarm`), 'w');
-  await file.appendFile(record(versionEvent(seconds)));
+  const file = await open(join(folder, eventFileName(job.createdAt)), 'w');
+  await file.appendFile(versionRecord(job.createdAt));
   return {
     after: 0,
-    add: (points) => file.appendFile(Buffer.concat(points.map((point) => record(scalarEvent(point))))),
+    add: (points) => file.appendFile(Buffer.concat(points.map(pointRecord))),
     close: () => file.close(),
   };
+}
+
+function pointRecord({ round, at, values }: Point): Uint8Array {
+  return scalarRecord({ step: round, at, values });
+}
+
+/** Returns the name of an event file. TensorBoard reads the files of a folder in the order of their names. @param at in ms since the epoch */
+export function eventFileName(at: number): string {
+  return `events.out.tfevents.${Math.floor(at / 1000)}.lora-swarm`;
 }
 
 /** Returns a record: length, checksum of the length, data, checksum of the data. Numbers are little-endian. */
@@ -44,23 +63,26 @@ function record(data: Uint8Array): Uint8Array {
   return bytes;
 }
 
-function versionEvent(wallTime: number): Uint8Array {
-  return new BinaryWriter()
-    .tag(EVENT.wallTime, WireType.Bit64)
-    .double(wallTime)
+/** Returns the record with which each event file begins. @param at time at which the file was begun, in ms since the epoch */
+export function versionRecord(at: number): Uint8Array {
+  const event = eventAt(Math.floor(at / 1000) * 1000)
     .tag(EVENT.fileVersion, WireType.LengthDelimited)
-    .string('brain.Event:2')
-    .finish();
+    .string('brain.Event:2');
+  return record(event.finish());
 }
 
-function scalarEvent({ round, at, values }: Point): Uint8Array {
-  const event = new BinaryWriter()
-    .tag(EVENT.wallTime, WireType.Bit64)
-    .double(at / 1000)
-    .tag(EVENT.step, WireType.Varint)
-    .int64(round)
-    .tag(EVENT.summary, WireType.LengthDelimited)
-    .fork();
+/** Returns a record after which TensorBoard drops the points of this step and of later steps that it read before. */
+export function startRecord(at: number, step: number): Uint8Array {
+  const event = eventAt(at, step)
+    .tag(EVENT.sessionLog, WireType.LengthDelimited)
+    .fork()
+    .tag(SESSION_STATUS, WireType.Varint)
+    .int32(SESSION_START);
+  return record(event.join().finish());
+}
+
+export function scalarRecord({ step, at, values }: Scalars): Uint8Array {
+  const event = eventAt(at, step).tag(EVENT.summary, WireType.LengthDelimited).fork();
   for (const [tag, value] of Object.entries(values)) {
     event
       .tag(SUMMARY_VALUE, WireType.LengthDelimited)
@@ -71,7 +93,12 @@ function scalarEvent({ round, at, values }: Point): Uint8Array {
       .float(value)
       .join();
   }
-  return event.join().finish();
+  return record(event.join().finish());
+}
+
+function eventAt(at: number, step = 0): BinaryWriter {
+  const event = new BinaryWriter().tag(EVENT.wallTime, WireType.Bit64).double(at / 1000);
+  return step === 0 ? event : event.tag(EVENT.step, WireType.Varint).int64(step);
 }
 
 /** CRC-32C (Castagnoli), which `zlib.crc32` does not compute. @see RFC 3720, appendix B.4 */

@@ -12,7 +12,6 @@ if a check fails or a program is missing. Needs node on the PATH, and these vers
 import argparse
 import importlib.metadata
 import json
-import math
 import re
 import shutil
 import subprocess
@@ -22,6 +21,7 @@ import urllib.parse
 import urllib.request
 from pathlib import Path
 
+from check_curves import pandas_table, run_curves, tensorboard, with_mlflow
 from small_swarm import PATIENCE, ROOT, Daemon, Receiver, expect, free_port, read, swarm, wait
 
 ROUNDS = 3
@@ -69,59 +69,6 @@ def binary(name: str, folder: str | None) -> tuple[str | None, str | None]:
         return None, None
     done = subprocess.run([path, "--version"], capture_output=True, text=True, check=True)
     return path, re.search(r"version (\d+\.\d+\.\d+)", done.stdout + done.stderr)[1]
-
-
-def series(points: list[dict]) -> dict[str, list[tuple[int, float]]]:
-    """Returns round and value of each figure that the job has."""
-    found: dict[str, list[tuple[int, float]]] = {}
-    for point in points:
-        for name, value in point["values"].items():
-            found.setdefault(name, []).append((point["round"], value))
-    return found
-
-
-def equal(found: dict, expected: dict) -> str:
-    expect(set(found) == set(expected), f"figures {sorted(found)}, not {sorted(expected)}")
-    for name, values in expected.items():
-        steps = [step for step, _ in found[name]]
-        expect(steps == [step for step, _ in values], f"{name}: rounds {steps}")
-        # Event files and tables hold float32 or decimal digits.
-        near = all(math.isclose(a, b, rel_tol=1e-6) for (_, a), (_, b) in zip(found[name], values))
-        expect(near, f"{name}: {found[name]}, not {values}")
-    return f"{len(expected)} figures, {sum(map(len, expected.values()))} values"
-
-
-def tensorboard(folder: Path, points: list[dict]) -> str:
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    events = EventAccumulator(str(folder / "moby"), size_guidance={"scalars": 0}).Reload()
-    tags = events.Tags()["scalars"]
-    return equal({tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in tags}, series(points))
-
-
-def pandas_table(path: Path, points: list[dict]) -> str:
-    import pandas
-
-    table = pandas.read_csv(path, parse_dates=["time"])
-    figures = [name for name in table.columns if "/" in name]
-    found = {name: list(table[["round", name]].dropna().itertuples(index=False, name=None)) for name in figures}
-    return equal({name: values for name, values in found.items() if values}, series(points))
-
-
-def mlflow(url: str, points: list[dict], track) -> str:
-    from mlflow import MlflowClient
-
-    track()
-    track()
-    client = MlflowClient(url)
-    experiment = client.get_experiment_by_name("lora-swarm")
-    (run,) = client.search_runs([experiment.experiment_id])
-    expect(run.info.status == "FINISHED", run.info.status)
-    expect(run.data.params["rank"] == "4", str(run.data.params))
-    names = series(points)
-    history = {name: [(metric.step, metric.value) for metric in client.get_metric_history(run.info.run_id, name)] for name in names}
-    expect(set(run.data.metrics) == set(names), str(run.data.metrics))
-    return f"{equal(history, names)}, each once after two calls"
 
 
 def webhooks(received: list[tuple[bytes, dict[str, str]]], secret: str) -> str:
@@ -243,6 +190,7 @@ def run_checks(folder: Path, prometheus_folder: str | None) -> None:
         lines = swarm(*track, "--csv", str(curve), "--tensorboard", str(runs))
         points = [line for line in lines if line["event"] == "point"]
         check("tensorboard", package("tensorboard"), "event files are read", lambda: tensorboard(runs, points))
+        check("tensorboard", package("tensorboard"), "curves of a training run are read", lambda: run_curves(folder))
         check("mlflow", package("mlflow"), "its pandas reads the table", lambda: pandas_table(curve, points))
         check("mlflow", package("mlflow"), "a server takes the run", lambda: with_mlflow(folder, points, track))
         swarm("webhook", "test", "--home", home)
@@ -266,19 +214,6 @@ def metrics(promtool: str, url: str) -> str:
     text = read(f"{url}/metrics").decode()
     run(promtool, "check", "metrics", text=text)
     return f"{text.count('# TYPE')} metrics without a remark"
-
-
-def with_mlflow(folder: Path, points: list[dict], track: list[str]) -> str:
-    url = f"http://127.0.0.1:{free_port()}"
-    store = ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--default-artifact-root", f"{folder}/artifacts"]
-    command = [sys.executable, "-m", "mlflow", "server", *store, "--port", url.split(":")[2], "--workers", "1"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder)
-    try:
-        wait("MLflow", lambda: read(f"{url}/health") == b"OK")
-        return mlflow(url, points, lambda: swarm(*track, "--mlflow", url))
-    finally:
-        process.terminate()
-        process.wait(PATIENCE)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import type { JobEvent } from '../../../../monitor/job-events.ts';
 import { openCsv } from '../../../../monitor/tracking/csv.ts';
 import { openMlflow } from '../../../../monitor/tracking/mlflow.ts';
 import type { Point } from '../../../../monitor/tracking/points.ts';
-import { crc32c, openTensorboard } from '../../../../monitor/tracking/tensorboard.ts';
+import { crc32c, openTensorboard, startRecord } from '../../../../monitor/tracking/tensorboard.ts';
 import { track } from '../../../../monitor/tracking/track.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
 import { withCode } from '../../../utils/source/codes.ts';
@@ -103,6 +103,12 @@ describe('files of TensorBoard', () => {
     ].join('');
     const bytes = await readFile(join(folder, 'events.out.tfevents.1700000000.lora-swarm'));
     expect(bytes.toString('hex')).toBe(reference);
+  });
+
+  it('drop earlier points with the bytes that tensorboard 2.21 writes for a start at a step', () => {
+    // Its RecordWriter wrote Event(wall_time=1.7e9, step=12, session_log=SessionLog(status=SessionLog.START)).
+    const reference = '0f000000000000006d532b090900000040fc54d941100c3a020801a56986b4';
+    expect(Buffer.from(startRecord(1_700_000_000_000, 12)).toString('hex')).toBe(reference);
   });
 });
 
