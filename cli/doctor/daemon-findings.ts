@@ -3,13 +3,14 @@
 import { countOf, formatBytes, safeText } from '../../common/text.ts';
 import type { AddressReach, CoordinatorStatus, NodeStatus, PeerView } from '../../index.ts';
 import { inJob } from '../../monitor/alerts.ts';
+import { outcomeText } from '../../monitor/node-work.ts';
 import type { CoordinatorClock } from '../../node/status/api-types.ts';
 import { shortPeer } from '../../protocol/ids.ts';
 import { CLOCK_SKEW_MS } from '../../protocol/limits.ts';
-import { counts } from '../../protocol/receipts.ts';
+import { counts, type ReceiptCode } from '../../protocol/receipts.ts';
 import { SWARM, withCommandName } from '../command-name.ts';
 import { nodeName } from '../views/events.ts';
-import { phaseOf } from '../views/node.ts';
+import { isOver, phaseOf } from '../views/node.ts';
 import { failureText } from '../views/reach.ts';
 
 /** Free disk space in bytes below which a warning is given. A base and a few checkpoints need about as much. */
@@ -23,6 +24,8 @@ export interface DaemonFinding {
   readonly message: string;
   /** Advice about what to do; null if there is none. */
   readonly next: string | null;
+  /** Code of the receipt, if the finding is about an update that did not count. */
+  readonly code?: ReceiptCode;
 }
 
 /** Facts about a daemon in which `lora-swarm doctor` looks for problems. */
@@ -175,11 +178,9 @@ function* activityFindings(one: NodeStatus['jobs'][number], status: NodeStatus):
   }
   const newest = updates.find((update) => update.job === job.job && update.code !== null);
   if (newest !== undefined && !counts(newest.code!)) {
-    const detail = newest.detail === '' ? '' : ` (${newest.detail})`;
-    yield finding(
-      'warning',
-      `${name}: the update of round ${newest.round} did not count: ${newest.code}: ${newest.meaning}${detail}`,
-    );
+    const { why } = outcomeText(newest, { isJobOver: isOver(job) });
+    const message = `${name}: the update of round ${newest.round} did not count: ${why}`;
+    yield { ...finding('warning', message), code: newest.code! };
   }
 }
 

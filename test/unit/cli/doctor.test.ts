@@ -20,7 +20,7 @@ const healthy = {
 };
 
 /** Returns the findings about a node with one job, as "level message". */
-function nodeFindings(
+function foundIn(
   job: object,
   {
     updates = [],
@@ -45,7 +45,11 @@ function nodeFindings(
     updates,
     pause,
   } as unknown as NodeStatus;
-  return daemonFindings({ ...healthy, ...facts, answer }).map(({ level, message }) => `${level} ${message}`);
+  return daemonFindings({ ...healthy, ...facts, answer });
+}
+
+function nodeFindings(...of: Parameters<typeof foundIn>) {
+  return foundIn(...of).map(({ level, message }) => `${level} ${message}`);
 }
 
 describe('lora-swarm doctor --swarm', () => {
@@ -106,8 +110,17 @@ describe('lora-swarm doctor --swarm', () => {
     const whole = { ...ended, roundsDone: 8, reason: '' };
     expect(nodeFindings({ job: whole })).toEqual([expect.stringMatching(/^note .*finished/)]);
     const refused = { job: 'ab', round: 3, code: 'harmful', meaning: 'worse with it', detail: '' };
-    expect(nodeFindings({}, { updates: [refused] })).toEqual([
-      expect.stringMatching(/^warning .*round 3.*harmful/),
+    expect(foundIn({}, { updates: [refused] })).toEqual([
+      {
+        level: 'warning',
+        message: expect.stringMatching(/round 3.*: worse with it$/),
+        next: null,
+        code: 'harmful',
+      },
+    ]);
+    const unmerged = { ...refused, code: 'null-round', detail: 'the job was paused' };
+    expect(foundIn({}, { updates: [unmerged] })).toMatchObject([
+      { message: expect.stringMatching(/round 3.*: the job was paused$/), code: 'null-round' },
     ]);
     expect(nodeFindings({}, { updates: [{ ...refused, code: 'accepted' }] })).toEqual([]);
   });
