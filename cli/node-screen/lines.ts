@@ -249,7 +249,7 @@ export function thanksOf(
   return done && job !== null ? thanksTexts(job, status.totals, { homeFlag }) : [];
 }
 
-/** Returns a line about the newest update that did not count, with the reason; no line if there is none. */
+/** Returns label and text of a line about the newest update that did not count, with the reason; no line if there is none. */
 function refusalOf({ updates, jobs, job }: NodeStatus): { label: string; text: string }[] {
   const refused = updates.find(
     ({ code, outcome }) => outcome === 'restored' || (code !== null && !counts(code)),

@@ -54,16 +54,24 @@ export function checkpointTable(checkpoints: readonly CheckpointView[], columns?
 export function betterLines(chosen: CheckpointView, all: readonly CheckpointView[]): string[] {
   const best = all.find(({ isBest }) => isBest);
   if (best === undefined || best.checkpoint.adapter.digest === chosen.checkpoint.adapter.digest) return [];
-  const [better, own] = [best, chosen].map(decidingText);
+  const value = best.tasks?.value ?? null;
+  const [better, own] =
+    value === null
+      ? [`held-out loss ${lossOf(best)}`, lossOf(chosen)]
+      : [`task metric ${formatFigure(value)}`, metricOf(chosen)];
   return [
     `the best checkpoint is that of round ${best.round}, with the ${better} (this one: ${own}); choose it with --round best`,
   ];
 }
 
-/** Returns the value that decides which checkpoint of a job is the best, with its name. */
-function decidingText({ tasks, checkpoint }: CheckpointView): string {
-  if (tasks !== null && tasks.value !== null) return `task metric ${formatFigure(tasks.value)}`;
-  return `held-out loss ${formatLoss(checkpoint.metrics.heldOutLoss)}`;
+function lossOf({ checkpoint }: CheckpointView): string {
+  return formatLoss(checkpoint.metrics.heldOutLoss);
+}
+
+/** Returns the metric that decides which checkpoint of a job is the best. */
+function metricOf({ tasks }: CheckpointView): string {
+  const value = tasks?.value ?? null;
+  return value === null ? 'not evaluated' : formatFigure(value);
 }
 
 /**

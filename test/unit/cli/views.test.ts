@@ -609,6 +609,10 @@ describe('checkpoints', () => {
     const [line] = betterLines(withMetric(newest, 0.5), [withMetric(better, 0.75)]);
     expect(line).toMatch(/ 0\.7500 .* 0\.5000\b/);
     expect(line).not.toContain('4.5000');
+    // A loss says nothing beside a metric. The newest checkpoint is often not evaluated yet.
+    const [unlike] = betterLines(newest, [withMetric(better, 0.75)]);
+    expect(unlike).toMatch(/ 0\.7500 .*\bnot evaluated\b/);
+    expect(unlike).not.toContain('4.5000');
     const restoring = { ...newest, restores: 1, checkpoint: better.checkpoint };
     expect(betterLines(restoring, [restoring, better]), 'the same adapter').toEqual([]);
     expect(betterLines(better, [view, better])).toEqual([]);
