@@ -130,8 +130,9 @@ class JobLines {
     }
     const flag = this.#homeFlag;
     const paused = pauseOf(status, flag);
-    if (paused !== null && paused !== (before && pauseOf(before, flag))) lines.push(paused);
-    if (paused === null && before && pauseOf(before, flag) !== null) lines.push(GOES_ON);
+    const pausedBefore = before && pauseOf(before, flag);
+    if (paused !== null && paused !== pausedBefore) lines.push(paused);
+    if (paused === null && pausedBefore !== null) lines.push(GOES_ON);
     if (status.draining && !before?.draining) lines.push(DRAINS);
     if (paused === null && cannotJoin(status) && status.reason !== before?.reason) {
       const { problem } = stateOf(status, this.#homeFlag);
@@ -141,8 +142,10 @@ class JobLines {
       if (status.state === 'training') lines.push(`training round ${status.round}: ${status.steps} steps`);
       else if (paused === null && status.reason !== before?.reason && !isExplained(status))
         lines.push(waitLine(status, flag));
-    } else if (paused === null && failsToJoin(status) && causeOf(status) !== causeOf(before))
-      lines.push(waitLine(status, flag));
+    } else if (paused === null && failsToJoin(status)) {
+      // During a pause, no line names the cause.
+      if (pausedBefore !== null || causeOf(status) !== causeOf(before)) lines.push(waitLine(status, flag));
+    }
     const change = job?.newestChange ?? null;
     if (before !== null && change !== null && change.digest !== before.job?.newestChange?.digest) {
       lines.push(`the operator changed settings ${safeText(settingsText(change), NOTE)}`);

@@ -906,6 +906,13 @@ describe('a node', () => {
     expect(others.next(alone)).toEqual([expect.stringContaining(unreachable.reason)]);
     const again = { ...unreachable, failures: 2 };
     expect(others.next({ ...alone, coordinator: { ...alone.coordinator, unreachable: again } })).toEqual([]);
+    // During a pause, the reason stays unsaid.
+    const pause = { reason: 'battery', text: 'on battery', until: null } as const;
+    const paused = { ...alone, pause, hold: { reason: pause.reason, detail: '' } };
+    const rested = new NodeLines({ homeFlag: '' });
+    rested.next({ ...joining, pause, hold: paused.hold });
+    expect(rested.next(paused)).toEqual([]);
+    expect(rested.next(alone)).toContainEqual(expect.stringContaining(unreachable.reason));
   });
 
   it('measures the speed of a download from the bytes that were there before', () => {
