@@ -686,6 +686,7 @@ export type { TaskFigures } from './lora/evaluate/tasks/task-figures.ts';
 export type { DiskEstimate, RunEstimate } from './lora/finetune/estimate.ts';
 export type { PackedPart, RunEvaluation, RunPlan, RunStep } from './lora/finetune/listener.ts';
 export type { RunMemory } from './lora/finetune/memory.ts';
+export type { Publication } from './lora/finetune/settings/run-settings.ts';
 export type { FinetuneSettings } from './lora/finetune/settings/settings.ts';
 export type {
   GeneratedToken,

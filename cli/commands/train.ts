@@ -1,7 +1,14 @@
 import { resolve } from 'node:path';
 import { type Command, Option } from 'commander';
+import { requireNoFile } from '../../common/files/folders.ts';
 import { resolveCache } from '../../common/files/user-folders.ts';
-import type { AdapterVersion, FinetuneEstimate, FinetuneResult, FinetuneSettings } from '../../index.ts';
+import type {
+  AdapterVersion,
+  FinetuneEstimate,
+  FinetuneResult,
+  FinetuneSettings,
+  Publication,
+} from '../../index.ts';
 import { mergeComputeInputs } from '../../lora/train/compute.ts';
 import { PRESETS } from '../../lora/train/presets.ts';
 import { ADAPTER_HELP, adapterFolder } from '../adapter/folder.ts';
@@ -58,7 +65,7 @@ export function registerTrain(program: Command, context: Context): void {
     .option('--dry-run', 'only estimate the memory, disk space and time of the run')
     .option(
       '--resume',
-      'continue from the newest checkpoint in the output folder, with the settings saved in it; give --name, --no-publish and --registry again',
+      'continue from the newest checkpoint in the output folder, with the settings saved in it',
     )
     .option('--force', 'overwrite files in the output folder')
     .option(
@@ -172,17 +179,19 @@ async function train(context: Context, flags: TrainFlags): Promise<void> {
     now: clock.now(),
     signal,
   };
+  const publication = {
+    ...(resume && output !== undefined ? await keptPublication(output) : {}),
+    ...publicationOf(flags, cwd),
+  };
+  const { tensorboard } = publication;
   const curve =
-    flags.tensorboard === undefined || dryRun
+    tensorboard === undefined || dryRun
       ? null
-      : await openCurve(resolve(cwd, flags.tensorboard), output as string, {
+      : await openCurve(tensorboard, output as string, {
           clock,
           onFailure: (error) => report.onWarning(error),
         });
-  const report = new TrainReport(
-    { json: flags.json === true, output: output ?? null, registryFlags: registryFlags(flags), curve },
-    context,
-  );
+  const report = new TrainReport({ json: flags.json === true, output: output ?? null, curve }, context);
   const findBase = (base: string) => baseFolder(context, base);
   try {
     if (dryRun) {
@@ -190,10 +199,12 @@ async function train(context: Context, flags: TrainFlags): Promise<void> {
       const estimated = await estimateFinetune({ ...options, output: output ?? null }, report, deps);
       await printEstimate(context, report, estimated, flags);
     } else {
-      const result = await finetune({ ...options, output: output as string, force }, report, { findBase });
+      const began = { ...options, output: output as string, force, publication };
+      const result = await finetune(began, report, { findBase });
       const run = { output: output as string, result };
-      await writeCard(context, report, run, flags);
-      report.onTrained(result, flags.publish === false ? null : await publish(context, report, run, flags));
+      const isPublished = publication.publish !== false;
+      await writeCard(context, report, run, { force, name: publication.name });
+      report.onTrained(result, isPublished ? await publish(context, report, run, publication) : null);
     }
   } finally {
     report.end();
@@ -206,14 +217,24 @@ async function openCurve(...parameters: Parameters<typeof RunCurve.open>): Promi
   return RunCurve.open(...parameters);
 }
 
-/** Returns the flags that a checkpoint does not record, as the user gave them. */
-function registryFlags({ name, publish, registry, tensorboard }: TrainFlags): string[] {
-  return [
-    ...(tensorboard === undefined ? [] : ['--tensorboard', tensorboard]),
-    ...(name === undefined ? [] : ['--name', name]),
-    ...(publish === false ? ['--no-publish'] : []),
-    ...(registry === undefined ? [] : ['--registry', registry]),
-  ];
+/**
+ * Returns what the flags say about the registry and TensorBoard. A name or a registry undoes the --no-publish of an earlier
+ * call.
+ */
+function publicationOf({ name, publish, registry, tensorboard }: TrainFlags, cwd: string): Publication {
+  return {
+    ...(name !== undefined && { name, publish: true }),
+    ...(registry !== undefined && { registry: resolve(cwd, registry), publish: true }),
+    ...(publish === false && { publish }),
+    ...(tensorboard !== undefined && { tensorboard: resolve(cwd, tensorboard) }),
+  };
+}
+
+/** Returns what an earlier call has stored in the newest checkpoint. */
+async function keptPublication(output: string): Promise<Publication> {
+  const { CheckpointFolder } = await import('../../lora/finetune/checkpoints.ts');
+  await requireNoFile(output);
+  return (await new CheckpointFolder({ output, keep: 1 }).newest())?.settings.publication ?? {};
 }
 
 /** Writes the model card of a finished run. A failure is only a warning, because the adapter is in the output folder. */
@@ -241,13 +262,13 @@ async function publish(
   context: Context,
   report: TrainReport,
   run: { output: string; result: FinetuneResult },
-  flags: TrainFlags,
+  { name, registry: home }: Publication,
 ): Promise<AdapterVersion | null> {
   const { publishRun } = await import('../../index.ts');
   const { cwd, environment, signal } = context;
   try {
-    return await withRegistry(context, flags, async (registry) => {
-      const options = { ...run, name: flags.name, cacheDir: resolveCache(environment, cwd), signal };
+    return await withRegistry(context, { registry: home }, async (registry) => {
+      const options = { ...run, name, cacheDir: resolveCache(environment, cwd), signal };
       return (await publishRun(registry, options)).version;
     });
   } catch (error) {

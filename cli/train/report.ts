@@ -37,8 +37,6 @@ export interface TrainReportOptions {
   json: boolean;
   /** Folder of the adapter; null if a dry run names no folder. */
   output: string | null;
-  /** Flags about the registry, which the user must give again to resume the run. @default [] */
-  registryFlags?: readonly string[];
   /** Gets the figures of each step too. @default the run writes no curves */
   curve?: RunCurve | null;
 }
@@ -154,12 +152,12 @@ export class TrainReport implements FinetuneListener {
   }
 
   onPartial({ step, resumable }: { step: number; resumable: boolean }): void {
-    const { json, output, registryFlags = [] } = this.#options;
+    const { json, output } = this.#options;
     if (json) this.#tell('partial', { step, adapter: output, resumable }, () => []);
     else {
       this.#note(`the adapter after step ${step} is in ${output}`);
-      const again = ['--output', output ?? '', ...registryFlags].map(shellWord).join(' ');
-      if (resumable) this.#note(`continue with: lora-swarm train --resume ${again}`);
+      const again = `lora-swarm train --resume --output ${shellWord(output ?? '')}`;
+      if (resumable) this.#note(`continue with: ${again}`);
     }
   }
 

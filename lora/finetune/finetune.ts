@@ -29,7 +29,7 @@ import {
   withDefaults,
 } from './prepare.ts';
 import { refuseDifferences, resumeFrom } from './resume.ts';
-import { type RunSettings, storedCompute } from './settings/run-settings.ts';
+import { type Publication, type RunSettings, storedCompute } from './settings/run-settings.ts';
 import { type TrainSpec, trainingConfig } from './settings/settings.ts';
 import { warmupWarning } from './settings/warnings.ts';
 
@@ -39,6 +39,12 @@ export interface FinetuneOptions extends PrepareOptions {
   output: string;
   /** Whether to overwrite the files in `output`. @default false */
   force?: boolean | undefined;
+  /**
+   * Where the caller publishes the adapter and the curves of the run. `finetune` itself publishes nothing. It keeps these
+   * settings in the checkpoints, for the calls that resume the run.
+   * @default the settings of the checkpoint
+   */
+  publication?: Publication | undefined;
 }
 
 /**
@@ -102,7 +108,9 @@ export async function estimateFinetune(
   return { spec, estimate };
 }
 
-export interface TrainOptions extends PreparedRun, Pick<FinetuneOptions, 'resume' | 'force' | 'from'> {
+export interface TrainOptions
+  extends PreparedRun,
+    Pick<FinetuneOptions, 'resume' | 'force' | 'from' | 'publication'> {
   output: string;
   cacheDir: string;
   now: number;
@@ -164,6 +172,7 @@ async function train(options: TrainOptions, listener: FinetuneListener): Promise
   const where = { cacheDir, now: startedAt, signal };
   const { data, heldOut } = await packRunData(spec, where, { tokenizer, listener });
   const training = trainingConfig(spec, data.rows);
+  const publication = options.publication ?? newest?.settings.publication ?? {};
   const settings: RunSettings = {
     ...stored,
     totalSteps: training.totalSteps,
@@ -175,6 +184,8 @@ async function train(options: TrainOptions, listener: FinetuneListener): Promise
         ? (newest?.settings.start ?? null)
         : { digest: start.digest, version: options.from?.version ?? null },
     startedAt,
+    // Earlier releases refuse a checkpoint with this key, so it is left out if it says nothing.
+    ...(Object.keys(publication).length > 0 && { publication }),
   };
   const warn = (warning: SwarmError): void => listener.onWarning?.(warning);
   let from = newest && resumeFrom(newest, { output, settings, training }, warn);

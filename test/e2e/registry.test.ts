@@ -1,7 +1,7 @@
 /** The registry of adapters, as a user and several processes at once work with it. */
 import { spawn } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { readFile, writeFile } from 'node:fs/promises';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -62,6 +62,22 @@ beforeAll(async () => {
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 describe('the registry', { timeout: 120_000 }, () => {
+  it('gets the version of a resumed run as the run began: in its folder, with its name, or not at all', async () => {
+    const train = ['train', '--model', model, '--data', 'texts', '--sequence-length', '32', '--steps', '2'];
+    const resume = ['train', '--resume', '--json', '--output'];
+    const far = ['--output', 'far', '--name', 'told', '--registry', 'elsewhere', '--tensorboard', 'curves'];
+    await run(...train, ...far);
+    await rm(at('curves'), { recursive: true });
+    expect((await run(...resume, 'far', '--steps', '3')).last).toMatchObject({ version: 'told:v2' });
+    expect(existsSync(at('curves/far'))).toBe(true);
+    const told = await run('adapter', 'list', '--registry', 'elsewhere', '--json');
+    expect(told.last.versions).toMatchObject([{ label: 'told:v1' }, { label: 'told:v2' }]);
+    const hidden = ['--output', 'hidden', '--registry', 'elsewhere', '--no-publish'];
+    await run(...train, ...hidden);
+    expect((await run(...resume, 'hidden')).last).toMatchObject({ event: 'trained', version: null });
+    expect((await run(...resume, 'hidden', '--name', 'shown')).last).toMatchObject({ version: 'shown:v1' });
+  });
+
   it('keeps each run as a version that is tagged, compared, rolled back, exported and trained further', async () => {
     const train = [
       ...['train', '--model', model, '--data', 'texts', '--held-out', 'held-out.jsonl', '--json'],

@@ -9,6 +9,19 @@ import { trainSpecSchema } from './settings.ts';
 
 const deviceNumber = z.int().nonnegative().optional();
 
+const publicationSchema = z.strictObject({
+  /** Whether the adapter gets a version in a registry when the run ends. @default true */
+  publish: z.boolean().optional(),
+  /** Name of the adapter. @default the name of the output folder */
+  name: z.string().optional(),
+  /** Folder of the registry. @default the user's registry */
+  registry: z.string().optional(),
+  /** Folder to which the curves of the run are added for TensorBoard. @default none */
+  tensorboard: z.string().optional(),
+});
+/** Where the caller of a run publishes its adapter and its curves. A run only keeps these settings in its checkpoints. */
+export type Publication = z.output<typeof publicationSchema>;
+
 /** Settings in a checkpoint's JSON. Keys with a default are absent in older checkpoints. */
 export const runSettingsSchema = z.strictObject({
   spec: trainSpecSchema,
@@ -39,6 +52,7 @@ export const runSettingsSchema = z.strictObject({
    * run.
    */
   startedAt: z.int().nonnegative(),
+  publication: publicationSchema.optional(),
 });
 export type RunSettings = z.output<typeof runSettingsSchema>;
 
@@ -74,6 +88,10 @@ const CHANGEABLE = new Set([
   // A resumed run may start from another version that has the same adapter, because the adapter's digest (`start.digest`)
   // is compared.
   'start.version',
+  'publication.publish',
+  'publication.name',
+  'publication.registry',
+  'publication.tensorboard',
 ]);
 /**
  * Settings that are paths. A resumed run may have other paths, because the digests of the content are
