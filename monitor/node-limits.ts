@@ -88,7 +88,7 @@ export const NODE_LIMITS: Readonly<Record<string, NodeLimit>> = {
   'max-memory': {
     field: 'maxMemoryBytes',
     kind: gib,
-    help: 'maximum memory of the processes of the node and of the base, adapter and rows of its jobs together, without the activations of training, in GiB',
+    help: 'maximum memory of the processes of the node and of the base, adapter and rows of its jobs together, in GiB; training on the processor uses smaller micro-batches if its activations do not fit too',
     byDefault: "four fifths of the machine's memory for the jobs alone",
   },
 };

@@ -13,7 +13,8 @@ export interface NodePolicy {
   maxDiskBytes: number;
   /**
    * Maximum memory for the node's own process, for all trainer processes, and in them for weights, adapter, gradients,
-   * moments and a round's rows. Activations are not counted.
+   * moments and a round's rows. A job is not refused because of its activations, which are not known before the node has
+   * the base. The trainer then makes the micro-batch smaller until training on the processor fits with its activations.
    * @default Infinity (the daemon sets four fifths of the machine's memory, in which the processes themselves do not
    *   count)
    */

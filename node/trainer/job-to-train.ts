@@ -4,6 +4,7 @@
  */
 import { join } from 'node:path';
 import type { Logger } from '../../common/logger.ts';
+import { countOf, formatBytes } from '../../common/text.ts';
 import { adapterLayout } from '../../lora/adapter/layout.ts';
 import { layOutBase } from '../../lora/models/base/base-folder.ts';
 import { type BaseModel, openBase } from '../../lora/models/base/base-model.ts';
@@ -12,8 +13,8 @@ import { jobTraining, type TrainingConfig } from '../../lora/train/config.ts';
 import { resolveDevices } from '../../lora/train/devices/choose.ts';
 import { shareBatch, shareLine } from '../../lora/train/devices/shared-batch.ts';
 import { checkpointingLine, decideCheckpointing } from '../../lora/train/memory/checkpointing.ts';
-import { estimateTraining, type MemoryEstimate } from '../../lora/train/memory/estimate.ts';
-import { memoryOfTrainers } from '../../lora/train/memory/trainers.ts';
+import { estimateTraining, fitsMemory, type MemoryEstimate } from '../../lora/train/memory/estimate.ts';
+import { memoryOfTrainers, usesProcessor } from '../../lora/train/memory/trainers.ts';
 import type { TrainerOptions } from '../../lora/train/process/messages.ts';
 import { encodeCbor, sha256 } from '../../protocol/cbor.ts';
 import type { Manifest } from '../../protocol/job/manifest.ts';
@@ -90,7 +91,8 @@ interface Machine {
 }
 
 /**
- * Chooses micro-batch and gradient checkpointing of a job.
+ * Chooses micro-batch and gradient checkpointing of a job. By the estimate, which includes the activations, training then
+ * stays within the memory limit of the owner, unless it exceeds the limit even with one row at a time.
  * @throws SwarmError LORA_* if the job does not fit its base
  */
 export async function fitJob(
@@ -113,7 +115,23 @@ export async function fitJob(
     needs: (resolved) => memoryOf(model, { lora, training: fitted }, resolved).total,
   });
   if (decided.reason !== null) report('checkpointing-chosen', checkpointingLine(decided.reason));
-  return { training: fitted, checkpointing: decided.compute.checkpointing, notes };
+  const { checkpointing } = decided.compute;
+  const needed = (rows: number): number =>
+    memoryOf(model, { lora, training: { ...training, microBatch: rows } }, decided.compute).total;
+  // The memory of a GPU is not known, so the limit is for the processor alone.
+  const fits = (rows: number): boolean =>
+    !usesProcessor(compute) || fitsMemory(needed(rows), compute.memoryLimit);
+  let rows = microBatch;
+  while (rows > 1 && !fits(rows)) rows = Math.floor(rows / 2);
+  const limit = formatBytes(compute.memoryLimit);
+  if (!fits(rows)) {
+    const text = `training needs about ${formatBytes(needed(rows))} of memory and a quarter more as a reserve, even with ${countOf(rows, 'row')} at a time, but this node lends it ${limit}`;
+    report('memory-above-limit', `${text}; raise --max-memory, pass --base-bits 4, or leave the job`);
+  } else if (rows < microBatch) {
+    const reason = `${rows} of the ${training.batchSize} rows of a batch, because this node lends ${limit} of memory to training`;
+    report('micro-batch-lowered', shareLine(reason));
+  }
+  return { training: { ...fitted, microBatch: rows }, checkpointing, notes };
 }
 
 /**

@@ -59,7 +59,7 @@ export const RUNTIME_BYTES = 150 * 2 ** 20;
 const ADAPTER_SETS = 8;
 const FLOAT_BYTES = 4;
 /**
- * Factor by which the available memory must exceed an estimate. Estimates were up to 5 % too low
+ * Factor by which the available memory must exceed an estimate. Estimates were up to 10 % too low
  * (docs/decisions/080-training.md), and other programs need memory too.
  */
 const MARGIN = 1.25;

@@ -151,6 +151,30 @@ describe('the trainer of a node', () => {
     }
   });
 
+  test('makes the micro-batch smaller until training fits into the memory limit with its activations', async () => {
+    const { home, deps, manifest, model, task } = bench;
+    const training = { ...manifest.training, batchSize: 8, microBatch: 8 };
+    const wide = { ...manifest, training };
+    const needed = (microBatch: number): number => {
+      const config = { ...training, microBatch, totalSteps: 1, seed: manifest.seed };
+      const compute = { ...processorCompute(), checkpointing: true };
+      const parsed = trainingConfigSchema.parse(config);
+      return estimateTraining(model, { lora: manifest.lora, training: parsed, compute }).memory.total;
+    };
+    const noteWith = async (memoryLimit: number) => {
+      const trainer = new TrainingProcess({ home, compute: { ...onProcessor, memoryLimit } }, deps);
+      onTestFinished(() => trainer.stop());
+      await trainer.prepare(wide, { signal: live() });
+      const rows = Array.from({ length: 8 }, (_, i) => bench.rows[i % bench.rows.length]!);
+      const { result } = await trainer.train({ ...task(1), rows }, { signal: live(), ...quiet });
+      expect(result.steps).toBe(1);
+      return trainer.note;
+    };
+    expect(await noteWith(1.25 * needed(8))).not.toMatch(/rows of a batch/);
+    expect(await noteWith(1.25 * needed(2))).toMatch(/\b2 of the 8 rows\b/);
+    expect(await noteWith(1.25 * needed(1) - 1)).toMatch(/\b1 row\b.*--max-memory/);
+  });
+
   test('counts the memory of all devices when it decides on gradient checkpointing', async () => {
     const { home, deps, manifest, model } = bench;
     const { lora, seed } = manifest;
