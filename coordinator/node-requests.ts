@@ -1,5 +1,7 @@
 import { isNewer } from '../protocol/job/head-order.ts';
 import { JOBS_PER_COORDINATOR } from '../protocol/limits.ts';
+import type { RpcResponse } from '../protocol/requests/rpc.ts';
+import { VERSION_ROLL_BACKS } from '../protocol/version-manifest.ts';
 import type { CoordinatorDeps } from './context.ts';
 import { coordinatorError } from './errors.ts';
 import { claimedUpdate } from './intake/header-checks.ts';
@@ -189,10 +191,11 @@ export function answerNodes({
       readable(job, peer, 'settings');
       return { settings: store.jobs.settingsRecord(job, record) };
     }),
-    network.handle('record', async (peer, { job, ordinal, first }, { signal }) => {
+    network.handle('record', async (peer, { job, ordinal, first, rollBacks }, { signal }) => {
       const allowed = (): JobRun => readable(job, peer, 'checkpoints');
       const { run, beforeWork } = await inTurn(recordQuotas, allowed, { peer, signal });
-      return records.answer(run, { ordinal, first }, beforeWork);
+      const answer = await records.answer(run, { ordinal, first }, beforeWork);
+      return rollBacks ? { ...answer, rollBacks: newestRollBacks(run) } : answer;
     }),
     network.handle('figures', async (peer, { job, round }, { signal }) => {
       const allowed = (): JobRun => readable(job, peer, 'scores');
@@ -200,6 +203,11 @@ export function answerNodes({
       return { figures: await records.figures(run, round, beforeWork) };
     }),
   ];
+}
+
+function newestRollBacks({ context: { job, deps } }: JobRun): RpcResponse<'record'>['rollBacks'] {
+  const newest = deps.store.rounds.rollBacks(job, VERSION_ROLL_BACKS);
+  return newest.map(({ round, restores }) => ({ round, restores: restores! })).reverse();
 }
 
 /**

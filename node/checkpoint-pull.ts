@@ -8,12 +8,12 @@ import { systemClock } from '../common/time/system-clock.ts';
 import type { JobTarget } from '../protocol/access/invite.ts';
 import type { Head } from '../protocol/messages.ts';
 import { CARD_FILE } from '../registry/export/card.ts';
-import { type CurvePoint, checkpointCard } from '../registry/export/checkpoint-card.ts';
+import { checkpointCard } from '../registry/export/checkpoint-card.ts';
 import type { JobHistory } from '../registry/job-settings.ts';
 import { known, publishCheckpoint } from '../registry/publish-checkpoint.ts';
 import type { Registry } from '../registry/registry.ts';
+import { type CheckpointHistory, fetchCheckpointHistory } from './checkpoint-history.ts';
 import { request } from './contact/requests.ts';
-import { fetchLossCurve } from './loss-curve.ts';
 import { writePeftFolder } from './peft-folder.ts';
 import { fetchOrRecheck } from './phases/recheck.ts';
 import { withReader } from './reader.ts';
@@ -92,7 +92,7 @@ async function pull(options: PullOptions, clock: Clock): Promise<PulledCheckpoin
           onProgress: ({ bytes, total }) => onProgress?.({ round, bytes, total }),
         }),
       );
-      const curve = await fetchLossCurve(reader, (body) =>
+      const known = await fetchCheckpointHistory(reader, (body) =>
         request({ network, clock }, coordinator, 'record', body, signal),
       );
       const history = await fetchHistory(reader, (body) =>
@@ -103,7 +103,7 @@ async function pull(options: PullOptions, clock: Clock): Promise<PulledCheckpoin
       const onFiles = (): void => {
         keepPartial = false;
       };
-      return await writeCheckpoint(options, { job, ...history, checkpoint, curve, weights, onFiles });
+      return await writeCheckpoint(options, { job, ...history, ...known, checkpoint, weights, onFiles });
     });
   } finally {
     if (!keepPartial) await rm(home, { recursive: true, force: true });
@@ -111,12 +111,10 @@ async function pull(options: PullOptions, clock: Clock): Promise<PulledCheckpoin
 }
 
 /** A checkpoint whose weights are on this machine. */
-export interface FetchedCheckpoint extends JobHistory {
+export interface FetchedCheckpoint extends JobHistory, CheckpointHistory {
   /** Digest of the job. */
   readonly job: string;
   readonly checkpoint: Pick<Head['checkpoint'], 'digest' | 'round' | 'ordinal' | 'heldOutLoss'>;
-  /** Held-out losses of the checkpoints up to this one, oldest first; empty if the coordinator did not answer. */
-  readonly curve: readonly CurvePoint[];
   /** Path of the adapter's weights. */
   readonly weights: string;
 }
@@ -134,6 +132,7 @@ export async function writeCheckpoint(
     changes,
     checkpoint,
     curve,
+    rollBacks,
     weights,
     onFiles,
   }: FetchedCheckpoint & { onFiles?: () => void },
@@ -147,6 +146,7 @@ export async function writeCheckpoint(
     checkpoint,
     baseLoss,
     curve,
+    rollBacks,
     checkpointCount: checkpoint.ordinal + 1,
     figures: null,
   });
@@ -162,6 +162,7 @@ export async function writeCheckpoint(
     changes,
     checkpoint: { digest, round, metrics: known({ heldOutLoss, round }) },
     curve,
+    rollBacks,
     name,
     reason: 'lora-swarm checkpoint pull',
   });

@@ -7,10 +7,10 @@ import type { SwarmNetwork } from '../net/network.ts';
 import { type JobTarget, resolveTarget } from '../protocol/access/invite.ts';
 import type { BlobCollector } from '../storage/blob-collector.ts';
 import { FileBlobStore } from '../storage/blob-store.ts';
+import { fetchCheckpointHistory } from './checkpoint-history.ts';
 import type { FetchedCheckpoint } from './checkpoint-pull.ts';
 import { request } from './contact/requests.ts';
 import { nodeError } from './errors.ts';
-import { fetchLossCurve } from './loss-curve.ts';
 import { fetchOrRecheck } from './phases/recheck.ts';
 import { type ReadHead, readNewest } from './reader.ts';
 import { fetchHistory } from './settings-history.ts';
@@ -85,14 +85,14 @@ export async function fetchOwnCheckpoint(
   const weights = join(home, PULLED_FOLDER, randomUUID());
   try {
     if (!(await copyOwn(newest, weights, deps))) await fetchInto(newest, weights, deps, signal);
-    const curve = await fetchLossCurve(newest, (body) =>
+    const known = await fetchCheckpointHistory(newest, (body) =>
       request({ network, clock }, coordinator, 'record', body, signal),
     );
     const history = await fetchHistory(newest, (body) =>
       request({ network, clock }, coordinator, 'settings', body, signal),
     );
     signal.throwIfAborted();
-    return { job, ...history, checkpoint, curve, weights };
+    return { job, ...history, ...known, checkpoint, weights };
   } catch (error) {
     await rm(weights, { force: true });
     throw error;

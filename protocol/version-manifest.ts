@@ -50,6 +50,11 @@ export const versionMetricsSchema = z
  */
 const method = z.string().regex(/^[a-z][a-z0-9_-]{0,31}$/, 'must be 1 to 32 characters from a-z 0-9 _ -');
 
+/** Roll-backs of a job, oldest first. The checkpoint of `round` has the adapter of the checkpoint of round `restores`. */
+export const rollBacksSchema = z
+  .array(z.strictObject({ round: index, restores: index }))
+  .max(VERSION_ROLL_BACKS);
+
 /**
  * The description of one version of an adapter in a registry, signed by the machine that added it. The digest of its
  * canonical CBOR is the version's identity.
@@ -113,13 +118,9 @@ export const versionManifestSchema = z.strictObject({
     .max(VERSION_CURVE)
     .optional(),
   /**
-   * The newest roll-backs of the job before the version, oldest first; absent if there was none. The checkpoint of `round`
-   * has the adapter of the checkpoint of round `restores`.
+   * The newest roll-backs of the job before the version; absent if there was none.
    */
-  rollBacks: z
-    .array(z.strictObject({ round: index, restores: index }))
-    .max(VERSION_ROLL_BACKS)
-    .optional(),
+  rollBacks: rollBacksSchema.optional(),
   createdAt: index,
 });
 /** The description of one version of an adapter, as {@link versionManifestSchema} checks it. */

@@ -26,6 +26,8 @@ export interface CheckpointToPublish extends JobHistory {
   };
   /** Held-out losses of the checkpoints up to this one, oldest first. @default unknown */
   readonly curve?: readonly CurvePoint[];
+  /** The newest roll-backs of the job up to this checkpoint, oldest first. @default the roll-backs in `curve` */
+  readonly rollBacks?: VersionManifest['rollBacks'];
   /** Name of the adapter. @default the name of the job */
   readonly name?: string | undefined;
   /** Reason for the publication, which the tag log shows. @default "checkpoint of a job" */
@@ -48,6 +50,7 @@ export function publishCheckpoint(
     changes,
     checkpoint,
     curve = [],
+    rollBacks = rollBacksOf(curve),
     name = manifest.name,
     reason = 'checkpoint of a job',
     tags = [],
@@ -73,7 +76,7 @@ export function publishCheckpoint(
     settings: jobSettings({ manifest, changes }, round),
     metrics,
     curve: versionCurve(curve.map((point) => ({ at: point.round, loss: point.heldOutLoss }))),
-    rollBacks: rollBacksOf(curve),
+    rollBacks,
     reason,
     // A roll-back gives a job an adapter that is already there, and its newest checkpoint is the latest version all the
     // same.

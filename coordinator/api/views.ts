@@ -128,7 +128,7 @@ export class Views {
     const { store } = this.#deps;
     const { rounds } = store;
     const best = bestCheckpoint(job, store);
-    const rollBack = rounds.newestRollBack(job);
+    const [rollBack = null] = rounds.rollBacks(job, 1);
     return {
       best: best && { round: best.round, heldOutLoss: best.heldOutLoss },
       rolledBack: rollBack && { round: rollBack.round, to: rollBack.restores! },

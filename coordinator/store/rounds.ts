@@ -231,14 +231,11 @@ export class RoundTable {
     return row && fromRow(row);
   }
 
-  /** Returns the newest roll-back of a job; null if there was none. */
-  newestRollBack(job: string): StoredCheckpoint | null {
-    const row = this.#db.one(
-      `SELECT * FROM checkpoints INDEXED BY checkpoints_restored
-       WHERE job = ? AND restores IS NOT NULL ORDER BY round DESC LIMIT 1`,
-      job,
-    );
-    return row && fromRow(row);
+  /** Returns the newest `count` roll-backs of a job, newest first. */
+  rollBacks(job: string, count: number): StoredCheckpoint[] {
+    const sql = `SELECT * FROM checkpoints INDEXED BY checkpoints_restored
+       WHERE job = ? AND restores IS NOT NULL ORDER BY round DESC LIMIT ?`;
+    return this.#db.all(sql, job, count).map((row) => fromRow(row));
   }
 
   /** Returns the checkpoint with this digest, and the number of checkpoints before it. */

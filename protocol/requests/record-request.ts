@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { membershipProofSchema } from '../access/membership-proof.ts';
 import { digestSchema, bytesSchema as envelope } from '../ids.ts';
 import { PROOFS_PER_ANSWER, RESIDUAL_BYTES, ROUND_PEERS } from '../limits.ts';
+import { rollBacksSchema } from '../version-manifest.ts';
 
 /** The request `record` for a checkpoint and the proofs of its contributors. */
 export const recordRequestSchema = z.strictObject({
@@ -10,6 +11,8 @@ export const recordRequestSchema = z.strictObject({
   ordinal: z.int().nonnegative(),
   /** Number of contributors before the first one in the answer. */
   first: z.int().nonnegative().max(ROUND_PEERS),
+  /** Asks a coordinator for the roll-backs of the job too. Coordinators of earlier releases refuse this field. */
+  rollBacks: z.literal(true).optional(),
   /** Shows a node that the caller has the job key. A node asks for it if not everyone may join the job. */
   proof: membershipProofSchema.optional(),
 });
@@ -32,4 +35,6 @@ export const recordAnswerSchema = z.strictObject({
   proofs: z
     .array(z.strictObject({ evidence: envelope.nullable(), receipt: envelope.nullable() }).nullable())
     .max(PROOFS_PER_ANSWER),
+  /** The newest roll-backs of the job. Present only if a coordinator was asked for them. */
+  rollBacks: rollBacksSchema.optional(),
 });

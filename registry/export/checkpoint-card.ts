@@ -1,4 +1,5 @@
 import { countOf, formatCount } from '../../common/text.ts';
+import type { VersionManifest } from '../../protocol/version-manifest.ts';
 import { flatSettings } from '../adapter-settings.ts';
 import { type JobHistory, jobSettings } from '../job-settings.ts';
 import { rollBacksOf, versionCurve } from '../version-curve.ts';
@@ -34,6 +35,8 @@ export interface CheckpointCard extends JobHistory {
   readonly baseLoss: number | null;
   /** The checkpoints up to this one, oldest first; empty if only this one is known. */
   readonly curve: readonly CurvePoint[];
+  /** The newest roll-backs up to this checkpoint, oldest first. @default the roll-backs in `curve` */
+  readonly rollBacks?: VersionManifest['rollBacks'];
   /** Number of checkpoints up to this one, with the initial one. @default the number of points of the curve */
   readonly checkpointCount?: number;
   /** Figures of the checkpoint on the tasks of the job; null if it was not evaluated. */
@@ -52,6 +55,7 @@ export function checkpointCard({
   checkpoint,
   baseLoss,
   curve,
+  rollBacks = rollBacksOf(curve),
   checkpointCount = curve.length,
   figures,
   form = 'adapter',
@@ -78,7 +82,7 @@ export function checkpointCard({
       'round',
       checkpointCount,
     ),
-    ...rollBackLines(rollBacksOf(curve)),
+    ...rollBackLines(rollBacks),
     ...table(
       'Samples',
       ['prompt', 'continued by the base', 'continued by the adapter'],

@@ -124,8 +124,8 @@ describe('the checkpoints of a job with tasks', () => {
     );
     await world.until(() => newest() >= 3, 'the third round');
     world.run.rollBack(1);
-    await world.until(() => world.store.rounds.newestRollBack(job) !== null, 'the roll-back');
-    const { round } = world.store.rounds.newestRollBack(job)!;
+    await world.until(() => world.store.rounds.rollBacks(job, 1).length > 0, 'the roll-back');
+    const { round } = world.store.rounds.rollBacks(job, 1)[0]!;
     const { started, isDone } = evaluator(world, (at) => (at < round ? at : 0.5));
     started.start();
     await eventually(isDone);

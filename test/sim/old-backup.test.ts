@@ -344,7 +344,7 @@ test('nodes keep every checkpoint, also that of a roll-back to the adapter that 
   const { coordinator, nodes, clock, job, reach, pass } = await swarm(9);
   await reach(3);
   coordinator.rollBack('best');
-  const rollBack = () => coordinator.store.rounds.newestRollBack(job);
+  const rollBack = () => coordinator.store.rounds.rollBacks(job, 1)[0];
   expect(await clock.run(() => rollBack() !== null, DEADLINE_MS), 'the roll-back').toBe(true);
   await pass(500);
   expect(rollBack()!.restores).toBe(3);

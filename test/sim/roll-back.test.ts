@@ -123,8 +123,17 @@ describe('a job whose loss rises a little in every round', async () => {
       leftOut: 0,
       outliers: 0,
     });
-    expect(world.store.rounds.newestRollBack(world.toy.job)?.round).toBe(ROLL_BACK_ROUND);
+    expect(world.store.rounds.rollBacks(world.toy.job, 1)[0]?.round).toBe(ROLL_BACK_ROUND);
     expect(bestCheckpoint(world.toy.job, world.store)?.round).toBe(ROLL_BACK_ROUND);
+  });
+
+  test('tells readers of its record about the roll-back, if they ask for it', async () => {
+    const reader = new ScriptedPeer(3, world);
+    const place = { job: world.toy.job, ordinal: 0, first: 0 };
+    expect(await reader.ask('record', { ...place, rollBacks: true })).toMatchObject({
+      rollBacks: [{ round: ROLL_BACK_ROUND, restores: BEST_ROUND }],
+    });
+    expect(await reader.ask('record', place)).not.toHaveProperty('rollBacks');
   });
 
   test('gives the updates of the undone round back to their authors', () => {

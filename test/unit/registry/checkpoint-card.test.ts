@@ -57,6 +57,8 @@ it('has each value of a setting that changed, with its first round, and the roll
   expect(text).not.toMatch(/0\.125|0\.875/);
   expect(text).toMatch(/^- Round 33 restores .* round 14\./m);
   expect(card()).not.toContain('Roll-backs');
+  const thinned = card({ curve: [], rollBacks: [{ round: 7, restores: 5 }] });
+  expect(thinned).toMatch(/^- Round 7 restores .* round 5\./m);
   const early = card({ manifest, changes: [{ fromRound: 1, values: { ...first, learningRate: 0.5 } }] });
   expect(early).toContain('| training.learningRate | 0.5 |');
 });

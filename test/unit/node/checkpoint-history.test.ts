@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { initialCheckpoint } from '../../../coordinator/record/new-job.ts';
-import { fetchLossCurve } from '../../../node/loss-curve.ts';
+import { fetchCheckpointHistory } from '../../../node/checkpoint-history.ts';
 import { protocolError } from '../../../protocol/errors.ts';
 import type { Head } from '../../../protocol/messages.ts';
 import { signMessage } from '../../../protocol/signing.ts';
@@ -29,7 +29,7 @@ const read = (head: Head) => ({ job: JOB, coordinator: COORDINATOR.peerId, head 
 
 test('a long history is thinned out, and its first and last points stay', async () => {
   const asked: number[] = [];
-  const curve = await fetchLossCurve(read(headOf(100)), async ({ ordinal }) => {
+  const { curve } = await fetchCheckpointHistory(read(headOf(100)), async ({ ordinal }) => {
     asked.push(ordinal);
     return record(ordinal);
   });
@@ -40,14 +40,40 @@ test('a long history is thinned out, and its first and last points stay', async 
 });
 
 test('a short history is complete, and a job without rounds has one point', async () => {
-  const short = await fetchLossCurve(read(headOf(2)), async ({ ordinal }) => record(ordinal));
+  const { curve: short } = await fetchCheckpointHistory(read(headOf(2)), async ({ ordinal }) =>
+    record(ordinal),
+  );
   expect(short.map(({ round }) => round)).toEqual([0, 2, 4]);
-  expect(await fetchLossCurve(read(headOf(0)), async () => record(0))).toEqual([
-    { round: 0, heldOutLoss: 4 },
-  ]);
+  expect(await fetchCheckpointHistory(read(headOf(0)), async () => record(0))).toEqual({
+    curve: [{ round: 0, heldOutLoss: 4 }],
+    rollBacks: [],
+  });
 });
 
-test('a coordinator that refuses, or signs for another job or peer, costs only the curve', async () => {
+test('the roll-backs up to the head are complete, also if the curve leaves their rounds out', async () => {
+  const all = [7, 9, 150].map((round) => ({ round, restores: round - 2 }));
+  const asked: (true | undefined)[] = [];
+  const { rollBacks } = await fetchCheckpointHistory(read(headOf(60)), async ({ ordinal, rollBacks }) => {
+    asked.push(rollBacks);
+    return { ...record(ordinal), ...(rollBacks && { rollBacks: all }) };
+  });
+  expect(rollBacks).toEqual(all.slice(0, 2));
+  expect(asked.filter((one) => one)).toHaveLength(1);
+});
+
+test('a coordinator of an earlier release, which refuses the question about roll-backs, gives the curve', async () => {
+  const { curve, rollBacks } = await fetchCheckpointHistory(
+    read(headOf(2)),
+    async ({ ordinal, rollBacks }) => {
+      if (rollBacks) throw protocolError('MESSAGE_INVALID', 'an unknown key', {});
+      return record(ordinal);
+    },
+  );
+  expect(curve.map(({ round }) => round)).toEqual([0, 2, 4]);
+  expect(rollBacks).toEqual([]);
+});
+
+test('a coordinator that refuses, or signs for another job or peer, costs only the history', async () => {
   const answers = [
     () => record(0, { signer: signerOf(2) }),
     () => record(0, { job: 'cd'.repeat(32) }),
@@ -57,6 +83,9 @@ test('a coordinator that refuses, or signs for another job or peer, costs only t
     },
   ];
   for (const answer of answers) {
-    expect(await fetchLossCurve(read(headOf(5)), async () => answer())).toEqual([]);
+    expect(await fetchCheckpointHistory(read(headOf(5)), async () => answer())).toEqual({
+      curve: [],
+      rollBacks: [],
+    });
   }
 });
