@@ -81,7 +81,10 @@ function viewOf({ context, members }: JobRun, invite: StoredInvite, now: number)
 
 function sharedView({ context, members }: JobRun): InviteView {
   const { sharedRevokedAt: revokedAt } = members.invites;
-  const nodes = members.list.all().filter(({ invite }) => invite === null);
+  const present = members.list.all().filter(({ invite }) => invite === null);
+  const former = context.deps.store.peers.formerShared(context.job);
+  // A node that was removed by mistake may have joined again.
+  const nodes = [...new Map([...former, ...present].map((node) => [node.peer, node])).values()];
   return {
     id: SHARED,
     name: null,

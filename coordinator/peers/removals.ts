@@ -123,9 +123,10 @@ export class Removals {
       ledger.standings.memberChanged(peer);
     }
     driver.dispatch({ type: 'peers-removed', peers }, (outbox) => {
-      for (const { peer, name } of members) {
+      for (const member of members) {
+        const { peer, name } = member;
         deps.store.peers.remove(context.job, peer);
-        deps.store.peers.keepName(context.job, { peer, name });
+        deps.store.peers.keepFormer(context.job, member);
         this.#undoUpdates(peer, outbox);
         outbox.event({ type: 'peer-lost', peer, name, reason });
       }

@@ -64,14 +64,23 @@ export class PeerTable {
     this.#db.run('DELETE FROM peers WHERE job = ? AND peer = ?', job, peer);
   }
 
-  /** Keeps the name of a member that is removed for good. */
-  keepName(job: string, { peer, name }: Pick<StoredPeer, 'peer' | 'name'>): void {
+  /** Keeps the name of a member that is removed for good, and the time when it joined with the shared invite. */
+  keepFormer(job: string, { peer, name, invite, joinedAt }: StoredPeer): void {
     this.#db.run(
-      'INSERT INTO removed_peers (job, peer, name) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET name = excluded.name',
+      `INSERT INTO removed_peers (job, peer, name, shared_at) VALUES (?, ?, ?, ?)
+       ON CONFLICT DO UPDATE SET name = excluded.name, shared_at = coalesce(shared_at, excluded.shared_at)`,
       job,
       peer,
       name,
+      invite === null ? joinedAt : null,
     );
+  }
+
+  /** Returns the peers that joined a job with its shared invite, and were removed for good. The oldest one comes first. */
+  formerShared(job: string): { peer: string; name: string; joinedAt: number }[] {
+    const sql = `SELECT peer, name, shared_at AS joined_at FROM removed_peers
+      WHERE job = ? AND shared_at IS NOT NULL ORDER BY shared_at, peer`;
+    return this.#db.all(sql, job).map((row) => fromRow(row));
   }
 
   /** Returns the name of a peer that is a member of a job or was removed from one for good; null if it is unknown. */

@@ -17,7 +17,14 @@ import {
   SWEEPS,
   UPDATE_INDEXES,
 } from './job-tables.ts';
-import { GOODBYES, INVITES, LAST_SIGNS, PEER_ROLES, REMOVED_PEERS } from './peer-tables.ts';
+import {
+  GOODBYES,
+  INVITES,
+  LAST_SIGNS,
+  PEER_ROLES,
+  REMOVED_PEERS,
+  SHARED_INVITE_USES,
+} from './peer-tables.ts';
 import {
   AUDITS,
   BAD_PAYLOADS,
@@ -65,4 +72,5 @@ export const MIGRATIONS: readonly Migration[] = [
   LAST_SIGNS,
   STOP_ORDERS,
   STOP_PROOFS,
+  SHARED_INVITE_USES,
 ];

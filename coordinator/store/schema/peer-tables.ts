@@ -53,6 +53,16 @@ export const INVITES = `
   ALTER TABLE jobs ADD COLUMN shared_digest TEXT
   `;
 
+export const SHARED_INVITE_USES = `
+  -- Time when the removed peer joined with the shared invite; NULL: it joined with a personal invite.
+  ALTER TABLE removed_peers ADD COLUMN shared_at INTEGER;
+  UPDATE removed_peers SET shared_at = joined.at
+    FROM (SELECT job, json_extract(body, '$.peer') AS peer, min(at) AS at FROM events
+      WHERE json_extract(body, '$.type') = 'peer-joined' GROUP BY 1, 2) AS joined
+    WHERE joined.job = removed_peers.job AND joined.peer = removed_peers.peer AND NOT EXISTS
+      (SELECT 1 FROM invite_peers AS used WHERE used.job = removed_peers.job AND used.peer = removed_peers.peer)
+  `;
+
 export const LAST_SIGNS = `
   -- Time of the last sign of life of an absent peer. NULL: the peer is present, or was present when the coordinator ended.
   ALTER TABLE peers ADD COLUMN seen_at INTEGER;

@@ -347,6 +347,35 @@ describe('the API', () => {
       expect(await statusAndCode(await answer)).toEqual([status, code]);
   });
 
+  test('lists who has used the shared invite also after it was revoked, and each node once', async () => {
+    const world = await new World({ admission: { kind: 'invite' }, token: 'secret' }).start();
+    const { call, post } = await api(world);
+    const [ada, bob] = [new ScriptedPeer(1, world), new ScriptedPeer(2, world)];
+    const join = (peer: string, name: string): unknown =>
+      world.run.members.join(peer, {
+        name,
+        agent: 'test',
+        engine: 'none',
+        sentAt: world.clock.now(),
+        invite: 'secret',
+      });
+    join(ada.id, 'ada');
+    await world.pass(1);
+    join(bob.id, 'bob');
+    const shared = async (): Promise<InviteView> =>
+      (await json<{ invites: InviteView[] }>(call('/v1/jobs/toy/invites'))).invites[0]!;
+    const before = await shared();
+    expect(before.nodes.map(({ name }) => name)).toEqual(['ada', 'bob']);
+    await post(`/v1/peers/${ada.id}/ban`, {});
+    expect(await shared()).toEqual(before);
+    await post(`/v1/peers/${ada.id}/pardon`, {});
+    join(ada.id, 'ada');
+    expect(await shared()).toMatchObject({ used: 2 });
+    const revoked = await json<InviteView>(post('/v1/jobs/toy/invites/shared/revoke', {}));
+    expect(revoked).toMatchObject({ state: 'revoked', used: 2, nodes: before.nodes });
+    expect(await shared()).toEqual(revoked);
+  });
+
   test('returns a job by name, with its manifest and deliveries; 404 for an unknown one', async () => {
     const world = new World({ rounds: { minPeers: 2 } });
     const { peers, head } = await training(world, 2);

@@ -4,10 +4,13 @@ import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { describe, expect, test } from 'vitest';
 import { initialCheckpoint } from '../../../../coordinator/record/new-job.ts';
+import { EventTable } from '../../../../coordinator/store/events.ts';
 import { MIGRATIONS } from '../../../../coordinator/store/schema/migrations.ts';
+import { SHARED_INVITE_USES } from '../../../../coordinator/store/schema/peer-tables.ts';
 import { Store, type StoredJob } from '../../../../coordinator/store/store.ts';
 import { sha256 } from '../../../../protocol/cbor.ts';
 import { signerFromSeed, signMessage } from '../../../../protocol/signing.ts';
+import { Database } from '../../../../storage/database.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
 import { STORED_JOB } from '../../../utils/swarm/stored-job.ts';
 import { toyJob } from '../../../utils/virtual/toy-job.ts';
@@ -124,6 +127,25 @@ describe('Store', () => {
     for (const digest of needed) expect(migrated.blobs.needs(digest), digest).toBe(true);
     expect(migrated.rounds.held(toy.job)).toEqual([{ round: 0, ordinal: 0 }]);
     migrated.close();
+  });
+
+  test('finds the removed users of shared invites in the events of an older database', async () => {
+    const path = join(await temporaryFolder(), 'old.sqlite');
+    const migrations = MIGRATIONS.slice(0, MIGRATIONS.indexOf(SHARED_INVITE_USES));
+    const old = new Database({ path, migrations });
+    old.exec(`INSERT INTO jobs (job, name, content, manifest, layout, term, admission, created_at)
+      VALUES ('j', 'toy', '', x'00', '[]', 1, '{"kind":"open"}', 0);
+      INSERT INTO removed_peers (job, peer, name) VALUES ('j', 'a', 'ada'), ('j', 'b', 'bob');
+      INSERT INTO invites (job, id, role, uses, created_at, token_digest) VALUES ('j', 'i', 'contributor', 1, 0, 'd');
+      INSERT INTO invite_peers (job, invite, peer, bound_at) VALUES ('j', 'i', 'b', 3)`);
+    const events = new EventTable(old);
+    events.append('j', 5, { type: 'peer-joined', peer: 'a', name: 'ada', engine: 'e' });
+    events.append('j', 6, { type: 'peer-joined', peer: 'b', name: 'bob', engine: 'e' });
+    events.append('j', 7, { type: 'peer-joined', peer: 'a', name: 'ada', engine: 'e' });
+    old.close();
+    const store = new Store(path);
+    expect(store.peers.formerShared('j')).toEqual([{ peer: 'a', name: 'ada', joinedAt: 5 }]);
+    store.close();
   });
 
   test('lists a blob as unused after its last use was released', async () => {
