@@ -122,7 +122,7 @@ export function banLines(
         ...bans.map((ban) => [
           nodeName({ peer: ban.peer, name: namesOf(ban) }),
           personText(ban),
-          ban.job === null ? 'all jobs' : `job ${ban.job.slice(0, 12)}`,
+          jobsOf(ban),
           endOf(ban),
           safeText(ban.reason),
         ]),
@@ -130,6 +130,11 @@ export function banLines(
       { columns },
     ),
   ];
+}
+
+/** Returns the job from which a person is banned, by its name. */
+function jobsOf({ job, jobName }: BanView): string {
+  return job === null ? 'all jobs' : `job ${jobName === null ? job.slice(0, 12) : safeText(jobName)}`;
 }
 
 function personText({ peer, person, inviteName }: BanView): string {
@@ -186,11 +191,10 @@ function scoreLines({ round, belief, share, effect, gain, exact }: PeerReceipts[
 }
 
 function banLine(ban: BanView): string {
-  const from = ban.job === null ? 'all jobs' : `job ${ban.job.slice(0, 12)}`;
   const until = ban.until === null ? 'for good' : `until ${endOf(ban)}`;
   const end = ban.pardonedAt === null ? '' : `, but pardoned ${new Date(ban.pardonedAt).toISOString()}`;
   const reason = ban.reason === '' ? '' : `: ${safeText(ban.reason)}`;
-  return `banned ${new Date(ban.at).toISOString()} from ${from} ${until}${end}${reason}`;
+  return `banned ${new Date(ban.at).toISOString()} from ${jobsOf(ban)} ${until}${end}${reason}`;
 }
 
 function standingLine({ jobName, standing, untilRound, strikes, invite }: PeerStanding): string {

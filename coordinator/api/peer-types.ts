@@ -172,6 +172,8 @@ export interface BanView {
   inviteName: string | null;
   /** Digest of the job from which the person is banned; null if the person is banned from all jobs. */
   job: string | null;
+  /** Name of that job; null if the person is banned from all jobs, or if the coordinator does not have the job. */
+  jobName: string | null;
   /**
    * `proof`: the peer signed two different updates of one round. `strikes`: the person was suspended too often.
    * `operator`: the operator used `lora-swarm peers ban`.

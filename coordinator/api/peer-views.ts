@@ -236,9 +236,11 @@ export class PeerViews {
   #banView({ id: _, ...ban }: StoredBan): BanView {
     const { store } = this.#deps;
     const invite = inviteOf(ban.person);
-    const invites = this.#coordinator.jobs().flatMap(({ context }) => store.invites.all(context.job));
+    const jobs = this.#coordinator.jobs().map(({ context }) => context);
+    const invites = jobs.flatMap(({ job }) => store.invites.all(job));
     return {
       ...ban,
+      jobName: jobs.find(({ job }) => job === ban.job)?.stored.name ?? null,
       name: store.peers.nameOf(ban.peer),
       inviteName: invites.find(({ id }) => id === invite)?.name ?? null,
     };

@@ -51,7 +51,10 @@ const STRIKES: readonly Column<PeerStrike>[] = [
 ];
 
 const BANS: readonly Column<BanView>[] = [
-  { title: 'From', cell: ({ job }) => (job === null ? 'all jobs' : `job ${job.slice(0, 12)}`) },
+  {
+    title: 'From',
+    cell: ({ job, jobName }) => (job === null ? 'all jobs' : `job ${jobName ?? job.slice(0, 12)}`),
+  },
   { title: 'Cause', cell: ({ cause }) => cause },
   { title: 'Reason', cell: ({ reason }) => reason },
   { title: 'Since', cell: ({ at }) => formatDate(at), by: ({ at }) => at },

@@ -389,6 +389,7 @@ describe('peers', () => {
       person,
       inviteName: 'bob',
       job: null,
+      jobName: null,
       cause: 'operator',
       reason: EVIL,
       at: 0,
@@ -418,6 +419,10 @@ describe('peers', () => {
     const limits = /abababababab.*\b2030-01-01/;
     const shown = receiptLines({ peer: PEER, ...nothing, bans: [limited] })[0];
     expect(shown).toMatch(limits);
+    const named = { ...limited, jobName: 'moby' };
+    const inMoby = /^(?!.*abab).*\bjob moby\b/;
+    expect(receiptLines({ peer: PEER, ...nothing, bans: [named] })[0]).toMatch(inMoby);
+    expect(banLines([named])[2]).toMatch(inMoby);
     expect(lines[3]).toMatch(
       / 3 .*harmful.*1970.*\bround 4\b.*\bupdate abab.*\breceipt harmful\b.*\beffect -0\.0123/,
     );

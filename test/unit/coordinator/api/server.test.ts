@@ -274,7 +274,7 @@ describe('the API', () => {
     expect(banned.standings).toMatchObject([{ jobName: 'toy', standing: 'banned', untilRound: null }]);
     expect(await json(call('/v1/peers'))).toMatchObject({
       peers: [],
-      bans: [{ ...ban, name: 'p', inviteName: null }],
+      bans: [{ ...ban, name: 'p', inviteName: null, jobName: 'toy' }],
     });
     const pardoned = await json<PeerReceipts>(post(`/v1/peers/${id}/pardon`, { job: 'toy' }));
     expect(pardoned.bans).toMatchObject([{ ...ban, pardonedAt: world.clock.now() }]);
