@@ -89,6 +89,11 @@ export function roundText(
   return hadNullRounds ? `round ${round} (${roundsDone} of ${rounds} done)` : `round ${round} of ${rounds}`;
 }
 
+/** Formats the seconds until the deadline of a round: "at most 15 s left in the round". */
+export function roundLeftText(seconds: number): string {
+  return `at most ${formatDuration(seconds)} left in the round`;
+}
+
 /** Returns the phase of a job; "stopped" if its operator ended the job before it had all of its checkpoints. */
 export function phaseText<Phase extends string>({
   phase,

@@ -5,6 +5,7 @@ import {
   formatDuration,
   formatLoss,
   phaseText,
+  roundLeftText,
   roundText,
   safeText,
   table,
@@ -158,10 +159,8 @@ function roundSummary(job: JobDetail): string {
     phaseText(job),
     ...(reason === '' ? [] : [safeText(reason)]),
     ...(pending === '' ? [] : [pending]),
-    ...(assigned.length === 0
-      ? []
-      : [`${received.length} of ${countOf(assigned.length, 'update')} delivered`]),
-    ...(secondsLeft === null ? [] : [`at most ${formatDuration(secondsLeft)} left`]),
+    ...(assigned.length === 0 ? [] : [`${received.length} of ${countOf(assigned.length, 'update')}`]),
+    ...(secondsLeft === null ? [] : [roundLeftText(secondsLeft)]),
   ].join(', ');
 }
 

@@ -10,6 +10,7 @@ import {
   formatLoss,
   pauseText,
   phaseText,
+  roundLeftText,
   roundText,
   safeText,
 } from '../../common/text.ts';
@@ -81,7 +82,7 @@ function restText(job: JobSummary): string {
 /** Returns the status of a job in a few lines. The lines of a job that has ended contain no invite. */
 export function jobLines(job: JobSummary): string[] {
   const { rolledBack } = job;
-  const left = job.secondsLeft === null ? '' : `, ${formatDuration(job.secondsLeft)} left`;
+  const left = job.secondsLeft === null ? '' : `, ${roundLeftText(job.secondsLeft)}`;
   const why = [safeText(job.reason), ordersText(job)].flatMap((text) => (text === '' ? [] : `  (${text})`));
   const speed = job.tokensPerSecond > 0 ? `, ${formatCount(job.tokensPerSecond)} tokens/s` : '';
   return [
@@ -129,7 +130,7 @@ export function jobActivity(job: JobDetail): string | null {
         : `${job.name} is waiting for nodes: it has ${job.peers} and needs ${job.settings.minPeers}; they join with "${SWARM} node -" and the invite`;
     default: {
       const { assigned, received } = job.updates;
-      const left = job.secondsLeft === null ? '' : `, at most ${formatDuration(job.secondsLeft)} left`;
+      const left = job.secondsLeft === null ? '' : `, ${roundLeftText(job.secondsLeft)}`;
       const pending = ordersText(job);
       return `${job.name} ${roundText(job.round, job)}: ${job.phase}, ${nodes}, ${received.length} of ${assigned.length} updates${left}${pending === '' ? '' : `; ${pending}`}`;
     }

@@ -1,5 +1,5 @@
 import { html } from 'htm/preact';
-import { formatCount, formatDuration, roundText } from '../../../common/text.ts';
+import { formatCount, formatDuration, roundLeftText, roundText } from '../../../common/text.ts';
 import type { JobDetail, PeerView } from '../../../coordinator/api/types.ts';
 import type { JobEvent } from '../../job-events.ts';
 import { progressOf } from '../../round-progress.ts';
@@ -36,7 +36,7 @@ export function RoundPart({
     <p>
       ${!job.health.reason.includes(job.reason) && html`${job.reason}. `}
       ${opened && job.phase !== 'finished' && html`Open for ${formatDuration((Date.now() - opened.at) / 1000)}. `}
-      ${job.secondsLeft !== null && html`At most ${formatDuration(job.secondsLeft)} left. `}
+      ${job.secondsLeft !== null && html`A${roundLeftText(job.secondsLeft).slice(1)}. `}
       ${assigned.length > 0 && html`${received.length} of ${assigned.length} updates have arrived.`}
     </p>
     <ul class="timeline">

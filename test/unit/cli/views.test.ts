@@ -20,7 +20,7 @@ import {
   phaseCell,
   progressText,
 } from '../../../cli/views/status.ts';
-import { phaseText } from '../../../common/text.ts';
+import { phaseText, roundLeftText } from '../../../common/text.ts';
 import type {
   CheckpointView,
   CoordinatorStatus,
@@ -217,6 +217,11 @@ describe('the activity of a job', () => {
       updates: { round: 3, assigned: ['a', 'b'], received: ['a'] },
       ...changes,
     }) as JobDetail;
+
+  it('has the time to the deadline of the round in the same words as the status', () => {
+    for (const line of [jobActivity(detail({}))!, jobLines(job)[0]!])
+      expect(line).toContain(roundLeftText(18));
+  });
 
   it('is one line with the figures of its phase', () => {
     expect(jobActivity(detail({ peers: 4 }))).toMatch(

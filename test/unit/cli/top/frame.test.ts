@@ -149,7 +149,7 @@ describe('a frame of lora-swarm top', () => {
         "  ■ quiet-heron …-heron in moby: training without progress for 6 min 0 s",
         "held-out loss of moby",
         "  4.0000 █▇▇▇▆▆▆▅▅▅▄▄▄▃▃▃▂▂▂▁▁ 2.9500",
-        "round 21 of 40: training, 1 of 3 updates delivered, at most 18 s left",
+        "round 21 of 40: training, 1 of 3 updates, at most 18 s left in the round",
         "  brave-otter …-otter        █████░░░░░ awaited: training 4/8, 1,234 tokens/s",
         "  quiet-heron …-heron        █████░░░░░ awaited: training 4/8, 1,234 tokens/s",
         "  lively-carp …y-carp        ██████████ delivered",
