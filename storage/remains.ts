@@ -50,7 +50,7 @@ export async function requireDatabase(
     );
   }
   const folder = await setAside(home, FOLDERS, now);
-  log.warn({ home, folder, ...found }, 'files-set-aside');
+  log.warn({ home, folder, ...found, reason: `${folder} has ${files}` }, 'files-set-aside');
 }
 
 /**

@@ -61,7 +61,10 @@ export async function requireNewestStore(
     }
   }
   const folder = await setAside(home, entries, now);
-  log.warn({ home, folder, newer }, 'checkpoints-set-aside');
+  const jobs = newer.map(({ job, known }) =>
+    known === null ? `all checkpoints of job ${job}` : `those of job ${job} after round ${known}`,
+  );
+  log.warn({ home, folder, newer, reason: `${folder} has ${jobs.join(', ')}` }, 'checkpoints-set-aside');
 }
 
 async function newerFolders(

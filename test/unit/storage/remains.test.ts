@@ -1,10 +1,12 @@
 import { mkdir, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
+import { warningText } from '../../../cli/daemon/warning-text.ts';
 import { silentLogger } from '../../../monitor/logs/log.ts';
 import { requireDatabase, requireIdentity } from '../../../storage/remains.ts';
 import { temporaryFolder } from '../../utils/folder.ts';
 import { withCode } from '../../utils/source/codes.ts';
+import { recordingLog, type TestHost } from '../../utils/swarm/hosts.ts';
 
 const options = { role: 'coordinator', startAnew: false, now: Date.UTC(2026, 0, 1) } as const;
 const deps = { log: silentLogger };
@@ -46,10 +48,15 @@ it('accepts a new home, a home with only its key, and a home with its database',
 
 it('starts anew if the operator says so, and keeps the old files and the key', async () => {
   const home = await fullHome();
-  await requireDatabase(home, { ...options, startAnew: true }, deps);
+  const logged: TestHost['logged'] = [];
+  await requireDatabase(home, { ...options, startAnew: true }, { log: recordingLog(logged) });
   expect((await readdir(home)).sort()).toEqual(['identity', 'set-aside-2026-01-01T00-00-00.000Z']);
   const kept = await readdir(join(home, 'set-aside-2026-01-01T00-00-00.000Z', 'checkpoints', 'moby'));
   expect(kept).toHaveLength(2);
+  const entry = { time: '2026-01-01T00:00:00.000Z', msg: logged[0]!.action, ...logged[0]!.fields };
+  const { text } = warningText(JSON.stringify(entry), 'coordinator')!;
+  expect(text).toContain(join(home, 'set-aside-2026-01-01T00-00-00.000Z'));
+  expect(text).toMatch(/\b2 checkpoints\b.*\bmoby\b.*\b1 blob\b/);
   await requireDatabase(home, options, deps);
 });
 
