@@ -9,8 +9,8 @@ interface TopOptions {
   json?: boolean;
 }
 
-/** Size of the frame that is printed if the output is not a terminal. */
-const PLAIN_SIZE = { columns: 120, rows: 60 };
+/** Size of the frame that is printed if the output is not a terminal. The rows are enough for all jobs and nodes. */
+const PLAIN_SIZE = { columns: 120, rows: 10_000 };
 
 export function registerTop(program: Command, context: Context): void {
   program

@@ -3,7 +3,7 @@ import type { Role } from '../../storage/daemon-home.ts';
 import { jobsOf } from '../node-screen/lines.ts';
 import { JobPace } from '../node-screen/pace.ts';
 import { EventLines } from '../views/events.ts';
-import { type Choice, type CoordinatorFacts, type NodeFacts, shownJob } from './state.ts';
+import { busiestFirst, type Choice, type CoordinatorFacts, type NodeFacts, shownJob } from './state.ts';
 
 /** Types of events from which the loss curve and the table of rounds are made. */
 const HISTORY = ['checkpoint', 'null-round', 'rolled-back'];
@@ -40,7 +40,8 @@ export class Collector {
   }
 
   async #coordinator(api: ApiClient, choice: Choice): Promise<CoordinatorFacts> {
-    const [status, peers] = await Promise.all([api.status<CoordinatorStatus>(), api.peers()]);
+    const [answer, peers] = await Promise.all([api.status<CoordinatorStatus>(), api.peers()]);
+    const status = { ...answer, jobs: busiestFirst(answer.jobs) };
     const chosen = shownJob(status.jobs, choice);
     if (chosen === undefined)
       return { role: 'coordinator', status, peers, job: null, history: [], events: [] };

@@ -32,34 +32,38 @@ const TONES: Readonly<Record<HealthLevel, Tone>> = {
 };
 /** Maximum number of alerts in the overview. `lora-swarm peers` shows all alerts. */
 const SHOWN_ALERTS = 3;
-/** Maximum number of jobs in the overview. The chosen job is always one of them. */
+/** Number of jobs that the overview shows even if the nodes of the round then have too few rows. */
 const SHOWN_JOBS = 4;
 /** Maximum length of the name of a node or job in a table, in characters. */
 const NAME = 20;
 
 const title = (text: string): FrameLine => ({ text, tone: 'title' });
 
-/** Returns lines about the jobs, the alerts, and the loss and the round of the chosen job. */
-export function overviewLines(facts: CoordinatorFacts, width: number): ViewLines {
+/**
+ * Returns lines about the jobs, the alerts, and the loss and the round of the chosen job.
+ * @param size `rows`: the number of rows for these lines
+ */
+export function overviewLines(
+  facts: CoordinatorFacts,
+  { width, rows }: { width: number; rows: number },
+): ViewLines {
   const { status, job, peers } = facts;
   if (job === null) {
     return { fixed: [], list: [{ text: 'no jobs yet; create one with "lora-swarm job create FILE.yaml"' }] };
   }
   const alerts = alertLines(facts);
   const more = alerts.length - SHOWN_ALERTS;
-  return {
-    fixed: [
-      title('jobs'),
-      ...jobLines(status.jobs, job),
-      ...(alerts.length === 0 ? [] : [title('alerts')]),
-      ...alerts.slice(0, SHOWN_ALERTS),
-      ...(more > 0 ? [{ text: `  and ${countOf(more, 'more alert')}`, tone: 'dim' as const }] : []),
-      title(`held-out loss of ${job.name}`),
-      { text: `  ${lossCurve(lossesOf(facts), width - 4)}` },
-      title(`${roundText(job.round, job)}: ${roundSummary(job)}`),
-    ],
-    list: roundNodes(job, peers),
-  };
+  const rest = [
+    ...(alerts.length === 0 ? [] : [title('alerts')]),
+    ...alerts.slice(0, SHOWN_ALERTS),
+    ...(more > 0 ? [{ text: `  and ${countOf(more, 'more alert')}`, tone: 'dim' as const }] : []),
+    title(`held-out loss of ${job.name}`),
+    { text: `  ${lossCurve(lossesOf(facts), width - 4)}` },
+    title(`${roundText(job.round, job)}: ${roundSummary(job)}`),
+  ];
+  const list = roundNodes(job, peers);
+  const room = rows - 1 - rest.length - list.length;
+  return { fixed: [title('jobs'), ...jobLines(status.jobs, job, room), ...rest], list };
 }
 
 /** Returns a table of the nodes of the chosen job; nodes that need attention come first. */
@@ -125,13 +129,13 @@ function alertLines({ status, peers }: Pick<CoordinatorFacts, 'status' | 'peers'
   });
 }
 
-function jobLines(jobs: readonly JobSummary[], chosen: JobDetail): FrameLine[] {
-  const at = Math.max(
-    0,
-    jobs.findIndex(({ job }) => job === chosen.job),
-  );
-  const from = Math.max(0, Math.min(at, jobs.length - SHOWN_JOBS));
-  const shown = jobs.slice(from, from + SHOWN_JOBS);
+/** Returns lines about as many jobs as fit into `room` rows. The chosen job is always one of them. */
+function jobLines(jobs: readonly JobSummary[], chosen: JobDetail, room: number): FrameLine[] {
+  // If not all jobs fit, the last row says how many are missing.
+  const limit = jobs.length <= room ? jobs.length : Math.max(SHOWN_JOBS, room - 1);
+  const at = jobs.findIndex(({ job }) => job === chosen.job);
+  const from = Math.max(0, at - limit + 1);
+  const shown = jobs.slice(from, from + limit);
   const rows = table([
     ['', '', '', '', '', '', ''],
     ...shown.map((job) => [

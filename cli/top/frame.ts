@@ -21,8 +21,9 @@ const LEAST_ROWS = 4;
 export function frameLines(state: TopState, { columns, rows }: FrameSize): FrameLine[] {
   // A line of the full width would wrap in some terminals.
   const width = Math.max(1, columns - 1);
-  const { fixed, list } = viewLines(state, width);
-  const head = [{ text: titleOf(state, width), tone: 'title' } as const, ...failureLines(state), ...fixed];
+  const top = [{ text: titleOf(state, width), tone: 'title' } as const, ...failureLines(state)];
+  const { fixed, list } = viewLines(state, { width, rows: rows - top.length - 1 });
+  const head = [...top, ...fixed];
   const keys: FrameLine = { text: keysOf(state), tone: 'dim' };
   const room = Math.max(0, rows - head.length - 1);
   const shown = visible(list, state.choice.scroll, room);
@@ -52,13 +53,14 @@ function visible(list: readonly FrameLine[], scroll: number, rows: number): read
   return [...list.slice(from, from + rows - 1), { text: where, tone: 'dim' }];
 }
 
-function viewLines({ facts, choice, now }: TopState, width: number): ViewLines {
+function viewLines({ facts, choice, now }: TopState, size: { width: number; rows: number }): ViewLines {
+  const { width } = size;
   if (facts.role === 'node') {
     return choice.view === 'rounds' ? nodeRounds(facts) : nodeOverview(facts, width);
   }
   switch (choice.view) {
     case 'overview':
-      return overviewLines(facts, width);
+      return overviewLines(facts, size);
     case 'peers':
       return peersLines(facts);
     case 'rounds':

@@ -54,6 +54,19 @@ export function shownJob<Job extends Pick<JobSummary, 'job' | 'phase'>>(
   );
 }
 
+const IN_A_ROUND: ReadonlySet<JobSummary['phase']> = new Set([
+  'training',
+  'collecting',
+  'validating',
+  'committing',
+]);
+
+/** Sorts jobs: first those with a round in progress, then those that can have another round, then those that have ended. */
+export function busiestFirst<Job extends Pick<JobSummary, 'phase'>>(jobs: readonly Job[]): Job[] {
+  const rank = ({ phase }: Job): number => (IN_A_ROUND.has(phase) ? 0 : phase === 'finished' ? 2 : 1);
+  return jobs.toSorted((a, b) => rank(a) - rank(b));
+}
+
 export const FIRST_CHOICE: Choice = { view: 'overview', job: null, scroll: 0 };
 
 /** The content of one frame. */

@@ -1,10 +1,11 @@
 import { describe, expect, it } from 'vitest';
 import { columnsOf } from '../../../../cli/node-screen/columns.ts';
+import { Collector } from '../../../../cli/top/collect.ts';
 import { frameLines } from '../../../../cli/top/frame.ts';
 import { afterKey, keysIn } from '../../../../cli/top/keys.ts';
 import { lossCurve } from '../../../../cli/top/loss-curve.ts';
 import { FIRST_CHOICE, shownJob, type TopState } from '../../../../cli/top/state.ts';
-import type { JobDetail, JobEvent, JobSummary, PeerView } from '../../../../index.ts';
+import type { ApiClient, JobDetail, JobEvent, JobSummary, PeerView } from '../../../../index.ts';
 import { differenceFromPage } from '../../../utils/shown-in-page.ts';
 import { exampleStatus } from '../../../utils/swarm/node-status.ts';
 
@@ -167,6 +168,43 @@ describe('a frame of lora-swarm top', () => {
         "first letter: [overview] peers rounds events   j next job   ↑↓ scroll   q quit",
       ]
     `);
+  });
+
+  it('shows as many jobs as fit, and those with a round in progress first', async () => {
+    const idle = [
+      'waiting',
+      'finished',
+      'paused',
+      'waiting',
+      'queued',
+      'finished',
+      'paused',
+      'waiting',
+    ] as const;
+    const phases = [...idle, 'training', 'committing'] as const;
+    const jobs = phases.map((phase, i) => summary(`job-${i}`, { phase, job: `job-${i}` }));
+    const { facts } = state();
+    const api = {
+      status: async () => ({ ...facts.status, jobs }),
+      peers: async () => [],
+      job: async (id: string) => ({
+        ...jobs.find(({ job }) => job === id),
+        updates: { round: 21, assigned: [], received: [] },
+      }),
+      events: async function* () {},
+    } as unknown as ApiClient;
+    const collector = new Collector({ now: () => 0, homeFlag: '' });
+    const found = await collector.collect(api, 'coordinator', FIRST_CHOICE);
+    const shown = (rows: number, choice = FIRST_CHOICE) =>
+      text(state({ facts: found, choice }), { columns: 80, rows }).flatMap(
+        (line) => /job-\d(?= )/.exec(line) ?? [],
+      );
+    const order = [8, 9, 0, 2, 3, 4, 6, 7, 1, 5].map((i) => `job-${i}`);
+    expect(shown(24)).toEqual(order);
+    expect(shown(10)).toEqual(order.slice(0, 4));
+    expect(found).toMatchObject({ job: { job: 'job-8' } });
+    const last = await collector.collect(api, 'coordinator', { ...FIRST_CHOICE, job: 'job-5' });
+    expect(text(state({ facts: last }), { columns: 80, rows: 10 }).join('\n')).toMatch(/^> . job-5\b/m);
   });
 
   it('shows no progress of a node that has not begun the round', () => {
