@@ -9,18 +9,24 @@ import { trainSpecSchema } from './settings.ts';
 
 const deviceNumber = z.int().nonnegative().optional();
 
-const publicationSchema = z.strictObject({
+/** Where the caller of a run publishes its adapter and its curves. A run only keeps these settings in its checkpoints. */
+export interface Publication {
   /** Whether the adapter gets a version in a registry when the run ends. @default true */
-  publish: z.boolean().optional(),
+  readonly publish?: boolean | undefined;
   /** Name of the adapter. @default the name of the output folder */
-  name: z.string().optional(),
+  readonly name?: string | undefined;
   /** Folder of the registry. @default the user's registry */
-  registry: z.string().optional(),
+  readonly registry?: string | undefined;
   /** Folder to which the curves of the run are added for TensorBoard. @default none */
+  readonly tensorboard?: string | undefined;
+}
+
+const publicationSchema: z.ZodType<Publication> = z.strictObject({
+  publish: z.boolean().optional(),
+  name: z.string().optional(),
+  registry: z.string().optional(),
   tensorboard: z.string().optional(),
 });
-/** Where the caller of a run publishes its adapter and its curves. A run only keeps these settings in its checkpoints. */
-export type Publication = z.output<typeof publicationSchema>;
 
 /** Settings in a checkpoint's JSON. Keys with a default are absent in older checkpoints. */
 export const runSettingsSchema = z.strictObject({
