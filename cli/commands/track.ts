@@ -4,9 +4,9 @@ import { countOf, formatLoss } from '../../common/text.ts';
 import type { JobDetail } from '../../index.ts';
 import { openCsv } from '../../monitor/tracking/csv.ts';
 import { openMlflow } from '../../monitor/tracking/mlflow.ts';
-import type { Point, Tracker } from '../../monitor/tracking/points.ts';
+import { type Point, pointOfCheckpoint, type Tracker } from '../../monitor/tracking/points.ts';
 import { openTensorboard } from '../../monitor/tracking/tensorboard.ts';
-import { track as copyFigures, type TrackedPoints } from '../../monitor/tracking/track.ts';
+import { type CaughtUp, track as copyFigures, type TrackedPoints } from '../../monitor/tracking/track.ts';
 import type { Context } from '../context.ts';
 import { chooseJob, coordinatorApi, JOB_ARGUMENT } from '../daemon/connect.ts';
 import { usageError } from '../errors.ts';
@@ -66,8 +66,18 @@ async function track(context: Context, named: string | undefined, options: Track
   const events = options.follow
     ? followEvents(open, job.job, { signal })
     : api.events(job.job, { follow: false, signal });
+  const lostPoints = async ({ before, round, sequence }: CaughtUp): Promise<Point[]> => {
+    // The coordinator has restarted before this event, so its API may have another address.
+    const checkpoints = await (await open()).checkpoints(job.job);
+    return checkpoints
+      .filter((view) => view.round > before && view.round <= round)
+      .map(({ checkpoint, restores }) => pointOfCheckpoint(checkpoint, { restores, sequence }))
+      .reverse();
+  };
   const past = job.checkpoint.round;
-  const count = await copyFigures(events, trackers, { past, onPoint }).finally(() => progress.clear());
+  const count = await copyFigures(events, trackers, { past, lostPoints, onPoint }).finally(() =>
+    progress.clear(),
+  );
   if (!options.json) printLines(context, [`${job.name}: ${countText(count)}`, ...nextLines(options)]);
 }
 

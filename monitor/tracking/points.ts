@@ -1,3 +1,4 @@
+import type { Checkpoint } from '../../protocol/messages.ts';
 import type { JobEvent } from '../job-events.ts';
 
 /** The figures of one round of a job, as experiment trackers take them. */
@@ -36,26 +37,53 @@ export interface Tracker {
   close(finished: boolean): Promise<void>;
 }
 
+type Where = Omit<Point, 'values'>;
+type RollBack = Where & Pick<Extract<JobEvent, { type: 'rolled-back' }>, 'heldOutLoss'>;
+type Merge = Where &
+  Pick<
+    Extract<JobEvent, { type: 'checkpoint' }>,
+    'heldOutLoss' | 'trainLoss' | 'updates' | 'tokens' | 'seconds' | 'updateBytes' | 'tokensPerSecond'
+  >;
+
 /** Returns the figures of an event; null if the event has none. */
 export function pointOf(event: JobEvent): Point | null {
-  const { at, sequence } = event;
-  if (event.type === 'rolled-back') {
-    return { round: event.round, at, sequence, values: known({ 'loss/held_out': event.heldOutLoss }) };
-  }
-  if (event.type !== 'checkpoint') return null;
-  const { round, heldOutLoss, trainLoss, updates, tokens, seconds, updateBytes, tokensPerSecond } = event;
+  if (event.type === 'rolled-back') return rollBackPoint(event);
+  return event.type === 'checkpoint' ? mergePoint(event) : null;
+}
+
+/**
+ * Returns the figures of a checkpoint whose event is lost.
+ * @param options `restores`: the round whose adapter the checkpoint restored; null if the checkpoint is not a roll-back.
+ *   `sequence`: number of the event that stands in the place of the lost events
+ */
+export function pointOfCheckpoint(
+  { round, createdAt: at, metrics, contributors }: Checkpoint,
+  { restores, sequence }: { restores: number | null; sequence: number },
+): Point {
+  const facts = { ...metrics, round, at, sequence };
+  if (restores !== null) return rollBackPoint(facts);
+  const { seconds, tokens } = metrics;
+  const tokensPerSecond = seconds > 0 ? tokens / seconds : 0;
+  return mergePoint({ ...facts, updates: contributors.length, tokensPerSecond });
+}
+
+function rollBackPoint({ round, at, sequence, heldOutLoss }: RollBack): Point {
+  return { round, at, sequence, values: known({ 'loss/held_out': heldOutLoss }) };
+}
+
+function mergePoint({ round, at, sequence, ...figures }: Merge): Point {
   return {
     round,
     at,
     sequence,
     values: known({
-      'loss/held_out': heldOutLoss,
-      'loss/train': trainLoss,
-      'round/updates': updates,
-      'round/tokens': tokens,
-      'round/seconds': seconds,
-      'round/update_bytes': updateBytes,
-      'speed/tokens_per_second': tokensPerSecond,
+      'loss/held_out': figures.heldOutLoss,
+      'loss/train': figures.trainLoss,
+      'round/updates': figures.updates,
+      'round/tokens': figures.tokens,
+      'round/seconds': figures.seconds,
+      'round/update_bytes': figures.updateBytes,
+      'speed/tokens_per_second': figures.tokensPerSecond,
     }),
   };
 }

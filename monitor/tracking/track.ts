@@ -15,15 +15,23 @@ export interface TrackedPoints {
   readonly known: number;
 }
 
+/** The event that stands in the place of the lost events of some rounds. */
+export type CaughtUp = Extract<JobEvent, { type: 'caught-up' }>;
+
 /**
  * Copies the figures of a job's events to trackers, until the job or the stream of events ends.
  * @param options `past`: the round of the newest checkpoint at the start. Points of earlier rounds are added
- *   in batches. `onPoint`: called after a point has been added to the trackers that lacked it
+ *   in batches. `lostPoints`: returns the figures of the rounds whose events were lost, oldest first.
+ *   `onPoint`: called after a point has been added to the trackers that lacked it
  */
 export async function track(
   events: AsyncIterable<JobEvent>,
   trackers: readonly Tracker[],
-  { past, onPoint }: { past: number; onPoint: (point: Point) => void },
+  {
+    past,
+    lostPoints,
+    onPoint,
+  }: { past: number; lostPoints: (event: CaughtUp) => Promise<Point[]>; onPoint: (point: Point) => void },
 ): Promise<TrackedPoints> {
   let waiting: Point[] = [];
   let finished = false;
@@ -48,8 +56,9 @@ export async function track(
     for await (const event of events) {
       const point = pointOf(event);
       if (point !== null) waiting.push(point);
+      if (event.type === 'caught-up') waiting.push(...(await lostPoints(event)));
       finished = event.type === 'finished';
-      const isBehind = point === null || point.round < past;
+      const isBehind = (waiting.at(-1)?.round ?? 0) < past;
       if (finished || waiting.length >= BATCH || !isBehind) await flush();
       if (finished) break;
     }

@@ -46,7 +46,7 @@ const finished = {
   heldOutLoss: 4,
   baseLoss: 5,
 } as const;
-const silent = { past: 3, onPoint: () => {} };
+const silent = { past: 3, lostPoints: () => Promise.resolve([]), onPoint: () => {} };
 
 describe('a table', () => {
   it('has a row per round, and is written anew by a second call', async () => {
@@ -162,7 +162,7 @@ describe('a run of MLflow', () => {
     const all = [checkpoint(0), checkpoint(1), checkpoint(2), finished];
     const copied: number[] = [];
     const onPoint = ({ round }: Point) => copied.push(round);
-    const again = await track(events(...all), [await openMlflow(options, job)], { past: 3, onPoint });
+    const again = await track(events(...all), [await openMlflow(options, job)], { ...silent, onPoint });
     expect(again).toEqual({ added: 1, known: 2 });
     expect(copied).toEqual([2]);
     const third = await track(events(...all), [await openMlflow(options, job)], silent);
