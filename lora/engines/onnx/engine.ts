@@ -29,10 +29,9 @@ export function requirementsOf(name: Exclude<OnnxEngineName, 'onnx-cpu'>): strin
   if (name === 'onnx-webgpu') {
     return 'install a GPU driver with Vulkan (on Linux also the package libvulkan1), Metal or D3D12 (see docs/engines.md)';
   }
-  const script = join(
-    dirname(createRequire(import.meta.url).resolve('onnxruntime-node')),
-    '../script/install.js',
-  );
+  const folder = dirname(createRequire(import.meta.url).resolve('onnxruntime-node'));
+  // The shells of Linux would split the path at its spaces.
+  const script = join(folder, '../script/install.js').replaceAll(' ', '\\ ');
   return `on Linux x64 with an NVIDIA GPU, install CUDA 12 and cuDNN 9 on the loader's path and run "node ${script} --onnxruntime-node-install=cuda12" (see docs/engines.md)`;
 }
 
