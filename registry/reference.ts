@@ -10,7 +10,7 @@ export type VersionReference =
   | { readonly name: string; readonly number: number }
   | { readonly name: string; readonly digest: string };
 
-/** The tag that always names the version that was added last. */
+/** The tag of the version that was added last. An older checkpoint of a job does not take it from a newer one. */
 export const LATEST = 'latest';
 
 /**

@@ -164,7 +164,7 @@ export class Registry {
   /**
    * Records a version whose files are blobs already, and moves the tag `latest` to the version. If the name already has
    * a version with the same base and files, moves `latest` to that version instead, and undoes its removal if it was
-   * removed.
+   * removed. If `latest` names a later checkpoint of the same job, `latest` stays there.
    * @returns the version, and whether it is new
    * @throws SwarmError SIGNATURE_INVALID, MESSAGE_*, TAG_NAME
    * @internal
@@ -196,8 +196,9 @@ export class Registry {
       const move = { author, at: now, reason: given.reason };
       // A version that is already there stays where it is in the order of additions.
       const isAdded = same === null || same.removedAt !== null;
-      for (const tag of new Set([...(isAdded ? [LATEST] : []), ...(given.tags ?? [])]))
-        this.#writer.set({ name, number, tag }, move);
+      const tags = new Set([...(isAdded ? [LATEST] : []), ...(given.tags ?? [])]);
+      if (this.#lookup.hasLater(manifest)) tags.delete(LATEST);
+      for (const tag of tags) this.#writer.set({ name, number, tag }, move);
       return { version: this.#lookup.view(this.#versions.get(name, number)!), created: same === null };
     });
   }

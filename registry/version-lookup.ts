@@ -1,6 +1,7 @@
 import { verifyMessage } from '../protocol/signing.ts';
+import type { VersionManifest } from '../protocol/version-manifest.ts';
 import { registryError, tagUnknown } from './errors.ts';
-import { labelOf, type VersionReference } from './reference.ts';
+import { LATEST, labelOf, type VersionReference } from './reference.ts';
 import type { TagTable } from './store/tags.ts';
 import type { StoredVersion, VersionTable } from './store/versions.ts';
 import type { AdapterVersion } from './version.ts';
@@ -31,6 +32,15 @@ export class VersionLookup {
     if (stored !== null) return stored;
     const what = number === null ? name : labelOf({ name, number });
     throw registryError('VERSION_UNKNOWN', `the registry has no adapter ${what}`, { name, number });
+  }
+
+  /** Returns whether the tag `latest` names a later checkpoint of the same job. */
+  hasLater({ name, job }: Pick<VersionManifest, 'name' | 'job'>): boolean {
+    const number = this.#tags.current(name, LATEST);
+    const latest = number === null ? null : this.#versions.get(name, number);
+    if (job === null || latest === null) return false;
+    const { message } = verifyMessage('version-manifest', latest.envelope);
+    return message.job?.digest === job.digest && message.job.round > job.round;
   }
 
   #withDigest(name: string, prefix: string): StoredVersion {

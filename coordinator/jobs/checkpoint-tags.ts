@@ -47,7 +47,7 @@ export class CheckpointTags {
 
   /**
    * Moves a tag to the version of a checkpoint. A checkpoint that has no version yet is published first, which also
-   * moves the tag `latest`.
+   * moves the tag `latest`, unless `latest` names a later checkpoint of the job.
    * @throws SwarmError NO_REGISTRY, TAG_NAME, CHECKPOINT_PRUNED, VERSION_REMOVED
    */
   async tag(

@@ -232,6 +232,27 @@ describe('the registry', () => {
     expect(registry.versions('toy')).toHaveLength(2);
   });
 
+  test('keeps the end of the job as `latest` when an older checkpoint becomes the best one later', async () => {
+    const world = await played(4, { ...TASKS, limit: null });
+    const { registry, published } = await publisher(world);
+    const tagsAfter = async (round: number, score: number) => {
+      world.store.tasks.add(world.toy.job, result(round, score));
+      const one = published();
+      one.start();
+      await one.stop();
+      return registry.versions('toy').map(({ manifest, tags }) => [manifest.job?.round, tags]);
+    };
+    expect(await tagsAfter(0, 0.1)).toEqual([[4, ['latest']]]);
+    expect(await tagsAfter(2, 0.5)).toEqual([
+      [4, ['latest']],
+      [2, ['best']],
+    ]);
+    expect(await tagsAfter(4, 0.9)).toEqual([
+      [4, ['best', 'latest']],
+      [2, []],
+    ]);
+  });
+
   test('gets nothing from a job that was stopped before its first checkpoint', async () => {
     const world = await new World({ rounds: { minPeers: 1 } }).start();
     world.run.operate({ type: 'stop', reason: '' });
@@ -268,8 +289,8 @@ describe('the registry', () => {
     ]);
     await tags.tag(world.run, checkpoint(1), 'old', '');
     expect(await tags.tag(world.run, checkpoint(1), 'stable', 'better')).toMatchObject([
-      { label: 'toy:v1', tags: [] },
-      { label: 'toy:v2', tags: ['latest', 'old', 'stable'] },
+      { label: 'toy:v1', tags: ['latest'] },
+      { label: 'toy:v2', tags: ['old', 'stable'] },
     ]);
     expect(registry.tagLog('toy', 'stable').map(({ reason }) => reason)).toEqual(['good', 'better']);
     await expect(tags.tag(world.run, checkpoint(1), 'no tag!', '')).rejects.toMatchObject({
