@@ -23,6 +23,7 @@ import { isEnding, isOver } from './round/job-phase.ts';
 import type { MachineEvent } from './round/state.ts';
 import type { JobTasks } from './store/store.ts';
 import { Ledger } from './trust/ledger.ts';
+import { waysOn } from './ways-on.ts';
 
 type OperatorOrder =
   | { type: 'pause'; reason: string }
@@ -227,8 +228,7 @@ export class JobRun {
     if (!isOver(this.driver.state) && !isEnding(this.driver.state)) return;
     const phase = phaseText({ ...this.driver.state, rounds: settings.count, roundsDone: committed });
     const what = isOver(this.driver.state) ? `is ${phase}` : `was stopped and ends with round ${round}`;
-    const next = `make a copy of the job: "lora-swarm job clone ${name}"`;
-    throw coordinatorError('JOB_OVER', `job ${name} ${what}`, { job: name, phase }, { next });
+    throw coordinatorError('JOB_OVER', `job ${name} ${what}`, { job: name, phase }, { next: waysOn(name) });
   }
 
   /**

@@ -1,6 +1,7 @@
 import { resolve } from 'node:path';
 import { type Command, Option } from 'commander';
 import { CHANGEABLE_KEYS } from '../../coordinator/job-changes.ts';
+import type { JobDetail } from '../../index.ts';
 import { MAX_PRIORITY } from '../../protocol/limits.ts';
 import { SWARM } from '../command-name.ts';
 import type { Context } from '../context.ts';
@@ -47,7 +48,7 @@ export function registerJobChanges(add: (name: string, text: string) => Command,
     .action((file: string | undefined, options: CommonOptions) => sweep(context, file, options));
   add(
     'clone',
-    'create a copy of a job, with the base, data and held-out rows that the coordinator already has',
+    'create a copy of a job, with the base, data and held-out rows that the coordinator already has; the copy starts from the initial adapter of the job, or from a new adapter if lora or seed differs. "lora-swarm job create FILE --from JOB" starts from a checkpoint',
   )
     .argument('<job>', JOB_HELP)
     .option(
@@ -143,5 +144,24 @@ async function clone(
       ? ['data', 'adapter', 'baseline']
       : ['adapter', 'baseline'],
   );
+  if (created.isNew && !options.json) {
+    const [original, copy] = await Promise.all([api.job(id), api.job(created.job)]);
+    printLines(context, [cloneStartText(original, copy)]);
+  }
   await printCreated(context, created, options);
+}
+
+/** Returns from which adapter a copy of a job starts. */
+export function cloneStartText(
+  original: Pick<JobDetail, 'name' | 'manifest' | 'roundsDone'>,
+  { manifest }: Pick<JobDetail, 'manifest'>,
+): string {
+  const { name, roundsDone } = original;
+  const isSame = manifest.adapter.initial.digest === original.manifest.adapter.initial.digest;
+  const from = isSame ? `the initial adapter of job ${name}` : 'a new adapter';
+  const other =
+    roundsDone === 0
+      ? ''
+      : `, not from a checkpoint of job ${name}; for that, run: ${SWARM} job create FILE --from ${name}`;
+  return `the copy starts from ${from}${other}`;
 }

@@ -311,6 +311,9 @@ describe('a coordinator', () => {
     for (const order of [{ type: 'resume' }, { type: 'stop', reason: '' }] as const) {
       expect(() => world.run.operate(order)).toThrow(withCode('JOB_OVER', { phase: 'stopped' }));
     }
+    expect(() => world.run.operate({ type: 'resume' })).toThrow(
+      expect.objectContaining({ next: expect.stringMatching(/ --from toy".* clone toy"/) }),
+    );
   });
 
   test('says that a job with all its checkpoints is finished', async () => {
