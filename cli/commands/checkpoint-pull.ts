@@ -21,6 +21,7 @@ import {
 } from '../options/target-input.ts';
 import { refuseUnused } from '../options/unused.ts';
 import { ProgressLine, printJson, printLines } from '../print.ts';
+import { initialLines } from '../views/checkpoints.ts';
 
 interface PullOptions extends TargetOptions {
   home?: string;
@@ -103,7 +104,10 @@ async function pull(
   if (options.json) printJson(context, { schemaVersion: 1, output, ...pulled });
   else {
     const text = `PEFT adapter of round ${pulled.round} of job ${pulled.name} in ${output}`;
-    printLines(context, [pulled.version === null ? text : `${text}, ${pulled.version} in the registry`]);
+    printLines(context, [
+      pulled.version === null ? text : `${text}, ${pulled.version} in the registry`,
+      ...initialLines(pulled.round),
+    ]);
   }
 }
 

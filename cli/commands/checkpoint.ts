@@ -16,7 +16,13 @@ import { ggufOption, writingModel } from '../models/gguf.ts';
 import { homeOption, jsonOption, roundOrBest } from '../options/common.ts';
 import { printJson, printLines, terminalColumns } from '../print.ts';
 import { versionJson } from '../views/adapters.ts';
-import { betterLines, checkpointLines, checkpointTable, sampleLines } from '../views/checkpoints.ts';
+import {
+  betterLines,
+  checkpointLines,
+  checkpointTable,
+  initialLines,
+  sampleLines,
+} from '../views/checkpoints.ts';
 import { registerPull } from './checkpoint-pull.ts';
 
 interface CommonOptions {
@@ -131,6 +137,7 @@ async function exportTo(context: Context, job: string, dir: string, options: Exp
   else {
     const what = `${merge ? 'merged model' : 'PEFT adapter'}${gguf === null ? '' : ` as GGUF (${gguf})`}`;
     printLines(context, [`${what}${round === null ? '' : ` of round ${round}`} in ${output}`]);
+    if (round !== null) printLines(context, initialLines(round));
     if (view !== null && options.round === undefined) {
       const all = await (await coordinatorApi(context, options)).checkpoints(view.checkpoint.job);
       printLines(context, betterLines(view, all));

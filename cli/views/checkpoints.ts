@@ -47,6 +47,11 @@ export function checkpointTable(checkpoints: readonly CheckpointView[], columns?
   );
 }
 
+/** Returns a line for the checkpoint of round 0, which the job has not trained; no line for other checkpoints. */
+export function initialLines(round: number): string[] {
+  return round === 0 ? ['round 0 is the initial adapter of the job, before any training by the job'] : [];
+}
+
 /**
  * Returns a line about the best checkpoint of a job if a checkpoint with another adapter was chosen.
  * @param all checkpoints of the job

@@ -11,7 +11,8 @@ type Totals = NodeStatus['totals'];
 
 /**
  * Returns the texts for a job that has ended: thanks with the work of this node in the job, its place among the contributors,
- * and the command that fetches the adapter. A node that made no update for the job gets no thanks.
+ * and the command that fetches the adapter. A job without a merge has only its initial adapter, so this command is left out. A
+ * node that made no update for the job gets no thanks.
  * @param options.homeFlag the result of {@link homeFlag} for the node
  */
 export function thanksTexts(
@@ -19,7 +20,7 @@ export function thanksTexts(
   totals: Totals,
   { homeFlag }: { homeFlag: string },
 ): string[] {
-  const { name, job } = ended;
+  const { name, job, roundsDone } = ended;
   const own = totals.filter((one) => one.job === job);
   const given = own.length === 0 ? '' : `: ${workText(own)}`;
   return [
@@ -27,7 +28,9 @@ export function thanksTexts(
       ? `thank you for your part in ${name}${given}`
       : `${name} has ended, without an update of this node`,
     ...finalPlaceTexts(ended, totals),
-    `fetch the adapter: ${SWARM} checkpoint pull ${name}${homeFlag}`,
+    roundsDone === 0
+      ? `no round of ${name} was merged, so it has no trained adapter`
+      : `fetch the adapter: ${SWARM} checkpoint pull ${name}${homeFlag}`,
   ];
 }
 

@@ -101,6 +101,8 @@ it('commands take a job from its file to an adapter', { timeout: 240_000 }, asyn
   expect(best.json.isBest).toBe(true);
   expect((await ask('checkpoint', 'export', 'tale', 'exported')).status).toBe(0);
   expect((await ask('checkpoint', 'export', 'tale', 'exported')).status).toBe(6);
+  const initial = await ask('checkpoint', 'export', 'tale', 'initial', '--round', '0');
+  expect(initial.out).toContain('initial adapter');
   const pulled = await run('checkpoint', 'pull', swarm.invite, 'pulled', '--json');
   expect(pulled.status, pulled.err).toBe(0);
   expect(pulled.json).toMatchObject({ name: 'tale', round: 2 });

@@ -4,6 +4,7 @@ import {
   betterLines,
   checkpointLines,
   checkpointTable,
+  initialLines,
 } from '../../../cli/views/checkpoints.ts';
 import { EventLines } from '../../../cli/views/events.ts';
 import { NodeProgress, nodeLines, targetLines, updateLine } from '../../../cli/views/node.ts';
@@ -626,6 +627,7 @@ describe('checkpoints', () => {
     const restoring = { ...newest, restores: 1, checkpoint: better.checkpoint };
     expect(betterLines(restoring, [restoring, better]), 'the same adapter').toEqual([]);
     expect(betterLines(better, [view, better])).toEqual([]);
+    expect([initialLines(0).length, initialLines(1)]).toEqual([1, []]);
     const after = afterRollBackText({ ...job, name: 'moby', rounds: 40, roundsDone: 32 });
     expect(after).toMatch(/^at most 7 checkpoints of 40 .* job set moby rounds\.count=N$/);
     const restored = { ...view, restores: 1 };

@@ -231,6 +231,21 @@ it('does not thank for a job in which the node had no part', () => {
   expect(text({ ...operator, totals: past })).toMatch(/^thanks .*moby/m);
 });
 
+it('offers no adapter if the job ended before its first merge', () => {
+  const job = {
+    ...JOB,
+    phase: 'finished' as const,
+    roundsDone: 0,
+    checkpoint: { ...JOB.checkpoint!, round: 0 },
+  };
+  const over = { job, state: 'awaiting' as const, done: true, totals: [] };
+  const news = new NodeLines({ homeFlag: '' }).next(exampleStatus(over)).join('\n');
+  for (const shown of [text(over), news]) {
+    expect(shown).not.toContain('checkpoint pull');
+    expect(shown).toMatch(/\bno round of moby was merged\b/);
+  }
+});
+
 it('says at the end what the node did for the jobs of this run, with its places, and in all', () => {
   const past = { ...totals[0]!, job: 'ef'.repeat(32), name: 'old', accepted: 5 };
   const run = new Set([JOB.job]);
