@@ -713,6 +713,7 @@ export type { ChosenEngine } from './lora/train/devices/choose.ts';
 export type { Fallback } from './lora/train/devices/fallback.ts';
 export type { MachineSpeed } from './lora/train/devices/speed.ts';
 export type { Choice, PresetName } from './lora/train/presets.ts';
+export type { StoppingRule } from './lora/train/stopping.ts';
 export type { LossGradient } from './lora/update/score.ts';
 export type { ClockJump } from './monitor/clock-jumps.ts';
 export type { HealthLevel, HealthMark } from './monitor/health-marks.ts';

@@ -19,6 +19,7 @@ import type {
   RunEvaluation,
   RunPlan,
   RunStep,
+  StoppingRule,
   SwarmError,
 } from '../../index.ts';
 import { mostAreCut } from '../../lora/data/packing/tally.ts';
@@ -206,11 +207,11 @@ function resultLines(
   },
   base: string,
 ): string[] {
-  const { lossBefore, lossAfter, step, adapterStep, finished, adapter } = result;
+  const { lossBefore, lossAfter, step, adapterStep, finished, stopping, adapter } = result;
   const change = lossBefore === null || lossAfter === null ? null : lossAfter - lossBefore;
   const of = adapterStep === step ? '' : ` of the best adapter (step ${adapterStep})`;
   return [
-    ...(finished === 'early-stopping' ? ['stopped early: the held-out loss no longer improves'] : []),
+    ...(finished === 'early-stopping' ? [stoppedText(stopping)] : []),
     `${countOf(step, 'step')}, ${formatCount(result.tokens)} tokens in ${formatDuration(result.seconds)} ` +
       `(${formatCount(result.tokensPerSecond)} tokens/s), last training loss ${formatLoss(result.loss)}`,
     ...(change === null ? [] : [`held-out loss ${formatLoss(lossAfter)} (${formatChange(change)})${of}`]),
@@ -218,4 +219,10 @@ function resultLines(
     ...(result.version === null ? [] : [`version ${result.version} in the registry`]),
     `next: ${SWARM} generate --model ${base} --adapter ${adapter} --prompt "…"`,
   ];
+}
+
+function stoppedText({ patience, minDelta }: StoppingRule): string {
+  const measurements = patience === 1 ? 'measurement' : `${patience} measurements`;
+  const [by, flag] = minDelta === 0 ? ['', ''] : [` by more than ${minDelta}`, `, --min-delta ${minDelta}`];
+  return `stopped early: the last ${measurements} did not lower the best held-out loss${by} (--patience ${patience}${flag})`;
 }

@@ -135,6 +135,7 @@ export async function runAttempt(
       lossAfter,
       adapterStep: step,
       finished: state.finished!,
+      stopping: { patience: spec.run.patience, minDelta: spec.run.minDelta },
     };
   } finally {
     await trainer.stop();

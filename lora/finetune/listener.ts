@@ -7,6 +7,7 @@ import type { FetchProgress } from '../models/hub/fetch-model.ts';
 import type { ChosenEngine } from '../train/devices/choose.ts';
 import type { Fallback } from '../train/devices/fallback.ts';
 import type { Choice, PresetName } from '../train/presets.ts';
+import type { StoppingRule } from '../train/stopping.ts';
 
 /** Callbacks of a fine-tuning run, in the order in which they are first called. All are optional. */
 export interface FinetuneListener {
@@ -122,4 +123,6 @@ export interface FinetuneResult {
   /** The step whose adapter is in the output. */
   adapterStep: number;
   finished: 'steps' | 'early-stopping';
+  /** The rule by which early stopping ends the run. */
+  stopping: StoppingRule;
 }

@@ -178,6 +178,7 @@ describe('a run with held-out text', { timeout: 120_000 }, () => {
     expect(run.last).toMatchObject({
       event: 'trained',
       finished: 'early-stopping',
+      stopping: { patience: 2, minDelta: 0 },
       adapterStep: best.step,
       lossAfter: best.heldOutLoss,
     });

@@ -24,6 +24,7 @@ const outcome = {
   lossAfter: 2.25,
   adapterStep: 15,
   finished: 'early-stopping',
+  stopping: { patience: 3, minDelta: 0.25 },
 } satisfies Omit<FinetuneResult, 'base'>;
 const SHARED = 'reason of the micro-batch';
 const CHECKPOINTING = 'reason of the checkpointing';
@@ -98,5 +99,6 @@ describe('the report of a run', () => {
     expect(out, 'and at no other').toMatch(/^step 10 .*\b2\.5000$/m);
     const lines = (text: string): number => text.split('\n').length;
     expect(lines(out), 'says that it stopped early').toBe(lines(run(false, 'steps').out) + 1);
+    expect(out, 'and by which rule').toMatch(/ 3 .* 0\.25 .*--patience 3, --min-delta 0\.25/);
   });
 });
