@@ -48,7 +48,7 @@ export async function startSettings(
  * Reads the adapter to start from, and checks that it has the LoRA settings of the training run and belongs to its base.
  * @returns `tensors`: the adapter's values in layout order; `digest`: the digest of the file that this program would
  *   write for these values
- * @throws SwarmError ADAPTER_START (values: folder) if its LoRA settings differ from `lora`; ADAPTER_BASE and the
+ * @throws SwarmError ADAPTER_START (values: folder, differences) if its LoRA settings differ from `lora`; ADAPTER_BASE and the
  *   errors of `readPeftFolder`
  */
 export async function readStart(
@@ -65,10 +65,14 @@ export async function readStart(
       adapterPlan(model, settings).modules.map(({ name, scale }) => [name, scale]),
     ]);
   if (shapeOf(read.lora) !== shapeOf(lora)) {
+    const differences = settingDifferences(read.lora, lora);
+    const texts = differences.map(
+      ({ setting, adapter, run }) => `${setting} is ${adapter} in the adapter and ${run} in the run`,
+    );
     throw adapterError(
       'ADAPTER_START',
-      `the LoRA settings of the adapter in ${folder} (rank ${read.lora.rank}, alpha ${read.lora.alpha}, ${read.layout.length} tensors) differ from the settings of the run that starts from it (rank ${lora.rank}, alpha ${lora.alpha}, ${layout.length} tensors)`,
-      { folder, rank: lora.rank, found: read.lora.rank },
+      `the run that starts from the adapter in ${folder} has other LoRA settings than the adapter: ${texts.join('; ')}`,
+      { folder, differences },
     );
   }
   const adapter = { ...read, baseDigest: baseDigest ?? read.baseDigest };
@@ -78,4 +82,21 @@ export async function readStart(
   // A warning is a SwarmError too, but it is passed to `onWarning` and not thrown.
   if (warning !== null) options.onWarning?.(adapterError('ADAPTER_BASE', warning, { folder }));
   return { tensors: read.tensors, digest: sha256(encodeAdapter(layout, read.tensors, base.digest)) };
+}
+
+/** Maximum number of characters of a value in an error, because a list of targets can have hundreds of names. */
+const VALUE_CHARACTERS = 80;
+
+function settingDifferences(
+  adapter: LoraConfig,
+  run: LoraConfig,
+): { setting: string; adapter: string; run: string }[] {
+  const text = (value: unknown): string => {
+    const all = JSON.stringify(value);
+    return all.length > VALUE_CHARACTERS ? `${all.slice(0, VALUE_CHARACTERS)}…` : all;
+  };
+  return (Object.keys(run) as (keyof LoraConfig)[])
+    .filter((setting) => !FREE.has(setting))
+    .filter((setting) => JSON.stringify(adapter[setting]) !== JSON.stringify(run[setting]))
+    .map((setting) => ({ setting, adapter: text(adapter[setting]), run: text(run[setting]) }));
 }
