@@ -148,7 +148,7 @@ async function clone(
     const [original, copy] = await Promise.all([api.job(id), api.job(created.job)]);
     printLines(context, [cloneStartText(original, copy)]);
   }
-  await printCreated(context, created, options);
+  await printCreated(context, api, created, options);
 }
 
 /** Returns from which adapter a copy of a job starts. */

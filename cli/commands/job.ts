@@ -209,7 +209,7 @@ async function submit(context: Context, spec: JobSpec, options: CreateOptions): 
   const { priority, after = null } = options;
   const api = await coordinatorApi(context, options);
   const created = await submitJob(context, api, { ...spec, preset: null }, { priority, after });
-  await printCreated(context, created, options);
+  await printCreated(context, api, created, options);
 }
 
 async function list(context: Context, options: CommonOptions): Promise<void> {

@@ -1,7 +1,8 @@
-import { percentDone } from '../../common/text.ts';
+import { percentDone, phaseText } from '../../common/text.ts';
+import { waysOn } from '../../coordinator/ways-on.ts';
 import type { ApiClient, CreatedJob, CreateJobOptions, JobDataReport, JobSpecInput } from '../../index.ts';
 import { mostAreCut } from '../../lora/data/packing/tally.ts';
-import { SWARM } from '../command-name.ts';
+import { SWARM, withCommandName } from '../command-name.ts';
 import type { Context } from '../context.ts';
 import { badRowLines, badRowSummary, printRefusedRows, tallyLines } from '../data/bad-rows.ts';
 import { downloadTexts } from '../models/base-model.ts';
@@ -82,25 +83,31 @@ export async function noteReach(context: Pick<Context, 'stderr'>, invite: string
 
 /**
  * Prints a created job, or the same job that existed already, with its invite. Also prints a note if peers in other networks
- * cannot use the invite.
+ * cannot use the invite. If the job has ended, prints how to train on instead.
  */
 export async function printCreated(
   context: Context,
+  api: Pick<ApiClient, 'job'>,
   { job, name, invite, isNew }: CreatedJob,
   { json = false }: { json?: boolean },
 ): Promise<void> {
-  await noteReach(context, invite);
-  if (json) printJson(context, { schemaVersion: 1, job, name, invite, isNew });
-  else {
-    printLines(context, [
-      ...(isNew
-        ? []
-        : [`job ${name} exists already, with the same settings and data, so nothing was created or changed`]),
-      `job ${name}  ${job}`,
-      `invite ${invite}`,
-      `next: on every machine that joins, run ${SWARM} node - and paste the invite`,
-    ]);
+  if (json) {
+    await noteReach(context, invite);
+    printJson(context, { schemaVersion: 1, job, name, invite, isNew });
+    return;
   }
+  const present = isNew ? null : await api.job(job);
+  const hasEnded = present?.phase === 'finished';
+  if (!hasEnded) await noteReach(context, invite);
+  const exists = 'exists already, with the same settings and data';
+  const phase = present === null ? '' : phaseText(present);
+  printLines(context, [
+    ...(isNew ? [] : [`job ${name} ${exists}, and is ${phase}, so nothing was created or changed`]),
+    `job ${name}  ${job}`,
+    ...(hasEnded
+      ? [`next: ${withCommandName(waysOn(name))}`]
+      : [`invite ${invite}`, `next: on every machine that joins, run ${SWARM} node - and paste the invite`]),
+  ]);
 }
 
 /**

@@ -1,5 +1,6 @@
 import { expect, it } from 'vitest';
 import { dataLines, noteReach, printCreated } from '../../../../cli/job/create.ts';
+import type { JobDetail } from '../../../../index.ts';
 import { newTally } from '../../../../lora/data/packing/tally.ts';
 import { encodeInvite } from '../../../../protocol/access/invite.ts';
 import { fakeContext } from '../../../utils/cli-context.ts';
@@ -39,15 +40,21 @@ it('names the left-out samples of both parts of the data, and the bad records of
 it('does not call a job new that existed already, on the terminal and in JSON', async () => {
   const invite = encodeInvite({ addresses: [`/p2p/${PEER}`], job: 'ab'.repeat(32), token: null });
   const created = { job: 'ab'.repeat(32), name: 'moby', invite };
-  const lines = async (isNew: boolean): Promise<string[]> => {
-    const { context, out } = fakeContext();
-    await printCreated(context, { ...created, isNew }, {});
-    return out().trimEnd().split('\n');
+  const job = { name: 'moby', rounds: 8, roundsDone: 3, phase: 'training' };
+  const lines = async (isNew: boolean, phase = 'training'): Promise<string[]> => {
+    const { context, out, err } = fakeContext();
+    const api = { job: async () => ({ ...job, phase }) as JobDetail };
+    await printCreated(context, api, { ...created, isNew }, {});
+    return [...out().trimEnd().split('\n'), err()];
   };
   const [first, again] = [await lines(true), await lines(false)];
   expect(again).toHaveLength(first.length + 1);
   expect(again.slice(1)).toEqual(first);
+  const ended = await lines(false, 'finished');
+  expect(ended[0]).toContain('stopped');
+  expect(ended.join('\n')).toMatch(/^(?!.*(?:swarm1|lora-swarm node|doctor)).* --from moby".* clone moby"/s);
   const { context, out } = fakeContext();
-  await printCreated(context, { ...created, isNew: false }, { json: true });
+  const api = { job: () => Promise.reject(new Error('not needed')) };
+  await printCreated(context, api, { ...created, isNew: false }, { json: true });
   expect(JSON.parse(out())).toEqual({ schemaVersion: 1, ...created, isNew: false });
 });
