@@ -92,8 +92,8 @@ export { mobyDick, nanoModel } from './common/samples.ts';
  * `checkpoints`. Starts one child process for each device. `lora-swarm train` calls this function.
  *
  * @param listener callbacks for progress and warnings
- * @throws SwarmError USAGE, FOLDER_UNUSABLE, OUTPUT_EXISTS, OUTPUT_BUSY, RESUME_CONFLICT, ENGINE_*, MODEL_*, HUB_*,
- *   DATA_*, LORA_*, TRAINER_*, GRADIENT_NOT_FINITE
+ * @throws SwarmError USAGE, FOLDER_UNUSABLE, OUTPUT_EXISTS, OUTPUT_BUSY, NOTHING_TO_RESUME, RESUME_CONFLICT, ENGINE_*,
+ *   MODEL_*, HUB_*, DATA_*, LORA_*, TRAINER_*, GRADIENT_NOT_FINITE
  */
 export async function finetune(
   options: FinetuneOptions,

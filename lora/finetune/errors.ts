@@ -10,6 +10,7 @@ export const finetuneError = defineErrors({
     next: 'correct these settings. "lora-swarm job create FILE --dry-run" checks a job file and prints all its settings',
   },
   MEMORY_SHORT: 'failed',
+  NOTHING_TO_RESUME: 'notFound',
   OUTPUT_BUSY: { kind: 'conflict', next: 'wait until it ends, stop it, or choose another folder' },
   PARTIAL_NOT_KEPT: {
     kind: 'failed',

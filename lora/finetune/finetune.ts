@@ -17,6 +17,7 @@ import { availableMemory } from '../train/memory/available-memory.ts';
 import { type Run, runAttempt } from './attempt.ts';
 import { CheckpointFolder } from './checkpoints.ts';
 import { packRunData } from './data.ts';
+import { finetuneError } from './errors.ts';
 import { estimateRun, type RunEstimate } from './estimate.ts';
 import type { FinetuneListener, FinetuneResult } from './listener.ts';
 import { decideForRun, memoryWarning } from './memory.ts';
@@ -50,8 +51,8 @@ export interface FinetuneOptions extends PrepareOptions {
 /**
  * Trains an adapter on this machine and writes it to `output` as a PEFT folder, with checkpoints beside it.
  *
- * @throws SwarmError USAGE, FOLDER_UNUSABLE, OUTPUT_EXISTS, OUTPUT_BUSY, RESUME_CONFLICT, ENGINE_*, MODEL_*, DATA_*,
- * LORA_*, TRAINER_*, GRADIENT_NOT_FINITE; the signal's reason
+ * @throws SwarmError USAGE, FOLDER_UNUSABLE, OUTPUT_EXISTS, OUTPUT_BUSY, NOTHING_TO_RESUME, RESUME_CONFLICT, ENGINE_*,
+ * MODEL_*, DATA_*, LORA_*, TRAINER_*, GRADIENT_NOT_FINITE; the signal's reason
  */
 export async function finetune(
   given: FinetuneOptions,
@@ -157,6 +158,11 @@ async function train(options: TrainOptions, listener: FinetuneListener): Promise
     // Removes the unfinished first checkpoint of a run that was killed.
     if (kept.length === 0) await checkpoints.clear();
     await claimOutput(output, { force });
+    if (resume) {
+      const message = `${output} has no checkpoint to continue from, so a new run begins`;
+      const next = 'if a run should continue here, press Ctrl-C and check --output';
+      listener.onWarning?.(finetuneError('NOTHING_TO_RESUME', message, { output }, { next }));
+    }
   }
   const base = await describeBase(spec.base, { signal, cacheDir });
   const start =

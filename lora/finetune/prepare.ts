@@ -11,6 +11,7 @@ import { type Compute, type ComputeInput, type ComputeOnDevices, parseCompute } 
 import { resolveDevices } from '../train/devices/choose.ts';
 import type { PresetName } from '../train/presets.ts';
 import { CheckpointFolder, type RunState } from './checkpoints.ts';
+import { finetuneError } from './errors.ts';
 import type { FinetuneListener } from './listener.ts';
 import { absolutePaths } from './settings/absolute-paths.ts';
 import { presetLayer } from './settings/preset.ts';
@@ -118,6 +119,12 @@ export async function prepareRun(
       : null;
   const given = mergeLayers(newest?.settings.spec ?? {}, settings);
   const { base, data } = given;
+  const isComplete = base !== undefined && data?.train !== undefined;
+  if (resume && output !== null && newest === null && !isComplete) {
+    const message = `${output} has no checkpoint to continue from`;
+    const next = 'check --output; for a new run, give --model and --data';
+    throw finetuneError('NOTHING_TO_RESUME', message, { output }, { next });
+  }
   if (base === undefined) throw missing('no base model is given', 'add --model MODEL');
   if (data?.train === undefined) throw missing('no training data is given', 'add --data PATH');
   const folder = await find(base);

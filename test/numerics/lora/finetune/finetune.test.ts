@@ -55,6 +55,13 @@ describe('finetune()', () => {
     }
   });
 
+  it('begins a new run with resume if the folder has no checkpoint, and says so', async () => {
+    const warnings: string[] = [];
+    await finetune({ ...options, resume: true }, { onWarning: ({ code }) => warnings.push(code) });
+    expect(warnings).toContain('NOTHING_TO_RESUME');
+    expect(await readdir(options.output)).toContain('adapter_model.safetensors');
+  });
+
   it('resumes a run with the settings of its checkpoint, without callbacks', async () => {
     await finetune(options);
     const { settings: _, ...rest } = options;

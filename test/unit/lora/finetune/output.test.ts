@@ -14,3 +14,13 @@ it('an output that is a file is refused before any other work, with its path', a
   await expect(finetune({ ...options, resume: true })).rejects.toEqual(refused);
   await expect(estimateFinetune(options)).rejects.toEqual(refused);
 });
+
+it('a folder without a checkpoint is named if a run without a base or data should continue there', async () => {
+  const output = join(await temporaryFolder(), 'nothing');
+  const refused = withCode('NOTHING_TO_RESUME', { output });
+  const resumed = { output, resume: true };
+  await expect(finetune({ settings: {}, ...resumed })).rejects.toEqual(refused);
+  await expect(finetune({ settings: { base: '/no/base' }, ...resumed })).rejects.toEqual(refused);
+  await expect(estimateFinetune({ settings: {}, ...resumed })).rejects.toEqual(refused);
+  await expect(finetune({ settings: {}, output })).rejects.toEqual(withCode('USAGE'));
+});
