@@ -40,7 +40,7 @@ export interface JobMoment {
   readonly roundsDone: number;
   /** Names of the nodes that were present, by their peer ids. */
   readonly present: ReadonlyMap<string, string>;
-  /** The bans in force. A peer can have several. */
+  /** The bans without a pardon. A peer can have several. Some may have ended, because no event says so. */
   readonly bans: readonly Ban[];
 }
 
@@ -96,8 +96,7 @@ export function whyNotMerged({ code, detail }: Pick<MomentUpdate, 'code' | 'deta
 
 /** Returns the state of the job after one more event. Pure. */
 export function momentAfter(before: JobMoment, event: JobEvent): JobMoment {
-  const { sequence, at } = event;
-  return atTime({ ...before, ...changesOf(before, event), sequence, at }, at);
+  return { ...before, ...changesOf(before, event), sequence: event.sequence, at: event.at };
 }
 
 /** Returns the state of the job at a time after its newest event: without the bans that have ended since. */
@@ -105,8 +104,9 @@ export function atTime(moment: JobMoment, now: number): JobMoment {
   return { ...moment, bans: moment.bans.filter(({ until }) => until === null || until > now) };
 }
 
-/** Returns the ids of the banned peers. */
-export function bannedPeers({ bans }: Pick<JobMoment, 'bans'>): string[] {
+/** Returns the ids of the peers that are banned at the time of the newest event. */
+export function bannedPeers(moment: JobMoment): string[] {
+  const { bans } = atTime(moment, moment.at ?? 0);
   return [...new Set(bans.map(({ peer }) => peer))];
 }
 

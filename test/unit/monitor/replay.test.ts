@@ -103,6 +103,8 @@ it('shows a ban until it ends, and as long as another ban of the peer is in forc
   expect(all.map(bannedPeers)).toEqual([['p1'], ['p1'], ['p1', 'p2'], ['p2']]);
   expect(bannedPeers(atTime(all[2]!, 3499))).toEqual(['p1', 'p2']);
   expect(bannedPeers(atTime(all[2]!, 3500))).toEqual(['p2']);
+  // A job can have many bans, and many more events. An event about something else must not walk through all bans.
+  expect(all[3]!.bans).toBe(all[2]!.bans);
 });
 
 it('shows a ban from all jobs after a pardon in one job', () => {
