@@ -98,22 +98,23 @@ class Mlflow {
   }
 
   /**
-   * Adds the figures of points. Each request also stores the number of the newest event whose figures it has, so that
-   * no figures are added twice.
+   * Adds the figures of points. Each request also stores the number of the newest event whose figures the run then has, so
+   * that no figures are sent twice. The points of lost rounds share one number, which is stored with the last of them. After an
+   * interruption between them, they are all sent again, and MLflow ignores those that it has.
    */
   async log(id: string, points: readonly Point[]): Promise<void> {
     let metrics: object[] = [];
     let sequence = 0;
     const send = async (): Promise<void> => {
-      const tags = [{ key: SEQUENCE_TAG, value: String(sequence) }];
+      const tags = sequence === 0 ? [] : [{ key: SEQUENCE_TAG, value: String(sequence) }];
       if (metrics.length > 0) await this.post('runs/log-batch', { run_id: id, metrics, tags });
       metrics = [];
     };
-    for (const point of points) {
+    for (const [i, point] of points.entries()) {
       const values = Object.entries(point.values);
       if (metrics.length + values.length > BATCH_METRICS) await send();
       for (const [key, value] of values) metrics.push({ key, value, timestamp: point.at, step: point.round });
-      sequence = point.sequence;
+      if (points[i + 1]?.sequence !== point.sequence) sequence = point.sequence;
     }
     await send();
   }

@@ -7,7 +7,7 @@ import { describe, expect, it, onTestFinished } from 'vitest';
 import type { JobEvent } from '../../../../monitor/job-events.ts';
 import { openCsv } from '../../../../monitor/tracking/csv.ts';
 import { openMlflow } from '../../../../monitor/tracking/mlflow.ts';
-import type { Point } from '../../../../monitor/tracking/points.ts';
+import { type Point, pointOf } from '../../../../monitor/tracking/points.ts';
 import { crc32c, openTensorboard, startRecord } from '../../../../monitor/tracking/tensorboard.ts';
 import { track } from '../../../../monitor/tracking/track.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
@@ -116,7 +116,11 @@ describe('a run of MLflow', () => {
   /** A tracking server that keeps what it gets. */
   async function server() {
     const run = { info: { run_id: 'r1' }, data: { tags: [] as { key: string; value: string }[] } };
-    const kept = { metrics: [] as { key: string; step: number }[], status: '', runs: 0, authorization: '' };
+    const kept = {
+      ...{ metrics: [] as { key: string; step: number }[], status: '', runs: 0, authorization: '' },
+      /** Number of further requests with metrics that the server takes. */
+      takes: Number.POSITIVE_INFINITY,
+    };
     const answers: Record<string, (body: Record<string, never>) => object | null> = {
       'experiments/get-by-name': () => null,
       'experiments/create': () => ({ experiment_id: '7' }),
@@ -127,6 +131,7 @@ describe('a run of MLflow', () => {
         return { run };
       },
       'runs/log-batch': ({ metrics = [], tags = [] }) => {
+        if ((metrics as object[]).length > 0 && kept.takes-- <= 0) return null;
         kept.metrics.push(...(metrics as typeof kept.metrics));
         const given = tags as typeof run.data.tags;
         const others = run.data.tags.filter(({ key }) => given.every((tag) => tag.key !== key));
@@ -170,6 +175,22 @@ describe('a run of MLflow', () => {
     const rounds = kept.metrics.filter(({ key }) => key === 'loss/held_out').map(({ step }) => step);
     expect(rounds).toEqual([0, 1, 2]);
     expect(kept).toMatchObject({ runs: 1, status: 'FINISHED', authorization: 'Bearer secret' });
+  });
+
+  it('gets all rounds whose events were lost, also if the first call was interrupted between them', async () => {
+    const { url, kept } = await server();
+    const caughtUp = { type: 'caught-up', sequence: 12, at: 0, job: 'j', before: 1, round: 300 } as JobEvent;
+    const lost = Array.from({ length: 299 }, (_, i) => ({ ...pointOf(checkpoint(i + 2))!, sequence: 12 }));
+    const options = { ...silent, lostPoints: async () => lost };
+    const copy = async () =>
+      track(events(checkpoint(1), caughtUp, finished), [await openMlflow({ url, signal }, job)], options);
+    kept.takes = 1;
+    await expect(copy()).rejects.toMatchObject({ code: 'TRACKER_REFUSED' });
+    kept.takes = Number.POSITIVE_INFINITY;
+    expect(await copy()).toEqual({ added: 299, known: 1 });
+    const rounds = kept.metrics.filter(({ key }) => key === 'loss/held_out').map(({ step }) => step);
+    expect(rounds.filter((round) => round === 1)).toHaveLength(1);
+    expect(new Set(rounds).size).toBe(300);
   });
 
   it('says which server does not answer, or refuses', async () => {
