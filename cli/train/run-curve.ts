@@ -36,7 +36,7 @@ export class RunCurve implements Pick<FinetuneListener, 'onPlan' | 'onResumed' |
   #failed = false;
   /** The first step of this start, and the held-out loss before it. Null if it is written. */
   #start: { step: number; heldOutLoss: number | null } | null = { step: 0, heldOutLoss: null };
-  /** The newest step whose held-out loss is written. */
+  /** The newest step whose held-out loss is written. The loss of an earlier step would make the curve go back. */
   #evaluated = -1;
 
   /**
@@ -63,6 +63,8 @@ export class RunCurve implements Pick<FinetuneListener, 'onPlan' | 'onResumed' |
 
   onResumed(step: number): void {
     this.#start = { step: step + 1, heldOutLoss: null };
+    // Earlier starts of the run have written the losses of earlier steps. That of this step may not be measured yet.
+    this.#evaluated = step - 1;
   }
 
   onStep({ step, loss, learningRate, gradientNorm, epoch, tokens, tokensPerSecond }: RunStep): void {

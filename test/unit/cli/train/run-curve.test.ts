@@ -105,6 +105,29 @@ it('writes only the later steps of a resumed run, and the loss after its last st
   ]);
 });
 
+it('writes no held-out loss of a step before those of a resumed run, which TensorBoard would draw as a line back', async () => {
+  const folder = await temporaryFolder();
+  const curve = await RunCurve.open(folder, '/out/mine', deps);
+  curve.onPlan(plan);
+  curve.onResumed(10);
+  curve.onStep(step(11));
+  // The adapter of step 5 is still the best.
+  curve.onTrained({ adapterStep: 5, lossAfter: 4 });
+  const [name] = await readdir(join(folder, 'mine'));
+  const steps = eventsOf(await readFile(join(folder, 'mine', name!))).map(([at]) => at);
+  expect(steps).toEqual([0, 11, 11]);
+});
+
+it('writes the loss of a resumed run whose steps were all made before', async () => {
+  const folder = await temporaryFolder();
+  const curve = await RunCurve.open(folder, '/out/mine', deps);
+  curve.onPlan(plan);
+  curve.onResumed(20);
+  curve.onTrained({ adapterStep: 20, lossAfter: 4 });
+  const [name] = await readdir(join(folder, 'mine'));
+  expect(eventsOf(await readFile(join(folder, 'mine', name!))).at(-1)).toEqual([20, 'loss/held_out']);
+});
+
 it('a run goes on without curves, and warns once, if they cannot be written', async () => {
   const folder = await temporaryFolder();
   const { context, err } = fakeContext();
