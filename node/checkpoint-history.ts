@@ -18,8 +18,8 @@ const POINTS = 10;
 export interface CheckpointHistory {
   /** Held-out losses of the checkpoints, oldest first. */
   readonly curve: readonly CurvePoint[];
-  /** The newest roll-backs, oldest first. @default the roll-backs of the curve */
-  readonly rollBacks?: NonNullable<VersionManifest['rollBacks']>;
+  /** The newest roll-backs, oldest first. */
+  readonly rollBacks: NonNullable<VersionManifest['rollBacks']>;
 }
 
 /**
@@ -69,8 +69,8 @@ async function sendFirst(
   try {
     return await send({ ...body, rollBacks: true });
   } catch (error) {
-    if (!isSwarmError(error)) throw error;
     // A coordinator of an earlier release refuses the field, and answers without it.
-    return send(body);
+    if (isSwarmError(error, 'RPC_REFUSED') && error.values.code === 'MESSAGE_INVALID') return send(body);
+    throw error;
   }
 }

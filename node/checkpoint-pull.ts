@@ -92,7 +92,7 @@ async function pull(options: PullOptions, clock: Clock): Promise<PulledCheckpoin
           onProgress: ({ bytes, total }) => onProgress?.({ round, bytes, total }),
         }),
       );
-      const known = await fetchCheckpointHistory(reader, (body) =>
+      const past = await fetchCheckpointHistory(reader, (body) =>
         request({ network, clock }, coordinator, 'record', body, signal),
       );
       const history = await fetchHistory(reader, (body) =>
@@ -103,7 +103,7 @@ async function pull(options: PullOptions, clock: Clock): Promise<PulledCheckpoin
       const onFiles = (): void => {
         keepPartial = false;
       };
-      return await writeCheckpoint(options, { job, ...history, ...known, checkpoint, weights, onFiles });
+      return await writeCheckpoint(options, { job, ...history, ...past, checkpoint, weights, onFiles });
     });
   } finally {
     if (!keepPartial) await rm(home, { recursive: true, force: true });

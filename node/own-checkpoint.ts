@@ -85,14 +85,14 @@ export async function fetchOwnCheckpoint(
   const weights = join(home, PULLED_FOLDER, randomUUID());
   try {
     if (!(await copyOwn(newest, weights, deps))) await fetchInto(newest, weights, deps, signal);
-    const known = await fetchCheckpointHistory(newest, (body) =>
+    const past = await fetchCheckpointHistory(newest, (body) =>
       request({ network, clock }, coordinator, 'record', body, signal),
     );
     const history = await fetchHistory(newest, (body) =>
       request({ network, clock }, coordinator, 'settings', body, signal),
     );
     signal.throwIfAborted();
-    return { job, ...history, ...known, checkpoint, weights };
+    return { job, ...history, ...past, checkpoint, weights };
   } catch (error) {
     await rm(weights, { force: true });
     throw error;

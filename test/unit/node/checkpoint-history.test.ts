@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { initialCheckpoint } from '../../../coordinator/record/new-job.ts';
+import { netError } from '../../../net/errors.ts';
 import { fetchCheckpointHistory } from '../../../node/checkpoint-history.ts';
-import { protocolError } from '../../../protocol/errors.ts';
 import type { Head } from '../../../protocol/messages.ts';
 import { signMessage } from '../../../protocol/signing.ts';
 import { signerOf } from '../../utils/swarm/signers.ts';
@@ -65,7 +65,7 @@ test('a coordinator of an earlier release, which refuses the question about roll
   const { curve, rollBacks } = await fetchCheckpointHistory(
     read(headOf(2)),
     async ({ ordinal, rollBacks }) => {
-      if (rollBacks) throw protocolError('MESSAGE_INVALID', 'an unknown key', {});
+      if (rollBacks) throw netError('RPC_REFUSED', 'a test', { code: 'MESSAGE_INVALID' });
       return record(ordinal);
     },
   );
@@ -79,13 +79,16 @@ test('a coordinator that refuses, or signs for another job or peer, costs only t
     () => record(0, { job: 'cd'.repeat(32) }),
     () => ({ ...record(0), checkpoint: null }),
     () => {
-      throw protocolError('MESSAGE_INVALID', 'no', {});
+      throw netError('RPC_REFUSED', 'no', { code: 'RPC_RATE_LIMITED' });
     },
   ];
   for (const answer of answers) {
-    expect(await fetchCheckpointHistory(read(headOf(5)), async () => answer())).toEqual({
-      curve: [],
-      rollBacks: [],
-    });
+    let requests = 0;
+    const send = async () => {
+      requests++;
+      return answer();
+    };
+    const history = await fetchCheckpointHistory(read(headOf(5)), send);
+    expect({ ...history, requests }).toEqual({ curve: [], rollBacks: [], requests: 1 });
   }
 });
