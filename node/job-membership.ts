@@ -15,7 +15,7 @@ import type { MachineRunner } from './machine-runner.ts';
 import { JobWorker } from './phases/job-worker.ts';
 import { type JoinedJob, join } from './phases/join.ts';
 import { keepCheckpoint } from './phases/keep.ts';
-import { obtain } from './phases/obtain.ts';
+import { replaceBlob } from './phases/replace-blob.ts';
 import type { JobClaim } from './store/job-files.ts';
 import type { Tasks } from './tasks.ts';
 
@@ -41,6 +41,8 @@ export class JobMembership {
   #contact: JobContact | null = null;
   readonly #diskHold: DiskHold;
   #hold: Hold | null = null;
+  /** Whether the coordinator did not admit the node in the last attempt to join, for example because it was away. */
+  #isOutside = false;
   #standing: OwnStanding | null = null;
   #cancelWatch = (): void => {};
   /** Name of the job that the home keeps with the invite; null if there is none, or if this job has ended. */
@@ -138,10 +140,19 @@ export class JobMembership {
       });
       signal.throwIfAborted();
       worker = this.#enter(joined);
+    } catch (error) {
+      this.#isOutside = !signal.aborted;
+      throw error;
     } finally {
       // Do not touch the field of a newer attempt, because an aborted attempt may end after the next attempt
       // has begun.
       if (this.#joining === own) this.#joining = null;
+    }
+    if (this.#isOutside) {
+      // The node may fetch the base for hours, so the reason of the last attempt must not stay until then.
+      this.#isOutside = false;
+      this.setHold(null);
+      this.#runner.dispatch({ type: 'admitted' });
     }
     this.#deps.knownJobs?.remember(this.#options, { job: joined.job, name: joined.manifest.name });
     if (joined.head !== null) await worker.context.headSettings.check(joined.head, signal);
@@ -233,29 +244,10 @@ export class JobMembership {
     if (head && context === this.#worker?.context) this.#runner.dispatch({ type: 'head', head });
   }
 
-  /**
-   * Fetches a blob of the job again after the blob was found damaged and deleted. If the blob is a file of the base,
-   * the node joins the job again, because joining fetches the base and loads it into the trainer.
-   */
+  /** Fetches a blob of the job again after the blob was found damaged and deleted. */
   replace(digest: string): void {
     const context = this.#worker?.context;
-    if (context === undefined) return;
-    const { manifest, job, deps } = context;
-    const { state } = this.#runner;
-    if (manifest.base.files.some((file) => file.digest === digest)) {
-      // A node that is done trains no more, so it needs no base.
-      const reason = 'a file of the base was damaged on this disk';
-      if (!isDone(state)) this.#runner.dispatch({ type: 'prepare-again', reason });
-      return;
-    }
-    const shard = manifest.data.shards.find((one) => one.digest === digest);
-    const { adapter, adapterBytes } = deps.store.job(job);
-    const size = shard?.size ?? (adapter === digest ? adapterBytes : null);
-    if (size === null) return;
-    this.#tasks.run('replace-blob', async () => {
-      await obtain(context, { digest, size }, { head: state.head, signal: this.#tasks.life });
-      deps.log.info({ digest }, 'blob-replaced');
-    });
+    if (context) replaceBlob(context, digest, { runner: this.#runner, tasks: this.#tasks });
   }
 
   /** Tells the coordinator that the node leaves the job. */

@@ -1,3 +1,4 @@
+import { NOT_YET_CONNECTED } from '../../monitor/node-state.ts';
 import { isNewer } from '../../protocol/job/head-order.ts';
 import type { Head } from '../../protocol/messages.ts';
 import { counts, type ReceiptCode } from '../../protocol/receipts.ts';
@@ -55,6 +56,8 @@ export function reduce(state: NodeState, event: NodeEvent, now: number): Transit
     case 'join-failed':
       if (state.phase !== 'joining') return stay(state);
       return stay(failed(state, event.reason, event.jitter, now));
+    case 'admitted':
+      return stay(state.phase === 'joining' ? { ...state, reason: NOT_YET_CONNECTED } : state);
     case 'head': {
       const heard = { ...state, ...pollAfter(state, event.head, now) };
       if (!isNewer(event.head, state.head)) return stay(heard);

@@ -44,6 +44,8 @@ export type NodeEvent =
   | { type: 'start' }
   | { type: 'joined'; head: Head | null; history: JobHistory }
   | { type: 'join-failed'; reason: string; jitter: number }
+  /** The coordinator has admitted the node, after it had not in the last attempt to join. */
+  | { type: 'admitted' }
   /** A head that the job's coordinator has signed. It may be old, or known already. */
   | { type: 'head'; head: Head }
   | { type: 'synced'; adapter: string }

@@ -6,6 +6,7 @@ import { decodeUpdate } from '../../../lora/update/codec.ts';
 import { ErrorFeedback } from '../../../lora/update/feedback.ts';
 import { applyDelta, encodeDelta } from '../../../lora/update/outer.ts';
 import { silentLogger } from '../../../monitor/logs/log.ts';
+import { NOT_YET_CONNECTED } from '../../../monitor/node-state.ts';
 import { defaultPolicy, demandOf } from '../../../node/limits/policy.ts';
 import { sha256 } from '../../../protocol/cbor.ts';
 import { jobTopic } from '../../../protocol/job/topics.ts';
@@ -280,6 +281,24 @@ test('waits for a coordinator that is not reachable yet, and for admission', asy
   coordinator.admits = true;
   await coordinator.open(1, [node.peer]);
   await at.until(() => coordinator.updates.length === 1);
+});
+
+test('fetches the base without the reason for which it could not join before', async () => {
+  const { node, coordinator, network, toy } = at;
+  const heal = network.isolate(COORDINATOR.peerId);
+  node.start();
+  const view = () => node.swarmNode.view();
+  await at.until(() => at.codes('join-failed').length > 0);
+  const { reason } = view().state;
+  heal();
+  coordinator.admits = false;
+  coordinator.refusal = 'CLOCK_OFF';
+  await at.until(() => view().hold?.reason === 'clock');
+  coordinator.admits = true;
+  for (const { digest } of toy.manifest.base.files) coordinator.disk.files.delete(digest);
+  await at.until(() => view().context !== null);
+  expect(view()).toMatchObject({ hold: null, state: { phase: 'joining', reason: NOT_YET_CONNECTED } });
+  expect(reason).not.toBe(NOT_YET_CONNECTED);
 });
 
 test('says that it is an observer, and waits without work', async () => {

@@ -21,7 +21,7 @@ const step = fc.oneof(
   { weight: 1, arbitrary: fc.record({ type: fc.constant('assign'), assigned: fc.boolean() }) },
   { weight: 1, arbitrary: fc.record({ type: fc.constant('refuse'), refusing: fc.boolean() }) },
   { weight: 1, arbitrary: fc.constant({ type: 'build-anyway' }) },
-  { weight: 1, arbitrary: fc.constant({ type: 'connected' }) },
+  { weight: 1, arbitrary: fc.constantFrom({ type: 'connected' }, { type: 'admitted' }) },
   { weight: 1, arbitrary: fc.constant({ type: 'crash' }) },
 );
 
@@ -45,7 +45,7 @@ function play(model: NodeModel, steps: readonly Step[]): void {
     if (type === 'finish') model.finish(index, well);
     if (type === 'tick') model.tick(ms);
     if (type === 'crash') model.crash();
-    if (type === 'connected') model.send({ type: 'connected' });
+    if (type === 'connected' || type === 'admitted') model.send({ type });
     if (type === 'build-anyway') model.buildAnyway();
     if (type === 'assign') coordinator.assigned = assigned!;
     if (type === 'refuse') coordinator.refusing = refusing!;
