@@ -4,7 +4,6 @@ import { resolveCache } from '../../common/files/user-folders.ts';
 import { table } from '../../common/text.ts';
 import { requireKept } from '../../coordinator/require-kept.ts';
 import type { JobSpec } from '../../lora/finetune/settings/job-spec.ts';
-import { ordersText } from '../../monitor/pending-orders.ts';
 import { registryFolder } from '../adapter/with-registry.ts';
 import { SWARM } from '../command-name.ts';
 import type { Context } from '../context.ts';
@@ -26,6 +25,7 @@ import {
   orderText,
   phaseCell,
   progressText,
+  rollBackText,
   STATUS_INDENT,
 } from '../views/status.ts';
 import { afterOption, priorityOption, registerJobChanges } from './job-changes.ts';
@@ -274,9 +274,7 @@ async function rollBack(
   if (json) printJson(context, { schemaVersion: 1, ...summary });
   else {
     const what = to === 'best' ? 'its best checkpoint' : `the checkpoint of round ${to}`;
-    const pending = ordersText(summary);
-    const text = pending === '' ? `goes back to ${what}; it is ${summary.phase}` : pending;
-    printLines(context, [`job ${summary.name} ${text}`, afterRollBackText(summary)]);
+    printLines(context, [rollBackText(summary, what), afterRollBackText(summary)]);
   }
 }
 

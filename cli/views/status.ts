@@ -74,6 +74,19 @@ export function orderText(
   return `job ${job.name} is ${restText(job)}${why}`;
 }
 
+/**
+ * Returns the effect of an order to roll a job back.
+ * @param job the job after the order
+ * @param what the checkpoint that the job restores, such as "the checkpoint of round 5"
+ */
+export function rollBackText(job: JobSummary, what: string): string {
+  const waits = job.pendingOrders.some(({ action }) => action === 'roll-back');
+  if (waits) return `job ${job.name} ${ordersText(job)}`;
+  // A paused job makes the roll-back in a round of its own, and pauses again after it.
+  const isPaused = job.phase === 'paused' || job.pendingOrders.some(({ action }) => action === 'pause');
+  return `job ${job.name} goes back to ${what}${isPaused ? ', and stays paused' : `; it is ${job.phase}`}`;
+}
+
 /** Returns the phase of a job. For a paused job, the text says which round has ended last. */
 function restText(job: JobSummary): string {
   return job.phase === 'paused' ? pauseText(job.round) : phaseText(job);

@@ -20,6 +20,7 @@ import {
   orderText,
   phaseCell,
   progressText,
+  rollBackText,
 } from '../../../cli/views/status.ts';
 import { phaseText, roundLeftText } from '../../../common/text.ts';
 import type {
@@ -208,6 +209,21 @@ describe('the effect of an order', () => {
     expect(orderText(job, 'resume')).toMatch(/\bmoby\b.*\btraining$/);
     expect(orderText({ ...job, phase: 'finished' }, 'stop')).toMatch(/\bmoby\b.*\bstopped$/);
   });
+});
+
+it('a roll-back of a paused job is not called a pause', () => {
+  const pause = { action: 'pause', reason: 'lunch', to: null } as const;
+  const rollBack = { action: 'roll-back', reason: '', to: 1 } as const;
+  const after = (phase: JobSummary['phase'], ...pendingOrders: JobSummary['pendingOrders']): string =>
+    rollBackText({ ...job, phase, pendingOrders }, 'the checkpoint of round 1');
+  const stays = /goes back\b.*\bround 1\b.*\bpaused$/;
+  expect([after('validating', pause), after('paused')]).toEqual([
+    expect.stringMatching(stays),
+    expect.stringMatching(stays),
+  ]);
+  expect(after('validating')).toMatch(/goes back\b.*\bround 1\b(?!.*\bpaused)/);
+  // A round that is being merged ends first.
+  expect(after('validating', rollBack, pause)).toMatch(/\brestores\b.*\bround 1\b.*\bround 3\b.*\bpauses\b/);
 });
 
 describe('the activity of a job', () => {
