@@ -75,7 +75,7 @@ export function end(state: JobState, ending: Ending, now: number): Transition {
 /**
  * Pauses the job like `end`. If the job has paused itself, a pause of the operator replaces the cause. If the job is
  * paused because the disk is full, every other cause replaces that pause, so that the job stays paused when there is
- * space again. Otherwise a pause stays as it is.
+ * space again. A new reason of the operator replaces an earlier one. Otherwise a pause stays as it is.
  */
 export function pause(
   state: JobState,
@@ -85,8 +85,9 @@ export function pause(
   if (isEnding(state)) return stay(state);
   const ending: Ending = { phase: 'paused', reason, cause };
   if (state.phase !== 'paused') return end(state, ending, now);
-  const isReplaced = cause === 'operator' || state.pauseCause === 'disk-full';
-  return isReplaced && cause !== state.pauseCause ? rest(state, ending) : stay(state);
+  const isOther = cause !== state.pauseCause || (reason !== '' && reason !== state.reason);
+  const isReplaced = cause === 'operator' || (state.pauseCause === 'disk-full' && cause !== 'disk-full');
+  return isReplaced && isOther ? rest(state, ending) : stay(state);
 }
 
 export function resume(state: JobState, now: number): Transition {

@@ -24,8 +24,9 @@ test.each(['operator', 'problem'] as const)('%s replaces a pause for a full disk
   machine.feed({ type: 'pause', reason: 'lunch', cause });
   expect(machine.effects).toEqual([ANNOUNCED]);
   expect(machine.state).toMatchObject({ phase: 'paused', pauseCause: cause, reason: 'lunch', current });
-  for (const other of ['disk-full', 'problem', cause] as const)
+  for (const other of ['disk-full', 'problem'] as const)
     machine.feed({ type: 'pause', reason: 'other', cause: other });
+  machine.feed({ type: 'pause', reason: '', cause });
   expect(machine.state).toMatchObject({ pauseCause: cause, reason: 'lunch' });
   machine.feed({ type: 'resume' });
   expect(machine.effects).toEqual([{ type: 'merge', round: 1 }]);
@@ -38,6 +39,15 @@ test('a pause of the operator replaces a pause because of a problem, and the clo
   machine.feed({ type: 'pause', reason: 'lunch', cause: 'operator' });
   expect(machine.effects).toEqual([ANNOUNCED]);
   expect(machine.state).toMatchObject({ pauseCause: 'operator', reason: 'lunch', current });
+});
+
+test('a new reason of the operator replaces the reason of the pause', () => {
+  const machine = Machine.training().feed({ type: 'pause', reason: 'lunch', cause: 'operator' });
+  machine.feed({ type: 'pause', reason: 'lunch', cause: 'operator' });
+  expect(machine.effects).toEqual([]);
+  machine.feed({ type: 'pause', reason: 'repairs', cause: 'operator' });
+  expect(machine.effects).toEqual([{ type: 'announce', phase: 'paused', reason: 'repairs' }]);
+  expect(machine.state).toMatchObject({ phase: 'paused', pauseCause: 'operator', reason: 'repairs' });
 });
 
 test('a pause that waits for a round takes effect if the disk is too full for the round', () => {
