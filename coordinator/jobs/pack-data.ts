@@ -88,7 +88,7 @@ async function packRendered(
   const options = { spec, signal, onExample: (done: number) => onProgress(done, total) };
   const reader = new DataReader(options, { renderer });
   const examples = await reader.count(train);
-  const chosen = typeof heldOut === 'number' ? chooseHeldOut(examples, heldOut, spec.seed) : () => false;
+  const chosen = typeof heldOut === 'number' ? chooseHeldOut(examples, heldOut) : () => false;
   total = examples + (typeof heldOut === 'number' ? 0 : await reader.count(heldOut));
 
   const checked =

@@ -8,13 +8,20 @@ import { dataError } from './errors.ts';
 const BUCKETS = 65_536;
 
 /**
- * Chooses the examples that are held out of training: those with the smallest hashes of seed and index. At least one
+ * Text before the index in each hash. The zero is the default seed, because earlier versions hashed the seed. Their runs
+ * with the default seed can therefore still be resumed.
+ */
+const PREFIX = 'held-out/0/';
+
+/**
+ * Chooses the examples that are held out of training: those with the smallest hashes of their index. The seed of
+ * the training does not matter, so that the losses of several seeds are measured on the same examples. At least one
  * example is held out, and at least one is left for training. Memory does not grow with the number of examples, because
  * two passes over the indices replace a sorted list.
  * @param share share of the examples to hold out, between 0 and 1
  * @throws DATA_TOO_SMALL if there are fewer than two examples
  */
-export function chooseHeldOut(examples: number, share: number, seed: number): (index: number) => boolean {
+export function chooseHeldOut(examples: number, share: number): (index: number) => boolean {
   if (examples < 2) {
     throw dataError(
       'DATA_TOO_SMALL',
@@ -23,7 +30,7 @@ export function chooseHeldOut(examples: number, share: number, seed: number): (i
       { documents: examples },
     );
   }
-  const hashOf = (index: number): string => hash('sha256', `held-out/${seed}/${index}`, 'hex');
+  const hashOf = (index: number): string => hash('sha256', `${PREFIX}${index}`, 'hex');
   const bucketOf = (text: string): number => Number.parseInt(text.slice(0, 4), 16);
   let left = Math.min(examples - 1, Math.max(1, Math.round(share * examples)));
   const counts = new Uint32Array(BUCKETS);

@@ -8,15 +8,16 @@ import { temporaryFolder } from '../../../utils/folder.ts';
 import { characterTokenizer } from '../../../utils/models/character-tokenizer.ts';
 
 const tokenizer = characterTokenizer(300);
+const SHARE = { heldOut: 0.5, badRowShare: 0.2 };
 
 /** Packs records of tokens, of which every tenth has a token that the tokenizer does not have, after a broken record. */
-async function packed(data: object) {
+async function packed(data: object, seed = 0) {
   const dir = await temporaryFolder();
   await mkdir(join(dir, 'model'));
   const records = Array.from({ length: 40 }, (_, i) => ({ input_ids: [1, i, i % 10 === 0 ? 70_000 : 2] }));
   const path = join(dir, 'data.jsonl');
   await writeFile(path, ['{', ...records.map((record) => JSON.stringify(record))].join('\n'));
-  const spec = resolveSpec({ base: join(dir, 'model'), data: { train: [path], ...data } });
+  const spec = resolveSpec({ base: join(dir, 'model'), data: { train: [path], ...data }, seed });
   const parts: PackedPart[] = [];
   const bad: number[] = [];
   const listener = {
@@ -27,11 +28,11 @@ async function packed(data: object) {
   const { data: rows, heldOut } = await packRunData(spec, where, { tokenizer, listener });
   rows.close();
   heldOut?.close();
-  return { parts, bad };
+  return { parts, bad, digests: [rows.key, heldOut?.key] };
 }
 
 it('bad records of a held-out share count together with those of the training data', async () => {
-  const { parts, bad } = await packed({ heldOut: 0.5, badRowShare: 0.2 });
+  const { parts, bad } = await packed(SHARE);
   expect(parts).toMatchObject([
     { part: 'train', read: { rows: 41, bad: 5 } },
     { part: 'held-out', read: null },
@@ -45,4 +46,10 @@ it('the limit for bad records counts those of both parts', async () => {
     code: 'DATA_BAD_ROWS',
     values: { rows: 41, bad: 5 },
   });
+});
+
+it('a held-out share is the same for every seed', async () => {
+  const [first, second] = [await packed(SHARE, 1), await packed(SHARE, 2)];
+  expect(first.digests).toEqual(second.digests);
+  expect(first.parts.map(({ tally }) => tally)).toEqual(second.parts.map(({ tally }) => tally));
 });
