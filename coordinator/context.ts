@@ -9,6 +9,7 @@ import type { JobPosition } from '../lora/train/trainer.ts';
 import type { LossGradient } from '../lora/update/score.ts';
 import type { JobEvent } from '../monitor/job-events.ts';
 import type { SwarmNetwork } from '../net/network.ts';
+import type { HeadOrder } from '../protocol/job/head-order.ts';
 import type { Manifest } from '../protocol/job/manifest.ts';
 import type { Checkpoint } from '../protocol/messages.ts';
 import type { ReceiptCode } from '../protocol/receipts.ts';
@@ -240,6 +241,11 @@ export interface RunContext {
   readonly audits: boolean;
   /** Aborts when the coordinator stops. */
   readonly signal: AbortSignal;
+  /**
+   * Notes the newest head that a member says it knows. If the coordinator has not signed such a head, it asks the member
+   * for the head.
+   */
+  noteKnown(peer: string, known: HeadOrder): void;
   /**
    * Whether a node has a later head of the job, which this coordinator signed, then lost, and has not adopted again
    * yet.

@@ -279,6 +279,7 @@ export class Coordinator {
       retention: this.#retention,
       audits: this.#audits,
       signal: AbortSignal.any([this.#stopping.signal, life.signal]),
+      noteKnown: (peer, known) => this.#laterHeads.claims.note(this.#runs.get(stored.job)!, peer, known),
       isBehind: () => this.#laterHeads.isBehind(stored.job),
       isStopping: () => this.#laterHeads.isStopping(stored.job),
       stopBehind: (reason) => this.#laterHeads.stop(this.#runs.get(stored.job)!, reason),

@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { figuresSchema } from './figures.ts';
 import { holdReasons } from './holds.ts';
 import { bytesSchema, digestSchema, labelSchema, peerIdSchema, runIdSchema } from './ids.ts';
+import { headOrderSchema } from './job/head-order.ts';
 import { blobRefSchema, manifestSchema, presetSchema } from './job/manifest.ts';
 import { headSettingsSchema, settingsRecordSchema } from './job/settings.ts';
 import {
@@ -180,6 +181,11 @@ export const heartbeatSchema = z.strictObject({
   hold: z.strictObject({ reason: z.enum(holdReasons), detail: labelSchema }).optional(),
   /** Random id of the node's process. Two processes that use one key at the same time have different ids. */
   run: runIdSchema.optional(),
+  /**
+   * Position of the newest head that the node knows; absent if it knows none. If the coordinator has not signed this head
+   * itself, another copy of the coordinator has, or the coordinator was restored from an old backup.
+   */
+  known: headOrderSchema.optional(),
   issuedAt: index,
 });
 

@@ -250,8 +250,7 @@ export class Liveness {
     const { run, issuedAt } = heartbeat;
     const skewMs = issuedAt - now;
     const isOnTime = Math.abs(skewMs) <= CLOCK_SKEW_MS;
-    // After a restart of the coordinator, an old heartbeat of a process that has ended may be replayed. Such
-    // a heartbeat does not count as a sign of life.
+    // After a restart of the coordinator, a heartbeat of an ended process may be replayed. It is no sign of life.
     if (run !== undefined && isOnTime && !this.#events.onRun({ peer: author, run, issuedAt })) return false;
     // A replayed heartbeat must not keep a dead node present, so only a heartbeat with a later time than the last one
     // counts. If the time of the last heartbeat is more than CLOCK_SKEW_MS in the future, our clock was set back after
@@ -266,6 +265,7 @@ export class Liveness {
     }
     this.#refused.forget(author);
     this.#issued.set(author, heartbeat.issuedAt);
+    if (heartbeat.known !== undefined) this.#context.noteKnown(author, heartbeat.known);
     if (heartbeat.state === 'leaving') {
       this.leave(author);
       return true;

@@ -51,6 +51,7 @@ export class JobContact {
         round: openedRound(head),
         ...worker.progress,
         ...(held && { hold: held }),
+        ...(head && { known: { term: head.term, sequence: head.sequence } }),
       };
     });
   }

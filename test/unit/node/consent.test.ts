@@ -18,6 +18,7 @@ const HEARTBEAT: Record<keyof Heartbeat, string | null> = {
   bytesReceived: 'traffic',
   hold: 'why it pauses',
   run: null,
+  known: null,
   issuedAt: 'clock',
 };
 const UPDATE: Record<keyof Update, string | null> = {
