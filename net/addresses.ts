@@ -23,21 +23,24 @@ export function parseAddress(address: string): { multiaddr: Multiaddr; peer: str
 
 /**
  * Returns a warning if all addresses are private (loopback, local networks, carrier-grade NAT), so that peers in other
- * networks cannot connect; null otherwise. Host names count as public.
+ * networks, or on other machines, cannot connect; null otherwise. Host names count as public. The value `reach` of the
+ * warning says from where peers can connect.
  */
 export function privateAddressesWarning(addresses: readonly string[]): SwarmError | null {
   if (!addresses.every((address) => isPrivate(multiaddr(address)))) return null;
   const announce = 'give the public address of your router with --announce';
   // Other machines can already connect to a coordinator with an address in a local network. It needs only --announce.
   const isLocal = addresses.some((address) => reachOf(address) === 'local network');
+  const reach: Reach = isLocal ? 'local network' : 'this machine';
+  const others = isLocal ? 'in other networks' : 'on other machines';
   const listen = `start the coordinator with --listen /ip4/0.0.0.0/tcp/PORT; behind a router, also ${announce}`;
   // The peer id at the end of each address is that of this machine. It would only make the line long.
   const places = addresses.map((address) => address.replace(/\/p2p\/[^/]+$/, ''));
   return netError(
     'ADDRESSES_PRIVATE',
-    `peers in other networks cannot connect, because all addresses are private (${places.join(', ') || 'none'})`,
-    { addresses },
-    { next: `to let peers in other networks connect, ${isLocal ? announce : listen}` },
+    `peers ${others} cannot connect, because all addresses are ${isLocal ? 'private' : 'only on this machine'} (${places.join(', ') || 'none'})`,
+    { addresses, reach },
+    { next: `to let peers ${others} connect, ${isLocal ? announce : listen}` },
   );
 }
 

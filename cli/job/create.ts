@@ -69,16 +69,18 @@ export async function withProgress(
 }
 
 /**
- * Prints one line if peers in other networks cannot use an invite. One line is enough, because the start of
- * the coordinator and `lora-swarm doctor --swarm` print the addresses and the advice.
+ * Prints one line if peers in other networks, or on other machines, cannot use an invite. One line is enough, because
+ * the start of the coordinator and `lora-swarm doctor --swarm` print the addresses and the advice.
  */
 export async function noteReach(context: Pick<Context, 'stderr'>, invite: string): Promise<void> {
   const [{ decodeInvite }, { privateAddressesWarning }] = await Promise.all([
     import('../../protocol/access/invite.ts'),
     import('../../net/addresses.ts'),
   ]);
-  if (privateAddressesWarning(decodeInvite(invite).addresses) === null) return;
-  printNote(context, `this invite works only in the coordinator's network; see "${SWARM} doctor --swarm"`);
+  const warning = privateAddressesWarning(decodeInvite(invite).addresses);
+  if (warning === null) return;
+  const where = warning.values.reach === 'this machine' ? 'on this machine' : "in the coordinator's network";
+  printNote(context, `this invite works only ${where}; see "${SWARM} doctor --swarm"`);
 }
 
 /**

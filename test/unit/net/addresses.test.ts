@@ -12,13 +12,18 @@ it('warns if all addresses are private', () => {
   ];
   expect(privateAddressesWarning(addresses)).toMatchObject({
     code: 'ADDRESSES_PRIVATE',
-    values: { addresses },
+    values: { addresses, reach: 'local network' },
     next: expect.stringContaining('--announce'),
   });
   expect(privateAddressesWarning([])).toMatchObject({ code: 'ADDRESSES_PRIVATE' });
   // An address of the local network shows that the coordinator does not listen on loopback only.
   expect(privateAddressesWarning(addresses)!.next).not.toContain('--listen');
-  expect(privateAddressesWarning(['/ip4/127.0.0.1/tcp/4040'])!.next).toMatch(/--listen.*--announce/);
+  const onLoopback = privateAddressesWarning(['/ip4/127.0.0.1/tcp/4040', '/ip6/::1/tcp/4040'])!;
+  expect(onLoopback.next).toMatch(/--listen.*--announce/);
+  expect(onLoopback).toMatchObject({
+    values: { reach: 'this machine' },
+    message: expect.stringContaining('this machine'),
+  });
 });
 
 it.each(['/ip4/8.8.4.4/tcp/4040', '/ip6/2600::1/tcp/4040', '/dns4/swarm.example/tcp/4040'])(

@@ -8,6 +8,7 @@ import { fakeContext } from '../../../utils/cli-context.ts';
 const PEER = '12D3KooWNUPdR7Hj8GWMgRXFKBrYXXAdBJL2F7QBHKGHV2H134sS';
 
 it.each([
+  ['127.0.0.2', 1],
   ['192.168.1.5', 1],
   ['8.8.4.4', 0],
 ])('notes in one short line that an invite has only private addresses: %s', async (ip, lines) => {
@@ -17,6 +18,7 @@ it.each([
   expect(err().split('\n').length - 1).toBe(lines);
   expect(err().length).toBeLessThan(110);
   if (lines === 1) expect(err()).toContain('lora-swarm doctor --swarm');
+  expect(err().includes('this machine')).toBe(ip === '127.0.0.2');
 });
 
 it('names the left-out samples of both parts of the data, and the bad records of separate held-out files', () => {
