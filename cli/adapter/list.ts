@@ -3,7 +3,13 @@ import type { Context } from '../context.ts';
 import { jsonOption } from '../options/common.ts';
 import { printJson, printLines, terminalColumns } from '../print.ts';
 import { versionJson, versionLines, versionTable } from '../views/adapters.ts';
-import { type RegistryFlags, registryOption, VERSION_HELP, withRegistry } from './with-registry.ts';
+import {
+  type RegistryFlags,
+  registryFolder,
+  registryOption,
+  VERSION_HELP,
+  withRegistry,
+} from './with-registry.ts';
 
 interface ListFlags extends RegistryFlags {
   removed?: boolean;
@@ -44,7 +50,7 @@ async function list(context: Context, name: string | undefined, flags: ListFlags
       printJson(context, { schemaVersion: 1, versions: listed });
     } else if (versions.length === 0) {
       printLines(context, [
-        'the registry is empty; "lora-swarm train" and "lora-swarm adapter add" add versions',
+        `the registry ${registryFolder(context, flags)} is empty; "lora-swarm train" and "lora-swarm adapter add" add versions`,
       ]);
     } else printLines(context, versionTable(versions, terminalColumns(context)));
   });

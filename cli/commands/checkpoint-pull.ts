@@ -6,7 +6,7 @@ import { resolveHomes } from '../../common/files/user-folders.ts';
 import { formatBytes } from '../../common/text.ts';
 import type { PulledCheckpoint, Registry } from '../../index.ts';
 import type { FetchedCheckpoint } from '../../node/checkpoint-pull.ts';
-import { adapterName, registryOption, withRegistry } from '../adapter/with-registry.ts';
+import { adapterName, registryFolder, registryOption, withRegistry } from '../adapter/with-registry.ts';
 import type { Context } from '../context.ts';
 import { runningNode } from '../daemon/running-node.ts';
 import { usageError } from '../errors.ts';
@@ -104,8 +104,9 @@ async function pull(
   if (options.json) printJson(context, { schemaVersion: 1, output, ...pulled });
   else {
     const text = `PEFT adapter of round ${pulled.round} of job ${pulled.name} in ${output}`;
+    const where = registryFolder(context, options);
     printLines(context, [
-      pulled.version === null ? text : `${text}, ${pulled.version} in the registry`,
+      pulled.version === null ? text : `${text}, ${pulled.version} in the registry ${where}`,
       ...initialLines(pulled.round),
     ]);
   }

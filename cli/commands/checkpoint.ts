@@ -7,7 +7,7 @@ import { requireKept } from '../../coordinator/require-kept.ts';
 import type { ApiClient, CheckpointView, GgufType } from '../../index.ts';
 import type { ExportForm } from '../../registry/export/card-parts.ts';
 import type { CurvePoint } from '../../registry/export/checkpoint-card.ts';
-import { adapterName, registryOption, withRegistry } from '../adapter/with-registry.ts';
+import { adapterName, registryFolder, registryOption, withRegistry } from '../adapter/with-registry.ts';
 import type { Context } from '../context.ts';
 import { chooseJob, coordinatorApi, JOB_ARGUMENT } from '../daemon/connect.ts';
 import { usageError } from '../errors.ts';
@@ -215,7 +215,7 @@ async function publish(context: Context, job: string | undefined, options: Publi
     if (options.json) printJson(context, { schemaVersion: 1, created, ...versionJson(version) });
     else
       printLines(context, [
-        `round ${view.round} of job ${manifest.name} is ${version.label} in the registry`,
+        `round ${view.round} of job ${manifest.name} is ${version.label} in the registry ${registryFolder(context, options)}`,
       ]);
   });
 }

@@ -152,6 +152,7 @@ describe('the registry', { timeout: 120_000 }, () => {
     const created = await create();
     expect(created.status, created.stderr).toBe(0);
     const published = (await run('checkpoint', 'publish', 'further', '--home', home, '--json')).last;
+    expect((await run('checkpoint', 'publish', 'further', '--home', home)).stdout).toContain(at('registry'));
     const start = (await run('adapter', 'show', 'demo:v1', '--json')).last;
     const files = ({ manifest }: Run['last']) =>
       (manifest as VersionManifest).files.map(({ path, digest }) => [path, digest]);

@@ -23,6 +23,8 @@ describe('lora-swarm adapter', () => {
     const json = async (...args: string[]) => JSON.parse(await run(...args, '--json'));
     expect(await json('list')).toMatchObject({ versions: [] });
     expect(await run('list')).toContain('lora-swarm adapter add');
+    const other = join(await temporaryFolder(), 'other');
+    expect(await run('list', '--registry', other)).toContain(other);
     const [first, second] = [await smallPeftFolder(1), await smallPeftFolder(2)];
     expect(await run('add', 'demo', first, '--tag', 'prod')).toContain('demo:v1');
     expect(await json('add', 'demo', second)).toMatchObject({ created: true, label: 'demo:v2', version: 2 });
