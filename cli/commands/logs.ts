@@ -2,6 +2,7 @@ import { type Command, Option } from 'commander';
 import { resolveHomes } from '../../common/files/user-folders.ts';
 import { type LogLevel, logLevels } from '../../monitor/logs/log-levels.ts';
 import type { Context } from '../context.ts';
+import { cliError } from '../error-codes.ts';
 import { entryFormat, matches, PeerValues } from '../logs/log-entry.ts';
 import {
   appendedEntries,
@@ -12,7 +13,7 @@ import {
 } from '../logs/read-logs.ts';
 import { homeOption, integer, jsonOption } from '../options/common.ts';
 import { type Moment, moment } from '../options/moment.ts';
-import { printPainted } from '../print.ts';
+import { printNote, printPainted } from '../print.ts';
 
 /** Number of entries that are shown without --lines and --since: a few screens. */
 const SHOWN_LINES = 200;
@@ -58,8 +59,15 @@ async function logs(context: Context, options: LogsOptions): Promise<void> {
   const homes = resolveHomes(home, environment, cwd);
   const about = peer === undefined ? null : new PeerValues(peer);
   // Reads all entries first, because the entry with both the name and the id of a peer may follow other entries.
-  if (about !== null)
+  if (about !== null) {
     await withLogs(homes, (found) => storedEntries(found, ({ entry }) => about.read(entry)));
+    if (!about.isFound) {
+      const message = `no entry of the log is about a peer "${peer}"`;
+      const next = 'give the name or the end of the peer id of a peer that "lora-swarm logs" names';
+      if (!follow) throw cliError('PEER_NOT_FOUND', message, { peer }, { next });
+      printNote(context, message);
+    }
+  }
   await withLogs(homes, async (found) => {
     const format = entryFormat({ json, color: stdout.color });
     // If both daemons of a machine have a log, each line says which daemon wrote it.

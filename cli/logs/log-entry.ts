@@ -45,9 +45,7 @@ export function matches({ at, fields }: LogEntry, { level, since, values }: Entr
   if (at < since) return false;
   const severity = logLevels.indexOf(fields.level as LogLevel);
   if (severity !== -1 && severity < logLevels.indexOf(level)) return false;
-  return (
-    values === null || Object.values(fields).some((value) => typeof value === 'string' && values.has(value))
-  );
+  return values === null || namesOneOf(fields, values);
 }
 
 /**
@@ -58,16 +56,28 @@ export function matches({ at, fields }: LogEntry, { level, since, values }: Entr
 export class PeerValues {
   readonly values: Set<string>;
   readonly #peer: string;
+  #isFound = false;
 
   constructor(peer: string) {
-    this.#peer = peer;
-    this.values = new Set([peer]);
+    // Other commands print the end of a peer id as "…x7Qk".
+    this.#peer = peer.replace(/^…/, '');
+    this.values = new Set([this.#peer]);
+  }
+
+  /** Whether an entry that was read is about the peer. */
+  get isFound(): boolean {
+    return this.#isFound;
   }
 
   read({ fields }: LogEntry): void {
-    if (typeof fields?.peer !== 'string') return;
-    if (fields.name === this.#peer || fields.peer.endsWith(this.#peer)) this.values.add(fields.peer);
+    const { peer, name } = fields ?? {};
+    if (typeof peer === 'string' && (name === this.#peer || peer.endsWith(this.#peer))) this.values.add(peer);
+    this.#isFound ||= namesOneOf(fields ?? {}, this.values);
   }
+}
+
+function namesOneOf(fields: NonNullable<LogEntry['fields']>, values: ReadonlySet<string>): boolean {
+  return Object.values(fields).some((value) => typeof value === 'string' && values.has(value));
 }
 
 /** Returns a function that formats entries: as JSON, or as text for people. */

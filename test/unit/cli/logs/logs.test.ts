@@ -68,7 +68,23 @@ describe('lora-swarm logs', () => {
       expect.stringContaining('joined'),
     ]);
     expect((await run('--peer', HERON.slice(-6))).lines()).toHaveLength(2);
+    expect((await run('--peer', `…${HERON.slice(-6)}`)).lines()).toHaveLength(2);
     expect((await run('--lines', '1')).lines()).toEqual([expect.stringContaining('slow')]);
+  });
+
+  it('refuses a peer that no entry names, but follows the log for its entries', async () => {
+    const { log, run } = await setUp();
+    log.info({ peer: OTTER, name: 'otter' }, 'joined');
+    await expect(run('--peer', 'ottr')).rejects.toMatchObject({
+      code: 'PEER_NOT_FOUND',
+      values: { peer: 'ottr' },
+    });
+    expect((await run('--peer', 'otter', '--level', 'error')).lines()).toEqual([]);
+    const { lines, ended, stop } = await run('--peer', 'heron', '--follow');
+    log.info({ peer: HERON, name: 'heron' }, 'joined');
+    await eventually(() => lines().length === 1);
+    stop();
+    await ended;
   });
 
   it('prints the entries as JSON, and a damaged line as well', async () => {
