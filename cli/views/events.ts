@@ -178,7 +178,11 @@ function caughtUp({
     missing === 0
       ? ''
       : `. No connected node could give ${countOf(missing, 'other checkpoint')}; a node that connects later may still have ${missing === 1 ? 'it' : 'them'}`;
-  return `! the database of the coordinator was old. It ended with round ${before}, but nodes had a later head, so the job continues after round ${round} (term ${term})${from}${lost}`;
+  const dropped =
+    round < before
+      ? `. The checkpoints of the database after round ${round} are dropped, because the later head does not continue from them`
+      : '';
+  return `! the database of the coordinator was old. It ended with round ${before}, but nodes had a later head, so the job continues after round ${round} (term ${term})${dropped}${from}${lost}`;
 }
 
 /** Returns the name of a node, if it has one, and the end of its peer id. */

@@ -503,6 +503,13 @@ describe("a job's events", () => {
     expect(lines.line(event({ ...fault, faulty: 1, updates: 1 }))).toMatch(/1 of 1 update is .* is /);
   });
 
+  it('says which checkpoints of a restored database are dropped', () => {
+    const lines = new EventLines();
+    const caught = { type: 'caught-up', before: 11, term: 3, checkpoints: 0, missing: 0 };
+    expect(lines.line(event({ ...caught, round: 10 }))).toMatch(/after round 10 \(term 3\).*dropped/);
+    expect(lines.line(event({ ...caught, round: 12 }))).not.toContain('dropped');
+  });
+
   it('give a line for a refused update, and none for an accepted one', () => {
     const lines = new EventLines();
     const update = { type: 'update', round: 1, peer: PEER, bytes: 1, tokens: 1, seconds: 1 };
