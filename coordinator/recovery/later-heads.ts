@@ -7,7 +7,7 @@ import type { Head } from '../../protocol/messages.ts';
 import type { CoordinatorDeps } from '../context.ts';
 import { coordinatorError } from '../errors.ts';
 import type { JobRun } from '../job-run.ts';
-import { isOver } from '../round/job-phase.ts';
+import { isOver, needsOperator } from '../round/job-phase.ts';
 import { catchUp } from './catch-up.ts';
 import { fetchInTurns, inTurns } from './fetch-in-turns.ts';
 import { HeadClaims, type ProvenHead } from './head-claims.ts';
@@ -230,6 +230,8 @@ export class LaterHeads {
   /** Pauses a job, because another copy of this coordinator has taken the job over. */
   #giveWay(run: JobRun, { term }: Head): void {
     const { job } = run.context;
+    // All nodes of the job prove the head, again and again, but the operator has to learn of it only once.
+    if (needsOperator(run.driver.state)) return;
     this.#deps.log.error({ job, term }, 'another-copy-runs');
     if (isOver(run.driver.state)) return;
     const reason = `another copy of this coordinator has taken over the job with term ${term}; stop one of the copies. To continue with this copy, restart it`;

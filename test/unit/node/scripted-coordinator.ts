@@ -2,7 +2,7 @@ import { SwarmError } from '../../../common/errors.ts';
 import type { OwnStanding } from '../../../node/context.ts';
 import { sha256 } from '../../../protocol/cbor.ts';
 import { jobTopic } from '../../../protocol/job/topics.ts';
-import type { Head, SettingsRecord, Update } from '../../../protocol/messages.ts';
+import type { Head, Heartbeat, SettingsRecord, Update } from '../../../protocol/messages.ts';
 import type { ReceiptCode } from '../../../protocol/receipts.ts';
 import type { Role } from '../../../protocol/requests/member-status.ts';
 import { type Signer, signMessage, verifyMessage } from '../../../protocol/signing.ts';
@@ -26,6 +26,8 @@ export class ScriptedCoordinator {
   readonly holds: string[] = [];
   /** Rounds in the heartbeats of awaiting nodes. */
   readonly idle: number[] = [];
+  /** Position of the newest head that the newest heartbeat names. */
+  known: Heartbeat['known'];
   joins = 0;
   /** The receipt code of every update. null: no receipt, as if the update were lost. */
   code: ReceiptCode | null = 'accepted';
@@ -117,8 +119,9 @@ export class ScriptedCoordinator {
     });
     this.host.subscribe(jobTopic(job, 'peers'), ({ from, data }) => {
       const opened = testSealing.open(data, { kind: 'heartbeat', job, author: from });
-      const { state, round, hold } = verifyMessage('heartbeat', opened).message;
+      const { state, round, hold, known } = verifyMessage('heartbeat', opened).message;
       if (hold) this.holds.push(hold.reason);
+      this.known = known;
       if (this.states.at(-1) !== state) this.states.push(state);
       if (state === 'awaiting') this.idle.push(round);
       return 'accept';

@@ -118,6 +118,16 @@ test('a node that has lost its database does not train a round again for which t
   expect(coordinator.updates).toMatchObject([{ round: 4 }]);
 });
 
+test('the heartbeats of a node name the newest head that it knows, also if another copy of its coordinator signed it', async () => {
+  const { node, coordinator } = at;
+  await coordinator.open(1, []);
+  node.start();
+  await at.until(() => coordinator.known?.sequence === 1);
+  await coordinator.open(2, [], { term: 2 });
+  await at.until(() => coordinator.known?.term === 2);
+  expect(coordinator.known).toEqual({ term: 2, sequence: 2 });
+});
+
 test('a node computes scores for its coordinator only, and only if it offers this', async () => {
   const { node, coordinator, network, clock, random, phase } = at;
   await coordinator.open(1, []);

@@ -2,8 +2,8 @@ import { describe, expect, it } from 'vitest';
 import type { CoordinatorDeps } from '../../../../coordinator/context.ts';
 import { LaterHeads } from '../../../../coordinator/recovery/later-heads.ts';
 import { needsOperator } from '../../../../coordinator/round/job-phase.ts';
-import { silentLogger } from '../../../../monitor/logs/log.ts';
 import { type Signer, signMessage, verifyMessage } from '../../../../protocol/signing.ts';
+import { recordingLog, type TestHost } from '../../../utils/swarm/hosts.ts';
 import { signerOf } from '../../../utils/swarm/signers.ts';
 import { noFolders } from '../../../utils/virtual/no-folders.ts';
 import { type ScriptedPeer, training } from '../scripted-peer.ts';
@@ -15,6 +15,7 @@ it('pauses a job that another copy of the coordinator has taken over, so that it
   const { job } = world.toy;
   const own = verifyMessage('head', world.store.jobs.head(job)!).message;
   const head = signMessage('head', { ...own, term: own.term + 1 }, COORDINATOR);
+  const logged: TestHost['logged'] = [];
   const network = {
     signer: COORDINATOR,
     peers: () => [],
@@ -27,7 +28,7 @@ it('pauses a job that another copy of the coordinator has taken over, so that it
     folders: noFolders,
     store: world.store,
     clock: world.clock,
-    log: silentLogger,
+    log: recordingLog(logged),
     signal: new AbortController().signal,
     runs: new Map([[job, world.run]]),
     restart: async () => expect.fail('the job must not be started again'),
@@ -40,6 +41,9 @@ it('pauses a job that another copy of the coordinator has taken over, so that it
     reason: expect.stringContaining(`term ${own.term + 1}`),
   });
   expect(needsOperator(state())).toBe(true);
+  laterHeads.claims.note(world.run, 'other', { term: own.term + 1, sequence: own.sequence });
+  await laterHeads.claims.idle();
+  expect(logged.filter(({ action }) => action === 'another-copy-runs')).toHaveLength(1);
   expect(() => world.kill()).toThrow();
   await world.start();
   expect(needsOperator(state())).toBe(true);
