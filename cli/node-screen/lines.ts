@@ -108,7 +108,7 @@ export function screenLines(state: ScreenState, { columns, rows }: ScreenSize): 
     ...lines('costs', costText(status)),
     ...lines('traffic', `${speedText(status)}; ${monthText(status)}`),
     ...jobs.flatMap((job) => refusalOf(job)).flatMap(({ label, text }) => lines(label, text)),
-    ...(status.engineNote === null ? [] : lines('engine', engineText(status), 2)),
+    ...(status.engineNote === null ? [] : lines('engine', engineText(status))),
     ...warnings
       .slice(0, SHOWN_WARNINGS)
       .flatMap(({ text, count, at }) =>

@@ -1,6 +1,5 @@
 import { engineError } from '../errors.ts';
 import './telemetry.ts';
-import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { InferenceSession, Tensor as OnnxTensor } from 'onnxruntime-node';
 import { isSwarmError } from '../../../common/errors.ts';
@@ -16,6 +15,7 @@ import type { WeightFile } from '../weights.ts';
 import { DynamicSession } from './dynamic-session.ts';
 import type { Provider } from './emitter.ts';
 import { buildModel } from './model.ts';
+import { onnxruntimeFolder } from './package-folder.ts';
 import { messageOf, providerMessage } from './provider-message.ts';
 
 const PROVIDERS: Readonly<Record<OnnxEngineName, Provider>> = {
@@ -29,9 +29,8 @@ export function requirementsOf(name: Exclude<OnnxEngineName, 'onnx-cpu'>): strin
   if (name === 'onnx-webgpu') {
     return 'install a GPU driver with Vulkan (on Linux also the package libvulkan1), Metal or D3D12 (see docs/engines.md)';
   }
-  const folder = dirname(createRequire(import.meta.url).resolve('onnxruntime-node'));
   // The shells of Linux would split the path at its spaces.
-  const script = join(folder, '../script/install.js').replaceAll(' ', '\\ ');
+  const script = join(onnxruntimeFolder(), 'script/install.js').replaceAll(' ', '\\ ');
   return `on Linux x64 with an NVIDIA GPU, install CUDA 12 and cuDNN 9 on the loader's path and run "node ${script} --onnxruntime-node-install=cuda12" (see docs/engines.md)`;
 }
 

@@ -27,6 +27,7 @@ import {
   probeEngines,
   probeSize,
 } from './compare-engines.ts';
+import { driverTraces } from './driver-traces.ts';
 import { type EngineProbe, tryDevice } from './probe.ts';
 
 /** The chosen engine, and the reason in a few words. */
@@ -45,8 +46,8 @@ const CANDIDATES: readonly EngineName[] = ['onnx-cpu', 'onnx-cuda', 'onnx-webgpu
  */
 const ADVANTAGE = 1.25;
 /**
- * Time until a stored choice expires, so that a newly installed driver is noticed. `lora-swarm doctor` measures again
- * even before that time.
+ * Time until a stored choice expires, so that changes are noticed that `driverTraces` misses. `lora-swarm doctor` measures
+ * again even before that time.
  */
 const VALID_MS = 7 * 24 * 3_600_000;
 const MAX_RECORD_BYTES = 64 * 1024;
@@ -221,11 +222,14 @@ function formatsText({ baseBits, precision }: Formats): string {
 const recordSchema = z.object({ engine: z.enum(ENGINE_NAMES), reason: z.string(), at: z.number() });
 
 /**
- * Returns the path of the stored choice. There is one file for each combination of machine, config of the base, formats
- * and number of threads. The speed depends on no other property of the base.
+ * Returns the path of the stored choice. There is one file for each combination of machine, drivers, config of the base,
+ * formats and number of threads. The speed depends on no other property of the base.
  */
-function recordFile({ model, compute: { threads, baseBits, precision }, recordDir }: MachineOptions): string {
-  const machine = [hostname(), process.platform, process.arch, cpus()[0]?.model ?? '', cpus().length];
+async function recordFile(options: MachineOptions): Promise<string> {
+  const { model, compute, recordDir } = options;
+  const { threads, baseBits, precision } = compute;
+  const processor = [cpus()[0]?.model ?? '', cpus().length];
+  const machine = [hostname(), process.platform, process.arch, ...processor, ...(await driverTraces())];
   const key = sha256(
     encodeCbor({ machine, threads, baseBits, precision, config: JSON.stringify(model.config) }),
   );
@@ -235,11 +239,13 @@ function recordFile({ model, compute: { threads, baseBits, precision }, recordDi
 async function recall(options: MachineOptions): Promise<ChosenEngine | null> {
   try {
     const { engine, reason, at } = recordSchema.parse(
-      await readJsonObject(recordFile(options), MAX_RECORD_BYTES),
+      await readJsonObject(await recordFile(options), MAX_RECORD_BYTES),
     );
     const age = options.now - at;
     if (age < 0 || age > VALID_MS) return null;
-    return { engine, reason: `${reason}; measured on ${new Date(at).toISOString().slice(0, 10)}` };
+    const date = new Date(at).toISOString().slice(0, 10);
+    const again = `to measure again, delete ${options.recordDir}`;
+    return { engine, reason: `${reason}; measured on ${date} (${again})` };
   } catch {
     return null;
   }
@@ -247,8 +253,8 @@ async function recall(options: MachineOptions): Promise<ChosenEngine | null> {
 
 /** Stores a choice. Ignores errors, because a stored choice only saves time. */
 async function remember(options: MachineOptions, chosen: ChosenEngine): Promise<void> {
-  const path = recordFile(options);
   try {
+    const path = await recordFile(options);
     await mkdir(join(path, '..'), { recursive: true });
     await writeDurably(path, JSON.stringify({ ...chosen, at: options.now }));
   } catch {}

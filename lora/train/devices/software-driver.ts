@@ -13,7 +13,12 @@ const SOFTWARE_DRIVERS = ['libvulkan_lvp', 'libvk_swiftshader'];
 export async function hasSoftwareDriver(root = '/'): Promise<boolean> {
   const maps = await readFile(join(root, 'proc/self/maps'), 'utf8').catch(() => '');
   if (!SOFTWARE_DRIVERS.some((name) => maps.includes(name))) return false;
+  return (await gpuNames(root)).length === 0;
+}
+
+/** Returns the names of the GPUs in /dev, which only Linux has. */
+export async function gpuNames(root: string): Promise<string[]> {
   const folders = ['dev', 'dev/dri'].map((path) => join(root, path));
   const devices = await Promise.all(folders.map((path) => readdir(path).catch(() => [])));
-  return !devices.flat().some((name) => /^(renderD\d+|nvidia\d+|dxg)$/.test(name));
+  return devices.flat().filter((name) => /^(renderD\d+|nvidia\d+|dxg)$/.test(name));
 }

@@ -156,7 +156,11 @@ export const SYSTEM_FEATURES: Readonly<Record<string, SystemFeature>> = {
   allocator: {
     pattern: /\b(GLIBC_|MALLOC_|LD_)/,
     about: 'each C library has its own settings',
-    files: { 'lora/engines/allocator.ts': 'only glibc reads the variable; elsewhere it has no effect' },
+    files: {
+      'lora/engines/allocator.ts': 'only glibc reads the variable; elsewhere it has no effect',
+      'lora/train/devices/driver-traces.ts':
+        'only compares the variable; elsewhere, a stored choice is kept for a week',
+    },
   },
   'folders of the user': {
     pattern: /\bhomedir\(|\bXDG_|\bAPPDATA\b|\btmpdir\(|\.HOME\b/,

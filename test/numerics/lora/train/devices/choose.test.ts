@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { beforeEach, describe, expect, test, vi } from 'vitest';
+import { beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
 import type { Device, EngineName } from '../../../../../lora/engines/names.ts';
 import { type BaseModel, openBase } from '../../../../../lora/models/base/base-model.ts';
 import { type Compute, type ComputeInput, parseCompute } from '../../../../../lora/train/compute.ts';
@@ -244,6 +244,19 @@ describe('a choice', () => {
       expect(await choose(compute, deps, change)).toMatchObject({ engine: 'onnx-cpu' });
       expect(asked).not.toEqual([]);
     }
+  });
+
+  test('is made again when the drivers change, and says where it is stored otherwise', async () => {
+    onTestFinished(() => void vi.unstubAllEnvs());
+    vi.stubEnv('VK_DRIVER_FILES', '/nonexistent');
+    await choose(on(), machine({}).deps);
+    const stored = await choose(on(), machine({ 'onnx-webgpu': 9 }).deps);
+    expect(stored).toEqual({
+      engine: 'onnx-cpu',
+      reason: expect.stringContaining(options.recordDir),
+    });
+    vi.stubEnv('VK_DRIVER_FILES', '/usr/share/vulkan/icd.d/nvidia_icd.json');
+    expect(await choose(on(), machine({ 'onnx-webgpu': 9 }).deps)).toMatchObject({ engine: 'onnx-webgpu' });
   });
 
   test('is made again if its record is damaged', async () => {
