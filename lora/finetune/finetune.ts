@@ -2,7 +2,7 @@
 import { resolve } from 'node:path';
 import { withAbortReason } from '../../common/abort-reason.ts';
 import { commonError } from '../../common/common-errors.ts';
-import type { SwarmError } from '../../common/errors.ts';
+import { isSwarmError, type SwarmError } from '../../common/errors.ts';
 import { claimOutput } from '../../common/files/folders.ts';
 import { adapterLayout } from '../adapter/layout.ts';
 import { readStart } from '../adapter/start.ts';
@@ -33,6 +33,10 @@ import { refuseDifferences, resumeFrom } from './resume.ts';
 import { type Publication, type RunSettings, storedCompute } from './settings/run-settings.ts';
 import { type TrainSpec, trainingConfig } from './settings/settings.ts';
 import { warmupWarning } from './settings/warnings.ts';
+
+/** Advice after the death of a trainer process for which no fallback is left. */
+const DIED =
+  'if memory ran out even with smaller micro-batches, start over with --base-bits 4 or a smaller --sequence-length; if other programs took the memory, continue later with --resume';
 
 /** Options of a fine-tuning run. */
 export interface FinetuneOptions extends PrepareOptions {
@@ -220,7 +224,7 @@ async function train(options: TrainOptions, listener: FinetuneListener): Promise
         return await runAttempt(run, attempt, listener);
       } catch (error) {
         const fallback = next(error);
-        if (fallback === null) throw error;
+        if (fallback === null) throw isSwarmError(error, 'TRAINER_DIED') ? error.with({ next: DIED }) : error;
         listener.onFallback?.(fallback);
         load = fallback;
         if (run.begun) from = await checkpoints.newest();

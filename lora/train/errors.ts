@@ -11,7 +11,7 @@ export const trainError = defineErrors({
   TRAINER_ABORTED: 'failed',
   TRAINER_DIED: {
     kind: 'failed',
-    next: 'if memory ran out even with smaller micro-batches, start over with --base-bits 4 or a smaller --sequence-length; if other programs took the memory, continue later with --resume',
+    next: 'if memory ran out, end other programs, or use --base-bits 4, which needs less memory',
   },
   TRAINER_FAILED: { kind: 'internal', next: REPORT },
   TRAINER_NOT_STARTED: { kind: 'internal', next: REPORT },

@@ -63,6 +63,10 @@ interface Loading extends ChosenDevices {
   readonly mappedBytes: number;
 }
 
+/** Advice after the death of a trainer process. */
+const DIED =
+  'the node goes on with the next round; if this happens often, end other programs, or start the node with --base-bits 4, which needs less memory';
+
 /**
  * The trainer process of one base. When the next job has the same base, the process keeps the base and switches to that
  * job. If the process dies, the round that it trained is lost. The process is restarted so that it is ready for the next
@@ -191,7 +195,7 @@ export class BaseTrainer {
         await process.stop();
         this.#restart(error);
       }
-      throw error;
+      throw isSwarmError(error, 'TRAINER_DIED') ? error.with({ next: DIED }) : error;
     }
   }
 

@@ -56,6 +56,15 @@ it('advises a lower rate after gradients that are not finite, and not --resume',
   expect(err()).not.toContain('--resume');
 });
 
+it('advises --resume and a shorter sequence after a trainer that died without a fallback', async () => {
+  const died = trainError('TRAINER_DIED', 'the trainer process was killed by SIGTERM');
+  const dying = vi.spyOn(TrainerProcess.prototype, 'train').mockRejectedValue(died);
+  onTestFinished(() => void dying.mockRestore());
+  const error = await trainPrepared(options, {}).catch((error: unknown) => error);
+  expect(error).toMatchObject({ code: 'TRAINER_DIED' });
+  expect(failureOf(error).next).toMatch(/--base-bits.*--sequence-length.*--resume/);
+});
+
 it('throws the first error and warns that the adapter could not be saved', async () => {
   const { context, out } = fakeContext();
   const report = new TrainReport({ json: true, output: options.output }, context);

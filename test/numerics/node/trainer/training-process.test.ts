@@ -1,6 +1,7 @@
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeEach, describe, expect, onTestFinished, test } from 'vitest';
+import type { SwarmError } from '../../../../common/errors.ts';
 import { systemClock } from '../../../../common/time/system-clock.ts';
 import { initialMatrices } from '../../../../lora/adapter/initial.ts';
 import { adapterLayout } from '../../../../lora/adapter/layout.ts';
@@ -108,7 +109,10 @@ describe('the trainer of a node', () => {
       signal: live(),
       onProgress: ({ step }) => step === 1 && process.kill(before, 'SIGKILL'),
     });
-    await expect(training).rejects.toMatchObject({ code: 'TRAINER_DIED' });
+    const died = (await training.catch((error: unknown) => error)) as SwarmError;
+    expect(died).toMatchObject({ code: 'TRAINER_DIED', next: expect.stringContaining('--base-bits 4') });
+    // A node has neither of these options.
+    expect(died.next).not.toMatch(/--resume|--sequence-length/);
     expect(restarts).toEqual(['TRAINER_DIED']);
     expect(trainer.restarts).toBe(1);
     const { result } = await trainer.train(task(1), { signal: live(), ...quiet });
