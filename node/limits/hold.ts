@@ -16,6 +16,7 @@ const REASONS: Readonly<Record<string, HoldReason>> = {
   STORE_FULL: 'disk-full',
   ENGINE_UNAVAILABLE: 'engine',
   BASE_BITS: 'engine',
+  PRECISION: 'engine',
   CLOCK_OFF: 'clock',
   PROTOCOL_VERSION: 'version',
 };

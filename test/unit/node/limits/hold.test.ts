@@ -1,5 +1,6 @@
 import { expect, it } from 'vitest';
 import { commonError } from '../../../../common/common-errors.ts';
+import { engineError } from '../../../../lora/engines/errors.ts';
 import { netError } from '../../../../net/errors.ts';
 import { nodeError } from '../../../../node/errors.ts';
 import { holdOf } from '../../../../node/limits/hold.ts';
@@ -15,6 +16,8 @@ it('tells what a person must change from what passes by itself', () => {
   expect(labelSchema.safeParse(holdOf(huge)!.detail).success).toBe(true);
   const refused = netError('RPC_REFUSED', 'the clock is wrong', { code: 'CLOCK_OFF' });
   expect(holdOf(refused)).toEqual({ reason: 'clock', detail: '' });
+  for (const code of ['ENGINE_UNAVAILABLE', 'PRECISION'] as const)
+    expect(holdOf(engineError(code, 'no engine'))).toEqual({ reason: 'engine', detail: '' });
   expect(holdOf(netError('RPC_REFUSED', 'full', { code: 'JOB_FULL' }))).toBeNull();
   expect(holdOf(netError('RPC_REFUSED', 'odd', { code: 'constructor' }))).toBeNull();
   expect(holdOf(commonError('DEADLINE_EXCEEDED', 'late'))).toBeNull();
