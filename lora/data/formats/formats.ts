@@ -4,7 +4,13 @@ import type { SwarmError } from '../../../common/errors.ts';
 import { dataError } from '../errors.ts';
 import type { ExampleBody, Format } from '../examples.ts';
 import { type Columns, Fields, isObject, listOf, RowProblem, type RowValue } from './fields.ts';
-import { CONVERSATION_COLUMNS, isConversation, messageKeys, readMessages } from './messages.ts';
+import {
+  CONVERSATION_COLUMNS,
+  conversationWithOtherKeys,
+  isConversation,
+  messageKeys,
+  readMessages,
+} from './messages.ts';
 import { readCompletion, readInstruction, readTextRow } from './plain.ts';
 import { readSegments, readTokens } from './tokens.ts';
 
@@ -122,8 +128,14 @@ export function unrecognised(
   const names = found.join(', ') || '(none)';
   const refuse = (
     reason: string,
-    { missing = null, next }: { missing?: string | null; next?: string } = {},
-  ) => dataError('DATA_FORMAT', `${file} ${reason}`, { file, columns: found, formats, missing }, { next });
+    { next, ...values }: { missing?: string; keys?: readonly string[]; next?: string } = {},
+  ) =>
+    dataError(
+      'DATA_FORMAT',
+      `${file} ${reason}`,
+      { file, columns: found, formats, missing: null, ...values },
+      { next },
+    );
   // The fields role and content refer to keys of a message, not to columns.
   const absent = Object.entries(columns).find(
     ([field, column]) => field !== 'role' && field !== 'content' && !found.includes(column),
@@ -132,6 +144,17 @@ export function unrecognised(
     const [field, column] = absent;
     return refuse(`has no column "${column}" for the field ${field}; its columns are ${names}`, {
       missing: column,
+    });
+  }
+  const hasConversations = formats.includes('messages') || formats.includes('sharegpt');
+  const conversation = hasConversations ? conversationWithOtherKeys(rows[0]!, columns) : null;
+  if (conversation !== null) {
+    const { column, keys } = conversation;
+    return refuse(`fits no format: the messages in the column "${column}" have the keys ${keys.join(', ')}`, {
+      keys,
+      next:
+        `say which key holds the role and which key holds the text: --column messages=${column} ` +
+        '--column role=KEY --column content=KEY (in a job file, with data.columns)',
     });
   }
   const known = formats.map((name) => `${name} (${DEFINITIONS[name].summary})`).join(', ');

@@ -44,6 +44,25 @@ export function isConversation(value: unknown, { role, content }: MessageKeys): 
   return isObject(first) && typeof first[role] === 'string' && (content in first || 'tool_calls' in first);
 }
 
+/** Returns the column whose value looks like a conversation with other keys, and these keys; null if there is none. */
+export function conversationWithOtherKeys(
+  row: RowValue,
+  columns: Columns,
+): { column: string; keys: readonly string[] } | null {
+  // These columns hold lists of objects too.
+  const others = ['segments', 'tools'];
+  const wanted = columns.messages === undefined ? Object.keys(row) : [columns.messages];
+  for (const column of wanted.filter((name) => !others.includes(name))) {
+    const first = listOf(row[column])?.[0];
+    const isKnown = (['messages', 'sharegpt'] as const).some((style) => {
+      const { role, content } = messageKeys(columns, style);
+      return isObject(first) && role in first && content in first;
+    });
+    if (isObject(first) && !isKnown) return { column, keys: Object.keys(first) };
+  }
+  return null;
+}
+
 /** Reads a record with a conversation. @throws RowProblem ROW_FIELD, ROW_MESSAGE, ROW_ROLE, ROW_EMPTY */
 export function readMessages(fields: Fields, keys: MessageKeys, style: 'messages' | 'sharegpt'): ExampleBody {
   const messages = messagesOf(fields.list('messages', CONVERSATION_COLUMNS), keys, style);

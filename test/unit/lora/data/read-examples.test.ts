@@ -213,6 +213,15 @@ describe('format recognition', () => {
       code: 'DATA_FORMAT',
       values: { formats: ['text'], missing: null },
     });
+    const dialog = { dialog: [{ speaker: 'user', said: 'Hi' }] };
+    const given: Record<string, string>[] = [{}, { messages: 'dialog' }, { role: 'speaker' }];
+    for (const columns of given) {
+      await expect(read(await lines(dialog), { columns })).rejects.toMatchObject({
+        code: 'DATA_FORMAT',
+        values: { keys: ['speaker', 'said'] },
+        next: expect.stringMatching(/--column messages=dialog --column role=\w+ --column content=/),
+      });
+    }
     const long = await lines(...Array.from({ length: 20 }, () => ({ a: 1 })), { text: 'late' });
     await expect(read(long)).rejects.toMatchObject({ code: 'DATA_FORMAT' });
   });
