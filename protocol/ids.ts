@@ -18,6 +18,15 @@ export const nameSchema = z
     'must be 1 to 64 characters from a-z 0-9 . _ - and begin with a letter or digit',
   );
 
+/** The word that means a base without an adapter, where a command or a request expects the name of an adapter. */
+export const BASE_ALIAS = 'base';
+
+/** The name of a new adapter, or of a new job or sweep, which becomes the name of its adapter. */
+export const adapterNameSchema = nameSchema.refine(
+  (name) => name !== BASE_ALIAS,
+  `must not be "${BASE_ALIAS}", because this word means a base without an adapter`,
+);
+
 /** A text that a node reports about itself: its name, its program, its engine. */
 export const labelSchema = z.string().max(64).describe('a text of up to 64 characters');
 

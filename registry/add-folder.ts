@@ -59,6 +59,7 @@ export interface AddOptions extends VersionFacts {
  *   version is returned instead of a new one, and `latest` stays where it is.
  * @throws SwarmError BASE_UNKNOWN if neither the adapter nor the caller names the base
  * @throws SwarmError ADAPTER_BASE if the adapter was made for another base
+ * @throws SwarmError VERSION_NAME if a new version cannot have this name
  * @throws SwarmError ADAPTER_*, MODEL_*, TENSORS_*, FILE_CHANGED, STORE_FULL, WRITE_FAILED; the signal's
  *   reason
  */

@@ -22,6 +22,7 @@ export const registryError = defineErrors({
     kind: 'failed',
     next: 'add the adapter again from its folder, or use another version',
   },
+  VERSION_NAME: { kind: 'usage', next: 'choose another name with --name' },
   VERSION_REMOVED: { kind: 'notFound', next: 'add the adapter again to restore it' },
   VERSION_TAGGED: { kind: 'conflict', next: 'move the tag first, or remove the version with --force' },
   VERSION_UNKNOWN: { kind: 'notFound', next: '"lora-swarm adapter list" shows the names and versions' },

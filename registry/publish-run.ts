@@ -6,7 +6,7 @@ import type { VersionManifest } from '../protocol/version-manifest.ts';
 import { flatSettings } from './adapter-settings.ts';
 import { addFolder } from './add-folder.ts';
 import { registryError } from './errors.ts';
-import { LATEST } from './reference.ts';
+import { LATEST, requireNewName } from './reference.ts';
 import type { Registry } from './registry.ts';
 import type { AdapterVersion } from './version.ts';
 import { versionCurve } from './version-curve.ts';
@@ -28,7 +28,7 @@ export interface PublishRunOptions {
 /**
  * Adds the adapter of a finished training run as a version, with the run's settings, the digests of its data, its losses,
  * and the version that it started from.
- * @throws SwarmError RUN_MISSING if the folder has no finished run; the errors of `addFolder`
+ * @throws SwarmError RUN_MISSING if the folder has no finished run; VERSION_NAME; the errors of `addFolder`
  */
 export async function publishRun(
   registry: Registry,
@@ -47,6 +47,14 @@ export async function publishRun(
     ...(cacheDir !== undefined && { cacheDir }),
     ...(signal && { signal }),
   });
+}
+
+/** Checks the name that `publishRun` will use, so that a run can be refused before it begins. @throws SwarmError VERSION_NAME */
+export function requireRunName({
+  output,
+  name = nameOf(output),
+}: Pick<PublishRunOptions, 'output' | 'name'>): void {
+  requireNewName(name);
 }
 
 /** Returns the state of a finished run from its output folder. @throws SwarmError RUN_MISSING */

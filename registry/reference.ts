@@ -1,4 +1,4 @@
-import { nameSchema } from '../protocol/ids.ts';
+import { adapterNameSchema, nameSchema } from '../protocol/ids.ts';
 import { registryError } from './errors.ts';
 
 /**
@@ -43,6 +43,13 @@ export function requireReference(text: string): VersionReference {
   throw registryError('REFERENCE_INVALID', `"${shown}" does not name a version of an adapter`, {
     reference: shown,
   });
+}
+
+/** Checks the name of a new version. @throws SwarmError VERSION_NAME */
+export function requireNewName(name: string): void {
+  const { error } = adapterNameSchema.safeParse(name);
+  if (error)
+    throw registryError('VERSION_NAME', `the name of an adapter ${error.issues[0]!.message}`, { name });
 }
 
 /** Returns whether a text can be a tag. Texts such as "v3" cannot, because they are numbers of versions. */

@@ -10,7 +10,7 @@ import { Database } from '../storage/database.ts';
 import { contentOf } from './content.ts';
 import { registryError } from './errors.ts';
 import { FolderViews } from './folder-views.ts';
-import { LATEST, labelOf, requireReference, type VersionReference } from './reference.ts';
+import { LATEST, labelOf, requireNewName, requireReference, type VersionReference } from './reference.ts';
 import { HoldTable } from './store/holds.ts';
 import { MIGRATIONS } from './store/schema.ts';
 import { ShareTable } from './store/shares.ts';
@@ -166,7 +166,7 @@ export class Registry {
    * a version with the same base and files, moves `latest` to that version instead, and undoes its removal if it was
    * removed. If `latest` names a later checkpoint of the same job, `latest` stays there.
    * @returns the version, and whether it is new
-   * @throws SwarmError SIGNATURE_INVALID, MESSAGE_*, TAG_NAME
+   * @throws SwarmError SIGNATURE_INVALID, MESSAGE_*, TAG_NAME, VERSION_NAME
    * @internal
    */
   async record(given: VersionToRecord): Promise<{ version: AdapterVersion; created: boolean }> {
@@ -179,6 +179,7 @@ export class Registry {
       const number = same?.number ?? this.#versions.nextNumber(name);
       const now = this.clock.now();
       if (same === null) {
+        requireNewName(name);
         const stored = {
           name,
           number,

@@ -2,7 +2,7 @@ import { resolve } from 'node:path';
 import { InvalidArgumentError, Option } from 'commander';
 import { resolveRegistry } from '../../common/files/user-folders.ts';
 import type { Registry } from '../../index.ts';
-import { nameSchema } from '../../protocol/ids.ts';
+import { adapterNameSchema } from '../../protocol/ids.ts';
 import type { Context } from '../context.ts';
 
 export interface RegistryFlags {
@@ -22,7 +22,7 @@ export const registryOption = (): Option =>
 
 /** Parses the name of an adapter. */
 export function adapterName(text: string): string {
-  const { error } = nameSchema.safeParse(text);
+  const { error } = adapterNameSchema.safeParse(text);
   if (error) throw new InvalidArgumentError(`The name ${error.issues[0]!.message}.`);
   return text;
 }

@@ -183,6 +183,10 @@ async function train(context: Context, flags: TrainFlags): Promise<void> {
     ...(resume && output !== undefined ? await keptPublication(output) : {}),
     ...publicationOf(flags, cwd),
   };
+  if (output !== undefined && publication.publish !== false) {
+    const { requireRunName } = await import('../../registry/publish-run.ts');
+    requireRunName({ output, name: publication.name });
+  }
   const { tensorboard } = publication;
   const curve =
     tensorboard === undefined || dryRun

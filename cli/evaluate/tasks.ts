@@ -2,11 +2,12 @@ import { resolve } from 'node:path';
 import { commonError } from '../../common/common-errors.ts';
 import { percentDone } from '../../common/text.ts';
 import type { ModelNames, TaskEvaluation, TaskProgress } from '../../index.ts';
+import { BASE_ALIAS } from '../../protocol/ids.ts';
 import type { Context } from '../context.ts';
 import { type ModelFlags, openModelBundle } from '../options/model.ts';
 import { ProgressLine, printJson, printLines, printNote, terminalColumns } from '../print.ts';
 import { comparisonLines, taskTable } from '../views/tasks.ts';
-import { BASE, otherModel } from './other-model.ts';
+import { otherModel } from './other-model.ts';
 import { recordedVersion, recordFigures } from './record.ts';
 
 export interface TaskFlags extends ModelFlags {
@@ -98,7 +99,7 @@ async function report(
   const { model, adapter = null } = options;
   const against = onlyOther(options);
   const other: ModelNames | null =
-    against === undefined ? null : { base: model, adapter: against === BASE ? null : against };
+    against === undefined ? null : { base: model, adapter: against === BASE_ALIAS ? null : against };
   return writeReport(resolve(context.cwd, options.report), evaluation, {
     date: new Date(context.clock.now()),
     version: context.version,

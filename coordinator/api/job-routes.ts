@@ -1,6 +1,6 @@
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
-import { nameSchema } from '../../protocol/ids.ts';
+import { adapterNameSchema } from '../../protocol/ids.ts';
 import { DETAIL_CHARACTERS, MAX_PRIORITY } from '../../protocol/limits.ts';
 import { sentJob } from '../client/job-start.ts';
 import { parseChange } from '../job-changes.ts';
@@ -32,7 +32,7 @@ const placeSchema = z.object({
 
 const cloneSchema = z
   .strictObject({
-    name: nameSchema.nullable().default(null),
+    name: adapterNameSchema.nullable().default(null),
     changes: z.record(z.string().max(256), z.unknown()).default({}),
     ...placeSchema.shape,
   })

@@ -1,6 +1,6 @@
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
-import { nameSchema } from '../../protocol/ids.ts';
+import { adapterNameSchema } from '../../protocol/ids.ts';
 import { JOBS_PER_COORDINATOR } from '../../protocol/limits.ts';
 import type { Coordinator } from '../coordinator.ts';
 import type { Sweeps } from '../jobs/sweeps.ts';
@@ -15,7 +15,7 @@ interface SweepRouteDeps {
 }
 
 const sweepSchema = z.strictObject({
-  name: nameSchema,
+  name: adapterNameSchema,
   rounds: z.int().positive().max(100_000),
   jobs: z
     .array(z.strictObject({ job: z.string().min(1).max(64), variant: z.string().max(VARIANT_CHARACTERS) }))

@@ -58,7 +58,8 @@ export function cloneSettings(
   const spec = parseJobSpec(
     setKeys(
       {
-        name: manifest.name,
+        // The copy gets its name later. The name of a job from an earlier release may be one that new jobs cannot have.
+        name: 'copy',
         base: manifest.base.name,
         data: { train: manifest.name },
         // As in a job file, alpha is twice the new rank unless the changes set alpha too.

@@ -1,7 +1,7 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { z } from 'zod';
+import { BASE_ALIAS } from '../../protocol/ids.ts';
 import { serveError } from '../errors.ts';
-import { BASE_ALIAS } from '../models/catalog.ts';
 import type { RouteContext } from './context.ts';
 import { checkCharacters, optional, parseBody } from './fields.ts';
 import { messagesSchema, promptIds } from './messages.ts';

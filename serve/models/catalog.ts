@@ -1,11 +1,10 @@
 import type { Logger } from '../../common/logger.ts';
 import type { Generator } from '../../lora/generate/types.ts';
+import { BASE_ALIAS } from '../../protocol/ids.ts';
 import { serveError } from '../errors.ts';
 import type { AdapterSource, ServedVersion, VersionChoice } from './adapter-source.ts';
 import { LoadedAdapters } from './loaded-adapters.ts';
 
-/** Name under which every server offers its base. */
-export const BASE_ALIAS = 'base';
 /** Minimum number of digits of an abbreviated digest. */
 const MIN_DIGEST = 8;
 const DIGEST = /^[0-9a-f]{8,64}$/;

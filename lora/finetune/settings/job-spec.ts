@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { specProblems } from '../../../common/schema-problems.ts';
-import { nameSchema, peerIdSchema } from '../../../protocol/ids.ts';
+import { adapterNameSchema, peerIdSchema } from '../../../protocol/ids.ts';
 import {
   acceptanceSchema,
   loraSchema,
@@ -53,7 +53,7 @@ const jobSamplesSchema = z.strictObject({
 
 /** A job as its operator writes it, in YAML or JSON. */
 export const jobSpecSchema = z.strictObject({
-  name: nameSchema,
+  name: adapterNameSchema,
   /** Folder of the base model, in Hugging Face layout. */
   base: path,
   /**

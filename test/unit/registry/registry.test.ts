@@ -41,6 +41,16 @@ describe('a registry', () => {
     expect(tagged.version).toMatchObject({ number: 1, tags: ['best', 'latest'] });
   });
 
+  it('has no new version with the word that means a base without an adapter', async () => {
+    const { registry } = await openTestRegistry();
+    await expect(addSmall(registry, 'base', 1)).rejects.toMatchObject({
+      code: 'VERSION_NAME',
+      values: { name: 'base' },
+      next: expect.stringContaining('--name'),
+    });
+    expect(registry.names()).toEqual([]);
+  });
+
   it('takes the base from the folder of an exported checkpoint, and its losses as claims of the card', async () => {
     const { registry } = await openTestRegistry();
     const folder = await smallPeftFolder(1);

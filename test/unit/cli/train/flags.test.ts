@@ -8,9 +8,11 @@ import {
   addOptimizerOptions,
   optimizerLayer,
 } from '../../../../cli/options/training.ts';
+import { createProgram } from '../../../../cli/program.ts';
 import { flagLayer, type TrainFlags } from '../../../../cli/train/flag-layer.ts';
 import { mergeLayers, resolveSpec, runSchema } from '../../../../lora/finetune/settings/settings.ts';
 import { loraSchema, trainingSchema } from '../../../../protocol/job/manifest.ts';
+import { fakeContext } from '../../../utils/cli-context.ts';
 import { withCode } from '../../../utils/source/codes.ts';
 
 function parse(...args: string[]): TrainFlags {
@@ -21,6 +23,22 @@ function parse(...args: string[]): TrainFlags {
 
 const spec = (...args: string[]) =>
   resolveSpec(mergeLayers({ base: '/b', data: { train: ['/d'] } }, flagLayer(parse(...args), '/')));
+
+describe('the name of the adapter', () => {
+  it('is checked before a run begins, unless the run adds no version', async () => {
+    const train = (...flags: string[]) => {
+      const { context } = fakeContext({ cwd: '/nowhere' });
+      const run = ['train', '--model', 'no-model', '--data', 'd', '--dry-run', ...flags];
+      return createProgram(context).parseAsync(run, { from: 'user' });
+    };
+    const next = expect.stringContaining('--name');
+    const refused = { code: 'VERSION_NAME', values: { name: 'base' }, next };
+    await expect(train('--output', 'runs/Base')).rejects.toMatchObject(refused);
+    for (const flags of [['--name', 'other'], ['--no-publish']])
+      await expect(train('--output', 'runs/base', ...flags)).rejects.not.toMatchObject(refused);
+    await expect(train('--output', 'runs/other', '--name', 'base')).rejects.toThrow(/base/);
+  });
+});
 
 describe('flags of the adapter and the training', () => {
   it('cover every setting of a job', () => {

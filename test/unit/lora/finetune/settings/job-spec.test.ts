@@ -78,6 +78,7 @@ describe('parseJobSpec', () => {
 
   test.each([
     [{ ...MINIMAL, name: '../up' }, 'name'],
+    [{ ...MINIMAL, name: 'base' }, 'name'],
     [{ ...MINIMAL, data: { train: '/d', heldOut: 1 } }, 'data.heldOut'],
     [{ ...MINIMAL, admission: 'nobody' }, 'admission'],
     [{ ...MINIMAL, seed: -1 }, 'seed'],
