@@ -122,6 +122,7 @@ export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps
     teardown.add(() => store.close());
     const agent = `lora-swarm/${version}`;
     const self = identity.signer.peerId;
+    store.setKey(self);
     const isPaused = (): boolean => servesNoFiles(pauses);
     const shared = new SharedVersions({ home: sharedRegistry }, { clock: systemClock, log, self, isPaused });
     teardown.add(() => shared.stop());

@@ -62,7 +62,7 @@ export function homeFlag(context: Pick<Context, 'environment' | 'cwd'>, home: st
 
 /**
  * Returns the lines that a node prints when it stops: whether an update waits for the next start, what the node has
- * contributed to the jobs of this run, with its places, and what it has contributed since its home folder was created.
+ * contributed to the jobs of this run, with its places, and what it has contributed since its key was created.
  * @param work null if the node has no database yet
  * @param jobs digests of the jobs of this run
  */

@@ -86,7 +86,7 @@ export interface NodeStatus extends NodeActivity {
   trainerRestarts: number;
   /** The jobs of all invites, in the order of the invites. */
   jobs: NodeJobStatus[];
-  /** The work of this node since its home was created, by job; the job with the newest update comes first. */
+  /** The work of this node since its key was created, by job; the job with the newest update comes first. */
   totals: JobTotals[];
   cost: NodeCost;
   /** The jumps of the machine's clock in the last ten minutes; null if the clock runs evenly. */

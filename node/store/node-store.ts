@@ -11,7 +11,7 @@ import { KeptMerges } from './kept-merges.ts';
 import { KeptRecords } from './kept-records.ts';
 import { MIGRATIONS } from './schema.ts';
 import { ensureJob, markUnused } from './statements.ts';
-import { Totals } from './totals.ts';
+import { IS_OWN, Totals } from './totals.ts';
 import { text, type UpdateRecord, updateRecord } from './update-record.ts';
 
 /** A job's stored state without its updates. Digests name blobs in the blob store. */
@@ -100,6 +100,21 @@ export class NodeStore implements UnusedBlobs {
     this.#db.close();
   }
 
+  /**
+   * Sets the peer id of the home's key. If the home had another key before, its updates remain in the database, but no
+   * longer count as work of this node. The updates of earlier releases count for the first key that is set.
+   */
+  setKey(peer: string): void {
+    this.#db.transaction(() => {
+      const before = text(this.#db.one('SELECT peer FROM present_key')?.peer);
+      if (before === peer) return;
+      this.#db.run('DELETE FROM present_key');
+      this.#db.run('INSERT INTO present_key (peer) VALUES (?)', peer);
+      if (before === null) this.#db.run('UPDATE updates SET peer = ?', peer);
+      else this.totals.forgetContributions();
+    });
+  }
+
   job(job: string): JobRecord {
     const row = this.#db.one('SELECT * FROM jobs WHERE job = ?', job);
     return {
@@ -116,18 +131,18 @@ export class NodeStore implements UnusedBlobs {
   }
 
   /**
-   * Returns the newest round for which this node made an update, and the job's updates that have no outcome yet. The
-   * state machine continues from them after a restart.
+   * Returns the newest round for which this home has an update, and the job's updates of the present key that have no
+   * outcome yet. The state machine continues from them after a restart.
    */
   history(job: string): JobHistory {
     const rows = this.#db.all(
-      'SELECT round, digest, outcome, code FROM updates WHERE job = ? ORDER BY round',
+      `SELECT round, digest, outcome, code, ${IS_OWN} AS own FROM updates WHERE job = ? ORDER BY round`,
       job,
     );
     return {
       lastRound: Number(rows.at(-1)?.round ?? 0),
       pending: rows
-        .filter(({ outcome }) => outcome === null)
+        .filter(({ outcome, own }) => outcome === null && own === 1)
         .map((row) => ({
           round: Number(row.round),
           update: String(row.digest),
@@ -169,8 +184,8 @@ export class NodeStore implements UnusedBlobs {
       const before = this.job(job);
       ensureJob(this.#db, job);
       this.#db.run(
-        `INSERT INTO updates (job, round, digest, bytes, preset, envelope, at, tokens, seconds)
-           VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+        `INSERT INTO updates (job, round, digest, bytes, preset, envelope, at, tokens, seconds, peer)
+           VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, (SELECT peer FROM present_key))`,
         job,
         round,
         update.update,
@@ -198,10 +213,10 @@ export class NodeStore implements UnusedBlobs {
     return row && updateRecord(row);
   }
 
-  /** Returns the newest updates of all jobs, newest first. */
+  /** Returns the newest updates of the present key in all jobs, newest first. */
   updates(limit: number): UpdateRecord[] {
     return this.#db
-      .all('SELECT * FROM updates ORDER BY at DESC, round DESC LIMIT ?', limit)
+      .all(`SELECT * FROM updates WHERE ${IS_OWN} ORDER BY at DESC, round DESC LIMIT ?`, limit)
       .map(updateRecord);
   }
 

@@ -147,4 +147,9 @@ export const MIGRATIONS: readonly Migration[] = [
     total_tokens INTEGER NOT NULL
   ) STRICT, WITHOUT ROWID;
   `,
+  `
+  -- Peer id of the key that the home has now. The status and the totals contain only the updates of this key.
+  CREATE TABLE present_key (peer TEXT NOT NULL) STRICT;
+  ALTER TABLE updates ADD COLUMN peer TEXT;
+  `,
 ];

@@ -1,7 +1,7 @@
 import type { JobContribution } from '../../protocol/contribution.ts';
 import type { Database, Row } from '../../storage/database.ts';
 
-/** The work of a node in one job, over the life of its home. */
+/** The work of a node in one job, over the life of its key. */
 export interface JobTotals {
   readonly job: string;
   /** Name of the job; null for a job that the node last joined with an older release. */
@@ -27,6 +27,8 @@ export interface Traffic {
   readonly received: number;
 }
 
+/** Whether a row of the table `updates` is an update of the present key. Without a known key, all updates are. */
+export const IS_OWN = 'updates.peer IS (SELECT peer FROM present_key)';
 const COUNTS = "(outcome = 'counted' OR (outcome IS NULL AND code IN ('accepted', 'late')))";
 
 /**
@@ -47,7 +49,7 @@ export class Totals {
          contributions.round, place, contributors, contributions.tokens AS merged_tokens, total_tokens
        FROM updates LEFT JOIN jobs ON jobs.job = updates.job
          LEFT JOIN contributions ON contributions.job = updates.job
-       GROUP BY updates.job ORDER BY MAX(updates.at) DESC`,
+       WHERE ${IS_OWN} GROUP BY updates.job ORDER BY MAX(updates.at) DESC`,
     );
     return rows.map((row) => ({
       job: String(row.job),
@@ -62,7 +64,7 @@ export class Totals {
 
   /** Returns whether this node has made an update for a job. */
   hasWork(job: string): boolean {
-    return this.#db.one('SELECT 1 FROM updates WHERE job = ? LIMIT 1', job) !== null;
+    return this.#db.one(`SELECT 1 FROM updates WHERE job = ? AND ${IS_OWN} LIMIT 1`, job) !== null;
   }
 
   /** Stores the newest answer of a coordinator about what this node has contributed to a job. */
@@ -70,6 +72,11 @@ export class Totals {
     const sql = `INSERT OR REPLACE INTO contributions (job, round, place, contributors, tokens, total_tokens)
       VALUES (?, ?, ?, ?, ?, ?)`;
     this.#db.run(sql, job, round, place, contributors, tokens, totalTokens);
+  }
+
+  /** Deletes the answers of the coordinators, which were for another key of this home. */
+  forgetContributions(): void {
+    this.#db.run('DELETE FROM contributions');
   }
 
   /** Adds bytes to the traffic of a month. @param month month in UTC, as in "2026-11" */

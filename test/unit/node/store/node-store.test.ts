@@ -194,6 +194,23 @@ test('totals count the updates that the coordinator accepted, and survive a new 
   expect([store.totals.hasWork(JOB), store.totals.hasWork('another job')]).toEqual([true, false]);
 });
 
+test('the work of an earlier key of the home does not count for the present key', () => {
+  save(1);
+  store.setKey('peer a');
+  save(2);
+  store.totals.saveContribution(JOB, { round: 1, place: 1, contributors: 1, tokens: 1, totalTokens: 1 });
+  store.setKey('peer b');
+  expect([store.totals.jobs(), store.updates(9), store.totals.hasWork(JOB)]).toEqual([[], [], false]);
+  // The node sends no update that another key has signed, and trains no round twice.
+  expect(store.history(JOB)).toEqual({ lastRound: 2, pending: [] });
+  save(3);
+  store.saveReceipt(JOB, 3, { code: 'accepted', detail: '' });
+  expect(store.totals.jobs()).toMatchObject([{ accepted: 1, tokens: 300, contribution: null }]);
+  store.setKey('peer a');
+  expect(store.updates(9).map(({ round }) => round)).toEqual([2, 1]);
+  expect(store.history(JOB).pending).toHaveLength(2);
+});
+
 test('the traffic of a month adds up', () => {
   store.totals.addTraffic('2026-11', { sent: 1, received: 2 });
   store.totals.addTraffic('2026-11', { sent: 10, received: 20 });
