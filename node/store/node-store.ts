@@ -213,10 +213,13 @@ export class NodeStore implements UnusedBlobs {
     return row && updateRecord(row);
   }
 
-  /** Returns the newest updates of the present key in all jobs, newest first. */
+  /**
+   * Returns the newest updates of the present key in all jobs, newest first. Their times do not decide the order, because the
+   * clock of the machine may have been wrong for a while.
+   */
   updates(limit: number): UpdateRecord[] {
     return this.#db
-      .all(`SELECT * FROM updates WHERE ${IS_OWN} ORDER BY at DESC, round DESC LIMIT ?`, limit)
+      .all(`SELECT * FROM updates WHERE ${IS_OWN} ORDER BY rowid DESC LIMIT ?`, limit)
       .map(updateRecord);
   }
 

@@ -49,7 +49,7 @@ export class Totals {
          contributions.round, place, contributors, contributions.tokens AS merged_tokens, total_tokens
        FROM updates LEFT JOIN jobs ON jobs.job = updates.job
          LEFT JOIN contributions ON contributions.job = updates.job
-       WHERE ${IS_OWN} GROUP BY updates.job ORDER BY MAX(updates.at) DESC`,
+       WHERE ${IS_OWN} GROUP BY updates.job ORDER BY MAX(updates.rowid) DESC`,
     );
     return rows.map((row) => ({
       job: String(row.job),

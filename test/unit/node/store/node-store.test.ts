@@ -21,17 +21,18 @@ beforeEach(() => {
 function save(
   round: number,
   digests: Partial<Record<'update' | 'feedback' | 'optimizer', string>> = {},
+  { job = JOB, at = round }: { job?: string; at?: number } = {},
 ): void {
   const update = digests.update ?? digest('update', round);
   store.saveUpdate({
     update: {
-      job: JOB,
+      job,
       round,
       update,
       bytes: 10,
       preset: 'dense',
       envelope: new Uint8Array([1, 2]),
-      at: round,
+      at,
     },
     feedback: digests.feedback ?? digest('feedback', round),
     optimizer: digests.optimizer ?? digest('optimizer', round),
@@ -209,6 +210,20 @@ test('the work of an earlier key of the home does not count for the present key'
   store.setKey('peer a');
   expect(store.updates(9).map(({ round }) => round)).toEqual([2, 1]);
   expect(store.history(JOB).pending).toHaveLength(2);
+});
+
+test('the newest updates come first, also after the clock was ahead for a while', () => {
+  save(1, {}, { at: 10 });
+  save(2, {}, { at: 9000 });
+  save(1, {}, { at: 9001, job: 'another job' });
+  save(3, {}, { at: 30 });
+  expect(store.updates(9).map(({ job, round }) => [job === JOB, round])).toEqual([
+    [true, 3],
+    [false, 1],
+    [true, 2],
+    [true, 1],
+  ]);
+  expect(store.totals.jobs().map(({ job }) => job)).toEqual([JOB, 'another job']);
 });
 
 test('the traffic of a month adds up', () => {
