@@ -3,7 +3,7 @@ import { compareAdapters, type ModuleComparison } from '../lora/adapter/compare.
 import { readMatrices } from '../lora/adapter/matrices.ts';
 import { withFiles } from './export/export-folder.ts';
 import type { Registry } from './registry.ts';
-import { type AdapterVersion, allMetrics } from './version.ts';
+import { type AdapterVersion, allMetrics, heldOutDigest } from './version.ts';
 
 /** A setting or metric that differs between two versions. A value is null if the version does not have it. */
 export interface FactChange<Value> {
@@ -16,6 +16,11 @@ export interface FactChange<Value> {
 export interface VersionDiff {
   /** Whether the two versions belong to the same base. */
   readonly sameBase: boolean;
+  /**
+   * Whether the held-out losses were measured on the same rows; null if a version has no held-out loss, or if it is not
+   * known which data was used.
+   */
+  readonly sameHeldOut: boolean | null;
   readonly settings: readonly FactChange<string | number | boolean | null>[];
   readonly metrics: readonly FactChange<number>[];
   /** Comparisons of all modules that at least one of the two versions changes. */
@@ -37,9 +42,11 @@ export async function diffVersions(
     await withFiles(registry, first, readMatrices),
     await withFiles(registry, second, readMatrices),
   ];
+  const heldOut = [heldOutDigest(first), heldOutDigest(second)];
   const metrics = (version: AdapterVersion) => allMetrics(version, registry.measurements(version));
   return {
     sameBase: first.manifest.base.digest === second.manifest.base.digest,
+    sameHeldOut: heldOut.includes(null) ? null : heldOut[0] === heldOut[1],
     settings: changes(first.manifest.settings, second.manifest.settings),
     metrics: changes(metrics(first), metrics(second)),
     modules: await compareAdapters(one, two, { signal }),

@@ -26,3 +26,9 @@ export function allMetrics(
 ): VersionManifest['metrics'] {
   return Object.assign({}, version.manifest.metrics, ...measurements.map(({ metrics }) => metrics));
 }
+
+/** Returns the digest of the rows on which the held-out loss of a version was measured; null if there is none. */
+export function heldOutDigest({ manifest }: Pick<AdapterVersion, 'manifest'>): string | null {
+  if (manifest.metrics.heldOutLoss === undefined) return null;
+  return manifest.data.find(({ name }) => name === 'held-out')?.digest ?? null;
+}

@@ -1,5 +1,6 @@
 import { figureName, formatChange, formatLoss, rounded, table } from '../../common/text.ts';
 import type { AdapterVersion, LineageNode, ModuleComparison, VersionDiff } from '../../index.ts';
+import { SWARM } from '../command-name.ts';
 
 /** Returns the lineage of a version as a tree, with the version itself at the top. */
 export function lineageLines(node: LineageNode): string[] {
@@ -35,7 +36,7 @@ function nodeText({ label, digest, version, edge, repeated }: LineageNode): stri
  */
 export function diffLines(
   [first, second]: readonly [AdapterVersion, AdapterVersion],
-  { sameBase, settings, metrics, modules }: VersionDiff,
+  { sameBase, sameHeldOut, settings, metrics, modules }: VersionDiff,
   { all, columns }: { all: boolean; columns?: number },
 ): string[] {
   const section = (title: string, rows: readonly (readonly string[])[]): string[] =>
@@ -58,6 +59,12 @@ export function diffLines(
         change.first === null || change.second === null ? '-' : changeOf(change.first, change.second),
       ]),
     ]),
+    ...(sameHeldOut === false
+      ? [
+          'the held-out losses were measured on different rows, so their difference may come from the data',
+          `measure both on the same data: ${SWARM} evaluate --model MODEL --adapter ${first.label} --against ${second.label} --data FILE`,
+        ]
+      : []),
     ...section('change of the weights', [
       [all ? 'module' : 'layer', 'norm 1', 'norm 2', 'difference', 'cosine', 'eff. rank 1', 'eff. rank 2'],
       ...rows.map(({ name, norm, difference, cosine, effectiveRank }) => [

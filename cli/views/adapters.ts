@@ -1,6 +1,6 @@
 import { figureName, formatBytes, formatLoss, rounded, table } from '../../common/text.ts';
 import type { AdapterVersion, Measurement, TagChange } from '../../index.ts';
-import { allMetrics } from '../../registry/version.ts';
+import { allMetrics, heldOutDigest } from '../../registry/version.ts';
 
 /** A version with the measurements that were recorded after it was added. */
 interface Listed {
@@ -13,9 +13,12 @@ export function versionJson({ number, ...version }: AdapterVersion) {
   return { ...version, version: number };
 }
 
-/** Returns a table of versions, as lines. @param columns maximum length of a line */
+/**
+ * Returns a table of versions, as lines, and a note if losses in it cannot be compared.
+ * @param columns maximum length of a line of the table
+ */
 export function versionTable(versions: readonly Listed[], columns?: number): string[] {
-  return table(
+  const lines = table(
     [
       ['version', 'tags', 'held-out loss', 'base', 'rank', 'size', 'added', 'digest'],
       ...versions.map((listed) => {
@@ -34,6 +37,17 @@ export function versionTable(versions: readonly Listed[], columns?: number): str
     ],
     { columns },
   );
+  const names = Object.entries(Object.groupBy(versions, ({ version }) => version.name)).flatMap(
+    ([name, all = []]) => {
+      const digests = all.map(({ version }) => heldOutDigest(version)).filter((digest) => digest !== null);
+      return new Set(digests).size > 1 ? [name] : [];
+    },
+  );
+  if (names.length === 0) return lines;
+  return [
+    ...lines,
+    `the versions of ${names.join(', ')} have held-out losses that were measured on different rows`,
+  ];
 }
 
 /** Returns the name of a base, or the beginning of its digest. An older version took the digest as the name of some bases. */

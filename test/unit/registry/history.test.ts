@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { diffLines, lineageLines } from '../../../cli/views/adapter-history.ts';
+import { versionTable } from '../../../cli/views/adapters.ts';
 import { diffVersions } from '../../../registry/diff-versions.ts';
 import { lineageOf } from '../../../registry/lineage.ts';
 import type { AdapterVersion } from '../../../registry/version.ts';
@@ -55,5 +56,24 @@ describe('the difference of two versions', () => {
     expect(text).toMatch(/seed +1 +2/);
     expect(text).toMatch(/loss +2 +1\.5 +−0\.5/);
     expect(text).toMatch(/model\.layers\.0 .*-1\.0000/);
+  });
+
+  it('says if the held-out losses were measured on different rows, as the list of versions does', async () => {
+    const { registry } = await openTestRegistry();
+    const withData = (value: number, digest: string, metrics = { heldOutLoss: value }) =>
+      addSmall(registry, 'demo', value, { data: [{ name: 'held-out', digest: digest.repeat(64) }], metrics });
+    const [one, same, other] = [await withData(1, 'a'), await withData(2, 'a'), await withData(3, 'b')];
+    const bare = await addSmall(registry, 'demo', 4, { metrics: { heldOutLoss: 2 } });
+    const found = async (second: AdapterVersion) => {
+      const diff = await diffVersions(registry, one, second);
+      const text = diffLines([one, second], diff, { all: false }).join('\n');
+      return [diff.sameHeldOut, text.includes('evaluate')];
+    };
+    expect(await found(same)).toEqual([true, false]);
+    expect(await found(other)).toEqual([false, true]);
+    expect(await found(bare)).toEqual([null, false]);
+    const linesOf = (versions: AdapterVersion[]): number =>
+      versionTable(versions.map((version) => ({ version, measurements: [] }))).length - versions.length - 1;
+    expect([linesOf([one, same, bare]), linesOf([one, same, other])]).toEqual([0, 1]);
   });
 });
