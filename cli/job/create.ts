@@ -1,6 +1,7 @@
 import { percentDone, phaseText } from '../../common/text.ts';
 import { waysOn } from '../../coordinator/ways-on.ts';
 import type { ApiClient, CreatedJob, CreateJobOptions, JobDataReport, JobSpecInput } from '../../index.ts';
+import { overlapWarning } from '../../lora/data/packing/held-out-overlap.ts';
 import { mostAreCut } from '../../lora/data/packing/tally.ts';
 import { SWARM, withCommandName } from '../command-name.ts';
 import type { Context } from '../context.ts';
@@ -55,8 +56,8 @@ export async function withProgress(
       onData: (data) => {
         progress.clear();
         for (const text of dataLines(data)) printNote(context, text);
-        const cut = mostAreCut(data.tally);
-        if (cut !== null) printWarning(context, cut);
+        const warnings = [mostAreCut(data.tally), overlapWarning(data.heldOutPart?.overlap ?? 0)];
+        for (const warning of warnings) if (warning !== null) printWarning(context, warning);
       },
     });
   } catch (error) {

@@ -31,7 +31,15 @@ export interface JobDataReport {
    * The same two fields for the held-out part of the data; null for a copy of a job, which keeps its held-out rows.
    * `read` is null if the held-out samples are a fraction of the training files.
    */
-  heldOutPart: { read: RowSummary | null; tally: RowTally } | null;
+  heldOutPart: {
+    read: RowSummary | null;
+    tally: RowTally;
+    /**
+     * Share of the held-out data that the training data contains too, from 0 to 1. Coordinators of earlier releases do not
+     * measure it.
+     */
+    overlap?: number;
+  } | null;
 }
 
 /** Callbacks and signal for the creation of a job. */

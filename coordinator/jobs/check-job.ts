@@ -1,5 +1,6 @@
 import type { Clock } from '../../common/time/clock.ts';
 import { adapterSize } from '../../lora/adapter/layout.ts';
+import { overlapWarning } from '../../lora/data/packing/held-out-overlap.ts';
 import { mostAreCut, type RowTally } from '../../lora/data/packing/tally.ts';
 import type { RowSummary } from '../../lora/data/row-report.ts';
 import { loadTokenizer } from '../../lora/data/tokenizer.ts';
@@ -92,7 +93,7 @@ export async function checkJob(
     ...{ spec, model, base, data, layout, initial },
     createdAt: clock.now(),
   });
-  const cut = mostAreCut(packed.tally);
+  const warnings = [mostAreCut(packed.tally), overlapWarning(packed.heldOutPart!.overlap)];
   const { preset } = spec.rounds;
   const presets: Preset[] = preset === 'auto' ? ['dense', 'balanced'] : [preset];
   return {
@@ -107,7 +108,7 @@ export async function checkJob(
     },
     adapter: { parameters, bytes: adapterBytes },
     update: presets.map((name) => ({ preset: name, bytes: updateLimits(layout, name).maximumBytes })),
-    warnings: cut === null ? [] : [cut],
+    warnings: warnings.filter((warning) => warning !== null),
     manifestBytes: assertManifestFits(manifest),
   };
 }

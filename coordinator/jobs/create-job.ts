@@ -30,7 +30,7 @@ export type CreateJobLine =
   | { event: 'progress'; stage: 'base' | 'data' | 'adapter' | 'baseline'; done: number; total: number }
   /**
    * `read`: number of records in the training files, and how many are unusable. `tally`: how the samples of the usable
-   * records were packed. `heldOutPart`: the same two fields for the held-out part of the data; null for a copy of a job,
+   * records were packed. `heldOutPart`: the same for the held-out part of the data; null for a copy of a job,
    * which keeps the held-out rows of the job. Its `read` is null if the held-out samples are a fraction of the training
    * files.
    */

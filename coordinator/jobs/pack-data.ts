@@ -1,6 +1,7 @@
 import type { Clock } from '../../common/time/clock.ts';
 import { dataError } from '../../lora/data/errors.ts';
 import { chooseHeldOut } from '../../lora/data/held-out-choice.ts';
+import { HeldOutOverlap } from '../../lora/data/packing/held-out-overlap.ts';
 import { type RowTally, whyNoRows } from '../../lora/data/packing/tally.ts';
 import type { Renderer } from '../../lora/data/render/renderer.ts';
 import { predictedTokens, type Row } from '../../lora/data/row.ts';
@@ -24,6 +25,8 @@ export interface PartCounts {
   readonly read: RowSummary | null;
   /** Counts of the samples that were packed, cut or left out. */
   readonly tally: RowTally;
+  /** Share of the held-out data that the training data contains too, from 0 to 1. */
+  readonly overlap: number;
 }
 
 export interface JobData {
@@ -38,7 +41,7 @@ export interface JobData {
   readonly read: RowSummary;
   /** Counts of the training samples that were packed, cut or left out. */
   readonly tally: RowTally;
-  /** The same two fields for the held-out part of the data; null for a copy of a job, which keeps its held-out rows. */
+  /** The same counts for the held-out part of the data; null for a copy of a job, which keeps its held-out rows. */
   readonly heldOutPart: PartCounts | null;
 }
 
@@ -108,7 +111,14 @@ async function packRendered(
       ? reader.part(train, (index) => !chosen(index), { other: checked.report })
       : reader.part(train, () => true);
   const { vocabSize } = tokenizer;
-  const trained = await storeShards(training.rows, { sequenceLength, vocabSize }, { blobs });
+  const overlap = new HeldOutOverlap(() => heldOutRows);
+  const watched = async function* (): AsyncGenerator<Row> {
+    for await (const row of training.rows) {
+      overlap.addTraining(row);
+      yield row;
+    }
+  };
+  const trained = await storeShards(watched(), { sequenceLength, vocabSize }, { blobs });
   if (heldOutRows.length === 0 || trained.rows === 0) {
     const which = trained.rows === 0 ? 'training' : 'held-out';
     const { tally } = trained.rows === 0 ? training : checked;
@@ -134,6 +144,7 @@ async function packRendered(
     heldOutPart: {
       read: typeof heldOut === 'number' ? null : checked.report.summary(),
       tally: checked.tally,
+      overlap: overlap.share(),
     },
   };
 }

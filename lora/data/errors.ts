@@ -31,6 +31,7 @@ export const dataError = defineErrors({
     next: 'name held-out files, or use a .jsonl file with one document per line',
   },
   DATA_UNREADABLE: 'usage',
+  HELD_OUT_OVERLAP: 'failed',
   PACKED_INVALID: 'failed',
   PACKED_ROW: 'failed',
   PACK_LENGTH: 'failed',

@@ -1,6 +1,9 @@
+import { dataError } from '../data/errors.ts';
 import { chooseHeldOut } from '../data/held-out-choice.ts';
 import { type ExamplePart, type PackFilesOptions, packFiles } from '../data/pack-files.ts';
+import { HeldOutOverlap, overlapWarning } from '../data/packing/held-out-overlap.ts';
 import { readExamples } from '../data/read-examples.ts';
+import type { Row } from '../data/row.ts';
 import { type BadRow, RowReport, type RowSummary } from '../data/row-report.ts';
 import { type DataSettings, dataSettingsSchema, readingOf } from '../data/settings.ts';
 import type { StoredRows } from '../data/stored-rows.ts';
@@ -18,7 +21,7 @@ export interface RunDataOptions {
 
 export interface RunDataDeps {
   tokenizer: TextTokenizer;
-  listener: Pick<FinetuneListener, 'onPacking' | 'onBadRow' | 'onData'>;
+  listener: Pick<FinetuneListener, 'onPacking' | 'onBadRow' | 'onData' | 'onWarning'>;
 }
 
 /** Returns the paths of the training files, and the settings for reading these files. */
@@ -31,7 +34,8 @@ export function trainingFiles({ data }: TrainSpec): { paths: readonly string[]; 
 }
 
 /**
- * Packs the training rows, and the held-out rows if there are any. The caller must close both.
+ * Packs the training rows, and the held-out rows if there are any. The caller must close both. Gives a warning if the
+ * training rows contain held-out samples.
  * @throws the errors of `packFiles`
  */
 export async function packRunData(
@@ -58,6 +62,7 @@ export async function packRunData(
     if (heldOut === null) return { data, heldOut };
     const held = await pack(heldOut);
     tell('held-out', held, held.read);
+    await warnOfOverlap(data, held, { signal, listener });
     return { data, heldOut: held };
   }
   let choice: Promise<(index: number) => boolean> | null = null;
@@ -78,7 +83,33 @@ export async function packRunData(
   const held = await pack(paths, { part: { name, chosen: isHeldOut }, earlier: data.read });
   tell('train', data, held.read);
   tell('held-out', held, null);
+  await warnOfOverlap(data, held, { signal, listener });
   return { data, heldOut: held };
+}
+
+/** Number of rows after which other work of the process, such as an interruption, gets a turn. */
+const ROWS_PER_TURN = 1024;
+
+async function warnOfOverlap(
+  data: StoredRows,
+  heldOut: StoredRows,
+  { signal, listener }: Pick<RunDataOptions, 'signal'> & Pick<RunDataDeps, 'listener'>,
+): Promise<void> {
+  const overlap = new HeldOutOverlap(function* (): Generator<Row> {
+    for (let i = 0; i < heldOut.rows; i++) yield heldOut.row(i);
+  });
+  for (let i = 0; i < data.rows; i++) {
+    if (i % ROWS_PER_TURN === 0) {
+      await new Promise(setImmediate);
+      signal.throwIfAborted();
+    }
+    overlap.addTraining(data.row(i));
+  }
+  const share = overlap.share();
+  const warning = overlapWarning(share);
+  if (warning === null) return;
+  const { message, next } = warning;
+  listener.onWarning?.(dataError('HELD_OUT_OVERLAP', message, { share }, { next }));
 }
 
 async function countExamples(

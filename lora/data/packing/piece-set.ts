@@ -7,18 +7,21 @@ export class PieceSet {
   readonly #keys = new Set<string>();
 
   constructor(rows: Iterable<Row>) {
-    for (const { ids, segments } of rows) {
-      for (let start = 0; start < ids.length && segments[start] !== 0; ) {
-        let end = start + 1;
-        while (end < ids.length && segments[end] === segments[start]) end++;
-        this.#keys.add(keyOf(ids.subarray(start, end)));
-        start = end;
-      }
-    }
+    for (const row of rows) for (const { ids } of piecesOf(row)) this.#keys.add(keyOf(ids));
   }
 
   has({ ids }: Piece): boolean {
     return this.#keys.has(keyOf(ids));
+  }
+}
+
+/** Yields the pieces of a packed row, as views of its arrays. */
+export function* piecesOf({ ids, labels, segments }: Row): Generator<Pick<Row, 'ids' | 'labels'>> {
+  for (let start = 0; start < ids.length && segments[start] !== 0; ) {
+    let end = start + 1;
+    while (end < ids.length && segments[end] === segments[start]) end++;
+    yield { ids: ids.subarray(start, end), labels: labels.subarray(start, end) };
+    start = end;
   }
 }
 

@@ -73,6 +73,17 @@ describe('checkJob', () => {
     expect(data.tally.untrained).toBe(0);
   });
 
+  test('warns if the training data contains the held-out data', async () => {
+    const train = join(folder, 'twice.jsonl');
+    const rows = ['Call me Ishmael.', 'Thar she blows!'].map((text) => JSON.stringify({ text }));
+    await writeFile(train, rows.join('\n'));
+    const { data, warnings } = await check({ data: { train, heldOut: train } });
+    expect(data.heldOut.overlap).toBe(1);
+    expect(warnings).toMatchObject([{ message: expect.stringContaining('100 %') }]);
+    const other = await check({ data: { train, heldOut: await heldOut() } });
+    expect([other.data.heldOut.overlap, other.warnings]).toEqual([0, []]);
+  });
+
   test('lists bad rows, and warns if every sample is cut', async () => {
     const messages = (role: string, answer: string) => ({
       messages: [

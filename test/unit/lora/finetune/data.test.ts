@@ -1,6 +1,7 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
+import type { SwarmError } from '../../../../common/errors.ts';
 import { packRunData } from '../../../../lora/finetune/data.ts';
 import type { PackedPart } from '../../../../lora/finetune/listener.ts';
 import { resolveSpec } from '../../../../lora/finetune/settings/settings.ts';
@@ -11,24 +12,27 @@ const tokenizer = characterTokenizer(300);
 const SHARE = { heldOut: 0.5, badRowShare: 0.2 };
 
 /** Packs records of tokens, of which every tenth has a token that the tokenizer does not have, after a broken record. */
-async function packed(data: object, seed = 0) {
+async function packed(given: object | ((path: string) => object), seed = 0) {
   const dir = await temporaryFolder();
   await mkdir(join(dir, 'model'));
   const records = Array.from({ length: 40 }, (_, i) => ({ input_ids: [1, i, i % 10 === 0 ? 70_000 : 2] }));
   const path = join(dir, 'data.jsonl');
   await writeFile(path, ['{', ...records.map((record) => JSON.stringify(record))].join('\n'));
+  const data = typeof given === 'function' ? given(path) : given;
   const spec = resolveSpec({ base: join(dir, 'model'), data: { train: [path], ...data }, seed });
   const parts: PackedPart[] = [];
   const bad: number[] = [];
+  const warnings: SwarmError[] = [];
   const listener = {
     onData: (part: PackedPart) => parts.push(part),
     onBadRow: ({ origin }: { origin: { row: number } }) => bad.push(origin.row),
+    onWarning: (warning: SwarmError) => warnings.push(warning),
   };
   const where = { cacheDir: join(dir, 'cache'), now: 0, signal: new AbortController().signal };
   const { data: rows, heldOut } = await packRunData(spec, where, { tokenizer, listener });
   rows.close();
   heldOut?.close();
-  return { parts, bad, digests: [rows.key, heldOut?.key] };
+  return { parts, bad, warnings, digests: [rows.key, heldOut?.key] };
 }
 
 it('bad records of a held-out share count together with those of the training data', async () => {
@@ -46,6 +50,12 @@ it('the limit for bad records counts those of both parts', async () => {
     code: 'DATA_BAD_ROWS',
     values: { rows: 41, bad: 5 },
   });
+});
+
+it('gives a warning if the training data contains the held-out data', async () => {
+  const { warnings } = await packed((path) => ({ heldOut: [path], badRowShare: 0.2 }));
+  expect(warnings).toMatchObject([{ code: 'HELD_OUT_OVERLAP', values: { share: 1 } }]);
+  expect((await packed(SHARE)).warnings).toEqual([]);
 });
 
 it('a held-out share is the same for every seed', async () => {
