@@ -16,7 +16,7 @@ import { type WaitOptions, waitForJob } from '../job/wait.ts';
 import { baseFolder } from '../models/base-model.ts';
 import { homeOption, jsonOption, number, roundOrBest } from '../options/common.ts';
 import { printJson, printLines, printWarning, printWhole, printWrapped, terminalColumns } from '../print.ts';
-import { afterRollBackText } from '../views/checkpoints.ts';
+import { afterRollBackText, undoneBestText } from '../views/checkpoints.ts';
 import { presetLines } from '../views/preset.ts';
 import {
   evaluationLines,
@@ -270,11 +270,14 @@ async function rollBack(
   { to, reason, json, ...options }: RollBackOptions,
 ): Promise<void> {
   const api = await coordinatorApi(context, options);
-  const summary = await api.rollBack(await chooseJob(api, id), to, reason);
+  const job = await chooseJob(api, id);
+  const before = await api.job(job);
+  const summary = await api.rollBack(job, to, reason);
   if (json) printJson(context, { schemaVersion: 1, ...summary });
   else {
     const what = to === 'best' ? 'its best checkpoint' : `the checkpoint of round ${to}`;
-    printLines(context, [rollBackText(summary, what), afterRollBackText(summary)]);
+    const undone = to === 'best' ? [] : undoneBestText(before, to);
+    printLines(context, [rollBackText(summary, what), afterRollBackText(summary), ...undone]);
   }
 }
 

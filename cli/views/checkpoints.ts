@@ -88,6 +88,19 @@ export function afterRollBackText({ rounds, roundsDone, name }: JobSummary): str
   return `at most ${countOf(left, 'checkpoint')} of ${rounds} remain after the roll-back; for more, run: ${SWARM} job set ${name} rounds.count=N`;
 }
 
+/**
+ * Says how to keep the best checkpoint if a roll-back undoes it: from then on, it no longer counts as the best, whose
+ * weights are always kept.
+ * @param job the job before the roll-back, to the checkpoint of round `to`
+ */
+export function undoneBestText({ best, name }: Pick<JobSummary, 'best' | 'name'>, to: number): string[] {
+  if (best === null || best.round <= to) return [];
+  const { round } = best;
+  return [
+    `the roll-back undoes the best checkpoint, of round ${round}, whose weights may be deleted in a few rounds; to keep them, run: ${SWARM} checkpoint publish ${name} --round ${round}`,
+  ];
+}
+
 /** Describes one checkpoint with its parent, contributors and metrics. */
 export function checkpointLines(view: CheckpointView): string[] {
   const { round, restores, digest, parent, path, kept, isBest, tasks, checkpoint } = view;

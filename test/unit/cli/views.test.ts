@@ -5,6 +5,7 @@ import {
   checkpointLines,
   checkpointTable,
   initialLines,
+  undoneBestText,
 } from '../../../cli/views/checkpoints.ts';
 import { EventLines } from '../../../cli/views/events.ts';
 import { NodeProgress, nodeLines, targetLines, updateLine } from '../../../cli/views/node.ts';
@@ -653,6 +654,10 @@ describe('checkpoints', () => {
     expect([initialLines(0).length, initialLines(1)]).toEqual([1, []]);
     const after = afterRollBackText({ ...job, name: 'moby', rounds: 40, roundsDone: 32 });
     expect(after).toMatch(/^at most 7 checkpoints of 40 .* job set moby rounds\.count=N$/);
+    const best = { round: 11, heldOutLoss: 1.75 };
+    expect(undoneBestText({ name: 'moby', best }, 5)[0]).toMatch(/checkpoint publish moby --round 11$/);
+    expect(undoneBestText({ name: 'moby', best }, 11)).toEqual([]);
+    expect(undoneBestText({ name: 'moby', best: null }, 5)).toEqual([]);
     const restored = { ...view, restores: 1 };
     expect(checkpointTable([restored])[1]).toMatch(/2 .*\b1\b.*4\.5000/);
     expect(checkpointLines(restored).join('\n')).toMatch(/rolled back .*\b1\b/);
