@@ -2,8 +2,8 @@ import { countOf, formatLoss, phaseText, safeText, table } from '../../common/te
 import type { CreatedJob, SweepJobView, SweepView } from '../../index.ts';
 import { SWARM } from '../command-name.ts';
 
-/** Columns that a narrow terminal does not show; the first one is left out first. */
-const FIRST_HIDDEN = ['after', 'checkpoints'];
+/** Columns that a narrow terminal does not show. */
+const FIRST_HIDDEN = ['checkpoints'];
 
 /** Returns the invites of the jobs of a sweep. `lora-swarm node -` reads these lines. */
 export function sweepInviteLines(jobs: readonly Pick<CreatedJob, 'name' | 'invite'>[]): string[] {
@@ -34,8 +34,8 @@ function jobTable(jobs: readonly SweepJobView[], winner: string | null, columns:
     variant: safeText(job.variant),
     phase: phaseText({ ...job, roundsDone: job.checkpoints }),
     checkpoints: String(job.checkpoints),
-    'held-out loss': formatLoss(job.heldOutLoss),
-    after: job.heldOutLoss === null ? '–' : countOf(job.lossAfter, 'checkpoint'),
+    // The loss is often not the final one, so its checkpoint stands beside it.
+    'held-out loss': lossText(job),
     result: resultText(job, winner),
   }));
   for (let hidden = 0; ; hidden++) {
@@ -54,6 +54,10 @@ function headLine({ name, nextRounds, winner, error }: SweepView): string {
   if (error !== null) return `sweep ${name} failed: ${error.message}`;
   if (winner !== null) return `sweep ${name}: ${winner} won`;
   return `sweep ${name}: the next half is stopped after ${countOf(nextRounds, 'checkpoint')}`;
+}
+
+function lossText({ heldOutLoss, lossAfter }: SweepJobView): string {
+  return heldOutLoss === null ? '–' : `${formatLoss(heldOutLoss)} after ${lossAfter}`;
 }
 
 function resultText({ name, outAt, heldOutLoss, pauseReason }: SweepJobView, winner: string | null): string {

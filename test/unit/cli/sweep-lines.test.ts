@@ -37,7 +37,7 @@ it('shows why a sweep waits for a job, and what its operator can do', () => {
   expect(lines.join()).not.toContain('\u001b');
   expect(lines.find((line) => line.startsWith('c '))).toContain('dropped');
   const lost = lines.find((line) => line.startsWith('d '));
-  expect(lost).toMatch(/stopped +4 +2\.0000 +1 checkpoint +\S.*\b1$/);
+  expect(lost).toMatch(/stopped +4 +2\.0000 \S+ 1 +\S.*\b1$/);
 });
 
 it('shows the error of a sweep that has failed', () => {
@@ -53,6 +53,16 @@ it('fits into 80 and 110 columns', () => {
     for (const line of lines) expect(line.length, line).toBeLessThanOrEqual(columns);
     expect(lines.join('\n')).toMatch(/lora\.rank/);
   }
+});
+
+it('says after which checkpoint a loss was measured, also in 80 columns', () => {
+  const jobs = sweep.jobs.map((one) => ({
+    ...one,
+    name: `rates-${one.name}`,
+    variant: 'learningRate = 0.002',
+  }));
+  const lines = sweepLines([{ ...sweep, jobs }], 80);
+  expect(lines.find((line) => line.startsWith('rates-d'))).toMatch(/ 2\.0000 \S+ 1 /);
 });
 
 it('each invite of a sweep names its job, and a node reads the lines', () => {
