@@ -27,13 +27,13 @@ export function cut(text: string, columns: number): string {
 }
 
 /**
- * Breaks a text into lines between words.
+ * Breaks a text into lines between words, and breaks words that are longer than a line, such as paths.
  * @param limits `columns` of a line, and the maximum number of `lines`. A text that is still too long ends with "…".
  */
 export function wrap(text: string, { columns, lines }: { columns: number; lines: number }): string[] {
   const found: string[] = [];
   let line = '';
-  const words = text.split(' ');
+  const words = text.split(' ').flatMap((word) => pieces(word, columns));
   for (const [index, word] of words.entries()) {
     const longer = line === '' ? word : `${line} ${word}`;
     if (columnsOf(longer) <= columns || line === '') {
@@ -43,10 +43,20 @@ export function wrap(text: string, { columns, lines }: { columns: number; lines:
     if (found.length === lines - 1) {
       return [...found, cut([line, ...words.slice(index)].join(' '), columns)];
     }
-    found.push(cut(line, columns));
+    found.push(line);
     line = word;
   }
-  return [...found, cut(line, columns)];
+  return [...found, line];
+}
+
+/** Splits a word into pieces that fit into a line. */
+function pieces(word: string, columns: number): string[] {
+  const found = [''];
+  for (const character of word) {
+    if (columnsOf(found.at(-1)! + character) > columns) found.push('');
+    found[found.length - 1] += character;
+  }
+  return found;
 }
 
 /** Draws a share as a bar of the given number of columns. @param share from 0 to 1; other values are limited to this */

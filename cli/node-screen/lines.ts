@@ -73,8 +73,8 @@ const BAR = 20;
 const LEAST_COLUMNS = 30;
 /** Maximum number of lines of one text. Longer texts are cut; the log or `status` shows them in full. */
 const LINES_OF_TEXT = 3;
-/** Maximum number of lines of a text about a problem. Its end says what the owner has to do. */
-const LINES_OF_PROBLEM = 6;
+/** Maximum number of lines of a text about a problem. Its end says what the owner has to do, sometimes with a path. */
+const LINES_OF_PROBLEM = 12;
 const SHOWN_NEWS = 6;
 const SHOWN_WARNINGS = 3;
 

@@ -97,7 +97,7 @@ async function probe(engine: Engine, needs: string): Promise<void> {
       'ENGINE_UNAVAILABLE',
       `${engine.name} does not run on this machine: ${reason}`,
       { engine: engine.name, reason, needs },
-      { next: `${needs}; or use --engine onnx-cpu, which runs on every machine`, cause },
+      { next: `use --engine onnx-cpu, which runs on every machine; or ${needs}`, cause },
     );
   }
 }

@@ -100,18 +100,18 @@ function notInstalled(): SwarmError {
     'ENGINE_UNAVAILABLE',
     `tfjs does not run on this machine: ${reason}`,
     { engine: 'tfjs', packages: TENSORFLOW_PACKAGES, reason, needs },
-    { next: `${needs}; or use --engine onnx-cpu, which needs no such package` },
+    { next: `use --engine onnx-cpu, which runs on every machine; or ${needs}` },
   );
 }
 
 function notLoaded(failures: readonly string[]): SwarmError {
   const reason = `TensorFlow is installed but does not load: ${failures.join('; ')}`;
-  const needs = 'docs/engines.md, section "TensorFlow.js", says what the packages need';
+  const needs = 'see what the packages need in docs/engines.md, section "TensorFlow.js"';
   return engineError(
     'ENGINE_UNAVAILABLE',
     `tfjs does not run on this machine: ${reason}`,
     { engine: 'tfjs', failures, reason, needs },
-    { next: `${needs}; or use --engine onnx-cpu, which runs on every machine` },
+    { next: `use --engine onnx-cpu, which runs on every machine; or ${needs}` },
   );
 }
 

@@ -138,7 +138,7 @@ export async function requireDevices(
     if ('reason' in result) {
       const { reason, needs } = result;
       const next =
-        needs === null ? undefined : `${needs}; or use --engine ${PROCESSOR}, which runs on every machine`;
+        needs === null ? undefined : `use --engine ${PROCESSOR}, which runs on every machine; or ${needs}`;
       throw engineError(
         'ENGINE_UNAVAILABLE',
         `${name} does not run on this machine: ${reason}`,

@@ -143,6 +143,19 @@ it('says that a limit has to be changed, and does not speak of retrying', () => 
   expect(line).not.toContain('retrying');
 });
 
+it('shows the whole advice about an engine on a terminal of 80 × 24', () => {
+  const modules = '/home/someone/programs/lora-swarm/node_modules/onnxruntime-node';
+  const library = `${modules}/bin/napi-v6/linux/x64/libonnxruntime_providers_shared.so`;
+  const command = `"node ${modules}/script/install.js --onnxruntime-node-install=cuda12" (see docs/engines.md)`;
+  const reason = `onnx-cuda does not run on this machine: ${library}: cannot open shared object file: No such file or directory; use --engine onnx-cpu, which runs on every machine; or on Linux x64 with an NVIDIA GPU, install CUDA 12 and cuDNN 9 on the loader's path and run ${command}`;
+  const hold = { reason: 'engine', detail: '' } as const;
+  const held = { state: 'joining', job: null, reason, hold, retrySeconds: 30 } as const;
+  const shown = screenLines(state({ ...held, totals: [] }), { columns: 80, rows: 24 });
+  // A path is broken where the line ends, so spaces do not count.
+  const bare = (text: string): string => text.replaceAll(' ', '');
+  expect(bare(shown.join(''))).toContain(bare(reason));
+});
+
 it('has a new key of the state if only the reason changes, but not while steps or attempts to connect go on', () => {
   const paused = { state: 'awaiting', reason: 'paused by its owner' } as const;
   const job = { ...JOB, phase: 'paused', reason: 'lunch' } as const;
@@ -501,6 +514,12 @@ it('counts columns of wide and combining characters', () => {
   expect(cut('模型模型', 4)).toBe('模…');
   expect(cut('ab', 0)).toBe('');
   expect(wrap('one two three four', { columns: 8, lines: 2 })).toEqual(['one two', 'three f…']);
-  expect(wrap('x'.repeat(20), { columns: 8, lines: 2 })).toEqual(['xxxxxxx…']);
+  expect(wrap(`a ${'x'.repeat(18)} b`, { columns: 8, lines: 4 })).toEqual([
+    'a',
+    'xxxxxxxx',
+    'xxxxxxxx',
+    'xx b',
+  ]);
+  expect(wrap('x'.repeat(20), { columns: 8, lines: 2 })).toEqual(['xxxxxxxx', 'xxxxxxx…']);
   expect([bar(-1, 4), bar(0.5, 4), bar(9, 4)]).toEqual(['░░░░', '██░░', '████']);
 });
