@@ -10,7 +10,7 @@ import { layOutBase } from '../../lora/models/base/base-folder.ts';
 import { type BaseModel, openBase } from '../../lora/models/base/base-model.ts';
 import type { Compute, ComputeOnDevices, ResolvedCompute } from '../../lora/train/compute.ts';
 import { jobTraining, type TrainingConfig } from '../../lora/train/config.ts';
-import { resolveDevices } from '../../lora/train/devices/choose.ts';
+import { resolveDevices, softwareReason } from '../../lora/train/devices/choose.ts';
 import { shareBatch, shareLine } from '../../lora/train/devices/shared-batch.ts';
 import { checkpointingLine, decideCheckpointing } from '../../lora/train/memory/checkpointing.ts';
 import { estimateTraining, fitsMemory, type MemoryEstimate } from '../../lora/train/memory/estimate.ts';
@@ -69,9 +69,14 @@ export async function chooseDevices(
 ): Promise<ChosenDevices> {
   const model = await openBase(modelDir);
   const resolved = await resolveDevices(compute, { model, recordDir: join(home, 'engines'), now, signal });
-  const reason = resolved.reason ?? 'set by the user';
+  const reason = resolved.reason ?? (await namedReason(resolved.compute, signal));
   log.info({ engine: resolved.compute.devices[0].engine, reason }, 'engine-chosen');
   return { compute: resolved.compute, reason };
+}
+
+async function namedReason(compute: ComputeOnDevices, signal: AbortSignal): Promise<string> {
+  const software = await softwareReason(compute, { signal });
+  return ['set by the user', ...(software === null ? [] : [software])].join('; ');
 }
 
 /** Settings of a job that depend on the machine. */

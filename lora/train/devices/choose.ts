@@ -52,6 +52,7 @@ const ADVANTAGE = 1.25;
 const VALID_MS = 7 * 24 * 3_600_000;
 const MAX_RECORD_BYTES = 64 * 1024;
 const NO_GPU = 'no GPU was found';
+const SOFTWARE = 'found only a software driver, no GPU';
 
 /** Options for choosing the engine that trains a model on this machine. */
 export interface ChooseOptions extends Omit<ProbeOptions, 'compute'> {
@@ -158,6 +159,22 @@ export async function requireDevices(
 }
 
 /**
+ * Returns a text about a named device that is only a software driver, which computes many times slower than onnx-cpu. Null
+ * if there is none, or if it cannot be recognised without a measurement.
+ * @throws the signal's reason
+ */
+export async function softwareReason(
+  { devices, threads }: ComputeOnDevices,
+  { signal }: { signal: AbortSignal },
+  { attempt = tryDevice }: { attempt?: typeof tryDevice } = {},
+): Promise<string | null> {
+  const device = devices.find(({ engine }) => engine === 'onnx-webgpu');
+  if (device === undefined) return null;
+  const { software } = await attempt({ ...device, threads, signal });
+  return software ? `${deviceName(device)} ${SOFTWARE}` : null;
+}
+
+/**
  * Returns whether `auto` may choose an engine. `auto` never chooses TensorFlow on a processor, because
  * onnxruntime is faster there. A measurement cannot decide this: on a machine under load, TensorFlow seemed
  * faster in 3 of 7 measurements.
@@ -198,7 +215,7 @@ function best({ model, compute }: MachineOptions, probes: readonly EngineProbe[]
   if (measured.every(({ engine }) => engine === PROCESSOR)) {
     if (precision === 'float16') return null;
     const software = probes.find((probe) => probe.software);
-    const found = software === undefined ? NO_GPU : `${software.engine} found only a software driver, no GPU`;
+    const found = software === undefined ? NO_GPU : `${software.engine} ${SOFTWARE}`;
     return { engine: PROCESSOR, reason: [found, ...skipped].join('; ') };
   }
   const fastest = measured.reduce((best, next) => (next.tokens > ADVANTAGE * best.tokens ? next : best));

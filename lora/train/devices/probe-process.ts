@@ -24,10 +24,13 @@ const software: ProbeFailure = {
   software: true,
 };
 
+async function usesSoftware(engine: Engine): Promise<boolean> {
+  return engine.name === 'onnx-webgpu' && (await hasSoftwareDriver());
+}
+
 async function measure(engine: Engine, request: ProbeRequest): Promise<ProbeMethods['measure']['reply']> {
   const { signal } = new AbortController();
-  const isWebGpu = engine.name === 'onnx-webgpu';
-  if (isWebGpu && (await hasSoftwareDriver())) return software;
+  if (await usesSoftware(engine)) return software;
   const before = process.cpuUsage();
   const started = performance.now();
   const float16 = await hasFloat16(engine);
@@ -36,7 +39,7 @@ async function measure(engine: Engine, request: ProbeRequest): Promise<ProbeMeth
   // WebGPU does not report what kind of device it found. If this process used much processor time, the device
   // is a software driver.
   const share = (user + system) / 1e3 / (performance.now() - started);
-  if (isWebGpu && share > PROCESSOR_SHARE) return software;
+  if (engine.name === 'onnx-webgpu' && share > PROCESSOR_SHARE) return software;
   return { speed, onProcessor: engine.onProcessor ?? false };
 }
 
@@ -61,7 +64,10 @@ serveCalls<ProbeMethods>(
   {
     measure: (request) => probe(request, (engine) => measure(engine, request)),
     try: (request) =>
-      probe(request, async (engine) => ({ runs: true, float16: await hasFloat16(engine) }) as const),
+      probe(request, async (engine) => {
+        const float16 = await hasFloat16(engine);
+        return { runs: true, float16, software: await usesSoftware(engine) } as const;
+      }),
   },
   {
     channel: parentChannel(),

@@ -24,7 +24,7 @@ export interface ProbeFailure {
 
 export type ProbeMethods = {
   measure: { request: ProbeRequest; reply: { speed: MachineSpeed; onProcessor: boolean } | ProbeFailure };
-  try: { request: TryRequest; reply: { runs: true; float16: boolean } | ProbeFailure };
+  try: { request: TryRequest; reply: { runs: true; float16: boolean; software: boolean } | ProbeFailure };
 };
 
 export interface EngineProbe {

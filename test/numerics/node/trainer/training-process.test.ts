@@ -7,12 +7,14 @@ import { initialMatrices } from '../../../../lora/adapter/initial.ts';
 import { adapterLayout } from '../../../../lora/adapter/layout.ts';
 import { parseCompute, processorCompute } from '../../../../lora/train/compute.ts';
 import { trainingConfigSchema } from '../../../../lora/train/config.ts';
+import { tryDevice } from '../../../../lora/train/devices/probe.ts';
 import { estimateTraining } from '../../../../lora/train/memory/estimate.ts';
 import { freshOptimizer } from '../../../../lora/train/optimizer/optimizer-state.ts';
 import { zeros } from '../../../../lora/update/layout.ts';
 import { silentLogger } from '../../../../monitor/logs/log.ts';
 import { RoundSlices } from '../../../../node/sharing/round-slices.ts';
 import type { TrainingProcessDeps } from '../../../../node/trainer/base-trainer.ts';
+import { chooseDevices } from '../../../../node/trainer/job-to-train.ts';
 import type { TrainTask } from '../../../../node/trainer/trainer.ts';
 import { TrainingProcess } from '../../../../node/trainer/training-process.ts';
 import type { Manifest } from '../../../../protocol/job/manifest.ts';
@@ -379,6 +381,16 @@ describe('the trainer of a node', () => {
         { timeout: 20_000 },
       )
       .toBe(true);
+  });
+
+  test('says that the named engine found only a software driver', async () => {
+    const { home, model } = bench;
+    const signal = live();
+    const compute = parseCompute({ threads: 1, engine: 'onnx-webgpu' });
+    const { software } = await tryDevice({ engine: 'onnx-webgpu', threads: 1, signal });
+    const about = { home, modelDir: model.dir, compute, now: 0, signal };
+    const { reason } = await chooseDevices(about, silentLogger);
+    expect(reason.includes('software driver')).toBe(software);
   });
 
   test('falls back to the processor when the chosen engine no longer exists', async () => {

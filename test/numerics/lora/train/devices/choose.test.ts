@@ -11,6 +11,7 @@ import {
   probeMachine,
   requireDevices,
   resolveDevices,
+  softwareReason,
 } from '../../../../../lora/train/devices/choose.ts';
 import { type EngineProbe, type ProbeRequest, probeEngine } from '../../../../../lora/train/devices/probe.ts';
 import { temporaryFolder } from '../../../../utils/folder.ts';
@@ -203,7 +204,7 @@ describe('named devices', () => {
     const tried: unknown[] = [];
     const attempt = async ({ engine, device }: Device) => {
       tried.push([engine, device]);
-      return { runs: true, float16: false } as const;
+      return { runs: true, float16: false, software: false } as const;
     };
     const { compute } = await resolveDevices(on({ engine: 'onnx-cpu,onnx-cuda:1' }), options);
     await requireDevices(compute, { signal }, { attempt });
@@ -214,6 +215,15 @@ describe('named devices', () => {
       { attempt },
     );
     await expect(half).rejects.toMatchObject({ code: 'PRECISION', kind: 'usage' });
+  });
+
+  test('that found only a software driver are named', async () => {
+    const compute = { ...on(), devices: [{ engine: 'onnx-cpu' }, { engine: 'onnx-webgpu' }] } as const;
+    for (const software of [true, false]) {
+      const attempt = async () => ({ runs: true, float16: false, software }) as const;
+      const reason = await softwareReason(compute, { signal }, { attempt });
+      expect(reason).toEqual(software ? expect.stringMatching(/^onnx-webgpu .*software/) : null);
+    }
   });
 
   test('that do not run are an error with the reason and what is needed', async () => {
@@ -321,6 +331,9 @@ describe('a probe', () => {
     } else {
       expect(speed).toBeNull();
       expect(reason).toEqual(software ? expect.any(String) : expect.stringMatching(/adapter|vulkan/i));
+      const compute = { ...on(), devices: [{ engine: 'onnx-webgpu' }] } as const;
+      const named = await softwareReason(compute, { signal });
+      expect(named !== null).toBe(software);
     }
   });
 
