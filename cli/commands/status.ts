@@ -9,6 +9,7 @@ import { homeOption, jsonOption } from '../options/common.ts';
 import { printJson, printLines, printWrapped } from '../print.ts';
 import { nodeLines } from '../views/node.ts';
 import { coordinatorLines, STATUS_INDENT } from '../views/status.ts';
+import { homeFlag } from '../views/thanks.ts';
 
 interface StatusOptions {
   home?: string;
@@ -28,12 +29,14 @@ export function registerStatus(program: Command, context: Context): void {
 
 async function status(context: Context, { home, json, check }: StatusOptions): Promise<void> {
   const daemons = await runningDaemons(context, home);
-  for (const [i, { role, api, answer }] of daemons.entries()) {
+  for (const [i, { role, api, answer, home: own }] of daemons.entries()) {
     if (json) printJson(context, answer);
     else {
       if (i > 0) printLines(context, ['']);
       const lines =
-        answer.role === 'coordinator' ? coordinatorLines(answer, api.url) : nodeLines(answer, api.url);
+        answer.role === 'coordinator'
+          ? coordinatorLines(answer, api.url)
+          : nodeLines(answer, api.url, homeFlag(context, own));
       printWrapped(context, lines, STATUS_INDENT);
     }
     if (check) await assertReady(api, role);

@@ -41,8 +41,11 @@ const SHOWN_UPDATES = 5;
  */
 export const NOTE = { maxCharacters: 600 };
 
-/** Returns the status of a node as lines that fit on one screen. */
-export function nodeLines(status: NodeStatus, url: string): string[] {
+/**
+ * Returns the status of a node as lines that fit on one screen.
+ * @param flag the result of `homeFlag` (see thanks.ts) for the node
+ */
+export function nodeLines(status: NodeStatus, url: string, flag = ''): string[] {
   const { traffic } = status;
   const engine = status.engine === '' ? [] : [`engine      ${engineText(status)}`];
   const jobs = perJob(status);
@@ -53,14 +56,16 @@ export function nodeLines(status: NodeStatus, url: string): string[] {
     `api         ${url}`,
     ...(jobs.length === 1 ? contactLines(only!) : []),
     ...engine,
-    ...(jobs.length === 1 ? stateLines(only!) : []),
+    ...(jobs.length === 1 ? stateLines(only!, flag) : []),
     ...(status.draining ? [`draining    ${DRAINING}`] : []),
     ...totalsText(status).map((text, i) => `${i === 0 ? 'contributed' : 'in all     '} ${text}`),
     ...(jobs.length === 1 ? placeLines(only!) : []),
     `costs       ${costText(status)}`,
     ...clockTexts(status).map((text) => `clock       ${text}`),
     `traffic     sent ${formatBytes(traffic.sent)}, received ${formatBytes(traffic.received)}; ${monthText(status)}`,
-    ...(jobs.length === 1 ? updateLines(only!) : jobs.flatMap((job, i) => sharedJobLines(job, i, status))),
+    ...(jobs.length === 1
+      ? updateLines(only!)
+      : jobs.flatMap((job, i) => sharedJobLines(job, i, status, flag))),
   ];
 }
 
@@ -88,7 +93,7 @@ export function perJob(status: ShownStatus): NodeForJob[] {
 }
 
 /** Returns the lines of one of several jobs, which share the trainer of the node. */
-function sharedJobLines(job: NodeForJob, index: number, { jobs }: NodeStatus): string[] {
+function sharedJobLines(job: NodeForJob, index: number, { jobs }: NodeStatus, flag: string): string[] {
   const { weight, trainerSeconds } = jobs[index]!;
   const total = jobs.reduce((sum, one) => sum + one.trainerSeconds, 0);
   const used = total > 0 ? `, ${percentDone(trainerSeconds, total)} of the trainer's time so far` : '';
@@ -96,7 +101,7 @@ function sharedJobLines(job: NodeForJob, index: number, { jobs }: NodeStatus): s
     '',
     ...contactLines(job),
     `share       weight ${weight}${used}`,
-    ...stateLines(job),
+    ...stateLines(job, flag),
     ...placeLines(job),
     ...updateLines(job),
   ];
@@ -114,8 +119,8 @@ function contactLines(status: NodeStatus): string[] {
   ];
 }
 
-function stateLines(status: NodeForJob): string[] {
-  const { now, problem } = stateOf(status);
+function stateLines(status: NodeForJob, flag: string): string[] {
+  const { now, problem } = stateOf(status, flag);
   const { standing } = status;
   const shows = standing !== null && (standing.kind !== 'good' || standing.strikes > 0);
   return [

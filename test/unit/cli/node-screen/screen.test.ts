@@ -299,6 +299,9 @@ it('names commands as the user types them, with the home of the node', () => {
   const over = { state: 'awaiting' as const, pause, hold, engineNote: 'see "lora-swarm doctor"' };
   expect(text(over)).toContain('"npx lora-swarm node resume --home /srv/node"');
   expect(text(over)).toContain('"npx lora-swarm doctor"');
+  expect(nodeLines(exampleStatus(over), '', ' --home /srv/node').join('\n')).toContain(
+    '"npx lora-swarm node resume --home /srv/node"',
+  );
   const news = new NodeLines({ homeFlag: ' --home /srv/node' });
   expect(news.next(exampleStatus(over))).toContainEqual(
     expect.stringContaining('"npx lora-swarm node resume --home /srv/node"'),
