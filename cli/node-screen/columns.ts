@@ -26,6 +26,12 @@ export function cut(text: string, columns: number): string {
   return columns > 0 ? `${kept}…` : '';
 }
 
+/** Shortens a text to a number of columns, as {@link cut} does, but "…" replaces its beginning. */
+export function cutFront(text: string, columns: number): string {
+  const reversed = (from: string): string => [...from].reverse().join('');
+  return reversed(cut(reversed(text), columns));
+}
+
 /**
  * Breaks a text into lines between words, and breaks words that are longer than a line, such as paths.
  * @param limits `columns` of a line, and the maximum number of `lines`. A text that is still too long ends with "…".

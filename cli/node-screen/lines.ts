@@ -36,7 +36,7 @@ import {
   updateLine,
 } from '../views/node.ts';
 import { hadPart, thanksTexts } from '../views/thanks.ts';
-import { bar, columnsOf, cut, wrap } from './columns.ts';
+import { bar, columnsOf, cut, cutFront, wrap } from './columns.ts';
 import type { TimeLeft } from './pace.ts';
 import type { ScreenWarning } from './warnings.ts';
 
@@ -115,7 +115,9 @@ export function screenLines(state: ScreenState, { columns, rows }: ScreenSize): 
         lines('warning', `${timeOfDay(at)} ${text}${count > 1 ? ` (${formatCount(count)} times)` : ''}`),
       ),
   ];
-  const end = ['', cut(`Ctrl-C leaves the round and stops this node; log: ${safeText(logFile)}`, width)];
+  const keys = 'Ctrl-C leaves the round and stops this node; log: ';
+  // The end of the path names the file.
+  const end = ['', cut(`${keys}${cutFront(safeText(logFile), width - columnsOf(keys))}`, width)];
   const room = rows - 1 - body.length - end.length;
   const recent: string[] = [];
   for (const { at, text } of news.slice(0, SHOWN_NEWS)) {

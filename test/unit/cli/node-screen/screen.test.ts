@@ -280,6 +280,13 @@ it('says at the end what the node did for the jobs of this run, with its places,
   expect(stoppedLines(waiting, run)).toEqual([expect.stringMatching(/^stopped +\S/)]);
 });
 
+it('shows the name of the log file also if its path is long', () => {
+  const logFile = `/home/${'very-long/'.repeat(9)}node/logs/node.log`;
+  const last = screenLines(state({}, { logFile }), SIZE).at(-1)!;
+  expect(last).toMatch(/ …\S*\/node\/logs\/node\.log$/);
+  expect(columnsOf(last)).toBe(SIZE.columns - 1);
+});
+
 it('does not ask the user to stop a node that stops by itself', () => {
   const over = { job: { ...JOB, phase: 'finished' as const }, state: 'awaiting' as const, done: true };
   for (const stopsAfterJobs of [false, true]) {
