@@ -63,10 +63,15 @@ export class Tasks {
   }
 }
 
-/** Returns a text for people: the message of an error, followed by the advice that the error contains. */
+/** Advice for errors whose own advice is for a command. Unlike a command, a node tries again by itself. */
+const ADVICE: Readonly<Record<string, string>> = {
+  STORE_FULL: 'free disk space, and the node continues by itself',
+};
+
+/** Returns a text for people: the message of an error, followed by advice if there is any. */
 export function reasonOf(error: unknown): string {
-  if (isSwarmError(error) && error.next !== null) return `${error.message}; ${error.next}`;
-  return messageOf(error);
+  const next = isSwarmError(error) ? (ADVICE[error.code] ?? error.next) : null;
+  return next === null ? messageOf(error) : `${messageOf(error)}; ${next}`;
 }
 
 /** Returns the fields of a log line about an error. */
