@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import { existsSync } from 'node:fs';
 import { type FileHandle, mkdir, open, readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { commonError } from '../common/common-errors.ts';
@@ -38,7 +39,7 @@ export interface ResumableBlobs extends FileBlobs {
   reader(digest: string): Promise<BlobReader | null>;
   /**
    * Opens the partial blob of an earlier attempt, or an empty one. Attempts with different origins share no bytes.
-   * @throws SwarmError STORE_FULL
+   * @throws SwarmError STORE_FULL, HOME_GONE
    */
   resume(ref: { digest: string; size: number; origin?: string }): Promise<PartialBlob>;
 }
@@ -219,19 +220,30 @@ export class FileBlobStore implements ResumableBlobs {
   async delete(digest: string): Promise<void> {
     await rm(this.path(digest), { force: true });
     this.#readers.replaced(this.path(digest));
-    await removePartial(this.#partial, digest);
+    await this.deletePartial(digest);
   }
 
   async deletePartial(digest: string): Promise<void> {
-    await removePartial(this.#partial, digest);
+    await this.#inHome(() => removePartial(this.#partial, digest));
   }
 
   async resume(ref: { digest: string; size: number; origin?: string }): Promise<PartialBlob> {
     const target = this.path(ref.digest);
-    const freeBytes = (await this.#freeBytes(this.#partial)) - this.#floorBytes;
+    const freeBytes = (await this.#inHome(() => this.#freeBytes(this.#partial))) - this.#floorBytes;
     return PartialBlob.open({ ...ref, folder: this.#partial, freeBytes }, (file) =>
       this.#adopt(file, target),
     );
+  }
+
+  /** @throws SwarmError HOME_GONE if the task fails because the folder of the blobs is missing */
+  async #inHome<T>(task: () => Promise<T>): Promise<T> {
+    try {
+      return await task();
+    } catch (cause) {
+      if (!isSystemError(cause, 'ENOENT') || existsSync(this.#root)) throw cause;
+      const folder = this.#root;
+      throw storageError('HOME_GONE', `${folder} was moved or deleted`, { folder }, { cause });
+    }
   }
 
   async #write(digest: string, fill: (file: FileHandle) => Promise<unknown>): Promise<void> {

@@ -13,6 +13,10 @@ export const storageError = defineErrors({
     next: 'run the same command again while no other program writes to the file',
   },
   HASH_FAILED: { kind: 'failed', next: 'try again' },
+  HOME_GONE: {
+    kind: 'failed',
+    next: 'put the home folder back, or stop the program and start it with --home and the new path of the folder',
+  },
   HOME_ROLE: 'conflict',
   IDENTITY_MISSING: {
     kind: 'refused',

@@ -133,6 +133,17 @@ describe('FileBlobStore', () => {
     expect((await filesIn(home)).sort()).toEqual([blobs.path(kept), join(folder, 'partial', 'young')].sort());
   });
 
+  it('says that its home is gone, and works again when the home is back', async () => {
+    const { home, blobs } = await openStore();
+    const ref = { digest: 'ab'.repeat(32), size: 1 };
+    await rename(home, `${home}-moved`);
+    const gone = { code: 'HOME_GONE', values: { folder: join(home, 'blobs') } };
+    await expect(blobs.resume(ref)).rejects.toMatchObject(gone);
+    await expect(blobs.delete(ref.digest)).rejects.toMatchObject(gone);
+    await rename(`${home}-moved`, home);
+    await (await blobs.resume(ref)).close();
+  });
+
   it('deletes a blob together with its partial files', async () => {
     const { home, blobs } = await openStore();
     const ref = { digest: 'ab'.repeat(32), size: 2 * BLOB_RANGE_BYTES };
