@@ -141,8 +141,14 @@ export function changeText({
   high,
   unit,
 }: Pick<MetricComparison, 'change' | 'low' | 'high' | 'unit'>): string {
+  const rounded = (value: number, digits: number): number => Number(value.toPrecision(digits));
+  // With two digits, rounding can put the bounds on the wrong side of the change: 13.3 is not between −2.7 and 13.
+  const contains = rounded(low, 2) <= rounded(change, 3) && rounded(change, 3) <= rounded(high, 2);
+  const digits = contains ? 2 : 3;
   const bounds =
-    Number.isFinite(low) && Number.isFinite(high) ? `${signed(low, 2)} to ${signed(high, 2)}` : 'unknown';
+    Number.isFinite(low) && Number.isFinite(high)
+      ? `${signed(low, digits)} to ${signed(high, digits)}`
+      : 'unknown';
   return `${signed(change, 3)} ${unit} (${bounds})`;
 }
 

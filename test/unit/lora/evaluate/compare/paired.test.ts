@@ -112,6 +112,7 @@ it('prints a change with the bounds of its interval', () => {
   expect(text(-41.88, -50.71, -31.52)).toBe('−41.9 % (−51 to −32)');
   expect(text(0.01234, -0.00021, 99.96)).toBe('+0.0123 % (−2.1e-4 to +100)');
   expect(text(2.5e74, 0, 1e80)).toBe('+2.50e74 % (0 to +1.0e80)');
+  expect(text(13.33, -2.667, 13.42)).toBe('+13.3 % (−2.67 to +13.4)');
   expect(text(3, Number.NaN, Number.NaN)).toBe('+3.00 % (unknown)');
   expect([probabilityText(0.03125), probabilityText(1e-9)]).toEqual(['0.0313', '< 0.0001']);
 });
