@@ -61,7 +61,8 @@ async function collect(context: Context, flags: GcFlags): Promise<void> {
     else {
       const lines = blobs.map(({ digest, size }) => `${digest.slice(0, 12)}  ${formatBytes(size)}`);
       const total = `${blobs.length} files, ${formatBytes(bytes)}`;
-      const advice = deleted || blobs.length === 0 ? '' : '; add --delete to delete them';
+      const kept = '; files that a version needed within the time of --grace (default: 24h) are kept';
+      const advice = blobs.length === 0 ? kept : deleted ? '' : '; add --delete to delete them';
       printLines(context, [...lines, `${deleted ? 'deleted' : 'unneeded'}: ${total}${advice}`]);
     }
   });

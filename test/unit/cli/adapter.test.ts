@@ -50,6 +50,7 @@ describe('lora-swarm adapter', () => {
     expect(await run('rm', 'demo:v2')).toContain('demo:v2');
     expect((await json('list', 'demo', '--removed')).versions).toHaveLength(2);
     expect(await json('gc')).toMatchObject({ deleted: false, blobs: [] });
+    expect(await run('gc'), 'says why the removed files are not listed').toContain('--grace');
     await expect(run('show', 'demo:v2')).rejects.toThrow(withCode('VERSION_REMOVED'));
     await expect(run('list', 'other')).rejects.toThrow(withCode('VERSION_UNKNOWN'));
   });
