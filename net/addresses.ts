@@ -94,7 +94,8 @@ const failures: readonly { pattern: RegExp; reason: string; text: string; next: 
   {
     pattern: /UnexpectedPeer|does not match expected|payload identity key/i,
     reason: 'other-peer',
-    text: 'a different peer answers at that address',
+    // A node shows only this text while it tries again, and no attempt will succeed.
+    text: 'a different peer answers at that address, so check the invite or the address',
     next: 'ask for a new address or invite, because the peer id at the end of this one is out of date',
   },
   {

@@ -122,9 +122,9 @@ export function registerNode(program: Command, context: Context): void {
 
 async function run(context: Context, target: readonly string[], options: NodeOptions): Promise<void> {
   const home = resolveHomes(options.home, context.environment, context.cwd).node;
-  const targets = await readTargets(context, target, options, home);
-  const leftOut = otherJobs(await readKnownJobs(home), targets);
   const flag = homeFlag(context, home);
+  const targets = await readTargets(context, target, options, { home, homeFlag: flag });
+  const leftOut = otherJobs(await readKnownJobs(home), targets);
   const compute = givenCompute(options, context.environment);
   // Refuses a wrong option before the home is created.
   parseCompute(compute);

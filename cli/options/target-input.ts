@@ -29,8 +29,10 @@ const QUIET_MS = 300;
  */
 const FURTHER_MS = 15_000;
 
-/** Advice of commands that take part in jobs. */
-const NODE_ADVICE = `run "${SWARM} node -", press Enter and paste the invite, or name a file that contains it with --invite-file`;
+/** Returns the advice of commands that take part in jobs. @param homeFlag the result of `homeFlag` (see views/thanks.ts) */
+function nodeAdvice(homeFlag: string): string {
+  return `run "${SWARM} node -${homeFlag}", press Enter and paste the invite, or name a file that contains it with --invite-file`;
+}
 /** Advice of the command that installs a service. */
 const SERVICE_ADVICE =
   'run the command again and paste the invite, or name a file that contains it with --invite-file';
@@ -88,18 +90,16 @@ export async function readTargets(
   context: InputContext & Pick<Context, 'clock'>,
   given: readonly string[],
   options: TargetOptions,
-  home: string,
+  { home, homeFlag }: { home: string; homeFlag: string },
 ): Promise<readonly (WeightedTarget | KnownJob)[]> {
+  const next = nodeAdvice(homeFlag);
   const isGiven = given.length > 0 || options.inviteFile !== undefined || options.job !== undefined;
   if (!isGiven && !hasInviteVariable(context)) {
     const known = await readKnownJobs(home);
     if (known.length > 0) return known;
-    throw usageError(
-      `no invite was given, and the node in ${home} belongs to no job that still runs`,
-      NODE_ADVICE,
-    );
+    throw usageError(`no invite was given, and the node in ${home} belongs to no job that still runs`, next);
   }
-  const input = { fromStdin: () => linesFromStdin(context), next: NODE_ADVICE };
+  const input = { fromStdin: () => linesFromStdin(context), next };
   return parseTargets(await readWords(context, given, options, input), options.job);
 }
 

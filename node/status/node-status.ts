@@ -152,7 +152,7 @@ function jobOf({ state: { head }, context }: SwarmNodeView): NodeJob | null {
     role,
     phase: head?.phase ?? null,
     reason: head?.reason ?? '',
-    rounds: head?.settings?.values.count ?? manifest.rounds.count,
+    rounds: change?.record.values.count ?? manifest.rounds.count,
     roundsDone: head?.checkpoint.ordinal ?? 0,
     preset: head?.preset ?? null,
     checkpoint: head && {

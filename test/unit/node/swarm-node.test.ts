@@ -858,6 +858,16 @@ describe('settings that the operator changed', () => {
     expect(at.infos('settings-changed')).toMatchObject([{ fromRound: 1, reason, changes }]);
   });
 
+  test('a node that cannot take part shows the changed number of rounds', async () => {
+    at = setUp({}, { options: { policy: { maxBaseBytes: 5, maxDiskBytes: 1e9, maxMemoryBytes: 1e9 } } });
+    const { node, coordinator } = at;
+    const record = coordinator.changeSettings({ term: 1, sequence: 1, previous: null, fromRound: 1, values });
+    await coordinator.open(1, [], { phase: 'waiting', settings: { record, values } });
+    node.start();
+    await at.until(() => node.swarmNode.view().context?.headSettings.newest?.digest === record);
+    expect(node.status().job).toMatchObject({ rounds: 9, phase: null });
+  });
+
   test.each(['by gossip', 'in the answer to its request to join'])(
     'a node takes no head with other settings than the signed change, %s',
     async (way) => {

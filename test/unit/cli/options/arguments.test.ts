@@ -144,7 +144,7 @@ describe('the jobs of a node', () => {
       },
     };
     const { context, err } = fakeContext({ stdin, clock });
-    const targets = await readTargets(context, ['-'], {}, '/nowhere');
+    const targets = await readTargets(context, ['-'], {}, { home: '/nowhere', homeFlag: '' });
     return { jobs: targets.map(({ job, weight }) => [job, weight]), notes: err().split('\n').length - 1 };
   }
 
@@ -235,7 +235,9 @@ describe('an invite', () => {
     for (const word of ['=2', 'threads=2']) {
       const { context } = fakeContext({ stdin: piped(`${invite} ${word}\n`) });
       const values = { code: 'USAGE', message: expect.stringContaining(`"${word}"`) };
-      await expect(readTargets(context, [invite, word], {}, '/nowhere')).rejects.toMatchObject(values);
+      await expect(
+        readTargets(context, [invite, word], {}, { home: '/nowhere', homeFlag: '' }),
+      ).rejects.toMatchObject(values);
       await expect(readTarget(context, ['-'], {})).rejects.toMatchObject(values);
     }
   });
@@ -271,7 +273,9 @@ describe('an invite', () => {
     await expect(readTarget(context, [], { inviteFile: 'empty' })).rejects.toMatchObject({
       next: expect.not.stringContaining('node -'),
     });
-    await expect(readTargets(context, [], { inviteFile: 'empty' }, cwd)).rejects.toMatchObject({
+    await expect(
+      readTargets(context, [], { inviteFile: 'empty' }, { home: cwd, homeFlag: '' }),
+    ).rejects.toMatchObject({
       next: expect.stringMatching(/node -.*--invite-file/),
     });
     const endless = fakeContext({

@@ -13,7 +13,6 @@ import {
 } from '../../../../node/store/known-jobs.ts';
 import { fakeContext } from '../../../utils/cli-context.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
-import { withCode } from '../../../utils/source/codes.ts';
 
 const PEER = `12D3KooW${'a'.repeat(44)}`;
 const OTHER = `12D3KooW${'b'.repeat(44)}`;
@@ -58,8 +57,11 @@ it('are the jobs of "node" without an invite', async () => {
   const home = await temporaryFolder();
   const { context } = fakeContext();
   const read = (given: string[] = [], environment = {}) =>
-    readTargets({ ...context, environment }, given, {}, home);
-  await expect(read()).rejects.toEqual(withCode('USAGE'));
+    readTargets({ ...context, environment }, given, {}, { home, homeFlag: ' --home second' });
+  await expect(read()).rejects.toMatchObject({
+    code: 'USAGE',
+    next: expect.stringContaining('node - --home second'),
+  });
   const known = new KnownJobs({ home }, { log: silentLogger });
   known.remember(invite, MOBY);
   known.remember(open, ALICE);
