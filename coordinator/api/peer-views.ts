@@ -55,7 +55,7 @@ export class PeerViews {
 
   /**
    * Sums up what the nodes have contributed up to the newest checkpoints. The list of the peers has these sums. The first
-   * call reads all updates of the jobs, so it lets other work of the coordinator run in between.
+   * call reads all checkpoints of the jobs, so it lets other work of the coordinator run in between.
    */
   async countTokens(): Promise<void> {
     await Promise.all(

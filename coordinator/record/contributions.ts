@@ -28,7 +28,7 @@ export interface Ranking {
 /**
  * Sums up what each node has contributed to a job. The sums come from the checkpoints, because the table of updates
  * lacks the updates that were made after a backup. A second call reads only the rounds that have ended since the first
- * call, because a job can have millions of updates.
+ * call, because a job can have thousands of checkpoints, and to verify one takes about a millisecond.
  */
 export class Contributions {
   readonly #job: string;

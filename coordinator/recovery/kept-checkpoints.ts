@@ -136,12 +136,12 @@ export class KeptCheckpoints {
         for (const { checkpoint, digest } of found.checkpoints)
           await scope.put(encodeCbor(checkpoint), digest);
         driver.transact(() => addPart(gap, found, context));
+        contributions.forget();
       });
       added += found.checkpoints.length;
     }
     if (added === 0) return;
     search.gaps = store.gaps.of(job);
-    contributions.forget();
     log.warn({ job, checkpoints: added, gaps: search.gaps.length }, 'lost-checkpoints-restored');
     search.until.clear();
     for (const { peer } of network.peers()) if (members.list.has(peer)) this.#wait(search, peer);

@@ -1,4 +1,4 @@
-import { expect, it } from 'vitest';
+import { expect, it, vi } from 'vitest';
 import type { CoordinatorDeps } from '../../../../coordinator/context.ts';
 import type { JobRun } from '../../../../coordinator/job-run.ts';
 import { KeptCheckpoints } from '../../../../coordinator/recovery/kept-checkpoints.ts';
@@ -12,8 +12,16 @@ import { COORDINATOR, World } from '../world.ts';
 
 type Answer = RpcResponse<'recall'>;
 
-/** A job whose database lacks the checkpoints of rounds 2 to 4. `answer` answers the members that are asked. */
-async function withGap(members: number, answer: (peer: string, after: number) => Promise<Uint8Array[]>) {
+/**
+ * A job of five rounds whose database lacks checkpoints.
+ * @param answer answers the members that are asked
+ * @param present the rounds whose checkpoints the database has
+ */
+async function withGap(
+  members: number,
+  answer: (peer: string, after: number) => Promise<Uint8Array[]>,
+  present: readonly number[] = [1, 5],
+) {
   const world = new World({ rounds: { minPeers: 1 } });
   await training(world, members);
   const { run, store, clock } = world;
@@ -35,7 +43,7 @@ async function withGap(members: number, answer: (peer: string, after: number) =>
     const envelope = signMessage('checkpoint', checkpoint, COORDINATOR);
     const { digest } = verifyMessage('checkpoint', envelope);
     signed.push(envelope);
-    const isKept = round === 1 || round === 5;
+    const isKept = present.includes(round);
     const facts = { preset: 'dense', assignments: [], deadlineMs: 0, openedAt: 0 } as const;
     store.rounds.open(job, { ...facts, round, parent: isKept ? parent : '' });
     store.rounds.setOutcome(job, round, 'checkpoint');
@@ -87,6 +95,22 @@ it('fills a gap from the parts that several members have', async () => {
   kept.note(run, peers[3]!);
   await world.settle(kept.idle());
   expect(asked).toHaveLength(before);
+});
+
+it('counts the tokens of a restored checkpoint also if another one of the answer cannot be stored', async () => {
+  let sent: Uint8Array[] = [];
+  const all = await withGap(1, async () => sent, [1, 3, 5]);
+  const { world, run, kept, peers, signed, rounds } = all;
+  const { collector } = run.context;
+  const tokens = async () => (await run.contributions.upTo(5)).tokens;
+  expect(await tokens()).toBe(30);
+  sent = [signed[1]!, signed[3]!];
+  const withScope = collector.withScope.bind(collector);
+  vi.spyOn(collector, 'withScope').mockImplementationOnce(withScope).mockRejectedValueOnce(new Error('full'));
+  kept.note(run, peers[0]!);
+  await world.settle(kept.idle());
+  expect(rounds()).toHaveLength(5);
+  expect(await tokens()).toBe(40);
 });
 
 it('adds nothing that the coordinator has not signed for the job', async () => {
