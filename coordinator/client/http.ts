@@ -55,7 +55,8 @@ export async function* bytesAfterLines(
     if (!hasLine && rest.length > 0) yield rest;
   }
   if (!hasLine) return;
-  const message = `the daemon ended its answer before it was complete, after "${rest.toString('utf8', 0, SHOWN_BYTES)}"`;
+  const begun = rest.length === 0 ? '' : `, in the line "${rest.toString('utf8', 0, SHOWN_BYTES)}"`;
+  const message = `the daemon ended its answer before it was complete${begun}`;
   throw storageError('DAEMON_GONE', message, { began: true }, { next: 'run the same command again' });
 }
 
