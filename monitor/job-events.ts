@@ -78,9 +78,9 @@ export type JobEventBody =
       joined?: true;
     }
   /**
-   * A node went away. The reason `clock` means that the coordinator refuses the heartbeats of the node,
-   * because the clocks of node and coordinator differ too much. `joined`: the node had joined, but was never ready, so it
-   * has no event `peer-joined`.
+   * A node went away, or was removed (reasons `revoked` and `banned`). The reason `clock` means that the coordinator
+   * refuses the heartbeats of the node, because the clocks of node and coordinator differ too much. `joined`: the node went
+   * away after it had joined, but before it was ready, so it has no event `peer-joined`. A removed node may have none either.
    */
   | {
       type: 'peer-lost';
