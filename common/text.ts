@@ -94,7 +94,7 @@ export function roundLeftText(seconds: number): string {
   return `at most ${formatDuration(seconds)} left in the round`;
 }
 
-/** Returns the phase of a job; "stopped" if its operator ended the job before it had all of its checkpoints. */
+/** Returns the phase of a job; "stopped" if its operator or a sweep ended it before it had all checkpoints. */
 export function phaseText<Phase extends string>({
   phase,
   rounds,

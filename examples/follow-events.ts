@@ -30,7 +30,7 @@ for await (const event of followEvents({ home }, job, { signal: AbortSignal.time
       break;
     case 'finished': {
       const { stopReason } = event;
-      const stopped = `stopped by the operator${stopReason ? `: ${stopReason}` : ''}`;
+      const stopped = `stopped early${stopReason ? `: ${stopReason}` : ''}`;
       console.log(`${time} ${stopReason === undefined ? 'finished' : stopped}`);
       break;
     }

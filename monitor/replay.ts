@@ -20,7 +20,7 @@ export interface JobMoment {
   readonly sequence: number;
   /** Time of the newest event in milliseconds since 1970; null before the first event. */
   readonly at: number | null;
-  /** `stopped`: the operator ended the job before its last round. */
+  /** `stopped`: the operator, or a sweep, stopped the job before its last round. */
   readonly phase: 'waiting' | 'training' | 'validating' | 'queued' | 'paused' | 'finished' | 'stopped';
   /** Reason for the phase, such as that of a pause or a null round; empty if there is none. */
   readonly reason: string;

@@ -202,9 +202,9 @@ function finished(
   const isShort = rounds !== null && roundsDone < rounds;
   // The events of older versions have no reason of the stop.
   const isStopped = stopReason !== undefined || isShort;
-  const after = isShort ? ` after ${roundsDone} of ${countOf(rounds, 'round')}` : '';
+  const after = isShort ? ` after ${roundsDone} of ${countOf(rounds, 'round')}` : ' early';
   const why = stopReason ? ` (${safeText(stopReason)})` : '';
-  const end = isStopped ? `stopped by the operator${after}${why}` : 'finished';
+  const end = isStopped ? `stopped${after}${why}` : 'finished';
   if (heldOutLoss === null || baseLoss === null || round === 0) return end;
   const percent = ((heldOutLoss - baseLoss) / baseLoss) * 100;
   return `${end}: held-out loss ${formatLoss(heldOutLoss)}, ${formatChange(percent, 1)} % compared with the initial adapter (${formatLoss(baseLoss)})`;

@@ -177,10 +177,10 @@ export function engineText({ engine, engineNote }: Pick<NodeStatus, 'engine' | '
   return engineNote === null ? engine : `${engine}: ${safeText(withCommandName(engineNote), NOTE)}`;
 }
 
-/** Returns the phase of a job. If the operator ended the job before its last round, the text says so. */
+/** Returns the phase of a job. If the job was stopped before its last round, the text says so. */
 export function phaseOf({ phase, ...job }: NonNullable<NodeStatus['job']>): string {
   if (phase === null) return 'not yet known';
-  return phaseText({ ...job, phase }) === 'stopped' ? 'stopped by the operator' : phase;
+  return phaseText({ ...job, phase }) === 'stopped' ? 'stopped early' : phase;
 }
 
 /** Returns a colon and the coordinator's reason for the phase of a job; an empty string if there is no reason. */

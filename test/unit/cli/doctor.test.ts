@@ -104,9 +104,7 @@ describe('lora-swarm doctor --swarm', () => {
       expect.stringMatching(/^note .*paused: lunch/),
     ]);
     const ended = { ...job, role: 'contributor', phase: 'finished', rounds: 8, roundsDone: 3 };
-    expect(nodeFindings({ job: ended })).toEqual([
-      expect.stringMatching(/^note .*stopped by the operator: lunch/),
-    ]);
+    expect(nodeFindings({ job: ended })).toEqual([expect.stringMatching(/^note .*stopped early: lunch/)]);
     const whole = { ...ended, roundsDone: 8, reason: '' };
     expect(nodeFindings({ job: whole })).toEqual([expect.stringMatching(/^note .*finished/)]);
     const refused = { job: 'ab', round: 3, code: 'harmful', meaning: 'worse with it', detail: '' };
