@@ -11,6 +11,7 @@ import { type BaseModel, openBase } from '../../lora/models/base/base-model.ts';
 import type { Compute, ComputeOnDevices, ResolvedCompute } from '../../lora/train/compute.ts';
 import { jobTraining, type TrainingConfig } from '../../lora/train/config.ts';
 import { resolveDevices, softwareReason } from '../../lora/train/devices/choose.ts';
+import { PROCESSOR_FALLBACK } from '../../lora/train/devices/fallback.ts';
 import { shareBatch, shareLine } from '../../lora/train/devices/shared-batch.ts';
 import { checkpointingLine, decideCheckpointing } from '../../lora/train/memory/checkpointing.ts';
 import { estimateTraining, fitsMemory, type MemoryEstimate } from '../../lora/train/memory/estimate.ts';
@@ -83,6 +84,8 @@ async function namedReason(compute: ComputeOnDevices, signal: AbortSignal): Prom
 export interface FittedJob {
   /** Settings of training from the manifest. Only the micro-batch may be smaller than in the manifest. */
   readonly training: TrainingConfig;
+  /** Micro-batch after a fallback to the processor. */
+  readonly processorRows: number;
   readonly checkpointing: boolean;
   /** One sentence for people about each setting that was chosen automatically. */
   readonly notes: readonly string[];
@@ -111,32 +114,41 @@ export async function fitJob(
     notes.push(line);
   };
   const { microBatch, reason: shared } = shareBatch(training, compute.devices.length);
-  if (shared !== null) report('batch-shared', shareLine(shared));
-  const fitted = { ...training, microBatch };
   const model = await openBase(modelDir);
   adapterLayout(model, lora);
+  const needed = (rows: number, resolved: ResolvedCompute): number =>
+    memoryOf(model, { lora, training: { ...training, microBatch: rows } }, resolved).total;
   const decided = decideCheckpointing(compute, {
     available,
-    needs: (resolved) => memoryOf(model, { lora, training: fitted }, resolved).total,
+    needs: (resolved) => needed(microBatch, resolved),
   });
   if (decided.reason !== null) report('checkpointing-chosen', checkpointingLine(decided.reason));
-  const { checkpointing } = decided.compute;
-  const needed = (rows: number): number =>
-    memoryOf(model, { lora, training: { ...training, microBatch: rows } }, decided.compute).total;
   // The memory of a GPU is not known, so the limit is for the processor alone.
-  const fits = (rows: number): boolean =>
-    !usesProcessor(compute) || fitsMemory(needed(rows), compute.memoryLimit);
-  let rows = microBatch;
-  while (rows > 1 && !fits(rows)) rows = Math.floor(rows / 2);
+  const fits = (rows: number, resolved: ResolvedCompute): boolean =>
+    !usesProcessor(resolved) || fitsMemory(needed(rows, resolved), compute.memoryLimit);
+  const fitting = (most: number, resolved: ResolvedCompute): number => {
+    let rows = most;
+    while (rows > 1 && !fits(rows, resolved)) rows = Math.floor(rows / 2);
+    return rows;
+  };
+  const rows = fitting(microBatch, decided.compute);
   const limit = formatBytes(compute.memoryLimit);
-  if (!fits(rows)) {
-    const text = `training needs about ${formatBytes(needed(rows))} of memory and a quarter more as a reserve, even with ${countOf(rows, 'row')} at a time, but this node lends it ${limit}`;
-    report('memory-above-limit', `${text}; raise --max-memory, pass --base-bits 4, or leave the job`);
+  if (!fits(rows, decided.compute)) {
+    const total = formatBytes(needed(rows, decided.compute));
+    const text = `training needs about ${total} of memory and a quarter more as a reserve, even with ${countOf(rows, 'row')} at a time, but this node lends it ${limit}`;
+    const fewerBits = compute.baseBits === 4 ? '' : ', pass --base-bits 4';
+    report('memory-above-limit', `${text}; raise --max-memory${fewerBits}, or leave the job`);
   } else if (rows < microBatch) {
     const reason = `${rows} of the ${training.batchSize} rows of a batch, because this node lends ${limit} of memory to training`;
     report('micro-batch-lowered', shareLine(reason));
-  }
-  return { training: { ...fitted, microBatch: rows }, checkpointing, notes };
+  } else if (shared !== null) report('batch-shared', shareLine(shared));
+  const onProcessor = { ...decided.compute, ...PROCESSOR_FALLBACK };
+  return {
+    training: { ...training, microBatch: rows },
+    processorRows: fitting(training.microBatch, onProcessor),
+    checkpointing: decided.compute.checkpointing,
+    notes,
+  };
 }
 
 /**

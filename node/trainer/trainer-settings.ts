@@ -83,15 +83,23 @@ export class TrainerSettings {
   fallback(error: unknown): Fallback | null {
     if (this.#current === null) return null;
     const { compute, training } = this.#current;
-    const asked = { compute: this.#asked, microBatch: this.#job?.training.microBatch ?? 1 };
+    const asked = { compute: this.#asked, microBatch: this.#processorRows };
     return fallbackFor(asked, { compute, microBatch: training.microBatch }, error);
   }
 
   /** Changes the settings of the current job to those of a fallback. */
   takeFallback({ compute, microBatch, reason }: Fallback): void {
     const training = { ...this.#current!.training, microBatch };
-    this.take(this.#job!, { training, checkpointing: compute.checkpointing, notes: [] }, compute);
+    const { checkpointing } = compute;
+    const fitted = { training, processorRows: this.#processorRows, checkpointing, notes: [] };
+    this.take(this.#job!, fitted, compute);
     this.note = reason;
+  }
+
+  /** Micro-batch of the current job after a fallback to the processor. */
+  get #processorRows(): number {
+    const job = this.#job;
+    return job === null ? 1 : (this.#fitted.get(job.purpose)?.processorRows ?? job.training.microBatch);
   }
 
   /**

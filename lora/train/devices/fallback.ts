@@ -33,13 +33,19 @@ const MEMORY_SIGNALS = new Set(['SIGKILL', 'SIGABRT']);
  */
 const MEMORY_EXIT_CODES = new Set([134, 0xc0000409, 3, 0xc0000017, 0xc000012d]);
 
+/** Settings of the last fallback. float32 is the only precision that every engine supports. */
+export const PROCESSOR_FALLBACK = {
+  devices: [{ engine: 'onnx-cpu' }],
+  precision: 'float32',
+} as const satisfies Partial<ResolvedCompute>;
+
 /**
  * Returns the settings to try next. If the device ran out of memory, the first fallback is gradient checkpointing,
  * because it does not change the results. It is skipped if the user turned gradient checkpointing off. The next
  * fallback is half the micro-batch, with the same batch size. If a single row needs too much memory, or the device has
  * failed for another reason, the fallback is the processor with the micro-batch of `asked`. After ENGINE_EXHAUSTED the
  * settings stay the same, because a new process is enough.
- * @param asked settings that the user requested
+ * @param asked settings that the user requested. `microBatch`: rows at a time on the processor
  * @param now settings of the failed trainer
  * @returns null when no fallback is left, or when the device did not cause the error
  */
@@ -74,8 +80,7 @@ export function fallbackFor(
   }
   if (first.engine === 'onnx-cpu') return null;
   return {
-    // float32 is the only precision that every engine supports.
-    compute: { ...compute, devices: [{ engine: 'onnx-cpu' }], precision: 'float32' },
+    compute: { ...compute, ...PROCESSOR_FALLBACK },
     microBatch: asked.microBatch,
     reason: `${failed}; continuing with onnx-cpu`,
   };
