@@ -1,6 +1,7 @@
 /** File operations that also work on file systems that lack some system calls. */
-import { constants } from 'node:fs';
+import { constants, createReadStream, createWriteStream } from 'node:fs';
 import { chmod, copyFile, link, open, stat, statfs } from 'node:fs/promises';
+import { pipeline } from 'node:stream/promises';
 import { isSystemError } from '../errors.ts';
 
 /** Error codes of a system call that the file system does not support. */
@@ -55,6 +56,14 @@ export async function copyRights(from: string, to: string): Promise<void> {
   await chmod(to, mode & 0o777).catch((error: NodeJS.ErrnoException) => {
     if (!NO_SUCH_CALL.includes(error.code)) throw error;
   });
+}
+
+/**
+ * Copies the bytes of a file, without its permissions, so that the copy has the usual permissions of new files. Files in a
+ * home or a registry are private, but the copies that a user asks for are not.
+ */
+export async function copyBytes(from: string, to: string): Promise<void> {
+  await pipeline(createReadStream(from), createWriteStream(to));
 }
 
 /** Returns null for the error that a file or folder does not exist. @throws every other error */

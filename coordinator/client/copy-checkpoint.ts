@@ -1,8 +1,9 @@
 import { createHash } from 'node:crypto';
-import { createReadStream, createWriteStream } from 'node:fs';
+import { createReadStream } from 'node:fs';
 import { mkdir, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
+import { copyBytes } from '../../common/files/file-system.ts';
 import { ADAPTER_WEIGHTS_FILE } from '../../lora/adapter/peft.ts';
 import type { CheckpointView } from '../api/types.ts';
 import { coordinatorError } from '../errors.ts';
@@ -19,10 +20,7 @@ export async function copyCheckpoint(
 ): Promise<void> {
   requireKept({ round, kept });
   await mkdir(output, { recursive: true });
-  // Copies bytes without file permissions. Only the daemon's user may read the files in the home, but the copy gets the
-  // usual permissions of new files.
-  for (const name of await readdir(path))
-    await pipeline(createReadStream(join(path, name)), createWriteStream(join(output, name)));
+  for (const name of await readdir(path)) await copyBytes(join(path, name), join(output, name));
   const hash = createHash('sha256');
   await pipeline(createReadStream(join(output, ADAPTER_WEIGHTS_FILE)), hash);
   const found = hash.digest('hex');

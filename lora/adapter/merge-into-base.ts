@@ -1,8 +1,8 @@
-import { copyFile, cp, mkdir, readdir, realpath, rm, rmdir } from 'node:fs/promises';
+import { mkdir, readdir, realpath, rm, rmdir } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { commonError } from '../../common/common-errors.ts';
 import { renameDurably, writeDurably } from '../../common/files/durable.ts';
-import { nullIfMissing } from '../../common/files/file-system.ts';
+import { copyBytes, nullIfMissing } from '../../common/files/file-system.ts';
 import { DESCRIBED_FILES, type DescribeOptions, TOOL_TEMPLATE_FILE } from '../models/base/base-identity.ts';
 import { type BaseModel, isUnused, listFiles } from '../models/base/base-model.ts';
 import { decodeFloats, encodeFloats } from '../models/weights/dtypes.ts';
@@ -63,15 +63,18 @@ export async function mergeIntoBase(
   try {
     const present = await listFiles(model.dir);
     for (const file of [...DESCRIBED_FILES, ...COMPANIONS, ...LICENCES]) {
-      if (present.has(file)) await copyFile(join(model.dir, file), join(partial, file));
+      if (present.has(file)) await copyBytes(join(model.dir, file), join(partial, file));
     }
     const templates = dirname(TOOL_TEMPLATE_FILE);
     // The base's template for conversations with tools fits only the base's own chat template. If another
     // chat template replaces the base's own, the template for tools is left out.
-    if (template !== null) await copyFile(template, join(partial, CHAT_TEMPLATE_FILE));
+    if (template !== null) await copyBytes(template, join(partial, CHAT_TEMPLATE_FILE));
     else if (present.has(templates)) {
-      const to = join(partial, templates);
-      await cp(join(model.dir, templates), to, { recursive: true, dereference: true });
+      await mkdir(join(partial, templates));
+      for (const name of await readdir(join(model.dir, templates))) {
+        if (name.endsWith('.jinja'))
+          await copyBytes(join(model.dir, templates, name), join(partial, templates, name));
+      }
     }
     await writeWeights(model, changes, partial, { signal: options.signal, onProgress });
     // Checks again, because another program may have written to the folder meanwhile.

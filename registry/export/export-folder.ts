@@ -1,7 +1,7 @@
-import { copyFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { AbortOptions } from '../../common/abort-reason.ts';
 import { writeDurably } from '../../common/files/durable.ts';
+import { copyBytes } from '../../common/files/file-system.ts';
 import { makeFolder } from '../../common/files/folders.ts';
 import type { Registry } from '../registry.ts';
 import type { AdapterVersion } from '../version.ts';
@@ -50,7 +50,7 @@ export async function exportFolder(
     // Copies the bytes instead of linking the files, so that writing to the output does not change the registry.
     for (const { path } of version.manifest.files) {
       signal?.throwIfAborted();
-      await copyFile(join(folder, path), join(output, path));
+      await copyBytes(join(folder, path), join(output, path));
     }
     signal?.throwIfAborted();
     await writeDurably(join(output, CARD_FILE), versionCard(registry, version));

@@ -1,7 +1,7 @@
-import { copyFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { AbortOptions } from '../../common/abort-reason.ts';
 import { writeDurably } from '../../common/files/durable.ts';
+import { copyBytes } from '../../common/files/file-system.ts';
 import { makeFolder } from '../../common/files/folders.ts';
 import { ADAPTER_WEIGHTS_FILE } from '../../lora/adapter/peft.ts';
 import { sha256 } from '../../protocol/cbor.ts';
@@ -49,7 +49,7 @@ export async function exportOci(
     const layers: Descriptor[] = [];
     for (const { path, size, digest } of version.manifest.files) {
       signal?.throwIfAborted();
-      await copyFile(join(folder, path), join(output, blobPath(digest)));
+      await copyBytes(join(folder, path), join(output, blobPath(digest)));
       const mediaType = path === ADAPTER_WEIGHTS_FILE ? WEIGHT_TYPE : WEIGHT_CONFIG_TYPE;
       layers.push(descriptor({ mediaType, digest, size, path }));
     }

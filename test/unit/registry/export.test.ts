@@ -14,6 +14,7 @@ import { temporaryFolder } from '../../utils/folder.ts';
 import { ManualClock } from '../../utils/manual-clock.ts';
 import { addSmall, BASE, openTestRegistry } from '../../utils/registry/registry.ts';
 import { withCode } from '../../utils/source/codes.ts';
+import { expectNewFiles } from '../../utils/source/platform.ts';
 import { signerOf } from '../../utils/swarm/signers.ts';
 
 const json = async (...path: string[]) => JSON.parse(await readFile(join(...path), 'utf8'));
@@ -42,6 +43,8 @@ describe('an exported PEFT folder', () => {
       'swarm-version.cbor',
       'swarm.json',
     ]);
+    // The files of the registry are private, and the exported files are not.
+    await expectNewFiles(output);
     const card = await readFile(join(output, 'README.md'), 'utf8');
     const [, front, body] = card.split(/^---$/m);
     expect(parse(front!)).toEqual({
@@ -115,6 +118,7 @@ describe('an OCI image layout', () => {
 
   it('has the media types of ModelPack, and gives the same version on another machine', async () => {
     const { version, layout, digest } = await exported();
+    await expectNewFiles(layout);
     expect(await json(layout, 'oci-layout')).toEqual({ imageLayoutVersion: '1.0.0' });
     const index = await json(layout, 'index.json');
     expect(index.manifests).toMatchObject([

@@ -1,5 +1,7 @@
-import { stat } from 'node:fs/promises';
+import { readdir, stat, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { expect, onTestFinished } from 'vitest';
+import { temporaryFolder } from '../folder.ts';
 
 /** Whether kill() sends a signal that the process can handle. On Windows it ends the process at once. */
 export const HAS_SIGNALS = process.platform !== 'win32';
@@ -9,6 +11,16 @@ export function pretendPlatform(platform: NodeJS.Platform): void {
   const own = Object.getOwnPropertyDescriptor(process, 'platform')!;
   Object.defineProperty(process, 'platform', { ...own, value: platform });
   onTestFinished(() => void Object.defineProperty(process, 'platform', own));
+}
+
+/** Expects that all files in a folder have the permission bits of a new file. */
+export async function expectNewFiles(dir: string): Promise<void> {
+  const fresh = join(await temporaryFolder(), 'fresh');
+  await writeFile(fresh, '');
+  const { mode } = await stat(fresh);
+  const entries = await readdir(dir, { recursive: true, withFileTypes: true });
+  for (const entry of entries)
+    if (entry.isFile()) await expectMode(join(entry.parentPath, entry.name), mode & 0o777);
 }
 
 /** Expects the permission bits of a file or folder. Windows has none. */

@@ -1,5 +1,5 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
-import { lstat, mkdir, readdir, readFile, symlink, writeFile } from 'node:fs/promises';
+import { chmod, lstat, mkdir, readdir, readFile, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { initialMatrices } from '../../../../lora/adapter/initial.ts';
@@ -12,6 +12,7 @@ import { type BaseModel, openBase } from '../../../../lora/models/base/base-mode
 import { readTensor } from '../../../../lora/models/weights/safetensors.ts';
 import { copyOf, temporaryFolder } from '../../../utils/folder.ts';
 import { FIXTURES, maxDifference, openReference } from '../../../utils/models/reference.ts';
+import { expectNewFiles } from '../../../utils/source/platform.ts';
 
 async function valuesOf(model: BaseModel, name: string): Promise<Float32Array> {
   const { file, entry } = model.tensors.get(name)!;
@@ -67,9 +68,13 @@ test('copies the chat template for tools', async () => {
   const { model, adapter } = await openReference('tied');
   const base = await openBase(await copyOf(model.dir));
   await mkdir(join(base.dir, 'additional_chat_templates'));
-  await writeFile(join(base.dir, 'additional_chat_templates/tool_use.jinja'), '{{ tools }}');
+  const tools = join(base.dir, 'additional_chat_templates/tool_use.jinja');
+  await writeFile(tools, '{{ tools }}');
+  for (const file of [tools, join(base.dir, 'config.json')]) await chmod(file, 0o600);
   const dir = join(await temporaryFolder(), 'merged');
   await mergeIntoBase(base, adapter, dir);
+  // The model gets the permissions of new files, although files of the base are private.
+  await expectNewFiles(dir);
   expect(await readFile(join(dir, 'additional_chat_templates/tool_use.jinja'), 'utf8')).toBe('{{ tools }}');
 });
 
