@@ -25,8 +25,3 @@ export function withHome(text: string, homeFlag: string): string {
 export function withCommandName(advice: string): string {
   return advice.replace(COMMAND_IN_TEXT, `$1${SWARM} `);
 }
-
-/** Returns a word for a command that a user copies into a shell: in quotation marks if the shell would split or change it. */
-export function shellWord(word: string): string {
-  return /^[\w./:\\+@-]+$/.test(word) ? word : `"${word.replace(/["$`\\]/g, '\\$&')}"`;
-}

@@ -246,3 +246,8 @@ function brokenCell(text: string, width: number): string[] {
   }
   return [...lines, rest];
 }
+
+/** Returns a word for a command that a user copies into a shell: in quotation marks if the shell would split or change it. */
+export function shellWord(word: string): string {
+  return /^[\w./:\\+@-]+$/.test(word) ? word : `"${word.replace(/["$`\\]/g, '\\$&')}"`;
+}

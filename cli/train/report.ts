@@ -5,6 +5,7 @@ import {
   formatDuration,
   formatLoss,
   percentDone,
+  shellWord,
 } from '../../common/text.ts';
 import type {
   AdapterVersion,
@@ -26,7 +27,7 @@ import { mostAreCut } from '../../lora/data/packing/tally.ts';
 import { fallbackValues } from '../../lora/train/devices/fallback.ts';
 import { shareLine } from '../../lora/train/devices/shared-batch.ts';
 import { checkpointingLine } from '../../lora/train/memory/checkpointing.ts';
-import { SWARM, shellWord, withCommandName } from '../command-name.ts';
+import { SWARM, withCommandName } from '../command-name.ts';
 import type { Context } from '../context.ts';
 import { badRowSummary, badRowText, firstRows, tallyLines } from '../data/bad-rows.ts';
 import { measuringLine } from '../options/engine.ts';
@@ -217,7 +218,7 @@ function resultLines(
     ...(change === null ? [] : [`held-out loss ${formatLoss(lossAfter)} (${formatChange(change)})${of}`]),
     `adapter ${adapter}`,
     ...(result.version === null ? [] : [`version ${result.version} in the registry`]),
-    `next: ${SWARM} generate --model ${base} --adapter ${adapter} --prompt "…"`,
+    `next: ${SWARM} generate --model ${shellWord(base)} --adapter ${shellWord(adapter ?? '')} --prompt "…"`,
   ];
 }
 

@@ -1,8 +1,8 @@
 import { resolveHomes } from '../../common/files/user-folders.ts';
-import { countOf, safeText } from '../../common/text.ts';
+import { countOf, safeText, shellWord } from '../../common/text.ts';
 import type { NodeStatus } from '../../index.ts';
 import { placeText, placeTexts, workText } from '../../monitor/node-work.ts';
-import { SWARM, shellWord } from '../command-name.ts';
+import { SWARM } from '../command-name.ts';
 import type { Context } from '../context.ts';
 import type { NodeWork } from '../daemon/stopped-node.ts';
 import { hasInviteVariable } from '../options/target-input.ts';

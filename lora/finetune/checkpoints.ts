@@ -14,6 +14,7 @@ import { isSwarmError, isSystemError, type SwarmError } from '../../common/error
 import { renameDurably, renameWithRetry, writeDurably, writeError } from '../../common/files/durable.ts';
 import { nullIfMissing } from '../../common/files/file-system.ts';
 import { makeFolder } from '../../common/files/folders.ts';
+import { shellWord } from '../../common/text.ts';
 import { decodeAdapter } from '../adapter/codec.ts';
 import type { AdapterLayout } from '../adapter/layout.ts';
 import { ADAPTER_WEIGHTS_FILE, type AdapterToWrite, writePeftFolder } from '../adapter/peft.ts';
@@ -119,7 +120,7 @@ export class CheckpointFolder {
       await rm(partial, { recursive: true, force: true }).catch(() => {});
       const error = writeError(cause, final);
       if (!isSwarmError(error, 'STORE_FULL')) throw error;
-      const next = `free disk space, then continue with: lora-swarm train --resume --output ${dirname(this.path)}`;
+      const next = `free disk space, then continue with: lora-swarm train --resume --output ${shellWord(dirname(this.path))}`;
       const message = `no disk space left for the checkpoint ${final}`;
       throw commonError('STORE_FULL', message, { path: final }, { next, cause });
     }

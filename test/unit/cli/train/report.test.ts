@@ -89,7 +89,7 @@ describe('the report of a run', () => {
 
   it('for people has the results and the next command', () => {
     const { out, err } = run(false);
-    for (const part of [SHARED, CHECKPOINTING, '3.0000', 'step 15', 'lora-swarm generate']) {
+    for (const part of [SHARED, CHECKPOINTING, '3.0000', 'step 15', '--adapter "my out" ']) {
       expect(out).toContain(part);
     }
     for (const part of ['step 5/20', '1.0e-4', DAMAGED, '--resume --output']) {
