@@ -39,6 +39,7 @@ const SHOWN_ELSEWHERE: Readonly<Record<Role, ReadonlySet<string>>> = {
 /** Texts for warnings whose name in the log does not explain itself. */
 const WORDS: Readonly<Record<string, string>> = {
   'jobs-left-out': 'not working for other jobs of this home',
+  'memory-above-limit': 'takes more memory than the limit',
   'sync-failed': 'could not fetch the adapter',
   'train-failed': 'training failed',
   'build-update-failed': 'could not make the update',

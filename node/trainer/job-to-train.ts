@@ -109,8 +109,8 @@ export async function fitJob(
   log: Logger,
 ): Promise<FittedJob> {
   const notes: string[] = [];
-  const report = (event: string, line: string): void => {
-    log.info({ reason: line }, event);
+  const report = (event: string, line: string, level: 'info' | 'warn' = 'info'): void => {
+    log[level]({ reason: line }, event);
     notes.push(line);
   };
   const { microBatch, reason: shared } = shareBatch(training, compute.devices.length);
@@ -137,7 +137,8 @@ export async function fitJob(
     const total = formatBytes(needed(rows, decided.compute));
     const text = `training needs about ${total} of memory and a quarter more as a reserve, even with ${countOf(rows, 'row')} at a time, but this node lends it ${limit}`;
     const fewerBits = compute.baseBits === 4 ? '' : ', pass --base-bits 4';
-    report('memory-above-limit', `${text}; raise --max-memory${fewerBits}, or leave the job`);
+    // The screen shows a warning whole, and cuts the notes about the engine.
+    report('memory-above-limit', `${text}; raise --max-memory${fewerBits}, or leave the job`, 'warn');
   } else if (rows < microBatch) {
     const reason = `${rows} of the ${training.batchSize} rows of a batch, because this node lends ${limit} of memory to training`;
     report('micro-batch-lowered', shareLine(reason));

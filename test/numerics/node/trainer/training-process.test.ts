@@ -167,8 +167,13 @@ describe('the trainer of a node', () => {
       const parsed = trainingConfigSchema.parse(config);
       return estimateTraining(model, { lora: manifest.lora, training: parsed, compute }).memory.total;
     };
+    const warnings: unknown[] = [];
+    const log: typeof deps.log = { ...deps.log, warn: (...entry: unknown[]) => warnings.push(entry[1]) };
     const noteWith = async (memoryLimit: number) => {
-      const trainer = new TrainingProcess({ home, compute: { ...onProcessor, memoryLimit } }, deps);
+      const trainer = new TrainingProcess(
+        { home, compute: { ...onProcessor, memoryLimit } },
+        { ...deps, log },
+      );
       onTestFinished(() => trainer.stop());
       await trainer.prepare(wide, { signal: live() });
       const rows = Array.from({ length: 8 }, (_, i) => bench.rows[i % bench.rows.length]!);
@@ -178,7 +183,10 @@ describe('the trainer of a node', () => {
     };
     expect(await noteWith(1.25 * needed(8))).not.toMatch(/rows of a batch/);
     expect(await noteWith(1.25 * needed(2))).toMatch(/\b2 of the 8 rows\b/);
+    expect(warnings).toEqual([]);
     expect(await noteWith(1.25 * needed(1) - 1)).toMatch(/\b1 row\b.*--max-memory/);
+    // The terminal shows a warning whole. It cuts the note.
+    expect(warnings).toEqual(['memory-above-limit']);
   });
 
   test('counts the memory of all devices when it decides on gradient checkpointing', async () => {
