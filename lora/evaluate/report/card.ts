@@ -1,4 +1,5 @@
 /** A model card in Markdown, whose front matter holds the figures as the Hugging Face hub reads them (`model-index`). */
+import { existsSync } from 'node:fs';
 import { basename } from 'node:path';
 import { stringify } from 'yaml';
 import { safeText } from '../../../common/text.ts';
@@ -53,9 +54,12 @@ export function sentence(summary: string): string {
   return summary === '' ? '' : `${summary[0]!.toUpperCase()}${summary.slice(1)}.`;
 }
 
-/** Returns the name of a base on the hub; null if it has none. @param base a hub reference or a folder */
+/**
+ * Returns the name of a base on the hub; null if it has none.
+ * @param base a hub reference, a folder or a GGUF file. An existing folder or file takes precedence over a hub name
+ */
 function hubName(base: string): string | null {
-  return (hubOrigin(base) ?? parseHubReference(base))?.name ?? null;
+  return (hubOrigin(base) ?? (existsSync(base) ? null : parseHubReference(base)))?.name ?? null;
 }
 
 function frontMatter({ model, figures, task_hashes }: Report): object {

@@ -110,6 +110,11 @@ describe('a report', () => {
     expect(parse(local.split('---\n')[1]!)).not.toHaveProperty('base_model');
     expect(local).toMatch(/^A .*\bnano\b/m);
     expect(local).not.toContain('/home/ada');
+    // A folder of this repository, whose path could also be the name of a repository on the hub.
+    const folder = await written('.md', { base: 'models/nano' });
+    const { base_model, tags } = parse(folder.split('---\n')[1]!);
+    expect([base_model, tags]).toEqual([undefined, ['lora']]);
+    expect(folder).toMatch(/^A .*\bnano\b/m);
     const commit = 'a'.repeat(40);
     const cached = await written('.md', { base: `/cache/models--org--base/snapshots/${commit}` });
     expect(parse(cached.split('---\n')[1]!).base_model).toBe('org/base');
