@@ -19,6 +19,9 @@ import { replaceBlob } from './phases/replace-blob.ts';
 import type { JobClaim } from './store/job-files.ts';
 import type { Tasks } from './tasks.ts';
 
+/** Reason in the log for a round without an update of this node. */
+const MISSED = 'the round ended before this node had finished it';
+
 interface JobMembershipDeps {
   readonly node: SwarmNodeDeps;
   readonly runner: MachineRunner;
@@ -195,16 +198,19 @@ export class JobMembership {
   }
 
   /**
-   * Logs the reason that a new head gives. If the head has a new checkpoint, fetches and keeps the signed checkpoint,
+   * Logs the reason that a new head gives, and a round that this node has missed. If the head has a new checkpoint, fetches and keeps the signed checkpoint,
    * and asks what this node has contributed up to that checkpoint. An even newer head does not abort these requests.
    * The node also makes them if it already has the adapter of the checkpoint, for example after a roll-back.
    */
-  noteHead({ head }: NodeState, before: NodeState): void {
+  noteHead({ head, missedRound }: NodeState, before: NodeState): void {
     const context = this.#worker?.context;
     if (context === undefined || head === null) return;
     const { phase, round, reason, checkpoint } = head;
     const isNews = phase !== before.head?.phase || reason !== before.head.reason;
     if (reason !== '' && isNews) context.deps.log.info({ phase, round, reason }, 'head-reason');
+    if (missedRound !== null && missedRound !== before.missedRound) {
+      context.deps.log.info({ round: missedRound, reason: MISSED }, 'round-missed');
+    }
     if (before.phase !== 'joining' && checkpoint.digest === before.head?.checkpoint.digest) return;
     const run = (name: string, task: (signal: AbortSignal) => Promise<void>): void =>
       // Training does not wait for these tasks. Other nodes keep the checkpoint too, and the answer about the contribution is

@@ -15,6 +15,7 @@ import {
   because,
   engineText,
   labelOf,
+  missedTexts,
   NOTE,
   type NodeForJob,
   perJob,
@@ -128,6 +129,7 @@ class JobLines {
         );
       }
     }
+    if (before !== null && status.missedRound !== before.missedRound) lines.push(...missedTexts(status));
     const flag = this.#homeFlag;
     const paused = pauseOf(status, flag);
     const pausedBefore = before && pauseOf(before, flag);

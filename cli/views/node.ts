@@ -126,6 +126,7 @@ function stateLines(status: NodeForJob, flag: string): string[] {
   return [
     `state       ${safeText(now, NOTE)}`,
     ...(problem === null ? [] : [`waiting     ${safeText(problemText(problem), NOTE)}`]),
+    ...missedTexts(status).map((text) => `missed      ${text}`),
     ...(shows ? [`standing    ${standingText(standing)}`] : []),
   ];
 }
@@ -166,6 +167,13 @@ function rejoinLines(target: WeightedTarget | KnownJob): string[] {
   if (!('name' in target) || target.name === null) return [];
   const next = target.job === null ? ', or the next job of its coordinator,' : ',';
   return [`rejoins     ${target.name}${next} with the invite that this home keeps`];
+}
+
+/** Returns a text about a missed round; no text if the node has made an update since then. */
+export function missedTexts({ missedRound, updates }: NodeForJob): string[] {
+  // A node of an older version does not tell the round.
+  if ((missedRound ?? null) === null || updates.some(({ round }) => round > missedRound!)) return [];
+  return [`round ${missedRound} ended before this node had finished it`];
 }
 
 /** Returns a line about a recent jump of the machine's clock; no line without a jump. */

@@ -2,7 +2,7 @@ import { pauseText } from '../../common/text.ts';
 import type { Head } from '../../protocol/messages.ts';
 import { onHead, type PendingUpdate } from './pending-update.ts';
 import type { NodeEffect, NodeState, Transition } from './state.ts';
-import { sameWork, workOf } from './work.ts';
+import { isPast, sameWork, workOf } from './work.ts';
 
 /**
  * Number of rounds in a row without work after which a node joins again. A full job may have given the node's place to
@@ -29,8 +29,16 @@ export function followHead(state: NodeState, head: Head, now: number): Transitio
     idleRounds = 0;
     effects.push({ type: 'poll', rejoin: true });
   }
-  const advanced = advance({ ...state, head, pending, idleRounds });
+  const missedRound = missedBy(state, head) ?? state.missedRound;
+  const advanced = advance({ ...state, head, pending, idleRounds, missedRound });
   return { state: advanced.state, effects: [...effects, ...advanced.effects] };
+}
+
+/** Returns the round that a new head ends although this node still had to work on it; null if there is none. */
+function missedBy({ head: before, self, phase, lastRound }: NodeState, head: Head): number | null {
+  const work = before && workOf(before, self);
+  const isOpen = work !== null && work.round > lastRound && phase !== 'publishing';
+  return isOpen && isPast(head, work.round) ? work.round : null;
 }
 
 /** Starts the work that the newest head asks for. Work in progress continues if the head still asks for it. */

@@ -22,6 +22,8 @@ export interface NodeState {
    * earlier one again.
    */
   readonly lastRound: number;
+  /** The newest round that ended before this node had finished its work in it; null if there is none. */
+  readonly missedRound: number | null;
   /** Updates whose outcome is not known yet, oldest first. */
   readonly pending: readonly PendingUpdate[];
   /** Number of failed attempts in a row to join or to sync. */
@@ -128,6 +130,7 @@ export function initialState(self: string): NodeState {
     fetching: null,
     work: null,
     lastRound: 0,
+    missedRound: null,
     pending: [],
     failures: 0,
     idleRounds: 0,

@@ -35,6 +35,11 @@ export interface NodeActivity {
   retrySeconds: number | null;
   /** Round of the newest head; 0 before the first head. */
   round: number;
+  /**
+   * The newest round that ended before this node had finished its work in it; null if there is none. Restarts of the node
+   * reset it.
+   */
+  missedRound: number | null;
   /** How far the coordinator trusts the person who answers for this node; null before the node has joined a job. */
   standing: OwnStanding | null;
   /** Number of optimiser steps made in this round. */

@@ -89,6 +89,7 @@ function jobStatus(node: SwarmNode, { network, scoreTrainer, clock, pauses }: No
     hold: view.hold,
     retrySeconds: state.retryAt === null ? null : Math.max(0, state.retryAt - clock.monotonic()) / 1000,
     round: state.head?.round ?? 0,
+    missedRound: state.missedRound,
     standing: view.standing,
     ...progress,
     done: isDone(state),

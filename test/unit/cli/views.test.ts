@@ -715,6 +715,7 @@ describe('a node', () => {
     state: 'training',
     reason: '',
     round: 1,
+    missedRound: null,
     standing: { kind: 'good', untilRound: null, strikes: 0 },
     step: 3,
     steps: 20,

@@ -311,6 +311,17 @@ test('fetches the base without the reason for which it could not join before', a
   expect(reason).not.toBe(NOT_YET_CONNECTED);
 });
 
+test('logs and shows a round that ended before it had finished it', async () => {
+  const { node, coordinator, toy } = at;
+  await coordinator.open(1, [node.peer]);
+  node.start();
+  await at.until(() => at.phase() === 'training');
+  await coordinator.open(2, [node.peer]);
+  await at.until(() => at.infos('round-trained').length > 0);
+  expect(at.infos('round-missed')).toMatchObject([{ job: toy.job, round: 1 }]);
+  expect(node.status().missedRound).toBe(1);
+});
+
 test('says that it is an observer, and waits without work', async () => {
   const { node, coordinator } = at;
   coordinator.role = 'observer';

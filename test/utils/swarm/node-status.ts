@@ -43,6 +43,7 @@ export function exampleStatus(changes: Partial<NodeStatus> = {}): NodeStatus {
     hold: null,
     retrySeconds: null,
     round: 21,
+    missedRound: null,
     standing: { kind: 'good', untilRound: null, strikes: 0 },
     step: 5,
     steps: 8,

@@ -288,6 +288,16 @@ it('shows the name of the log file also if its path is long', () => {
   expect(columnsOf(last)).toBe(SIZE.columns - 1);
 });
 
+it('says that a round ended before the node had finished it, until the node makes its next update', () => {
+  const missed = { missedRound: 21, round: 22, updates: [update(20)] };
+  const news = new NodeLines({ homeFlag: '' });
+  news.next(exampleStatus());
+  expect(news.next(exampleStatus(missed)).join('\n')).toMatch(/^round 21 ended before/m);
+  expect(nodeLines(exampleStatus(missed), '').join('\n')).toMatch(/^missed +round 21 /m);
+  const later = exampleStatus({ ...missed, updates: [update(22), update(20)] });
+  expect(nodeLines(later, '').join('\n')).not.toMatch(/^missed/m);
+});
+
 it('does not ask the user to stop a node that stops by itself', () => {
   const over = { job: { ...JOB, phase: 'finished' as const }, state: 'awaiting' as const, done: true };
   for (const stopsAfterJobs of [false, true]) {

@@ -82,6 +82,18 @@ test('a round from joining to the next head', () => {
 });
 
 describe('heads', () => {
+  test('names the round that ended before the node had finished it', () => {
+    const node = driver().training({ sequence: 1, round: 1 }).head({ sequence: 2, round: 1 });
+    expect(node.state.missedRound).toBe(null);
+    expect(node.head({ sequence: 3, round: 2 }).state.missedRound).toBe(1);
+    // The node did not get the adapter of round 2 in time.
+    expect(node.head({ sequence: 4, round: 3, phase: 'finished' }).state.missedRound).toBe(2);
+    const sent = driver().sent({ sequence: 1, round: 1 }).head({ sequence: 2, round: 2 });
+    expect(sent.state.missedRound).toBe(null);
+    const idle = driver().join({ sequence: 1, round: 4, assigned: false }).head({ sequence: 2, round: 5 });
+    expect(idle.state.missedRound).toBe(null);
+  });
+
   test('a newer head aborts stale training at once, and the result is dropped', () => {
     const node = driver().training({ sequence: 1, round: 1 });
     const work = node.state.work!;
