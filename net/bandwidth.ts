@@ -92,6 +92,8 @@ export class RateLimit {
       await raceSignal(promise, signal);
     } catch (error) {
       leave();
+      // The timer must not keep the process running if no other bytes wait.
+      this.#grantWaiting();
       throw error;
     }
   }

@@ -161,6 +161,7 @@ describe('a limit of 100 kB/s', () => {
     abort.abort(new Error('over'));
     await expect(waiting).rejects.toBe(abort.signal.reason);
     expect(limit.waitMs()).toBeCloseTo(4_000);
+    expect(clock.due(), 'timers that keep the process running').toEqual([]);
     limit.refund(400 * KB);
     expect(limit.waitMs()).toBe(0);
   });
