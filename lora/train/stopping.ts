@@ -7,6 +7,7 @@ export interface Evaluation {
   readonly loss: number;
 }
 
+/** The rule by which early stopping ends a run. */
 export interface StoppingRule {
   /**
    * Number of consecutive measurements without improvement that end the run; null if the run never ends
