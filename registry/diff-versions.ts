@@ -3,7 +3,7 @@ import { compareAdapters, type ModuleComparison } from '../lora/adapter/compare.
 import { readMatrices } from '../lora/adapter/matrices.ts';
 import { withFiles } from './export/export-folder.ts';
 import type { Registry } from './registry.ts';
-import { type AdapterVersion, allMetrics, heldOutDigest } from './version.ts';
+import { type AdapterVersion, allMetrics, sameHeldOut } from './version.ts';
 
 /** A setting or metric that differs between two versions. A value is null if the version does not have it. */
 export interface FactChange<Value> {
@@ -42,11 +42,10 @@ export async function diffVersions(
     await withFiles(registry, first, readMatrices),
     await withFiles(registry, second, readMatrices),
   ];
-  const heldOut = [heldOutDigest(first), heldOutDigest(second)];
   const metrics = (version: AdapterVersion) => allMetrics(version, registry.measurements(version));
   return {
     sameBase: first.manifest.base.digest === second.manifest.base.digest,
-    sameHeldOut: heldOut.includes(null) ? null : heldOut[0] === heldOut[1],
+    sameHeldOut: sameHeldOut([first, second]),
     settings: changes(first.manifest.settings, second.manifest.settings),
     metrics: changes(metrics(first), metrics(second)),
     modules: await compareAdapters(one, two, { signal }),

@@ -27,8 +27,19 @@ export function allMetrics(
   return Object.assign({}, version.manifest.metrics, ...measurements.map(({ metrics }) => metrics));
 }
 
-/** Returns the digest of the rows on which the held-out loss of a version was measured; null if there is none. */
-export function heldOutDigest({ manifest }: Pick<AdapterVersion, 'manifest'>): string | null {
-  if (manifest.metrics.heldOutLoss === undefined) return null;
-  return manifest.data.find(({ name }) => name === 'held-out')?.digest ?? null;
+/**
+ * Returns whether the held-out losses of all versions were measured on the same rows; null if that is not known. The digests
+ * of the rows tell it among the versions of jobs, and among those of training runs. A job computes its digest in another way
+ * than a run.
+ */
+export function sameHeldOut(versions: readonly Pick<AdapterVersion, 'manifest'>[]): boolean | null {
+  const byKind = [new Set<string>(), new Set<string>()] as const;
+  let isKnown = true;
+  for (const { manifest } of versions) {
+    const digest = manifest.data.find(({ name }) => name === 'held-out')?.digest;
+    if (manifest.metrics.heldOutLoss === undefined || digest === undefined) isKnown = false;
+    else byKind[manifest.job === null ? 0 : 1].add(digest);
+  }
+  if (byKind.some(({ size }) => size > 1)) return false;
+  return isKnown && byKind.some(({ size }) => size === 0) ? true : null;
 }

@@ -1,6 +1,6 @@
 import { figureName, formatBytes, formatLoss, rounded, table } from '../../common/text.ts';
 import type { AdapterVersion, Measurement, TagChange } from '../../index.ts';
-import { allMetrics, heldOutDigest } from '../../registry/version.ts';
+import { allMetrics, sameHeldOut } from '../../registry/version.ts';
 
 /** A version with the measurements that were recorded after it was added. */
 interface Listed {
@@ -38,10 +38,7 @@ export function versionTable(versions: readonly Listed[], columns?: number): str
     { columns },
   );
   const names = Object.entries(Object.groupBy(versions, ({ version }) => version.name)).flatMap(
-    ([name, all = []]) => {
-      const digests = all.map(({ version }) => heldOutDigest(version)).filter((digest) => digest !== null);
-      return new Set(digests).size > 1 ? [name] : [];
-    },
+    ([name, all = []]) => (sameHeldOut(all.map(({ version }) => version)) === false ? [name] : []),
   );
   if (names.length === 0) return lines;
   return [
