@@ -7,7 +7,7 @@ import type { Head } from '../../protocol/messages.ts';
 import type { CoordinatorDeps } from '../context.ts';
 import { coordinatorError } from '../errors.ts';
 import type { JobRun } from '../job-run.ts';
-import { isOver, needsOperator } from '../round/job-phase.ts';
+import { isOver } from '../round/job-phase.ts';
 import { catchUp } from './catch-up.ts';
 import { fetchInTurns, inTurns } from './fetch-in-turns.ts';
 import { HeadClaims, type ProvenHead } from './head-claims.ts';
@@ -56,6 +56,8 @@ export class LaterHeads {
   /** For each job with a proven later head that is not adopted yet: the newest of these heads, by peer. */
   readonly #behind = new Map<string, Map<string, ProvenHead>>();
   readonly #stops: StopOrders;
+  /** Term of the other copy of the coordinator that the log has named for a run. */
+  readonly #named = new WeakMap<JobRun, number>();
 
   constructor(deps: Deps) {
     this.#deps = deps;
@@ -230,10 +232,13 @@ export class LaterHeads {
   /** Pauses a job, because another copy of this coordinator has taken the job over. */
   #giveWay(run: JobRun, { term }: Head): void {
     const { job } = run.context;
+    const { state } = run.driver;
     // All nodes of the job prove the head, again and again, but the operator has to learn of it only once.
-    if (needsOperator(run.driver.state)) return;
+    const stands = isOver(state) || state.phase === 'paused';
+    if (stands && this.#named.get(run) === term) return;
+    this.#named.set(run, term);
     this.#deps.log.error({ job, term }, 'another-copy-runs');
-    if (isOver(run.driver.state)) return;
+    if (isOver(state)) return;
     const reason = `another copy of this coordinator has taken over the job with term ${term}; stop one of the copies. To continue with this copy, restart it`;
     run.driver.dispatch({ type: 'pause', reason, cause: 'problem' });
   }

@@ -9,12 +9,14 @@ import { noFolders } from '../../../utils/virtual/no-folders.ts';
 import { type ScriptedPeer, training } from '../scripted-peer.ts';
 import { COORDINATOR, World } from '../world.ts';
 
-it('pauses a job that another copy of the coordinator has taken over, so that it needs its operator', async () => {
+/** Starts a job whose nodes prove a head of the next term, which another copy of the coordinator has signed. */
+async function takenOver() {
   const world = new World({ rounds: { minPeers: 1 } });
   await training(world, 1);
   const { job } = world.toy;
   const own = verifyMessage('head', world.store.jobs.head(job)!).message;
-  const head = signMessage('head', { ...own, term: own.term + 1 }, COORDINATOR);
+  const term = own.term + 1;
+  const head = signMessage('head', { ...own, term }, COORDINATOR);
   const logged: TestHost['logged'] = [];
   const network = {
     signer: COORDINATOR,
@@ -22,7 +24,7 @@ it('pauses a job that another copy of the coordinator has taken over, so that it
     networkOf: (peer: string) => peer,
     request: async () => ({ head, checkpoints: [], receipts: [], settings: [] }),
   };
-  const laterHeads = new LaterHeads({
+  const { claims } = new LaterHeads({
     network: network as unknown as CoordinatorDeps['network'],
     blobs: {} as CoordinatorDeps['blobs'],
     folders: noFolders,
@@ -33,21 +35,45 @@ it('pauses a job that another copy of the coordinator has taken over, so that it
     runs: new Map([[job, world.run]]),
     restart: async () => expect.fail('the job must not be started again'),
   });
-  const state = () => world.run.driver.state;
-  laterHeads.claims.note(world.run, 'peer', { term: own.term + 1, sequence: own.sequence });
-  await world.until(() => state().phase === 'paused', 'the pause');
+  const prove = async (peer: string): Promise<void> => {
+    claims.note(world.run, peer, { term, sequence: own.sequence });
+    await claims.idle();
+  };
+  const told = (): number => logged.filter(({ action }) => action === 'another-copy-runs').length;
+  return { world, term, prove, told, state: () => world.run.driver.state };
+}
+
+it('pauses a job that another copy of the coordinator has taken over, so that it needs its operator', async () => {
+  const { world, term, prove, told, state } = await takenOver();
+  await prove('peer');
   expect(state()).toMatchObject({
+    phase: 'paused',
     pauseCause: 'problem',
-    reason: expect.stringContaining(`term ${own.term + 1}`),
+    reason: expect.stringContaining(`term ${term}`),
   });
   expect(needsOperator(state())).toBe(true);
-  laterHeads.claims.note(world.run, 'other', { term: own.term + 1, sequence: own.sequence });
-  await laterHeads.claims.idle();
-  expect(logged.filter(({ action }) => action === 'another-copy-runs')).toHaveLength(1);
+  await prove('other');
+  expect(told()).toBe(1);
   expect(() => world.kill()).toThrow();
   await world.start();
   expect(needsOperator(state())).toBe(true);
 });
+
+it.each(['operator', 'problem'] as const)(
+  'tells once of another copy that has taken over a job which is paused already: %s',
+  async (cause) => {
+    const { world, prove, told, state } = await takenOver();
+    world.run.driver.dispatch({ type: 'pause', reason: 'an earlier reason', cause });
+    await prove('peer');
+    await prove('other');
+    expect(state()).toMatchObject({ pauseCause: cause, reason: 'an earlier reason' });
+    expect(told()).toBe(1);
+    world.run.operate({ type: 'resume' });
+    await prove('third');
+    expect(needsOperator(state())).toBe(true);
+    expect(told()).toBe(2);
+  },
+);
 
 describe('a copy of the coordinator that learns from a heartbeat of a head that it has not signed', () => {
   /** Starts a job with a node that follows a head of the next term, signed with the given key. */
