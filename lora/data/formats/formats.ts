@@ -118,6 +118,10 @@ export function columnsOf(formats: readonly Format[], columns: Columns): Set<str
   );
 }
 
+const NAME_COLUMNS =
+  'name the columns (--column prompt=NAME --column completion=NAME, or --column text=NAME; ' +
+  'in a job file, with data.columns)';
+
 /** Makes the error for a file in which no record fits a format. @param rows the records that were tried */
 export function unrecognised(
   file: string,
@@ -146,16 +150,24 @@ export function unrecognised(
       missing: column,
     });
   }
-  const hasConversations = formats.includes('messages') || formats.includes('sharegpt');
-  const conversation = hasConversations ? conversationWithOtherKeys(rows[0]!, columns) : null;
+  const isOfConversations = (name: Format): boolean => name === 'messages' || name === 'sharegpt';
+  const conversation = formats.some(isOfConversations) ? conversationWithOtherKeys(rows[0]!, columns) : null;
   if (conversation !== null) {
     const { column, keys } = conversation;
-    return refuse(`fits no format: the messages in the column "${column}" have the keys ${keys.join(', ')}`, {
-      keys,
-      next:
-        `say which key holds the role and which key holds the text: --column messages=${column} ` +
-        '--column role=KEY --column content=KEY (in a job file, with data.columns)',
-    });
+    const howTo =
+      `say which key holds the role and which key holds the text: --column messages=${column} ` +
+      '--column role=KEY --column content=KEY';
+    // A list of objects need not be a conversation. It can be the choices of a question, for example.
+    const isCertain = CONVERSATION_COLUMNS.includes(column) || formats.every(isOfConversations);
+    return isCertain
+      ? refuse(`fits no format: the messages in the column "${column}" have the keys ${keys.join(', ')}`, {
+          keys,
+          next: `${howTo} (in a job file, with data.columns)`,
+        })
+      : refuse(
+          `has the columns ${names}, which fit no format; the objects in the column "${column}" have the keys ${keys.join(', ')}`,
+          { keys, next: `if "${column}" holds conversations, ${howTo}; otherwise ${NAME_COLUMNS}` },
+        );
   }
   const known = formats.map((name) => `${name} (${DEFINITIONS[name].summary})`).join(', ');
   const [only, ...others] = formats;
@@ -163,9 +175,7 @@ export function unrecognised(
     return refuse(`has no records of the format ${known}: ${problem(rows[0]!, only!, columns)}`);
   }
   return refuse(`has the columns ${names}, which fit no format; the known formats are ${known}`, {
-    next:
-      'name the columns (--column prompt=NAME --column completion=NAME, or --column text=NAME; ' +
-      'in a job file, with data.columns)',
+    next: NAME_COLUMNS,
   });
 }
 

@@ -44,14 +44,18 @@ export function isConversation(value: unknown, { role, content }: MessageKeys): 
   return isObject(first) && typeof first[role] === 'string' && (content in first || 'tool_calls' in first);
 }
 
-/** Returns the column whose value looks like a conversation with other keys, and these keys; null if there is none. */
+/**
+ * Returns the column whose value looks like a conversation with other keys, and these keys; null if there is none. Columns
+ * with a usual name of conversations come first.
+ */
 export function conversationWithOtherKeys(
   row: RowValue,
   columns: Columns,
 ): { column: string; keys: readonly string[] } | null {
   // These columns hold lists of objects too.
   const others = ['segments', 'tools'];
-  const wanted = columns.messages === undefined ? Object.keys(row) : [columns.messages];
+  const wanted =
+    columns.messages === undefined ? [...CONVERSATION_COLUMNS, ...Object.keys(row)] : [columns.messages];
   for (const column of wanted.filter((name) => !others.includes(name))) {
     const first = listOf(row[column])?.[0];
     const isKnown = (['messages', 'sharegpt'] as const).some((style) => {

@@ -222,6 +222,17 @@ describe('format recognition', () => {
         next: expect.stringMatching(/--column messages=dialog --column role=\w+ --column content=/),
       });
     }
+    // A list of objects need not be a conversation, so the advice also names the other way.
+    const choices = { question: 'q', choices: [{ label: 'A', text: 'a' }] };
+    await expect(read(await lines(choices))).rejects.toMatchObject({
+      values: { keys: ['label', 'text'] },
+      next: expect.stringMatching(/--column messages=choices.*--column prompt=/),
+    });
+    const both = { sources: [{ title: 't', url: 'u' }], conversation: [{ speaker: 'user', said: 'Hi' }] };
+    await expect(read(await lines(both))).rejects.toMatchObject({
+      values: { keys: ['speaker', 'said'] },
+      next: expect.not.stringContaining('prompt'),
+    });
     const long = await lines(...Array.from({ length: 20 }, () => ({ a: 1 })), { text: 'late' });
     await expect(read(long)).rejects.toMatchObject({ code: 'DATA_FORMAT' });
   });
