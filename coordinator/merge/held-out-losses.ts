@@ -5,6 +5,7 @@ import { isAlive } from '../../common/files/durable.ts';
 import { systemClock } from '../../common/time/system-clock.ts';
 import { decodeAdapter } from '../../lora/adapter/codec.ts';
 import { type AdapterLayout, adapterLayout } from '../../lora/adapter/layout.ts';
+import { earlierChoiceAdvice } from '../../lora/data/held-out-choice.ts';
 import { loadTokenizer } from '../../lora/data/tokenizer.ts';
 import type { JobSpec } from '../../lora/finetune/settings/job-spec.ts';
 import { describeBase } from '../../lora/models/base/base-identity.ts';
@@ -134,7 +135,9 @@ export class HeldOutLosses implements LossMeter {
     const { digest: expected } = manifest.data.heldOut;
     if (found !== expected) {
       const text = `the data gives held-out rows with the digest ${found}, but the held-out rows of the job have the digest ${expected}`;
-      throw verifyError('HELD_OUT_DIFFERS', text, { digest: found, expected });
+      const error = verifyError('HELD_OUT_DIFFERS', text, { digest: found, expected });
+      const advice = earlierChoiceAdvice({ seed, heldOut: data.heldOut });
+      throw advice === null ? error : error.with({ next: `${error.next}; ${advice}` });
     }
     const validator = new TrainerValidator(
       { home: this.#home, compute: parseCompute(compute, { threads: availableParallelism() }) },

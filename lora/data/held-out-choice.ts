@@ -13,6 +13,12 @@ const BUCKETS = 65_536;
  */
 const PREFIX = 'held-out/0/';
 
+/** Returns advice if earlier versions chose other examples, because they hashed the seed; null otherwise. */
+export function earlierChoiceAdvice({ seed, heldOut }: { seed: number; heldOut: unknown }): string | null {
+  if (seed === 0 || typeof heldOut !== 'number') return null;
+  return 'if an earlier version of lora-swarm made this job or run, use that version, because it held out other examples';
+}
+
 /**
  * Chooses the examples that are held out of training: those with the smallest hashes of their index. The seed of
  * the training does not matter, so that the losses of several seeds are measured on the same examples. At least one

@@ -1,4 +1,5 @@
 import type { SwarmError } from '../../common/errors.ts';
+import { earlierChoiceAdvice } from '../data/held-out-choice.ts';
 import type { TrainingConfig } from '../train/config.ts';
 import { learningRateAt } from '../train/optimizer/schedule.ts';
 import type { RunState } from './checkpoints.ts';
@@ -73,10 +74,14 @@ export function refuseDifferences(before: RunState, now: RunSettings, output: st
       ? `${DIGESTED[field]} has changed`
       : `${field} was ${JSON.stringify(before)}, now ${JSON.stringify(now)}`,
   );
+  const { seed, data } = now.spec;
+  const isOfData = found.some(({ field }) => field === 'data.train' || field === 'data.heldOut');
+  const advice = isOfData ? earlierChoiceAdvice({ seed, heldOut: data.heldOut }) : null;
+  const next = 'leave out these options to resume with the original settings, or train into another folder';
   throw finetuneError(
     'RESUME_CONFLICT',
     `the run in ${output} was started with different settings: ${text.join('; ')}`,
     { output, differences: found },
-    { next: 'leave out these options to resume with the original settings, or train into another folder' },
+    { next: advice === null ? next : `${next}; ${advice}` },
   );
 }

@@ -106,5 +106,12 @@ describe('held-out losses', () => {
     await expect(measure({ base: other, data })).rejects.toThrow(withCode('BASE_DIFFERS'));
     const fewer = { ...data, heldOut: 0.1 };
     await expect(measure({ base, data: fewer })).rejects.toThrow(withCode('HELD_OUT_DIFFERS'));
+    // An earlier version held out other examples for this seed.
+    const seeded = { ...measured, manifest: { ...measured.manifest, seed: 1 } };
+    const meter = await losses(undefined, { base, data: fewer });
+    await expect(meter.measure(seeded, adapter, { signal })).rejects.toMatchObject({
+      code: 'HELD_OUT_DIFFERS',
+      next: expect.stringContaining('earlier version'),
+    });
   });
 });

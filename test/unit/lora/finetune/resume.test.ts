@@ -73,4 +73,27 @@ describe('a resumed run', () => {
       }),
     );
   });
+
+  it('is refused with advice if an earlier version held out other examples for its seed', () => {
+    const refused = (seed: number): unknown => {
+      const spec = resolveSpec({ base: '/base', data: { train: ['/data'], heldOut: 0.1 }, seed });
+      const { state } = trainingState(5);
+      const before = { ...state, settings: { ...state.settings, spec } } as RunState;
+      const settings = { ...before.settings, rows: 'other' };
+      try {
+        resumeFrom(before, { output: '/out', settings, training: trainingConfig(spec, ROWS) }, () => {});
+      } catch (error) {
+        return error;
+      }
+      return null;
+    };
+    expect(refused(1)).toMatchObject({
+      code: 'RESUME_CONFLICT',
+      next: expect.stringContaining('earlier version'),
+    });
+    expect(refused(0)).toMatchObject({
+      code: 'RESUME_CONFLICT',
+      next: expect.not.stringContaining('earlier version'),
+    });
+  });
 });
