@@ -49,6 +49,8 @@ export function overlapWarning(share: number): { message: string; next: string }
   if (share <= MAX_SHARE) return null;
   return {
     message: `the training data contains ${formatPercent(share)} of the held-out data, so the held-out loss will be too low`,
-    next: 'remove these samples from the training data or from the held-out data',
+    next:
+      'remove these samples from the training data or from the held-out data; ' +
+      '"lora-swarm data inspect" names samples that occur twice or, with --held-out FILE, in both',
   };
 }

@@ -23,4 +23,6 @@ test('is the share of the supervised held-out tokens whose pieces are in trainin
 test('gives a warning unless the share is very small', () => {
   expect([0, 0.01].map(overlapWarning)).toEqual([null, null]);
   expect(overlapWarning(0.5)?.message).toContain('50 %');
+  // The message does not name the samples, so the advice says what does.
+  expect(overlapWarning(0.5)?.next).toContain('lora-swarm data inspect');
 });
