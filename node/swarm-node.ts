@@ -122,10 +122,14 @@ export class SwarmNode implements SiblingJob {
     };
   }
 
-  /** Ends the work on the job if it no longer fits the owner's limits, which have changed. */
+  /** Applies the owner's limits, which have changed: ends the work on a job that no longer fits, or tries again at once. */
   checkLimits(): void {
-    if (this.isDone || !this.membership.worker?.noLongerFits()) return;
-    this.#runner.dispatch({ type: 'prepare-again', reason: 'the owner has lowered a limit' });
+    if (this.isDone) return;
+    if (this.membership.worker?.noLongerFits()) {
+      this.#runner.dispatch({ type: 'prepare-again', reason: 'the owner has lowered a limit' });
+    } else {
+      this.#runner.dispatch({ type: 'limits-changed' });
+    }
   }
 
   /** Peer id of the job's coordinator; null before the node has joined the job. */

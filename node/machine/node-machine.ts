@@ -111,7 +111,9 @@ export function reduce(state: NodeState, event: NodeEvent, now: number): Transit
           effects: [{ type: 'poll', rejoin: true }],
         };
       }
-      return stay(state.retryAt === null ? state : { ...state, retryAt: now });
+      return stay(retryNow(state, now));
+    case 'limits-changed':
+      return stay(retryNow(state, now));
     case 'rejoined':
       return stay({ ...state, rejoinFailures: 0 });
     case 'rejoin-failed': {
@@ -146,6 +148,11 @@ export function reduce(state: NodeState, event: NodeEvent, now: number): Transit
 
 function leaving(state: NodeState): NodeState {
   return { ...state, phase: 'leaving', fetching: null, work: null, retryAt: null };
+}
+
+/** Makes an attempt that waits for its time due at once. */
+function retryNow(state: NodeState, now: number): NodeState {
+  return state.retryAt === null ? state : { ...state, retryAt: now };
 }
 
 function stay(state: NodeState): Transition {

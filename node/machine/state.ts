@@ -72,6 +72,8 @@ export type NodeEvent =
   | { type: 'rejoin-failed'; jitter: number }
   /** A connection to the coordinator has opened. */
   | { type: 'connected' }
+  /** The owner has changed a limit, so an attempt that waits for its time may succeed now. */
+  | { type: 'limits-changed' }
   /**
    * The node must join and prepare the job again, because a file of the base is damaged, or because the job no longer
    * fits the limits of the machine's owner.
