@@ -177,7 +177,9 @@ it('shows a job to its operator, who pauses and resumes it', async (browser) => 
   await page.fill('dialog[open] input', 'stable');
   await page.keyboard.press('Enter');
   await page.waitForSelector('tbody tr:nth-child(2) .tag:has-text("stable")');
-  await page.waitForSelector('tbody tr:nth-child(1) .tag', { state: 'hidden' });
+  await page.waitForSelector('tbody tr:nth-child(1) .tag:has-text("stable")', { state: 'hidden' });
+  // The checkpoint of the first row is later, so it keeps the tag "latest".
+  expect(await page.textContent('tbody tr:nth-child(1) .tag')).toBe('latest');
   await show(page, '#/jobs/tale', 'Invite');
   await page.click('button:has-text("Resume")');
   await page.click('dialog[open] button[type=submit]');

@@ -174,7 +174,9 @@ interface TagButtonProps {
 /** A button that moves a tag to a checkpoint. */
 function TagButton({ job, view: { round, kept }, version, onDone }: TagButtonProps) {
   const published =
-    version === undefined ? ' The checkpoint becomes a new version, so "latest" names it too.' : '';
+    version === undefined
+      ? ' The checkpoint becomes a new version, which "latest" names too unless a later checkpoint is a version.'
+      : '';
   return (
     (version !== undefined || kept) &&
     html`<${Confirm}
