@@ -144,7 +144,7 @@ it('says that a limit has to be changed, and does not speak of retrying', () => 
 });
 
 it('shows the whole advice about an engine on a terminal of 80 × 24', () => {
-  const modules = '/home/someone/programs/lora-swarm/node_modules/onnxruntime-node';
+  const modules = '/opt/programs/of/ada/lora-swarm/node_modules/onnxruntime-node';
   const library = `${modules}/bin/napi-v6/linux/x64/libonnxruntime_providers_shared.so`;
   const command = `"node ${modules}/script/install.js --onnxruntime-node-install=cuda12" (see docs/engines.md)`;
   const reason = `onnx-cuda does not run on this machine: ${library}: cannot open shared object file: No such file or directory; use --engine onnx-cpu, which runs on every machine; or on Linux x64 with an NVIDIA GPU, install CUDA 12 and cuDNN 9 on the loader's path and run ${command}`;

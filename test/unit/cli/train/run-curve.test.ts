@@ -27,6 +27,12 @@ function eventsOf(file: Uint8Array): [step: number, ...what: string[]][] {
   return events;
 }
 
+/** Returns the events in the only file of the run "mine". */
+async function written(folder: string): Promise<ReturnType<typeof eventsOf>> {
+  const [name] = await readdir(join(folder, 'mine'));
+  return eventsOf(await readFile(join(folder, 'mine', name!)));
+}
+
 function eventOf(bytes: Uint8Array): [number, ...string[]] {
   const reader = new BinaryReader(bytes);
   let at = 0;
@@ -78,8 +84,7 @@ it('writes the losses of a run, and tells TensorBoard to drop those of an earlie
   curve.onStep(step(2));
   // The held-out loss of step 1, whose adapter was the best, is in the file already.
   curve.onTrained({ adapterStep: 1, lossAfter: 4 });
-  const [name] = await readdir(join(folder, 'mine'));
-  expect(eventsOf(await readFile(join(folder, 'mine', name!)))).toEqual([
+  expect(await written(folder)).toEqual([
     [0, 'version'],
     [0, 'start'],
     [0, 'loss/held_out'],
@@ -96,8 +101,7 @@ it('writes only the later steps of a resumed run, and the loss after its last st
   curve.onResumed(10);
   curve.onStep(step(11));
   curve.onTrained({ adapterStep: 11, lossAfter: 4 });
-  const [name] = await readdir(join(folder, 'mine'));
-  expect(eventsOf(await readFile(join(folder, 'mine', name!)))).toEqual([
+  expect(await written(folder)).toEqual([
     [0, 'version'],
     [11, 'start'],
     [11, ...STEP],
@@ -113,8 +117,7 @@ it('writes no held-out loss of a step before those of a resumed run, which Tenso
   curve.onStep(step(11));
   // The adapter of step 5 is still the best.
   curve.onTrained({ adapterStep: 5, lossAfter: 4 });
-  const [name] = await readdir(join(folder, 'mine'));
-  const steps = eventsOf(await readFile(join(folder, 'mine', name!))).map(([at]) => at);
+  const steps = (await written(folder)).map(([at]) => at);
   expect(steps).toEqual([0, 11, 11]);
 });
 
@@ -124,8 +127,7 @@ it('writes the loss of a resumed run whose steps were all made before', async ()
   curve.onPlan(plan);
   curve.onResumed(20);
   curve.onTrained({ adapterStep: 20, lossAfter: 4 });
-  const [name] = await readdir(join(folder, 'mine'));
-  expect(eventsOf(await readFile(join(folder, 'mine', name!))).at(-1)).toEqual([20, 'loss/held_out']);
+  expect((await written(folder)).at(-1)).toEqual([20, 'loss/held_out']);
 });
 
 it('a run goes on without curves, and warns once, if they cannot be written', async () => {
