@@ -1,7 +1,7 @@
 import { isSwarmError } from '../common/errors.ts';
 import { withSettings } from '../protocol/job/settings.ts';
-import { verifyOneSettings } from '../protocol/job/settings-chain.ts';
 import type { RpcRequest, RpcResponse } from '../protocol/requests/rpc.ts';
+import { verifyOneSettings } from '../protocol/settings-chain.ts';
 import type { JobHistory, SettingsFrom } from '../registry/job-settings.ts';
 import type { ReadHead } from './reader.ts';
 

@@ -37,7 +37,6 @@ export {
 export { type HeadOrder, isNewer } from './job/head-order.ts';
 export * from './job/manifest.ts';
 export { firstSettings, type RunningSettings, runningSettingsSchema } from './job/settings.ts';
-export { settingsAt, type VerifiedSettings, verifySettings } from './job/settings-chain.ts';
 export { type JobChannel, jobChannels, jobTopic, parseJobTopic } from './job/topics.ts';
 export * as limits from './limits.ts';
 export * from './messages.ts';
@@ -50,5 +49,6 @@ export {
   type RpcResponse,
   rpcMethods,
 } from './requests/rpc.ts';
+export { settingsAt, type VerifiedSettings, verifySettings } from './settings-chain.ts';
 export { type Signer, signerFromSeed, signMessage, type Verified, verifyMessage } from './signing.ts';
 export { type VersionManifest, versionManifestSchema } from './version-manifest.ts';

@@ -19,9 +19,9 @@ import { registryError } from './errors.ts';
 import { ENVELOPE_FILE, exportFolder } from './export/export-folder.ts';
 import { recordFiles } from './export/record-files.ts';
 import { inTemporaryFolder } from './folder-views.ts';
-import { nameOf } from './publish-run.ts';
 import { LATEST } from './reference.ts';
 import type { Registry } from './registry.ts';
+import { nameOf } from './run-facts.ts';
 import type { AdapterVersion } from './version.ts';
 
 /** A hub and the account that is used there. */

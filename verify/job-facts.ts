@@ -1,6 +1,6 @@
 import type { Manifest } from '../protocol/job/manifest.ts';
-import type { VerifiedSettings } from '../protocol/job/settings-chain.ts';
 import type { Checkpoint } from '../protocol/messages.ts';
+import type { VerifiedSettings } from '../protocol/settings-chain.ts';
 import type { JobRecord } from './record.ts';
 
 /** Facts about a job that its verified manifest and settings give. */

@@ -1,5 +1,5 @@
 import { messageOf } from '../common/errors.ts';
-import { verifySettings } from '../protocol/job/settings-chain.ts';
+import { verifySettings } from '../protocol/settings-chain.ts';
 import { type Verified, verifyMessage } from '../protocol/signing.ts';
 import type { LossMeter } from './checks/losses.ts';
 import type { ScoreMeter } from './checks/scores.ts';

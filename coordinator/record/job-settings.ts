@@ -1,7 +1,7 @@
 import type { Manifest } from '../../protocol/job/manifest.ts';
 import { firstSettings, type RunningSettings } from '../../protocol/job/settings.ts';
-import { settingsAt, type VerifiedSettings, verifySettings } from '../../protocol/job/settings-chain.ts';
 import type { Head } from '../../protocol/messages.ts';
+import { settingsAt, type VerifiedSettings, verifySettings } from '../../protocol/settings-chain.ts';
 import { type Signer, signMessage, verifyMessage } from '../../protocol/signing.ts';
 import type { Store, StoredJob } from '../store/store.ts';
 

@@ -1,5 +1,5 @@
-import { continuesSettings, type VerifiedSettings } from '../../protocol/job/settings-chain.ts';
 import type { Checkpoint, Head } from '../../protocol/messages.ts';
+import { continuesSettings, type VerifiedSettings } from '../../protocol/settings-chain.ts';
 
 /** A change of a job's settings that the coordinator has signed. */
 export interface SignedChange extends VerifiedSettings {

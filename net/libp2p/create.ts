@@ -1,9 +1,9 @@
 import { identify } from '@libp2p/identify';
 import type { Ed25519PrivateKey, Libp2p } from '@libp2p/interface';
 import { createLibp2p } from 'libp2p';
-import { gossipService } from '../gossip-service.ts';
 import { encryption } from './encryption.ts';
 import { gate } from './gate.ts';
+import { gossipService } from './gossip-service.ts';
 import { type HandshakeDeps, InboundHandshakes } from './inbound-handshakes.ts';
 import { InboundSlices } from './inbound-slices.ts';
 import { shareStreams } from './inbound-streams.ts';

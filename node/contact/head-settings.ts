@@ -1,13 +1,13 @@
 import { protocolError } from '../../protocol/errors.ts';
 import { type HeadOrder, isNewer } from '../../protocol/job/head-order.ts';
 import type { RunningSettings } from '../../protocol/job/settings.ts';
+import type { Head, SettingsRecord } from '../../protocol/messages.ts';
 import {
   continuesSettings,
   type VerifiedSettings,
   verifyHeadSettings,
   verifyOneSettings,
-} from '../../protocol/job/settings-chain.ts';
-import type { Head, SettingsRecord } from '../../protocol/messages.ts';
+} from '../../protocol/settings-chain.ts';
 
 /**
  * Maximum number of earlier changes that a node fetches to check a new change. Each needs a request. Operators make few

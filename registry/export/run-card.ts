@@ -7,7 +7,7 @@ import type { FinetuneResult } from '../../lora/finetune/listener.ts';
 import { readJsonObject } from '../../lora/models/json.ts';
 import { readHeader } from '../../lora/models/weights/safetensors.ts';
 import { loraSettings } from '../adapter-settings.ts';
-import { finishedRun, nameOf, runFacts } from '../publish-run.ts';
+import { finishedRun, nameOf, runFacts } from '../run-facts.ts';
 import { CARD_FILE, modelCard } from './card.ts';
 
 /** The run whose output folder gets a card. */

@@ -4,7 +4,7 @@ import type { SeededRandom } from '../../test/utils/virtual/seeded-random.ts';
 import type { FuzzDecoder } from './decoder.ts';
 
 const TOPIC = `/lora-swarm/1/${'b'.repeat(64)}/heads`;
-/** Maximum numbers of items in the lists of an RPC, about as many as net/gossip-service.ts allows. */
+/** Maximum numbers of items in the lists of an RPC, about as many as net/libp2p/gossip-service.ts allows. */
 const GOSSIP_LIMITS = {
   subscriptions: 64,
   messages: 500,

@@ -19,7 +19,7 @@ import { ApiClient } from '../../coordinator/client/api-client.ts';
 import { startCoordinator } from '../../coordinator/daemon.ts';
 import { silentLogger } from '../../monitor/logs/log.ts';
 import { FrameStream } from '../../net/frames.ts';
-import { gossipService } from '../../net/gossip-service.ts';
+import { gossipService } from '../../net/libp2p/gossip-service.ts';
 import { startNode } from '../../node/daemon.ts';
 import { decodeInvite } from '../../protocol/access/invite.ts';
 import { type BlobProof, proveMembership } from '../../protocol/access/job-key.ts';

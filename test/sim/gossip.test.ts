@@ -2,7 +2,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
 import { systemClock } from '../../common/time/system-clock.ts';
 import { Gossip } from '../../net/gossip.ts';
-import { topicMessageBytes } from '../../net/gossip-service.ts';
+import { topicMessageBytes } from '../../net/libp2p/gossip-service.ts';
 import { noMeter } from '../../net/meter.ts';
 import type { GossipVerdict } from '../../net/network.ts';
 import { Shares } from '../../net/shares.ts';

@@ -1,4 +1,4 @@
-import { settingsAt } from '../../protocol/job/settings-chain.ts';
+import { settingsAt } from '../../protocol/settings-chain.ts';
 import type { Findings } from '../findings.ts';
 import type { JobFacts, SignedCheckpoint } from '../job-facts.ts';
 import { largestAdapter } from './adapter-size.ts';

@@ -1,7 +1,7 @@
 import { messageOf } from '../../common/errors.ts';
 import { isNewer } from '../../protocol/job/head-order.ts';
-import { settingsAt, verifyHeadSettings } from '../../protocol/job/settings-chain.ts';
 import type { Head } from '../../protocol/messages.ts';
+import { settingsAt, verifyHeadSettings } from '../../protocol/settings-chain.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
 import type { Findings } from '../findings.ts';
 import type { JobFacts, SignedCheckpoint } from '../job-facts.ts';

@@ -1,5 +1,5 @@
 import { expect } from 'vitest';
-import { settingsAt, verifySettings } from '../../../protocol/job/settings-chain.ts';
+import { settingsAt, verifySettings } from '../../../protocol/settings-chain.ts';
 import { verifyMessage } from '../../../protocol/signing.ts';
 import { COORDINATOR, type World } from './world.ts';
 

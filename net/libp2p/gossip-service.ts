@@ -1,15 +1,15 @@
 import { type GossipsubOpts, gossipsub, type Message } from '@libp2p/gossipsub';
 import type { PeerScoreParams, TopicScoreParams } from '@libp2p/gossipsub/score';
-import { type JobChannel, jobChannels, parseJobTopic } from '../protocol/job/topics.ts';
+import { type JobChannel, jobChannels, parseJobTopic } from '../../protocol/job/topics.ts';
 import {
   GOSSIP_RPC_BYTES,
   GOSSIP_SEND_BUFFER_BYTES,
   HEARTBEAT_INTERVAL_MS,
   JOBS_PER_COORDINATOR,
   ROUND_PEERS,
-} from '../protocol/limits.ts';
-import { type MessageKind, messageBytes } from '../protocol/messages.ts';
-import { contentId } from './libp2p/gossip-gate.ts';
+} from '../../protocol/limits.ts';
+import { type MessageKind, messageBytes } from '../../protocol/messages.ts';
+import { contentId } from './gossip-gate.ts';
 
 const HEARTBEAT_MS = 1000;
 /**

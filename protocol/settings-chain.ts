@@ -1,7 +1,7 @@
-import { protocolError } from '../errors.ts';
-import type { Head, SettingsRecord } from '../messages.ts';
-import { verifyMessage } from '../signing.ts';
-import type { RunningSettings } from './settings.ts';
+import { protocolError } from './errors.ts';
+import type { RunningSettings } from './job/settings.ts';
+import type { Head, SettingsRecord } from './messages.ts';
+import { verifyMessage } from './signing.ts';
 
 /** A verified change of a job's settings. */
 export interface VerifiedSettings {

@@ -1,15 +1,15 @@
 import { expect, test } from 'vitest';
+import type { Head, SettingsRecord } from '../../../protocol/messages.ts';
 import {
   settingsAt,
   verifyHeadSettings,
   verifyOneSettings,
   verifySettings,
-} from '../../../../protocol/job/settings-chain.ts';
-import type { Head, SettingsRecord } from '../../../../protocol/messages.ts';
-import { signMessage, verifyMessage } from '../../../../protocol/signing.ts';
-import { withCode } from '../../../utils/source/codes.ts';
-import { signerOf } from '../../../utils/swarm/signers.ts';
-import { makeHead } from '../../node/heads.ts';
+} from '../../../protocol/settings-chain.ts';
+import { signMessage, verifyMessage } from '../../../protocol/signing.ts';
+import { withCode } from '../../utils/source/codes.ts';
+import { signerOf } from '../../utils/swarm/signers.ts';
+import { makeHead } from '../node/heads.ts';
 
 const coordinator = signerOf(1);
 const job = 'ab'.repeat(32);
