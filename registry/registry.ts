@@ -12,7 +12,7 @@ import { registryError } from './errors.ts';
 import { FolderViews } from './folder-views.ts';
 import { LATEST, labelOf, requireNewName, requireReference, type VersionReference } from './reference.ts';
 import { HoldTable } from './store/holds.ts';
-import { MIGRATIONS } from './store/schema.ts';
+import { SCHEMA } from './store/schema.ts';
 import { ShareTable } from './store/shares.ts';
 import { type TagChange, TagTable } from './store/tags.ts';
 import { type Measurement, VersionTable } from './store/versions.ts';
@@ -85,7 +85,7 @@ export class Registry {
   static async open(options: RegistryOptions, deps: RegistryDeps): Promise<Registry> {
     await makeFolder(options.home, { mode: 0o700, next: 'name another folder with SWARM_REGISTRY' });
     const blobs = await FileBlobStore.open({ home: options.home, shared: true }, deps);
-    const db = new Database({ path: databaseOf(options.home), migrations: MIGRATIONS });
+    const db = new Database({ path: databaseOf(options.home), schema: SCHEMA });
     return new Registry(options, deps, db, blobs);
   }
 

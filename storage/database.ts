@@ -6,14 +6,22 @@ import { storageError } from './errors.ts';
 
 export type Row = Record<string, null | number | string | Uint8Array<ArrayBuffer>>;
 
-/** A step from one schema version to the next: SQL, or a function. A migration never changes after its release. */
+/** The tables of a database. */
+export interface Schema {
+  /** Grows by one with each change of the tables. A file with another version is refused. */
+  readonly version: number;
+  /** Creates all tables. */
+  readonly sql: string;
+}
+
+/** A step from one schema version to the next: SQL, or a function. Databases with a {@link Schema} need none. */
 export type Migration = string | ((db: Database) => void);
 
 export interface DatabaseOptions {
   /** Path of the file, or ":memory:". */
   readonly path: string;
-  /** One migration per schema version. */
-  readonly migrations: readonly Migration[];
+  /** The tables, or one migration per schema version. */
+  readonly schema: Schema | readonly Migration[];
   /**
    * Whether to read the file without changing it, also while a daemon writes to it. The file must exist. @default false
    */
@@ -44,9 +52,9 @@ export class Database {
 
   /**
    * @throws SwarmError STORE_NEWER if a newer release has written the file, STORE_OLDER if an older release has written the
-   *   file and `readOnly` is set, STORE_CORRUPT, STORE_REFUSED
+   *   file, STORE_CORRUPT, STORE_REFUSED
    */
-  constructor({ path, migrations, readOnly = false }: DatabaseOptions) {
+  constructor({ path, schema, readOnly = false }: DatabaseOptions) {
     this.#path = path;
     this.#db = this.#convertingErrors(() => {
       if (!readOnly) makePrivate(path);
@@ -58,32 +66,47 @@ export class Database {
     });
     try {
       if (!readOnly) this.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL');
-      this.#migrate(migrations, readOnly);
+      if ('version' in schema) this.#openTables(schema, readOnly);
+      else this.#migrate(schema, readOnly);
     } catch (error) {
       this.close();
       throw error;
     }
   }
 
+  get #version(): number {
+    return this.one('PRAGMA user_version')!.user_version as number;
+  }
+
+  #openTables({ version, sql }: Schema, readOnly: boolean): void {
+    if (this.#version === 0 && !readOnly)
+      this.transaction(() => {
+        // Another process may have created the tables since then.
+        if (this.#version === 0) this.exec(`${sql}; PRAGMA user_version = ${version}`);
+      });
+    if (this.#version !== version) throw this.#otherVersion(version);
+  }
+
+  #otherVersion(known: number) {
+    const found = this.#version;
+    const release = found > known ? 'a newer release' : 'an older release';
+    const text = `${release} of lora-swarm wrote ${this.#path}: its tables have version ${found}, and this release reads only version ${known}`;
+    return storageError(found > known ? 'STORE_NEWER' : 'STORE_OLDER', text, {
+      path: this.#path,
+      found,
+      known,
+    });
+  }
+
   #migrate(migrations: readonly Migration[], readOnly: boolean): void {
-    const { user_version: version } = this.one('PRAGMA user_version')! as { user_version: number };
-    if (version > migrations.length) {
-      throw storageError(
-        'STORE_NEWER',
-        `${this.#path} was written by a newer release (schema ${version}; this release supports ${migrations.length})`,
-        { path: this.#path, found: version, known: migrations.length },
-      );
-    }
-    if (readOnly && version < migrations.length) {
-      const text = `${this.#path} was written by an older release (schema ${version}, not ${migrations.length})`;
-      throw storageError('STORE_OLDER', text, { path: this.#path, found: version, known: migrations.length });
-    }
+    const version = this.#version;
+    const isOlder = version < migrations.length;
+    if (version > migrations.length || (readOnly && isOlder)) throw this.#otherVersion(migrations.length);
     for (const [index, step] of migrations.entries()) {
       if (index < version) continue;
       this.transaction(() => {
         // Read the version again, because another process may have made this step since then.
-        const { user_version: now } = this.one('PRAGMA user_version')! as { user_version: number };
-        if (index < now) return;
+        if (index < this.#version) return;
         if (typeof step === 'string') this.exec(step);
         else step(this);
         this.exec(`PRAGMA user_version = ${index + 1}`);
@@ -110,7 +133,7 @@ export class Database {
     }
   }
 
-  /** Runs several statements without values, for migrations. */
+  /** Runs several statements without values. */
   exec(sql: string): void {
     this.#convertingErrors(() => this.#db.exec(sql));
   }

@@ -28,7 +28,10 @@ export const storageError = defineErrors({
   },
   STORE_MISSING: 'refused',
   STORE_NEWER: { kind: 'failed', next: 'update lora-swarm' },
-  STORE_OLDER: { kind: 'failed', next: 'start the daemon of this home once with this release of lora-swarm' },
+  STORE_OLDER: {
+    kind: 'failed',
+    next: 'use the release that wrote the file, or move the file away to start without its contents',
+  },
   STORE_REFUSED: { kind: 'refused', next: 'check the disk, and the owner and permissions of the file' },
   TOKEN_INVALID: { kind: 'failed', next: 'delete the file; the next start creates a new token' },
 });

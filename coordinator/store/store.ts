@@ -69,7 +69,7 @@ export class Store {
    * @throws SwarmError STORE_NEWER, STORE_CORRUPT, STORE_REFUSED
    */
   constructor(source: string | Database) {
-    this.#db = typeof source === 'string' ? new Database({ path: source, migrations: MIGRATIONS }) : source;
+    this.#db = typeof source === 'string' ? new Database({ path: source, schema: MIGRATIONS }) : source;
     this.jobs = new JobTable(this.#db);
     this.keys = new KeyTable(this.#db);
     this.rounds = new RoundTable(this.#db);

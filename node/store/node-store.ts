@@ -77,7 +77,7 @@ export class NodeStore implements UnusedBlobs {
 
   /** @throws SwarmError STORE_NEWER (a newer release wrote the file), STORE_CORRUPT, STORE_REFUSED */
   static open(path: string): NodeStore {
-    return new NodeStore(new Database({ path, migrations: MIGRATIONS }));
+    return new NodeStore(new Database({ path, schema: MIGRATIONS }));
   }
 
   /**
@@ -85,7 +85,7 @@ export class NodeStore implements UnusedBlobs {
    * @throws SwarmError STORE_NEWER, STORE_OLDER, STORE_CORRUPT, STORE_REFUSED (the file is missing)
    */
   static read(path: string): NodeStore {
-    return new NodeStore(new Database({ path, migrations: MIGRATIONS, readOnly: true }));
+    return new NodeStore(new Database({ path, schema: MIGRATIONS, readOnly: true }));
   }
 
   /**

@@ -1,11 +1,12 @@
-import type { Migration } from '../../storage/database.ts';
+import type { Schema } from '../../storage/database.ts';
 
 /**
  * The tables of a registry. A version's row and its manifest stay when the version is removed, so that its number is
  * never used again and the lineage of later versions stays complete.
  */
-export const MIGRATIONS: readonly Migration[] = [
-  `
+export const SCHEMA: Schema = {
+  version: 2,
+  sql: `
   CREATE TABLE versions (
     name TEXT NOT NULL,
     number INTEGER NOT NULL CHECK (number > 0),
@@ -73,8 +74,7 @@ export const MIGRATIONS: readonly Migration[] = [
     digest TEXT NOT NULL,
     PRIMARY KEY (digest, hold)
   ) STRICT, WITHOUT ROWID;
-  `,
-  `
+
   -- Versions that the daemons of this user serve to anyone who has the key.
   CREATE TABLE shares (
     name TEXT NOT NULL,
@@ -85,4 +85,4 @@ export const MIGRATIONS: readonly Migration[] = [
     FOREIGN KEY (name, number) REFERENCES versions (name, number)
   ) STRICT;
   `,
-];
+};

@@ -374,7 +374,7 @@ describe('on a file system without', () => {
   it('private files, SQLite creates the file of a database', async () => {
     const path = join(await temporaryFolder(), 'a.sqlite');
     refuse('openSync', 'ENOTSUP');
-    const database = new Database({ path, migrations: ['CREATE TABLE t (x)'] });
+    const database = new Database({ path, schema: { version: 1, sql: 'CREATE TABLE t (x)' } });
     database.run('INSERT INTO t VALUES (1)');
     expect(database.one('SELECT x FROM t')).toEqual({ x: 1 });
     database.close();

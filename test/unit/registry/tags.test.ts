@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { isTag, parseReference } from '../../../registry/reference.ts';
-import { MIGRATIONS } from '../../../registry/store/schema.ts';
+import { SCHEMA } from '../../../registry/store/schema.ts';
 import { tagStack } from '../../../registry/store/tags.ts';
 import { Database } from '../../../storage/database.ts';
 import { addSmall, openTestRegistry } from '../../utils/registry/registry.ts';
@@ -57,7 +57,7 @@ describe('tags', () => {
   it('have a log whose entries the database does not let anyone change', async () => {
     const { registry, home } = await openTestRegistry();
     await addSmall(registry, 'demo', 1);
-    const db = new Database({ path: `${home}/registry.sqlite`, migrations: MIGRATIONS });
+    const db = new Database({ path: `${home}/registry.sqlite`, schema: SCHEMA });
     const entries = () => db.all('SELECT * FROM tag_log');
     const before = entries();
     expect(before).not.toEqual([]);

@@ -79,7 +79,7 @@ export class VirtualNode {
     this.#options = options;
     this.#environment = environment;
     this.database =
-      environment.databases?.take(MIGRATIONS) ?? new Database({ path: ':memory:', migrations: MIGRATIONS });
+      environment.databases?.take(MIGRATIONS) ?? new Database({ path: ':memory:', schema: MIGRATIONS });
     this.signer = signerOf(options.number);
   }
 

@@ -132,7 +132,7 @@ describe('Store', () => {
   test('finds the removed users of shared invites in the events of an older database', async () => {
     const path = join(await temporaryFolder(), 'old.sqlite');
     const migrations = MIGRATIONS.slice(0, MIGRATIONS.indexOf(SHARED_INVITE_USES));
-    const old = new Database({ path, migrations });
+    const old = new Database({ path, schema: migrations });
     old.exec(`INSERT INTO jobs (job, name, content, manifest, layout, term, admission, created_at)
       VALUES ('j', 'toy', '', x'00', '[]', 1, '{"kind":"open"}', 0);
       INSERT INTO removed_peers (job, peer, name) VALUES ('j', 'a', 'ada'), ('j', 'b', 'bob');

@@ -24,7 +24,7 @@ const [NODE, MEMBER, STRANGER, COORDINATOR, OTHER] = [1, 2, 3, 4, 5].map(
 ) as [string, string, string, string, string];
 
 function openStore(): NodeStore {
-  const store = new NodeStore(new Database({ path: ':memory:', migrations: MIGRATIONS }));
+  const store = new NodeStore(new Database({ path: ':memory:', schema: MIGRATIONS }));
   const files = { name: 'toy', base: '8'.repeat(64), diskBytes: 1, at: 1 };
   store.jobFiles.bind({ job: JOB, coordinator: COORDINATOR });
   store.jobFiles.register({ ...files, job: JOB, blobs: [BLOBS.shard, BLOBS.shared] });

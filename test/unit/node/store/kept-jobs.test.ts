@@ -45,8 +45,8 @@ test('a node keeps the 64 jobs that it joined last', () => {
 test('the home of an older release has no kept jobs, and reading it changes nothing', async () => {
   const home = await temporaryFolder();
   const path = join(home, 'node.sqlite');
-  new Database({ path, migrations: MIGRATIONS.slice(0, -1) }).close();
+  new Database({ path, schema: MIGRATIONS.slice(0, -1) }).close();
   expect(OwnJobs.read(home).all).toEqual([]);
   expect(() => NodeStore.read(path)).toThrow(withCode('STORE_OLDER'));
-  new Database({ path, migrations: MIGRATIONS.slice(0, -1) }).close();
+  new Database({ path, schema: MIGRATIONS.slice(0, -1) }).close();
 });
