@@ -148,7 +148,7 @@ export function registerJob(program: Command, context: Context): void {
 async function create(context: Context, path: string, options: CreateOptions): Promise<void> {
   const [{ readJobFile }, { presetJob }, { jobWarmupWarning }, { startedJob }] = await Promise.all([
     import('../../lora/finetune/settings/job-file.ts'),
-    import('../../lora/finetune/settings/job-preset.ts'),
+    import('../../lora/finetune/preset.ts'),
     import('../../lora/finetune/settings/warnings.ts'),
     import('../../coordinator/client/job-start.ts'),
   ]);

@@ -2,7 +2,7 @@
 import { decodeAdapter } from '../../lora/adapter/codec.ts';
 import type { Row } from '../../lora/data/row.ts';
 import { placesInRound, readRows } from '../../lora/data/shards/round-rows.ts';
-import { changedJobSchedule } from '../../lora/train/config.ts';
+import { changedJobSchedule } from '../../lora/train/optimizer/schedule.ts';
 import type { JobPosition } from '../../lora/train/trainer.ts';
 import { ADAPTER_BYTES } from '../../protocol/limits.ts';
 import { verifyMessage } from '../../protocol/signing.ts';

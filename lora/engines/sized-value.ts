@@ -1,4 +1,4 @@
-import './onnx/telemetry.ts';
+import './telemetry.ts';
 import { Tensor as OnnxTensor } from 'onnxruntime-node';
 
 /**

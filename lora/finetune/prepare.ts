@@ -13,8 +13,8 @@ import type { PresetName } from '../train/presets.ts';
 import { CheckpointFolder, type RunState } from './checkpoints.ts';
 import { finetuneError } from './errors.ts';
 import type { FinetuneListener } from './listener.ts';
+import { presetLayer } from './preset.ts';
 import { absolutePaths } from './settings/absolute-paths.ts';
-import { presetLayer } from './settings/preset.ts';
 import { computeInputOf } from './settings/run-settings.ts';
 import {
   type FinetuneSettings,

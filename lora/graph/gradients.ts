@@ -1,6 +1,7 @@
 import type { SwarmError } from '../../common/errors.ts';
 import { graphError } from './errors.ts';
 import type { Backward, GraphNode, Tensor } from './graph.ts';
+import { add } from './ops/elementwise.ts';
 import { shapeError } from './shapes.ts';
 
 /**
@@ -54,9 +55,10 @@ function backwardOf(
   totals: Map<Tensor, Tensor>,
 ): Backward {
   const needs = (input: number) => trainable.has(node.inputs[input]!);
-  return {
+  const backward: Backward = {
     gradient,
     needs,
+    add: (input, make) => backward.contribute(input, (sum) => (sum === null ? make() : add(sum, make()))),
     contribute(input, make) {
       if (!needs(input)) return;
       const target = node.inputs[input]!;
@@ -72,6 +74,7 @@ function backwardOf(
       totals.set(target, total);
     },
   };
+  return backward;
 }
 
 /** Returns all tensors that depend on one of `roots`, including the roots. */

@@ -39,6 +39,8 @@ export interface Backward {
    * needs no gradient.
    */
   contribute(input: number, make: (sum: Tensor | null) => Tensor): void;
+  /** Adds the result of `make` to the gradient of an input with a separate addition, as most gradient rules do. */
+  add(input: number, make: () => Tensor): void;
 }
 
 /** Appends the nodes that compute the gradients of a node's inputs from the gradient of its output. */

@@ -23,8 +23,8 @@ export {
 export { gatherRows, scatterAddRows, zeros } from './ops/embedding.ts';
 export { concat, pad, reshape, slice, transpose } from './ops/layout.ts';
 export { causalMask, MASKED } from './ops/mask.ts';
-export { layerNorm, rmsNorm, softmax } from './ops/normalization.ts';
+export { layerNorm, reduceMean, rmsNorm, softmax } from './ops/normalization.ts';
 export { addmm, linear, matmul, type ProductOptions } from './ops/products.ts';
 export { dropout, randomSeed, SEED_INPUT, uniform } from './ops/random.ts';
-export { type Axes, broadcastTo, reduceMean, reduceSum } from './ops/reduce.ts';
+export { type Axes, broadcastTo, reduceSum } from './ops/reduce.ts';
 export { rotaryEmbedding } from './ops/rotary.ts';

@@ -1,8 +1,6 @@
 /** Settings of a trainer: the block `training` of a manifest, the job's number of steps, and its seed. */
 import { z } from 'zod';
 import { type Manifest, trainingSchema } from '../../protocol/job/manifest.ts';
-import type { RunningSettings } from '../../protocol/job/settings.ts';
-import type { ScheduleChange } from './optimizer/schedule.ts';
 
 export const trainingConfigSchema = trainingSchema.extend({
   /**
@@ -15,16 +13,6 @@ export const trainingConfigSchema = trainingSchema.extend({
 });
 
 export type TrainingConfig = z.output<typeof trainingConfigSchema>;
-
-/** Returns the schedule of the learning rate in a round whose settings have changed; undefined without a change. */
-export function changedJobSchedule(
-  { rounds }: Pick<Manifest, 'rounds'>,
-  changed: Pick<RunningSettings, 'learningRate' | 'count'> | undefined,
-): ScheduleChange | undefined {
-  if (changed === undefined) return undefined;
-  const { learningRate, count } = changed;
-  return { learningRate, totalSteps: count * rounds.localSteps };
-}
 
 /** Returns a job's training settings. A linear or cosine schedule of the learning rate ends when the job ends. */
 export function jobTraining({ training, rounds, seed }: Manifest): TrainingConfig {

@@ -1,6 +1,6 @@
 import { isSwarmError } from '../../common/errors.ts';
-import { changedJobSchedule } from '../../lora/train/config.ts';
 import { decodeOptimizer, freshOptimizer } from '../../lora/train/optimizer/optimizer-state.ts';
+import { changedJobSchedule } from '../../lora/train/optimizer/schedule.ts';
 import { ADAPTER_BYTES } from '../../protocol/limits.ts';
 import type { HeldAdapter, ReadyContext } from '../context.ts';
 import { nodeError } from '../errors.ts';

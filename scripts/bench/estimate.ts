@@ -16,8 +16,8 @@ import { createEngine } from '../../lora/engines/engine.ts';
 import { openBase } from '../../lora/models/base/base-model.ts';
 import { processorCompute } from '../../lora/train/compute.ts';
 import { trainingConfigSchema } from '../../lora/train/config.ts';
-import { measureSpeed } from '../../lora/train/devices/speed.ts';
-import { estimateTraining, secondsPerStep } from '../../lora/train/memory/estimate.ts';
+import { measureSpeed, secondsPerStep } from '../../lora/train/devices/speed.ts';
+import { estimateTraining } from '../../lora/train/memory/estimate.ts';
 import { TrainerProcess } from '../../lora/train/process/supervisor.ts';
 
 const SHAPES = [

@@ -1,5 +1,5 @@
 import { engineError } from '../errors.ts';
-import './telemetry.ts';
+import '../telemetry.ts';
 import { dirname, join } from 'node:path';
 import { InferenceSession, Tensor as OnnxTensor } from 'onnxruntime-node';
 import { isSwarmError } from '../../../common/errors.ts';

@@ -1,7 +1,7 @@
 import { requireDType, type Tensor } from '../graph.ts';
 import { shapeError } from '../shapes.ts';
 import { withGradient } from './custom-gradient.ts';
-import { add, addContribution, multiply, subtract } from './elementwise.ts';
+import { add, multiply, subtract } from './elementwise.ts';
 import { concat, pad, reshape, slice, transpose } from './layout.ts';
 import { causalMask } from './mask.ts';
 import { softmax } from './normalization.ts';
@@ -75,19 +75,19 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOpt
     const parts = tiles.map((tile) =>
       backwardOf(tiles.length > 1 ? recomputed(tile, [q, k, v, mask]) : tile, perHead, along, options.scale),
     );
-    addContribution(backward, 1, () =>
+    backward.add(1, () =>
       concat(
         parts.map(({ dq }) => dq),
         2,
       ),
     );
-    addContribution(backward, 2, () =>
+    backward.add(2, () =>
       addByKeys(
         parts.map(({ dk }) => dk),
         tiles,
       ),
     );
-    addContribution(backward, 3, () =>
+    backward.add(3, () =>
       addByKeys(
         parts.map(({ dv }) => dv),
         tiles,

@@ -2,12 +2,12 @@ import { graphError } from '../errors.ts';
 import { requireDType, type Tensor } from '../graph.ts';
 import { shapeError } from '../shapes.ts';
 import { withGradient } from './custom-gradient.ts';
-import { add, addContribution, exp, multiply, negate, scale, subtract } from './elementwise.ts';
+import { add, exp, multiply, negate, scale, subtract } from './elementwise.ts';
 import { gatherRows, scatterAddRows } from './embedding.ts';
 import { concat, reshape, slice } from './layout.ts';
-import { softmax } from './normalization.ts';
+import { reduceMean, softmax } from './normalization.ts';
 import { addmm, linear, matmul } from './products.ts';
-import { reduceMean, reduceSum } from './reduce.ts';
+import { reduceSum } from './reduce.ts';
 
 /**
  * Number of bytes of logits that exist at a time. The logits, tokens × vocabulary, are by far the largest
@@ -106,7 +106,7 @@ function smoothed(
   const picked = reduceSum(multiply(logits, subtract(probabilities, excess)), 1);
   const more = multiply(subtract(picked, reduceMean(logits, 1)), supervised(labels));
   return withGradient(add(loss, scale(more, smoothing)), [logits], (backward) =>
-    addContribution(backward, 1, () => {
+    backward.add(1, () => {
       const even = graph.constant([], Float32Array.of(1 / vocabulary));
       const slope = add(scale(excess, 1 - smoothing), scale(subtract(probabilities, even), smoothing));
       const g = multiply(backward.gradient, supervised(labels));
@@ -137,7 +137,7 @@ function softmaxCrossEntropy(logits: Tensor, labels: Tensor): { loss: Tensor; pr
     {},
     outputs,
     (backward) =>
-      addContribution(backward, 0, () => {
+      backward.add(0, () => {
         const g = multiply(backward.gradient, supervised(labels));
         const inputs = [probabilities!, clampLabels(labels), reshape(g, [labels.shape[0]!, 1])];
         return logits.graph.apply('crossEntropyGradient', inputs, {}, [{ shape: logits.shape }], null)[0]!;
@@ -166,7 +166,7 @@ function headCrossEntropy(x: Tensor, w: Tensor, labels: Tensor): Tensor {
   );
   return withGradient(loss, [x, w], (backward) => {
     const g = reshape(multiply(backward.gradient, supervised(labels)), [tokens, 1]);
-    addContribution(backward, 1, () => {
+    backward.add(1, () => {
       const parts = chunks.map(({ part, loss, slope }) => {
         // Adds the loss times zero, so that the gradient of a chunk depends on its loss. An engine that orders nodes by
         // their dependencies then computes loss and slope of one chunk, and frees its logits, before the next chunk.
@@ -240,7 +240,7 @@ function frozenHeadCrossEntropy(x: Tensor, w: Tensor, labels: Tensor, chunk: num
   const whole = (parts: readonly Tensor[]) => (parts.length === 1 ? parts[0]! : concat(parts, 0));
   const loss = whole(chunks.map((chunk) => chunk.loss));
   return withGradient(loss, [x], (backward) =>
-    addContribution(backward, 1, () => {
+    backward.add(1, () => {
       const g = multiply(backward.gradient, supervised(labels));
       return multiply(whole(chunks.map(({ slope }) => slope)), reshape(g, [tokens, 1]));
     }),

@@ -1,4 +1,4 @@
-import { type Backward, type GradientRule, requireDType, type Tensor } from '../graph.ts';
+import { type GradientRule, requireDType, type Tensor } from '../graph.ts';
 import { broadcastShapes } from '../shapes.ts';
 import { sumTo } from './reduce.ts';
 
@@ -15,15 +15,15 @@ function binary(operation: Binary, a: Tensor, b: Tensor, gradient: GradientRule)
 /** a + b with NumPy broadcasting. @throws SwarmError GRAPH_SHAPE */
 export function add(a: Tensor, b: Tensor): Tensor {
   return binary('add', a, b, (backward) => {
-    addContribution(backward, 0, () => sumTo(backward.gradient, a.shape));
-    addContribution(backward, 1, () => sumTo(backward.gradient, b.shape));
+    backward.add(0, () => sumTo(backward.gradient, a.shape));
+    backward.add(1, () => sumTo(backward.gradient, b.shape));
   });
 }
 
 /** a − b with NumPy broadcasting. @throws SwarmError GRAPH_SHAPE */
 export function subtract(a: Tensor, b: Tensor): Tensor {
   return binary('subtract', a, b, (backward) => {
-    addContribution(backward, 0, () => sumTo(backward.gradient, a.shape));
+    backward.add(0, () => sumTo(backward.gradient, a.shape));
     backward.contribute(1, (sum) => {
       const part = sumTo(backward.gradient, b.shape);
       return sum === null ? negate(part) : subtract(sum, part);
@@ -34,8 +34,8 @@ export function subtract(a: Tensor, b: Tensor): Tensor {
 /** a · b elementwise with NumPy broadcasting. @throws SwarmError GRAPH_SHAPE */
 export function multiply(a: Tensor, b: Tensor): Tensor {
   return binary('multiply', a, b, (backward) => {
-    addContribution(backward, 0, () => sumTo(multiply(backward.gradient, b), a.shape));
-    addContribution(backward, 1, () => sumTo(multiply(backward.gradient, a), b.shape));
+    backward.add(0, () => sumTo(multiply(backward.gradient, b), a.shape));
+    backward.add(1, () => sumTo(multiply(backward.gradient, a), b.shape));
   });
 }
 
@@ -43,8 +43,8 @@ export function multiply(a: Tensor, b: Tensor): Tensor {
 export function divide(a: Tensor, b: Tensor): Tensor {
   return binary('divide', a, b, (backward) => {
     const overB = divide(backward.gradient, b);
-    addContribution(backward, 0, () => sumTo(overB, a.shape));
-    addContribution(backward, 1, () => sumTo(negate(multiply(overB, divide(a, b))), b.shape));
+    backward.add(0, () => sumTo(overB, a.shape));
+    backward.add(1, () => sumTo(negate(multiply(overB, divide(a, b))), b.shape));
   });
 }
 
@@ -56,7 +56,7 @@ export function scale(x: Tensor, factor: number): Tensor {
 function unary(operation: Unary, x: Tensor, gradientOf: (dy: Tensor) => Tensor): Tensor {
   requireDType(operation, x, 'float32');
   return x.graph.apply(operation, [x], {}, [{ shape: x.shape }], (backward) =>
-    addContribution(backward, 0, () => gradientOf(backward.gradient)),
+    backward.add(0, () => gradientOf(backward.gradient)),
   )[0]!;
 }
 
@@ -101,9 +101,7 @@ export function silu(x: Tensor): Tensor {
     {},
     [{ shape: x.shape }, { shape: x.shape }],
     (backward) =>
-      addContribution(backward, 0, () =>
-        multiply(backward.gradient, add(y!, multiply(sigma!, subtract(one, y!)))),
-      ),
+      backward.add(0, () => multiply(backward.gradient, add(y!, multiply(sigma!, subtract(one, y!))))),
   );
   return y!;
 }
@@ -122,16 +120,11 @@ export function geluTanh(x: Tensor): Tensor {
   const constant = (value: number) => x.graph.constant([], Float32Array.of(value));
   const outputs = [{ shape: x.shape }, { shape: x.shape }];
   const [y, sigma]: readonly Tensor[] = x.graph.apply('geluTanh', [x], {}, outputs, (backward) =>
-    addContribution(backward, 0, () => {
+    backward.add(0, () => {
       const slope = add(scale(multiply(x, x), 3 * GELU_CUBIC * GELU_SLOPE), constant(GELU_SLOPE));
       const bend = multiply(multiply(y!, slope), subtract(constant(1), sigma!));
       return multiply(backward.gradient, add(sigma!, bend));
     }),
   );
   return y!;
-}
-
-/** Adds a contribution to an input's gradient with a separate addition, as most gradient rules do. */
-export function addContribution(backward: Backward, input: number, make: () => Tensor): void {
-  backward.contribute(input, (sum) => (sum === null ? make() : add(sum, make())));
 }

@@ -1,6 +1,5 @@
 import { type Graph, requireDType, type Tensor } from '../graph.ts';
 import { type Shape, shapeError } from '../shapes.ts';
-import { addContribution } from './elementwise.ts';
 
 export function zeros(graph: Graph, shape: Shape): Tensor {
   return graph.apply('zeros', [], { shape: [...shape] }, [{ shape }], () => {})[0]!;
@@ -44,7 +43,7 @@ export function scatterAddRows(base: Tensor, ids: Tensor, rows: Tensor): Tensor 
     );
   }
   return base.graph.apply('scatterAddRows', [base, ids, rows], {}, [{ shape: base.shape }], (backward) => {
-    addContribution(backward, 0, () => backward.gradient);
-    addContribution(backward, 2, () => gatherRows(backward.gradient, ids));
+    backward.add(0, () => backward.gradient);
+    backward.add(2, () => gatherRows(backward.gradient, ids));
   })[0]!;
 }

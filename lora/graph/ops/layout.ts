@@ -1,6 +1,5 @@
 import type { Tensor } from '../graph.ts';
 import { elementCount, resolveAxis, type Shape, sameShape, shapeError } from '../shapes.ts';
-import { addContribution } from './elementwise.ts';
 
 /**
  * Returns the elements of x, in row-major order, with another shape. One size may be −1, which stands for the size that
@@ -24,7 +23,7 @@ export function reshape(x: Tensor, shape: Shape): Tensor {
   const source = x.node?.operation === 'reshape' ? x.node.inputs[0]! : x;
   if (source !== x) return reshape(source, target);
   return x.graph.apply('reshape', [x], { shape: target }, [{ shape: target, dtype: x.dtype }], (backward) =>
-    addContribution(backward, 0, () => reshape(backward.gradient, x.shape)),
+    backward.add(0, () => reshape(backward.gradient, x.shape)),
   )[0]!;
 }
 
@@ -45,7 +44,7 @@ export function transpose(x: Tensor, permutation?: readonly number[]): Tensor {
     [x],
     { permutation: [...perm] },
     [{ shape, dtype: x.dtype }],
-    (backward) => addContribution(backward, 0, () => transpose(backward.gradient, inverse)),
+    (backward) => backward.add(0, () => transpose(backward.gradient, inverse)),
   )[0]!;
 }
 
@@ -59,7 +58,7 @@ export function slice(x: Tensor, axis: number, start: number, end: number): Tens
   if (end - start === size) return x;
   const shape = x.shape.with(along, end - start);
   return x.graph.apply('slice', [x], { axis: along, start, end }, [{ shape, dtype: x.dtype }], (backward) =>
-    addContribution(backward, 0, () => pad(backward.gradient, along, start, size - end)),
+    backward.add(0, () => pad(backward.gradient, along, start, size - end)),
   )[0]!;
 }
 
@@ -77,7 +76,7 @@ export function pad(x: Tensor, axis: number, before: number, after: number): Ten
   if (before + after === 0) return x;
   const shape = x.shape.with(along, before + size + after);
   return x.graph.apply('pad', [x], { axis: along, before, after }, [{ shape, dtype: x.dtype }], (backward) =>
-    addContribution(backward, 0, () => slice(backward.gradient, along, before, before + size)),
+    backward.add(0, () => slice(backward.gradient, along, before, before + size)),
   )[0]!;
 }
 
@@ -101,9 +100,7 @@ export function concat(parts: readonly Tensor[], axis: number): Tensor {
     for (const [index, part] of parts.entries()) {
       const from = start;
       start += part.shape[along]!;
-      addContribution(backward, index, () =>
-        slice(backward.gradient, along, from, from + part.shape[along]!),
-      );
+      backward.add(index, () => slice(backward.gradient, along, from, from + part.shape[along]!));
     }
   })[0]!;
 }

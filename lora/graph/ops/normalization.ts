@@ -1,14 +1,20 @@
 import { requireDType, type Tensor } from '../graph.ts';
-import { shapeError } from '../shapes.ts';
-import { add, addContribution, multiply, subtract } from './elementwise.ts';
-import { reduceMean, reduceSum, sumTo } from './reduce.ts';
+import { elementCount, shapeError } from '../shapes.ts';
+import { add, multiply, scale, subtract } from './elementwise.ts';
+import { type Axes, reduceSum, sumTo } from './reduce.ts';
+
+/** Averages over the given axes; null averages over all axes. @throws SwarmError GRAPH_SHAPE */
+export function reduceMean(x: Tensor, axis: Axes = null, keepDims = false): Tensor {
+  const sum = reduceSum(x, axis, keepDims);
+  return scale(sum, elementCount(sum.shape) / elementCount(x.shape));
+}
 
 /** Softmax over the last axis; dx = p ⊙ (dp − Σ dp ⊙ p). */
 export function softmax(x: Tensor): Tensor {
   requireDType('softmax', x, 'float32');
   if (x.shape.length === 0) throw shapeError('softmax', 'a scalar has no axis to normalise', x.shape);
   const p: Tensor = x.graph.apply('softmax', [x], {}, [{ shape: x.shape }], (backward) =>
-    addContribution(backward, 0, () => {
+    backward.add(0, () => {
       const dp = backward.gradient;
       return multiply(p, subtract(dp, reduceSum(multiply(dp, p), -1, true)));
     }),
@@ -44,7 +50,7 @@ export function rmsNorm(x: Tensor, weight: Tensor, epsilon: number): Tensor {
         const direct = multiply(g, r!);
         return subtract(sum === null ? direct : add(sum, direct), multiply(x, slope));
       });
-      addContribution(backward, 1, () => sumTo(multiply(dy, multiply(x, r!)), weight.shape));
+      backward.add(1, () => sumTo(multiply(dy, multiply(x, r!)), weight.shape));
     },
   );
   return y!;
@@ -75,14 +81,14 @@ export function layerNorm(x: Tensor, weight: Tensor, bias: Tensor, epsilon: numb
     (backward) => {
       const dy = backward.gradient;
       const normal = () => multiply(subtract(x, mean!), r!);
-      addContribution(backward, 0, () => {
+      backward.add(0, () => {
         const g = multiply(dy, weight);
         const n = normal();
         const along = multiply(n, reduceMean(multiply(g, n), -1, true));
         return multiply(subtract(subtract(g, reduceMean(g, -1, true)), along), r!);
       });
-      addContribution(backward, 1, () => sumTo(multiply(dy, normal()), weight.shape));
-      addContribution(backward, 2, () => sumTo(dy, bias.shape));
+      backward.add(1, () => sumTo(multiply(dy, normal()), weight.shape));
+      backward.add(2, () => sumTo(dy, bias.shape));
     },
   );
   return y!;

@@ -1,6 +1,6 @@
 import { type Backward, requireDType, type Tensor } from '../graph.ts';
 import { sameShape, shapeError } from '../shapes.ts';
-import { addContribution, scale as scaleBy } from './elementwise.ts';
+import { scale as scaleBy } from './elementwise.ts';
 import { sumTo } from './reduce.ts';
 
 export interface ProductOptions {
@@ -56,7 +56,7 @@ export function addmm(
   const attributes = { transposeA, transposeB, alpha: scale, beta: c === null ? 1 : beta };
   const marked = float16 ? { ...attributes, float16 } : attributes;
   return a.graph.apply('gemm', inputs, marked, [{ shape }], (backward) => {
-    if (c !== null) addContribution(backward, 2, () => sumTo(scaleBy(backward.gradient, beta), c.shape));
+    if (c !== null) backward.add(2, () => sumTo(scaleBy(backward.gradient, beta), c.shape));
     productGradients(backward, a, b, { transposeA, transposeB, scale }, (left, right, opts, sum) =>
       addmm(sum, left, right, opts),
     );
@@ -90,8 +90,7 @@ function productGradients(
 ): void {
   const dy = backward.gradient;
   const accumulate = (input: number, left: Tensor, right: Tensor, options: ProductOptions) => {
-    if (product === batchedMatmul)
-      addContribution(backward, input, () => product(left, right, options, null));
+    if (product === batchedMatmul) backward.add(input, () => product(left, right, options, null));
     else backward.contribute(input, (sum) => product(left, right, options, sum));
   };
   if (transposeA) accumulate(0, b, dy, { transposeA: transposeB, transposeB: true, scale });

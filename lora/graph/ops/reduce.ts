@@ -1,6 +1,5 @@
 import { requireDType, type Tensor } from '../graph.ts';
-import { elementCount, resolveAxis, type Shape, sameShape, shapeError } from '../shapes.ts';
-import { addContribution, scale } from './elementwise.ts';
+import { resolveAxis, type Shape, sameShape, shapeError } from '../shapes.ts';
 import { reshape } from './layout.ts';
 
 export type Axes = number | readonly number[] | null;
@@ -16,14 +15,8 @@ export function reduceSum(x: Tensor, axis: Axes = null, keepDims = false): Tenso
   const kept = x.shape.map((size, index) => (axes.includes(index) ? 1 : size));
   const shape = keepDims ? kept : x.shape.filter((_, index) => !axes.includes(index));
   return x.graph.apply('sum', [x], { axes, keepDims }, [{ shape }], (backward) =>
-    addContribution(backward, 0, () => broadcastTo(reshape(backward.gradient, kept), x.shape)),
+    backward.add(0, () => broadcastTo(reshape(backward.gradient, kept), x.shape)),
   )[0]!;
-}
-
-/** Averages over the given axes; null averages over all axes. @throws SwarmError GRAPH_SHAPE */
-export function reduceMean(x: Tensor, axis: Axes = null, keepDims = false): Tensor {
-  const sum = reduceSum(x, axis, keepDims);
-  return scale(sum, elementCount(sum.shape) / elementCount(x.shape));
 }
 
 /**
@@ -38,7 +31,7 @@ export function broadcastTo(x: Tensor, shape: Shape): Tensor {
     throw shapeError('broadcastTo', 'the first shape must broadcast to the second', x.shape, shape);
   }
   return x.graph.apply('broadcast', [x], { shape: [...shape] }, [{ shape }], (backward) =>
-    addContribution(backward, 0, () => sumTo(backward.gradient, x.shape)),
+    backward.add(0, () => sumTo(backward.gradient, x.shape)),
   )[0]!;
 }
 

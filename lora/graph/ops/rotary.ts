@@ -1,6 +1,6 @@
 import { requireDType, type Tensor } from '../graph.ts';
 import { shapeError } from '../shapes.ts';
-import { addContribution, negate } from './elementwise.ts';
+import { negate } from './elementwise.ts';
 
 /**
  * Rotary position embedding (Su et al. 2021, arXiv 2104.09864) in the rotate-half layout of Llama: rotates the pair
@@ -27,6 +27,6 @@ export function rotaryEmbedding(x: Tensor, positions: Tensor, cos: Tensor, sin: 
     }
   }
   return x.graph.apply('rotary', [x, positions, cos, sin], {}, [{ shape: x.shape }], (backward) =>
-    addContribution(backward, 0, () => rotaryEmbedding(backward.gradient, positions, cos, negate(sin))),
+    backward.add(0, () => rotaryEmbedding(backward.gradient, positions, cos, negate(sin))),
   )[0]!;
 }

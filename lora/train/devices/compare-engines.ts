@@ -7,9 +7,9 @@ import type { ModelShape } from '../../models/targets.ts';
 import { type Compute, processorCompute, type ResolvedCompute } from '../compute.ts';
 import { trainingConfigSchema } from '../config.ts';
 import { decideCheckpointing } from '../memory/checkpointing.ts';
-import { estimateTraining, secondsPerStep } from '../memory/estimate.ts';
+import { estimateTraining } from '../memory/estimate.ts';
 import { type EngineProbe, probeEngine } from './probe.ts';
-import type { MachineSpeed } from './speed.ts';
+import { type MachineSpeed, secondsPerStep } from './speed.ts';
 
 /**
  * Number of rows, and of tokens per row, of the training run for which engines are compared. They are the same for all

@@ -1,14 +1,19 @@
-/** Measures an engine's speed on this machine with single operations, without loading a model. */
+/**
+ * Measures an engine's speed on this machine with single operations, without loading a model, and estimates the time of
+ * a step from it.
+ */
 import { mkdtemp, rm, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Engine } from '../../engines/engine.ts';
+import type { Precision } from '../../engines/precision.ts';
 import type { WeightFile } from '../../engines/weights.ts';
 import { Graph, type Tensor } from '../../graph/graph.ts';
 import { add, broadcastTo, matmul, multiply, type ProductOptions, reduceSum } from '../../graph/ops.ts';
 import type { BaseBits } from '../../models/base/base-bits.ts';
 import { placeMatrix } from '../../models/weights/prepare-weights.ts';
 import { Layout } from '../../models/weights/weight-cache.ts';
+import type { WorkEstimate } from '../memory/estimate.ts';
 
 /** Measured speed of a device. */
 export interface MachineSpeed {
@@ -171,4 +176,36 @@ async function fastestRun(
   } finally {
     await executable.dispose();
   }
+}
+
+/**
+ * Slowdown of all operations other than matrix products (softmax, transpositions, gathers), relative to the probe's
+ * chain of multiplications. This constant and the two below were fitted to two measurements: a model of 3M parameters
+ * on one thread, and a model of 135M parameters on two threads (docs/decisions/080-training.md).
+ */
+const SLOWNESS = 2;
+/**
+ * Smallest time in seconds that an operation takes, however few values it has. It is used only for a
+ * processor, because the probe there measures a smaller time than training takes.
+ */
+const MIN_SECONDS_PER_OPERATION = 5e-6;
+/** Speed of a whole step, as a share of the speed at which its operations run one at a time. */
+const EFFICIENCY = 0.85;
+
+/**
+ * Estimates the seconds of an optimiser step on an idle machine. Matrix products run at their measured speed. For
+ * products with base weights, this is the speed measured for the base's bits and precision. All other operations are
+ * limited by the measured speed of memory.
+ */
+export function secondsPerStep(
+  work: WorkEstimate,
+  speed: MachineSpeed,
+  precision: Precision = 'float32',
+): number {
+  const { flopsPerStep, baseFlopsPerStep, trafficPerStep, operationsPerStep } = work;
+  const baseFlops = (precision === 'float16' ? speed.float16Flops : speed.baseFlops) ?? speed.flops;
+  const products = (flopsPerStep - baseFlopsPerStep) / speed.flops + baseFlopsPerStep / baseFlops;
+  const perOperation = Math.max(MIN_SECONDS_PER_OPERATION, speed.secondsPerOperation);
+  const others = (SLOWNESS * trafficPerStep) / speed.bytes + operationsPerStep * perOperation;
+  return (products + others) / EFFICIENCY;
 }

@@ -1,3 +1,6 @@
+import type { Manifest } from '../../../protocol/job/manifest.ts';
+import type { RunningSettings } from '../../../protocol/job/settings.ts';
+
 /** Schedule of the learning rate over a job. */
 export interface Schedule {
   readonly learningRate: number;
@@ -14,6 +17,16 @@ export interface Schedule {
 
 /** Settings of a schedule that may change while a job runs. */
 export type ScheduleChange = Pick<Schedule, 'learningRate' | 'totalSteps'>;
+
+/** Returns the schedule of the learning rate in a round whose settings have changed; undefined without a change. */
+export function changedJobSchedule(
+  { rounds }: Pick<Manifest, 'rounds'>,
+  changed: Pick<RunningSettings, 'learningRate' | 'count'> | undefined,
+): ScheduleChange | undefined {
+  if (changed === undefined) return undefined;
+  const { learningRate, count } = changed;
+  return { learningRate, totalSteps: count * rounds.localSteps };
+}
 
 /**
  * Returns a schedule with a changed learning rate and number of steps. The number of warm-up steps stays the same. If

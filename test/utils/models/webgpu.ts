@@ -1,5 +1,5 @@
 /** WebGPU device for tests, if the machine has one. A software driver is enough. */
-import '../../../lora/engines/onnx/telemetry.ts';
+import '../../../lora/engines/telemetry.ts';
 import { readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { InferenceSession, Tensor } from 'onnxruntime-node';

@@ -40,7 +40,7 @@ const TYPES_FOR_PAGE = ['coordinator/api/types.ts', 'node/status/api-types.ts'];
 /** Files outside cli that may use process.env: for defaults of options, and for variables that a native library reads. */
 const USES_ENVIRONMENT = [
   'common/environment.ts',
-  'lora/engines/onnx/telemetry.ts',
+  'lora/engines/telemetry.ts',
   'lora/engines/tfjs/environment.ts',
 ];
 

@@ -10,8 +10,8 @@ import { prepareWeights, weightFileSuffix } from '../../../../../lora/models/wei
 import { DIGEST_BYTES } from '../../../../../lora/models/weights/weight-cache.ts';
 import { processorCompute } from '../../../../../lora/train/compute.ts';
 import { trainingConfigSchema } from '../../../../../lora/train/config.ts';
-import { measureSpeed } from '../../../../../lora/train/devices/speed.ts';
-import { estimateTraining, secondsPerStep } from '../../../../../lora/train/memory/estimate.ts';
+import { measureSpeed, secondsPerStep } from '../../../../../lora/train/devices/speed.ts';
+import { estimateTraining } from '../../../../../lora/train/memory/estimate.ts';
 import { makeTinyModel } from '../../../../utils/models/tiny-model.ts';
 import type { TrainingOptions } from '../../../../utils/models/tiny-trainer.ts';
 

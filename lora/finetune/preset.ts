@@ -1,14 +1,16 @@
-import { adapterLayout, adapterSize } from '../../adapter/layout.ts';
-import { loraConfig } from '../../adapter/lora-config.ts';
-import { loadTokenizer } from '../../data/tokenizer.ts';
-import { openBase } from '../../models/base/base-model.ts';
-import type { ComputeOnDevices } from '../../train/compute.ts';
-import { availableMemory } from '../../train/memory/available-memory.ts';
-import { type Choice, choosePreset, type PresetName } from '../../train/presets.ts';
-import { trainingFiles } from '../data.ts';
-import { decideForRun, memoryOf } from '../memory.ts';
-import { sampleData, trainingPart } from '../sample.ts';
-import { type Layer, mergeLayers, resolveSpec } from './settings.ts';
+import { loraSchema, trainingSchema } from '../../protocol/job/manifest.ts';
+import { adapterLayout, adapterSize } from '../adapter/layout.ts';
+import { loraConfig } from '../adapter/lora-config.ts';
+import { loadTokenizer } from '../data/tokenizer.ts';
+import { openBase } from '../models/base/base-model.ts';
+import { type ComputeOnDevices, processorCompute } from '../train/compute.ts';
+import { availableMemory } from '../train/memory/available-memory.ts';
+import { type Choice, choosePreset, type PresetName } from '../train/presets.ts';
+import { trainingFiles } from './data.ts';
+import { decideForRun, memoryOf } from './memory.ts';
+import { sampleData, trainingPart } from './sample.ts';
+import type { JobSpec, JobSpecInput } from './settings/job-spec.ts';
+import { type Layer, mergeLayers, resolveSpec } from './settings/settings.ts';
 
 /** Share of the available memory to use. The rest is for other programs and for errors of the estimate. */
 const MEMORY_SHARE = 0.6;
@@ -60,6 +62,46 @@ export async function presetLayer(
   });
   const own = choices.filter(({ field }) => !isSet(layer, field));
   return { layer: layerOf(own), choices: own };
+}
+
+/**
+ * Fills in the settings of `lora` and `training` that a job with a `preset` does not set. The number of steps follows
+ * from the job's rounds. The preset does not choose the batch size, because n nodes make the batch n times as large,
+ * and the memory of a node is unknown.
+ *
+ * @param written the job as its operator wrote it, without defaults
+ * @param spec the job with defaults and the folder of its base
+ */
+export async function presetJob(
+  { lora, training }: Pick<JobSpecInput, 'lora' | 'training'>,
+  spec: JobSpec,
+  { now, signal }: { now: number; signal: AbortSignal },
+): Promise<{ spec: JobSpec; choices: readonly Choice[] }> {
+  const { batchSize, microBatch } = spec.training;
+  const given = mergeLayers(
+    { training: { batchSize, microBatch } },
+    // `warmupSteps` in the file overrides the `warmupRatio` of a preset.
+    training?.warmupSteps === undefined ? {} : { training: { warmupRatio: null } },
+    { lora: lora ?? {}, training: training ?? {} },
+  );
+  const layer = {
+    ...given,
+    base: spec.base,
+    data: { ...spec.data, heldOut: null },
+    run: { steps: spec.rounds.count * spec.rounds.localSteps },
+  };
+  // The nodes' devices are unknown here, so the settings are chosen for a processor.
+  const compute = { ...processorCompute(), checkpointing: 'auto' } as const;
+  const chosen = await presetLayer(spec.preset!, layer, { compute, now, signal });
+  const merged = mergeLayers(chosen.layer, given);
+  return {
+    spec: {
+      ...spec,
+      lora: loraSchema.parse(merged.lora ?? {}),
+      training: trainingSchema.parse(merged.training),
+    },
+    choices: chosen.choices,
+  };
 }
 
 function numbersOf(settings: Record<string, unknown>): Record<string, number> {

@@ -1,11 +1,12 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
-import { presetLayer } from '../../../../../lora/finetune/settings/preset.ts';
-import { type Layer, mergeLayers } from '../../../../../lora/finetune/settings/settings.ts';
-import { processorCompute } from '../../../../../lora/train/compute.ts';
-import { temporaryFolder } from '../../../../utils/folder.ts';
-import { makeTinyModel, TINY_TEXT } from '../../../../utils/models/tiny-model.ts';
+import { presetJob, presetLayer } from '../../../../lora/finetune/preset.ts';
+import { readJobFile } from '../../../../lora/finetune/settings/job-file.ts';
+import { type Layer, mergeLayers } from '../../../../lora/finetune/settings/settings.ts';
+import { processorCompute } from '../../../../lora/train/compute.ts';
+import { temporaryFolder } from '../../../utils/folder.ts';
+import { makeTinyModel, TINY_TEXT } from '../../../utils/models/tiny-model.ts';
 
 const machine = { compute: processorCompute(), now: 0, signal: new AbortController().signal };
 
@@ -46,4 +47,43 @@ it('a preset counts the steps of the training data only, without the share that 
   const all = await every(layer.data!.heldOut);
   expect(all).toBeGreaterThan(2);
   expect(Math.abs(2 * (await every(0.5)) - all)).toBeLessThanOrEqual(2);
+});
+
+it('a preset sets what a job file leaves open, and nothing else', async () => {
+  const dir = await temporaryFolder();
+  await makeTinyModel(join(dir, 'model'));
+  await writeFile(join(dir, 'text.txt'), TINY_TEXT.repeat(5));
+  const path = join(dir, 'job.yaml');
+  await writeFile(
+    path,
+    `
+name: tiny
+base: model
+data: { train: text.txt }
+preset: auto
+lora: { rank: 4 }
+training: { warmupSteps: 3, sequenceLength: 32 }
+rounds: { count: 20, localSteps: 10 }
+`,
+  );
+  const { spec: read, written } = await readJobFile(path);
+  expect(read.preset).toBe('auto');
+  const { spec, choices } = await presetJob(written, read, { now: 0, signal: new AbortController().signal });
+  expect(choices.map(({ field }) => field)).toEqual([
+    'lora.alpha',
+    'training.learningRate',
+    'training.schedule',
+  ]);
+  const rate = choices.find(({ field }) => field === 'training.learningRate')!.value;
+  expect(spec.lora).toMatchObject({ rank: 4, alpha: 32 });
+  expect(spec.training).toMatchObject({
+    learningRate: rate,
+    schedule: 'cosine',
+    warmupSteps: 3,
+    warmupRatio: null,
+    sequenceLength: 32,
+    batchSize: 8,
+    microBatch: 8,
+  });
+  expect({ ...spec, lora: 0, training: 0 }).toEqual({ ...read, lora: 0, training: 0 });
 });
