@@ -2,6 +2,7 @@ import { lookup } from 'node:dns/promises';
 import { join } from 'node:path';
 import type { Libp2p } from '@libp2p/interface';
 import { commonError } from '../common/common-errors.ts';
+import { limitHeapGrowth, limitYoungGeneration } from '../common/heap.ts';
 import { checkOptions } from '../common/schema-problems.ts';
 import type { RpcMethod, RpcRequest, RpcResponse } from '../protocol/requests/rpc.ts';
 import type { Signer } from '../protocol/signing.ts';
@@ -13,7 +14,6 @@ import { BlobServer } from './blobs/server.ts';
 import { Connections } from './connections.ts';
 import { netError } from './errors.ts';
 import { Gossip } from './gossip.ts';
-import { limitHeapGrowth } from './heap-growth.ts';
 import type { HostDeps, HostOptions } from './host-options.ts';
 import { createNode, type HostServices } from './libp2p/create.ts';
 import { Watchdog } from './libp2p/gossip-watchdog.ts';
@@ -39,7 +39,6 @@ import { Reachability } from './reach/reachability.ts';
 import { RpcClient } from './rpc/client.ts';
 import { RpcServer } from './rpc/server.ts';
 import { Shares } from './shares.ts';
-import { limitYoungGeneration } from './young-generation.ts';
 
 const GOSSIP_PROTOCOL_PREFIX = '/meshsub/';
 

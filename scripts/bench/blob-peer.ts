@@ -19,6 +19,7 @@ import { tcp } from '@libp2p/tcp';
 import { yamux } from '@libp2p/yamux';
 import { multiaddr } from '@multiformats/multiaddr';
 import { createLibp2p } from 'libp2p';
+import { limitYoungGeneration } from '../../common/heap.ts';
 import type { Logger } from '../../common/logger.ts';
 import { systemClock } from '../../common/time/system-clock.ts';
 import { createHost } from '../../net/host.ts';
@@ -28,7 +29,6 @@ import { Traffic } from '../../net/libp2p/traffic.ts';
 import { noMeter } from '../../net/meter.ts';
 import type { SwarmNetwork } from '../../net/network.ts';
 import { Shares } from '../../net/shares.ts';
-import { limitYoungGeneration } from '../../net/young-generation.ts';
 import { FileBlobStore } from '../../storage/blob-store.ts';
 
 /** A blob that a peer offers: the address and id of the peer, and the digest and size of the blob. */

@@ -1,5 +1,6 @@
 import { execFileSync } from 'node:child_process';
 import { expect, it } from 'vitest';
+import { growthPercent } from '../../../common/heap.ts';
 
 /** Makes objects that survive, and prints the largest size of the young generation in MiB. */
 const program = `
@@ -21,8 +22,16 @@ function largestMiB(...args: string[]): number {
 }
 
 it('keeps the young generation small although many objects survive', () => {
-  const module = new URL('../../../net/young-generation.ts', import.meta.url).href;
+  const module = new URL('../../../common/heap.ts', import.meta.url).href;
   // V8 may hold a few pages of 256 KiB more while it moves objects. Its next size would be 32 MiB.
   expect(largestMiB(module)).toBeLessThan(20);
   expect(largestMiB()).toBeGreaterThanOrEqual(32);
+});
+
+const MiB = 2 ** 20;
+
+it('lets a heap grow by half of its live objects, and a small heap by 32 MiB', () => {
+  expect(growthPercent(16 * MiB)).toBe(200);
+  expect(growthPercent(64 * MiB)).toBe(50);
+  expect(growthPercent(1024 * MiB)).toBe(50);
 });
