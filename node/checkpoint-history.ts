@@ -41,7 +41,7 @@ export async function fetchCheckpointHistory(
     for (const ordinal of ordinals) {
       // Skip the proofs of all contributors, which are ROUND_PEERS at most, so that the answer is small.
       const body = { job, ordinal, first: ROUND_PEERS };
-      const answer = await (ordinal === 0 ? sendFirst(body, send) : send(body));
+      const answer = await send(ordinal === 0 ? { ...body, rollBacks: true } : body);
       const { checkpoint } = answer;
       if (checkpoint === null) return NOTHING;
       const { message, author } = verifyMessage('checkpoint', checkpoint);
@@ -54,23 +54,8 @@ export async function fetchCheckpointHistory(
       rollBacks: rollBacks.filter((one) => one.round <= round),
     };
   } catch (error) {
-    // The coordinator may be an older release, may have refused the request because of a quota, or may have sent a bad
-    // signature. The curve is optional, so these errors are ignored. Other errors, such as an AbortError, are thrown.
+    // The coordinator may have refused the request because of a quota, or may have sent a bad signature. The curve is optional, so these errors are ignored. Other errors, such as an AbortError, are thrown.
     if (isSwarmError(error)) return NOTHING;
-    throw error;
-  }
-}
-
-/** Sends the first request, and asks for the roll-backs of the job with it. */
-async function sendFirst(
-  body: RpcRequest<'record'>,
-  send: (request: RpcRequest<'record'>) => Promise<RpcResponse<'record'>>,
-): Promise<RpcResponse<'record'>> {
-  try {
-    return await send({ ...body, rollBacks: true });
-  } catch (error) {
-    // A coordinator of an earlier release refuses the field, and answers without it.
-    if (isSwarmError(error, 'RPC_REFUSED') && error.values.code === 'MESSAGE_INVALID') return send(body);
     throw error;
   }
 }

@@ -1,6 +1,5 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { isSwarmError } from '../../common/errors.ts';
 import type { KeptJob } from '../store/kept-jobs.ts';
 import { NodeStore } from '../store/node-store.ts';
 
@@ -17,17 +16,11 @@ export class OwnJobs {
   static read(home: string | undefined): OwnJobs {
     const path = home === undefined ? null : databaseOf(home);
     if (path === null || !existsSync(path)) return new OwnJobs([]);
+    const store = NodeStore.read(path);
     try {
-      const store = NodeStore.read(path);
-      try {
-        return new OwnJobs(store.keptJobs.all);
-      } finally {
-        store.close();
-      }
-    } catch (error) {
-      // An older release kept no jobs.
-      if (isSwarmError(error, 'STORE_OLDER')) return new OwnJobs([]);
-      throw error;
+      return new OwnJobs(store.keptJobs.all);
+    } finally {
+      store.close();
     }
   }
 

@@ -5,7 +5,7 @@ import type { Database } from '../../storage/database.ts';
  */
 export interface BlobUse {
   readonly job: string;
-  /** Peer id of the job's coordinator; null for a job that the node last joined with an older release. */
+  /** Peer id of the job's coordinator; null before the node has joined it. */
   readonly coordinator: string | null;
   readonly kind: 'files' | 'adapter' | 'update';
 }

@@ -65,14 +65,11 @@ export class KeptRecords {
     job: string,
     one: { round: number; ordinal: number; digest: string; envelope: Uint8Array },
   ): void {
+    const sql = `INSERT OR REPLACE INTO kept_checkpoints (job, round, ordinal, digest, envelope)
+      VALUES (?, ?, ?, ?, ?)`;
     this.#db.transaction(() => {
-      this.#keep('kept_checkpoints', job, one.round, one.digest, one.envelope);
-      this.#db.run(
-        'UPDATE kept_checkpoints SET ordinal = ? WHERE job = ? AND round = ?',
-        one.ordinal,
-        job,
-        one.round,
-      );
+      this.#db.run(sql, job, one.round, one.ordinal, one.digest, one.envelope);
+      this.#forgetOld('kept_checkpoints', job);
     });
   }
 
@@ -104,7 +101,7 @@ export class KeptRecords {
    */
   aboveGap(job: string, before: number): { round: number; ordinal: number; envelope: Uint8Array } | null {
     const sql = `SELECT round, ordinal, envelope FROM kept_checkpoints AS one
-      WHERE job = ? AND round < ? AND ordinal IS NOT NULL
+      WHERE job = ? AND round < ?
         AND EXISTS (SELECT 1 FROM kept_checkpoints AS older WHERE older.job = one.job AND older.round < one.round)
         AND NOT EXISTS (SELECT 1 FROM kept_checkpoints AS parent WHERE parent.job = one.job
           AND parent.round < one.round AND parent.ordinal = one.ordinal - 1)
@@ -139,7 +136,11 @@ export class KeptRecords {
 
   /** Stores a receipt. A later receipt of the same round replaces an earlier receipt. */
   keepReceipt(job: string, one: { round: number; digest: string; envelope: Uint8Array }): void {
-    this.#keep('kept_receipts', job, one.round, one.digest, one.envelope);
+    const sql = 'INSERT OR REPLACE INTO kept_receipts (job, round, digest, envelope) VALUES (?, ?, ?, ?)';
+    this.#db.transaction(() => {
+      this.#db.run(sql, job, one.round, one.digest, one.envelope);
+      this.#forgetOld('kept_receipts', job);
+    });
   }
 
   /** Stores a signed change of the job's settings. */
@@ -187,22 +188,13 @@ export class KeptRecords {
     return { head, settings, checkpoints, receipts: newest('kept_receipts'), removals };
   }
 
-  #keep(table: Table, job: string, round: number, digest: string, envelope: Uint8Array): void {
-    this.#db.transaction(() => {
-      this.#db.run(
-        `INSERT OR REPLACE INTO ${table} (job, round, digest, envelope) VALUES (?, ?, ?, ?)`,
-        job,
-        round,
-        digest,
-        envelope,
-      );
-      this.#db.run(
-        `DELETE FROM ${table} WHERE job = ? AND round <= (SELECT max(round) FROM ${table} WHERE job = ?) - ?`,
-        job,
-        job,
-        KEPT_ROUNDS,
-      );
-    });
+  #forgetOld(table: Table, job: string): void {
+    this.#db.run(
+      `DELETE FROM ${table} WHERE job = ? AND round <= (SELECT max(round) FROM ${table} WHERE job = ?) - ?`,
+      job,
+      job,
+      KEPT_ROUNDS,
+    );
   }
 }
 

@@ -9,7 +9,7 @@ import { JobFiles } from './job-files.ts';
 import { KeptJobs } from './kept-jobs.ts';
 import { KeptMerges } from './kept-merges.ts';
 import { KeptRecords } from './kept-records.ts';
-import { MIGRATIONS } from './schema.ts';
+import { SCHEMA } from './schema.ts';
 import { ensureJob, markUnused } from './statements.ts';
 import { IS_OWN, Totals } from './totals.ts';
 import { text, type UpdateRecord, updateRecord } from './update-record.ts';
@@ -64,7 +64,7 @@ export class NodeStore implements UnusedBlobs {
   readonly keptJobs: KeptJobs;
   readonly #db: Database;
 
-  /** @param db database with the schema of `MIGRATIONS` */
+  /** @param db database with the tables of `SCHEMA` */
   constructor(db: Database) {
     this.#db = db;
     this.jobFiles = new JobFiles(db);
@@ -75,9 +75,9 @@ export class NodeStore implements UnusedBlobs {
     this.keptMerges = new KeptMerges(db);
   }
 
-  /** @throws SwarmError STORE_NEWER (a newer release wrote the file), STORE_CORRUPT, STORE_REFUSED */
+  /** @throws SwarmError STORE_NEWER, STORE_OLDER (another release wrote the file), STORE_CORRUPT, STORE_REFUSED */
   static open(path: string): NodeStore {
-    return new NodeStore(new Database({ path, schema: MIGRATIONS }));
+    return new NodeStore(new Database({ path, schema: SCHEMA }));
   }
 
   /**
@@ -85,7 +85,7 @@ export class NodeStore implements UnusedBlobs {
    * @throws SwarmError STORE_NEWER, STORE_OLDER, STORE_CORRUPT, STORE_REFUSED (the file is missing)
    */
   static read(path: string): NodeStore {
-    return new NodeStore(new Database({ path, schema: MIGRATIONS, readOnly: true }));
+    return new NodeStore(new Database({ path, schema: SCHEMA, readOnly: true }));
   }
 
   /**
@@ -102,7 +102,7 @@ export class NodeStore implements UnusedBlobs {
 
   /**
    * Sets the peer id of the home's key. If the home had another key before, its updates remain in the database, but no
-   * longer count as work of this node. The updates of earlier releases count for the first key that is set.
+   * longer count as work of this node.
    */
   setKey(peer: string): void {
     this.#db.transaction(() => {
@@ -110,8 +110,7 @@ export class NodeStore implements UnusedBlobs {
       if (before === peer) return;
       this.#db.run('DELETE FROM present_key');
       this.#db.run('INSERT INTO present_key (peer) VALUES (?)', peer);
-      if (before === null) this.#db.run('UPDATE updates SET peer = ?', peer);
-      else this.totals.forgetContributions();
+      if (before !== null) this.totals.forgetContributions();
     });
   }
 

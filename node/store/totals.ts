@@ -4,13 +4,13 @@ import type { Database, Row } from '../../storage/database.ts';
 /** The work of a node in one job, over the life of its key. */
 export interface JobTotals {
   readonly job: string;
-  /** Name of the job; null for a job that the node last joined with an older release. */
+  /** Name of the job; null before the node has prepared it. */
   readonly name: string | null;
   /** Number of updates that the coordinator accepted and did not leave out later. */
   readonly accepted: number;
   /** Number of updates that did not count. Their content went into later updates. */
   readonly refused: number;
-  /** Number of supervised tokens of the accepted updates. Updates of older releases count as 0. */
+  /** Number of supervised tokens of the accepted updates. */
   readonly tokens: number;
   /** Training time of the accepted updates, in seconds. */
   readonly seconds: number;

@@ -61,18 +61,6 @@ test('the roll-backs up to the head are complete, also if the curve leaves their
   expect(asked.filter((one) => one)).toHaveLength(1);
 });
 
-test('a coordinator of an earlier release, which refuses the question about roll-backs, gives the curve', async () => {
-  const { curve, rollBacks } = await fetchCheckpointHistory(
-    read(headOf(2)),
-    async ({ ordinal, rollBacks }) => {
-      if (rollBacks) throw netError('RPC_REFUSED', 'a test', { code: 'MESSAGE_INVALID' });
-      return record(ordinal);
-    },
-  );
-  expect(curve.map(({ round }) => round)).toEqual([0, 2, 4]);
-  expect(rollBacks).toEqual([]);
-});
-
 test('a coordinator that refuses, or signs for another job or peer, costs only the history', async () => {
   const answers = [
     () => record(0, { signer: signerOf(2) }),

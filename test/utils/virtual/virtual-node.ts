@@ -10,7 +10,7 @@ import { SwarmNodes } from '../../../node/sharing/swarm-nodes.ts';
 import type { NodeStatus } from '../../../node/status/api-types.ts';
 import { nodeStatus } from '../../../node/status/node-status.ts';
 import { NodeStore } from '../../../node/store/node-store.ts';
-import { MIGRATIONS } from '../../../node/store/schema.ts';
+import { SCHEMA } from '../../../node/store/schema.ts';
 import type { SwarmNode } from '../../../node/swarm-node.ts';
 import type { NodeTrainer, ScoreTrainer } from '../../../node/trainer/trainer.ts';
 import { RPC_TIMEOUT_MS } from '../../../protocol/limits.ts';
@@ -78,8 +78,7 @@ export class VirtualNode {
   constructor(options: VirtualNodeOptions, environment: VirtualEnvironment) {
     this.#options = options;
     this.#environment = environment;
-    this.database =
-      environment.databases?.take(MIGRATIONS) ?? new Database({ path: ':memory:', schema: MIGRATIONS });
+    this.database = environment.databases?.take(SCHEMA) ?? new Database({ path: ':memory:', schema: SCHEMA });
     this.signer = signerOf(options.number);
   }
 

@@ -2,7 +2,7 @@ import { expect, test } from 'vitest';
 import { JobKeys } from '../../../../node/contact/job-keys.ts';
 import { mayFetch } from '../../../../node/sharing/blob-access.ts';
 import { NodeStore } from '../../../../node/store/node-store.ts';
-import { MIGRATIONS } from '../../../../node/store/schema.ts';
+import { SCHEMA } from '../../../../node/store/schema.ts';
 import { Database } from '../../../../storage/database.ts';
 import { testKeys } from '../../../utils/swarm/job-keys.ts';
 import { signerOf } from '../../../utils/swarm/signers.ts';
@@ -24,7 +24,7 @@ const [NODE, MEMBER, STRANGER, COORDINATOR, OTHER] = [1, 2, 3, 4, 5].map(
 ) as [string, string, string, string, string];
 
 function openStore(): NodeStore {
-  const store = new NodeStore(new Database({ path: ':memory:', schema: MIGRATIONS }));
+  const store = new NodeStore(new Database({ path: ':memory:', schema: SCHEMA }));
   const files = { name: 'toy', base: '8'.repeat(64), diskBytes: 1, at: 1 };
   store.jobFiles.bind({ job: JOB, coordinator: COORDINATOR });
   store.jobFiles.register({ ...files, job: JOB, blobs: [BLOBS.shard, BLOBS.shared] });

@@ -2,10 +2,7 @@ import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { OwnJobs } from '../../../../node/record/own-jobs.ts';
 import { NodeStore } from '../../../../node/store/node-store.ts';
-import { MIGRATIONS } from '../../../../node/store/schema.ts';
-import { Database } from '../../../../storage/database.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
-import { withCode } from '../../../utils/source/codes.ts';
 import { digest, JOB } from '../heads.ts';
 
 const MANIFEST = { manifest: new Uint8Array([7]), at: 1 };
@@ -40,13 +37,4 @@ test('a node keeps the 64 jobs that it joined last', () => {
     null,
     digest('job', 6),
   ]);
-});
-
-test('the home of an older release has no kept jobs, and reading it changes nothing', async () => {
-  const home = await temporaryFolder();
-  const path = join(home, 'node.sqlite');
-  new Database({ path, schema: MIGRATIONS.slice(0, -1) }).close();
-  expect(OwnJobs.read(home).all).toEqual([]);
-  expect(() => NodeStore.read(path)).toThrow(withCode('STORE_OLDER'));
-  new Database({ path, schema: MIGRATIONS.slice(0, -1) }).close();
 });

@@ -3,7 +3,7 @@ import { DatabaseSync } from 'node:sqlite';
 import { beforeEach, expect, test } from 'vitest';
 import { silentLogger } from '../../../../monitor/logs/log.ts';
 import { NodeStore } from '../../../../node/store/node-store.ts';
-import { MIGRATIONS } from '../../../../node/store/schema.ts';
+import { SCHEMA } from '../../../../node/store/schema.ts';
 import { sha256 } from '../../../../protocol/cbor.ts';
 import { BlobCollector } from '../../../../storage/blob-collector.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
@@ -119,23 +119,16 @@ test('deletes files of finished jobs first, then of the jobs unused longest, unt
   expect(store.unused()).toEqual(['only a']);
 });
 
-test('a database of the first release is migrated', async () => {
+test('refuses the file of another release, and changes nothing in it', async () => {
   const path = join(await temporaryFolder(), 'node.sqlite');
   const old = new DatabaseSync(path);
-  old.exec(`${MIGRATIONS[0]} PRAGMA user_version = 1`);
-  old.exec(`INSERT INTO jobs (job, feedback) VALUES ('${JOB}', 'f')`);
-  const insert = old.prepare(
-    "INSERT INTO updates (job, round, digest, bytes, preset, envelope, outcome, at) VALUES (?, ?, 'd', 1, 'dense', x'0102', ?, 1)",
-  );
-  insert.run(JOB, 1, 'counted');
-  insert.run(JOB, 2, null);
+  old.exec('PRAGMA user_version = 13');
+  const values = { path, found: 13, known: SCHEMA.version };
+  for (const open of [NodeStore.open, NodeStore.read]) {
+    expect(() => open(path)).toThrow(expect.objectContaining({ code: 'STORE_OLDER', values }));
+  }
+  expect(old.prepare('SELECT count(*) AS tables FROM sqlite_schema').get()).toEqual({ tables: 0 });
   old.close();
-  const updated = NodeStore.open(path);
-  expect(updated.job(JOB).feedback).toBe('f');
-  expect(updated.update(JOB, 1)!.envelope).toBeNull();
-  expect(updated.update(JOB, 2)!.envelope).toEqual(new Uint8Array([1, 2]));
-  expect(updated.jobFiles.bases()).toEqual(new Set());
-  updated.close();
 });
 
 test('deletes blobs that no row names: replaced ones, and those of aborted work and of a killed process', async () => {
@@ -196,8 +189,8 @@ test('totals count the updates that the coordinator accepted, and survive a new 
 });
 
 test('the work of an earlier key of the home does not count for the present key', () => {
-  save(1);
   store.setKey('peer a');
+  save(1);
   save(2);
   store.totals.saveContribution(JOB, { round: 1, place: 1, contributors: 1, tokens: 1, totalTokens: 1 });
   store.setKey('peer b');
