@@ -1,7 +1,7 @@
 import { messageOf } from '../../common/errors.ts';
 import { sleep } from '../../common/time/deadline.ts';
 import { freshOptimizer } from '../../lora/train/optimizer/optimizer-state.ts';
-import { auditFigures } from '../../lora/update/closeness.ts';
+import { auditFigures } from '../../lora/update/score.ts';
 import type { EvaluateOptions, RunContext, StepsMade } from '../context.ts';
 import { loadUpdate } from '../merge/arithmetic.ts';
 import type { JobState } from '../round/state.ts';

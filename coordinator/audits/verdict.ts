@@ -1,6 +1,7 @@
 /** Judges an audit. Decision 049 has the measurements behind the numbers. */
-import type { AuditFigures } from '../../lora/update/closeness.ts';
+
 import type { Preset } from '../../lora/update/index.ts';
+import type { AuditFigures } from '../../lora/update/score.ts';
 import { votesOf } from '../../verify/merge/update-weights.ts';
 
 interface Lines {

@@ -1,4 +1,4 @@
-import { weightedMedian } from '../../lora/update/weights.ts';
+import { weightedMedian } from '../../lora/update/merge.ts';
 import type { Manifest } from '../../protocol/job/manifest.ts';
 import { ROUND_PEERS } from '../../protocol/limits.ts';
 import type { Head } from '../../protocol/messages.ts';

@@ -37,7 +37,7 @@ export interface StoredAudit {
    * result.
    */
   readonly closeness: number | null;
-  /** Balance of the update (see lora/update/closeness.ts); null if the audit has no result. */
+  /** Balance of the update (see lora/update/score.ts); null if the audit has no result. */
   readonly balance: number | null;
   /** Duration of the last attempt in seconds; null if there was none. */
   readonly seconds: number | null;

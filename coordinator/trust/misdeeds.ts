@@ -1,5 +1,5 @@
 /** Finds the misdeeds among the updates of a round. */
-import { weightedMedian } from '../../lora/update/weights.ts';
+import { weightedMedian } from '../../lora/update/merge.ts';
 import { BELIEF_UPDATES, CLEAR_ERRORS, earnedBelief } from '../../verify/scores/belief.ts';
 import type { StoredScore } from '../store/scores.ts';
 

@@ -1,8 +1,14 @@
-import { updateError } from './errors.ts';
-import { type UpdateLayout, zeros } from './layout.ts';
-import { BLOCK_SCALE_BYTES, BLOCK_VALUES, HEADER_BYTES, updateLimits } from './presets.ts';
-import { EMPTY_SCALE, MAXIMUM_SCALE_CODE, scaleCode, scaleValue } from './scale.ts';
-import type { TensorUpdate } from './sparse.ts';
+import { notCanonical, notEncodable, truncated, updateError } from './errors.ts';
+import type { TensorUpdate } from './format.ts';
+import {
+  BLOCK_SCALE_BYTES,
+  BLOCK_VALUES,
+  HEADER_BYTES,
+  type UpdateLayout,
+  updateLimits,
+  zeros,
+} from './format.ts';
+import { EMPTY_SCALE, MAXIMUM_SCALE_CODE, scaleCode, scaleValue } from './quantise.ts';
 
 /**
  * Largest magnitude of an integer. The range −7 to 7 is symmetric, so that rounding is unbiased. Integers are written
@@ -27,10 +33,7 @@ export function encodeDense(
     for (let start = 0; start < values.length; start += BLOCK_VALUES) {
       const end = Math.min(start + BLOCK_VALUES, values.length);
       const code = blockScale(values, start, end);
-      if (code > MAXIMUM_SCALE_CODE) {
-        const { name } = layout[tensor]!;
-        throw updateError('UPDATE_VALUES', `a value of ${name} is too large or not finite`, { name });
-      }
+      if (code > MAXIMUM_SCALE_CODE) throw notEncodable(layout[tensor]!.name);
       bytes[at] = code;
       bytes[at + 1] = code >>> 8;
       at += BLOCK_SCALE_BYTES;
@@ -150,11 +153,7 @@ function readBlock(
   const extremes = used & (1 | (1 << (2 * LARGEST)));
   if (extremes === 0 || unused !== 0) {
     const why = unused ? 'an unused code or padding is set' : 'no value of a block has the largest magnitude';
-    throw updateError('UPDATE_CANONICAL', `${name} is not in canonical encoding: ${why}`, { name, why });
+    throw notCanonical(name, why);
   }
   return at;
-}
-
-function truncated(name: string) {
-  return updateError('UPDATE_SIZE', `the update ends in the middle of ${name}`, { name });
 }

@@ -1,6 +1,6 @@
-import type { SparseUpdate } from './codec.ts';
 import { updateError } from './errors.ts';
-import { checkTensors, type UpdateLayout } from './layout.ts';
+import type { SparseUpdate } from './format.ts';
+import { checkTensors, type UpdateLayout } from './format.ts';
 
 /** A LoRA module: positions of A [rank, in] and B [out, rank] in the layout, and their sizes. */
 interface LoraModule {

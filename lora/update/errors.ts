@@ -1,4 +1,4 @@
-import { defineErrors } from '../../common/errors.ts';
+import { defineErrors, type SwarmError } from '../../common/errors.ts';
 
 /**
  * Errors of lora/update. The codes up to UPDATE_RESIDUAL are about bytes from a peer or a disk. The remaining codes are
@@ -47,3 +47,18 @@ export const PAYLOAD_CODES: ReadonlySet<string> = new Set<UpdateErrorCode>([
   'UPDATE_INDEX',
   'UPDATE_CANONICAL',
 ]);
+
+/** Returns the error for a payload that ends in the middle of a tensor. */
+export function truncated(name: string): SwarmError {
+  return updateError('UPDATE_SIZE', `the update ends in the middle of ${name}`, { name });
+}
+
+/** Returns the error for a tensor whose content has a shorter or another valid encoding. */
+export function notCanonical(name: string, why: string): SwarmError {
+  return updateError('UPDATE_CANONICAL', `${name} is not in canonical encoding: ${why}`, { name, why });
+}
+
+/** Returns the error for a tensor with a value that the format cannot hold. */
+export function notEncodable(name: string): SwarmError {
+  return updateError('UPDATE_VALUES', `a value of ${name} is too large or not finite`, { name });
+}

@@ -1,7 +1,117 @@
-import type { SparseUpdate } from './codec.ts';
 import { updateError } from './errors.ts';
-import { planLayout, type UpdateLayout, zeros } from './layout.ts';
-import type { TensorUpdate } from './sparse.ts';
+import type { SparseUpdate, TensorUpdate } from './format.ts';
+import { planLayout, type UpdateLayout, zeros } from './format.ts';
+
+/**
+ * Maximum number of trained tokens that count for the weight of a node, as a multiple of the median number of trained
+ * tokens in the round. This limit prevents a single fast node from getting a majority of the weight.
+ */
+export const WEIGHT_CAP_MEDIANS = 2;
+
+/**
+ * Returns the lower median; 0 if there are no values. If there are two middle values, the lower median is the
+ * smaller one. With two nodes, a node that claims a high value therefore cannot raise it.
+ */
+export function lowerMedian(values: ArrayLike<number>): number {
+  const sorted = Float64Array.from(values).sort();
+  return sorted.length === 0 ? 0 : sorted[(sorted.length - 1) >> 1]!;
+}
+
+/**
+ * Returns the weighted median: the smallest value such that this value and all smaller values have at least half of the
+ * total weight. Returns 0 if there are no values.
+ */
+export function weightedMedian(values: readonly number[], weights: readonly number[]): number {
+  const order = values.map((_, i) => i).sort((a, b) => values[a]! - values[b]!);
+  const half = weights.reduce((sum, weight) => sum + weight, 0) / 2;
+  let reached = 0;
+  for (const i of order) {
+    reached += weights[i]!;
+    if (reached >= half) return values[i]!;
+  }
+  return 0;
+}
+
+/**
+ * Computes the weights of a round's updates: numbers of trained tokens, limited to twice the median, in float32.
+ * @param median the median number of tokens. @default the lower median of `tokens`
+ * @throws UPDATE_WEIGHT when a count is not a finite number above 0
+ */
+export function capWeights(tokens: readonly number[], median = lowerMedian(tokens)): number[] {
+  for (const count of tokens) {
+    if (Number.isFinite(count) && count > 0) continue;
+    throw updateError('UPDATE_WEIGHT', `the number of tokens is ${count}; it must be finite and above 0`, {
+      tokens: count,
+    });
+  }
+  const cap = WEIGHT_CAP_MEDIANS * median;
+  return tokens.map((count) => Math.fround(Math.min(count, cap)));
+}
+
+/**
+ * Returns the factor for an update that started from a checkpoint τ = `rounds` rounds old: (1+τ)^−½ (Nguyen et al.,
+ * "FedBuff", arXiv 2106.06639).
+ * @throws UPDATE_WEIGHT when τ is not a whole number ≥ 0
+ */
+export function stalenessWeight(rounds: number): number {
+  if (!Number.isSafeInteger(rounds) || rounds < 0) {
+    throw updateError(
+      'UPDATE_WEIGHT',
+      `the staleness is ${rounds} rounds; it must be a whole number of at least 0`,
+      {
+        rounds,
+      },
+    );
+  }
+  return Math.fround(1 / Math.sqrt(1 + rounds));
+}
+
+/** Computes the Euclidean norm of each tensor of an update, in float64, summed in the order of the entries. */
+export function updateNorms(update: SparseUpdate): Float64Array {
+  return Float64Array.from(update.tensors, ({ values }) => {
+    let sum = 0;
+    for (let entry = 0; entry < values.length; entry++) sum += values[entry]! * values[entry]!;
+    return Math.sqrt(sum);
+  });
+}
+
+/**
+ * Computes factors that scale every tensor of every update down to at most the median norm of that tensor in
+ * the round. Peers with less than half of the weight can therefore not raise the median, and so cannot raise
+ * the influence of any update. The factors are per tensor, because A and B of LoRA differ in scale. The
+ * median is weighted, and taken over the updates that sent a value of the tensor. A node that trains only a
+ * part of the adapter therefore does not affect the median of the other tensors.
+ * @param norms `updateNorms` of each update
+ * @param weights weight of each update in the median. If all senders of a tensor have weight 0, they count
+ *   equally. @default 1
+ * @returns one factor per tensor for each update, from 0 to 1, rounded to float32; `Merge.add` takes them as
+ *   `scale`
+ * @throws UPDATE_SHAPE when the updates differ in their number of tensors
+ */
+export function medianNormClip(
+  norms: readonly Float64Array[],
+  weights: readonly number[] = norms.map(() => 1),
+): Float32Array[] {
+  const tensors = norms[0]?.length ?? 0;
+  if (norms.some(({ length }) => length !== tensors)) {
+    throw updateError('UPDATE_SHAPE', 'the updates differ in their number of tensors', {
+      lengths: norms.map(({ length }) => length),
+    });
+  }
+  const medians = Float64Array.from({ length: tensors }, (_, tensor) => {
+    const sent = norms.flatMap((norm, i) =>
+      norm[tensor]! > 0 ? [{ norm: norm[tensor]!, weight: weights[i]! }] : [],
+    );
+    const isWeighted = sent.some(({ weight }) => weight > 0);
+    return weightedMedian(
+      sent.map(({ norm }) => norm),
+      sent.map(({ weight }) => (isWeighted ? weight : 1)),
+    );
+  });
+  return norms.map((norm) =>
+    Float32Array.from(norm, (value, tensor) => (value > medians[tensor]! ? medians[tensor]! / value : 1)),
+  );
+}
 
 /**
  * Smallest divisor of a coordinate (a value of the adapter), as a share of the round's total weight. A merge divides the

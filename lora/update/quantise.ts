@@ -1,4 +1,122 @@
-import { EMPTY_SCALE, MAXIMUM_SCALE_CODE, scaleCode, scaleValue } from './scale.ts';
+import { CHUNK_VALUES } from './format.ts';
+
+/*
+ * Scales on the wire have 13 bits: the bit pattern of a positive bfloat16 minus an offset. They cover 64 binades from
+ * 2⁻⁴⁷ with 8 significant bits. Half precision has too few exponents. Its smallest normal number is 6·10⁻⁵, and updates
+ * at a decayed learning rate have smaller values. A negative, subnormal, infinite or NaN scale has no code. A scale
+ * times a 16-bit integer is exact in float32, so every implementation decodes to the same bits.
+ */
+
+/** Code of a chunk or block without values. */
+export const EMPTY_SCALE = 0;
+
+/** Code of the largest scale. This scale is about 2¹⁷. If a weight changes more in one round, training has diverged. */
+export const MAXIMUM_SCALE_CODE = 2 ** 13 - 1;
+
+/**
+ * Difference between the bit pattern of a scale, which is a bfloat16 number, and its code. This difference is
+ * the bit pattern of 2⁻⁴⁷. The smallest scale has the code 1, and is the next larger bfloat16 number.
+ */
+const OFFSET = (127 - 47) << 7;
+
+const float = new Float32Array(1);
+const bits = new Uint32Array(float.buffer);
+
+/** Returns the scale of a code from 1 to MAXIMUM_SCALE_CODE; 0 for EMPTY_SCALE. */
+export function scaleValue(code: number): number {
+  if (code === EMPTY_SCALE) return 0;
+  bits[0] = (code + OFFSET) << 16;
+  return float[0]!;
+}
+
+/**
+ * Returns the code of the scale nearest to a finite value ≥ 0. A value that is too small for the smallest
+ * scale gives EMPTY_SCALE. A value above the largest scale gives a result above MAXIMUM_SCALE_CODE, which the
+ * caller must check.
+ */
+export function scaleCode(value: number): number {
+  float[0] = value;
+  return Math.max(EMPTY_SCALE, ((bits[0]! + 0x8000) >>> 16) - OFFSET);
+}
+
+// Magnitudes are compared by the low 31 bits of their float32 patterns. Read as integers, these bits have the same order
+// as the magnitudes. The selection makes up to three passes. The first pass takes the upper 11 bits (exponent and 3 bits
+// of the mantissa) of every value of the chunk. The other two passes each take 10 bits of the few candidates that are
+// left.
+const FIRST_SHIFT = 20;
+const LEVELS = [10, 0] as const;
+const FIRST_BINS = 1 << 11;
+const NEXT_BINS = 1 << 10;
+/** Number of the first histogram bin for infinities and NaN. */
+const FIRST_NON_FINITE_BIN = 0x7f800000 >>> FIRST_SHIFT;
+
+const histogram = new Uint32Array(FIRST_BINS);
+const candidates = new Uint32Array(CHUNK_VALUES);
+
+/** Result of `selectLargest` if one of the values is infinite or NaN. */
+export const NON_FINITE = -1;
+
+/**
+ * Finds the `kept` values of largest magnitude in `patterns[start … start+length)`. Writes their positions, ascending
+ * and relative to `start`, to `positions`. If two magnitudes are equal, the lower position wins. Uses radix selection
+ * in O(length).
+ * @param patterns float32 bit patterns; `length` is at most CHUNK_VALUES
+ * @returns `kept`, or NON_FINITE if one of the values is infinite or NaN
+ */
+export function selectLargest(
+  patterns: Uint32Array,
+  start: number,
+  length: number,
+  kept: number,
+  positions: Uint32Array,
+): number {
+  histogram.fill(0);
+  for (let position = start, end = start + length; position < end; position++) {
+    histogram[(patterns[position]! & 0x7fffffff) >>> FIRST_SHIFT]!++;
+  }
+  for (let bin = FIRST_NON_FINITE_BIN; bin < FIRST_BINS; bin++) if (histogram[bin]! > 0) return NON_FINITE;
+
+  let missing = kept;
+  let threshold = FIRST_NON_FINITE_BIN - 1;
+  while (histogram[threshold]! < missing) missing -= histogram[threshold--]!;
+  const inFirstBin = histogram[threshold]!;
+
+  const lowest = threshold << FIRST_SHIFT;
+  let found = 0;
+  for (let position = 0; position < length; position++) {
+    candidates[found] = position;
+    found += (patterns[start + position]! & 0x7fffffff) >= lowest ? 1 : 0;
+  }
+  if (found === kept) {
+    positions.set(candidates.subarray(0, kept));
+    return kept;
+  }
+
+  let shift = FIRST_SHIFT;
+  let inBin = inFirstBin;
+  for (const next of LEVELS) {
+    if (inBin === missing) break;
+    histogram.fill(0, 0, NEXT_BINS);
+    for (let candidate = 0; candidate < found; candidate++) {
+      const pattern = patterns[start + candidates[candidate]!]! & 0x7fffffff;
+      if (pattern >>> shift === threshold) histogram[(pattern >>> next) & (NEXT_BINS - 1)]!++;
+    }
+    let bin = NEXT_BINS - 1;
+    while (histogram[bin]! < missing) missing -= histogram[bin--]!;
+    inBin = histogram[bin]!;
+    threshold = (threshold << (shift - next)) | bin;
+    shift = next;
+  }
+
+  let taken = 0;
+  for (let candidate = 0; candidate < found; candidate++) {
+    const position = candidates[candidate]!;
+    const prefix = (patterns[start + position]! & 0x7fffffff) >>> shift;
+    if (prefix < threshold || (prefix === threshold && --missing < 0)) continue;
+    positions[taken++] = position;
+  }
+  return taken;
+}
 
 /**
  * Iterations of Lloyd's algorithm. After 5 iterations, the error on pseudo-gradients is at most 3 % above the

@@ -1,6 +1,6 @@
 import { isSwarmError } from '../../common/errors.ts';
 import { decodeAdapter, encodeAdapter, maxAdapterBytes } from '../../lora/adapter/codec.ts';
-import { applyDelta } from '../../lora/update/outer.ts';
+import { applyDelta } from '../../lora/update/feedback.ts';
 import { sha256 } from '../../protocol/cbor.ts';
 import { UPDATE_BYTES } from '../../protocol/limits.ts';
 import type { Head } from '../../protocol/messages.ts';

@@ -1,4 +1,4 @@
-import type { Preset } from '../../lora/update/presets.ts';
+import type { Preset } from '../../lora/update/format.ts';
 import type { ReceiptCode } from '../../protocol/receipts.ts';
 import type { Row } from '../../storage/database.ts';
 import type { Outcome } from '../machine/pending-update.ts';

@@ -1,3 +1,4 @@
+import { CHUNK_VALUES, golombDivisor, remainderBits } from '../../lora/update/format.ts';
 import {
   compressUpdate,
   decodeUpdate,
@@ -7,7 +8,6 @@ import {
   type SparseUpdate,
   type UpdateLayout,
 } from '../../lora/update/index.ts';
-import { CHUNK_VALUES, golombDivisor, remainderBits } from '../../lora/update/presets.ts';
 import type { BenchOptions, BenchRow } from '../bench.ts';
 import { cpuMilliseconds } from './cpu-time.ts';
 import { pseudoGradients } from './pseudo-gradients.ts';

@@ -4,7 +4,7 @@
  * measurements that led to these rules.
  */
 
-import { weightedMedian } from '../../lora/update/weights.ts';
+import { weightedMedian } from '../../lora/update/merge.ts';
 import { EARLIER_SHARES } from '../../protocol/limits.ts';
 
 /**

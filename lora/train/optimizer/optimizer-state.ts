@@ -1,4 +1,4 @@
-import { planLayout, type UpdateLayout, zeros } from '../../update/layout.ts';
+import { planLayout, type UpdateLayout, zeros } from '../../update/format.ts';
 import { trainError } from '../errors.ts';
 import type { AdamWState } from './adamw.ts';
 

@@ -11,7 +11,7 @@ import { layOutBase } from '../../../../lora/models/base/base-folder.ts';
 import { parseCompute } from '../../../../lora/train/compute.ts';
 import { freshOptimizer } from '../../../../lora/train/optimizer/optimizer-state.ts';
 import { TrainerProcess } from '../../../../lora/train/process/supervisor.ts';
-import { zeros } from '../../../../lora/update/layout.ts';
+import { zeros } from '../../../../lora/update/format.ts';
 import { silentLogger } from '../../../../monitor/logs/log.ts';
 import { encodeCbor } from '../../../../protocol/cbor.ts';
 import type { Manifest } from '../../../../protocol/job/manifest.ts';

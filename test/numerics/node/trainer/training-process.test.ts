@@ -10,7 +10,7 @@ import { trainingConfigSchema } from '../../../../lora/train/config.ts';
 import { tryDevice } from '../../../../lora/train/devices/probe.ts';
 import { estimateTraining } from '../../../../lora/train/memory/estimate.ts';
 import { freshOptimizer } from '../../../../lora/train/optimizer/optimizer-state.ts';
-import { zeros } from '../../../../lora/update/layout.ts';
+import { zeros } from '../../../../lora/update/format.ts';
 import { silentLogger } from '../../../../monitor/logs/log.ts';
 import { RoundSlices } from '../../../../node/sharing/round-slices.ts';
 import type { TrainingProcessDeps } from '../../../../node/trainer/base-trainer.ts';
