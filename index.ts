@@ -44,11 +44,11 @@ import type { Generated, GenerateOptions } from './lora/generate/generate.ts';
 import type { OpenGeneratorDeps, OpenGeneratorOptions } from './lora/generate/generator.ts';
 import type { Generator } from './lora/generate/types.ts';
 import type { JobEvent } from './monitor/job-events.ts';
-import type { PulledCheckpoint, PullOptions } from './node/checkpoint-pull.ts';
-import type { NodeDaemonDeps, RunningNode } from './node/daemon.ts';
-import type { NodeDaemonOptions, NodeTarget } from './node/daemon-options.ts';
-import type { OwnNodeJob } from './node/record/verify-own-node.ts';
-import type { VerifySwarmOptions } from './node/verify-from-swarm.ts';
+import type { NodeDaemonDeps, RunningNode } from './node/daemon/daemon.ts';
+import type { NodeDaemonOptions, NodeTarget } from './node/daemon/daemon-options.ts';
+import type { PulledCheckpoint, PullOptions } from './node/reader/checkpoint-pull.ts';
+import type { VerifySwarmOptions } from './node/reader/verify-from-swarm.ts';
+import type { OwnNodeJob } from './node/reader/verify-own-node.ts';
 import type { Figures } from './protocol/messages.ts';
 import type { AddOptions } from './registry/add-folder.ts';
 import type { Collected, CollectOptions } from './registry/collect-garbage.ts';
@@ -233,7 +233,7 @@ export async function startCoordinator(
  * TOKEN_INVALID, ENGINE_UNKNOWN
  */
 export async function startNode(options: NodeDaemonOptions, deps?: NodeDaemonDeps): Promise<RunningNode> {
-  return (await import('./node/daemon.ts')).startNode(options, deps);
+  return (await import('./node/daemon/daemon.ts')).startNode(options, deps);
 }
 
 /**
@@ -394,7 +394,7 @@ export async function verifySwarm(
   target: VerifySwarmOptions,
   options?: Omit<VerifyOptions, 'job'>,
 ): Promise<VerifyReport> {
-  return (await import('./node/verify-from-swarm.ts')).verifySwarm(target, options);
+  return (await import('./node/reader/verify-from-swarm.ts')).verifySwarm(target, options);
 }
 
 /**
@@ -403,7 +403,7 @@ export async function verifySwarm(
  * @throws SwarmError JOB_NOT_FOUND, JOB_DIFFERS, COORDINATOR_DIFFERS, ROUND_UNKNOWN, CHECKPOINT_UNTRUSTED, STORE_REFUSED
  */
 export async function verifyOwnNode(node: OwnNodeJob, options?: VerifyOptions): Promise<VerifyReport> {
-  return (await import('./node/record/verify-own-node.ts')).verifyOwnNode(node, options);
+  return (await import('./node/reader/verify-own-node.ts')).verifyOwnNode(node, options);
 }
 
 /**
@@ -428,7 +428,7 @@ export async function bundleJob(
  * @throws SwarmError INVITE_INVALID, NO_ADDRESS, FOLDER_UNUSABLE, CONNECT_FAILED, JOB_NOT_FOUND, CHECKPOINT_UNTRUSTED
  */
 export async function pullCheckpoint(options: PullOptions): Promise<PulledCheckpoint> {
-  return (await import('./node/checkpoint-pull.ts')).pullCheckpoint(options);
+  return (await import('./node/reader/checkpoint-pull.ts')).pullCheckpoint(options);
 }
 
 /**

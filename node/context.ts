@@ -12,17 +12,17 @@ import type { Role } from '../protocol/requests/member-status.ts';
 import type { RpcResponse } from '../protocol/requests/rpc.ts';
 import type { BlobCollector } from '../storage/blob-collector.ts';
 import type { BlobStore } from '../storage/blobs.ts';
+import type { FetchTurns } from './blobs/fetch-turns.ts';
 import type { HeadSettings } from './contact/head-settings.ts';
 import type { JobKeys } from './contact/job-keys.ts';
 import type { QuestionAnswerer } from './evaluation/answerer.ts';
 import type { Pauses } from './limits/pauses.ts';
 import type { JobLimits } from './limits/policy.ts';
-import type { FetchTurns } from './sharing/fetch-turns.ts';
-import type { TrainerShare } from './sharing/trainer-share.ts';
 import type { JobClaim } from './store/job-files.ts';
 import type { KnownJobs } from './store/known-jobs.ts';
 import type { NodeStore } from './store/node-store.ts';
 import type { NodeTrainer, ScoreTrainer } from './trainer/trainer.ts';
+import type { TrainerShare } from './trainer/trainer-share.ts';
 
 export interface SwarmNodeOptions {
   /** Multiaddrs of the coordinator, each ending in /p2p/<peer id>. The first that answers is used. */

@@ -5,7 +5,7 @@ import { claimOutput } from '../../common/files/folders.ts';
 import { resolveHomes } from '../../common/files/user-folders.ts';
 import { formatBytes } from '../../common/text.ts';
 import type { PulledCheckpoint, Registry } from '../../index.ts';
-import type { FetchedCheckpoint } from '../../node/checkpoint-pull.ts';
+import type { FetchedCheckpoint } from '../../node/reader/checkpoint-pull.ts';
 import { adapterName, registryFolder, registryOption, withRegistry } from '../adapter/with-registry.ts';
 import type { Context } from '../context.ts';
 import { runningNode } from '../daemon/running-node.ts';
@@ -142,7 +142,7 @@ async function pullInvited(
         });
       } catch (error) {
         if (!isSwarmError(error, 'RPC_REFUSED') || error.values.code !== 'INVITE_USED') throw error;
-        const { joinedWith } = await import('../../node/own-checkpoint.ts');
+        const { joinedWith } = await import('../../node/reader/own-checkpoint.ts');
         const job = await joinedWith(resolveHomes(undefined, environment, cwd).node, from);
         if (job === null) throw error;
         const { pullWith } = await pullOwn(context, job, dir, options);
@@ -159,7 +159,7 @@ async function pullOwn(
   dir: string | undefined,
   options: PullOptions,
 ): Promise<{ dir: string; pullWith: Pull }> {
-  const { joinedJob } = await import('../../node/own-checkpoint.ts');
+  const { joinedJob } = await import('../../node/reader/own-checkpoint.ts');
   const { version, signal, environment, cwd } = context;
   const { node: home } = resolveHomes(options.home, environment, cwd);
   const joined = await joinedJob(home, job);
@@ -169,7 +169,7 @@ async function pullOwn(
     dir: dir ?? joined.name,
     pullWith: async (files, progress) => {
       const { pullCheckpoint } = await import('../../index.ts');
-      const { writeCheckpoint } = await import('../../node/checkpoint-pull.ts');
+      const { writeCheckpoint } = await import('../../node/reader/checkpoint-pull.ts');
       if (api === null) {
         const { addresses, token } = joined;
         return pullCheckpoint({

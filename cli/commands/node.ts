@@ -133,7 +133,7 @@ async function run(context: Context, target: readonly string[], options: NodeOpt
   const firstTime = !existsSync(join(home, 'identity'));
   const [{ connect, startNode }, { CONSENT_NOTICE }] = await Promise.all([
     import('../../index.ts'),
-    import('../../node/consent.ts'),
+    import('../../node/daemon/consent.ts'),
   ]);
   // In a terminal, a screen shows the warnings. Raw log lines would run through it.
   const warnings = new ScreenWarnings();

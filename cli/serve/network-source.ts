@@ -1,5 +1,5 @@
 import type { AdapterSource, ServedVersion } from '../../index.ts';
-import type { FollowEvent, FollowedCheckpoint, JobFollower } from '../../node/job-follower.ts';
+import type { FollowEvent, FollowedCheckpoint, JobFollower } from '../../node/reader/job-follower.ts';
 
 /**
  * Returns a source that serves the checkpoints of a job which this machine follows over the network. It serves the newest

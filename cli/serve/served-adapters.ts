@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { resolveCache, resolveHomes } from '../../common/files/user-folders.ts';
 import type { AdapterSource, Registry } from '../../index.ts';
-import type { JobFollower } from '../../node/job-follower.ts';
+import type { JobFollower } from '../../node/reader/job-follower.ts';
 import { looksLikeInvite } from '../../protocol/access/invite.ts';
 import type { Context } from '../context.ts';
 import { coordinatorApi } from '../daemon/connect.ts';
@@ -85,7 +85,7 @@ async function followOverNetwork(
   { follow, json, ...target }: AdapterFlags,
   base: ServedBase,
 ): Promise<JobFollower> {
-  const { JobFollower } = await import('../../node/job-follower.ts');
+  const { JobFollower } = await import('../../node/reader/job-follower.ts');
   const { followNote } = await import('./network-source.ts');
   const { environment, cwd, signal, version } = context;
   const from = await readTarget(context, follow === undefined ? [] : [follow], target);

@@ -4,7 +4,7 @@ import { isNewer } from '../../protocol/job/head-order.ts';
 import { jobTopic } from '../../protocol/job/topics.ts';
 import type { Head } from '../../protocol/messages.ts';
 import type { PhaseContext } from '../context.ts';
-import { errorFields, type Tasks } from '../tasks.ts';
+import { errorFields, type Tasks } from '../jobs/tasks.ts';
 import { verifyHead } from './requests.ts';
 
 /** Maximum of the random pause before a node asks for a new key, in milliseconds. */

@@ -3,11 +3,11 @@ import type { Logger } from '../../common/logger.ts';
 import type { Clock } from '../../common/time/clock.ts';
 import { ANSWERS_BYTES, QUESTIONS_BYTES } from '../../protocol/limits.ts';
 import type { RpcRequest, RpcResponse } from '../../protocol/requests/rpc.ts';
+import { obtain } from '../blobs/obtain.ts';
 import type { ReadyContext } from '../context.ts';
 import { nodeError } from '../errors.ts';
+import { errorFields } from '../jobs/tasks.ts';
 import { checkPolicy } from '../limits/policy.ts';
-import { obtain } from '../phases/obtain.ts';
-import { errorFields } from '../tasks.ts';
 import type { QuestionAnswerer } from './answerer.ts';
 
 /**

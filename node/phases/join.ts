@@ -7,12 +7,12 @@ import type { Manifest } from '../../protocol/job/manifest.ts';
 import type { Head } from '../../protocol/messages.ts';
 import type { Role } from '../../protocol/requests/member-status.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
+import { obtainBaseFile } from '../blobs/obtain.ts';
 import { connect, openJobs, reportBehind, requestJoin, verifyHead } from '../contact/requests.ts';
 import type { PhaseContext, ReadyContext, SwarmNodeDeps, SwarmNodeOptions } from '../context.ts';
 import { nodeError } from '../errors.ts';
 import { checkPolicy, demandOf } from '../limits/policy.ts';
 import type { JobClaim } from '../store/job-files.ts';
-import { obtainBaseFile } from './obtain.ts';
 
 /** A job that the coordinator has admitted the node to. The manifest and the head are verified. */
 export interface JoinedJob {

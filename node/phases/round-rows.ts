@@ -1,8 +1,8 @@
 import type { Row } from '../../lora/data/row.ts';
 import { placesInRound, readRows, type ShardRef, shardsOf } from '../../lora/data/shards/round-rows.ts';
+import { obtain } from '../blobs/obtain.ts';
 import type { PhaseContext } from '../context.ts';
 import type { Work } from '../machine/work.ts';
-import { obtain } from './obtain.ts';
 
 /**
  * Returns the rows of a node's interval in training order. If the interval has fewer than `count` rows, its rows are

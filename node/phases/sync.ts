@@ -6,9 +6,9 @@ import { UPDATE_BYTES } from '../../protocol/limits.ts';
 import type { Head } from '../../protocol/messages.ts';
 import type { BlobScope } from '../../storage/blob-collector.ts';
 import { storageError } from '../../storage/errors.ts';
+import { obtain } from '../blobs/obtain.ts';
 import type { HeldAdapter, ReadyContext } from '../context.ts';
 import { nodeError } from '../errors.ts';
-import { obtain } from './obtain.ts';
 
 /**
  * Gets the adapter of a head. Tries these sources, the cheapest first: memory, the blob store, the round's delta added

@@ -5,8 +5,8 @@ import { ADAPTER_BYTES } from '../../protocol/limits.ts';
 import type { HeldAdapter, ReadyContext } from '../context.ts';
 import { nodeError } from '../errors.ts';
 import type { Work } from '../machine/work.ts';
-import type { RoundOptions } from '../sharing/trainer-share.ts';
 import type { TrainedRound } from '../trainer/trainer.ts';
+import type { RoundOptions } from '../trainer/trainer-share.ts';
 import { rowsOf } from './round-rows.ts';
 
 /**

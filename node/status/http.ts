@@ -6,9 +6,9 @@ import type { Health } from '../../monitor/health.ts';
 import { listenOnLoopback, onlyLoopbackNames, requireToken } from '../../monitor/loopback-server.ts';
 import { addMonitorRoutes } from '../../monitor/monitor-routes.ts';
 import { addPageRoutes } from '../../monitor/page.ts';
-import type { FetchedCheckpoint } from '../checkpoint-pull.ts';
 import type { NodeControl } from '../limits/node-control.ts';
 import { addControlRoutes } from '../limits/routes.ts';
+import type { FetchedCheckpoint } from '../reader/checkpoint-pull.ts';
 import type { CoordinatorClock, CoordinatorRecord, NodeStatus } from './api-types.ts';
 
 export interface NodeHttpOptions {

@@ -2,15 +2,15 @@ import { countOf } from '../../common/text.ts';
 import type { ClockJump } from '../../monitor/clock-jumps.ts';
 import { receiptMeanings } from '../../protocol/receipts.ts';
 import { changesOf } from '../contact/job-settings.ts';
-import { reportedState } from '../contact/reported-state.ts';
 import type { NodeDeps } from '../context.ts';
+import type { SwarmNode } from '../jobs/swarm-node.ts';
+import type { SwarmNodeView } from '../jobs/swarm-node-view.ts';
+import type { SwarmNodes } from '../jobs/swarm-nodes.ts';
 import type { KeptLimits } from '../limits/limits.ts';
 import type { Pause, Pauses } from '../limits/pauses.ts';
+import { reportedState } from '../machine/reported-state.ts';
 import { isDone } from '../machine/state.ts';
-import type { SwarmNodes } from '../sharing/swarm-nodes.ts';
-import type { SwarmNode } from '../swarm-node.ts';
 import type { NodeActivity, NodeCost, NodeJob, NodeJobStatus, NodeStatus } from './api-types.ts';
-import type { SwarmNodeView } from './swarm-node-view.ts';
 
 /** Maximum number of updates in a status. */
 const SHOWN_UPDATES = 20;

@@ -23,7 +23,7 @@ const USES = `SELECT uses.job, uses.kind, jobs.coordinator FROM (
  * Records for each blob which coordinators have supplied it: the coordinators in whose jobs the node fetched or
  * computed the whole blob. Anyone can know a digest. The node therefore uses data and adapters in a job, and serves
  * files and adapters to the peers of the job, only if the job's coordinator supplied the bytes. It also uses base files
- * that only another coordinator supplied (phases/obtain.ts).
+ * that only another coordinator supplied (blobs/obtain.ts).
  */
 export class BlobOrigins {
   readonly #db: Database;

@@ -4,8 +4,8 @@ import { Permits } from '../../common/limits/permits.ts';
 import { withDeadline } from '../../common/time/deadline.ts';
 import type { VerifyRequest } from '../../verify/process/messages.ts';
 import type { VerifyReport } from '../../verify/verify-job.ts';
+import type { SwarmNodeView } from '../jobs/swarm-node-view.ts';
 import type { Pauses } from '../limits/pauses.ts';
-import type { SwarmNodeView } from '../status/swarm-node-view.ts';
 import { JobWitness, type JobWitnessDeps } from './job-witness.ts';
 import { WitnessSpace } from './witness-space.ts';
 

@@ -7,7 +7,7 @@ import { systemClock } from '../../common/time/system-clock.ts';
 import { startCoordinator } from '../../coordinator/daemon.ts';
 import { createLogger, silentLogger } from '../../monitor/logs/log.ts';
 import { parseLevels } from '../../monitor/logs/log-levels.ts';
-import { type RunningNode, startNode } from '../../node/daemon.ts';
+import { type RunningNode, startNode } from '../../node/daemon/daemon.ts';
 import type { NodeStatus } from '../../node/status/api-types.ts';
 import type { DaemonFile } from '../../storage/daemon-home.ts';
 import { eventually } from '../utils/eventually.ts';

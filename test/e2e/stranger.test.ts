@@ -20,7 +20,7 @@ import { startCoordinator } from '../../coordinator/daemon.ts';
 import { silentLogger } from '../../monitor/logs/log.ts';
 import { FrameStream } from '../../net/frames.ts';
 import { gossipService } from '../../net/libp2p/gossip-service.ts';
-import { startNode } from '../../node/daemon.ts';
+import { startNode } from '../../node/daemon/daemon.ts';
 import { decodeInvite } from '../../protocol/access/invite.ts';
 import { type BlobProof, proveMembership } from '../../protocol/access/job-key.ts';
 import { encodeCbor } from '../../protocol/cbor.ts';

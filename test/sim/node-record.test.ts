@@ -1,8 +1,8 @@
 import { beforeAll, describe, expect, test } from 'vitest';
 import { isSwarmError } from '../../common/errors.ts';
 import { silentLogger } from '../../monitor/logs/log.ts';
-import { OwnJobs } from '../../node/record/own-jobs.ts';
-import { readNode } from '../../node/record/read-node.ts';
+import { readNode } from '../../node/reader/read-node.ts';
+import { OwnJobs } from '../../node/store/own-jobs.ts';
 import { proveMembership } from '../../protocol/access/job-key.ts';
 import type { RpcRequest, RpcResponse } from '../../protocol/requests/rpc.ts';
 import { signMessage, verifyMessage } from '../../protocol/signing.ts';

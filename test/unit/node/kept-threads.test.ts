@@ -2,7 +2,7 @@ import { writeFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { expect, it, vi } from 'vitest';
-import { startNode } from '../../../node/daemon.ts';
+import { startNode } from '../../../node/daemon/daemon.ts';
 import { temporaryFolder } from '../../utils/folder.ts';
 
 /** Threads with which trainers were made. */

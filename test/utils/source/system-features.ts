@@ -174,7 +174,7 @@ export const SYSTEM_FEATURES: Readonly<Record<string, SystemFeature>> = {
       'lora/models/hub/settings.ts':
         'homedir() without HOME; the folders of huggingface_hub, which has them on every system',
       'coordinator/client/bundle-job.ts': 'tmpdir() knows the folder of each system',
-      'node/verify-from-swarm.ts': 'tmpdir() knows the folder of each system',
+      'node/reader/verify-from-swarm.ts': 'tmpdir() knows the folder of each system',
       'lora/train/devices/speed.ts': 'tmpdir() knows the folder of each system',
     },
   },
@@ -262,7 +262,7 @@ export const SYSTEM_FEATURES: Readonly<Record<string, SystemFeature>> = {
         'control groups on Linux, vm_stat on macOS, else what Node.js says',
       'lora/train/devices/choose.ts': JUST_SHOWN,
       'node/limits/machine/probe-of.ts': 'only for macOS and Windows, which know their processors',
-      'node/daemon.ts': 'the memory of the machine, which every system tells',
+      'node/daemon/daemon.ts': 'the memory of the machine, which every system tells',
     },
   },
   terminals: {

@@ -1,9 +1,9 @@
 import { expect, it } from 'vitest';
 import { permutation, permutationKey } from '../../../../lora/data/permutation.ts';
+import { FetchTurns } from '../../../../node/blobs/fetch-turns.ts';
 import type { PhaseContext } from '../../../../node/context.ts';
 import type { Work } from '../../../../node/machine/work.ts';
 import { rowsOf } from '../../../../node/phases/round-rows.ts';
-import { FetchTurns } from '../../../../node/sharing/fetch-turns.ts';
 import { NodeStore } from '../../../../node/store/node-store.ts';
 import { sha256 } from '../../../../protocol/cbor.ts';
 import { signerOf } from '../../../utils/swarm/signers.ts';

@@ -1,9 +1,9 @@
 import { describe, expect, it } from 'vitest';
 import type { TrainProgress } from '../../../../lora/train/trainer.ts';
+import { FetchTurns } from '../../../../node/blobs/fetch-turns.ts';
 import type { ReadyContext } from '../../../../node/context.ts';
 import type { Work } from '../../../../node/machine/work.ts';
 import { train } from '../../../../node/phases/train.ts';
-import { FetchTurns } from '../../../../node/sharing/fetch-turns.ts';
 import type { TrainTask } from '../../../../node/trainer/trainer.ts';
 import { sha256 } from '../../../../protocol/cbor.ts';
 import { signerOf } from '../../../utils/swarm/signers.ts';

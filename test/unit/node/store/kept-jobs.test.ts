@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { OwnJobs } from '../../../../node/record/own-jobs.ts';
 import { NodeStore } from '../../../../node/store/node-store.ts';
+import { OwnJobs } from '../../../../node/store/own-jobs.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
 import { digest, JOB } from '../heads.ts';
 
