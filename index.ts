@@ -43,12 +43,12 @@ import type { JobSpecInput } from './lora/finetune/settings/job-spec.ts';
 import type { Generated, GenerateOptions } from './lora/generate/generate.ts';
 import type { OpenGeneratorDeps, OpenGeneratorOptions } from './lora/generate/generator.ts';
 import type { Generator } from './lora/generate/types.ts';
-import type { JobEvent } from './monitor/job-events.ts';
 import type { NodeDaemonDeps, RunningNode } from './node/daemon/daemon.ts';
 import type { NodeDaemonOptions, NodeTarget } from './node/daemon/daemon-options.ts';
 import type { PulledCheckpoint, PullOptions } from './node/reader/checkpoint-pull.ts';
 import type { VerifySwarmOptions } from './node/reader/verify-from-swarm.ts';
 import type { OwnNodeJob } from './node/reader/verify-own-node.ts';
+import type { JobEvent } from './protocol/api/job-events.ts';
 import type { Figures } from './protocol/messages.ts';
 import type { AddOptions } from './registry/add-folder.ts';
 import type { Collected, CollectOptions } from './registry/collect-garbage.ts';
@@ -639,40 +639,12 @@ export async function startModelServer(
   return (await import('./serve/model-server.ts')).startModelServer(options, deps);
 }
 
-export type { SweepJobView, SweepView } from './coordinator/api/sweep-views.ts';
-export type {
-  BanOptions,
-  BanView,
-  CheckpointTasks,
-  CheckpointView,
-  CoordinatorStatus,
-  CreatedInvite,
-  CreateInviteOptions,
-  FormerPeer,
-  InviteView,
-  JobDetail,
-  JobSummary,
-  JobTasksView,
-  PeerReceipts,
-  PeerScore,
-  PeerStanding,
-  PeerStrike,
-  PeerView,
-  SampleResult,
-  SamplesView,
-  SampleText,
-  SettingsChange,
-} from './coordinator/api/types.ts';
 export type { JobDataReport, JobProgress } from './coordinator/client/create-job.ts';
-export type { InviteState } from './coordinator/peers/invite-grant.ts';
 export type { SignRule } from './lora/adapter/combine/elementwise.ts';
 export type { CombineMethod } from './lora/adapter/combine/methods.ts';
 export type { ModuleComparison } from './lora/adapter/compare.ts';
 export type { LoraConfig } from './lora/adapter/lora-config.ts';
 export type { StartAdapter } from './lora/adapter/start.ts';
-export type { Origin } from './lora/data/examples.ts';
-export type { RowTally } from './lora/data/packing/tally.ts';
-export type { BadRow, RowSummary } from './lora/data/row-report.ts';
 export type { Device, EngineName } from './lora/engines/names.ts';
 export type { Comparison, MetricComparison } from './lora/evaluate/compare/compare.ts';
 export type { Judged } from './lora/evaluate/compare/holm.ts';
@@ -715,19 +687,30 @@ export type { MachineSpeed } from './lora/train/devices/speed.ts';
 export type { Choice, PresetName } from './lora/train/presets.ts';
 export type { StoppingRule } from './lora/train/stopping.ts';
 export type { LossGradient } from './lora/update/score.ts';
-export type { ClockJump } from './monitor/clock-jumps.ts';
-export type { HealthLevel, HealthMark } from './monitor/health-marks.ts';
-export type { DamagedWhat, JobEventBody, Standing, StrikeKind } from './monitor/job-events.ts';
-export type { PendingOrder } from './monitor/pending-orders.ts';
-export type { AddressCheck, AddressReach, Reach } from './net/network.ts';
-export type { Hold } from './node/limits/hold.ts';
-export type { KeptLimits } from './node/limits/limits.ts';
 export type { GivenLimits } from './node/limits/owner-limits.ts';
-export type { Pause, PauseReason } from './node/limits/pauses.ts';
 export type { NodePolicy } from './node/limits/policy.ts';
-export type { Outcome } from './node/machine/pending-update.ts';
+export type { JobTarget } from './protocol/access/invite.ts';
 export type {
+  CheckpointView,
+  CoordinatorStatus,
+  CreatedInvite,
+  CreateInviteOptions,
+  InviteState,
+  InviteView,
+  JobDetail,
+  JobSummary,
+  PendingOrder,
+} from './protocol/api/coordinator.ts';
+export type { HealthLevel, HealthMark } from './protocol/api/health.ts';
+export type { BadRow, Origin, RowSummary, RowTally } from './protocol/api/job-creation.ts';
+export type { DamagedWhat, JobEventBody, Standing, StrikeKind } from './protocol/api/job-events.ts';
+export type { CheckpointTasks, JobTasksView, SamplesView, SettingsChange } from './protocol/api/job-parts.ts';
+export type {
+  ClockJump,
   CoordinatorRecord,
+  Hold,
+  JobTotals,
+  KeptLimits,
   NodeActivity,
   NodeCost,
   NodeJob,
@@ -735,9 +718,24 @@ export type {
   NodeSettingsChange,
   NodeStatus,
   NodeUpdate,
-} from './node/status/api-types.ts';
-export type { JobTotals, Traffic } from './node/store/totals.ts';
-export type { JobTarget } from './protocol/access/invite.ts';
+  Outcome,
+  Pause,
+  PauseReason,
+  Traffic,
+} from './protocol/api/node.ts';
+export type {
+  BanOptions,
+  BanView,
+  FormerPeer,
+  PeerReceipts,
+  PeerScore,
+  PeerStanding,
+  PeerStrike,
+  PeerView,
+} from './protocol/api/peers.ts';
+export type { AddressCheck, AddressReach, Reach } from './protocol/api/reach.ts';
+export type { SampleResult, SampleText } from './protocol/api/samples.ts';
+export type { SweepJobView, SweepView } from './protocol/api/sweeps.ts';
 export type { JobContribution } from './protocol/contribution.ts';
 export type { HoldReason } from './protocol/holds.ts';
 export type { ChangedSetting } from './protocol/job/settings.ts';

@@ -1,7 +1,7 @@
 import { Permits } from '../common/limits/permits.ts';
 import { RateLimiter } from '../common/limits/rate-limiter.ts';
 import { ClockJumps } from '../monitor/clock-jumps.ts';
-import type { JobEvent } from '../monitor/job-events.ts';
+import type { JobEvent } from '../protocol/api/job-events.ts';
 import { JOBS_PER_COORDINATOR } from '../protocol/limits.ts';
 import { verifyMessage } from '../protocol/signing.ts';
 import { BlobCollector } from '../storage/blob-collector.ts';

@@ -1,4 +1,4 @@
-import type { HealthMark } from './health-marks.ts';
+import type { HealthMark } from '../protocol/api/health.ts';
 
 /** A job or peer that is not healthy, with the reason and what the operator can do. */
 export interface Alert<P> extends HealthMark {

@@ -1,18 +1,11 @@
 import { formatDuration } from '../common/text.ts';
 import type { Clock } from '../common/time/clock.ts';
 import { CLOCK_JUMP_MS, watchClock } from '../common/time/clock-watch.ts';
+import type { ClockJump } from '../protocol/api/node.ts';
 import { CLOCK_SKEW_MS } from '../protocol/limits.ts';
 
 /** Time for which a jump of the clock is shown, in milliseconds. An operator who looks every few minutes sees it. */
 const SHOWN_MS = 10 * 60_000;
-
-/** A jump of the calendar clock of this machine. */
-export interface ClockJump {
-  /** Milliseconds by which the clock was set forward; negative if it was set back. */
-  readonly byMs: number;
-  /** Seconds since the jump. */
-  readonly secondsAgo: number;
-}
 
 /** Remembers the jumps of the clock of this machine, for the status and the health of a daemon. */
 export class ClockJumps {

@@ -1,4 +1,4 @@
-import type { HealthMark } from './health-marks.ts';
+import type { HealthMark } from '../protocol/api/health.ts';
 import { JOB_RULES_IN_WORDS } from './job-health.ts';
 import { PEER_RULES_IN_WORDS } from './peer-health.ts';
 

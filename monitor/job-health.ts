@@ -1,5 +1,6 @@
 import { formatCount, formatDuration, pauseText, phaseText } from '../common/text.ts';
-import { type HealthMark, type HealthRule, inWords, markOf } from './health-marks.ts';
+import type { HealthMark } from '../protocol/api/health.ts';
+import { type HealthRule, inWords, markOf } from './health-marks.ts';
 
 /** A job is red after this number of consecutive rounds with too few updates. */
 export const SHORT_ROUNDS = 3;

@@ -1,6 +1,7 @@
 import { formatDuration } from '../common/text.ts';
-import { type HealthMark, type HealthRule, inWords, markOf } from './health-marks.ts';
-import type { Standing } from './job-events.ts';
+import type { HealthMark } from '../protocol/api/health.ts';
+import type { Standing } from '../protocol/api/job-events.ts';
+import { type HealthRule, inWords, markOf } from './health-marks.ts';
 
 /** Seconds without progress after which a peer that should be working is yellow. Loading a model can take as long. */
 export const SLOW_SECONDS = 60;

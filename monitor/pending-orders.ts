@@ -1,13 +1,5 @@
 import { safeText } from '../common/text.ts';
-
-/** An order that takes effect when the round in progress has ended. */
-export interface PendingOrder {
-  action: 'pause' | 'stop' | 'roll-back';
-  /** Reason that the operator gave; empty if there is none. */
-  reason: string;
-  /** Round of the checkpoint that a roll-back restores; null for other orders. */
-  to: number | null;
-}
+import type { PendingOrder } from '../protocol/api/coordinator.ts';
 
 interface JobWithOrders {
   readonly round: number;

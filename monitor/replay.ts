@@ -1,4 +1,4 @@
-import type { JobEvent } from './job-events.ts';
+import type { JobEvent } from '../protocol/api/job-events.ts';
 
 /** An update that arrived in the newest round. */
 export interface MomentUpdate {

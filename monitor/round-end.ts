@@ -1,4 +1,4 @@
-import type { JobEvent } from './job-events.ts';
+import type { JobEvent } from '../protocol/api/job-events.ts';
 import type { JobMoment } from './replay.ts';
 
 /** Finds the end of a round among the events of a job, which must come in their order. */

@@ -1,9 +1,9 @@
 import { isLoopback, isPrivate } from '@libp2p/utils';
 import { CODE_P2P, CODE_TCP, type Multiaddr, multiaddr } from '@multiformats/multiaddr';
 import { isSwarmError, type SwarmError } from '../common/errors.ts';
+import type { Reach } from '../protocol/api/reach.ts';
 import { DIAL_TIMEOUT_MS } from '../protocol/limits.ts';
 import { netError } from './errors.ts';
-import type { Reach } from './network.ts';
 
 /** Parses a multiaddr and the peer id at its end, if any. @throws SwarmError CONNECT_FAILED */
 export function parseAddress(address: string): { multiaddr: Multiaddr; peer: string | null } {

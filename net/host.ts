@@ -4,6 +4,7 @@ import type { Libp2p } from '@libp2p/interface';
 import { commonError } from '../common/common-errors.ts';
 import { limitHeapGrowth, limitYoungGeneration } from '../common/heap.ts';
 import { checkOptions } from '../common/schema-problems.ts';
+import type { AddressReach } from '../protocol/api/reach.ts';
 import type { RpcMethod, RpcRequest, RpcResponse } from '../protocol/requests/rpc.ts';
 import type { Signer } from '../protocol/signing.ts';
 import { hostAddressesSchema } from './address-options.ts';
@@ -22,7 +23,6 @@ import { streamsOf } from './libp2p/streams.ts';
 import { Traffic } from './libp2p/traffic.ts';
 import { type NetworkMeter, noMeter } from './meter.ts';
 import type {
-  AddressReach,
   FetchBlobOptions,
   GossipHandler,
   MayFetch,

@@ -150,7 +150,7 @@ async function create(context: Context, path: string, options: CreateOptions): P
     import('../../lora/finetune/settings/job-file.ts'),
     import('../../lora/finetune/preset.ts'),
     import('../../lora/finetune/settings/warnings.ts'),
-    import('../../coordinator/client/job-start.ts'),
+    import('../../coordinator/jobs/job-start.ts'),
   ]);
   const { cwd, clock, signal, environment } = context;
   const file = await readJobFile(resolve(cwd, path));

@@ -4,7 +4,7 @@ import { countOf, formatBytes, safeText } from '../../common/text.ts';
 import type { AddressReach, CoordinatorStatus, NodeStatus, PeerView } from '../../index.ts';
 import { inJob } from '../../monitor/alerts.ts';
 import { outcomeText } from '../../monitor/node-work.ts';
-import type { CoordinatorClock } from '../../node/status/api-types.ts';
+import type { CoordinatorClock } from '../../protocol/api/node.ts';
 import { shortPeer } from '../../protocol/ids.ts';
 import { CLOCK_SKEW_MS } from '../../protocol/limits.ts';
 import { counts, type ReceiptCode } from '../../protocol/receipts.ts';

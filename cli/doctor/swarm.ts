@@ -1,8 +1,8 @@
 import { freeBytesOf } from '../../common/files/file-system.ts';
 import { formatBytes } from '../../common/text.ts';
 import { type AddressReach, isSwarmError } from '../../index.ts';
-import type { CoordinatorClock } from '../../node/status/api-types.ts';
 import { decodeInvite } from '../../protocol/access/invite.ts';
+import type { CoordinatorClock } from '../../protocol/api/node.ts';
 import type { Context } from '../context.ts';
 import { type Daemon, runningDaemons } from '../daemon/running.ts';
 import { cliError } from '../error-codes.ts';

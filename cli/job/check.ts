@@ -1,7 +1,7 @@
 import { countOf, formatBytes, formatCount, percentDone } from '../../common/text.ts';
-import type { JobCheck } from '../../coordinator/jobs/check-job.ts';
 import type { JobProgress } from '../../index.ts';
 import type { JobSpec } from '../../lora/finetune/settings/job-spec.ts';
+import type { JobCheck } from '../../protocol/api/job-creation.ts';
 import type { Context } from '../context.ts';
 import { printRefusedRows } from '../data/bad-rows.ts';
 import { cacheFolder } from '../folders.ts';

@@ -1,10 +1,10 @@
+import type { CheckpointView } from '../../protocol/api/coordinator.ts';
 import type { Checkpoint } from '../../protocol/messages.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
 import type { CoordinatorDeps } from '../context.ts';
 import type { JobRun } from '../job-run.ts';
 import type { StoredCheckpoint } from '../store/store.ts';
 import { checkpointTasks, type EvaluatedCheckpoints } from './job-views.ts';
-import type { CheckpointView } from './types.ts';
 
 /**
  * Maximum number of checkpoints in an answer. The coordinator computes answers on its only thread, and needs about 0.5

@@ -2,13 +2,13 @@ import type { Registry } from '@prometheus-io/client';
 import type { Logger } from '../../common/logger.ts';
 import type { JobSpec } from '../../lora/finetune/settings/job-spec.ts';
 import type { Health } from '../../monitor/health.ts';
+import type { CheckJobLine } from '../../protocol/api/coordinator.ts';
 import type { CoordinatorDeps } from '../context.ts';
 import type { Coordinator } from '../coordinator.ts';
 import type { CheckpointTags } from '../jobs/checkpoint-tags.ts';
 import type { JobCreation } from '../jobs/create-job.ts';
 import type { Sweeps } from '../jobs/sweeps.ts';
 import type { Webhooks } from '../webhooks/webhooks.ts';
-import type { CheckJobLine } from './types.ts';
 import type { Views } from './views.ts';
 
 export interface ApiDeps extends Pick<CoordinatorDeps, 'network' | 'store' | 'blobs' | 'clock'> {

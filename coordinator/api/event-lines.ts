@@ -1,5 +1,5 @@
 import { raceSignal } from 'race-signal';
-import type { JobEvent } from '../../monitor/job-events.ts';
+import type { JobEvent } from '../../protocol/api/job-events.ts';
 import type { Coordinator } from '../coordinator.ts';
 import type { Store } from '../store/store.ts';
 

@@ -1,5 +1,6 @@
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
+import type { CreatedInvite, InviteView } from '../../protocol/api/coordinator.ts';
 import { nodeNameSchema } from '../../protocol/ids.ts';
 import type { CoordinatorDeps } from '../context.ts';
 import type { Coordinator } from '../coordinator.ts';
@@ -10,7 +11,6 @@ import { SHARED } from '../peers/invites.ts';
 import { ADMITTED_PEERS } from '../peers/membership.ts';
 import type { StoredInvite } from '../store/store.ts';
 import { checked } from './checked.ts';
-import type { CreatedInvite, InviteView } from './types.ts';
 
 const DAY_MS = 24 * 60 * 60 * 1000;
 /** Default lifetime of an invite. */

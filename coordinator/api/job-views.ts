@@ -1,8 +1,8 @@
+import type { CheckpointTasks, JobTasksView, SettingsChange } from '../../protocol/api/job-parts.ts';
 import { changedSettings } from '../../protocol/job/settings.ts';
 import { bestCheckpoint } from '../best-checkpoint.ts';
 import type { JobRun } from '../job-run.ts';
 import type { JobTasks, Store, TaskResult } from '../store/store.ts';
-import type { CheckpointTasks, JobTasksView, SettingsChange } from './job-types.ts';
 
 /** The results of a job's checkpoints. */
 export interface EvaluatedCheckpoints {

@@ -1,7 +1,15 @@
 import type { Clock } from '../../common/time/clock.ts';
-import type { StrikeKind } from '../../monitor/job-events.ts';
 import { type PeerFacts, peerHealth } from '../../monitor/peer-health.ts';
 import type { OtherVersion, PeerConnection } from '../../net/network.ts';
+import type { StrikeKind } from '../../protocol/api/job-events.ts';
+import type {
+  BanView,
+  FormerPeer,
+  PeerReceipts,
+  PeerScore,
+  PeerStrike,
+  PeerView,
+} from '../../protocol/api/peers.ts';
 import { holdMeanings } from '../../protocol/holds.ts';
 import { STALE_ROUNDS } from '../../protocol/limits.ts';
 import { counts, receiptMeanings } from '../../protocol/receipts.ts';
@@ -15,7 +23,6 @@ import { undelivered } from '../round/close.ts';
 import { isOpen, isOver } from '../round/job-phase.ts';
 import type { JobState } from '../round/state.ts';
 import type { StoredBan } from '../store/store.ts';
-import type { BanView, FormerPeer, PeerReceipts, PeerScore, PeerStrike, PeerView } from './types.ts';
 import { nodeOf, versionHold, waitingView } from './waiting-view.ts';
 
 /** Kinds of misdeeds in words. */

@@ -1,9 +1,10 @@
 import { Readable } from 'node:stream';
 import type { FastifyReply } from 'fastify';
+import type { CheckJobLine } from '../../protocol/api/coordinator.ts';
+import type { CreateJobLine } from '../../protocol/api/job-creation.ts';
 import { coordinatorError } from '../errors.ts';
 import type { ApiDeps } from './deps.ts';
 import { describeError } from './describe-error.ts';
-import type { CheckJobLine, CreateJobLine } from './types.ts';
 
 /**
  * Streams lines of JSON: first the progress, and at the end the created job, the result of a job check, or the error.

@@ -1,12 +1,13 @@
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
+import { VARIANT_CHARACTERS } from '../../protocol/api/sweeps.ts';
 import { adapterNameSchema } from '../../protocol/ids.ts';
 import { JOBS_PER_COORDINATOR } from '../../protocol/limits.ts';
 import type { Coordinator } from '../coordinator.ts';
 import type { Sweeps } from '../jobs/sweeps.ts';
 import type { Store } from '../store/store.ts';
 import { checked } from './checked.ts';
-import { sweepViews, VARIANT_CHARACTERS } from './sweep-views.ts';
+import { sweepViews } from './sweep-views.ts';
 
 interface SweepRouteDeps {
   readonly coordinator: Coordinator;

@@ -1,5 +1,7 @@
 import { jobHealth } from '../../monitor/job-health.ts';
 import type { OtherVersion } from '../../net/network.ts';
+import type { CoordinatorStatus, JobDetail, JobSummary } from '../../protocol/api/coordinator.ts';
+import type { SamplesView } from '../../protocol/api/job-parts.ts';
 import { bestCheckpoint } from '../best-checkpoint.ts';
 import type { CoordinatorDeps } from '../context.ts';
 import type { Coordinator } from '../coordinator.ts';
@@ -11,7 +13,6 @@ import { isOpen, needsOperator, pausedItself, pendingOrders, reasonText } from '
 import type { JobState } from '../round/state.ts';
 import { CheckpointViews } from './checkpoint-views.ts';
 import { jobTasks, settingsChanges } from './job-views.ts';
-import type { CoordinatorStatus, JobDetail, JobSummary, SamplesView } from './types.ts';
 import { waitingNodes } from './waiting-view.ts';
 
 export interface ViewOptions {

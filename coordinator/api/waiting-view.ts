@@ -1,10 +1,10 @@
 import { peerHealth } from '../../monitor/peer-health.ts';
 import type { OtherVersion, PeerConnection } from '../../net/network.ts';
+import type { PeerView } from '../../protocol/api/peers.ts';
 import { type HoldReason, holdMeanings } from '../../protocol/holds.ts';
 import type { JobRun } from '../job-run.ts';
 import type { Hold } from '../peers/liveness.ts';
 import { isOver } from '../round/job-phase.ts';
-import type { PeerView } from './types.ts';
 
 /** A node that cannot join a job until its owner changes something. */
 interface WaitingNode {

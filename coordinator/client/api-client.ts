@@ -1,26 +1,21 @@
 import { resolveHomes } from '../../common/files/user-folders.ts';
-import { readToken } from '../../storage/api-token.ts';
-import { notRunning, type Role, readDaemonFile } from '../../storage/daemon-home.ts';
-import type { SweepView } from '../api/sweep-views.ts';
 import type {
-  BanOptions,
-  BanView,
   CheckpointView,
   CoordinatorStatus,
   CreatedInvite,
   CreateInviteOptions,
-  CreateJobLine,
-  FormerPeer,
   InviteView,
   JobDetail,
-  JobEvent,
   JobSummary,
-  PeerReceipts,
-  PeerView,
-  SamplesView,
-} from '../api/types.ts';
+} from '../../protocol/api/coordinator.ts';
+import type { CreateJobLine, NewPlace } from '../../protocol/api/job-creation.ts';
+import type { JobEvent } from '../../protocol/api/job-events.ts';
+import type { SamplesView } from '../../protocol/api/job-parts.ts';
+import type { BanOptions, BanView, FormerPeer, PeerReceipts, PeerView } from '../../protocol/api/peers.ts';
+import type { SweepView } from '../../protocol/api/sweeps.ts';
+import { readToken } from '../../storage/api-token.ts';
+import { notRunning, type Role, readDaemonFile } from '../../storage/daemon-home.ts';
 import type { CloneOptions } from '../jobs/clone-job.ts';
-import type { NewPlace } from '../jobs/create-job.ts';
 import type { NewSweep } from '../jobs/sweeps.ts';
 import type { WebhookTest, WebhookView } from '../webhooks/webhooks.ts';
 import { ApiConnection, type ApiConnectionOptions, jobPath } from './api-connection.ts';

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { copyBytes } from '../../common/files/file-system.ts';
 import { ADAPTER_WEIGHTS_FILE } from '../../lora/adapter/peft.ts';
-import type { CheckpointView } from '../api/types.ts';
+import type { CheckpointView } from '../../protocol/api/coordinator.ts';
 import { coordinatorError } from '../errors.ts';
 import { requireKept } from '../require-kept.ts';
 

@@ -1,16 +1,14 @@
 import { withAbortReason } from '../../common/abort-reason.ts';
 import { SwarmError } from '../../common/errors.ts';
-import type { RowTally } from '../../lora/data/packing/tally.ts';
-import type { RowSummary } from '../../lora/data/row-report.ts';
 import { presetJob } from '../../lora/finetune/preset.ts';
 import { absoluteChanges, absolutePaths } from '../../lora/finetune/settings/absolute-paths.ts';
 import { type JobSpecInput, parseJobSpec } from '../../lora/finetune/settings/job-spec.ts';
 import { findBase } from '../../lora/models/base/find-base.ts';
 import type { FetchProgress } from '../../lora/models/hub/fetch-model.ts';
-import type { CreateJobLine } from '../api/types.ts';
+import type { CreateJobLine, RowSummary, RowTally } from '../../protocol/api/job-creation.ts';
 import { coordinatorError } from '../errors.ts';
+import { startedJob } from '../jobs/job-start.ts';
 import { ApiClient, type CoordinatorAddress } from './api-client.ts';
-import { startedJob } from './job-start.ts';
 
 /** Progress of one stage of a job's creation. */
 export interface JobProgress {

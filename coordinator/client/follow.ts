@@ -1,8 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { withAbortReason } from '../../common/abort-reason.ts';
 import { isSwarmError } from '../../common/errors.ts';
+import type { JobEvent } from '../../protocol/api/job-events.ts';
 import { isDaemonAway } from '../../storage/daemon-home.ts';
-import type { JobEvent } from '../api/types.ts';
 import { ApiClient, type CoordinatorAddress } from './api-client.ts';
 
 /**

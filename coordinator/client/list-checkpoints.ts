@@ -1,4 +1,4 @@
-import type { CheckpointView } from '../api/types.ts';
+import type { CheckpointView } from '../../protocol/api/coordinator.ts';
 import { type ApiConnection, jobPath } from './api-connection.ts';
 
 /**

@@ -4,8 +4,8 @@ import { specProblems } from '../../common/schema-problems.ts';
 import { finetuneError } from '../../lora/finetune/errors.ts';
 import { absoluteChanges } from '../../lora/finetune/settings/absolute-paths.ts';
 import { YamlFile } from '../../lora/finetune/settings/yaml-file.ts';
+import { type SweepView, VARIANT_CHARACTERS } from '../../protocol/api/sweeps.ts';
 import { adapterNameSchema } from '../../protocol/ids.ts';
-import { type SweepView, VARIANT_CHARACTERS } from '../api/sweep-views.ts';
 import { ApiClient, type CoordinatorAddress } from './api-client.ts';
 import { type CreatedJob, type CreateJobOptions, cloneJob } from './create-job.ts';
 

@@ -1,5 +1,5 @@
 import type { Logger } from '../../common/logger.ts';
-import type { JobEvent } from '../../monitor/job-events.ts';
+import type { JobEvent } from '../../protocol/api/job-events.ts';
 
 /** A source of work on the checkpoints of jobs. */
 export interface WorkSource {

@@ -1,50 +1,19 @@
 import type { Clock } from '../../common/time/clock.ts';
 import { adapterSize } from '../../lora/adapter/layout.ts';
 import { overlapWarning } from '../../lora/data/packing/held-out-overlap.ts';
-import { mostAreCut, type RowTally } from '../../lora/data/packing/tally.ts';
-import type { RowSummary } from '../../lora/data/row-report.ts';
+import { mostAreCut } from '../../lora/data/packing/tally.ts';
 import { loadTokenizer } from '../../lora/data/tokenizer.ts';
 import type { JobSpec } from '../../lora/finetune/settings/job-spec.ts';
 import { describeBase } from '../../lora/models/base/base-identity.ts';
 import { type Preset, updateLimits } from '../../lora/update/index.ts';
+import type { CreateJobLine, JobCheck } from '../../protocol/api/job-creation.ts';
 import { sha256 } from '../../protocol/cbor.ts';
 import { assertManifestFits } from '../record/new-job.ts';
 import { readPrompts } from '../samples/prompts.ts';
-import type { CreateJobLine } from './create-job.ts';
 import { openJobBase } from './job-base.ts';
 import { describeJob } from './job-manifest.ts';
 import { readJobTasks } from './job-tasks.ts';
-import { type PartCounts, packJobData } from './pack-data.ts';
-
-/** The figures of a job, measured on its base and data without creating the job. Sizes are in bytes. */
-export interface JobCheck {
-  readonly base: { readonly name: string; readonly parameters: number; readonly bytes: number };
-  readonly data: {
-    readonly rows: number;
-    /** Number of supervised tokens. */
-    readonly tokens: number;
-    /** Bytes of all data shards. A node fetches at most this number of bytes. */
-    readonly bytes: number;
-    readonly heldOut: { readonly rows: number; readonly tokens: number } & PartCounts;
-    /**
-     * Number of records in the training files, and number of unusable records. If too many are unusable, `checkJob`
-     * throws DATA_BAD_ROWS instead.
-     */
-    readonly read: RowSummary;
-    /** Counts of the training samples that were packed, cut or left out. */
-    readonly tally: RowTally;
-  };
-  readonly adapter: { readonly parameters: number; readonly bytes: number };
-  /**
-   * Maximum size of an update at each preset that rounds may use. With "auto", the number of nodes in a round decides
-   * between two presets.
-   */
-  readonly update: readonly { readonly preset: Preset; readonly bytes: number }[];
-  /** Warnings about the data, each with advice. */
-  readonly warnings: readonly { readonly message: string; readonly next: string }[];
-  /** Size of the manifest that every node gets. */
-  readonly manifestBytes: number;
-}
+import { packJobData } from './pack-data.ts';
 
 /**
  * Runs the same checks as the creation of the job, except those that compute with the base. Reads the base and the

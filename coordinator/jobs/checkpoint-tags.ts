@@ -1,5 +1,6 @@
 import { existsSync } from 'node:fs';
 import type { Clock } from '../../common/time/clock.ts';
+import type { CheckpointVersion } from '../../protocol/api/coordinator.ts';
 import type { Signer } from '../../protocol/signing.ts';
 import { databaseOf, type Registry } from '../../registry/registry.ts';
 import type { CheckpointFolders } from '../context.ts';
@@ -14,16 +15,6 @@ export interface CheckpointTagsDeps {
   readonly folders: Pick<CheckpointFolders, 'path'>;
   readonly clock: Clock;
   readonly signer: Signer;
-}
-
-/** The version of a checkpoint in the registry of adapters. */
-export interface CheckpointVersion {
-  /** Digest of the checkpoint. */
-  readonly checkpoint: string;
-  /** Name and number of the version: `NAME:vN`. */
-  readonly label: string;
-  /** The tags that name this version now, sorted. */
-  readonly tags: readonly string[];
 }
 
 /** Reads and moves the tags of a job's checkpoints in the registry of adapters on this machine. */

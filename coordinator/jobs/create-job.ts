@@ -1,13 +1,11 @@
 import { join } from 'node:path';
-import type { ErrorJson } from '../../common/errors.ts';
 import { encodeAdapter } from '../../lora/adapter/codec.ts';
 import { initialAdapter } from '../../lora/adapter/initial.ts';
 import { readStart } from '../../lora/adapter/start.ts';
-import type { RowTally } from '../../lora/data/packing/tally.ts';
-import type { RowSummary } from '../../lora/data/row-report.ts';
 import { loadTokenizer } from '../../lora/data/tokenizer.ts';
 import type { JobSpec } from '../../lora/finetune/settings/job-spec.ts';
 import { removeBases } from '../../lora/models/base/base-cleanup.ts';
+import type { CreateJobLine, NewPlace } from '../../protocol/api/job-creation.ts';
 import { encodeCbor, sha256 } from '../../protocol/cbor.ts';
 import type { BlobScope } from '../../storage/blob-collector.ts';
 import type { FileBlobs } from '../../storage/blobs.ts';
@@ -23,35 +21,13 @@ import { inviteTo, newToken } from './invite.ts';
 import { importBase, openJobBase } from './job-base.ts';
 import { describeJob } from './job-manifest.ts';
 import { readJobTasks } from './job-tasks.ts';
-import { type JobData, type PartCounts, packJobData } from './pack-data.ts';
-
-/** One line of the answer to POST /v1/jobs: progress of the preparation, then the job or the error. */
-export type CreateJobLine =
-  | { event: 'progress'; stage: 'base' | 'data' | 'adapter' | 'baseline'; done: number; total: number }
-  /**
-   * `read`: number of records in the training files, and how many are unusable. `tally`: how the samples of the usable
-   * records were packed. `heldOutPart`: the same for the held-out part of the data; null for a copy of a job,
-   * which keeps the held-out rows of the job. Its `read` is null if the held-out samples are a fraction of the training
-   * files.
-   */
-  | { event: 'data'; read: RowSummary; tally: RowTally; heldOutPart: PartCounts | null }
-  /** `isNew`: whether the job was created; false if it existed already. */
-  | { event: 'created'; job: string; name: string; invite: string; isNew: boolean }
-  | ({ event: 'error' } & ErrorJson);
+import { type JobData, packJobData } from './pack-data.ts';
 
 export interface JobCreationDeps extends Pick<CoordinatorDeps, 'network' | 'store' | 'clock' | 'log'> {
   readonly coordinator: Coordinator;
   readonly blobs: FileBlobs;
   readonly validator: TrainerValidator;
   readonly baseFolder: CloneDeps['baseFolder'];
-}
-
-/** The place of a new job among the jobs of a coordinator. */
-export interface NewPlace {
-  /** Wherever the coordinator chooses between jobs, a job with a higher priority comes first. @default 0 */
-  readonly priority?: number;
-  /** Name, digest or prefix of the digest of the job that must end before the new one opens. @default none */
-  readonly after?: string | null | undefined;
 }
 
 /** Creates jobs from job files. A failed attempt leaves nothing behind. */

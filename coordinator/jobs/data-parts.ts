@@ -1,7 +1,7 @@
 import type { Example } from '../../lora/data/examples.ts';
 import { packExamples } from '../../lora/data/packing/pack-examples.ts';
 import type { PieceSet } from '../../lora/data/packing/piece-set.ts';
-import { newTally, type RowTally } from '../../lora/data/packing/tally.ts';
+import { newTally } from '../../lora/data/packing/tally.ts';
 import { readExamples } from '../../lora/data/read-examples.ts';
 import type { Renderer } from '../../lora/data/render/renderer.ts';
 import type { Row } from '../../lora/data/row.ts';
@@ -9,6 +9,7 @@ import { RowReport } from '../../lora/data/row-report.ts';
 import { readingOf } from '../../lora/data/settings.ts';
 import { cutShards } from '../../lora/data/shards/cut-shards.ts';
 import type { JobSpec } from '../../lora/finetune/settings/job-spec.ts';
+import type { RowTally } from '../../protocol/api/job-creation.ts';
 import type { Manifest } from '../../protocol/job/manifest.ts';
 import type { BlobStore } from '../../storage/blobs.ts';
 

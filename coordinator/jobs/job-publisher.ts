@@ -1,6 +1,6 @@
 import type { Logger } from '../../common/logger.ts';
 import type { Clock } from '../../common/time/clock.ts';
-import type { JobEvent } from '../../monitor/job-events.ts';
+import type { JobEvent } from '../../protocol/api/job-events.ts';
 import type { Manifest } from '../../protocol/job/manifest.ts';
 import type { Signer } from '../../protocol/signing.ts';
 import type { Registry } from '../../registry/registry.ts';

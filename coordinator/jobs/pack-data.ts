@@ -2,32 +2,19 @@ import type { Clock } from '../../common/time/clock.ts';
 import { dataError } from '../../lora/data/errors.ts';
 import { chooseHeldOut } from '../../lora/data/held-out-choice.ts';
 import { HeldOutOverlap } from '../../lora/data/packing/held-out-overlap.ts';
-import { type RowTally, whyNoRows } from '../../lora/data/packing/tally.ts';
+import { whyNoRows } from '../../lora/data/packing/tally.ts';
 import type { Renderer } from '../../lora/data/render/renderer.ts';
 import { predictedTokens, type Row } from '../../lora/data/row.ts';
-import type { RowSummary } from '../../lora/data/row-report.ts';
 import { rendererFor } from '../../lora/data/settings.ts';
 import { encodeShards } from '../../lora/data/shards/shard-codec.ts';
 import type { TextTokenizer } from '../../lora/data/tokenizer.ts';
 import type { JobSpec } from '../../lora/finetune/settings/job-spec.ts';
+import type { PartCounts, RowSummary, RowTally } from '../../protocol/api/job-creation.ts';
 import { encodeCbor, sha256 } from '../../protocol/cbor.ts';
 import type { Manifest } from '../../protocol/job/manifest.ts';
 import type { BlobStore } from '../../storage/blobs.ts';
 import { coordinatorError } from '../errors.ts';
 import { DataReader, storeShards } from './data-parts.ts';
-
-/** Counts of one part of a job's data. */
-export interface PartCounts {
-  /**
-   * Number of records in the files of the part, and number of records that could not be read or rendered. It is null if
-   * the held-out samples are a fraction of the training files, because the numbers of the training files include them.
-   */
-  readonly read: RowSummary | null;
-  /** Counts of the samples that were packed, cut or left out. */
-  readonly tally: RowTally;
-  /** Share of the held-out data that the training data contains too, from 0 to 1. */
-  readonly overlap: number;
-}
 
 export interface JobData {
   /** The `data` entry of the manifest. It names the training shards, which are stored as blobs. */

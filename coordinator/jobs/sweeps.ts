@@ -1,7 +1,7 @@
 import type { SwarmError } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
 import type { Clock } from '../../common/time/clock.ts';
-import type { JobEvent } from '../../monitor/job-events.ts';
+import type { JobEvent } from '../../protocol/api/job-events.ts';
 import type { Coordinator } from '../coordinator.ts';
 import { coordinatorError } from '../errors.ts';
 import type { JobRun } from '../job-run.ts';

@@ -1,7 +1,7 @@
 import { messageOf } from '../../common/errors.ts';
 import { withProgress } from '../../common/time/progress-deadline.ts';
 import { medianNormClip, planLayout, updateNorms } from '../../lora/update/index.ts';
-import type { JobEventBody } from '../../monitor/job-events.ts';
+import type { JobEventBody } from '../../protocol/api/job-events.ts';
 import { STALE_ROUNDS } from '../../protocol/limits.ts';
 import { votesOf } from '../../verify/merge/update-weights.ts';
 import { BELIEF_UPDATES, beliefOf, countedShare, NEWCOMER_SHARE } from '../../verify/scores/belief.ts';

@@ -1,4 +1,5 @@
 import type { SwarmError } from '../../common/errors.ts';
+import type { InviteState } from '../../protocol/api/coordinator.ts';
 import type { Role } from '../../protocol/requests/member-status.ts';
 import { coordinatorError } from '../errors.ts';
 import type { StoredInvite } from '../store/store.ts';
@@ -9,9 +10,6 @@ export interface Grant {
   readonly invite: string | null;
   readonly role: Role;
 }
-
-/** State of an invite, as `inviteState` returns it. */
-export type InviteState = 'active' | 'used' | 'expired' | 'revoked';
 
 /**
  * Returns the state of a personal invite. `used` and `expired` invites admit no further peers, but peers that have used

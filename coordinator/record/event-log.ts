@@ -1,5 +1,5 @@
 import type { Logger } from '../../common/logger.ts';
-import type { JobEvent } from '../../monitor/job-events.ts';
+import type { JobEvent } from '../../protocol/api/job-events.ts';
 
 /** Logs an event: at level info or warn if operators need to see it, otherwise at level debug. */
 export function logEvents(log: Logger, event: JobEvent, job: string): void {

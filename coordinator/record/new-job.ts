@@ -1,5 +1,5 @@
 import type { AdapterLayout } from '../../lora/adapter/layout.ts';
-import type { JobEvent, JobEventBody } from '../../monitor/job-events.ts';
+import type { JobEvent, JobEventBody } from '../../protocol/api/job-events.ts';
 import { encodeCbor, sha256 } from '../../protocol/cbor.ts';
 import type { Manifest } from '../../protocol/job/manifest.ts';
 import { type Checkpoint, messageBytes } from '../../protocol/messages.ts';

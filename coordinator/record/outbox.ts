@@ -1,4 +1,4 @@
-import type { JobEvent, JobEventBody } from '../../monitor/job-events.ts';
+import type { JobEvent, JobEventBody } from '../../protocol/api/job-events.ts';
 import type { RunContext } from '../context.ts';
 import type { StoredReceipt } from '../store/store.ts';
 import type { Receipts } from './receipts.ts';

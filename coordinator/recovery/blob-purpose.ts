@@ -1,6 +1,6 @@
 import { decodeAdapter, encodeAdapter } from '../../lora/adapter/codec.ts';
 import { applyDelta } from '../../lora/update/feedback.ts';
-import type { DamagedWhat } from '../../monitor/job-events.ts';
+import type { DamagedWhat } from '../../protocol/api/job-events.ts';
 import { encodeCbor } from '../../protocol/cbor.ts';
 import { ADAPTER_BYTES, UPDATE_BYTES } from '../../protocol/limits.ts';
 import { verifyMessage } from '../../protocol/signing.ts';

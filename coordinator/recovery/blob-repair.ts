@@ -1,8 +1,8 @@
 import { isSwarmError, messageOf } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
 import type { Clock } from '../../common/time/clock.ts';
-import type { JobEventBody } from '../../monitor/job-events.ts';
 import type { SwarmNetwork } from '../../net/network.ts';
+import type { JobEventBody } from '../../protocol/api/job-events.ts';
 import { sha256 } from '../../protocol/cbor.ts';
 import { transferMs } from '../../protocol/requests/rpc.ts';
 import type { BlobStore } from '../../storage/blobs.ts';

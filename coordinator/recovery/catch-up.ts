@@ -1,4 +1,4 @@
-import type { JobEvent } from '../../monitor/job-events.ts';
+import type { JobEvent } from '../../protocol/api/job-events.ts';
 import { STALE_ROUNDS } from '../../protocol/limits.ts';
 import { counts } from '../../protocol/receipts.ts';
 import { signMessage, verifyMessage } from '../../protocol/signing.ts';

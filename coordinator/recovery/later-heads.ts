@@ -1,6 +1,6 @@
 import { isSwarmError } from '../../common/errors.ts';
 import { sleep } from '../../common/time/deadline.ts';
-import type { JobEvent } from '../../monitor/job-events.ts';
+import type { JobEvent } from '../../protocol/api/job-events.ts';
 import { encodeCbor } from '../../protocol/cbor.ts';
 import { isNewer } from '../../protocol/job/head-order.ts';
 import type { Head } from '../../protocol/messages.ts';

@@ -1,6 +1,6 @@
 /** Questions about the state of a job. */
 
-import type { PendingOrder } from '../../monitor/pending-orders.ts';
+import type { PendingOrder } from '../../protocol/api/coordinator.ts';
 import type { JobState, RollBackOrder } from './state.ts';
 
 /**

@@ -1,3 +1,4 @@
+import type { JobPhase } from '../../protocol/api/coordinator.ts';
 import type { Arrival, ClosingSettings, Round } from './close.ts';
 import type { PlanSettings, PresentPeer, RoundPlan } from './plan.ts';
 
@@ -31,15 +32,7 @@ export interface JobState {
   readonly settings: MachineSettings;
   /** Settings that the operator has changed. They apply after the round in progress; null if there is no change. */
   readonly nextSettings: MachineSettings | null;
-  readonly phase:
-    | 'queued'
-    | 'waiting'
-    | 'training'
-    | 'collecting'
-    | 'validating'
-    | 'committing'
-    | 'paused'
-    | 'finished';
+  readonly phase: JobPhase;
   /** The round in progress, the next one to open, or the last one of a job that is over. */
   readonly round: number;
   /**

@@ -1,4 +1,4 @@
-import type { JobEvent, JobEventBody } from '../../monitor/job-events.ts';
+import type { JobEvent, JobEventBody } from '../../protocol/api/job-events.ts';
 import type { Database, Row } from '../../storage/database.ts';
 
 /** Events of each job, numbered from 1. */

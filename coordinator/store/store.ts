@@ -19,6 +19,7 @@ import { SweepTable } from './sweeps.ts';
 import { TaskTable } from './tasks.ts';
 import { UpdateTable } from './updates.ts';
 
+export type { SampleText } from '../../protocol/api/samples.ts';
 export type { AuditResult, StoredAudit } from './audits.ts';
 export type { StoredBan } from './bans.ts';
 export { jobBlobs } from './blobs.ts';
@@ -32,7 +33,7 @@ export type {
   StoredCheckpoint,
   StoredRound,
 } from './rounds.ts';
-export type { JobSamples, SampleText } from './samples.ts';
+export type { JobSamples } from './samples.ts';
 export type { EarlierShare, StoredScore } from './scores.ts';
 export type { StoredStrike } from './strikes.ts';
 export type { StoredSweep } from './sweeps.ts';

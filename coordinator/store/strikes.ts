@@ -1,4 +1,4 @@
-import type { StrikeKind } from '../../monitor/job-events.ts';
+import type { StrikeKind } from '../../protocol/api/job-events.ts';
 import type { Database, Row } from '../../storage/database.ts';
 import { fromRow, insertInto } from './fields.ts';
 

@@ -1,5 +1,5 @@
 import { formatDuration } from '../../common/text.ts';
-import type { JobEventBody } from '../../monitor/job-events.ts';
+import type { JobEventBody } from '../../protocol/api/job-events.ts';
 import type { RunContext } from '../context.ts';
 import { coordinatorError } from '../errors.ts';
 import type { StoredBan } from '../store/store.ts';

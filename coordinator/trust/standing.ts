@@ -2,7 +2,7 @@
  * The standing of a person, computed from the person's strikes. Decision 045 has the reasons for the numbers.
  * test/unit/coordinator/trust/honest-nodes.test.ts measures how often honest nodes are struck and suspended.
  */
-import type { StrikeKind } from '../../monitor/job-events.ts';
+import type { StrikeKind } from '../../protocol/api/job-events.ts';
 
 /**
  * Points of a strike. Scores are noisy, so a strike that follows from scores counts only one point. A failed audit

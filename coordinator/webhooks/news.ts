@@ -1,6 +1,6 @@
 import { countOf, formatLoss, safeText } from '../../common/text.ts';
-import type { JobEvent } from '../../monitor/job-events.ts';
 import { WORSE_SHARE } from '../../monitor/job-health.ts';
+import type { JobEvent } from '../../protocol/api/job-events.ts';
 
 /** Types of the messages that webhooks get. */
 export const WEBHOOK_EVENTS = [

@@ -1,6 +1,6 @@
 import type { Logger } from '../../common/logger.ts';
 import type { Clock } from '../../common/time/clock.ts';
-import type { JobEvent } from '../../monitor/job-events.ts';
+import type { JobEvent } from '../../protocol/api/job-events.ts';
 import type { Coordinator } from '../coordinator.ts';
 import type { JobRun } from '../job-run.ts';
 import { needsOperator } from '../round/job-phase.ts';

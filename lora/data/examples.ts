@@ -1,13 +1,5 @@
+import type { Origin } from '../../protocol/api/job-creation.ts';
 /** Examples: the content of data records before tokenising. There is one shape per kind of data. */
-
-/** The place that an example comes from, for messages. */
-export interface Origin {
-  readonly file: string;
-  /**
-   * Number of the record's first line in JSON lines and CSV, and number of the record in other files. Counted from 1.
-   */
-  readonly row: number;
-}
 
 /** One turn of a conversation, in the shape that chat templates expect. */
 export interface Message {

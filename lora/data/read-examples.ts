@@ -1,3 +1,4 @@
+import type { Origin } from '../../protocol/api/job-creation.ts';
 import { readCsv } from './containers/csv.ts';
 import { readJson } from './containers/json.ts';
 import { readJsonLines } from './containers/jsonl.ts';
@@ -5,7 +6,7 @@ import { readParquet } from './containers/parquet.ts';
 import type { ContainerOptions, RowBatches } from './containers/raw-rows.ts';
 import { readPlainText } from './containers/text.ts';
 import { dataError } from './errors.ts';
-import type { Example, ExampleBody, Format, Origin } from './examples.ts';
+import type { Example, ExampleBody, Format } from './examples.ts';
 import { type DataFile, dataFiles } from './files.ts';
 import { type Columns, RowProblem, type RowValue } from './formats/fields.ts';
 import { candidates, columnsOf, readRow, recognise, unrecognised } from './formats/formats.ts';

@@ -1,8 +1,8 @@
+import type { BadRow, Origin, RowSummary } from '../../protocol/api/job-creation.ts';
 /** Reports records that cannot be used, counts them by reason, and stops the run if there are too many. */
 
 import { countOf, formatPercent } from '../../common/text.ts';
 import { dataError } from './errors.ts';
-import type { Origin } from './examples.ts';
 
 /**
  * Default for the maximum share of bad records. If the share is larger, the run stops. A few bad records in a large
@@ -11,15 +11,6 @@ import type { Origin } from './examples.ts';
 export const DEFAULT_BAD_ROW_SHARE = 0.01;
 /** Maximum number of bad records that a summary lists for each reason. All bad records are counted. */
 const LISTED_ROWS = 10;
-
-/** A record that cannot be used. */
-export interface BadRow {
-  origin: Origin;
-  /** Reason code, such as `ROW_NOT_JSON`. A summary counts the bad records of each code. */
-  code: string;
-  /** Description of the problem, with the wrong value. */
-  reason: string;
-}
 
 export interface RowReportOptions {
   /**
@@ -31,16 +22,6 @@ export interface RowReportOptions {
   onBad?: (row: BadRow) => void;
   /** Summary of another report, whose records count here too. @default no records */
   earlier?: RowSummary | undefined;
-}
-
-/** Number of records, and the reasons why some cannot be used. */
-export interface RowSummary {
-  /** Number of records read. */
-  rows: number;
-  /** Number of records that cannot be used. */
-  bad: number;
-  /** Reasons, the most frequent first, each with its first bad records (at most 10), in the order of files and rows. */
-  reasons: { code: string; count: number; rows: BadRow[] }[];
 }
 
 /**

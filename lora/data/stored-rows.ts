@@ -7,10 +7,10 @@ import { closeSync, openSync, readSync } from 'node:fs';
 import { type FileHandle, mkdir, open, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
+import type { RowSummary, RowTally } from '../../protocol/api/job-creation.ts';
 import { dataError } from './errors.ts';
-import { newTally, type RowTally } from './packing/tally.ts';
+import { newTally } from './packing/tally.ts';
 import type { Row } from './row.ts';
-import type { RowSummary } from './row-report.ts';
 import type { Shard } from './shards/cut-shards.ts';
 import { decodeRow, type ShardLayout, shardLayout } from './shards/shard-codec.ts';
 

@@ -3,11 +3,12 @@
 import type { z } from 'zod';
 import { withAbortReason } from '../../common/abort-reason.ts';
 import { commonError } from '../../common/common-errors.ts';
+import type { BadRow, RowSummary } from '../../protocol/api/job-creation.ts';
 import type { Example } from '../data/examples.ts';
 import { readExamples } from '../data/read-examples.ts';
 import { renderExamples } from '../data/render/render-examples.ts';
 import type { Renderer } from '../data/render/renderer.ts';
-import { type BadRow, RowReport, type RowSummary } from '../data/row-report.ts';
+import { RowReport } from '../data/row-report.ts';
 import { type dataSettingsSchema, parseDataSettings, readingOf, rendererFor } from '../data/settings.ts';
 import { compareLosses, type LossComparison } from './compare/losses.ts';
 import type { ModelBundle } from './model-bundle.ts';

@@ -1,10 +1,11 @@
+import type { BadRow, RowSummary } from '../../protocol/api/job-creation.ts';
 import { dataError } from '../data/errors.ts';
 import { chooseHeldOut } from '../data/held-out-choice.ts';
 import { type ExamplePart, type PackFilesOptions, packFiles } from '../data/pack-files.ts';
 import { HeldOutOverlap, overlapWarning } from '../data/packing/held-out-overlap.ts';
 import { readExamples } from '../data/read-examples.ts';
 import type { Row } from '../data/row.ts';
-import { type BadRow, RowReport, type RowSummary } from '../data/row-report.ts';
+import { RowReport } from '../data/row-report.ts';
 import { type DataSettings, dataSettingsSchema, readingOf } from '../data/settings.ts';
 import type { StoredRows } from '../data/stored-rows.ts';
 import type { TextTokenizer } from '../data/tokenizer.ts';

@@ -1,7 +1,6 @@
 /** Progress events of a fine-tuning run, in the order in which they occur, and its result. */
 import type { SwarmError } from '../../common/errors.ts';
-import type { RowTally } from '../data/packing/tally.ts';
-import type { BadRow, RowSummary } from '../data/row-report.ts';
+import type { BadRow, RowSummary, RowTally } from '../../protocol/api/job-creation.ts';
 import type { EngineName } from '../engines/names.ts';
 import type { FetchProgress } from '../models/hub/fetch-model.ts';
 import type { ChosenEngine } from '../train/devices/choose.ts';

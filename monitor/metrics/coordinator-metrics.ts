@@ -1,5 +1,5 @@
 import { Gauge, type Registry } from '@prometheus-io/client';
-import type { JobEvent } from '../job-events.ts';
+import type { JobEvent } from '../../protocol/api/job-events.ts';
 import { eventMetrics } from './event-metrics.ts';
 import { JobMetrics } from './job-metrics.ts';
 import { type ProcessSource, processRegistry } from './process-metrics.ts';

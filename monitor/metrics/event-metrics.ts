@@ -1,4 +1,4 @@
-import type { JobEvent } from '../job-events.ts';
+import type { JobEvent } from '../../protocol/api/job-events.ts';
 import { type JobMetrics, ROUND_SECONDS } from './job-metrics.ts';
 
 /** Creates the metrics that count events. Returns a function that counts one event. */

@@ -1,5 +1,5 @@
+import type { JobEvent } from '../../protocol/api/job-events.ts';
 import type { Checkpoint } from '../../protocol/messages.ts';
-import type { JobEvent } from '../job-events.ts';
 
 /** The figures of one round of a job, as experiment trackers take them. */
 export interface Point {

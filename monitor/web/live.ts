@@ -1,6 +1,6 @@
 /** Hooks that keep the facts on the page up to date. */
 import { useEffect, useRef, useState } from 'preact/hooks';
-import type { JobEvent } from '../job-events.ts';
+import type { JobEvent } from '../../protocol/api/job-events.ts';
 import { type ApiError, get, jobPath, lines } from './api.ts';
 
 /** Time between two requests for the same facts, in milliseconds. Nodes send a heartbeat every 2 s. */

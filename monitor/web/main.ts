@@ -1,8 +1,8 @@
 /** The page of a daemon. The fragment of its address names the view, for example `#/jobs/moby/peers`. */
 import { html, render } from 'htm/preact';
 import { useEffect, useState } from 'preact/hooks';
-import type { CoordinatorStatus } from '../../coordinator/api/types.ts';
-import type { NodeStatus } from '../../node/status/api-types.ts';
+import type { CoordinatorStatus } from '../../protocol/api/coordinator.ts';
+import type { NodeStatus } from '../../protocol/api/node.ts';
 import { usePolled } from './live.ts';
 import { Failure, Loading } from './parts/notice.ts';
 import { keepToken, takeToken } from './token.ts';

@@ -1,11 +1,12 @@
 import { isSwarmError } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
 import type { Clock } from '../../common/time/clock.ts';
+import type { AddressCheck, AddressReach, Reach } from '../../protocol/api/reach.ts';
 import { REACH_PORTS } from '../../protocol/limits.ts';
 import type { ReachResult } from '../../protocol/requests/reach-request.ts';
 import type { RpcRequest, RpcResponse } from '../../protocol/requests/rpc.ts';
 import { farthestFirst, ipAndPort, reachOf, sortByReach } from '../addresses.ts';
-import type { AddressCheck, AddressReach, PeerConnection, Reach } from '../network.ts';
+import type { PeerConnection } from '../network.ts';
 
 /** Time from the start to the first check. By then a node has joined its job, so its coordinator answers it. */
 const FIRST_MS = 10_000;

@@ -1,6 +1,6 @@
+import type { Hold } from '../../protocol/api/node.ts';
 import { HeadGossip } from '../contact/head-gossip.ts';
 import { type HeartbeatLoop, startHeartbeat } from '../contact/heartbeat.ts';
-import type { Hold } from '../limits/hold.ts';
 import { reportedState } from '../machine/reported-state.ts';
 import type { NodeState } from '../machine/state.ts';
 import { openedRound } from '../machine/work.ts';

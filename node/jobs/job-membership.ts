@@ -1,6 +1,7 @@
 import pLimit from 'p-limit';
 import { isSwarmError } from '../../common/errors.ts';
 import { type BlobProof, provesMembership } from '../../protocol/access/job-key.ts';
+import type { Hold } from '../../protocol/api/node.ts';
 import { JobKeys } from '../contact/job-keys.ts';
 import { jobSettings } from '../contact/job-settings.ts';
 import { keepCheckpoint } from '../contact/keep.ts';
@@ -8,7 +9,7 @@ import { askContribution } from '../contact/own-contribution.ts';
 import { openJobs, request, requestHead, runOf } from '../contact/requests.ts';
 import type { OwnStanding, SwarmNodeDeps, SwarmNodeOptions } from '../context.ts';
 import { DiskHold } from '../limits/disk-hold.ts';
-import { type Hold, holdOf } from '../limits/hold.ts';
+import { holdOf } from '../limits/hold.ts';
 import { isDone, type MainEffect, type NodeEvent, type NodeState } from '../machine/state.ts';
 import { JOB_WATCH_MS } from '../machine/times.ts';
 import { type JoinedJob, join } from '../phases/join.ts';

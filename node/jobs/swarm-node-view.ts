@@ -1,6 +1,6 @@
 import type { SwarmError } from '../../common/errors.ts';
+import type { Hold } from '../../protocol/api/node.ts';
 import type { OwnStanding, PhaseContext } from '../context.ts';
-import type { Hold } from '../limits/hold.ts';
 import type { NodeState } from '../machine/state.ts';
 import type { JobWorker } from './job-worker.ts';
 

@@ -1,6 +1,6 @@
 import { isSwarmError } from '../../common/errors.ts';
 import type { Clock } from '../../common/time/clock.ts';
-import type { Hold } from './hold.ts';
+import type { Hold } from '../../protocol/api/node.ts';
 
 /** Time between two checks whether a full disk has space again, in milliseconds. */
 const CHECK_MS = 10_000;

@@ -1,12 +1,6 @@
 import { isSwarmError } from '../../common/errors.ts';
+import type { Hold } from '../../protocol/api/node.ts';
 import type { HoldReason } from '../../protocol/holds.ts';
-
-/** Reason why a node takes no work for now. */
-export interface Hold {
-  readonly reason: HoldReason;
-  /** The needed and the allowed amount, if the reason has amounts; otherwise empty. Up to 64 characters. */
-  readonly detail: string;
-}
 
 /** The holds for errors of joining that happen at each attempt, until the owner of the machine changes something. */
 const REASONS: Readonly<Record<string, HoldReason>> = {

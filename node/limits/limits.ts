@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { isSystemError } from '../../common/errors.ts';
 import { writeDurably } from '../../common/files/durable.ts';
+import type { KeptLimits } from '../../protocol/api/node.ts';
 import { nodeError } from '../errors.ts';
 import { areHours } from './hours.ts';
 
@@ -14,28 +15,6 @@ export const LEAST_RATE = 100_000;
 
 const bytes = z.number().min(0);
 const rate = z.number().min(LEAST_RATE);
-
-/** Limits that the owner of a machine has set, as the home of a node stores them. A missing limit has its default. */
-export interface KeptLimits {
-  /** Threads of the processor that the trainer uses. */
-  readonly threads?: number | undefined;
-  /** Maximum size of a base model's files, in bytes. */
-  readonly maxBaseBytes?: number | undefined;
-  /** Maximum disk space for the files of jobs, in bytes. */
-  readonly maxDiskBytes?: number | undefined;
-  /** Maximum memory of the node's own process, its trainers and its jobs together, in bytes. */
-  readonly maxMemoryBytes?: number | undefined;
-  /** Whether the node pauses for the user of the machine. */
-  readonly polite?: boolean | undefined;
-  /** Hours of the day at which the node works, in local time, such as "22:00-07:00". */
-  readonly hours?: string | undefined;
-  /** Maximum number of bytes per second that the node sends. */
-  readonly maxUpload?: number | undefined;
-  /** Maximum number of bytes per second that the node receives. */
-  readonly maxDownload?: number | undefined;
-  /** Maximum number of bytes that the node sends and receives in a month (UTC), in total. */
-  readonly maxTraffic?: number | undefined;
-}
 
 /** Changes of limits. The value null restores the default. */
 export type LimitChanges = { readonly [Name in keyof KeptLimits]: KeptLimits[Name] | null };

@@ -2,10 +2,9 @@ import { messageOf } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
 import { formatBytes } from '../../common/text.ts';
 import type { Clock } from '../../common/time/clock.ts';
+import type { KeptLimits, Pause } from '../../protocol/api/node.ts';
 import { untilHours } from './hours.ts';
-import type { KeptLimits } from './limits.ts';
 import type { MachineProbe, MachineReading } from './machine/probe.ts';
-import type { Pause } from './pauses.ts';
 import { Politeness, type PoliteReason } from './politeness.ts';
 
 /** Milliseconds between two checks of the owner's hours, if there is no probe for the system. */

@@ -1,7 +1,8 @@
 import type { Logger } from '../../common/logger.ts';
 import type { Clock } from '../../common/time/clock.ts';
-import type { KeptLimits, LimitChanges, LimitsFile } from './limits.ts';
-import type { Pause, Pauses } from './pauses.ts';
+import type { KeptLimits, Pause } from '../../protocol/api/node.ts';
+import type { LimitChanges, LimitsFile } from './limits.ts';
+import type { Pauses } from './pauses.ts';
 
 /**
  * The work of a node for one job, as a drain sees it. A drain lets the node finish its round, and then stops the node.

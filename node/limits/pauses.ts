@@ -1,17 +1,5 @@
 import { raceSignal } from 'race-signal';
-import type { HoldReason } from '../../protocol/holds.ts';
-
-/** Reasons for a pause of the whole node. Other holds concern one job. */
-export type PauseReason = Extract<HoldReason, 'paused' | 'machine-busy' | 'battery' | 'hours' | 'traffic'>;
-
-/** A pause of the whole node. It ends automatically, or at the order of the owner. */
-export interface Pause {
-  readonly reason: PauseReason;
-  /** The reason as a text that the owner of the machine reads. */
-  readonly text: string;
-  /** Time at which the pause ends, in milliseconds since 1970; null if the time is not known. */
-  readonly until: number | null;
-}
+import type { Pause } from '../../protocol/api/node.ts';
 
 /** The pause of a node, which all its jobs share. */
 export class Pauses {

@@ -2,7 +2,8 @@ import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
 import { isSwarmError } from '../../common/errors.ts';
 import { checkOptions } from '../../common/schema-problems.ts';
-import { changesSchema, type KeptLimits } from './limits.ts';
+import type { KeptLimits } from '../../protocol/api/node.ts';
+import { changesSchema } from './limits.ts';
 import type { NodeControl } from './node-control.ts';
 
 /** Longest duration of a pause, in milliseconds: a year. A pause without a duration lasts until the order `resume`. */

@@ -1,3 +1,4 @@
+import type { Outcome } from '../../protocol/api/node.ts';
 import { STALE_ROUNDS } from '../../protocol/limits.ts';
 import type { Head } from '../../protocol/messages.ts';
 import { counts, type ReceiptCode } from '../../protocol/receipts.ts';
@@ -26,12 +27,6 @@ export interface PendingUpdate {
   /** Time to ask for the receipt next, on the monotonic clock; null while the update waits for the next head. */
   readonly askAt: number | null;
 }
-
-/**
- * Outcome of an update. `counted` means that the update is part of a checkpoint. `restored` means that the
- * update is part of no checkpoint, and that the node has added it back to its error feedback.
- */
-export type Outcome = 'counted' | 'restored';
 
 /**
  * Applies a new head. Returns the update's outcome if the head decides it, otherwise the update. If this head shows

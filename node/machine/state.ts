@@ -1,7 +1,8 @@
 import { NOT_YET_CONNECTED } from '../../monitor/node-state.ts';
+import type { Outcome } from '../../protocol/api/node.ts';
 import type { Head, Heartbeat } from '../../protocol/messages.ts';
 import type { ReceiptCode } from '../../protocol/receipts.ts';
-import type { Outcome, PendingUpdate } from './pending-update.ts';
+import type { PendingUpdate } from './pending-update.ts';
 import { isOver, type Work } from './work.ts';
 
 /** State of a node in one job. Times are on the monotonic clock, in milliseconds. */

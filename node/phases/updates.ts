@@ -1,11 +1,11 @@
 import { isSwarmError } from '../../common/errors.ts';
 import { encodeOptimizer } from '../../lora/train/optimizer/optimizer-state.ts';
 import { ErrorFeedback } from '../../lora/update/feedback.ts';
+import type { Outcome } from '../../protocol/api/node.ts';
 import { jobTopic } from '../../protocol/job/topics.ts';
 import { ADAPTER_BYTES, INLINE_UPDATE_BYTES, UPDATE_BYTES } from '../../protocol/limits.ts';
 import { signMessage } from '../../protocol/signing.ts';
 import type { HeldAdapter, ReadyContext } from '../context.ts';
-import type { Outcome } from '../machine/pending-update.ts';
 import type { Work } from '../machine/work.ts';
 import type { TrainedRound } from '../trainer/trainer.ts';
 

@@ -1,6 +1,6 @@
 import type { Health } from '../../monitor/health.ts';
+import type { NodeStatus } from '../../protocol/api/node.ts';
 import type { NodeStore } from '../store/node-store.ts';
-import type { NodeStatus } from './api-types.ts';
 
 interface CheckedNode {
   readonly status: () => Pick<NodeStatus, 'jobs'>;

@@ -6,10 +6,10 @@ import type { Health } from '../../monitor/health.ts';
 import { listenOnLoopback, onlyLoopbackNames, requireToken } from '../../monitor/loopback-server.ts';
 import { addMonitorRoutes } from '../../monitor/monitor-routes.ts';
 import { addPageRoutes } from '../../monitor/page.ts';
+import type { CoordinatorClock, CoordinatorRecord, NodeStatus } from '../../protocol/api/node.ts';
 import type { NodeControl } from '../limits/node-control.ts';
 import { addControlRoutes } from '../limits/routes.ts';
 import type { FetchedCheckpoint } from '../reader/checkpoint-pull.ts';
-import type { CoordinatorClock, CoordinatorRecord, NodeStatus } from './api-types.ts';
 
 export interface NodeHttpOptions {
   /** Port to listen on; 0 for any free port. */

@@ -1,10 +1,10 @@
 import { messageOf } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
 import type { Clock } from '../../common/time/clock.ts';
+import type { NodeCost, Traffic } from '../../protocol/api/node.ts';
 import { folderBytes } from '../../storage/folder-size.ts';
-import type { Totals, Traffic } from '../store/totals.ts';
+import type { Totals } from '../store/totals.ts';
 import type { TrainingProcess } from '../trainer/training-process.ts';
-import type { NodeCost } from './api-types.ts';
 
 /** Interval between two readings of processor time and traffic. The processor time is an average over this interval. */
 const SAMPLE_MS = 5_000;

@@ -1,16 +1,23 @@
 import { countOf } from '../../common/text.ts';
-import type { ClockJump } from '../../monitor/clock-jumps.ts';
+import type {
+  ClockJump,
+  KeptLimits,
+  NodeActivity,
+  NodeCost,
+  NodeJob,
+  NodeJobStatus,
+  NodeStatus,
+  Pause,
+} from '../../protocol/api/node.ts';
 import { receiptMeanings } from '../../protocol/receipts.ts';
 import { changesOf } from '../contact/job-settings.ts';
 import type { NodeDeps } from '../context.ts';
 import type { SwarmNode } from '../jobs/swarm-node.ts';
 import type { SwarmNodeView } from '../jobs/swarm-node-view.ts';
 import type { SwarmNodes } from '../jobs/swarm-nodes.ts';
-import type { KeptLimits } from '../limits/limits.ts';
-import type { Pause, Pauses } from '../limits/pauses.ts';
+import type { Pauses } from '../limits/pauses.ts';
 import { reportedState } from '../machine/reported-state.ts';
 import { isDone } from '../machine/state.ts';
-import type { NodeActivity, NodeCost, NodeJob, NodeJobStatus, NodeStatus } from './api-types.ts';
 
 /** Maximum number of updates in a status. */
 const SHOWN_UPDATES = 20;

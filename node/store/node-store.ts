@@ -1,8 +1,8 @@
+import type { Outcome } from '../../protocol/api/node.ts';
 import type { ReceiptCode } from '../../protocol/receipts.ts';
 import type { UnusedBlobs } from '../../storage/blob-collector.ts';
 import { Database } from '../../storage/database.ts';
 import { nodeError } from '../errors.ts';
-import type { Outcome } from '../machine/pending-update.ts';
 import type { JobHistory } from '../machine/state.ts';
 import { BlobOrigins } from './blob-origins.ts';
 import { JobFiles } from './job-files.ts';

@@ -1,31 +1,6 @@
+import type { JobTotals, Traffic } from '../../protocol/api/node.ts';
 import type { JobContribution } from '../../protocol/contribution.ts';
 import type { Database, Row } from '../../storage/database.ts';
-
-/** The work of a node in one job, over the life of its key. */
-export interface JobTotals {
-  readonly job: string;
-  /** Name of the job; null before the node has prepared it. */
-  readonly name: string | null;
-  /** Number of updates that the coordinator accepted and did not leave out later. */
-  readonly accepted: number;
-  /** Number of updates that did not count. Their content went into later updates. */
-  readonly refused: number;
-  /** Number of supervised tokens of the accepted updates. */
-  readonly tokens: number;
-  /** Training time of the accepted updates, in seconds. */
-  readonly seconds: number;
-  /**
-   * The merged work of this node, compared with all contributors of the job, as the coordinator has answered last; null
-   * before the first answer.
-   */
-  readonly contribution: JobContribution | null;
-}
-
-/** Bytes sent and received on all connections. */
-export interface Traffic {
-  readonly sent: number;
-  readonly received: number;
-}
 
 /** Whether a row of the table `updates` is an update of the present key. Without a known key, all updates are. */
 export const IS_OWN = 'updates.peer IS (SELECT peer FROM present_key)';

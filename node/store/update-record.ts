@@ -1,7 +1,7 @@
 import type { Preset } from '../../lora/update/format.ts';
+import type { Outcome } from '../../protocol/api/node.ts';
 import type { ReceiptCode } from '../../protocol/receipts.ts';
 import type { Row } from '../../storage/database.ts';
-import type { Outcome } from '../machine/pending-update.ts';
 
 /** A stored update. Each round of a job has at most one. */
 export interface UpdateRecord {

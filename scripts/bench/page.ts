@@ -1,8 +1,9 @@
 import Fastify, { type FastifyInstance } from 'fastify';
-import type { JobDetail, PeerView } from '../../coordinator/api/types.ts';
-import type { JobEvent } from '../../monitor/job-events.ts';
 import { addPageRoutes } from '../../monitor/page.ts';
 import { peerHealth } from '../../monitor/peer-health.ts';
+import type { JobDetail } from '../../protocol/api/coordinator.ts';
+import type { JobEvent } from '../../protocol/api/job-events.ts';
+import type { PeerView } from '../../protocol/api/peers.ts';
 import { openBrowser, type Page } from '../../test/interop/browser.ts';
 import type { BenchOptions, BenchRow } from '../bench.ts';
 import { BenchCheckpoints } from './page-checkpoints.ts';

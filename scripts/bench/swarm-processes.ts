@@ -7,7 +7,7 @@ import { systemClock } from '../../common/time/system-clock.ts';
 import { ApiClient } from '../../coordinator/client/api-client.ts';
 import { followEvents } from '../../coordinator/client/follow.ts';
 import { loraConfig } from '../../lora/adapter/lora-config.ts';
-import type { JobEvent } from '../../monitor/job-events.ts';
+import type { JobEvent } from '../../protocol/api/job-events.ts';
 import { groupCpuMilliseconds } from './cpu-time.ts';
 
 const ROOT = join(import.meta.dirname, '../..');

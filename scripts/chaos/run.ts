@@ -1,7 +1,7 @@
 import { join } from 'node:path';
-import type { JobEvent } from '../../coordinator/api/types.ts';
 import { ApiClient } from '../../coordinator/client/api-client.ts';
-import type { NodeStatus } from '../../node/status/api-types.ts';
+import type { JobEvent } from '../../protocol/api/job-events.ts';
+import type { NodeStatus } from '../../protocol/api/node.ts';
 import { SeededRandom } from '../../test/utils/virtual/seeded-random.ts';
 import type { FaultContext, WalkResults } from './fault.ts';
 import { mountDisks, unmountDisks } from './faults.ts';

@@ -1,7 +1,7 @@
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import { expect, it } from 'vitest';
-import type { BanView, PeerReceipts, PeerView } from '../../coordinator/api/types.ts';
+import type { BanView, PeerReceipts, PeerView } from '../../protocol/api/peers.ts';
 import { swarmFile, TestSwarm, within } from './swarm.ts';
 
 /** Exit code of a refused command. */

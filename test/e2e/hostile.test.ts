@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { expect, it, onTestFinished } from 'vitest';
 import { isSwarmError } from '../../common/errors.ts';
-import type { JobEvent } from '../../coordinator/api/types.ts';
+import type { JobEvent } from '../../protocol/api/job-events.ts';
 import { jobTopic } from '../../protocol/job/topics.ts';
 import type { Head, Receipt, Update } from '../../protocol/messages.ts';
 import { counts, type ReceiptCode } from '../../protocol/receipts.ts';

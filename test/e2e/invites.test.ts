@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { expect, it } from 'vitest';
 import { exitCodes } from '../../cli/exit-codes.ts';
-import type { CreatedInvite, InviteView } from '../../coordinator/api/types.ts';
+import type { CreatedInvite, InviteView } from '../../protocol/api/coordinator.ts';
 import { Daemon, swarmFile, TestSwarm, within } from './swarm.ts';
 
 const REFUSED = 5;

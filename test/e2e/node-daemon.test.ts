@@ -8,7 +8,7 @@ import { startCoordinator } from '../../coordinator/daemon.ts';
 import { createLogger, silentLogger } from '../../monitor/logs/log.ts';
 import { parseLevels } from '../../monitor/logs/log-levels.ts';
 import { type RunningNode, startNode } from '../../node/daemon/daemon.ts';
-import type { NodeStatus } from '../../node/status/api-types.ts';
+import type { NodeStatus } from '../../protocol/api/node.ts';
 import type { DaemonFile } from '../../storage/daemon-home.ts';
 import { eventually } from '../utils/eventually.ts';
 import { temporaryFolder } from '../utils/folder.ts';

@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest';
 import { ApiClient } from '../../coordinator/client/api-client.ts';
-import type { NodeStatus } from '../../node/status/api-types.ts';
+import type { NodeStatus } from '../../protocol/api/node.ts';
 import { eventually } from '../utils/eventually.ts';
 import { chainFaults, PATIENCE_MS, TestSwarm } from './swarm.ts';
 

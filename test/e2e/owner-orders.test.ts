@@ -1,7 +1,7 @@
 /** Orders of the owner of a machine to a running node. */
 import { expect, it } from 'vitest';
 import { ApiClient } from '../../coordinator/client/api-client.ts';
-import type { NodeStatus } from '../../node/status/api-types.ts';
+import type { NodeStatus } from '../../protocol/api/node.ts';
 import { eventually } from '../utils/eventually.ts';
 import { PATIENCE_MS, TestSwarm } from './swarm.ts';
 

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { expect, it } from 'vitest';
-import type { CreatedInvite } from '../../coordinator/api/types.ts';
+import type { CreatedInvite } from '../../protocol/api/coordinator.ts';
 import { eventuallyHolds } from '../utils/eventually.ts';
 import { Daemon, swarmFile, TestSwarm } from './swarm.ts';
 

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import type { NodeStatus } from '../../node/status/api-types.ts';
+import type { NodeStatus } from '../../protocol/api/node.ts';
 import { chainFaults, Daemon, TestSwarm } from './swarm.ts';
 
 /**

@@ -14,7 +14,6 @@ import { encode } from 'it-length-prefixed';
 import { createLibp2p } from 'libp2p';
 import { base58btc } from 'multiformats/bases/base58';
 import { expect, onTestFinished, test } from 'vitest';
-import type { CreateJobLine, JobDetail, PeerView } from '../../coordinator/api/types.ts';
 import { ApiClient } from '../../coordinator/client/api-client.ts';
 import { startCoordinator } from '../../coordinator/daemon.ts';
 import { silentLogger } from '../../monitor/logs/log.ts';
@@ -23,6 +22,9 @@ import { gossipService } from '../../net/libp2p/gossip-service.ts';
 import { startNode } from '../../node/daemon/daemon.ts';
 import { decodeInvite } from '../../protocol/access/invite.ts';
 import { type BlobProof, proveMembership } from '../../protocol/access/job-key.ts';
+import type { JobDetail } from '../../protocol/api/coordinator.ts';
+import type { CreateJobLine } from '../../protocol/api/job-creation.ts';
+import type { PeerView } from '../../protocol/api/peers.ts';
 import { encodeCbor } from '../../protocol/cbor.ts';
 import { jobChannels, jobTopic } from '../../protocol/job/topics.ts';
 import {

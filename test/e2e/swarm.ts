@@ -9,9 +9,10 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { onTestFinished } from 'vitest';
-import type { CheckpointView, JobEvent } from '../../coordinator/api/types.ts';
 import { ApiClient } from '../../coordinator/client/api-client.ts';
 import { followEvents } from '../../coordinator/client/follow.ts';
+import type { CheckpointView } from '../../protocol/api/coordinator.ts';
+import type { JobEvent } from '../../protocol/api/job-events.ts';
 import { temporaryFolder } from '../utils/folder.ts';
 import { makeTinyModel, TINY_TEXT } from '../utils/models/tiny-model.ts';
 

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { RECORDED_REFUSALS } from '../../coordinator/intake/update-recorder.ts';
 import { MAX_SUSPENSIONS } from '../../coordinator/trust/standing.ts';
-import type { JobEvent } from '../../monitor/job-events.ts';
+import type { JobEvent } from '../../protocol/api/job-events.ts';
 import { ScriptedPeer, training } from '../unit/coordinator/scripted-peer.ts';
 import { World } from '../unit/coordinator/world.ts';
 import { withCode } from '../utils/source/codes.ts';

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { bestCheckpoint } from '../../coordinator/best-checkpoint.ts';
 import { type FailpointName, failpoints } from '../../coordinator/failpoints.ts';
-import type { JobEvent } from '../../monitor/job-events.ts';
+import type { JobEvent } from '../../protocol/api/job-events.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
 import { ScriptedPeer, training } from '../unit/coordinator/scripted-peer.ts';
 import { World } from '../unit/coordinator/world.ts';

@@ -1,4 +1,4 @@
-import type { Origin } from '../examples.ts';
+import type { Origin } from '../../../protocol/api/job-creation.ts';
 import type { Rendered } from '../render/rendered.ts';
 import { type Hash, HashTable, hashOf } from './hash-table.ts';
 

@@ -1,6 +1,6 @@
 import { countOf, formatCount, formatPercent } from '../../../common/text.ts';
+import type { RowSummary } from '../../../protocol/api/job-creation.ts';
 import { mostAreCut } from '../packing/tally.ts';
-import type { RowSummary } from '../row-report.ts';
 import type { Finding, InspectionCounts, Level } from './inspection.ts';
 import { OVERLAP_TOKENS } from './overlap.ts';
 

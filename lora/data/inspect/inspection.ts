@@ -1,6 +1,5 @@
+import type { RowSummary, RowTally } from '../../../protocol/api/job-creation.ts';
 import type { Example } from '../examples.ts';
-import type { RowTally } from '../packing/tally.ts';
-import type { RowSummary } from '../row-report.ts';
 import type { DuplicateCount } from './duplicates.ts';
 import type { LengthSummary } from './lengths.ts';
 import type { NodeShare } from './node-share.ts';

@@ -3,7 +3,7 @@
  * of 13 consecutive supervised tokens with the training data. The held-out data is read twice: before the training data
  * and after it.
  */
-import type { Origin } from '../examples.ts';
+import type { Origin } from '../../../protocol/api/job-creation.ts';
 import type { Rendered } from '../render/rendered.ts';
 import type { DuplicateCounter } from './duplicates.ts';
 import { type Hash, HashTable, hashOf } from './hash-table.ts';

@@ -1,3 +1,4 @@
+import type { RowTally } from '../../../protocol/api/job-creation.ts';
 import type { Example } from '../examples.ts';
 import { type RenderOptions, renderExamples } from '../render/render-examples.ts';
 import type { Rendered } from '../render/rendered.ts';
@@ -6,7 +7,7 @@ import { checkRowLength, IGNORED_LABEL, type Row } from '../row.ts';
 import { OnlinePacker } from './online-packer.ts';
 import type { PieceSet } from './piece-set.ts';
 import { cutSequence, type Piece } from './pieces.ts';
-import { NAMED_UNTRAINED, newTally, type RowTally } from './tally.ts';
+import { NAMED_UNTRAINED, newTally } from './tally.ts';
 import { type Sample, type Truncation, truncate } from './truncation.ts';
 import { WindowPacker } from './window-packer.ts';
 

@@ -1,43 +1,8 @@
 import { countOf, formatCount } from '../../../common/text.ts';
-import type { Origin } from '../examples.ts';
+import type { RowTally } from '../../../protocol/api/job-creation.ts';
 
 /** Maximum number of untrained samples that a tally names. All of them are counted. */
 export const NAMED_UNTRAINED = 10;
-
-/** Numbers of samples that were packed, cut or left out, and of the resulting rows and tokens. */
-export interface RowTally {
-  /** Number of rendered samples. */
-  samples: number;
-  /** Number of tokens of all samples before truncation. */
-  sampleTokens: number;
-  /** Number of tokens of the longest sample before truncation. */
-  longest: number;
-  /** Number of samples that were too long for a row and were cut to fit. */
-  truncated: number;
-  /** Number of samples that were too long for a row and were left out. */
-  dropped: number;
-  /** Number of samples that were too long for a row and were split into several pieces. */
-  split: number;
-  /** Number of samples that were left out because they have no supervised token. */
-  untrained: number;
-  /** The first ten of these samples, each with the reason why it has no supervised token. */
-  untrainedRows: { origin: Origin; reason: string }[];
-  /**
-   * Number of training samples that were left out because they are also held-out samples. Only the copy of a
-   * job (`lora-swarm job clone`) leaves such samples out.
-   */
-  heldOut: number;
-  /** Number of samples in which one token spans the end of a prompt and the start of an answer. */
-  merged: number;
-  rows: number;
-  /**
-   * Number of tokens in rows, without padding. The fill ratio is this number divided by the number of tokens
-   * that all rows can hold.
-   */
-  rowTokens: number;
-  /** Number of supervised tokens, which are the tokens that the loss counts. */
-  trainedTokens: number;
-}
 
 export function newTally(): RowTally {
   return {

@@ -8,8 +8,9 @@
  */
 
 import type { SwarmError } from '../../../common/errors.ts';
+import type { Origin } from '../../../protocol/api/job-creation.ts';
 import { dataError } from '../errors.ts';
-import type { Message, Origin } from '../examples.ts';
+import type { Message } from '../examples.ts';
 import type { TextTokenizer } from '../tokenizer.ts';
 import type { Rendered, TrainOn } from './rendered.ts';
 import { commonPrefix, type Span, tokeniseSpans } from './spans.ts';

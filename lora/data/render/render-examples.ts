@@ -1,6 +1,7 @@
 import { isSwarmError } from '../../../common/errors.ts';
+import type { Origin } from '../../../protocol/api/job-creation.ts';
 import { EXAMPLE_CODES } from '../errors.ts';
-import type { Example, Origin } from '../examples.ts';
+import type { Example } from '../examples.ts';
 import type { RowReport } from '../row-report.ts';
 import type { Rendered } from './rendered.ts';
 import { type Renderer, renderExample } from './renderer.ts';

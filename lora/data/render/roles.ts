@@ -1,5 +1,6 @@
+import type { Origin } from '../../../protocol/api/job-creation.ts';
 import { dataError } from '../errors.ts';
-import type { Message, Origin } from '../examples.ts';
+import type { Message } from '../examples.ts';
 import type { TemplateSources } from './chat-template.ts';
 
 /** Roles of OpenAI's API, for which chat templates are written. */

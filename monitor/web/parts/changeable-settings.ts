@@ -1,4 +1,4 @@
-import type { JobDetail } from '../../../coordinator/api/types.ts';
+import type { JobDetail } from '../../../protocol/api/coordinator.ts';
 
 /** A setting that can change while the job runs. */
 interface Changeable {

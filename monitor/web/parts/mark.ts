@@ -1,5 +1,5 @@
 import { html } from 'htm/preact';
-import type { HealthLevel, HealthMark } from '../../health-marks.ts';
+import type { HealthLevel, HealthMark } from '../../../protocol/api/health.ts';
 
 /** Shapes besides colours, for readers who cannot tell the colours apart. */
 const SHAPES: Readonly<Record<HealthLevel, string>> = { green: '●', yellow: '▲', red: '■', grey: '○' };

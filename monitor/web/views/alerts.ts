@@ -1,6 +1,7 @@
 import { html } from 'htm/preact';
 import { formatCount } from '../../../common/text.ts';
-import type { JobSummary, PeerView } from '../../../coordinator/api/types.ts';
+import type { JobSummary } from '../../../protocol/api/coordinator.ts';
+import type { PeerView } from '../../../protocol/api/peers.ts';
 import { alertsOf, inJob } from '../../alerts.ts';
 import { Mark } from '../parts/mark.ts';
 

@@ -1,7 +1,7 @@
 import { html } from 'htm/preact';
 import { useState } from 'preact/hooks';
 import { figureName, formatCount, formatFigure, formatLoss } from '../../../common/text.ts';
-import type { CheckpointVersion, CheckpointView, JobDetail } from '../../../coordinator/api/types.ts';
+import type { CheckpointVersion, CheckpointView, JobDetail } from '../../../protocol/api/coordinator.ts';
 import { jobPath, post } from '../api.ts';
 import { formatDate } from '../format.ts';
 import { usePolled } from '../live.ts';

@@ -1,7 +1,8 @@
 import { html } from 'htm/preact';
 import { useState } from 'preact/hooks';
-import type { JobDetail, PeerView } from '../../../coordinator/api/types.ts';
-import type { JobEvent } from '../../job-events.ts';
+import type { JobDetail } from '../../../protocol/api/coordinator.ts';
+import type { JobEvent } from '../../../protocol/api/job-events.ts';
+import type { PeerView } from '../../../protocol/api/peers.ts';
 import { formatDate } from '../format.ts';
 import { useEvents } from '../live.ts';
 import { Failure } from '../parts/notice.ts';

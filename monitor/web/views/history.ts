@@ -1,8 +1,8 @@
 import { html } from 'htm/preact';
 import { useMemo } from 'preact/hooks';
 import { formatBytes, formatCount, formatLoss } from '../../../common/text.ts';
-import type { JobTasksView } from '../../../coordinator/api/types.ts';
-import type { JobEvent } from '../../job-events.ts';
+import type { JobEvent } from '../../../protocol/api/job-events.ts';
+import type { JobTasksView } from '../../../protocol/api/job-parts.ts';
 import { Chart } from '../parts/chart.ts';
 import { Loading } from '../parts/notice.ts';
 import { TaskChart } from './task-chart.ts';

@@ -1,9 +1,10 @@
 import { html } from 'htm/preact';
 import { useMemo, useRef } from 'preact/hooks';
 import { formatDuration, formatLoss } from '../../../common/text.ts';
-import type { JobDetail, PeerView } from '../../../coordinator/api/types.ts';
+import type { JobDetail } from '../../../protocol/api/coordinator.ts';
+import type { JobEvent } from '../../../protocol/api/job-events.ts';
+import type { PeerView } from '../../../protocol/api/peers.ts';
 import { bestText } from '../../best-text.ts';
-import type { JobEvent } from '../../job-events.ts';
 import { ordersText } from '../../pending-orders.ts';
 import { jobPath, post } from '../api.ts';
 import { useEvents, usePolled } from '../live.ts';

@@ -1,12 +1,8 @@
 import { html } from 'htm/preact';
 import { useState } from 'preact/hooks';
 import { formatBytes, formatCount } from '../../../common/text.ts';
-import type {
-  CheckJobLine,
-  CheckpointView,
-  CreateJobLine,
-  JobSummary,
-} from '../../../coordinator/api/types.ts';
+import type { CheckJobLine, CheckpointView, JobSummary } from '../../../protocol/api/coordinator.ts';
+import type { CreateJobLine } from '../../../protocol/api/job-creation.ts';
 import { ApiError, get, jobPath, lines } from '../api.ts';
 import { Failure } from '../parts/notice.ts';
 import { Progress } from '../parts/progress.ts';

@@ -1,5 +1,5 @@
 import { html } from 'htm/preact';
-import type { NodeStatus } from '../../../node/status/api-types.ts';
+import type { NodeStatus } from '../../../protocol/api/node.ts';
 import {
   diskNote,
   type LimitValue,

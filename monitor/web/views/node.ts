@@ -1,6 +1,6 @@
 import { html } from 'htm/preact';
 import { formatBytes, formatCount, formatDuration, formatLoss, formatPercent } from '../../../common/text.ts';
-import type { NodeJobStatus, NodeStatus, NodeUpdate } from '../../../node/status/api-types.ts';
+import type { NodeJobStatus, NodeStatus, NodeUpdate } from '../../../protocol/api/node.ts';
 import { describeNode, problemText, standingText } from '../../node-state.ts';
 import { costText, monthText, outcomeText, settingsText, speedText, totalsText } from '../../node-work.ts';
 import { formatDate } from '../format.ts';

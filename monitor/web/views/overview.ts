@@ -1,6 +1,7 @@
 import { html } from 'htm/preact';
 import { formatBytes, formatDuration, formatLoss } from '../../../common/text.ts';
-import type { CoordinatorStatus, JobSummary, PeerView } from '../../../coordinator/api/types.ts';
+import type { CoordinatorStatus, JobSummary } from '../../../protocol/api/coordinator.ts';
+import type { PeerView } from '../../../protocol/api/peers.ts';
 import { ordersText } from '../../pending-orders.ts';
 import { usePolled } from '../live.ts';
 import { Mark } from '../parts/mark.ts';

@@ -1,6 +1,6 @@
 import { html } from 'htm/preact';
 import { formatBytes, formatCount, formatDuration } from '../../../common/text.ts';
-import type { BanView, PeerView as Peer, PeerReceipts, PeerStrike } from '../../../coordinator/api/types.ts';
+import type { BanView, PeerView as Peer, PeerReceipts, PeerStrike } from '../../../protocol/api/peers.ts';
 import { post } from '../api.ts';
 import { formatDate } from '../format.ts';
 import { usePolled } from '../live.ts';

@@ -1,7 +1,7 @@
 import { html } from 'htm/preact';
 import { useMemo } from 'preact/hooks';
 import { formatBytes, formatCount, formatDuration } from '../../../common/text.ts';
-import type { PeerView } from '../../../coordinator/api/types.ts';
+import type { PeerView } from '../../../protocol/api/peers.ts';
 import { roundWithSteps } from '../../round-progress.ts';
 import { Mark } from '../parts/mark.ts';
 import { type Column, Table } from '../parts/table.ts';

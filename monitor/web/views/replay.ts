@@ -1,8 +1,9 @@
 import { html } from 'htm/preact';
 import { useEffect, useMemo, useState } from 'preact/hooks';
 import { formatDuration } from '../../../common/text.ts';
-import type { JobDetail, PeerView } from '../../../coordinator/api/types.ts';
-import type { JobEvent } from '../../job-events.ts';
+import type { JobDetail } from '../../../protocol/api/coordinator.ts';
+import type { JobEvent } from '../../../protocol/api/job-events.ts';
+import type { PeerView } from '../../../protocol/api/peers.ts';
 import { type JobMoment, momentAfter, NO_MOMENT, STATE_EVENTS } from '../../replay.ts';
 import { momentBefore } from '../../round-end.ts';
 import { type ApiError, jobPath, lines } from '../api.ts';

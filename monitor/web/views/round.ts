@@ -1,7 +1,8 @@
 import { html } from 'htm/preact';
 import { formatCount, formatDuration, roundLeftText, roundText } from '../../../common/text.ts';
-import type { JobDetail, PeerView } from '../../../coordinator/api/types.ts';
-import type { JobEvent } from '../../job-events.ts';
+import type { JobDetail } from '../../../protocol/api/coordinator.ts';
+import type { JobEvent } from '../../../protocol/api/job-events.ts';
+import type { PeerView } from '../../../protocol/api/peers.ts';
 import { progressOf } from '../../round-progress.ts';
 import { Mark } from '../parts/mark.ts';
 

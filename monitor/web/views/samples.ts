@@ -1,7 +1,9 @@
 import { html } from 'htm/preact';
 import { useState } from 'preact/hooks';
 import { formatDuration } from '../../../common/text.ts';
-import type { JobDetail, SamplesView, SampleText } from '../../../coordinator/api/types.ts';
+import type { JobDetail } from '../../../protocol/api/coordinator.ts';
+import type { SamplesView } from '../../../protocol/api/job-parts.ts';
+import type { SampleText } from '../../../protocol/api/samples.ts';
 import { jobPath } from '../api.ts';
 import { formatDate } from '../format.ts';
 import { usePolled } from '../live.ts';

@@ -1,6 +1,6 @@
 import { html } from 'htm/preact';
 import { changeText } from '../../../common/text.ts';
-import type { JobDetail } from '../../../coordinator/api/types.ts';
+import type { JobDetail } from '../../../protocol/api/coordinator.ts';
 import { jobPath, post } from '../api.ts';
 import { formatDate } from '../format.ts';
 import { changeableSettings } from '../parts/changeable-settings.ts';

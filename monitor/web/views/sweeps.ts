@@ -1,6 +1,6 @@
 import { html } from 'htm/preact';
 import { countOf, formatLoss, phaseText } from '../../../common/text.ts';
-import type { SweepJobView, SweepView } from '../../../coordinator/api/types.ts';
+import type { SweepJobView, SweepView } from '../../../protocol/api/sweeps.ts';
 import { usePolled } from '../live.ts';
 import { Failure } from '../parts/notice.ts';
 import { type Column, Table } from '../parts/table.ts';

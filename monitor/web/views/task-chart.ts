@@ -1,8 +1,8 @@
 import { html } from 'htm/preact';
 import { useMemo, useState } from 'preact/hooks';
 import { figureName, formatFigure } from '../../../common/text.ts';
-import type { JobTasksView } from '../../../coordinator/api/types.ts';
-import type { JobEvent } from '../../job-events.ts';
+import type { JobEvent } from '../../../protocol/api/job-events.ts';
+import type { JobTasksView } from '../../../protocol/api/job-parts.ts';
 import { Chart } from '../parts/chart.ts';
 
 type Evaluated = Extract<JobEvent, { type: 'tasks-evaluated' }>;

@@ -7,7 +7,7 @@ import type { DemoEvent } from '../../../cli/demo/events.ts';
 import { demoFolder } from '../../../cli/demo/folder.ts';
 import { Tally } from '../../../cli/demo/tally.ts';
 import { DemoView } from '../../../cli/demo/view.ts';
-import type { JobEvent } from '../../../coordinator/api/types.ts';
+import type { JobEvent } from '../../../protocol/api/job-events.ts';
 
 const PEERS = ['a', 'b'].map((c) => `12D3KooW${c.repeat(44)}`);
 let sequence = 0;

@@ -8,7 +8,7 @@ import {
 import { reachText } from '../../../cli/views/reach.ts';
 import type { CoordinatorStatus, NodeStatus } from '../../../index.ts';
 import { reachOf } from '../../../net/addresses.ts';
-import type { NodeJobStatus } from '../../../node/status/api-types.ts';
+import type { NodeJobStatus } from '../../../protocol/api/node.ts';
 
 const healthy = {
   failing: [],

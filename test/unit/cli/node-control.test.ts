@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { resumedLine } from '../../../cli/commands/node-control.ts';
 import { createProgram } from '../../../cli/program.ts';
-import type { Pause } from '../../../node/limits/pauses.ts';
+import type { Pause } from '../../../protocol/api/node.ts';
 import { fakeContext } from '../../utils/cli-context.ts';
 import { temporaryFolder } from '../../utils/folder.ts';
 

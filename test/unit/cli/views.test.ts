@@ -24,17 +24,17 @@ import {
   rollBackText,
 } from '../../../cli/views/status.ts';
 import { phaseText, roundLeftText } from '../../../common/text.ts';
+import { NOT_YET_CONNECTED } from '../../../monitor/node-state.ts';
+import { ordersText, shortOrdersText } from '../../../monitor/pending-orders.ts';
 import type {
   CheckpointView,
   CoordinatorStatus,
   JobDetail,
-  JobEvent,
   JobSummary,
-  PeerView,
-} from '../../../coordinator/api/types.ts';
-import { NOT_YET_CONNECTED } from '../../../monitor/node-state.ts';
-import { ordersText, shortOrdersText } from '../../../monitor/pending-orders.ts';
-import type { NodeStatus, NodeUpdate } from '../../../node/status/api-types.ts';
+} from '../../../protocol/api/coordinator.ts';
+import type { JobEvent } from '../../../protocol/api/job-events.ts';
+import type { NodeStatus, NodeUpdate } from '../../../protocol/api/node.ts';
+import type { PeerView } from '../../../protocol/api/peers.ts';
 import { exampleStatus, JOB, NO_COST } from '../../utils/swarm/node-status.ts';
 
 const PEER = `12D3KooW${'a'.repeat(44)}`;

@@ -1,6 +1,5 @@
 import { expect, it } from 'vitest';
 import { momentLines } from '../../../cli/views/moment.ts';
-import type { JobEvent, JobEventBody } from '../../../monitor/job-events.ts';
 import {
   atTime,
   bannedPeers,
@@ -11,6 +10,7 @@ import {
   whyNotMerged,
 } from '../../../monitor/replay.ts';
 import { momentBefore, RoundEnd } from '../../../monitor/round-end.ts';
+import type { JobEvent, JobEventBody } from '../../../protocol/api/job-events.ts';
 
 const update = (round: number, peer: string, code: string, detail = ''): JobEventBody =>
   ({ type: 'update', round, peer, code, detail }) as JobEventBody;

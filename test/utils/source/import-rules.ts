@@ -33,10 +33,6 @@ const ONLY_IN: readonly { packages: RegExp; place: RegExp; name: string }[] = [
   { packages: /^(libp2p($|\/)|@libp2p\/|@chainsafe\/)/, place: /^net\//, name: 'net' },
 ];
 
-/** The page in the browser. It gets the answers of the daemons, so it imports their types too. */
-const PAGE = /^monitor\/web\//;
-const TYPES_FOR_PAGE = ['coordinator/api/types.ts', 'node/status/api-types.ts'];
-
 /** Files outside cli that may use process.env: for defaults of options, and for variables that a native library reads. */
 const USES_ENVIRONMENT = [
   'common/environment.ts',
@@ -134,7 +130,6 @@ export function importOffences(file: string, source: string): string[] {
     }
     if (SHARED_BY_TESTS.test(file) && SLOW_TESTS.test(path))
       add(start, `imports ${target}; move it to test/utils`);
-    if (PAGE.test(file) && TYPES_FOR_PAGE.includes(path)) continue;
     if (to !== folder && !allowed.includes(to)) add(start, `${folder} may not import ${to} (${target})`);
     if (!/\.(ts|js|json)$/.test(target)) add(start, `imports ${target} without its .ts`);
   }

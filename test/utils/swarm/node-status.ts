@@ -1,4 +1,4 @@
-import type { NodeActivity, NodeCost, NodeJob, NodeStatus } from '../../../node/status/api-types.ts';
+import type { NodeActivity, NodeCost, NodeJob, NodeStatus } from '../../../protocol/api/node.ts';
 
 const PEER = `12D3KooW${'a'.repeat(44)}`;
 const DIGEST = 'ab'.repeat(32);

@@ -8,7 +8,7 @@ import { ScreenWarnings } from '../../../../cli/node-screen/warnings.ts';
 import { nodeLines, updateLine } from '../../../../cli/views/node.ts';
 import { NodeLines, stateKey } from '../../../../cli/views/node-news.ts';
 import { stoppedLines } from '../../../../cli/views/thanks.ts';
-import type { NodeStatus, NodeUpdate } from '../../../../node/status/api-types.ts';
+import type { NodeStatus, NodeUpdate } from '../../../../protocol/api/node.ts';
 import { FakeTerminal } from '../../../utils/fake-terminal.ts';
 import { differenceFromPage } from '../../../utils/shown-in-page.ts';
 import { exampleStatus, JOB } from '../../../utils/swarm/node-status.ts';

@@ -4,21 +4,8 @@ import { afterEach, describe, expect, test } from 'vitest';
 import { SwarmError } from '../../../../common/errors.ts';
 import { systemClock } from '../../../../common/time/system-clock.ts';
 import { API_BODY_BYTES, startApi } from '../../../../coordinator/api/server.ts';
-import type {
-  BanView,
-  CheckpointView,
-  CoordinatorStatus,
-  CreatedInvite,
-  CreateJobLine,
-  InviteView,
-  JobDetail,
-  JobSummary,
-  PeerReceipts,
-  PeerView,
-} from '../../../../coordinator/api/types.ts';
 import { Views } from '../../../../coordinator/api/views.ts';
 import { CheckpointTags } from '../../../../coordinator/jobs/checkpoint-tags.ts';
-import type { NewPlace } from '../../../../coordinator/jobs/create-job.ts';
 import { Sweeps } from '../../../../coordinator/jobs/sweeps.ts';
 import { pendingOrders } from '../../../../coordinator/round/job-phase.ts';
 import { Webhooks } from '../../../../coordinator/webhooks/webhooks.ts';
@@ -28,6 +15,16 @@ import { silentLogger } from '../../../../monitor/logs/log.ts';
 import { createCoordinatorMetrics } from '../../../../monitor/metrics/coordinator-metrics.ts';
 import { SLOW_SECONDS } from '../../../../monitor/peer-health.ts';
 import { decodeInvite } from '../../../../protocol/access/invite.ts';
+import type {
+  CheckpointView,
+  CoordinatorStatus,
+  CreatedInvite,
+  InviteView,
+  JobDetail,
+  JobSummary,
+} from '../../../../protocol/api/coordinator.ts';
+import type { CreateJobLine, NewPlace } from '../../../../protocol/api/job-creation.ts';
+import type { BanView, PeerReceipts, PeerView } from '../../../../protocol/api/peers.ts';
 import { verifyMessage } from '../../../../protocol/signing.ts';
 import { eventuallyHolds } from '../../../utils/eventually.ts';
 import { MemoryBlobs } from '../../../utils/virtual/memory-blobs.ts';

@@ -2,11 +2,11 @@ import { readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { systemClock } from '../../../../common/time/system-clock.ts';
-import { checkJob, type JobCheck } from '../../../../coordinator/jobs/check-job.ts';
+import { checkJob } from '../../../../coordinator/jobs/check-job.ts';
 import { inspect } from '../../../../lora/data/inspect/inspect.ts';
-import type { RowSummary } from '../../../../lora/data/row-report.ts';
 import { dataSettingsSchema } from '../../../../lora/data/settings.ts';
 import { type JobSpecInput, parseJobSpec } from '../../../../lora/finetune/settings/job-spec.ts';
+import type { JobCheck, RowSummary } from '../../../../protocol/api/job-creation.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
 import { makeTinyModel, TINY_TEXT } from '../../../utils/models/tiny-model.ts';
 

@@ -1,8 +1,8 @@
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
-import type { CheckpointView } from '../../../../coordinator/api/types.ts';
 import { copyCheckpoint } from '../../../../coordinator/client/copy-checkpoint.ts';
+import type { CheckpointView } from '../../../../protocol/api/coordinator.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
 
 it('a checkpoint whose weights have been deleted is not copied', async () => {

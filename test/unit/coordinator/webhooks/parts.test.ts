@@ -12,8 +12,8 @@ import { openWebhooks } from '../../../../coordinator/webhooks/open.ts';
 import { postOverHttp } from '../../../../coordinator/webhooks/post.ts';
 import { isPrivateAddress } from '../../../../coordinator/webhooks/private-addresses.ts';
 import { loadWebhooks } from '../../../../coordinator/webhooks/settings.ts';
-import type { JobEvent, JobEventBody } from '../../../../monitor/job-events.ts';
 import { silentLogger } from '../../../../monitor/logs/log.ts';
+import type { JobEvent, JobEventBody } from '../../../../protocol/api/job-events.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
 
 describe('a signature', () => {

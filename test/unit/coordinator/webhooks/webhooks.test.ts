@@ -12,7 +12,7 @@ import { type Post, postOverHttp } from '../../../../coordinator/webhooks/post.t
 import { QUEUE_MESSAGES } from '../../../../coordinator/webhooks/queue.ts';
 import { shownUrl, type WebhookTarget } from '../../../../coordinator/webhooks/settings.ts';
 import { Webhooks } from '../../../../coordinator/webhooks/webhooks.ts';
-import type { JobEventBody } from '../../../../monitor/job-events.ts';
+import type { JobEventBody } from '../../../../protocol/api/job-events.ts';
 import { eventually } from '../../../utils/eventually.ts';
 import { signerOf } from '../../../utils/swarm/signers.ts';
 import { VirtualClock } from '../../../utils/virtual/virtual-clock.ts';

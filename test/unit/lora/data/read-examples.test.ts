@@ -5,7 +5,8 @@ import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Example, ExampleBody } from '../../../../lora/data/examples.ts';
 import { type ReadExamplesOptions, readExamples } from '../../../../lora/data/read-examples.ts';
-import { type BadRow, RowReport } from '../../../../lora/data/row-report.ts';
+import { RowReport } from '../../../../lora/data/row-report.ts';
+import type { BadRow } from '../../../../protocol/api/job-creation.ts';
 import { withCode } from '../../../utils/source/codes.ts';
 
 const PARQUET = join(import.meta.dirname, '../../../fixtures/parquet');

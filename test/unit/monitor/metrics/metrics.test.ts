@@ -1,7 +1,7 @@
 import { afterEach, describe, expect, it } from 'vitest';
-import type { JobEvent } from '../../../../monitor/job-events.ts';
 import { createCoordinatorMetrics } from '../../../../monitor/metrics/coordinator-metrics.ts';
 import { createNodeMetrics, type JobGauges } from '../../../../monitor/metrics/node-metrics.ts';
+import type { JobEvent } from '../../../../protocol/api/job-events.ts';
 
 const PEER = `12D3KooW${'a'.repeat(44)}`;
 const NODE = {

@@ -4,12 +4,12 @@ import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import type { JobEvent } from '../../../../monitor/job-events.ts';
 import { openCsv } from '../../../../monitor/tracking/csv.ts';
 import { openMlflow } from '../../../../monitor/tracking/mlflow.ts';
 import { type Point, pointOf } from '../../../../monitor/tracking/points.ts';
 import { crc32c, openTensorboard, startRecord } from '../../../../monitor/tracking/tensorboard.ts';
 import { track } from '../../../../monitor/tracking/track.ts';
+import type { JobEvent } from '../../../../protocol/api/job-events.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
 import { withCode } from '../../../utils/source/codes.ts';
 

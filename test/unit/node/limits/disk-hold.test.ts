@@ -1,7 +1,7 @@
 import { beforeEach, expect, it } from 'vitest';
 import { SwarmError } from '../../../../common/errors.ts';
 import { DiskHold } from '../../../../node/limits/disk-hold.ts';
-import type { Hold } from '../../../../node/limits/hold.ts';
+import type { Hold } from '../../../../protocol/api/node.ts';
 import { VirtualClock } from '../../../utils/virtual/virtual-clock.ts';
 
 const FULL = new SwarmError('STORE_FULL', 'the disk is full', {});

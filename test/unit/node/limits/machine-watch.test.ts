@@ -1,9 +1,8 @@
 import { beforeEach, expect, it } from 'vitest';
 import { silentLogger } from '../../../../monitor/logs/log.ts';
-import type { KeptLimits } from '../../../../node/limits/limits.ts';
 import type { MachineReading } from '../../../../node/limits/machine/probe.ts';
 import { MachineWatch, type MachineWatchDeps } from '../../../../node/limits/machine-watch.ts';
-import type { Pause } from '../../../../node/limits/pauses.ts';
+import type { KeptLimits, Pause } from '../../../../protocol/api/node.ts';
 import { VirtualClock } from '../../../utils/virtual/virtual-clock.ts';
 
 const THREADS = 4;

@@ -1,15 +1,92 @@
-import type { ClockJump } from '../../monitor/clock-jumps.ts';
-import type { AddressReach } from '../../net/network.ts';
-import type { ChangedSetting } from '../../protocol/job/settings.ts';
-import type { Head, Heartbeat } from '../../protocol/messages.ts';
-import type { ReceiptCode } from '../../protocol/receipts.ts';
-import type { Role } from '../../protocol/requests/member-status.ts';
-import type { OwnStanding } from '../context.ts';
-import type { Hold } from '../limits/hold.ts';
-import type { KeptLimits } from '../limits/limits.ts';
-import type { Pause } from '../limits/pauses.ts';
-import type { Outcome } from '../machine/pending-update.ts';
-import type { JobTotals, Traffic } from '../store/totals.ts';
+import type { JobContribution } from '../contribution.ts';
+import type { HoldReason } from '../holds.ts';
+import type { ChangedSetting } from '../job/settings.ts';
+import type { Head, Heartbeat } from '../messages.ts';
+import type { ReceiptCode } from '../receipts.ts';
+import type { Role } from '../requests/member-status.ts';
+import type { RpcResponse } from '../requests/rpc.ts';
+import type { AddressReach } from './reach.ts';
+
+/** A jump of the calendar clock of this machine. */
+export interface ClockJump {
+  /** Milliseconds by which the clock was set forward; negative if it was set back. */
+  readonly byMs: number;
+  /** Seconds since the jump. */
+  readonly secondsAgo: number;
+}
+
+/** Reason why a node takes no work for now. */
+export interface Hold {
+  readonly reason: HoldReason;
+  /** The needed and the allowed amount, if the reason has amounts; otherwise empty. Up to 64 characters. */
+  readonly detail: string;
+}
+
+/** Limits that the owner of a machine has set, as the home of a node stores them. A missing limit has its default. */
+export interface KeptLimits {
+  /** Threads of the processor that the trainer uses. */
+  readonly threads?: number | undefined;
+  /** Maximum size of a base model's files, in bytes. */
+  readonly maxBaseBytes?: number | undefined;
+  /** Maximum disk space for the files of jobs, in bytes. */
+  readonly maxDiskBytes?: number | undefined;
+  /** Maximum memory of the node's own process, its trainers and its jobs together, in bytes. */
+  readonly maxMemoryBytes?: number | undefined;
+  /** Whether the node pauses for the user of the machine. */
+  readonly polite?: boolean | undefined;
+  /** Hours of the day at which the node works, in local time, such as "22:00-07:00". */
+  readonly hours?: string | undefined;
+  /** Maximum number of bytes per second that the node sends. */
+  readonly maxUpload?: number | undefined;
+  /** Maximum number of bytes per second that the node receives. */
+  readonly maxDownload?: number | undefined;
+  /** Maximum number of bytes that the node sends and receives in a month (UTC), in total. */
+  readonly maxTraffic?: number | undefined;
+}
+
+/** Reasons for a pause of the whole node. Other holds concern one job. */
+export type PauseReason = Extract<HoldReason, 'paused' | 'machine-busy' | 'battery' | 'hours' | 'traffic'>;
+
+/** A pause of the whole node. It ends automatically, or at the order of the owner. */
+export interface Pause {
+  readonly reason: PauseReason;
+  /** The reason as a text that the owner of the machine reads. */
+  readonly text: string;
+  /** Time at which the pause ends, in milliseconds since 1970; null if the time is not known. */
+  readonly until: number | null;
+}
+
+/**
+ * Outcome of an update. `counted` means that the update is part of a checkpoint. `restored` means that the
+ * update is part of no checkpoint, and that the node has added it back to its error feedback.
+ */
+export type Outcome = 'counted' | 'restored';
+
+/** The work of a node in one job, over the life of its key. */
+export interface JobTotals {
+  readonly job: string;
+  /** Name of the job; null before the node has prepared it. */
+  readonly name: string | null;
+  /** Number of updates that the coordinator accepted and did not leave out later. */
+  readonly accepted: number;
+  /** Number of updates that did not count. Their content went into later updates. */
+  readonly refused: number;
+  /** Number of supervised tokens of the accepted updates. */
+  readonly tokens: number;
+  /** Training time of the accepted updates, in seconds. */
+  readonly seconds: number;
+  /**
+   * The merged work of this node, compared with all contributors of the job, as the coordinator has answered last; null
+   * before the first answer.
+   */
+  readonly contribution: JobContribution | null;
+}
+
+/** Bytes sent and received on all connections. */
+export interface Traffic {
+  readonly sent: number;
+  readonly received: number;
+}
 
 /** Activity of a node for one invite. */
 export interface NodeActivity {
@@ -41,7 +118,7 @@ export interface NodeActivity {
    */
   missedRound: number | null;
   /** How far the coordinator trusts the person who answers for this node; null before the node has joined a job. */
-  standing: OwnStanding | null;
+  standing: RpcResponse<'join'>['standing'] | null;
   /** Number of optimiser steps made in this round. */
   step: number;
   /** Number of optimiser steps planned for this round. */

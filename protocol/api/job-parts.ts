@@ -1,7 +1,5 @@
-import type { RunningSettings } from '../../protocol/job/settings.ts';
-import type { SampleResult } from '../store/samples.ts';
-
-/** Parts of the answers about a job: changes of its settings, its tasks, and its samples. */
+import type { RunningSettings } from '../job/settings.ts';
+import type { SampleResult } from './samples.ts';
 
 /** The tasks of a job, and the figures that decide which checkpoint is the best. */
 export interface JobTasksView {

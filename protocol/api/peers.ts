@@ -1,11 +1,9 @@
-import type { HealthMark } from '../../monitor/health-marks.ts';
-import type { Standing, StrikeKind } from '../../monitor/job-events.ts';
-import type { HoldReason } from '../../protocol/holds.ts';
-import type { Heartbeat } from '../../protocol/messages.ts';
-import type { ReceiptCode } from '../../protocol/receipts.ts';
-import type { Role } from '../../protocol/requests/member-status.ts';
-
-/** Answers of the control API about nodes: their state, receipts, scores, strikes and bans. */
+import type { HoldReason } from '../holds.ts';
+import type { Heartbeat } from '../messages.ts';
+import type { ReceiptCode } from '../receipts.ts';
+import type { Role } from '../requests/member-status.ts';
+import type { HealthMark } from './health.ts';
+import type { Standing, StrikeKind } from './job-events.ts';
 
 /** A node of a job, or a node that cannot join: its state, and the outcome of its updates. */
 export interface PeerView {

@@ -1,7 +1,7 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
-import { sentJob, startedJob } from '../../../../coordinator/client/job-start.ts';
+import { sentJob, startedJob } from '../../../../coordinator/jobs/job-start.ts';
 import { adapterLayout } from '../../../../lora/adapter/layout.ts';
 import { loraConfig } from '../../../../lora/adapter/lora-config.ts';
 import { writePeftFolder } from '../../../../lora/adapter/peft.ts';

@@ -1,8 +1,9 @@
-import type { HoldReason } from '../protocol/holds.ts';
-import type { ReceiptCode } from '../protocol/receipts.ts';
+import type { HoldReason } from '../holds.ts';
+import type { ReceiptCode } from '../receipts.ts';
 
 /** Kind of a misdeed. docs/workflow.md explains each kind. */
 export type StrikeKind = 'harmful' | 'outlier' | 'bad-payload' | 'disbelief' | 'audit' | 'conflicting';
+
 /** How far the coordinator trusts the person behind a peer. */
 export type Standing = 'good' | 'probation' | 'suspended' | 'banned';
 

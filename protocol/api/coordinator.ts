@@ -1,19 +1,34 @@
-import type { HealthMark } from '../../monitor/health-marks.ts';
-import type { JobEvent } from '../../monitor/job-events.ts';
-import type { PendingOrder } from '../../monitor/pending-orders.ts';
-import type { AddressReach } from '../../net/network.ts';
-import type { HoldReason } from '../../protocol/holds.ts';
-import type { Manifest } from '../../protocol/job/manifest.ts';
-import type { RunningSettings } from '../../protocol/job/settings.ts';
-import type { Checkpoint } from '../../protocol/messages.ts';
-import type { Role } from '../../protocol/requests/member-status.ts';
-import type { JobCheck } from '../jobs/check-job.ts';
-import type { CreateJobLine } from '../jobs/create-job.ts';
-import type { InviteState } from '../peers/invite-grant.ts';
-import type { JobState } from '../round/state.ts';
-import type { CheckpointTasks, JobTasksView, SettingsChange } from './job-types.ts';
+import type { HoldReason } from '../holds.ts';
+import type { Manifest } from '../job/manifest.ts';
+import type { RunningSettings } from '../job/settings.ts';
+import type { Checkpoint } from '../messages.ts';
+import type { Role } from '../requests/member-status.ts';
+import type { HealthMark } from './health.ts';
+import type { CreateJobLine, JobCheck } from './job-creation.ts';
+import type { CheckpointTasks, JobTasksView, SettingsChange } from './job-parts.ts';
+import type { AddressReach } from './reach.ts';
 
-/** Answers of the control API. docs/protocol.md describes the API, and the CLI prints its answers. */
+/** An order that takes effect when the round in progress has ended. */
+export interface PendingOrder {
+  action: 'pause' | 'stop' | 'roll-back';
+  /** Reason that the operator gave; empty if there is none. */
+  reason: string;
+  /** Round of the checkpoint that a roll-back restores; null for other orders. */
+  to: number | null;
+}
+
+/** State of an invite, as `inviteState` returns it. */
+export type InviteState = 'active' | 'used' | 'expired' | 'revoked';
+
+/** The version of a checkpoint in the registry of adapters. */
+export interface CheckpointVersion {
+  /** Digest of the checkpoint. */
+  readonly checkpoint: string;
+  /** Name and number of the version: `NAME:vN`. */
+  readonly label: string;
+  /** The tags that name this version now, sorted. */
+  readonly tags: readonly string[];
+}
 
 /** The coordinator, its addresses and its jobs. */
 export interface CoordinatorStatus {
@@ -29,11 +44,22 @@ export interface CoordinatorStatus {
   jobs: JobSummary[];
 }
 
+/** Phase of a job. coordinator/round/state.ts explains each phase. */
+export type JobPhase =
+  | 'queued'
+  | 'waiting'
+  | 'training'
+  | 'collecting'
+  | 'validating'
+  | 'committing'
+  | 'paused'
+  | 'finished';
+
 /** State of a job. */
 export interface JobSummary {
   job: string;
   name: string;
-  phase: JobState['phase'];
+  phase: JobPhase;
   /** The round in progress, or the last one of a job that is over. The first round is 1. */
   round: number;
   /** Number of checkpoints that the job makes. Rounds without a checkpoint (null rounds) do not count. */
@@ -162,20 +188,3 @@ export interface CheckpointView {
 export type CheckJobLine =
   | Extract<CreateJobLine, { event: 'progress' | 'error' }>
   | { event: 'checked'; check: JobCheck };
-
-export type { CheckpointVersion } from '../jobs/checkpoint-tags.ts';
-export type { CreateJobLine } from '../jobs/create-job.ts';
-export type { SampleResult, SampleText } from '../store/samples.ts';
-export type { CheckpointTasks, JobTasksView, SamplesView, SettingsChange } from './job-types.ts';
-export type {
-  BanOptions,
-  BanView,
-  FormerPeer,
-  PeerReceipts,
-  PeerScore,
-  PeerStanding,
-  PeerStrike,
-  PeerView,
-} from './peer-types.ts';
-export type { SweepJobView, SweepView } from './sweep-views.ts';
-export type { JobEvent };
