@@ -1,4 +1,4 @@
-import { defineErrors, REPORT } from '../common/errors.ts';
+import { defineErrors, isSwarmError, messageOf, REPORT } from '../common/errors.ts';
 
 const ASK_OPERATOR = 'ask the operator to create the job again';
 
@@ -59,3 +59,22 @@ export const nodeError = defineErrors({
   WRONG_SCALE: 'failed',
   WRONG_ADAPTER: { kind: 'failed', next: REPORT },
 });
+
+/** Advice for errors whose own advice is for a command. Unlike a command, a node tries again by itself. */
+const ADVICE: Readonly<Record<string, string>> = {
+  STORE_FULL: 'free disk space, and the node continues by itself',
+};
+
+/** Returns a text for people: the message of an error, followed by advice if there is any. */
+export function reasonOf(error: unknown): string {
+  const next = isSwarmError(error) ? (ADVICE[error.code] ?? error.next) : null;
+  return next === null ? messageOf(error) : `${messageOf(error)}; ${next}`;
+}
+
+/** Returns the fields of a log line about an error. */
+export function errorFields(error: unknown): object {
+  const reason = reasonOf(error);
+  if (!isSwarmError(error)) return { reason };
+  const { code, values } = error;
+  return code === 'RPC_REFUSED' ? { code, refusal: values.code, reason } : { code, reason };
+}

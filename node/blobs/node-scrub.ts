@@ -1,10 +1,9 @@
 import type { Logger } from '../../common/logger.ts';
 import type { Clock } from '../../common/time/clock.ts';
 import { sleep } from '../../common/time/deadline.ts';
+import type { Manifest } from '../../protocol/job/manifest.ts';
 import { BlobScrub, slowly } from '../../storage/blob-scrub.ts';
 import type { BlobStore } from '../../storage/blobs.ts';
-import type { JobMembership } from '../jobs/job-membership.ts';
-import type { SwarmNode } from '../jobs/swarm-node.ts';
 import type { NodeStore } from '../store/node-store.ts';
 import type { NodeTrainer } from '../trainer/trainer.ts';
 
@@ -20,9 +19,12 @@ interface NodeScrubDeps {
   readonly clock: Clock;
   readonly log: Logger;
   /** The jobs of the node. */
-  readonly nodes: readonly (Pick<SwarmNode, 'job' | 'view'> & {
-    readonly membership: Pick<JobMembership, 'replace'>;
-  })[];
+  readonly nodes: readonly {
+    readonly job: string | null;
+    view(): { readonly context: { readonly manifest: Pick<Manifest, 'base'> } | null };
+    /** `replace`: fetches a blob of the job again after it was found damaged and deleted. */
+    readonly membership: { replace(digest: string): void };
+  }[];
 }
 
 /**

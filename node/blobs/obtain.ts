@@ -1,7 +1,33 @@
+import type { SwarmNetwork } from '../../net/network.ts';
+import type { BlobProof } from '../../protocol/access/job-key.ts';
 import type { BlobRef } from '../../protocol/job/manifest.ts';
 import type { Head } from '../../protocol/messages.ts';
-import { type PhaseContext, sourcesOf } from '../context.ts';
+import type { BlobStore } from '../../storage/blobs.ts';
+import type { Caller } from '../contact/port.ts';
+import type { Pauses } from '../limits/pauses.ts';
+import type { NodeStore } from '../store/node-store.ts';
+import type { FetchTurns } from './fetch-turns.ts';
 import { fetchOrRecheck } from './recheck.ts';
+
+/** What fetching blobs uses of the node. */
+export interface BlobDeps extends Caller {
+  readonly network: Pick<SwarmNetwork, 'fetchBlob' | 'peers' | 'request' | 'signer'>;
+  readonly blobs: Pick<BlobStore, 'deletePartial' | 'has'>;
+  readonly store: Pick<NodeStore, 'origins'>;
+  readonly fetchTurns: FetchTurns;
+  /** The pause of the whole node. @default the node never pauses */
+  readonly pauses?: Pauses;
+}
+
+/** The job whose blobs are fetched. */
+export interface BlobPort {
+  readonly deps: BlobDeps;
+  readonly job: string;
+  /** Peer id of the job's coordinator. */
+  readonly coordinator: string;
+  /** `prove`: makes the proof that this node is admitted to the job. */
+  readonly keys: { prove(holder: string): BlobProof };
+}
 
 interface ObtainOptions {
   readonly signal: AbortSignal;
@@ -16,7 +42,7 @@ interface ObtainOptions {
  * could make the node train on the blob.
  * @throws SwarmError BLOB_*; the signal's reason
  */
-export async function obtain(context: PhaseContext, ref: BlobRef, options: ObtainOptions): Promise<void> {
+export async function obtain(context: BlobPort, ref: BlobRef, options: ObtainOptions): Promise<void> {
   const { deps, coordinator } = context;
   const { digest } = ref;
   await deps.fetchTurns.run({ digest, coordinator }, options.signal, async (turn) => {
@@ -32,11 +58,7 @@ export async function obtain(context: PhaseContext, ref: BlobRef, options: Obtai
  * the file to the peers of this job.
  * @throws SwarmError BLOB_*; the signal's reason
  */
-export async function obtainBaseFile(
-  context: PhaseContext,
-  ref: BlobRef,
-  options: ObtainOptions,
-): Promise<void> {
+export async function obtainBaseFile(context: BlobPort, ref: BlobRef, options: ObtainOptions): Promise<void> {
   const { deps, coordinator } = context;
   await deps.fetchTurns.run({ digest: ref.digest, coordinator }, options.signal, async (turn) => {
     if (await deps.blobs.has(ref.digest)) return;
@@ -55,7 +77,7 @@ export async function obtainBaseFile(
  * @param options.again whether the blob is fetched although the store has it
  */
 async function fetchOnce(
-  context: PhaseContext,
+  context: BlobPort,
   ref: BlobRef,
   { signal, head = null, onProgress, again }: ObtainOptions & { again: boolean },
 ): Promise<void> {
@@ -78,4 +100,26 @@ async function fetchOnce(
     );
   await (deps.pauses === undefined ? fetch(signal) : deps.pauses.whileTrafficLasts(fetch, signal));
   store.origins.add(digest, coordinator);
+}
+
+/**
+ * Maximum number of peers from which one blob is fetched. Eight peers are enough to spread the load of a large base.
+ */
+const MAX_HOLDERS = 8;
+
+/**
+ * Returns the peers that probably have a job's blobs: the coordinator, and the connected nodes that the head names.
+ * These peers ask for a proof that this node is admitted to the job. `prove` makes the proof.
+ */
+function sourcesOf(
+  { deps, coordinator, keys }: BlobPort,
+  head: Head | null,
+): { holders: string[]; prove: (holder: string) => BlobProof } {
+  const { network } = deps;
+  const connected = new Set(network.peers().map(({ peer }) => peer));
+  const nodes = [...(head?.included ?? []), ...(head?.assignments ?? [])].map(({ peer }) => peer);
+  const near = new Set(nodes.filter((peer) => connected.has(peer) && peer !== network.signer.peerId));
+  near.delete(coordinator);
+  const holders = [coordinator, ...near].slice(0, MAX_HOLDERS);
+  return { holders, prove: (holder) => keys.prove(holder) };
 }

@@ -1,6 +1,6 @@
 import { isSwarmError } from '../../common/errors.ts';
+import type { Caller } from '../contact/port.ts';
 import { request } from '../contact/requests.ts';
-import type { NodeDeps } from '../context.ts';
 import { nodeError } from '../errors.ts';
 
 /** Error codes of fetches that failed because of the holders, not because of this machine. */
@@ -19,7 +19,7 @@ interface Wanted {
  */
 export async function fetchOrRecheck<T>(
   { job, digest, coordinator }: Wanted,
-  deps: Pick<NodeDeps, 'network' | 'clock'>,
+  deps: Caller,
   signal: AbortSignal,
   fetch: () => Promise<T>,
 ): Promise<T> {

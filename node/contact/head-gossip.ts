@@ -3,21 +3,22 @@ import type { GossipVerdict } from '../../net/network.ts';
 import { isNewer } from '../../protocol/job/head-order.ts';
 import { jobTopic } from '../../protocol/job/topics.ts';
 import type { Head } from '../../protocol/messages.ts';
-import type { PhaseContext } from '../context.ts';
-import { errorFields, type Tasks } from '../jobs/tasks.ts';
+import { errorFields } from '../errors.ts';
+import type { ContactPort } from './port.ts';
 import { verifyHead } from './requests.ts';
 
 /** Maximum of the random pause before a node asks for a new key, in milliseconds. */
 const RENEW_JITTER_MS = 500;
 
 interface HeadGossipDeps {
-  readonly context: PhaseContext;
+  readonly context: ContactPort;
   /** Returns the newest head that the node knows. */
   readonly newest: () => Head | null;
   readonly onHead: (head: Head) => void;
   /** Asks the coordinator for the newest keys and head of the job. */
   readonly renewKeys: () => Promise<void>;
-  readonly tasks: Tasks;
+  /** Runs a task, and logs its failure. */
+  readonly tasks: { run(name: string, task: () => Promise<unknown>): void };
 }
 
 /** Receives the encrypted heads of one job over gossip. */

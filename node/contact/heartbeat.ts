@@ -2,8 +2,8 @@ import { jobTopic } from '../../protocol/job/topics.ts';
 import { CLOCK_SKEW_MS, HEARTBEAT_INTERVAL_MS } from '../../protocol/limits.ts';
 import type { Heartbeat } from '../../protocol/messages.ts';
 import { signMessage } from '../../protocol/signing.ts';
-import type { SwarmNodeDeps } from '../context.ts';
 import type { JobKeys } from './job-keys.ts';
+import type { ContactDeps } from './port.ts';
 
 /**
  * Fields of a heartbeat that the caller of `startHeartbeat` provides. All other fields are added before the
@@ -28,7 +28,7 @@ export interface HeartbeatLoop {
  * another process, so it does not delay heartbeats.
  */
 export function startHeartbeat(
-  deps: SwarmNodeDeps,
+  deps: ContactDeps,
   keys: JobKeys,
   fields: () => HeartbeatFields,
 ): HeartbeatLoop {

@@ -1,7 +1,7 @@
 import type { Manifest } from '../../protocol/job/manifest.ts';
 import { type ChangedSetting, changedSettings, firstSettings } from '../../protocol/job/settings.ts';
-import type { SwarmNodeDeps } from '../context.ts';
 import { HeadSettings, type KnownChange } from './head-settings.ts';
+import type { ContactDeps } from './port.ts';
 import { request } from './requests.ts';
 
 /**
@@ -9,7 +9,7 @@ import { request } from './requests.ts';
  * database, and logs it with the reason that the operator gave.
  */
 export function jobSettings(
-  deps: SwarmNodeDeps,
+  deps: ContactDeps,
   { job, coordinator, manifest }: { job: string; coordinator: string; manifest: Manifest },
 ): HeadSettings {
   return new HeadSettings(

@@ -1,8 +1,8 @@
 /** Stores messages that the coordinator of a job has signed. A coordinator restored from an old backup asks for them. */
 import type { Head } from '../../protocol/messages.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
-import type { PhaseContext } from '../context.ts';
 import { nodeError } from '../errors.ts';
+import type { ContactPort } from './port.ts';
 import { request } from './requests.ts';
 
 /**
@@ -23,7 +23,7 @@ const MISSED_AT_ONCE = 3;
  * about KEEPERS nodes have it. The other nodes then have those that this node has missed.
  * @throws SwarmError CHECKPOINT_UNTRUSTED, and the errors of the request
  */
-export async function keepCheckpoint(context: PhaseContext, head: Head, signal: AbortSignal): Promise<void> {
+export async function keepCheckpoint(context: ContactPort, head: Head, signal: AbortSignal): Promise<void> {
   const { deps, job } = context;
   const { kept } = deps.store;
   const { digest, ordinal } = head.checkpoint;
@@ -44,7 +44,7 @@ export async function keepCheckpoint(context: PhaseContext, head: Head, signal: 
 
 /** Fetches and keeps a signed checkpoint. Returns false if the coordinator does not have it. */
 async function fetchAndKeep(
-  { deps, coordinator, job }: PhaseContext,
+  { deps, coordinator, job }: ContactPort,
   { digest, ordinal }: { digest: string; ordinal: number },
   signal: AbortSignal,
 ): Promise<boolean> {

@@ -1,4 +1,4 @@
-import type { PhaseContext } from '../context.ts';
+import type { ContactPort } from './port.ts';
 import { request } from './requests.ts';
 
 /**
@@ -7,7 +7,7 @@ import { request } from './requests.ts';
  * @throws SwarmError RPC_METHOD_UNKNOWN if the coordinator has an older version; the errors of the request
  */
 export async function askContribution(
-  { deps, coordinator, job }: PhaseContext,
+  { deps, coordinator, job }: ContactPort,
   signal: AbortSignal,
 ): Promise<void> {
   const { totals } = deps.store;

@@ -12,9 +12,9 @@ import {
   type RpcResponse,
 } from '../../protocol/requests/rpc.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
-import type { PhaseContext, SwarmNodeDeps, SwarmNodeOptions } from '../context.ts';
 import { nodeError } from '../errors.ts';
 import type { UpdateRecord } from '../store/update-record.ts';
+import type { Applicant, Caller, ContactDeps, ContactPort } from './port.ts';
 
 /**
  * Dials the addresses of a coordinator in order until one answers. Each attempt has the deadline DIAL_TIMEOUT_MS.
@@ -23,7 +23,7 @@ import type { UpdateRecord } from '../store/update-record.ts';
  */
 export async function connect(
   addresses: readonly string[],
-  { network, clock }: Pick<SwarmNodeDeps, 'network' | 'clock'>,
+  { network, clock }: { network: Pick<ContactDeps['network'], 'connect'>; clock: Caller['clock'] },
   signal: AbortSignal,
 ): Promise<string> {
   let last: unknown = nodeError('NO_ADDRESS', 'no address of a coordinator was given');
@@ -59,7 +59,7 @@ export function isShutOut(error: unknown): error is SwarmError {
 
 /** Sends one request. The network ends a request earlier if it makes no progress. */
 export function request<M extends RpcMethod>(
-  { clock, network }: Pick<SwarmNodeDeps, 'network' | 'clock'>,
+  { clock, network }: Caller,
   peer: string,
   method: M,
   body: RpcRequest<M>,
@@ -71,8 +71,8 @@ export function request<M extends RpcMethod>(
 
 /** Asks the coordinator to make this node a member of a job. A member may ask again. */
 export async function requestJoin(
-  { name, agent, invite }: SwarmNodeOptions,
-  deps: SwarmNodeDeps,
+  { name, agent, invite }: Applicant,
+  deps: ContactDeps,
   { coordinator, job }: { coordinator: string; job: string },
   signal: AbortSignal,
 ): Promise<RpcResponse<'join'>> {
@@ -90,19 +90,19 @@ export async function requestJoin(
 }
 
 /** Returns the request field `run`, the random id of this process; no field if the process has no id. */
-export function runOf({ runId }: Pick<SwarmNodeDeps, 'runId'>): { run?: string } {
+export function runOf({ runId }: Pick<ContactDeps, 'runId'>): { run?: string } {
   return runId === undefined ? {} : { run: runId };
 }
 
 /** Keeps a record of removals for a coordinator that is restored from an old backup. */
-function keepRemovals({ deps, job, coordinator }: PhaseContext, envelope: Uint8Array): void {
+function keepRemovals({ deps, job, coordinator }: ContactPort, envelope: Uint8Array): void {
   const { author, message } = verifyMessage('removals', envelope);
   if (author !== coordinator || message.job !== job) return;
   deps.store.kept.keepRemovals(job, { sequence: message.sequence, envelope });
 }
 
 /** Warns the owner of this node that another machine has a copy of its key. This node continues to work. */
-function warnOfDuplicate({ deps, options, job }: PhaseContext, since: number): void {
+function warnOfDuplicate({ deps, options, job }: ContactPort, since: number): void {
   deps.log.warn(
     {
       name: options.name,
@@ -124,8 +124,8 @@ const OVER_PHASES: readonly string[] = ['finished', 'failed'];
  * ended. `others` says whether the coordinator also has jobs that the node may not join.
  */
 export async function openJobs(
-  { invite }: Pick<SwarmNodeOptions, 'invite'>,
-  deps: SwarmNodeDeps,
+  { invite }: Pick<Applicant, 'invite'>,
+  deps: ContactDeps,
   coordinator: string,
   signal: AbortSignal,
 ): Promise<{ open: string[]; over: string[]; others: boolean }> {
@@ -147,7 +147,7 @@ export async function openJobs(
  *   coordinator has forgotten the node.
  */
 export async function requestHead(
-  context: PhaseContext,
+  context: ContactPort,
   { known, rejoin }: { known: Head | null; rejoin: boolean },
   signal: AbortSignal,
 ): Promise<Head | null> {
@@ -181,7 +181,7 @@ export async function requestHead(
 
 /** Asks for the receipt of a round's update. Returns null when the coordinator has never seen the update. */
 export async function requestReceipt(
-  context: PhaseContext,
+  context: ContactPort,
   round: number,
   signal: AbortSignal,
 ): Promise<Receipt | null> {
@@ -196,7 +196,7 @@ export async function requestReceipt(
  * @throws SwarmError UPDATE_UNKNOWN, UPDATE_ENDED
  */
 export async function submitUpdate(
-  context: PhaseContext,
+  context: ContactPort,
   round: number,
   signal: AbortSignal,
 ): Promise<Receipt> {
@@ -209,7 +209,7 @@ export async function submitUpdate(
   return keptReceipt(receipt, context);
 }
 
-function storedUpdate({ deps, job }: PhaseContext, round: number): UpdateRecord {
+function storedUpdate({ deps, job }: ContactPort, round: number): UpdateRecord {
   const record = deps.store.update(job, round);
   if (record) return record;
   throw nodeError('UPDATE_UNKNOWN', `the store has no update of round ${round}`, { job, round });
@@ -237,7 +237,7 @@ export function verifyHead(bytes: Uint8Array, expected: { coordinator: string; j
  * @returns whether the coordinator is behind
  */
 export async function reportBehind(
-  { deps, coordinator, job }: Pick<PhaseContext, 'deps' | 'coordinator' | 'job'>,
+  { deps, coordinator, job }: Pick<ContactPort, 'deps' | 'coordinator' | 'job'>,
   head: Head,
   signal: AbortSignal,
 ): Promise<boolean> {
@@ -248,7 +248,7 @@ export async function reportBehind(
 }
 
 /** Verifies a receipt and keeps its signed form. @throws the errors of `verifyReceipt` */
-export function keptReceipt(bytes: Uint8Array, context: PhaseContext): Receipt {
+export function keptReceipt(bytes: Uint8Array, context: ContactPort): Receipt {
   const receipt = verifyReceipt(bytes, context);
   const { round, update: digest } = receipt;
   context.deps.store.kept.keepReceipt(context.job, { round, digest, envelope: bytes });
@@ -256,7 +256,7 @@ export function keptReceipt(bytes: Uint8Array, context: PhaseContext): Receipt {
 }
 
 /** @throws SwarmError RECEIPT_MISMATCH if the receipt is for another job or node, or not signed by the coordinator */
-function verifyReceipt(bytes: Uint8Array, { coordinator, job, deps }: PhaseContext): Receipt {
+function verifyReceipt(bytes: Uint8Array, { coordinator, job, deps }: ContactPort): Receipt {
   const { author, message } = verifyMessage('receipt', bytes);
   const { peerId } = deps.network.signer;
   if (author === coordinator && message.job === job && message.peer === peerId) return message;

@@ -4,10 +4,9 @@ import type { Clock } from '../../common/time/clock.ts';
 import { ANSWERS_BYTES, QUESTIONS_BYTES } from '../../protocol/limits.ts';
 import type { RpcRequest, RpcResponse } from '../../protocol/requests/rpc.ts';
 import { obtain } from '../blobs/obtain.ts';
-import type { ReadyContext } from '../context.ts';
-import { nodeError } from '../errors.ts';
-import { errorFields } from '../jobs/tasks.ts';
+import { errorFields, nodeError } from '../errors.ts';
 import { checkPolicy } from '../limits/policy.ts';
+import type { ReadyPort } from '../phases/port.ts';
 import type { QuestionAnswerer } from './answerer.ts';
 
 /**
@@ -56,7 +55,7 @@ export class EvaluationService {
    * Begins an evaluation. A repeated request has no effect while the evaluation runs or its answers are kept.
    * @throws SwarmError NOT_EVALUATING, EVALUATION_BUSY, EVALUATION_BASE_BITS, POLICY_MEMORY
    */
-  start(context: ReadyContext, request: Request): void {
+  start(context: ReadyPort, request: Request): void {
     const { answerer, clock, isBusy } = this.#deps;
     if (answerer === null) throw notEvaluating();
     const { coordinator } = context;
@@ -126,7 +125,7 @@ export class EvaluationService {
     await this.#running;
   }
 
-  #checkSettings({ manifest, options, deps }: ReadyContext, baseBits: number): void {
+  #checkSettings({ manifest, options, deps }: ReadyPort, baseBits: number): void {
     const { policy, trainers } = options;
     const own = trainers?.baseBits ?? 32;
     if (baseBits !== own) {
@@ -148,7 +147,7 @@ export class EvaluationService {
   }
 
   /** Answers the questions, and keeps the answers until the coordinator no longer asks for them. Throws nothing. */
-  async #run(evaluation: Evaluation, context: ReadyContext, answerer: QuestionAnswerer): Promise<void> {
+  async #run(evaluation: Evaluation, context: ReadyPort, answerer: QuestionAnswerer): Promise<void> {
     const { clock, log } = this.#deps;
     const { signal } = evaluation.end;
     const ended = new Promise<void>((resolve) => {
@@ -187,7 +186,7 @@ export class EvaluationService {
 
   async #answer(
     evaluation: Evaluation,
-    context: ReadyContext,
+    context: ReadyPort,
     answerer: QuestionAnswerer,
     hold: (digest: string) => Promise<void>,
   ): Promise<Uint8Array> {

@@ -5,8 +5,8 @@ import { type LossGradient, lossDecrease, withUpdate } from '../../lora/update/s
 import { MEASURED_BATCHES } from '../../protocol/limits.ts';
 import type { RpcRequest } from '../../protocol/requests/rpc.ts';
 import { obtain } from '../blobs/obtain.ts';
-import type { HeldAdapter, ReadyContext } from '../context.ts';
 import { nodeError } from '../errors.ts';
+import type { HeldAdapter, ReadyPort } from '../phases/port.ts';
 import { rowsAt } from '../phases/round-rows.ts';
 import type { ScoreTrainer } from '../trainer/trainer.ts';
 
@@ -38,7 +38,7 @@ export class ScoreService {
    *   trainer
    */
   measure(
-    context: ReadyContext,
+    context: ReadyPort,
     held: HeldAdapter | null,
     request: Request,
     signal: AbortSignal,
@@ -81,7 +81,7 @@ export class ScoreService {
   }
 
   /** Fetches and decodes an update. The payload is deleted from the blob store afterwards. */
-  #load(context: ReadyContext, { digest, size, preset, scale }: Update, signal: AbortSignal) {
+  #load(context: ReadyPort, { digest, size, preset, scale }: Update, signal: AbortSignal) {
     const { deps, collector, layout } = context;
     const factors = new Float32Array(scale.slice().buffer);
     if (factors.length !== layout.length) {

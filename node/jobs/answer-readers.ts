@@ -2,10 +2,10 @@ import { FairQuota, type FairQuotaOptions } from '../../common/limits/fair-quota
 import { netError } from '../../net/errors.ts';
 import type { BlobProof } from '../../protocol/access/job-key.ts';
 import { RPC_TIMEOUT_MS } from '../../protocol/limits.ts';
-import type { NodeDeps } from '../context.ts';
 import { nodeError } from '../errors.ts';
 import { servesNoFiles } from '../limits/pauses.ts';
 import { recordPage } from '../store/record-page.ts';
+import type { NodeDeps } from './context.ts';
 
 /**
  * One limit on the calls of all peers together, because one person can have any number of peers. An answer takes about a

@@ -1,16 +1,17 @@
 import type { Head } from '../../protocol/messages.ts';
 import type { RpcRequest } from '../../protocol/requests/rpc.ts';
 import { requestJoin } from '../contact/requests.ts';
-import type { Download, HeldAdapter, PhaseContext, ReadyContext } from '../context.ts';
 import { nodeError } from '../errors.ts';
 import { ScoreService } from '../evaluation/score-service.ts';
 import type { NodeEvent } from '../machine/state.ts';
 import type { Work } from '../machine/work.ts';
 import { checkLimits, prepare } from '../phases/join.ts';
+import type { Download, HeldAdapter } from '../phases/port.ts';
 import { sync } from '../phases/sync.ts';
 import { train } from '../phases/train.ts';
 import { buildUpdate } from '../phases/updates.ts';
 import type { TrainedRound } from '../trainer/trainer.ts';
+import type { JobContext, ReadyJob } from './context.ts';
 
 /**
  * Does a node's work in one job. Keeps the node's current adapter, and the result of a trained round until its update
@@ -18,18 +19,18 @@ import type { TrainedRound } from '../trainer/trainer.ts';
  * phase has ended.
  */
 export class JobWorker {
-  readonly context: PhaseContext;
+  readonly context: JobContext;
   /** Progress in the round that is being trained. Between rounds, this is the progress in the last round. */
   progress: { step: number; steps: number; tokensPerSecond: number };
   download: Download | null = null;
   /** Whether the job fits the limits of the machine's owner, together with the node's other jobs. */
   fits = false;
-  #ready: ReadyContext | null = null;
+  #ready: ReadyJob | null = null;
   #held: HeldAdapter | null = null;
   #trained: TrainedRound | null = null;
   #scores: ScoreService | null = null;
 
-  constructor(context: Omit<PhaseContext, 'onDownload'>) {
+  constructor(context: Omit<JobContext, 'onDownload'>) {
     const onDownload = (download: Download | null): void => {
       this.download = download;
     };
@@ -44,7 +45,7 @@ export class JobWorker {
   }
 
   /** The context of the prepared job. Read it only after `prepare` has ended. */
-  get ready(): ReadyContext {
+  get ready(): ReadyJob {
     return this.#ready!;
   }
 
@@ -58,7 +59,7 @@ export class JobWorker {
     this.fits = false;
     checkLimits(context);
     this.fits = true;
-    this.#ready = await prepare(context, head, signal);
+    this.#ready = { ...context, layout: await prepare(context, head, signal) };
     // The choice of the engine may depend on the base. The coordinator shows the engine to people, so the node joins
     // again to report a changed engine.
     if (trainer.engine !== engine) await requestJoin(context.options, context.deps, context, signal);
@@ -137,7 +138,7 @@ export class JobWorker {
   }
 
   /** Returns the context in which the node evaluates checkpoints of the job. @throws SwarmError NOT_EVALUATING */
-  toEvaluate(): ReadyContext {
+  toEvaluate(): ReadyJob {
     if (this.#ready !== null) return this.#ready;
     throw nodeError('NOT_EVALUATING', 'this node is not ready');
   }

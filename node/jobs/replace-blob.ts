@@ -1,6 +1,6 @@
 import { obtain } from '../blobs/obtain.ts';
-import type { PhaseContext } from '../context.ts';
 import { isDone } from '../machine/state.ts';
+import type { JobContext } from './context.ts';
 import type { MachineRunner } from './machine-runner.ts';
 import type { Tasks } from './tasks.ts';
 
@@ -9,7 +9,7 @@ import type { Tasks } from './tasks.ts';
  * node joins the job again, because joining fetches the base and loads it into the trainer.
  */
 export function replaceBlob(
-  context: PhaseContext,
+  context: JobContext,
   digest: string,
   { runner, tasks }: { runner: MachineRunner; tasks: Tasks },
 ): void {

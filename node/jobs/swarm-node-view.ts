@@ -1,7 +1,8 @@
 import type { SwarmError } from '../../common/errors.ts';
 import type { Hold } from '../../protocol/api/node.ts';
-import type { OwnStanding, PhaseContext } from '../context.ts';
+import type { OwnStanding } from '../contact/port.ts';
 import type { NodeState } from '../machine/state.ts';
+import type { JobContext } from './context.ts';
 import type { JobWorker } from './job-worker.ts';
 
 /** State of a running node, from which its status and its health checks are made. */
@@ -12,7 +13,7 @@ export interface SwarmNodeView extends Pick<JobWorker, 'progress' | 'download'> 
   /** The coordinator's final refusal, for example because it has banned this node; null if there is none. */
   readonly shutOut: SwarmError | null;
   /** Context of the job; null before the node has joined a job. */
-  readonly context: PhaseContext | null;
+  readonly context: JobContext | null;
   /** Name of the job, also before the node has joined it; null if it is not known. */
   readonly jobName: string | null;
   /** Name of the job that has the trainer while this job waits for it; null if this job does not wait. */

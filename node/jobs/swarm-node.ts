@@ -2,7 +2,7 @@ import { isSwarmError, type SwarmError } from '../../common/errors.ts';
 import { withDeadline } from '../../common/time/deadline.ts';
 import type { Manifest } from '../../protocol/job/manifest.ts';
 import { isShutOut, keptReceipt } from '../contact/requests.ts';
-import type { SiblingJob, SwarmNodeDeps, SwarmNodeOptions } from '../context.ts';
+import { errorFields, reasonOf } from '../errors.ts';
 import type { DrainedWork } from '../limits/node-control.ts';
 import {
   failureEvent,
@@ -14,13 +14,15 @@ import {
   type NodeState,
 } from '../machine/state.ts';
 import { dueInMs } from '../machine/work.ts';
+import type { SiblingJob } from '../phases/port.ts';
 import { publishUpdate, settleUpdate } from '../phases/updates.ts';
 import type { JobClaim } from '../store/job-files.ts';
+import type { SwarmNodeDeps, SwarmNodeOptions } from './context.ts';
 import { JobMembership } from './job-membership.ts';
 import type { JobWorker } from './job-worker.ts';
 import { MachineRunner } from './machine-runner.ts';
 import type { SwarmNodeView } from './swarm-node-view.ts';
-import { errorFields, reasonOf, Tasks } from './tasks.ts';
+import { Tasks } from './tasks.ts';
 import { UpdateReceipts } from './update-receipts.ts';
 
 /** Refusals that can end later, so the node keeps its invite: a ban, or another process with its key. */

@@ -6,12 +6,12 @@ import { BlobCollector } from '../../storage/blob-collector.ts';
 import { mayFetch } from '../blobs/blob-access.ts';
 import { FetchTurns } from '../blobs/fetch-turns.ts';
 import { NodeScrub } from '../blobs/node-scrub.ts';
-import type { NodeDeps, SwarmNodeOptions } from '../context.ts';
 import { nodeError } from '../errors.ts';
 import { EvaluationService } from '../evaluation/evaluation-service.ts';
 import { servesNoFiles } from '../limits/pauses.ts';
 import { SharedTrainer } from '../trainer/shared-trainer.ts';
 import { answerReaders } from './answer-readers.ts';
+import type { NodeDeps, SwarmNodeOptions } from './context.ts';
 import { namesMember } from './head-members.ts';
 import { SwarmNode } from './swarm-node.ts';
 

@@ -1,5 +1,5 @@
-import { isSwarmError, messageOf } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
+import { errorFields } from '../errors.ts';
 
 /**
  * Keeps track of a node's asynchronous tasks. At most one of the tasks is the main task, which can be aborted
@@ -61,23 +61,4 @@ export class Tasks {
     const tracked = task.finally(() => this.#running.delete(tracked));
     this.#running.add(tracked);
   }
-}
-
-/** Advice for errors whose own advice is for a command. Unlike a command, a node tries again by itself. */
-const ADVICE: Readonly<Record<string, string>> = {
-  STORE_FULL: 'free disk space, and the node continues by itself',
-};
-
-/** Returns a text for people: the message of an error, followed by advice if there is any. */
-export function reasonOf(error: unknown): string {
-  const next = isSwarmError(error) ? (ADVICE[error.code] ?? error.next) : null;
-  return next === null ? messageOf(error) : `${messageOf(error)}; ${next}`;
-}
-
-/** Returns the fields of a log line about an error. */
-export function errorFields(error: unknown): object {
-  const reason = reasonOf(error);
-  if (!isSwarmError(error)) return { reason };
-  const { code, values } = error;
-  return code === 'RPC_REFUSED' ? { code, refusal: values.code, reason } : { code, reason };
 }

@@ -1,8 +1,8 @@
 import type { Receipt } from '../../protocol/messages.ts';
 import type { ReceiptCode } from '../../protocol/receipts.ts';
 import { requestReceipt, submitUpdate } from '../contact/requests.ts';
-import type { PhaseContext } from '../context.ts';
 import type { NodeEffect, NodeEvent } from '../machine/state.ts';
+import type { JobContext } from './context.ts';
 
 /** Receipt codes for which the coordinator also gives a strike. */
 const STRIKES: readonly ReceiptCode[] = ['harmful', 'outlier'];
@@ -29,7 +29,7 @@ export class UpdateReceipts {
 
   /** Asks for the receipt of an update, or submits the update. */
   async ask(
-    context: PhaseContext,
+    context: JobContext,
     { type, round, generation }: Extract<NodeEffect, { type: 'ask' | 'submit' }>,
   ): Promise<void> {
     const { dispatch, life, endsWith } = this.#deps;
@@ -50,7 +50,7 @@ export class UpdateReceipts {
    * @param generation number of the request that the receipt answers (see `PendingUpdate.generation`); null
    *   if the coordinator sent the receipt unasked
    */
-  take({ job, deps }: PhaseContext, receipt: Receipt, generation: number | null): void {
+  take({ job, deps }: JobContext, receipt: Receipt, generation: number | null): void {
     const { store, log, meter } = deps;
     const { round, update, code, detail } = receipt;
     const known = store.update(job, round);

@@ -1,4 +1,4 @@
-import { adapterSize } from '../../lora/adapter/layout.ts';
+import { type AdapterLayout, adapterSize } from '../../lora/adapter/layout.ts';
 import { baseDigest } from '../../lora/models/base/base-identity.ts';
 import { modelError } from '../../lora/models/errors.ts';
 import { trainError } from '../../lora/train/errors.ts';
@@ -9,10 +9,10 @@ import type { Role } from '../../protocol/requests/member-status.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
 import { obtainBaseFile } from '../blobs/obtain.ts';
 import { connect, openJobs, reportBehind, requestJoin, verifyHead } from '../contact/requests.ts';
-import type { PhaseContext, ReadyContext, SwarmNodeDeps, SwarmNodeOptions } from '../context.ts';
 import { nodeError } from '../errors.ts';
 import { checkPolicy, demandOf } from '../limits/policy.ts';
 import type { JobClaim } from '../store/job-files.ts';
+import type { JoinOptions, PhaseDeps, PhasePort } from './port.ts';
 
 /** A job that the coordinator has admitted the node to. The manifest and the head are verified. */
 export interface JoinedJob {
@@ -37,8 +37,8 @@ export interface JoinedJob {
  *   network, of admission and of signatures
  */
 export async function join(
-  options: SwarmNodeOptions,
-  deps: SwarmNodeDeps,
+  options: JoinOptions,
+  deps: PhaseDeps,
   signal: AbortSignal,
   onClaim: (claim: JobClaim) => void,
 ): Promise<JoinedJob> {
@@ -90,8 +90,8 @@ export async function join(
 }
 
 async function firstOpenJob(
-  options: SwarmNodeOptions,
-  deps: SwarmNodeDeps,
+  options: JoinOptions,
+  deps: PhaseDeps,
   coordinator: string,
   signal: AbortSignal,
 ): Promise<string> {
@@ -111,7 +111,7 @@ async function firstOpenJob(
  * Checks that a job fits the limits of the machine's owner, together with the other jobs of the node that fit.
  * @throws SwarmError POLICY_*
  */
-export function checkLimits({ manifest, deps, options }: PhaseContext): void {
+export function checkLimits({ manifest, deps, options }: PhasePort): void {
   const others = deps.siblings().flatMap(({ fittingManifest }) => fittingManifest ?? []);
   checkPolicy(manifest, options.policy, { trainers: options.trainers, others });
 }
@@ -121,10 +121,10 @@ export function checkLimits({ manifest, deps, options }: PhaseContext): void {
  * @throws SwarmError ADAPTER_SHAPE, BLOB_*, and errors of the trainer
  */
 export async function prepare(
-  context: PhaseContext,
+  context: PhasePort,
   head: Head | null,
   signal: AbortSignal,
-): Promise<ReadyContext> {
+): Promise<AdapterLayout> {
   const { manifest, deps } = context;
   await makeRoom(context);
   const { files } = manifest.base;
@@ -155,14 +155,14 @@ export async function prepare(
       },
     );
   }
-  return { ...context, layout };
+  return layout;
 }
 
 /**
  * Registers the job's base and data. Deletes the files of jobs that are over. Also deletes files of other jobs while
  * all jobs together need more disk space than the machine's owner lends.
  */
-async function makeRoom(context: PhaseContext): Promise<void> {
+async function makeRoom(context: PhasePort): Promise<void> {
   const { deps, collector, manifest, job, options } = context;
   const { jobFiles } = deps.store;
   jobFiles.register({

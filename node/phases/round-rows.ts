@@ -1,8 +1,8 @@
 import type { Row } from '../../lora/data/row.ts';
 import { placesInRound, readRows, type ShardRef, shardsOf } from '../../lora/data/shards/round-rows.ts';
 import { obtain } from '../blobs/obtain.ts';
-import type { PhaseContext } from '../context.ts';
 import type { Work } from '../machine/work.ts';
+import type { PhasePort } from './port.ts';
 
 /**
  * Returns the rows of a node's interval in training order. If the interval has fewer than `count` rows, its rows are
@@ -11,7 +11,7 @@ import type { Work } from '../machine/work.ts';
  * @throws the errors of `rowsAt`
  */
 export function rowsOf(
-  context: PhaseContext,
+  context: PhasePort,
   { round, parent, start, end }: Work,
   count: number,
   signal: AbortSignal,
@@ -27,7 +27,7 @@ export function rowsOf(
  * @throws SwarmError BLOB_*; DATA_MISMATCH if a shard differs from what the manifest says
  */
 export async function rowsAt(
-  context: PhaseContext,
+  context: PhasePort,
   { round, parent, positions }: { round: number; parent: string; positions: readonly number[] },
   signal: AbortSignal,
 ): Promise<Row[]> {
@@ -44,7 +44,7 @@ export async function rowsAt(
 }
 
 async function fetchShards(
-  context: PhaseContext,
+  context: PhasePort,
   shards: readonly ShardRef[],
   signal: AbortSignal,
 ): Promise<void> {

@@ -7,8 +7,8 @@ import type { Head } from '../../protocol/messages.ts';
 import type { BlobScope } from '../../storage/blob-collector.ts';
 import { storageError } from '../../storage/errors.ts';
 import { obtain } from '../blobs/obtain.ts';
-import type { HeldAdapter, ReadyContext } from '../context.ts';
 import { nodeError } from '../errors.ts';
+import type { HeldAdapter, ReadyPort } from './port.ts';
 
 /**
  * Gets the adapter of a head. Tries these sources, the cheapest first: memory, the blob store, the round's delta added
@@ -16,7 +16,7 @@ import { nodeError } from '../errors.ts';
  * @throws SwarmError BLOB_*, ADAPTER_*, TENSORS_*
  */
 export function sync(
-  context: ReadyContext,
+  context: ReadyPort,
   held: HeldAdapter | null,
   head: Head,
   signal: AbortSignal,
@@ -40,7 +40,7 @@ type Tensors = readonly Float32Array[];
 
 /** Returns the adapter in memory. If its blob has been deleted from the blob store, stores the blob again. */
 async function fromMemory(
-  { deps, layout, manifest }: ReadyContext,
+  { deps, layout, manifest }: ReadyPort,
   { digest, tensors }: HeldAdapter,
   scope: BlobScope,
 ): Promise<Tensors> {
@@ -52,7 +52,7 @@ async function fromMemory(
 
 /** Reads an adapter from the blob store. Returns null when it is missing or damaged. */
 async function readStored(
-  { deps, layout, coordinator }: ReadyContext,
+  { deps, layout, coordinator }: ReadyPort,
   { digest, size }: { digest: string; size: number },
 ): Promise<Tensors | null> {
   // Use the stored adapter only if this coordinator supplied it. A copy from a job of another coordinator
@@ -68,7 +68,7 @@ async function readStored(
 }
 
 /** Reads the adapter that this node held before it was restarted. Returns null when there is none. */
-async function heldBeforeRestart(context: ReadyContext): Promise<HeldAdapter | null> {
+async function heldBeforeRestart(context: ReadyPort): Promise<HeldAdapter | null> {
   const { checkpoint, adapter, adapterBytes } = context.deps.store.job(context.job);
   if (!checkpoint || !adapter) return null;
   const tensors = await readStored(context, { digest: adapter, size: adapterBytes });
@@ -80,7 +80,7 @@ async function heldBeforeRestart(context: ReadyContext): Promise<HeldAdapter | n
  * cannot be fetched, or if the result does not have the digest that the head names.
  */
 async function withDelta(
-  context: ReadyContext,
+  context: ReadyPort,
   held: HeldAdapter | null,
   head: Head,
   scope: BlobScope,
@@ -121,7 +121,7 @@ async function withDelta(
 }
 
 async function fetchWhole(
-  context: ReadyContext,
+  context: ReadyPort,
   head: Head,
   scope: BlobScope,
   signal: AbortSignal,
@@ -151,7 +151,7 @@ async function fetchWhole(
 }
 
 /** @throws SwarmError BLOB_CORRUPT if the bytes do not have the digest that the head names */
-function decodeChecked(bytes: Uint8Array, digest: string, layout: ReadyContext['layout']): Tensors {
+function decodeChecked(bytes: Uint8Array, digest: string, layout: ReadyPort['layout']): Tensors {
   const found = sha256(bytes);
   if (found !== digest) {
     throw storageError('BLOB_CORRUPT', `blob ${digest} contains bytes with the digest ${found}`, {

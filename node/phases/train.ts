@@ -2,11 +2,11 @@ import { isSwarmError } from '../../common/errors.ts';
 import { decodeOptimizer, freshOptimizer } from '../../lora/train/optimizer/optimizer-state.ts';
 import { changedJobSchedule } from '../../lora/train/optimizer/schedule.ts';
 import { ADAPTER_BYTES } from '../../protocol/limits.ts';
-import type { HeldAdapter, ReadyContext } from '../context.ts';
 import { nodeError } from '../errors.ts';
 import type { Work } from '../machine/work.ts';
 import type { TrainedRound } from '../trainer/trainer.ts';
 import type { RoundOptions } from '../trainer/trainer-share.ts';
+import type { HeldAdapter, ReadyPort } from './port.ts';
 import { rowsOf } from './round-rows.ts';
 
 /**
@@ -15,7 +15,7 @@ import { rowsOf } from './round-rows.ts';
  * @throws SwarmError WRONG_ADAPTER, WORK_TOO_LARGE, NOTHING_TRAINED, BLOB_*, DATA_MISMATCH and errors of the trainer
  */
 export async function train(
-  context: ReadyContext,
+  context: ReadyPort,
   work: Work,
   before: HeldAdapter,
   options: RoundOptions,
@@ -74,7 +74,7 @@ export async function train(
 const OPTIMIZER_BYTES = 2 * ADAPTER_BYTES + 8;
 
 /** Reads the moments that were stored with the last update. Returns zeros if there are none or if they are damaged. */
-async function loadOptimizer({ deps, job, layout }: ReadyContext) {
+async function loadOptimizer({ deps, job, layout }: ReadyPort) {
   const { optimizer } = deps.store.job(job);
   if (optimizer === null) return freshOptimizer(layout);
   try {

@@ -5,9 +5,9 @@ import type { Outcome } from '../../protocol/api/node.ts';
 import { jobTopic } from '../../protocol/job/topics.ts';
 import { ADAPTER_BYTES, INLINE_UPDATE_BYTES, UPDATE_BYTES } from '../../protocol/limits.ts';
 import { signMessage } from '../../protocol/signing.ts';
-import type { HeldAdapter, ReadyContext } from '../context.ts';
 import type { Work } from '../machine/work.ts';
 import type { TrainedRound } from '../trainer/trainer.ts';
+import type { HeldAdapter, ReadyPort } from './port.ts';
 
 /**
  * Builds a round's update. Stores the update, the error feedback and the optimiser's moments in one transaction. After
@@ -17,7 +17,7 @@ import type { TrainedRound } from '../trainer/trainer.ts';
  *   error, nothing is stored.
  */
 export function buildUpdate(
-  context: ReadyContext,
+  context: ReadyPort,
   work: Work,
   before: HeldAdapter,
   trained: TrainedRound,
@@ -75,7 +75,7 @@ export function buildUpdate(
  * recorded.
  * @returns the number of peers that the update was sent to
  */
-export async function publishUpdate({ deps, job, keys }: ReadyContext, round: number): Promise<number> {
+export async function publishUpdate({ deps, job, keys }: ReadyPort, round: number): Promise<number> {
   const record = deps.store.update(job, round);
   if (!record?.envelope) return 0;
   const sealed = keys.seal(record.envelope, 'update', deps.randomBytes);
@@ -87,7 +87,7 @@ export async function publishUpdate({ deps, job, keys }: ReadyContext, round: nu
  * already recorded.
  */
 export function settleUpdate(
-  context: ReadyContext,
+  context: ReadyPort,
   { round, outcome }: { round: number; outcome: Outcome },
 ): Promise<void> {
   const { deps, collector, job, feedbackLock } = context;
@@ -114,7 +114,7 @@ export function settleUpdate(
 const RESIDUAL_HEADER_BYTES = 64;
 
 /** Reads a payload. Returns null if it is damaged. The content of the update is then lost, and training continues. */
-async function loadPayload({ deps }: ReadyContext, update: string): Promise<Uint8Array | null> {
+async function loadPayload({ deps }: ReadyPort, update: string): Promise<Uint8Array | null> {
   try {
     return await deps.blobs.get(update, { maxBytes: UPDATE_BYTES });
   } catch (error) {
@@ -125,7 +125,7 @@ async function loadPayload({ deps }: ReadyContext, update: string): Promise<Uint
 }
 
 /** Reads the stored error feedback of a job. Starts with zeros if none is stored, or if it is damaged. */
-async function loadFeedback({ deps, job, layout, manifest }: ReadyContext): Promise<ErrorFeedback> {
+async function loadFeedback({ deps, job, layout, manifest }: ReadyPort): Promise<ErrorFeedback> {
   const options = { layout, decay: manifest.rounds.errorFeedbackDecay };
   const { feedback } = deps.store.job(job);
   if (feedback === null) return new ErrorFeedback(options);

@@ -1,7 +1,7 @@
 import { isSwarmError } from '../../common/errors.ts';
 import type { CoordinatorClock, NodeJobStatus } from '../../protocol/api/node.ts';
 import { request } from '../contact/requests.ts';
-import type { NodeDeps } from '../context.ts';
+import type { NodeDeps } from '../jobs/context.ts';
 
 /**
  * Number of requests that measure the clock of one coordinator. The request with the shortest round trip counts,

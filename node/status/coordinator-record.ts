@@ -2,7 +2,7 @@ import { isSwarmError } from '../../common/errors.ts';
 import type { CoordinatorRecord, NodeJobStatus } from '../../protocol/api/node.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
 import { request } from '../contact/requests.ts';
-import type { NodeDeps } from '../context.ts';
+import type { NodeDeps } from '../jobs/context.ts';
 
 /** Maximum time of the requests, in milliseconds. It is short, because the user of `lora-swarm doctor` waits. */
 const MAX_MS = 5_000;

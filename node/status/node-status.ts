@@ -11,7 +11,7 @@ import type {
 } from '../../protocol/api/node.ts';
 import { receiptMeanings } from '../../protocol/receipts.ts';
 import { changesOf } from '../contact/job-settings.ts';
-import type { NodeDeps } from '../context.ts';
+import type { NodeDeps } from '../jobs/context.ts';
 import type { SwarmNode } from '../jobs/swarm-node.ts';
 import type { SwarmNodeView } from '../jobs/swarm-node-view.ts';
 import type { SwarmNodes } from '../jobs/swarm-nodes.ts';

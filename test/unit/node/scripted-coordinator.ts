@@ -1,5 +1,5 @@
 import { SwarmError } from '../../../common/errors.ts';
-import type { OwnStanding } from '../../../node/context.ts';
+import type { OwnStanding } from '../../../node/contact/port.ts';
 import { sha256 } from '../../../protocol/cbor.ts';
 import { jobTopic } from '../../../protocol/job/topics.ts';
 import type { Head, Heartbeat, SettingsRecord, Update } from '../../../protocol/messages.ts';

@@ -1,7 +1,7 @@
 import { expect, it, vi } from 'vitest';
 import { FETCH_TURN_MS, FetchTurns } from '../../../../node/blobs/fetch-turns.ts';
+import type { BlobPort } from '../../../../node/blobs/obtain.ts';
 import { obtain, obtainBaseFile } from '../../../../node/blobs/obtain.ts';
-import type { PhaseContext } from '../../../../node/context.ts';
 import { Pauses } from '../../../../node/limits/pauses.ts';
 import { NodeStore } from '../../../../node/store/node-store.ts';
 import { sha256 } from '../../../../protocol/cbor.ts';
@@ -59,8 +59,8 @@ async function node(
   };
   const pauses = new Pauses();
   const deps = { store: { origins }, fetchTurns: new FetchTurns({ clock }), blobs, network, clock, pauses };
-  const context = (coordinator: string): PhaseContext =>
-    ({ job: `job of ${coordinator}`, coordinator, deps, keys: {} }) as unknown as PhaseContext;
+  const context = (coordinator: string): BlobPort =>
+    ({ job: `job of ${coordinator}`, coordinator, deps, keys: {} }) as unknown as BlobPort;
   return { blobs, origins, pauses, contexts: ['a', 'b'].map(context), ranges: () => ranges };
 }
 
@@ -94,7 +94,7 @@ it('unfinished copies of a base are deleted when one coordinator has supplied th
     if (served === 3) throw new Error('the holder stopped');
   });
   const deleted = vi.spyOn(blobs, 'deletePartial');
-  const [a, b] = contexts as [PhaseContext, PhaseContext];
+  const [a, b] = contexts as [BlobPort, BlobPort];
   for (const context of [a, b, a]) await obtainBaseFile(context, ref, { signal: live }).catch(() => {});
   expect(await blobs.has(ref.digest)).toBe(true);
   expect(deleted).toHaveBeenCalledExactlyOnceWith(ref.digest);

@@ -2,7 +2,7 @@ import { expect, test } from 'vitest';
 import { silentLogger } from '../../../../monitor/logs/log.ts';
 import { startHeartbeat } from '../../../../node/contact/heartbeat.ts';
 import { JobKeys } from '../../../../node/contact/job-keys.ts';
-import type { SwarmNodeDeps } from '../../../../node/context.ts';
+import type { ContactDeps } from '../../../../node/contact/port.ts';
 import { CLOCK_SKEW_MS, HEARTBEAT_INTERVAL_MS } from '../../../../protocol/limits.ts';
 import { verifyMessage } from '../../../../protocol/signing.ts';
 import { ManualClock } from '../../../utils/manual-clock.ts';
@@ -27,7 +27,7 @@ function beating() {
     network,
     trainer: { engine: 'none' },
     log: silentLogger,
-  } as unknown as SwarmNodeDeps;
+  } as unknown as ContactDeps;
   const keys = new JobKeys({ job: 'ab'.repeat(32), self: signerOf(1).peerId }, testKeys());
   const pulse = {
     job: 'ab'.repeat(32),

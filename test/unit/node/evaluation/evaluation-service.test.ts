@@ -1,9 +1,9 @@
 import { expect, onTestFinished, test } from 'vitest';
 import { silentLogger } from '../../../../monitor/logs/log.ts';
-import type { ReadyContext } from '../../../../node/context.ts';
 import type { QuestionAnswerer } from '../../../../node/evaluation/answerer.ts';
 import { ABANDONED_MS, EvaluationService } from '../../../../node/evaluation/evaluation-service.ts';
 import { defaultPolicy } from '../../../../node/limits/policy.ts';
+import type { ReadyPort } from '../../../../node/phases/port.ts';
 import { sha256 } from '../../../../protocol/cbor.ts';
 import { ANSWERS_BYTES } from '../../../../protocol/limits.ts';
 import type { RpcRequest } from '../../../../protocol/requests/rpc.ts';
@@ -39,7 +39,7 @@ function setUp(answer: Answer | null = answering, policy = defaultPolicy) {
   const asked: string[] = [];
   const files = new Map([[digestOf('questions'), Buffer.from('questions')]]);
   const held = new Set<string>();
-  const contextOf = (coordinator: string): ReadyContext =>
+  const contextOf = (coordinator: string): ReadyPort =>
     ({
       coordinator,
       job: digestOf('job'),
@@ -70,7 +70,7 @@ function setUp(answer: Answer | null = answering, policy = defaultPolicy) {
           }
         },
       },
-    }) as unknown as ReadyContext;
+    }) as unknown as ReadyPort;
   const service = new EvaluationService({
     answerer: answer && {
       answer: (questions, options) => {

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import type { Logger } from '../../../../common/logger.ts';
 import { silentLogger } from '../../../../monitor/logs/log.ts';
-import type { SwarmNodeOptions } from '../../../../node/context.ts';
+import type { SwarmNodeOptions } from '../../../../node/jobs/context.ts';
 import { defaultPolicy } from '../../../../node/limits/policy.ts';
 import { reportedState } from '../../../../node/machine/reported-state.ts';
 import { withCode } from '../../../utils/source/codes.ts';

@@ -1,8 +1,8 @@
 import { expect, it } from 'vitest';
 import { permutation, permutationKey } from '../../../../lora/data/permutation.ts';
 import { FetchTurns } from '../../../../node/blobs/fetch-turns.ts';
-import type { PhaseContext } from '../../../../node/context.ts';
 import type { Work } from '../../../../node/machine/work.ts';
+import type { PhasePort } from '../../../../node/phases/port.ts';
 import { rowsOf } from '../../../../node/phases/round-rows.ts';
 import { NodeStore } from '../../../../node/store/node-store.ts';
 import { sha256 } from '../../../../protocol/cbor.ts';
@@ -40,7 +40,7 @@ function node() {
         },
       },
     },
-  } as unknown as PhaseContext;
+  } as unknown as PhasePort;
   return { context, fetched };
 }
 

@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import type { TrainProgress } from '../../../../lora/train/trainer.ts';
 import { FetchTurns } from '../../../../node/blobs/fetch-turns.ts';
-import type { ReadyContext } from '../../../../node/context.ts';
 import type { Work } from '../../../../node/machine/work.ts';
+import type { ReadyPort } from '../../../../node/phases/port.ts';
 import { train } from '../../../../node/phases/train.ts';
 import type { TrainTask } from '../../../../node/trainer/trainer.ts';
 import { sha256 } from '../../../../protocol/cbor.ts';
@@ -36,7 +36,7 @@ async function taskFor(change: Partial<Work>): Promise<TrainTask> {
         },
       },
     },
-  } as unknown as ReadyContext;
+  } as unknown as ReadyPort;
   const adapter = sha256(initial);
   const work: Work = {
     term: 1,

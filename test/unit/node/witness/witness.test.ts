@@ -5,7 +5,7 @@ import { beforeAll, expect, test } from 'vitest';
 import { systemClock } from '../../../../common/time/system-clock.ts';
 import { silentLogger } from '../../../../monitor/logs/log.ts';
 import type { SwarmNetwork } from '../../../../net/network.ts';
-import type { PhaseContext } from '../../../../node/context.ts';
+import type { JobContext } from '../../../../node/jobs/context.ts';
 import { Pauses } from '../../../../node/limits/pauses.ts';
 import type { NodeState } from '../../../../node/machine/state.ts';
 import { KEPT_PROOFS, proofBytes } from '../../../../node/witness/proofs.ts';
@@ -109,7 +109,7 @@ async function witnessOf({
       jobs: () =>
         Object.entries(jobs).map(([coordinator, job]) => {
           const { job: digest } = headOf(job);
-          const context = { coordinator, job: digest, options: { invite: null } } as PhaseContext;
+          const context = { coordinator, job: digest, options: { invite: null } } as JobContext;
           return { context, state: { head: headOf(job) } as NodeState };
         }),
       scores: measures
