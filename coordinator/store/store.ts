@@ -12,7 +12,7 @@ import { KeyTable } from './keys.ts';
 import { PeerTable } from './peers.ts';
 import { RoundTable } from './rounds.ts';
 import { SampleTable } from './samples.ts';
-import { MIGRATIONS } from './schema/migrations.ts';
+import { SCHEMA } from './schema/schema.ts';
 import { ScoreTable } from './scores.ts';
 import { StrikeTable } from './strikes.ts';
 import { SweepTable } from './sweeps.ts';
@@ -67,10 +67,10 @@ export class Store {
 
   /**
    * @param source path of the SQLite file, ":memory:", or an open database with the schema of a coordinator
-   * @throws SwarmError STORE_NEWER, STORE_CORRUPT, STORE_REFUSED
+   * @throws SwarmError STORE_NEWER, STORE_OLDER, STORE_CORRUPT, STORE_REFUSED
    */
   constructor(source: string | Database) {
-    this.#db = typeof source === 'string' ? new Database({ path: source, schema: MIGRATIONS }) : source;
+    this.#db = typeof source === 'string' ? new Database({ path: source, schema: SCHEMA }) : source;
     this.jobs = new JobTable(this.#db);
     this.keys = new KeyTable(this.#db);
     this.rounds = new RoundTable(this.#db);

@@ -14,7 +14,7 @@ import { Coordinator } from '../../coordinator/coordinator.ts';
 import type { JobRun } from '../../coordinator/job-run.ts';
 import { meanLoss } from '../../coordinator/merge/comparison.ts';
 import type { PreparedJob } from '../../coordinator/record/new-job.ts';
-import { MIGRATIONS } from '../../coordinator/store/schema/migrations.ts';
+import { SCHEMA } from '../../coordinator/store/schema/schema.ts';
 import { Store } from '../../coordinator/store/store.ts';
 import { decodeAdapter } from '../../lora/adapter/codec.ts';
 import type { Row } from '../../lora/data/row.ts';
@@ -166,7 +166,7 @@ export class VirtualCoordinator {
     this.#options = options;
     this.#environment = environment;
     this.signer = options.signer ?? COORDINATOR;
-    this.store = new Store(options.storePath ?? environment.databases?.take(MIGRATIONS) ?? ':memory:');
+    this.store = new Store(options.storePath ?? environment.databases?.take(SCHEMA) ?? ':memory:');
     for (const bytes of options.toy.blobs) this.disk.files.set(sha256(bytes), bytes);
   }
 

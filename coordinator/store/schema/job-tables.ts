@@ -1,63 +1,49 @@
-/** Migrations of the tables of jobs: updates, checkpoints, keys, settings, tasks, the queue and sweeps. */
+/** The tables of jobs: settings, keys, tasks, samples, sweeps, blobs and webhooks. */
+export const JOB_TABLES = `
+  CREATE TABLE jobs (
+    job TEXT PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    content TEXT NOT NULL,          -- digest of the operator's choices; the same job, created again, has the same digest
+    manifest BLOB NOT NULL,         -- signed
+    layout TEXT NOT NULL,           -- JSON of the adapter's tensors
+    term INTEGER NOT NULL,
+    admission TEXT NOT NULL,        -- JSON
+    token TEXT,                     -- token of the shared invite; NULL: there is none
+    base_loss REAL,
+    ending TEXT,                    -- JSON of a pause or stop that waits for the closed round
+    created_at INTEGER NOT NULL,
+    -- The round in which the operator last resumed the job. Earlier refused rounds no longer count as refusals in a row.
+    resumed_round INTEGER NOT NULL DEFAULT 0,
+    -- Round of the checkpoint that the operator wants to restore; NULL: no such request.
+    roll_back_to INTEGER,
+    -- Reason that the operator gave for the roll-back in roll_back_to.
+    roll_back_reason TEXT,
+    -- Reason of the operator's order to stop a job that lacks later heads of its nodes; NULL: no such order.
+    stop_order TEXT,
+    -- The newest of these heads at the time of the order, as a node has proven it. NULL: no such order.
+    stop_proof BLOB,
+    -- The place of a job in the queue. Jobs with a higher priority come first.
+    priority INTEGER NOT NULL DEFAULT 0,
+    -- Digest of the job that a queued job waits for; NULL: the job is not queued.
+    after_job TEXT,
+    -- Why the job is paused, see PauseCause. NULL: the job is not paused.
+    pause_cause TEXT,
+    -- The revoked shared invite: the time of its revocation, and the digest of its token, which is deleted.
+    shared_revoked_at INTEGER,
+    shared_digest TEXT
+  ) STRICT;
 
-export const UPDATE_INDEXES = `
-  -- These indexes find the updates of one round among all updates of a job. Each round makes such queries.
-  CREATE INDEX updates_by_merge ON updates (job, merge_round) WHERE merge_round IS NOT NULL;
-  CREATE INDEX updates_unclaimed ON updates (job, round) WHERE fate = 'open' AND merge_round IS NULL;
-  -- Any peer can ask for the receipt of any digest, so the query must be fast.
-  CREATE INDEX receipts_by_update ON receipts (job, peer, digest, id)
-  `;
+  -- Held-out rows are not in the blob store, because peers can fetch blobs.
+  CREATE TABLE held_out (job TEXT PRIMARY KEY REFERENCES jobs, bytes BLOB NOT NULL) STRICT;
 
-export const ROLL_BACKS = `
-  -- Round of the checkpoint whose adapter a roll-back restored. NULL: the checkpoint is not a roll-back.
-  ALTER TABLE checkpoints ADD COLUMN restores INTEGER;
-  -- Each view of a job shows the lowest loss and the newest roll-back.
-  CREATE INDEX checkpoints_by_loss ON checkpoints (job, held_out_loss, round) WHERE held_out_loss IS NOT NULL;
-  CREATE INDEX checkpoints_restored ON checkpoints (job, round) WHERE restores IS NOT NULL
-  `;
-
-export const ROLL_BACK_REQUESTS = `
-  -- Round of the checkpoint that the operator wants to restore; NULL: no such request.
-  ALTER TABLE jobs ADD COLUMN roll_back_to INTEGER
-  `;
-
-export const ROLL_BACK_REASONS = `
-  -- Reason that the operator gave for the roll-back in roll_back_to.
-  ALTER TABLE jobs ADD COLUMN roll_back_reason TEXT;
-  -- Why a roll-back restored its checkpoint. NULL: the checkpoint is not a roll-back, or an older version made it.
-  ALTER TABLE checkpoints ADD COLUMN restore_reason TEXT
-  `;
-
-export const STOP_ORDERS = `
-  -- Reason of the operator's order to stop a job that lacks later heads of its nodes; NULL: no such order.
-  ALTER TABLE jobs ADD COLUMN stop_order TEXT
-  `;
-
-export const STOP_PROOFS = `
-  -- The newest of these heads at the time of the order, as a node has proven it. NULL: no such order.
-  ALTER TABLE jobs ADD COLUMN stop_proof BLOB;
-  -- An order without a proof cannot be carried out safely, so its operator gives it again.
-  UPDATE jobs SET stop_order = NULL
-  `;
-
-export const JOB_KEYS = `
-  -- Secret keys. A job of an older version gets its keys when the coordinator starts.
+  -- Secret keys.
   CREATE TABLE job_keys (
     job TEXT PRIMARY KEY REFERENCES jobs,
     seal BLOB NOT NULL,             -- private key that opens updates and heartbeats
     key_id INTEGER NOT NULL,
     key BLOB NOT NULL               -- encrypts heads
-  ) STRICT, WITHOUT ROWID
-  `;
+  ) STRICT, WITHOUT ROWID;
 
-export const QUEUE = `
-  -- The place of a job in the queue. Jobs with a higher priority come first.
-  ALTER TABLE jobs ADD COLUMN priority INTEGER NOT NULL DEFAULT 0;
-  -- Digest of the job that a queued job waits for; NULL: the job is not queued.
-  ALTER TABLE jobs ADD COLUMN after_job TEXT
-  `;
-
-export const JOB_SETTINGS = `
   -- Changes of a job's settings. Each change is signed, and contains the digest of the previous change.
   CREATE TABLE job_settings (
     job TEXT NOT NULL REFERENCES jobs,
@@ -65,10 +51,8 @@ export const JOB_SETTINGS = `
     digest TEXT NOT NULL,
     envelope BLOB NOT NULL,         -- signed
     PRIMARY KEY (job, sequence)
-  ) STRICT, WITHOUT ROWID
-  `;
+  ) STRICT, WITHOUT ROWID;
 
-export const JOB_SAMPLES = `
   -- Prompts that the base and checkpoints of a job continue.
   CREATE TABLE job_samples (
     job TEXT PRIMARY KEY REFERENCES jobs,
@@ -83,10 +67,8 @@ export const JOB_SAMPLES = `
     seconds REAL NOT NULL,
     at INTEGER NOT NULL,
     PRIMARY KEY (job, round)
-  ) STRICT, WITHOUT ROWID
-  `;
+  ) STRICT, WITHOUT ROWID;
 
-export const JOB_TASKS = `
   -- Tasks on which the checkpoints of a job are evaluated.
   CREATE TABLE job_tasks (
     job TEXT PRIMARY KEY REFERENCES jobs,
@@ -102,16 +84,16 @@ export const JOB_TASKS = `
     seconds REAL NOT NULL,
     at INTEGER NOT NULL,
     PRIMARY KEY (job, round)
-  ) STRICT, WITHOUT ROWID
-  `;
+  ) STRICT, WITHOUT ROWID;
 
-export const SWEEPS = `
   -- Sweeps: comparisons of jobs by successive halving.
   CREATE TABLE sweeps (
     name TEXT PRIMARY KEY,
     rounds INTEGER NOT NULL,        -- number of checkpoints of each job before the first halving
     halvings INTEGER NOT NULL DEFAULT 0,
-    created_at INTEGER NOT NULL
+    created_at INTEGER NOT NULL,
+    -- 1: the sweep ended without a winner.
+    failed INTEGER NOT NULL DEFAULT 0
   ) STRICT, WITHOUT ROWID;
 
   CREATE TABLE sweep_jobs (
@@ -121,15 +103,40 @@ export const SWEEPS = `
     out_at INTEGER,                 -- number of the halving that stopped the job; NULL: the job is still compared
     loss REAL,                      -- held-out loss at the newest halving
     UNIQUE (sweep, job)
-  ) STRICT
-  `;
+  ) STRICT;
 
-export const FAILED_SWEEPS = `
-  -- 1: the sweep ended without a winner.
-  ALTER TABLE sweeps ADD COLUMN failed INTEGER NOT NULL DEFAULT 0
-  `;
+  -- The blobs that jobs need, and why (see BlobUse).
+  CREATE TABLE blob_uses (
+    job TEXT NOT NULL REFERENCES jobs,
+    use TEXT NOT NULL CHECK (use IN ('job', 'adapter', 'step', 'update', 'audit')),
+    round INTEGER NOT NULL,         -- 0: the job needs the blob in all rounds
+    digest TEXT NOT NULL,
+    PRIMARY KEY (job, use, round, digest)
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX blob_uses_by_digest ON blob_uses (digest);
 
-export const PAUSE_CAUSES = `
-  -- Why the job is paused, see PauseCause. NULL: the job is not paused, or an older version paused it.
-  ALTER TABLE jobs ADD COLUMN pause_cause TEXT
-  `;
+  -- Blobs that may be in the blob store although no row needs them: they were released, or their row is not written yet.
+  CREATE TABLE loose_blobs (digest TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
+
+  -- Messages of webhooks that are not delivered yet. \`target\` is the digest of the receiver's URL.
+  CREATE TABLE webhook_messages (
+    place INTEGER PRIMARY KEY AUTOINCREMENT,
+    target TEXT NOT NULL,
+    id TEXT NOT NULL,               -- id of the message, which the receiver sees
+    body TEXT NOT NULL,             -- JSON
+    attempts INTEGER NOT NULL DEFAULT 0,
+    created_at INTEGER NOT NULL,
+    due_at INTEGER NOT NULL
+  ) STRICT;
+  CREATE INDEX webhook_messages_due ON webhook_messages (target, due_at, place);
+
+  -- For each webhook and job: the newest event that was read, and facts on which the next message depends.
+  CREATE TABLE webhook_cursors (
+    target TEXT NOT NULL,
+    job TEXT NOT NULL REFERENCES jobs,
+    sequence INTEGER NOT NULL,      -- number of the newest event that was read
+    lowest REAL,                    -- lowest held-out loss since the newest roll-back; NULL: none was measured
+    is_up INTEGER NOT NULL,         -- 1: a message has reported that the loss is above the lowest loss
+    PRIMARY KEY (target, job)
+  ) STRICT, WITHOUT ROWID;
+`;

@@ -3,17 +3,10 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { describe, expect, test } from 'vitest';
-import { initialCheckpoint } from '../../../../coordinator/record/new-job.ts';
-import { EventTable } from '../../../../coordinator/store/events.ts';
-import { MIGRATIONS } from '../../../../coordinator/store/schema/migrations.ts';
-import { SHARED_INVITE_USES } from '../../../../coordinator/store/schema/peer-tables.ts';
+import { SCHEMA } from '../../../../coordinator/store/schema/schema.ts';
 import { Store, type StoredJob } from '../../../../coordinator/store/store.ts';
-import { sha256 } from '../../../../protocol/cbor.ts';
-import { signerFromSeed, signMessage } from '../../../../protocol/signing.ts';
-import { Database } from '../../../../storage/database.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
 import { STORED_JOB } from '../../../utils/swarm/stored-job.ts';
-import { toyJob } from '../../../utils/virtual/toy-job.ts';
 
 /** Extended result code of SQLite: a second row with the same primary key. */
 const SQLITE_CONSTRAINT_PRIMARYKEY = 1555;
@@ -101,51 +94,19 @@ describe('Store', () => {
     store.close();
   });
 
-  test('migrates a database of the first version, and fills the table of blobs from the other tables', async () => {
-    const folder = await temporaryFolder();
-    const old = join(folder, 'old.sqlite');
-    const signer = signerFromSeed(new Uint8Array(32).fill(7));
-    const toy = toyJob(signer);
-    const db = new DatabaseSync(old);
-    db.exec(`${MIGRATIONS[0]}; PRAGMA user_version = 1`);
-    db.prepare(
-      `INSERT INTO jobs (job, name, content, manifest, layout, term, admission, created_at)
-       VALUES (?, 'toy', '', ?, '[]', 1, '{"kind":"open"}', 0)`,
-    ).run(toy.job, toy.envelope);
-    const checkpoint = initialCheckpoint(toy.job, { ...toy, baseLoss: 4.5, baseTokens: 1 });
-    const envelope = signMessage('checkpoint', checkpoint, signer);
-    db.prepare(
-      'INSERT INTO checkpoints (job, round, digest, envelope, residual) VALUES (?, 0, ?, ?, NULL)',
-    ).run(toy.job, 'body', envelope);
-    db.prepare(
-      `INSERT INTO updates (job, round, peer, digest, size, preset, tokens, loss_last, evidence, arrived_at, late)
-       VALUES (?, 1, 'p', 'payload', 1, 'dense', 1, 1, x'00', 1, 0)`,
-    ).run(toy.job);
-    db.close();
-    const migrated = new Store(old);
-    const needed = [...toy.blobs.map((bytes) => sha256(bytes)), 'body', 'payload'];
-    for (const digest of needed) expect(migrated.blobs.needs(digest), digest).toBe(true);
-    expect(migrated.rounds.held(toy.job)).toEqual([{ round: 0, ordinal: 0 }]);
-    migrated.close();
-  });
-
-  test('finds the removed users of shared invites in the events of an older database', async () => {
-    const path = join(await temporaryFolder(), 'old.sqlite');
-    const migrations = MIGRATIONS.slice(0, MIGRATIONS.indexOf(SHARED_INVITE_USES));
-    const old = new Database({ path, schema: migrations });
-    old.exec(`INSERT INTO jobs (job, name, content, manifest, layout, term, admission, created_at)
-      VALUES ('j', 'toy', '', x'00', '[]', 1, '{"kind":"open"}', 0);
-      INSERT INTO removed_peers (job, peer, name) VALUES ('j', 'a', 'ada'), ('j', 'b', 'bob');
-      INSERT INTO invites (job, id, role, uses, created_at, token_digest) VALUES ('j', 'i', 'contributor', 1, 0, 'd');
-      INSERT INTO invite_peers (job, invite, peer, bound_at) VALUES ('j', 'i', 'b', 3)`);
-    const events = new EventTable(old);
-    events.append('j', 5, { type: 'peer-joined', peer: 'a', name: 'ada', engine: 'e' });
-    events.append('j', 6, { type: 'peer-joined', peer: 'b', name: 'bob', engine: 'e' });
-    events.append('j', 7, { type: 'peer-joined', peer: 'a', name: 'ada', engine: 'e' });
-    old.close();
-    const store = new Store(path);
-    expect(store.peers.formerShared('j')).toEqual([{ peer: 'a', name: 'ada', joinedAt: 5 }]);
-    store.close();
+  test('refuses a database of another release, and says which versions differ', async () => {
+    const path = join(await temporaryFolder(), 'other.sqlite');
+    for (const [found, code] of [
+      [SCHEMA.version - 1, 'STORE_OLDER'],
+      [SCHEMA.version + 1, 'STORE_NEWER'],
+    ] as const) {
+      const db = new DatabaseSync(path);
+      db.exec(`PRAGMA user_version = ${found}`);
+      db.close();
+      expect(() => new Store(path)).toThrow(
+        expect.objectContaining({ code, values: { path, found, known: SCHEMA.version } }),
+      );
+    }
   });
 
   test('lists a blob as unused after its last use was released', async () => {
