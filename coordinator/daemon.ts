@@ -42,14 +42,15 @@ import {
   optionsSchema,
   type RunningCoordinator,
 } from './daemon-options.ts';
+import { BackgroundWork } from './evaluation/background-work.ts';
+import { Sampler } from './evaluation/sampler.ts';
 import { ScorerEvaluation } from './evaluation/scorer-evaluation.ts';
-import { BackgroundWork } from './jobs/background-work.ts';
+import { TaskEvaluator } from './evaluation/task-evaluator.ts';
 import { checkJob } from './jobs/check-job.ts';
 import { CheckpointTags } from './jobs/checkpoint-tags.ts';
 import { JobCreation } from './jobs/create-job.ts';
 import { JobPublisher } from './jobs/job-publisher.ts';
 import { Sweeps } from './jobs/sweeps.ts';
-import { TaskEvaluator } from './jobs/task-evaluator.ts';
 import { TrainerValidator } from './merge/trainer-validator.ts';
 import { startPublicServer } from './public/server.ts';
 import { FileCheckpointFolders } from './record/checkpoint-folders.ts';
@@ -58,7 +59,6 @@ import { markJob } from './record/new-job.ts';
 import { defaultRetention } from './record/retention.ts';
 import { BLOB_FLOOR_BYTES, DiskGuard, PAUSE_BELOW_BYTES } from './recovery/disk-guard.ts';
 import { requireNewestStore } from './recovery/newer-folders.ts';
-import { Sampler } from './samples/sampler.ts';
 import { Store } from './store/store.ts';
 import { openWebhooks } from './webhooks/open.ts';
 

@@ -13,8 +13,8 @@ import type { BaseBits } from '../../lora/models/base/base-bits.ts';
 import { sha256 } from '../../protocol/cbor.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
 import type { JobRun } from '../job-run.ts';
-import type { CheckpointWorkDeps } from '../jobs/checkpoint-work.ts';
 import { askScorer } from './ask-scorer.ts';
+import type { CheckpointWorkDeps } from './checkpoint-work.ts';
 
 /** Number of documents that the coordinator evaluates itself, to check the answers of a scorer. */
 export const CHECKED_DOCUMENTS = 8;

@@ -9,11 +9,11 @@ import { type Preset, updateLimits } from '../../lora/update/index.ts';
 import type { CreateJobLine, JobCheck } from '../../protocol/api/job-creation.ts';
 import { sha256 } from '../../protocol/cbor.ts';
 import { assertManifestFits } from '../record/new-job.ts';
-import { readPrompts } from '../samples/prompts.ts';
 import { openJobBase } from './job-base.ts';
 import { describeJob } from './job-manifest.ts';
 import { readJobTasks } from './job-tasks.ts';
 import { packJobData } from './pack-data.ts';
+import { readPrompts } from './prompts.ts';
 
 /**
  * Runs the same checks as the creation of the job, except those that compute with the base. Reads the base and the

@@ -14,7 +14,6 @@ import type { Coordinator } from '../coordinator.ts';
 import { meanLoss } from '../merge/comparison.ts';
 import type { TrainerValidator } from '../merge/trainer-validator.ts';
 import { contentOf, findSameJob, type PreparedJob } from '../record/new-job.ts';
-import { jobSamples, readPrompts } from '../samples/prompts.ts';
 import type { Admission } from '../store/store.ts';
 import { type CloneDeps, type CloneOptions, prepareClone } from './clone-job.ts';
 import { inviteTo, newToken } from './invite.ts';
@@ -22,6 +21,7 @@ import { importBase, openJobBase } from './job-base.ts';
 import { describeJob } from './job-manifest.ts';
 import { readJobTasks } from './job-tasks.ts';
 import { type JobData, packJobData } from './pack-data.ts';
+import { jobSamples, readPrompts } from './prompts.ts';
 
 export interface JobCreationDeps extends Pick<CoordinatorDeps, 'network' | 'store' | 'clock' | 'log'> {
   readonly coordinator: Coordinator;

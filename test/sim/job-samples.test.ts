@@ -1,6 +1,6 @@
 import { expect, onTestFinished, test } from 'vitest';
-import { BackgroundWork } from '../../coordinator/jobs/background-work.ts';
-import { Sampler } from '../../coordinator/samples/sampler.ts';
+import { BackgroundWork } from '../../coordinator/evaluation/background-work.ts';
+import { Sampler } from '../../coordinator/evaluation/sampler.ts';
 import { KEPT_RESULTS } from '../../coordinator/store/samples.ts';
 import type { JobSamples } from '../../coordinator/store/store.ts';
 import type { SampleRequest, Samples } from '../../lora/evaluate/process/messages.ts';

@@ -1,8 +1,8 @@
 import { expect, onTestFinished, test } from 'vitest';
 import { sleep } from '../../common/time/deadline.ts';
+import { BackgroundWork } from '../../coordinator/evaluation/background-work.ts';
 import { ScorerEvaluation } from '../../coordinator/evaluation/scorer-evaluation.ts';
-import { BackgroundWork } from '../../coordinator/jobs/background-work.ts';
-import { TaskEvaluator } from '../../coordinator/jobs/task-evaluator.ts';
+import { TaskEvaluator } from '../../coordinator/evaluation/task-evaluator.ts';
 import { silentLogger } from '../../monitor/logs/log.ts';
 import { nodeError } from '../../node/errors.ts';
 import type { QuestionAnswerer } from '../../node/evaluation/answerer.ts';

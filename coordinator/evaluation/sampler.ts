@@ -2,11 +2,11 @@ import type { SampleRequest, Samples } from '../../lora/evaluate/process/message
 import { bestCheckpoint } from '../best-checkpoint.ts';
 import { coordinatorError } from '../errors.ts';
 import type { JobRun } from '../job-run.ts';
-import type { WorkSource } from '../jobs/background-work.ts';
-import { type CheckpointWorkDeps, workOn } from '../jobs/checkpoint-work.ts';
 import { byPriority } from '../queue.ts';
 import { isOver } from '../round/job-phase.ts';
 import type { JobSamples, SampleText } from '../store/store.ts';
+import type { WorkSource } from './background-work.ts';
+import { type CheckpointWorkDeps, workOn } from './checkpoint-work.ts';
 
 /** Maximum time for the samples of one checkpoint, in seconds, so that a slow machine does not sample all day. */
 const MAX_SECONDS = 600;

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { systemClock } from '../../../../common/time/system-clock.ts';
-import { beginning, jobSamples, readPrompts } from '../../../../coordinator/samples/prompts.ts';
+import { beginning, jobSamples, readPrompts } from '../../../../coordinator/jobs/prompts.ts';
 import { IGNORED_LABEL, type Row } from '../../../../lora/data/row.ts';
 import { encodeShards } from '../../../../lora/data/shards/shard-codec.ts';
 import type { TextTokenizer } from '../../../../lora/data/tokenizer.ts';

@@ -1,12 +1,12 @@
 import type { FlatFigures, TaskProcessRequest } from '../../lora/evaluate/process/messages.ts';
 import { bestCheckpoint } from '../best-checkpoint.ts';
-import type { ScorerEvaluation, ScorerFigures } from '../evaluation/scorer-evaluation.ts';
 import type { JobRun } from '../job-run.ts';
 import { byPriority } from '../queue.ts';
 import { isOver } from '../round/job-phase.ts';
 import type { JobTasks } from '../store/store.ts';
 import type { WorkSource } from './background-work.ts';
 import { type CheckpointWorkDeps, workOn } from './checkpoint-work.ts';
+import type { ScorerEvaluation, ScorerFigures } from './scorer-evaluation.ts';
 
 export interface TaskEvaluatorOptions {
   /** Folder of converted weights. */
